@@ -1,0 +1,53 @@
+# `make` alone lists what there is.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+CYCLES ?= 10
+RUN_OPTIONS ?=
+
+.PHONY: help demo test check lint bench soak lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.installed haproxy ## set up what is needed and watch real failovers (CYCLES=10)
+	@$(BIN)/chaosd run configs/demo.yaml --cycles $(CYCLES) $(RUN_OPTIONS)
+
+test: $(VENV)/.dev haproxy ## all tests; those that need what this machine lacks say so and are skipped
+	@$(BIN)/pytest -n auto --dist worksteal -q
+
+check: lint ## format, lint, types, and every example config
+	@for config in configs/*.yaml; do $(BIN)/chaosd check -q $$config || exit; done
+
+lint: $(VENV)/.dev
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
+
+bench: $(VENV)/.dev haproxy ## cost per probe and schedule lag beside plain httpx and wrk, in one run
+	@$(BIN)/python tests/bench/probes.py
+
+lock: $(VENV)/.dev ## write constraints.txt anew from what is installed
+	@$(BIN)/pip freeze --exclude-editable | grep -v '^chaosd' > constraints.txt
+
+clean: ## remove what any run left behind, and the virtual environment
+	@[ ! -x $(BIN)/chaosd ] || $(BIN)/chaosd clean
+	@rm -rf $(VENV)
+
+.PHONY: haproxy
+haproxy:
+	@command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ] || ./.ci/get-haproxy
+
+PIP = $(BIN)/pip install -q --disable-pip-version-check -c constraints.txt
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "make: $(PYTHON) is older than 3.11 (name another: make PYTHON=python3.12 …)" >&2; exit 3; }
+	@echo "setting up $(VENV) (once)"
+	@$(PYTHON) -m venv $(VENV) \
+	  || { echo "make: $(PYTHON) has no venv (Debian, Ubuntu: apt install python3-venv)" >&2; exit 3; }
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.installed
+	@echo "adding the development tools (once)"
+	@$(PIP) -e '.[dev]'
+	@touch $@

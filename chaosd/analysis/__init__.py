@@ -1,0 +1,1 @@
+"""Pure: events and samples in, cycles and the report out."""

@@ -1,0 +1,38 @@
+"""The three families of failure (the config's, the machine's, ours) and their exit codes."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Every way a command can end."""
+
+    OK = 0
+    FAIL = 1  # the verdict is fail
+    USAGE = 2  # the config's or the command line's fault
+    SETUP = 3  # the machine's fault: engine, binary, port, disk
+    UNKNOWN = 4  # the verdict is unknown
+    BUG = 70  # ours
+
+
+class ChaosdError(Exception):
+    """A failure that ends in one line per problem and an exit code, never in a traceback."""
+
+    exit_code = Exit.BUG
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class ConfigError(ChaosdError):
+    """The user's text is wrong; each problem reads `file:line: path: what (what would be right)`."""
+
+    exit_code = Exit.USAGE
+
+
+class MachineError(ChaosdError):
+    """The machine can't do it: a binary is missing, a port is taken, the disk is full."""
+
+    exit_code = Exit.SETUP

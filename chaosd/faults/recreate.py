@@ -1,0 +1,86 @@
+"""Take an instance of the app away and bring it back on a fresh IP, while something else holds the old one."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from chaosd.clock import sleep
+from chaosd.events import Instance
+from chaosd.plugins import CanReplace, CycleContext, FaultConfig, Holder, OldIp
+from chaosd.units import Duration
+
+
+class Recreate:
+    """What a container platform does at every deployment, crash and move."""
+
+    class Config(FaultConfig):
+        type: Literal["recreate"] = "recreate"
+        signal: Literal["KILL", "TERM"] = Field(
+            "KILL", description="how the old instance is told to go"
+        )
+        grace: Duration = Field(
+            Duration.parse("10s"), description="after TERM, how long before it is killed"
+        )
+        old_ip: OldIp = Field(
+            "refuse",
+            description="what is found at the old address afterwards: nobody listens (refuse), "
+            "another application answers (imposter), packets vanish (blackhole), connections are "
+            "taken and never answered (tarpit), or there is no host at all (vacant)",
+        )
+        gap: Duration = Field(
+            Duration.parse("200ms"), description="between one instance gone and the other started"
+        )
+        order: Literal["break-before-make", "make-before-break"] = Field(
+            "break-before-make",
+            description="whether the old instance goes first, or the new one is up first",
+        )
+
+    needs: ClassVar[tuple[type, ...]] = (CanReplace,)
+    control: ClassVar[bool] = False
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self._new: Instance | None = None
+        self._holder: Holder | None = None
+
+    async def inject(self, stage: CanReplace, cycle: CycleContext) -> None:
+        # With several replicas each is moved in its turn: the one that has served longest.
+        old = stage.app[0]
+        self._holder = await stage.hold(self.config.old_ip)
+        self._new = new = stage.reserve()
+        cycle.expect(new)
+        if self.config.order == "make-before-break":
+            await self._start(stage, cycle, new)
+            await stage.ready(new)
+            await sleep(cycle.clock, self.config.gap.s)
+        cycle.begin(old=old, new=new)
+        await self._stop(stage, cycle, old)
+        async with cycle.action("hold", ip=old.address.host, manner=self.config.old_ip):
+            await self._holder.take(old.address.host)
+        if self.config.order == "break-before-make":
+            await sleep(cycle.clock, self.config.gap.s)
+            await self._start(stage, cycle, new)
+            await stage.ready(new)
+
+    async def heal(self, stage: CanReplace, cycle: CycleContext) -> None:
+        """Leave as many instances as there were, and nothing on the old IP."""
+        new, self._new = self._new, None
+        if new is not None and new not in stage.app:
+            await self._start(stage, cycle, new)
+            await stage.ready(new)
+        holder, self._holder = self._holder, None
+        if holder is not None:
+            async with cycle.action("release"):
+                await holder.release()
+
+    async def _start(self, stage: CanReplace, cycle: CycleContext, new: Instance) -> None:
+        async with cycle.action("start", identity=new.identity, ip=new.address.host):
+            await stage.start(new)
+
+    async def _stop(self, stage: CanReplace, cycle: CycleContext, old: Instance) -> None:
+        config = self.config
+        ip = old.address.host
+        async with cycle.action("stop", identity=old.identity, ip=ip, signal=config.signal):
+            await stage.stop(old, config.signal, config.grace.s)

@@ -1,0 +1,433 @@
+"""The plugin protocols, the optional abilities, and finding a plugin by its name.
+
+A kind of plugin has one noun everywhere: the YAML key `faults:`, the folder `faults/`, the
+entry-point group `chaosd.faults`, the protocol `Fault`. A plugin is a class with a frozen pydantic
+`Config` of its own; it is imported only when a config names it. See docs/writing-a-plugin.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from chaosd.clock import Clock
+from chaosd.events import Address, Instance, Outcome, Prediction, Sample, StreamSpec
+from chaosd.units import Duration, Rate
+
+# --- what a plugin's part of the config looks like ------------------------------------------------
+
+
+class Part(BaseModel):
+    """A piece of the config: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RuntimeConfig(Part):
+    """What every runtime's config has."""
+
+    type: str
+
+
+class ProxyConfig(Part):
+    """What every proxy's config has."""
+
+    type: str
+
+
+class Between(Part):
+    """A random time between two bounds, evenly spread."""
+
+    min: Duration
+    max: Duration
+
+
+class FaultConfig(Part):
+    """What every fault's config has: its name and when it comes."""
+
+    type: str
+    name: str | None = Field(None, description="label in metrics and reports; the type if not set")
+    every: Duration | Between | None = Field(
+        None, description="a fixed grid (`5s`), or random within `{min: 4s, max: 9s}`"
+    )
+    cron: str | None = Field(None, description="five cron fields in UTC, instead of `every`")
+    jitter: Duration | None = Field(
+        None,
+        description="each fault of a grid comes up to this much later, evenly spread; not set: "
+        "enough to cover the proxy's own timers, so that their phases don't lock",
+    )
+
+    @property
+    def label(self) -> str:
+        return self.name or self.type
+
+
+class ProbeConfig(Part):
+    """What every probe's config has."""
+
+    type: str
+    name: str | None = Field(None, description="label in metrics and reports; the type if not set")
+    rate: Rate = Field(
+        Rate(100.0), description="probes per second, sent whether or not earlier ones came back"
+    )
+    timeout: Duration = Field(Duration.parse("2s"), description="counted from the scheduled time")
+
+    @property
+    def label(self) -> str:
+        return self.name or self.type
+
+
+OldIp = Literal["refuse", "imposter", "blackhole", "tarpit", "vacant"]
+
+# --- what the engine hands to plugins ---------------------------------------------------------------
+
+
+class Recorder(Protocol):
+    """Where actions and readings go; bound to one cell and to the cycle that is going on."""
+
+    clock: Clock
+
+    def reading(
+        self,
+        source: str,
+        what: str,
+        *,
+        at_ns: int | None = None,
+        error_ns: int = 0,
+        **data: Any,
+    ) -> None:
+        """Store what the world said. `at_ns` is now if not given."""
+
+    def action(self, verb: str, **data: Any) -> AbstractAsyncContextManager[None]:
+        """Store `asked` before the body runs and `done` (or `failed`) after it."""
+
+
+class CycleContext(Recorder, Protocol):
+    """What a fault knows of the cycle that it makes."""
+
+    number: int
+
+    def expect(self, instance: Instance) -> None:
+        """Declare that this instance belongs to the app from now on: call it before starting it.
+
+        Otherwise its answers would count as misrouted. The direct probe is aimed at it.
+        """
+
+    def begin(self, *, old: Instance | None, new: Instance | None) -> None:
+        """Declare T0 to be now: call it right before what takes the instance away.
+
+        `new`, expected before, is the instance whose first good answer ends the recovery; None in a control cycle,
+        where any instance of the app will do.
+        """
+
+
+# --- runtimes -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppSpec:
+    """The app of a cell, as the config wants it."""
+
+    image: str
+    port: int
+    start_delay_s: float
+    replicas: int
+    command: tuple[str, ...]
+    env: dict[str, str]
+    remember_ips: int
+    ready_timeout_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DnsSpec:
+    """How the app's name is answered, where chaosd's own DNS answers it."""
+
+    name: str
+    missing: Literal["nxdomain", "servfail", "refused", "empty", "drop", "stale"]
+    publish: Literal["start", "ready"]
+    ttl_s: int
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellSpec:
+    """One topology to be set up. `seed` makes its choices repeatable."""
+
+    name: str
+    run_id: str
+    directory: Path  # the cell's own, inside the run's: haproxy.cfg and sockets go here
+    app: AppSpec
+    dns: DnsSpec
+    proxy: Proxy
+    seed: str
+
+
+@runtime_checkable
+class Stage(Protocol):
+    """One cell's topology, standing."""
+
+    entry: Address  # where probes knock at the proxy's door
+    way_in: str  # how they come there, for the record: "loopback", "published port", …
+    app: tuple[Instance, ...]  # who serves now, the one that has served longest first
+    api: str | None  # the proxy's Runtime API, for `Proxy.read_api`; None if there is none
+    dns_queries: int | None  # how many queries the proxy has sent so far; None where not ours
+
+    def proxy_process(self) -> dict[str, int]:
+        """What the proxy costs: {"rss_bytes": …, "fds": …}, without what is unknown."""
+
+    async def close(self) -> None:
+        """Take everything down that belongs to this cell. May be called at any moment, and twice."""
+
+
+class Runtime(Protocol):
+    """Where the topology lives."""
+
+    Config: ClassVar[type[RuntimeConfig]]
+
+    def __init__(self, config: Any) -> None: ...
+
+    def unavailable(self) -> str | None:
+        """Say why it can't be used on this machine, or None. Touches nothing."""
+
+    def abilities(self) -> Sequence[type]:
+        """The optional protocols that this runtime's stages have."""
+
+    def old_ip(self) -> Sequence[OldIp]:
+        """What it can make of an old IP."""
+
+    def loop_factory(self) -> Callable[[], Any]:
+        """The event loop that it runs on."""
+
+    def clock(self) -> Clock:
+        """The clock that goes with that loop."""
+
+    def prober(self) -> Prober:
+        """Who sends its probes."""
+
+    async def sweep(self) -> list[str]:
+        """Remove what runs that no longer live have left behind; say each in a few words."""
+
+    async def set_up(
+        self, cell: CellSpec, recorder: Recorder, failed: Callable[[Exception], None]
+    ) -> Stage:
+        """Set a cell up, ready for its first fault. Raises MachineError, having cleaned up.
+
+        `failed` is told when something dies later that no fault has killed.
+        """
+
+
+# --- the optional abilities of a stage --------------------------------------------------------------
+
+
+class Holder(Protocol):
+    """A placeholder that is ready to take an IP over at once."""
+
+    async def take(self, ip: str) -> None: ...
+
+    async def release(self) -> None:
+        """Let go of the IP. May be called twice, and without `take`."""
+
+
+@runtime_checkable
+class CanReplace(Protocol):
+    """A stage whose app instances can be taken away and brought back on a fresh IP."""
+
+    app: tuple[Instance, ...]
+
+    def reserve(self) -> Instance:
+        """Choose the identity and the fresh, verified unused address of the next instance."""
+
+    async def start(self, instance: Instance) -> None:
+        """Start it at its address and publish its name; return when it is started (not yet ready).
+
+        Stores the readings `app/listening` and `dns/published` when they happen.
+        """
+
+    async def ready(self, instance: Instance) -> None:
+        """Return when it listens at the very address it was given. Raises MachineError if not."""
+
+    async def stop(
+        self, instance: Instance, signal: Literal["KILL", "TERM"], grace_s: float
+    ) -> None:
+        """Signal it, wait until it is gone (KILL after `grace_s`), and withdraw its name."""
+
+    async def hold(self, manner: OldIp) -> Holder:
+        """Prepare a placeholder, before T0, so that taking the IP over is quick."""
+
+
+# --- proxies --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wiring:
+    """The addresses that a proxy's config is rendered with, known once a runtime has chosen them."""
+
+    listen: Address
+    dns: Address
+    app_name: str
+    app_port: int
+    replicas: int
+    log: Address | None  # a UDP syslog receiver
+    api: str  # the Runtime API: a UNIX socket's path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """A backend's move as the proxy meets it; seconds after T0, None where unknown."""
+
+    published_s: float | None  # the name answers the new IP
+    listening_s: float | None  # the new instance accepts connections
+    missing_s: float | None  # the name began to be missing; None if it never was
+    missing_class: str  # how a missing name is answered
+    old_ip: OldIp
+
+
+class Proxy(Protocol):
+    """What is tested: its config rendered, its log and Runtime API read, its algorithm predicted."""
+
+    Config: ClassVar[type[ProxyConfig]]
+
+    def __init__(self, config: Any) -> None: ...
+
+    def version(self) -> str:
+        """The version of the binary at hand, e.g. "2.6.12". Raises MachineError if there is none."""
+
+    def problems(self) -> list[str]:
+        """What is wrong with the user's own config file, as `file:line: what (what would be right)`."""
+
+    def render(self, wiring: Wiring) -> str:
+        """The text of the proxy's config file."""
+
+    def environment(self, wiring: Wiring) -> dict[str, str]:
+        """The addresses as environment variables, for the user's own config file."""
+
+    def command(self, config_file: Path) -> list[str]:
+        """How to run it in the foreground."""
+
+    def check(self, config_file: Path, environment: dict[str, str]) -> str | None:
+        """Let the proxy check its own config; its complaint in one line, or None."""
+
+    def read_log(self, line: str) -> tuple[str, dict[str, Any]] | None:
+        """What one log line says: ("address_changed", {"old": …, "new": …}), ("up", …), ("down", …)."""
+
+    async def read_api(self, api: str) -> dict[str, Any]:
+        """One look at the Runtime API: {"servers": [...], "resolvers": {nameserver: {counter: n}}}.
+
+        Raises OSError when it doesn't answer.
+        """
+
+    def timers_s(self) -> tuple[float, ...]:
+        """The periods that fault times must not lock to."""
+
+    def predict(self, move: Move) -> Prediction | None:
+        """The recovery that its algorithm gives, or None where the model does not reach."""
+
+
+# --- faults ---------------------------------------------------------------------------------------
+
+
+class Fault(Protocol):
+    """What we break."""
+
+    Config: ClassVar[type[FaultConfig]]
+    needs: ClassVar[Sequence[type]]  # the abilities that a stage must have
+    control: ClassVar[bool]  # True: nothing is broken, the cycle shows the meter's own floor
+
+    def __init__(self, config: Any) -> None: ...
+
+    async def inject(self, stage: Any, cycle: CycleContext) -> None:
+        """Break it, calling `cycle.begin` at T0. May be cancelled at any await."""
+
+    async def heal(self, stage: Any, cycle: CycleContext) -> None:
+        """Undo what `inject` did, however far it came. Always called, never cancelled."""
+
+
+# --- probes ---------------------------------------------------------------------------------------
+
+
+class Shot(Protocol):
+    """One attempt. Its probe must end it exactly once; later calls are ignored.
+
+    The host ends it as TIMEOUT at its deadline by itself and calls `Probe.abandon`.
+    """
+
+    scheduled_ns: int
+    deadline_ns: int
+
+    def sent(self) -> None:
+        """The first byte, or the SYN, is going out now. Call it before the system call."""
+
+    def done(self, outcome: Outcome, status: int = 0, who: str = "") -> None:
+        """The attempt has ended now."""
+
+
+class Probe(Protocol):
+    """How we ask. One object per stream; it lives in the prober's process."""
+
+    Config: ClassVar[type[ProbeConfig]]
+    identifies: ClassVar[bool]  # whether its answers can tell who answered
+
+    def __init__(self, config: Any, identity_header: str) -> None: ...
+
+    def fire(self, shot: Shot, target: Address) -> None:
+        """Start one attempt and return at once. One attempt: no retries, no second address."""
+
+    def abandon(self, shot: Shot) -> None:
+        """The deadline of this shot has passed: free what it holds."""
+
+    async def close(self) -> None:
+        """Free everything."""
+
+
+Deliver = Callable[[Sequence[Sample], dict[int, int]], None]
+
+
+class Prober(Protocol):
+    """Who sends the probes of all cells on time and delivers their samples in batches."""
+
+    async def start(self, deliver: Deliver, failed: Callable[[Exception], None]) -> None:
+        """`deliver(samples, complete)` is called often; `complete[stream]` promises that every
+        sample of that stream scheduled before this instant has been delivered."""
+
+    def add(
+        self, spec: StreamSpec, probe_type: str, config: ProbeConfig, identity_header: str
+    ) -> None:
+        """Make a stream known. It sends nothing until it is aimed."""
+
+    def aim(self, stream: int, target: Address | None) -> None:
+        """Send it there from now on; None pauses it."""
+
+    async def close(self) -> None: ...
+
+
+# --- finding them -----------------------------------------------------------------------------------
+
+KINDS = ("runtimes", "proxies", "faults", "probes")
+
+
+def available(kind: str) -> dict[str, EntryPoint]:
+    """Every plugin of this kind that is installed, by name; nothing is imported."""
+    return {point.name: point for point in sorted(entry_points(group=f"chaosd.{kind}"))}
+
+
+def find(kind: str, name: str) -> type[Any]:
+    """Import and return the plugin's class. Raises LookupError in words for the user."""
+    points = available(kind)
+    if name not in points:
+        raise LookupError(unknown(name, points))
+    loaded: type[Any] = points[name].load()
+    return loaded
+
+
+def unknown(name: str, known: Sequence[str] | dict[str, Any]) -> str:
+    """Say that a name is not known, and which one was probably meant."""
+    close = get_close_matches(name, list(known), n=1)
+    hint = f"did you mean `{close[0]}`?" if close else f"known: {', '.join(sorted(known))}"
+    return f"unknown name `{name}` ({hint})"

@@ -1,0 +1,1 @@
+"""What is tested: one folder or file per proxy."""

@@ -1,0 +1,1 @@
+"""Where the topology lives: one file per runtime."""

@@ -1,0 +1,121 @@
+"""Durations and rates as people write them: `250ms`, `10s`, `100/s`."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Self
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import core_schema
+
+_UNITS_NS = {
+    "ns": 1,
+    "us": 1_000,
+    "ms": 1_000_000,
+    "s": 1_000_000_000,
+    "m": 60_000_000_000,
+    "h": 3_600_000_000_000,
+    "d": 86_400_000_000_000,
+}
+_PART = r"(\d+(?:\.\d+)?)(ns|us|ms|s|m|h|d)"
+_DURATION = re.compile(rf"(?:{_PART})+")
+_DURATION_MAX_NS = 366 * _UNITS_NS["d"]
+_RATE = re.compile(r"(\d+(?:\.\d+)?)/(s|m|h)")
+_RATE_MAX = 100_000.0
+
+
+class Duration(int):
+    """A length of time in whole nanoseconds."""
+
+    @classmethod
+    def parse(cls, text: Any) -> Self:
+        """Read `250ms`, `10s`, `1m30s`, or a plain 0. Raises ValueError in words for the user."""
+        if isinstance(text, Duration):
+            return cls(text)
+        if text == 0 and not isinstance(text, bool):
+            return cls(0)
+        if not isinstance(text, str):
+            unit = f"{text}s or {text}ms" if isinstance(text, int | float) else "250ms or 10s"
+            raise ValueError(f"a duration needs a unit (such as {unit})")
+        compact = text.replace(" ", "")
+        if not _DURATION.fullmatch(compact):
+            raise ValueError("not a duration (write it like 250ms, 10s, 5m, 1m30s)")
+        value_ns = sum(round(float(n) * _UNITS_NS[u]) for n, u in re.findall(_PART, compact))
+        if value_ns > _DURATION_MAX_NS:
+            raise ValueError("a duration of more than 366 days")
+        return cls(value_ns)
+
+    @property
+    def s(self) -> float:
+        return self / 1e9
+
+    def __str__(self) -> str:
+        for unit in ("d", "h", "m", "s", "ms", "us"):
+            if self >= _UNITS_NS[unit] and self * 1000 % _UNITS_NS[unit] == 0:
+                value = self / _UNITS_NS[unit]
+                return f"{value:.3f}".rstrip("0").rstrip(".") + unit
+        return f"{int(self)}ns" if self else "0s"
+
+    __repr__ = __str__
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            cls.parse, serialization=core_schema.plain_serializer_function_ser_schema(str)
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {
+            "type": "string",
+            "pattern": rf"^({_PART.replace('?:', '')})+$",
+            "examples": ["250ms", "10s", "1m30s"],
+        }
+
+
+class Rate(float):
+    """Events per second."""
+
+    @classmethod
+    def parse(cls, text: Any) -> Self:
+        """Read `100/s`, `6/m`. Raises ValueError in words for the user."""
+        if isinstance(text, Rate):
+            return cls(text)
+        if not isinstance(text, str) or not (match := _RATE.fullmatch(text.replace(" ", ""))):
+            raise ValueError("not a rate (write it like 100/s or 6/m)")
+        value = cls(float(match[1]) / {"s": 1, "m": 60, "h": 3600}[match[2]])
+        if not 0 < value <= _RATE_MAX:
+            raise ValueError("a rate must be more than 0 and at most 100000/s")
+        return value
+
+    @property
+    def interval_ns(self) -> int:
+        """Nanoseconds between two events, rounded to a whole number."""
+        return round(1e9 / self)
+
+    def __str__(self) -> str:
+        for unit, seconds in (("s", 1), ("m", 60), ("h", 3600)):
+            value = self * seconds
+            if value >= 1:
+                return f"{value:.6g}/{unit}"
+        return f"{self * 3600:.6g}/h"
+
+    __repr__ = __str__
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            cls.parse, serialization=core_schema.plain_serializer_function_ser_schema(str)
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"type": "string", "pattern": r"^\d+(\.\d+)?/(s|m|h)$", "examples": ["100/s"]}
