@@ -7,19 +7,30 @@ entry-point group `chaosd.faults`, the protocol `Fault`. A plugin is a class wit
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from chaosd.clock import Clock
 from chaosd.events import Address, Instance, Outcome, Prediction, Sample, StreamSpec
-from chaosd.units import Duration, Rate
+from chaosd.units import Duration, PositiveDuration, Rate
 
 # --- what a plugin's part of the config looks like ------------------------------------------------
 
@@ -46,7 +57,23 @@ class Between(Part):
     """A random time between two bounds, evenly spread."""
 
     min: Duration
-    max: Duration
+    max: PositiveDuration
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"`min` ({self.min}) is more than `max` ({self.max})")
+        return self
+
+
+def _kind_of_every(value: Any) -> str:
+    return "between" if isinstance(value, dict | Between) else "grid"
+
+
+Every = Annotated[
+    Annotated[PositiveDuration, Tag("grid")] | Annotated[Between, Tag("between")],
+    Discriminator(_kind_of_every),
+]
 
 
 class FaultConfig(Part):
@@ -54,10 +81,12 @@ class FaultConfig(Part):
 
     type: str
     name: str | None = Field(None, description="label in metrics and reports; the type if not set")
-    every: Duration | Between | None = Field(
+    every: Every | None = Field(
         None, description="a fixed grid (`5s`), or random within `{min: 4s, max: 9s}`"
     )
-    cron: str | None = Field(None, description="five cron fields in UTC, instead of `every`")
+    cron: str | None = Field(
+        None, description="five cron fields in UTC, instead of `every`; weekdays by name (mon-fri)"
+    )
     jitter: Duration | None = Field(
         None,
         description="each fault of a grid comes up to this much later, evenly spread; not set: "
@@ -68,6 +97,44 @@ class FaultConfig(Part):
     def label(self) -> str:
         return self.name or self.type
 
+    @field_validator("cron")
+    @classmethod
+    def _cron_fires(cls, text: str | None) -> str | None:
+        from apscheduler.triggers.cron import CronTrigger
+
+        if text is None:
+            return None
+        try:
+            trigger = CronTrigger.from_crontab(text, timezone=UTC)
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"not a cron time: {error} (five fields: minute hour day month weekday)"
+            ) from error
+        if re.search(r"\d", re.sub(r"/\d+", "", text.split()[4])):
+            # APScheduler counts from Monday, every other cron from Sunday.
+            raise ValueError("a weekday by number is ambiguous (name it: mon, tue, … sun)")
+        if trigger.get_next_fire_time(None, datetime(2024, 1, 1, tzinfo=UTC)) is None:
+            raise ValueError("a cron time that never comes")
+        return text
+
+    @field_validator("jitter")
+    @classmethod
+    def _jitter_fits(cls, jitter: Duration | None, info: ValidationInfo) -> Duration | None:
+        every = info.data.get("every")
+        if jitter is not None and isinstance(every, Between):
+            raise ValueError("`jitter` is for a fixed `every` ({min, max} is random already)")
+        if jitter is not None and every is not None and jitter > every:
+            raise ValueError(f"more than `every` (at most {every})")
+        return jitter
+
+    @model_validator(mode="after")
+    def _has_one_cadence(self) -> Self:
+        if self.every is None and self.cron is None:
+            raise ValueError("a fault needs `every` or `cron` (such as `every: 10s`)")
+        if self.every is not None and self.cron is not None:
+            raise ValueError("a fault has `every` or `cron`, not both")
+        return self
+
 
 class ProbeConfig(Part):
     """What every probe's config has."""
@@ -77,7 +144,9 @@ class ProbeConfig(Part):
     rate: Rate = Field(
         Rate(100.0), description="probes per second, sent whether or not earlier ones came back"
     )
-    timeout: Duration = Field(Duration.parse("2s"), description="counted from the scheduled time")
+    timeout: PositiveDuration = Field(
+        Duration.parse("2s"), description="counted from the scheduled time"
+    )
 
     @property
     def label(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from random import Random
 
 from apscheduler.triggers.cron import CronTrigger
@@ -74,10 +75,11 @@ def _between(bounds: Between, clock: Clock, rng: Random) -> Iterator[int]:
 def _cron(fields: str, clock: Clock) -> Iterator[int]:
     # Cron means the wall clock, whatever has been done to it since the last time.
     trigger = CronTrigger.from_crontab(fields, timezone="UTC")
-    fire = None
+    after = utc(clock.unix_ns())
     while True:
-        now = utc(clock.unix_ns())
-        fire = trigger.get_next_fire_time(fire, now)
-        if fire is None:
+        fire = trigger.get_next_fire_time(None, after)
+        if fire is None:  # such as the 30th of February
             return
+        after = fire + timedelta(microseconds=1)
+        now = utc(clock.unix_ns())
         yield clock.now_ns() + round((fire - now).total_seconds() * SECOND_NS)

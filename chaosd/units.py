@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Self
+from fractions import Fraction
+from typing import Annotated, Any, Self
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import AfterValidator, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import core_schema
 
 _UNITS_NS = {
@@ -17,10 +18,11 @@ _UNITS_NS = {
     "h": 3_600_000_000_000,
     "d": 86_400_000_000_000,
 }
-_PART = r"(\d+(?:\.\d+)?)(ns|us|ms|s|m|h|d)"
+_NUMBER = r"\d{1,18}(?:\.\d{1,18})?"
+_PART = rf"({_NUMBER})(ns|us|ms|s|m|h|d)"
 _DURATION = re.compile(rf"(?:{_PART})+")
 _DURATION_MAX_NS = 366 * _UNITS_NS["d"]
-_RATE = re.compile(r"(\d+(?:\.\d+)?)/(s|m|h)")
+_RATE = re.compile(rf"({_NUMBER})/(s|m|h)")
 _RATE_MAX = 100_000.0
 
 
@@ -40,7 +42,7 @@ class Duration(int):
         compact = text.replace(" ", "")
         if not _DURATION.fullmatch(compact):
             raise ValueError("not a duration (write it like 250ms, 10s, 5m, 1m30s)")
-        value_ns = sum(round(float(n) * _UNITS_NS[u]) for n, u in re.findall(_PART, compact))
+        value_ns = sum(round(Fraction(n) * _UNITS_NS[u]) for n, u in re.findall(_PART, compact))
         if value_ns > _DURATION_MAX_NS:
             raise ValueError("a duration of more than 366 days")
         return cls(value_ns)
@@ -75,6 +77,15 @@ class Duration(int):
             "pattern": rf"^({_PART.replace('?:', '')})+$",
             "examples": ["250ms", "10s", "1m30s"],
         }
+
+
+def _positive(value: Duration) -> Duration:
+    if not value:
+        raise ValueError("should be more than 0s")
+    return value
+
+
+PositiveDuration = Annotated[Duration, AfterValidator(_positive)]
 
 
 class Rate(float):

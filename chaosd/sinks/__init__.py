@@ -20,5 +20,11 @@ class Sink(Protocol):
     def cycle(self, cycle: Cycle) -> None:
         """A finished cycle."""
 
+    def ready(self) -> None:
+        """Every cell is up and answers steadily: the plan begins."""
+
+    def tick(self) -> None:
+        """A second has passed: write out what is held, draw anew what is shown."""
+
     def close(self) -> None:
         """The run is over; whatever is still held is written out."""

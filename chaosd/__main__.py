@@ -1,0 +1,7 @@
+"""`python -m chaosd`."""
+
+import sys
+
+from chaosd.cli import main
+
+sys.exit(main())

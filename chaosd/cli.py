@@ -1,0 +1,187 @@
+"""What the user types, and how every ending is said: one line and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import secrets
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from chaosd import __version__, plugins
+from chaosd.errors import ChaosdError, ConfigError, Exit, MachineError
+
+EPILOG = """\
+  chaosd check configs/demo.yaml            what would run, the rendered haproxy.cfg, the prediction
+  chaosd run configs/demo.yaml --cycles 10  run it; without --cycles until Ctrl-C
+  chaosd report runs/latest                 the same report again, from the files alone
+
+exit codes: 0 ok, 1 verdict fail, 2 config or usage, 3 machine, 4 verdict unknown, 70 a bug of ours
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    arguments = parser().parse_args(argv)
+    try:
+        code: int = arguments.command(arguments)
+        sys.stdout.flush()
+    except ChaosdError as error:
+        for problem in error.problems:
+            print(f"chaosd: {problem}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except BrokenPipeError:  # `chaosd … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.OK
+    except Exception as error:  # noqa: BLE001 - the last line of defence
+        return _bug(error)
+    return code
+
+
+def _bug(error: Exception) -> int:
+    if os.environ.get("CHAOSD_TRACEBACK"):
+        traceback.print_exc()
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    print(
+        f"chaosd: {what} at {Path(where.filename).name}:{where.lineno} (this is a bug in chaosd: "
+        "please report it with what CHAOSD_TRACEBACK=1 adds)",
+        file=sys.stderr,
+    )
+    return Exit.BUG
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="chaosd",
+        description="Measures how long HAProxy takes to find a backend whose IP has changed, "
+        "and what users see meanwhile.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(name: str, work: Callable[[Any], int], text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        added.set_defaults(command=work)
+        return added
+
+    def with_config(added: argparse.ArgumentParser) -> None:
+        added.add_argument("config", type=Path, metavar="CONFIG")
+        added.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="PATH=VALUE",
+            help="override one value, e.g. --set proxy.resolvers.timeout_resolve=200ms",
+        )
+        added.add_argument("--seed", type=int, help="repeat the schedule of an earlier run")
+        added.add_argument("--cycles", type=int, metavar="N", help="stop after N cycles in each cell")
+        added.add_argument("--for", dest="time", metavar="TIME", help="stop after a while, e.g. 10m")
+
+    checked = command("check", _check, "touch nothing; show what would run and what is predicted")
+    with_config(checked)
+    checked.add_argument("-q", "--quiet", action="store_true", help="only say whether it is right")
+    run = command("run", _run, "run the daemon until it is stopped or has done enough")
+    with_config(run)
+    report = command("report", _report, "analyse a run directory again and render its report")
+    report.add_argument("run", type=Path, metavar="RUN_DIR")
+    report.add_argument("--json", action="store_true", help="print report.json instead of the text")
+    command("clean", _clean, "remove whatever dead runs of chaosd left behind, and nothing else")
+    command("plugins", _plugins, "list the runtimes, proxies, faults and probes that are installed")
+    command("schema", _schema, "print the config's JSON Schema, for editors")
+    command("version", _version, "print the version")
+    return top
+
+
+def _load(arguments: argparse.Namespace) -> Any:
+    from chaosd import config
+
+    overrides = list(arguments.set)
+    for path, value in (
+        ("seed", arguments.seed),
+        ("until.cycles", arguments.cycles),
+        ("until.time", arguments.time),
+    ):
+        if value is not None:
+            overrides.append(f"{path}={value}")
+    return config.load(arguments.config, overrides)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from chaosd import config, plan
+
+    loaded = _load(arguments)
+    planned = plan.build(loaded, str(arguments.config))
+    rehearsal = plan.rehearse(planned, str(arguments.config))
+    if arguments.quiet:
+        print(f"{arguments.config}: ok")
+        return Exit.OK
+    print(f"# the effective config\n{config.dump(loaded)}")
+    print("# the plan\n" + "\n".join(plan.describe(planned)) + "\n")
+    print("# the proxy's config\n" + rehearsal.rendered)
+    print("# what to expect\n" + "\n".join(rehearsal.notes))
+    return Exit.OK
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from chaosd import plan
+    from chaosd.run import Run
+
+    loaded = _load(arguments)
+    planned = plan.build(loaded, str(arguments.config))
+    plan.rehearse(planned, str(arguments.config))
+    return Run(planned).go()
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from chaosd import report
+
+    written = report.write(arguments.run)
+    if arguments.json:
+        print((arguments.run / "report.json").read_text(), end="")
+    else:
+        print("\n".join(report.closing_lines(written, arguments.run)))
+    return report.exit_code(written)
+
+
+def _clean(_: argparse.Namespace) -> int:
+    removed = []
+    for name in plugins.available("runtimes"):
+        kind: Any = plugins.find("runtimes", name)
+        runtime = kind(kind.Config(type=name))
+        if runtime.unavailable() is None:
+            removed += asyncio.run(runtime.sweep())
+    for what in removed:
+        print(f"removed {what}")
+    if not removed:
+        print("nothing was left behind")
+    return Exit.OK
+
+
+def _plugins(_: argparse.Namespace) -> int:
+    for kind in plugins.KINDS:
+        for name, point in plugins.available(kind).items():
+            package = point.dist.name if point.dist else "?"
+            print(f"{kind:9} {name:12} {package:12} {point.value}")
+    return Exit.OK
+
+
+def _schema(_: argparse.Namespace) -> int:
+    from chaosd import config
+
+    print(json.dumps(config.schema(), indent=2))
+    return Exit.OK
+
+
+def _version(_: argparse.Namespace) -> int:
+    print(f"chaosd {__version__}")
+    return Exit.OK

@@ -1,0 +1,173 @@
+"""A config's meaning: plugins found and built, abilities checked, nothing touched yet."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from chaosd import plugins
+from chaosd.analysis.recovery import Settings
+from chaosd.config import Config
+from chaosd.errors import ConfigError, MachineError
+from chaosd.plugins import AppSpec, CellSpec, DnsSpec, Fault, Proxy, Runtime, RuntimeConfig
+
+# Where a machine offers both, the one that is closest to what people run comes first.
+AUTO = ("docker", "local")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything a run needs to know before it starts. `why` says how the runtime was chosen."""
+
+    config: Config
+    seed: int
+    run_id: str
+    runtime: Runtime
+    runtime_name: str
+    why: str
+    proxy: Proxy
+    proxy_name: str
+
+    @property
+    def cell_names(self) -> tuple[str, ...]:
+        return tuple(f"c{number}" for number in range(1, self.config.cells + 1))
+
+    def rng(self, *purpose: str) -> Random:
+        """A generator of its own for each purpose, so that one's use doesn't shift another's."""
+        return Random(f"{self.seed} {' '.join(purpose)}")  # noqa: S311
+
+    def faults(self) -> list[Fault]:
+        """One set of faults: they carry the state of their cell."""
+        return [
+            plugins.find("faults", config.type)(config)
+            for config in self.config.faults
+        ]
+
+    def cell(self, name: str, directory: Path) -> CellSpec:
+        app, dns = self.config.app, self.config.dns
+        return CellSpec(
+            name=name,
+            run_id=self.run_id,
+            directory=directory,
+            seed=f"{self.seed} {name}",
+            proxy=self.proxy,
+            app=AppSpec(
+                image=app.image,
+                port=app.port,
+                start_delay_s=app.start_delay.s,
+                replicas=app.replicas,
+                command=tuple(app.command),
+                env=dict(app.env),
+                remember_ips=app.remember_ips,
+                ready_timeout_s=app.ready_timeout.s,
+            ),
+            dns=DnsSpec(
+                name=dns.name,
+                missing=dns.missing,
+                publish=dns.publish,
+                ttl_s=round(dns.ttl.s),
+                delay_s=dns.delay.s,
+            ),
+        )
+
+    def settings(self) -> Settings:
+        """What the analysis needs of the config."""
+        measure, probe = self.config.measure, self.config.probes[0]
+        return Settings(
+            stable_for_ns=int(measure.stable_for),
+            recovery_limit_ns=int(measure.recovery_limit),
+            slow_after_ns=int(measure.slow_after),
+            interval_ns=probe.rate.interval_ns,
+            timeout_ns=int(probe.timeout),
+            runtime=self.runtime_name,
+            proxy=self.proxy_name,
+            missing_class=self.config.dns.missing,
+        )
+
+
+def build(config: Config, source: str) -> Plan:
+    """Find and build every plugin. Raises ConfigError for what can't go together."""
+    name, runtime, why = _runtime(config.runtime)
+    proxy: Proxy = plugins.find("proxies", config.proxy.type)(config.proxy)
+    problems = [
+        f"{source}: {problem}" for problem in _impossible(config, name, runtime)
+    ] + proxy.problems()
+    if problems:
+        raise ConfigError(*problems)
+    seed = config.seed if config.seed is not None else secrets.randbits(32)
+    return Plan(
+        config=config,
+        seed=seed,
+        run_id=_run_id(seed if config.seed is not None else None),
+        runtime=runtime,
+        runtime_name=name,
+        why=why,
+        proxy=proxy,
+        proxy_name=config.proxy.type,
+    )
+
+
+def _run_id(seed: int | None) -> str:
+    alphabet = "abcdefghjkmnpqrstuvwxyz23456789"
+    rng = Random(f"run {seed}") if seed is not None else secrets.SystemRandom()  # noqa: S311
+    return "".join(rng.choice(alphabet) for _ in range(6))
+
+
+def _runtime(wanted: RuntimeConfig) -> tuple[str, Runtime, str]:
+    if wanted.type != "auto":
+        runtime: Runtime = plugins.find("runtimes", wanted.type)(wanted)
+        return wanted.type, runtime, "as configured"
+    reasons = []
+    for name in AUTO:
+        if name not in plugins.available("runtimes"):
+            reasons.append(f"not {name}: this chaosd has no such runtime")
+            continue
+        kind: Any = plugins.find("runtimes", name)
+        runtime = kind(kind.Config(type=name))
+        reason = runtime.unavailable()
+        if reason is None:
+            return name, runtime, "; ".join(reasons) or "the first that works here"
+        reasons.append(f"not {name}: {reason}")
+    raise MachineError(f"no runtime works on this machine ({'; '.join(reasons)})")
+
+
+def _impossible(config: Config, name: str, runtime: Runtime) -> list[str]:
+    """What the config asks of the runtime that it can't do."""
+    problems = []
+    abilities, manners = runtime.abilities(), runtime.old_ip()
+    for place, fault in enumerate(config.faults):
+        kind = plugins.find("faults", fault.type)
+        missing = [need.__name__ for need in kind.needs if need not in abilities]
+        if missing:
+            problems.append(
+                f"faults[{place}]: the {name} runtime can't do a {fault.type}: it lacks "
+                f"{', '.join(missing)} (runtimes: {', '.join(plugins.available('runtimes'))})"
+            )
+        manner = getattr(fault, "old_ip", None)
+        if manner is not None and manner not in manners:
+            problems.append(
+                f"faults[{place}].old_ip: the {name} runtime can't make an old IP `{manner}` "
+                f"(it can: {', '.join(manners)})"
+            )
+    return problems
+
+
+def describe(plan: Plan) -> Sequence[str]:
+    """The plan in a few lines, for `chaosd check`."""
+    config = plan.config
+    lines = [f"runtime: {plan.runtime_name} ({plan.why})", f"cells: {config.cells}"]
+    for fault in config.faults:
+        when = f"cron {fault.cron}" if fault.cron else f"every {_every(fault.every)}"
+        lines.append(f"fault {fault.label}: {fault.type}, {when}")
+    for place, probe in enumerate(config.probes):
+        role = ", measures recovery" if place == 0 else ""
+        lines.append(f"probe {probe.label}: {probe.type} at {probe.rate}, timeout {probe.timeout}{role}")
+    return lines
+
+
+def _every(every: Any) -> str:
+    return f"{every.min} to {every.max}" if isinstance(every, plugins.Between) else str(every)

@@ -1,0 +1,151 @@
+"""The house rules, as a test: one pass over all files, all findings at once."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "chaosd"
+FUNCTION_LINES_MAX = 70
+FILE_LINES_MAX = 500
+
+# Who may import whom: a room may import what stands to the left of it, and its own neighbours.
+LAYERS = {
+    "errors": set(),
+    "events": set(),
+    "units": set(),
+    "clock": set(),
+    "plugins": {"events", "units", "clock"},
+}
+# Nobody but these imports these: they put the parts together.
+TOP = {"engine": {"cli"}, "cli": {"__main__"}, "plan": {"engine", "cli"}}
+# Only these may ask the operating system for the time, sleep, or draw unseeded randomness.
+TIME = {"clock.py"}
+BANNED = {
+    "time.time": "use Clock.unix_ns",
+    "time.time_ns": "use Clock.unix_ns",
+    "time.monotonic": "use Clock.now_ns",
+    "time.monotonic_ns": "use Clock.now_ns",
+    "time.sleep": "use Clock.sleep_until",
+    "asyncio.sleep": "use clock.sleep",
+    "datetime.now": "use clock.utc",
+    "random.random": "take a random.Random",
+    "random.uniform": "take a random.Random",
+    "os.kill": "signal a process that you hold, not a number",
+}
+# The prober's process is a program of its own, with the real clock inside.
+OWN_PROGRAMS = {"probes/worker.py", "probes/http.py", "probes/httpx.py", "probes/host.py"}
+
+
+def modules() -> Iterator[tuple[Path, ast.Module]]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        yield path, ast.parse(path.read_text())
+
+
+def imported(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("chaosd"):
+            module = node.module or ""
+            if module == "chaosd":
+                yield from (alias.name for alias in node.names)
+            else:
+                yield module.removeprefix("chaosd.")
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.startswith("chaosd."):
+                    yield alias.name.removeprefix("chaosd.")
+
+
+def test_imports_point_one_way() -> None:
+    wrong = []
+    for path, tree in modules():
+        name = path.relative_to(PACKAGE).with_suffix("").as_posix()
+        for target in imported(tree):
+            room = target.split(".")[0]
+            if name in LAYERS and room not in LAYERS[name]:
+                wrong.append(f"{name} imports {target}")
+            if room in TOP and name not in TOP[room] and name != room:
+                wrong.append(f"{name} imports {target}")
+            if name.startswith("analysis") and room in {"sinks", "runtimes", "probes", "report"}:
+                wrong.append(f"{name} (pure) imports {target}")
+    assert not wrong
+
+
+def test_only_the_clock_asks_for_the_time() -> None:
+    wrong = []
+    for path, tree in modules():
+        name = path.relative_to(PACKAGE).as_posix()
+        if name in TIME | OWN_PROGRAMS:
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                if called in BANNED:
+                    wrong.append(f"{name}:{node.lineno}: {called} is banned, {BANNED[called]}")
+    assert not wrong
+
+
+def test_functions_fit_a_screen_and_files_are_one_room() -> None:
+    wrong = []
+    for path, tree in modules():
+        name = path.relative_to(PACKAGE).as_posix()
+        if (lines := len(path.read_text().splitlines())) > FILE_LINES_MAX:
+            wrong.append(f"{name}: {lines} lines")
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or 0) - node.lineno + 1
+                if lines > FUNCTION_LINES_MAX:
+                    wrong.append(f"{name}:{node.lineno}: {node.name} has {lines} lines")
+    assert not wrong
+
+
+def test_every_plugin_file_has_its_entry_point() -> None:
+    points = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
+    declared = {point.split(":")[0] for group in points.values() for point in group.values()}
+    helpers = {"chaosd.probes.host", "chaosd.probes.worker"}
+    for kind in ("runtimes", "proxies", "faults", "probes"):
+        for path in sorted((PACKAGE / kind).iterdir()):
+            if path.stem.startswith("__"):
+                continue
+            module = f"chaosd.{kind}.{path.stem}"
+            assert module in declared | helpers, f"{module} has no line in pyproject.toml"
+
+
+def test_nothing_concrete_is_named_outside_its_own_file() -> None:
+    """Concrete plugins are named in pyproject.toml and in YAML, not in the code around them."""
+    for name in ("engine.py", "plan.py", "cli.py", "config.py"):
+        path = PACKAGE / name
+        for target in imported(ast.parse(path.read_text())):
+            assert not re.match(r"(runtimes|proxies|faults|probes)\.", target), f"{name}: {target}"
+
+
+def test_links_and_paths_in_documents_exist() -> None:
+    wrong = []
+    for document in [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/**/*.md"))]:
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", document.read_text()):
+            if "://" not in target and not (document.parent / target).exists():
+                wrong.append(f"{document.name}: {target}")
+    guide = (ROOT / "docs/whats-here.md").read_text()
+    for place in re.findall(r"`([\w./-]+\.py|[\w-]+/)`", guide):
+        if not any((base / place).exists() for base in (ROOT, PACKAGE)):
+            wrong.append(f"whats-here.md: {place}")
+    for path, _ in modules():
+        room = path.relative_to(PACKAGE).as_posix()
+        if not room.endswith("__init__.py") and room not in guide and path.parent.name not in guide:
+            wrong.append(f"whats-here.md does not tell of {room}")
+    assert not wrong
+
+
+def test_nothing_is_left_to_do_in_the_code() -> None:
+    marks = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XXX)\b")
+    wrong = [
+        str(path.relative_to(ROOT))
+        for pattern in ("chaosd/**/*.py", "http-server/*.py", "tests/**/*.py", "Makefile")
+        for path in ROOT.glob(pattern)
+        if marks.search(path.read_text())
+    ]
+    assert not wrong
