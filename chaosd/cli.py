@@ -84,8 +84,12 @@ def parser() -> argparse.ArgumentParser:
             help="override one value, e.g. --set proxy.resolvers.timeout_resolve=200ms",
         )
         added.add_argument("--seed", type=int, help="repeat the schedule of an earlier run")
-        added.add_argument("--cycles", type=int, metavar="N", help="stop after N cycles in each cell")
-        added.add_argument("--for", dest="time", metavar="TIME", help="stop after a while, e.g. 10m")
+        added.add_argument(
+            "--cycles", type=int, metavar="N", help="stop after N cycles in each cell"
+        )
+        added.add_argument(
+            "--for", dest="time", metavar="TIME", help="stop after a while, e.g. 10m"
+        )
 
     checked = command("check", _check, "touch nothing; show what would run and what is predicted")
     with_config(checked)
@@ -121,7 +125,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
     loaded = _load(arguments)
     planned = plan.build(loaded, str(arguments.config))
-    rehearsal = plan.rehearse(planned, str(arguments.config))
+    rehearsal = plan.rehearse(planned)
     if arguments.quiet:
         print(f"{arguments.config}: ok")
         return Exit.OK
@@ -138,7 +142,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     loaded = _load(arguments)
     planned = plan.build(loaded, str(arguments.config))
-    plan.rehearse(planned, str(arguments.config))
+    plan.rehearse(planned)
     return Run(planned).go()
 
 

@@ -14,11 +14,12 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from typing import Any, TypeVar
 
 from chaosd import schedule
 from chaosd.analysis import phases
-from chaosd.analysis.recovery import RecoveryFold, Reorder, measure
+from chaosd.analysis.recovery import Identities, RecoveryFold, Reorder, measure
 from chaosd.clock import SECOND_NS, Clock
 from chaosd.errors import ChaosdError, MachineError
 from chaosd.events import (
@@ -169,7 +170,7 @@ class CellRun:
         self.plan, self.clock, self.name = engine.plan, engine.clock, name
         self.recorder = CellRecorder(engine.clock, name, self.emit)
         self.faults = engine.plan.faults()
-        self.identities: set[str] = set()
+        self.identities = Identities()
         self.cycle: CycleRun | None = None
         self.number = 0
         # What was asked shortly before T0 belongs to the cycle too: it may still be under way, and
@@ -222,7 +223,6 @@ class CellRun:
                 engine.prober.aim(stream.stream, self.stage.entry)
 
     def expect(self, instance: Instance) -> None:
-        self.identities.add(instance.identity)
         recorder = self.cycle or self.recorder
         recorder.reading(
             "engine",
@@ -252,6 +252,7 @@ class CellRun:
     # --- what comes in ---
 
     def emit(self, event: Event) -> None:
+        self.identities.event(event)
         if self.cycle is not None and len(self.cycle.events) < EVENTS_PER_CYCLE_MAX:
             self.cycle.events.append(event)
         self._engine.emit(event)
@@ -373,24 +374,23 @@ class CellRun:
 
     def _finish(self, cycle: CycleRun, invalid: str | None) -> None:
         """Turn what was gathered into the cycle's line."""
-        settings = self.plan.settings()
+        settings, direct = self.plan.settings(), self._direct
         if cycle.fold is not None and not cycle.control:
-            predicted = self.plan.proxy.predict(phases.move(cycle.events, settings))
-            if predicted is not None:
-                cycle.reading(
-                    "engine",
-                    "predicted",
-                    lower_s=predicted.lower_s,
-                    mean_s=predicted.mean_s,
-                    upper_s=predicted.upper_s,
-                )
-        end_ns = cycle.over_at_ns or self.clock.now_ns()
-        cycle.reading("engine", "end", at_ns=end_ns, fault=cycle.label, invalid=invalid)
+            moved = phases.move(cycle.events, settings, samples=cycle.samples, direct=direct)
+            if (predicted := self.plan.proxy.predict(moved)) is not None:
+                cycle.reading("engine", "predicted", **asdict(predicted))
+        now_ns = self.clock.now_ns()
+        end_ns = now_ns if cycle.over_at_ns is None else cycle.over_at_ns
+        unix = (self.clock.unix_ns() - now_ns + end_ns) / SECOND_NS
+        cycle.reading(
+            "engine", "end", at_ns=end_ns, fault=cycle.label, unix=unix, invalid=invalid, poor=None
+        )
         self.cycle, self.recorder.cycle = None, 0
-        if self._direct is not None:
-            self._engine.prober.aim(self._direct, None)
+        if direct is not None:
+            self._engine.prober.aim(direct, None)
+        events, samples, who = cycle.events, cycle.samples, self.identities
         self._engine.finish(
-            measure(cycle.events, cycle.samples, self.identities, settings=settings)
+            measure(events, samples, who, settings=settings, stream=self.main, direct=direct)
         )
 
 
@@ -570,5 +570,3 @@ class Engine:
 
 async def _all_done(tasks: Sequence[asyncio.Task[None]]) -> None:
     await asyncio.wait(tasks)
-
-

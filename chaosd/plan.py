@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,18 @@ from chaosd import plugins
 from chaosd.analysis.recovery import Settings
 from chaosd.config import Config
 from chaosd.errors import ConfigError, MachineError
-from chaosd.plugins import AppSpec, CellSpec, DnsSpec, Fault, Proxy, Runtime, RuntimeConfig
+from chaosd.events import Address
+from chaosd.plugins import (
+    AppSpec,
+    CanForetell,
+    CellSpec,
+    DnsSpec,
+    Fault,
+    Proxy,
+    Runtime,
+    RuntimeConfig,
+    Wiring,
+)
 
 # Where a machine offers both, the one that is closest to what people run comes first.
 AUTO = ("docker", "local")
@@ -42,10 +54,7 @@ class Plan:
 
     def faults(self) -> list[Fault]:
         """One set of faults: they carry the state of their cell."""
-        return [
-            plugins.find("faults", config.type)(config)
-            for config in self.config.faults
-        ]
+        return [plugins.find("faults", config.type)(config) for config in self.config.faults]
 
     def cell(self, name: str, directory: Path) -> CellSpec:
         app, dns = self.config.app, self.config.dns
@@ -156,6 +165,64 @@ def _impossible(config: Config, name: str, runtime: Runtime) -> list[str]:
     return problems
 
 
+@dataclass(frozen=True, kw_only=True)
+class Rehearsal:
+    """What can be known before anything runs."""
+
+    rendered: str  # the proxy's config, with stand-ins for the addresses that a run chooses
+    notes: tuple[str, ...]
+
+
+def rehearse(plan: Plan) -> Rehearsal:
+    """Render the proxy's config, let the proxy check it, and predict.
+
+    Raises ConfigError if the proxy refuses the config and MachineError if there is no proxy.
+    """
+    config, proxy = plan.config, plan.proxy
+    wiring = Wiring(
+        listen=Address("127.64.0.1", 8080),
+        dns=Address("127.64.0.2", 5353),
+        app_name=config.dns.name,
+        app_port=config.app.port,
+        replicas=config.app.replicas,
+        log=Address("127.64.0.2", 5140),
+        api="/tmp/chaosd-check.sock",  # noqa: S108 - only named: `haproxy -c` binds nothing
+    )
+    rendered = proxy.render(wiring)
+    notes = []
+    if plan.runtime.uses_local_binary:
+        notes.append(f"proxy: {plan.proxy_name} {proxy.version()}")
+        with tempfile.TemporaryDirectory(prefix="chaosd-check-") as directory:
+            file = Path(directory) / "haproxy.cfg"
+            file.write_text(rendered)
+            complaint = proxy.check(file, proxy.environment(wiring))
+        if complaint is not None:
+            raise ConfigError(f"the proxy refuses its config: {complaint}")
+    for fault, built in zip(config.faults, plan.faults(), strict=True):
+        notes.append(f"{fault.label}: {_foretold(plan, built)}")
+    return Rehearsal(rendered=rendered, notes=tuple(notes))
+
+
+# Only for foretelling before a run; afterwards each cycle is predicted from what really happened.
+APP_START_S = 0.05
+
+
+def _foretold(plan: Plan, fault: Fault) -> str:
+    if fault.control:
+        return "a control cycle: recovery of about one probe interval, nothing failed"
+    if not isinstance(fault, CanForetell):
+        return "no prediction before it has happened"
+    start_s = APP_START_S + plan.config.app.start_delay.s
+    move = fault.foretell(start_s, plan.config.dns.missing)
+    predicted = plan.proxy.predict(move)
+    if predicted is None:
+        return "no prediction: the model does not reach these settings"
+    return (
+        f"recovery predicted between {predicted.lower_s:.2f} s and {predicted.upper_s:.2f} s, "
+        f"mean {predicted.mean_s:.2f} s (if the app starts in {start_s:.2f} s)"
+    )
+
+
 def describe(plan: Plan) -> Sequence[str]:
     """The plan in a few lines, for `chaosd check`."""
     config = plan.config
@@ -165,7 +232,9 @@ def describe(plan: Plan) -> Sequence[str]:
         lines.append(f"fault {fault.label}: {fault.type}, {when}")
     for place, probe in enumerate(config.probes):
         role = ", measures recovery" if place == 0 else ""
-        lines.append(f"probe {probe.label}: {probe.type} at {probe.rate}, timeout {probe.timeout}{role}")
+        lines.append(
+            f"probe {probe.label}: {probe.type} at {probe.rate}, timeout {probe.timeout}{role}"
+        )
     return lines
 
 

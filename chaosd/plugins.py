@@ -259,6 +259,7 @@ class Runtime(Protocol):
     """Where the topology lives."""
 
     Config: ClassVar[type[RuntimeConfig]]
+    uses_local_binary: ClassVar[bool]  # whether the proxy is a program of this machine
 
     def __init__(self, config: Any) -> None: ...
 
@@ -416,6 +417,14 @@ class Fault(Protocol):
 
     async def heal(self, stage: Any, cycle: CycleContext) -> None:
         """Undo what `inject` did, however far it came. Always called, never cancelled."""
+
+
+@runtime_checkable
+class CanForetell(Protocol):
+    """A fault that can say beforehand what the proxy will meet, for `chaosd check`."""
+
+    def foretell(self, app_start_s: float, missing_class: str) -> Move:
+        """The move, if the app takes this long from being started to listening."""
 
 
 # --- probes ---------------------------------------------------------------------------------------

@@ -18,12 +18,12 @@ _UNITS_NS = {
     "h": 3_600_000_000_000,
     "d": 86_400_000_000_000,
 }
-_NUMBER = r"\d{1,18}(?:\.\d{1,18})?"
+_NUMBER = r"\d{1,18}(?:\.\d{1,30})?"
 _PART = rf"({_NUMBER})(ns|us|ms|s|m|h|d)"
 _DURATION = re.compile(rf"(?:{_PART})+")
 _DURATION_MAX_NS = 366 * _UNITS_NS["d"]
 _RATE = re.compile(rf"({_NUMBER})/(s|m|h)")
-_RATE_MAX = 100_000.0
+_RATE_MIN, _RATE_MAX = 1 / 3600, 100_000.0
 
 
 class Duration(int):
@@ -54,8 +54,8 @@ class Duration(int):
     def __str__(self) -> str:
         for unit in ("d", "h", "m", "s", "ms", "us"):
             if self >= _UNITS_NS[unit] and self * 1000 % _UNITS_NS[unit] == 0:
-                value = self / _UNITS_NS[unit]
-                return f"{value:.3f}".rstrip("0").rstrip(".") + unit
+                whole, thousandths = divmod(self * 1000 // _UNITS_NS[unit], 1000)
+                return f"{whole}.{thousandths:03}".rstrip("0").rstrip(".") + unit
         return f"{int(self)}ns" if self else "0s"
 
     __repr__ = __str__
@@ -99,8 +99,8 @@ class Rate(float):
         if not isinstance(text, str) or not (match := _RATE.fullmatch(text.replace(" ", ""))):
             raise ValueError("not a rate (write it like 100/s or 6/m)")
         value = cls(float(match[1]) / {"s": 1, "m": 60, "h": 3600}[match[2]])
-        if not 0 < value <= _RATE_MAX:
-            raise ValueError("a rate must be more than 0 and at most 100000/s")
+        if not _RATE_MIN <= value <= _RATE_MAX:
+            raise ValueError("a rate should be 1/h to 100000/s")
         return value
 
     @property
@@ -110,10 +110,10 @@ class Rate(float):
 
     def __str__(self) -> str:
         for unit, seconds in (("s", 1), ("m", 60), ("h", 3600)):
-            value = self * seconds
-            if value >= 1:
-                return f"{value:.6g}/{unit}"
-        return f"{self * 3600:.6g}/h"
+            text = f"{self * seconds:.6g}/{unit}"
+            if self * seconds >= 1 and Rate.parse(text) == self:
+                return text
+        return f"{float(self)!r}/s"
 
     __repr__ = __str__
 

@@ -25,6 +25,7 @@ CHAOSD_START_DELAY, CHAOSD_MODE. Without any it listens on 0.0.0.0:8080 and is n
 # It is started anew in every cycle, so it imports only what starts fast (no argparse, no asyncio).
 import array
 import errno
+import functools
 import os
 import resource
 import select
@@ -33,6 +34,7 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Callable
 
 MODES = ("app", "imposter", "refuse", "blackhole", "tarpit")
 
@@ -70,204 +72,331 @@ LOOKS = {
 }
 
 
-class Connection:
-    """One client: what it has sent of its next request, and what it has yet to take."""
-
-    __slots__ = ("address", "closing", "inbox", "outbox", "served", "socket")
-
-    def __init__(self, client: socket.socket) -> None:
-        self.socket = client
-        self.inbox = b""
-        self.outbox = b""
-        self.served = 0
-        self.closing = False  # close once the outbox is empty
-        self.address = "{}:{}".format(*client.getsockname()[:2])
-
-    def idle(self) -> bool:
-        return self.served > 0 and not self.inbox and not self.outbox
-
-
-class Answers:
-    """Whole answers, made once per address that clients have used (one, unless on 0.0.0.0)."""
-
-    ADDRESSES_MAX = 64
-
-    def __init__(self, mode: str, identity: str) -> None:
-        self.mode = mode
-        self.identity = identity
-        self.made: dict[str, dict[tuple[int, bool, bool], bytes]] = {}
-
-    def get(self, address: str, status: int, *, body: bool, close: bool) -> bytes:
-        if address not in self.made:
-            if len(self.made) >= self.ADDRESSES_MAX:
-                self.made.clear()
-            self.made[address] = {}
-        made = self.made[address]
-        key = (status, body, close)
-        if key not in made:
-            made[key] = self.make(address, status, body=body, close=close)
-        return made[key]
-
-    def make(self, address: str, status: int, *, body: bool, close: bool) -> bytes:
-        content, kind = f"{REASONS[status]}\n", "text/plain; charset=utf-8"
-        if status == OK_PAGE:
-            name = self.identity.replace("&", "&amp;").replace("<", "&lt;")
-            content = PAGE.format(identity=name, address=address, **LOOKS[self.mode])
-            kind = "text/html; charset=utf-8"
-        fields = [
-            f"HTTP/1.1 {abs(status)} {REASONS[status]}",
-            f"Content-Type: {kind}",
-            f"Content-Length: {len(content.encode())}",
-            "Cache-Control: no-store",
-            f"X-Chaosd-Instance: {self.identity}",
-            f"X-Chaosd-Address: {address}",
-        ]
-        if status == NOT_ALLOWED:
-            fields.append("Allow: GET, HEAD, OPTIONS")
-        if close:
-            fields.append("Connection: close")
-        head = "\r\n".join([*fields, "", ""])
-        return (head + content if body else head).encode()
-
-
-OK_PAGE, OK_SHORT = 200, -200  # the page, and "OK" for health checks
-BAD, NOT_FOUND, NOT_ALLOWED, TOO_LARGE = 400, 404, 405, 431
-REASONS = {
-    OK_PAGE: "OK",
-    OK_SHORT: "OK",
-    BAD: "Bad Request",
-    NOT_FOUND: "Not Found",
-    NOT_ALLOWED: "Method Not Allowed",
-    TOO_LARGE: "Request Header Fields Too Large",
+# Every answer there is: its kind, and its status line.
+STATUS = {
+    "page": "200 OK",
+    "healthy": "200 OK",
+    "malformed": "400 Bad Request",
+    "unknown": "404 Not Found",
+    "refused": "405 Method Not Allowed",
+    "too large": "431 Request Header Fields Too Large",
 }
 
 
-def judge(head: bytes) -> tuple[int, bool, bool]:
-    """What a request's head asks for: (status, whether a body goes with it, whether to close)."""
+def judge(head: bytes) -> tuple[str, bool, bool]:
+    """What a request's head is answered: (kind, whether a body goes with it, whether to close)."""
     line, _, rest = head.partition(b"\r\n")
     method, _, tail = line.partition(b" ")
     target, _, version = tail.partition(b" ")
     if version not in (b"HTTP/1.1", b"HTTP/1.0") or not target:
-        return BAD, True, True
+        return "malformed", True, True
     close = version == b"HTTP/1.0"
     for field in rest.lower().split(b"\r\n"):
         name, _, value = field.partition(b":")
-        if name == b"connection":
-            close = b"close" in value or (close and b"keep-alive" not in value)
+        if name == b"connection" and b"close" in value:
+            close = True
         elif name == b"transfer-encoding" or (name == b"content-length" and value.strip() != b"0"):
-            # Nothing here takes a body, and what follows would be read as the next request.
-            return NOT_ALLOWED, True, True
+            # Nothing here takes a body, and it would be read as the next request.
+            return "refused", True, True
     if method not in (b"GET", b"HEAD", b"OPTIONS"):
-        return NOT_ALLOWED, True, close
+        return "refused", True, close
     path = target.partition(b"?")[0]
-    status = OK_PAGE if path == b"/" else OK_SHORT if path == b"/healthz" else NOT_FOUND
-    return status, method != b"HEAD", close
+    kind = "page" if path == b"/" else "healthy" if path == b"/healthz" else "unknown"
+    return kind, method != b"HEAD", close
+
+
+def answers(mode: str, identity: str) -> Callable[[str, str, bool, bool], bytes]:
+    """Whole answers as they go over the wire, each made once."""
+
+    @functools.lru_cache(maxsize=256)
+    def answer(address: str, kind: str, body: bool, close: bool) -> bytes:  # noqa: FBT001
+        content, media = f"{STATUS[kind][4:]}\n", "text/plain"
+        if kind == "page":
+            name = identity.replace("&", "&amp;").replace("<", "&lt;")
+            content, media = PAGE.format(identity=name, address=address, **LOOKS[mode]), "text/html"
+        fields = [
+            f"HTTP/1.1 {STATUS[kind]}",
+            f"Content-Type: {media}; charset=utf-8",
+            f"Content-Length: {len(content.encode())}",
+            "Cache-Control: no-store",
+            f"X-Chaosd-Instance: {identity}",
+            f"X-Chaosd-Address: {address}",
+            *(["Allow: GET, HEAD, OPTIONS"] if kind == "refused" else []),
+            *(["Connection: close"] if close else []),
+        ]
+        head = "\r\n".join([*fields, "", ""])
+        return (head + content if body else head).encode()
+
+    return answer
+
+
+class Connection:
+    """One client: what it has sent of its next request, and what it has yet to take."""
+
+    __slots__ = ("address", "closing", "inbox", "outbox", "served", "socket", "writing")
+
+    def __init__(self, client: socket.socket) -> None:
+        self.socket = client
+        self.address = "{}:{}".format(*client.getsockname())
+        self.inbox = b""
+        self.outbox = b""
+        self.served = False  # it has asked at least once
+        self.closing = False  # close once the outbox is empty
+        self.writing = False  # waited for until it takes more of the outbox
 
 
 class Server:
-    """The loop: one thread, edge by edge, with a limit on everything that is held."""
+    """The loop: one thread, and a limit on everything that is held."""
 
-    def __init__(self, listener: socket.socket, answers: Answers | None, stop: int) -> None:
+    def __init__(
+        self, listener: socket.socket, reply: Callable[..., bytes] | None, stop: int
+    ) -> None:
         self.listener: socket.socket | None = listener
-        self.answers = answers  # None: read and never answer
-        self.connections: dict[int, Connection] = {}  # the one heard of longest ago first
-        self.connections_max = min(CONNECTIONS_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 64)
+        self.reply = reply  # makes an answer; None: read and never answer
+        self.stop = stop
+        self.connections: dict[int, Connection] = {}  # the one heard of longest ago comes first
         self.epoll = select.epoll()
         self.epoll.register(listener.fileno(), select.EPOLLIN)
-        self.stop = stop
         self.epoll.register(stop, select.EPOLLIN)
 
     def run(self) -> None:
-        """Serve until the `stop` descriptor is readable; then finish, within a limit."""
-        deadline = None
-        while deadline is None or (self.connections and time.monotonic() < deadline):
-            wait_s = None if deadline is None else max(0.0, deadline - time.monotonic())
-            for descriptor, events in self.epoll.poll(wait_s):
+        """Serve until the descriptor `stop` is readable; then finish what is in flight."""
+        deadline_s = float("inf")
+        while (left_s := deadline_s - time.monotonic()) > 0:
+            if self.listener is None and not self.connections:
+                return
+            for descriptor, _ in self.epoll.poll(left_s if self.listener is None else None):
                 if descriptor in self.connections:
-                    self.attend(self.connections[descriptor], events)
-                elif self.listener is not None and descriptor == self.listener.fileno():
-                    self.accept(ACCEPTS_MAX)
-                elif descriptor == self.stop and deadline is None:
-                    deadline = time.monotonic() + DRAIN_S
-                    self.drain()
+                    self.attend(self.connections[descriptor])
+                elif self.listener is None:
+                    continue
+                elif descriptor == self.listener.fileno():
+                    self.accept(self.listener, ACCEPTS_MAX)
+                elif descriptor == self.stop:
+                    deadline_s = time.monotonic() + DRAIN_S
+                    self.drain(self.listener)
 
-    def drain(self) -> None:
-        """Stop listening. What is under way stays; connections that only wait are closed."""
+    def drain(self, listener: socket.socket) -> None:
+        """Stop listening, and close the connections that have been served and only wait."""
         self.epoll.unregister(self.stop)
         # Closing a listener resets the connections that it has not handed out yet.
-        self.accept(BACKLOG)
-        if self.listener is not None:
-            self.listener.close()
-            self.listener = None
+        self.accept(listener, BACKLOG)
+        listener.close()
+        self.listener = None
         for connection in list(self.connections.values()):
-            if self.answers is None or connection.idle():
+            idle = connection.served and not connection.inbox and not connection.outbox
+            if idle or self.reply is None:
                 self.drop(connection)
 
-    def accept(self, most: int) -> None:
+    def accept(self, listener: socket.socket, most: int) -> None:
         for _ in range(most):
             try:
-                client, _ = self.listener.accept()
+                client, _ = listener.accept()
+                connection = Connection(client)
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE) and self.connections:
-                    self.drop(next(iter(self.connections.values())))
-                    continue
-                return  # the client has gone again already
-            client.setblocking(False)
-            while len(self.connections) >= self.connections_max:
+                if error.errno not in (errno.EMFILE, errno.ENFILE) or not self.connections:
+                    return  # the client has gone again already
                 self.drop(next(iter(self.connections.values())))
-            self.connections[client.fileno()] = Connection(client)
+                continue
+            if len(self.connections) >= CONNECTIONS_MAX:
+                self.drop(next(iter(self.connections.values())))
+            client.setblocking(False)
+            self.connections[client.fileno()] = connection
             self.epoll.register(client.fileno(), select.EPOLLIN)
 
     def drop(self, connection: Connection) -> None:
         del self.connections[connection.socket.fileno()]
         connection.socket.close()
 
-    def attend(self, connection: Connection, events: int) -> None:
+    def attend(self, connection: Connection) -> None:
         descriptor = connection.socket.fileno()
         self.connections[descriptor] = self.connections.pop(descriptor)
         try:
             if connection.outbox:
-                # It is not read from before it has taken its answers: nothing piles up.
+                # It is not read from before it has taken its answers, so that nothing piles up.
                 self.send(connection)
-            elif events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
-                data = connection.socket.recv(READ_BYTES)
-                if not data:
-                    self.drop(connection)
-                elif self.answers is not None:
-                    self.read(connection, data)
+                return
+            data = connection.socket.recv(READ_BYTES)
         except BlockingIOError:
             return
         except OSError:
+            data = b""
+        if not data:
             self.drop(connection)
+        elif self.reply is not None:
+            self.read(connection, connection.inbox + data, self.reply)
 
-    def read(self, connection: Connection, data: bytes) -> None:
-        data = connection.inbox + data
+    def read(self, connection: Connection, data: bytes, reply: Callable[..., bytes]) -> None:
         answers = []
         while not connection.closing:
             head, end, rest = data.partition(b"\r\n\r\n")
             if not end and len(data) <= HEAD_BYTES_MAX:
                 break
-            data = rest
-            status, body, close = judge(head) if end else (TOO_LARGE, True, True)
+            kind, body, close = judge(head) if end else ("too large", True, True)
             connection.closing = close or self.listener is None
-            connection.served += 1
-            answers.append(
-                self.answers.get(connection.address, status, body=body, close=connection.closing)
-            )
+            answers.append(reply(connection.address, kind, body, connection.closing))
+            data = rest
         connection.inbox = data
         if answers:
+            connection.served = True
             connection.outbox = b"".join(answers)
             self.send(connection)
 
     def send(self, connection: Connection) -> None:
-        descriptor = connection.socket.fileno()
-        sent = connection.socket.send(connection.outbox)
-        connection.outbox = connection.outbox[sent:]
-        if connection.outbox:
-            self.epoll.modify(descriptor, select.EPOLLOUT)
-        elif connection.closing:
+        try:
+            sent = connection.socket.send(connection.outbox)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
             self.drop(connection)
+            return
+        connection.outbox = connection.outbox[sent:]
+        if connection.closing and not connection.outbox:
+            self.drop(connection)
+        elif connection.writing != bool(connection.outbox):
+            connection.writing = bool(connection.outbox)
+            events = select.EPOLLOUT if connection.writing else select.EPOLLIN
+            self.epoll.modify(connection.socket.fileno(), events)
+
+
+def bind(host: str, port: int, retry_s: float) -> socket.socket:
+    """A socket that holds the address, not yet listening. Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    holder = socket.socket(family)
+    # The connections of the process that had this address before may linger in TIME_WAIT.
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    deadline_s = time.monotonic() + retry_s
+    while True:
+        try:
+            holder.bind((host, port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() >= deadline_s:
+                raise
+            time.sleep(0.001)
         else:
-            self.epoll.modify(descriptor, select.EPOLLIN)
+            return holder
+
+
+def deafen(holder: socket.socket) -> None:
+    """Drop every packet that arrives at this socket, before TCP sees it; needs no privileges.
+
+    Keeping the accept queue full would nearly do, but lets in who comes while it is being filled.
+    """
+    program = array.array("B", struct.pack("HBBI", 0x06, 0, 0, 0))  # BPF: return 0, "keep nothing"
+    filter_at, _ = program.buffer_info()
+    holder.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", 1, filter_at))
+
+
+def occupy(holder: socket.socket, mode: str, identity: str, stop: int) -> None:
+    """Be what `mode` says at this address until `stop` is readable."""
+    if mode in ("refuse", "blackhole"):
+        select.select([stop], [], [])
+        return
+    holder.setblocking(False)
+    reply = None if mode == "tarpit" else answers(mode, identity)
+    Server(holder, reply, stop).run()
+
+
+def listen(holder: socket.socket, mode: str) -> None:
+    if mode == "blackhole":
+        deafen(holder)
+    if mode != "refuse":
+        holder.listen(BACKLOG)
+
+
+def armed(stop: select.epoll, mode: str) -> socket.socket | None:
+    """Wait for the order to take an address; None if there is nothing left to wait for."""
+    if mode == "blackhole":
+        rehearse()
+    stop.register(sys.stdin.fileno(), select.EPOLLIN)
+    print("armed", flush=True)
+    if any(descriptor != sys.stdin.fileno() for descriptor, _ in stop.poll()):
+        return None
+    order = os.read(sys.stdin.fileno(), 256).decode().split()
+    if not order:
+        return None
+    _, host, port = order
+    holder = bind(host, int(port), TAKE_S)
+    listen(holder, mode)
+    return holder
+
+
+def rehearse() -> None:
+    """Refuse to be a black hole on a system where it would answer; found out before it matters."""
+    with bind("127.0.0.1", 0, 0) as listener, socket.socket() as client:
+        listen(listener, "blackhole")
+        client.setblocking(False)
+        client.connect_ex(listener.getsockname())
+        if select.select([], [client], [], 0.05)[1]:
+            raise OSError("this system answers for a socket whose filter drops everything")
+
+
+def read_options(arguments: list[str]) -> dict[str, str]:
+    """The command line over the environment over the defaults. Exits with a line for the user."""
+    options = {"listen": "0.0.0.0:8080", "identity": "", "start-delay": "0", "mode": "app"}
+    for name, default in options.items():
+        variable = f"CHAOSD_{name.upper().replace('-', '_')}"
+        options[name] = os.environ.get(variable) or default
+    options["armed"] = ""
+    left = iter(arguments)
+    for argument in left:
+        name, _, value = argument.removeprefix("--").partition("=")
+        if argument in ("-h", "--help"):
+            print(__doc__)
+            sys.exit(0)
+        if argument == "--armed":
+            value = "yes"
+        elif name not in options or not argument.startswith("--"):
+            sys.exit(f"unknown option {argument} (known: --{', --'.join(options)})")
+        options[name] = value or next(left, "")
+    if options["mode"] not in MODES:
+        sys.exit(f"unknown mode {options['mode']!r} (known: {', '.join(MODES)})")
+    options["identity"] = options["identity"] or socket.gethostname()
+    if options["mode"] == "imposter":
+        options["identity"] = "imposter"
+    if not options["identity"].isprintable() or not options["identity"].isascii():
+        sys.exit("the identity goes into a header: printable ASCII only")
+    return options
+
+
+def wake_on_signals() -> select.epoll:
+    """Something to wait for: it is readable once SIGTERM or SIGINT has come."""
+    wake, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(woken)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    stop = select.epoll()
+    stop.register(wake, select.EPOLLIN)
+    return stop
+
+
+def main() -> None:
+    options = read_options(sys.argv[1:])
+    mode = options["mode"]
+    descriptors_max = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors_max, descriptors_max))
+    stop = wake_on_signals()
+    where = options["listen"] if not options["armed"] else "the address"
+    try:
+        if options["armed"]:
+            holder = armed(stop, mode)
+        else:
+            host, _, port = where.rpartition(":")
+            holder = bind(host.strip("[]"), int(port), 0)
+            # The address is its own from now on, but nobody is let in while it is starting.
+            if stop.poll(float(options["start-delay"])):
+                return
+            listen(holder, mode)
+    except (OSError, ValueError) as error:
+        sys.exit(f"cannot take {where}: {error}")
+    if holder is None:
+        return
+    said = "holding" if options["armed"] else "listening"
+    print("{} {}:{}".format(said, *holder.getsockname()), flush=True)
+    occupy(holder, mode, options["identity"], stop.fileno())
+
+
+if __name__ == "__main__":
+    main()

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from chaosd.clock import sleep
 from chaosd.events import Instance
-from chaosd.plugins import CanReplace, CycleContext, FaultConfig, Holder, OldIp
+from chaosd.plugins import CanReplace, CycleContext, FaultConfig, Holder, Move, OldIp
 from chaosd.units import Duration
 
 
@@ -74,6 +74,17 @@ class Recreate:
         if holder is not None:
             async with cycle.action("release"):
                 await holder.release()
+
+    def foretell(self, app_start_s: float, missing_class: str) -> Move:
+        first = self.config.order == "make-before-break"
+        published_s = 0.0 if first else self.config.gap.s
+        return Move(
+            published_s=published_s,
+            listening_s=0.0 if first else published_s + app_start_s,
+            missing_s=None if first else 0.0,
+            missing_class=missing_class,
+            old_ip=self.config.old_ip,
+        )
 
     async def _start(self, stage: CanReplace, cycle: CycleContext, new: Instance) -> None:
         async with cycle.action("start", identity=new.identity, ip=new.address.host):

@@ -1,0 +1,176 @@
+"""Where a recovery's seconds went: its edges, the phases between them, and the move as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from chaosd.events import PHASES, Action, Event, Outcome, Reading, Sample
+from chaosd.plugins import Move, OldIp
+
+if TYPE_CHECKING:
+    from chaosd.analysis.recovery import Settings
+
+# Below, log outranks API: the log says things when they happen, the API when it is asked.
+LOG, API = "proxy.log", "proxy.api"
+LEFT, CAME_BACK = ("down", "maint"), ("up", "ready")
+
+
+class Edges(NamedTuple):
+    """The instants between the phases; None where nobody told."""
+
+    listening_ns: int | None  # the new instance accepts connections
+    published_ns: int | None  # the name answers the new IP
+    switched_ns: int | None  # the proxy has the new IP
+    usable_ns: int | None  # the proxy holds the server there for usable
+
+
+def reading(events: Iterable[Event], source: str, what: str) -> Reading | None:
+    """The earliest reading of this kind."""
+    found = _readings(events, (source,), (what,))
+    return min(found, key=_at_ns) if found else None
+
+
+def first_answer_ns(samples: Iterable[Sample], stream: int | None, identity: str) -> int | None:
+    """When this instance first answered well on this stream."""
+    return min(
+        (
+            s.done_ns
+            for s in samples
+            if s.stream == stream and s.outcome == Outcome.OK and s.who == identity
+        ),
+        default=None,
+    )
+
+
+def edges(
+    events: Sequence[Event], begin: Reading, *, recovered_ns: int | None, direct_ns: int | None
+) -> Edges:
+    """What the world said of the way to the new instance.
+
+    `direct_ns` is when it first answered the direct probe: what is known of `listening` where the
+    runtime does not tell.
+    """
+    new, new_ip = begin.data["new"], begin.data["new_ip"]
+    listening = _at(events, "app", "listening", identity=new)
+    moved = _switch(events, new_ip)
+    return Edges(
+        listening_ns=direct_ns if listening is None else listening,
+        published_ns=_published_ns(events, new_ip),
+        switched_ns=moved.at_ns if moved else None,
+        usable_ns=_usable_ns(events, begin.at_ns, moved, recovered_ns) if moved else None,
+    )
+
+
+def phases(
+    t0_ns: int, edges: Edges, recovered_ns: int | None, stable_ns: int | None
+) -> dict[str, float | None]:
+    """The seconds of each phase, `replace_s` to `settle_s`.
+
+    Each edge counts as the latest of itself and those before it, and as no later than the recovery,
+    so that the known phases before `settle` add up to the recovery. A phase with an unknown edge at
+    either side is unknown.
+    """
+    ends: list[int | None] = []
+    latest_ns = t0_ns
+    for edge_ns in (*edges, recovered_ns):
+        if edge_ns is not None:
+            latest_ns = max(latest_ns, edge_ns)
+            if recovered_ns is not None:
+                latest_ns = min(latest_ns, recovered_ns)
+        ends.append(None if edge_ns is None else latest_ns)
+    ends.append(stable_ns)
+    starts = [t0_ns, *ends]
+    return {
+        f"{phase}_s": None if start is None or end is None else (end - start) / 1e9
+        for phase, start, end in zip(PHASES, starts, ends, strict=False)
+    }
+
+
+def move(
+    events: Sequence[Event],
+    settings: Settings,
+    *,
+    samples: Iterable[Sample] = (),
+    direct: int | None = None,
+) -> Move:
+    """The move as it really was, for the proxy's prediction. Needs the cycle's `begin`."""
+    begin = reading(events, "engine", "begin")
+    if begin is None:
+        raise ValueError("a cycle that never began has no move")
+    direct_ns = first_answer_ns(samples, direct, begin.data["new"])
+    edge = edges(events, begin, recovered_ns=None, direct_ns=direct_ns)
+    # A name that is withdrawn while others still answer for it is not missing.
+    missing = [
+        w.at_ns
+        for w in _readings(events, ("dns",), ("withdrawn",))
+        if not w.data.get("ips") and w.at_ns >= begin.at_ns
+    ]
+    held = [e.data["manner"] for e in events if isinstance(e, Action) and e.verb == "hold"]
+    return Move(
+        published_s=_after(begin.at_ns, edge.published_ns),
+        listening_s=_after(begin.at_ns, edge.listening_ns),
+        missing_s=_after(begin.at_ns, min(missing, default=None)),
+        missing_class=settings.missing_class,
+        old_ip=cast("OldIp", held[0] if held else "vacant"),
+    )
+
+
+def _after(t0_ns: int, at_ns: int | None) -> float | None:
+    return None if at_ns is None else max(0, at_ns - t0_ns) / 1e9
+
+
+def _at_ns(reading: Reading) -> int:
+    return reading.at_ns
+
+
+def _readings(
+    events: Iterable[Event], sources: Sequence[str], whats: Sequence[str]
+) -> list[Reading]:
+    return [e for e in events if isinstance(e, Reading) and e.what in whats and e.source in sources]
+
+
+def _at(events: Iterable[Event], source: str, what: str, **data: Any) -> int | None:
+    wanted = data.items()
+    found = _readings(events, (source,), (what,))
+    return min((r.at_ns for r in found if wanted <= r.data.items()), default=None)
+
+
+def _published_ns(events: Iterable[Event], new_ip: str) -> int | None:
+    found = _readings(events, ("dns",), ("published",))
+    return min((r.at_ns for r in found if new_ip in r.data["ips"]), default=None)
+
+
+def _switch(events: Iterable[Event], new_ip: str) -> Reading | None:
+    """When the proxy took the new IP, as its log says, or else as its API showed."""
+    for source in (LOG, API):
+        found = _readings(events, (source,), ("address_changed",))
+        if to_new := [r for r in found if r.data["new"] == new_ip]:
+            return min(to_new, key=_at_ns)
+    return None
+
+
+def _usable_ns(
+    events: Iterable[Event], t0_ns: int, moved: Reading, recovered_ns: int | None
+) -> int | None:
+    """The switch, or when the server came back from its last absence before the recovery.
+
+    None if it went away and nobody told of its return.
+    """
+    for source in (LOG, API):
+        said = [
+            r
+            for r in _readings(events, (source,), LEFT + CAME_BACK)
+            if r.at_ns >= t0_ns and r.data["server"] == moved.data["server"]
+        ]
+        left = [
+            r.at_ns
+            for r in said
+            if r.what in LEFT and (recovered_ns is None or r.at_ns <= recovered_ns)
+        ]
+        if left:
+            came_back = [r.at_ns for r in said if r.what in CAME_BACK and r.at_ns >= max(left)]
+            return max(moved.at_ns, min(came_back)) if came_back else None
+        if said:
+            break  # the log told of this server, and not that it was away
+    return moved.at_ns

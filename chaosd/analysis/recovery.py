@@ -1,0 +1,349 @@
+"""From a cycle's events and samples to its numbers: recovery, outage, counts.
+
+Pure. The engine at a cycle's end and `chaosd report` long afterwards use this very code.
+docs/measuring.md defines the numbers; samples count to the microsecond, as they are stored.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from bisect import bisect_left
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+
+from chaosd.analysis import phases
+from chaosd.events import (
+    PHASES,
+    Cycle,
+    CycleOutcome,
+    Event,
+    Outcome,
+    Prediction,
+    Reading,
+    Sample,
+)
+
+SECOND_NS = 1_000_000_000
+LATE_NS_MAX = 5_000_000  # p99 of the schedule lag above this, and above one interval, is poor
+DROPPED_SHARE_MAX = 0.01
+ANOMALY_MARGIN_S = 0.010  # what a prediction is not expected to see: the app's and kernel's work
+HELD_MAX = 1_000_000  # samples that wait for an earlier one; more than any rate times any timeout
+IDENTITIES_MAX = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What measuring a cell's cycles depends on, besides its events and samples."""
+
+    stable_for_ns: int
+    recovery_limit_ns: int
+    slow_after_ns: int
+    interval_ns: int  # of the measuring stream
+    timeout_ns: int
+    runtime: str
+    proxy: str
+    missing_class: str
+
+    @property
+    def lookback_ns(self) -> int:
+        """How long before T0 samples are of interest.
+
+        Long enough for those still under way at T0 and for a last good one before the outage.
+        """
+        return self.timeout_ns + max(SECOND_NS, 2 * self.interval_ns)
+
+
+class Identities:
+    """Who belongs to the app, now or lately: a set that forgets the long gone."""
+
+    def __init__(self) -> None:
+        self._gone: dict[str, bool] = {}  # in the order in which they came
+
+    def __contains__(self, identity: object) -> bool:
+        return identity in self._gone
+
+    def add(self, identity: str) -> None:
+        self._gone[identity] = False
+        if len(self._gone) > IDENTITIES_MAX:
+            forgotten = next((i for i, gone in self._gone.items() if gone), next(iter(self._gone)))
+            del self._gone[forgotten]
+
+    def event(self, event: Event) -> None:
+        """Take note of an instance that comes or goes; whatever else it is, ignore it."""
+        if not isinstance(event, Reading):
+            return
+        if event.what == "instance":
+            self.add(event.data["identity"])
+        elif event.what == "gone" and event.data["identity"] in self._gone:
+            self._gone[event.data["identity"]] = True
+
+
+class Reorder:
+    """Samples of one stream, which come as they end, put back into the order of their schedule."""
+
+    def __init__(self) -> None:
+        self._held: list[Sample] = []
+        self._released_ns = -1
+
+    def push(self, sample: Sample) -> None:
+        late = sample.scheduled_ns < self._released_ns
+        if late or len(self._held) >= HELD_MAX:
+            what = "a sample after promising that there was none" if late else "no complete instant"
+            raise RuntimeError(f"the prober delivered {what} on stream {sample.stream}")
+        self._held.append(sample)
+
+    def release(self, complete_ns: int) -> list[Sample]:
+        """Let go of those scheduled before this instant: none of them is still to come."""
+        self._released_ns = max(complete_ns, self._released_ns)
+        self._held.sort(key=attrgetter("scheduled_ns"))  # nearly sorted already
+        count = bisect_left(self._held, complete_ns, key=attrgetter("scheduled_ns"))
+        released, self._held = self._held[:count], self._held[count:]
+        return released
+
+
+def rounded_ns(duration_ns: int) -> int:
+    """To the whole microsecond: what the store keeps of a sample's durations."""
+    return (duration_ns + 500) // 1000 * 1000
+
+
+class RecoveryFold:
+    """Samples of a cycle's measuring stream, in scheduled order, folded into its numbers.
+
+    `new` is the instance whose answer ends the recovery; None in a control cycle, where any of
+    `identities` will do if it was asked after T0. Memory is eight bytes a sample, for the lag.
+    """
+
+    def __init__(
+        self, t0_ns: int, new: str | None, identities: Container[str], settings: Settings
+    ) -> None:
+        self.t0_ns = t0_ns
+        self.recovered_ns: int | None = None
+        self.stable_from_ns: int | None = None  # of the stretch that still has no bad sample in it
+        self.samples = self.failed = self.masked = self.misrouted = self.dropped = 0
+        self.lags_ns = array("q")
+        self._new = new
+        self._identities = identities
+        self._settings = settings
+        self._limit_ns = t0_ns + settings.recovery_limit_ns
+        self._spoilt = False  # a bad sample has come after the recovery
+        self._good_before_ns: int | None = None  # scheduled times at the two ends of the outage
+        self._good_after_ns: int | None = None
+
+    def over_at_ns(self, complete_ns: int) -> int | None:
+        """When the observation ended, if every sample scheduled before `complete_ns` was added.
+
+        None while it goes on.
+        """
+        over_ns = self._limit_ns
+        if self.stable_from_ns is not None:
+            over_ns = min(over_ns, self.stable_from_ns + self._settings.stable_for_ns)
+        return over_ns if complete_ns >= over_ns else None
+
+    def add(self, sample: Sample) -> None:
+        """Fold the sample that was scheduled next. What lies outside of the cycle is ignored."""
+        _, scheduled_ns, sent_ns, done_ns, outcome, _, who = sample
+        if scheduled_ns < self.t0_ns - self._settings.lookback_ns:
+            return
+        if self.over_at_ns(scheduled_ns) is not None:
+            return
+        took_ns = rounded_ns(done_ns - scheduled_ns)
+        lag_ns = rounded_ns(sent_ns - scheduled_ns)
+        done_ns = scheduled_ns + took_ns
+        good = outcome == Outcome.OK and who in self._identities
+        if good:
+            self._add_good(scheduled_ns, scheduled_ns + lag_ns, done_ns, who)
+        if done_ns < self.t0_ns:
+            return
+        self.samples += 1
+        if outcome == Outcome.DROPPED:
+            self.dropped += 1
+            return
+        self.lags_ns.append(lag_ns)
+        if good:
+            self.masked += took_ns > self._settings.slow_after_ns
+        else:
+            self._add_bad(scheduled_ns, misrouted=outcome == Outcome.OK)
+
+    def _add_good(self, scheduled_ns: int, sent_ns: int, done_ns: int, who: str) -> None:
+        if not self.failed + self.misrouted:
+            self._good_before_ns = scheduled_ns
+        elif self._good_after_ns is None:
+            self._good_after_ns = scheduled_ns
+        if self._spoilt:
+            if self.stable_from_ns is None:
+                self.stable_from_ns = done_ns
+            return
+        ours = sent_ns >= self.t0_ns if self._new is None else who == self._new
+        # A later sample may overtake an earlier one.
+        first = self.recovered_ns is None or done_ns < self.recovered_ns
+        if ours and first and self.t0_ns <= done_ns <= self._limit_ns:
+            self.recovered_ns = self.stable_from_ns = done_ns
+
+    def _add_bad(self, scheduled_ns: int, *, misrouted: bool) -> None:
+        self.misrouted += misrouted
+        self.failed += not misrouted
+        self._good_after_ns = None
+        if self.stable_from_ns is not None and scheduled_ns >= self.stable_from_ns:
+            self.stable_from_ns, self._spoilt = None, True
+
+    def stable_ns(self, end_ns: int) -> int | None:
+        """The start of the first stretch without a bad sample, if it was whole before the end."""
+        start_ns = self.stable_from_ns
+        if start_ns is None or start_ns + self._settings.stable_for_ns > end_ns:
+            return None
+        return start_ns
+
+    def outage_gap_s(self) -> float | None:
+        if not self.failed + self.misrouted:
+            return 0.0
+        if self._good_before_ns is None or self._good_after_ns is None:
+            return None
+        return (self._good_after_ns - self._good_before_ns - self._settings.interval_ns) / 1e9
+
+    def outage_loss_s(self) -> float:
+        return (self.failed + self.misrouted) * self._settings.interval_ns / 1e9
+
+    def resolution_s(self) -> float | None:
+        if not self.lags_ns:
+            return None
+        return (self._settings.interval_ns + max(self.lags_ns)) / 1e9
+
+    def lag_p99_s(self) -> float | None:
+        if not self.lags_ns:
+            return None
+        return sorted(self.lags_ns)[math.ceil(0.99 * len(self.lags_ns)) - 1] / 1e9
+
+    def poor(self) -> str | None:
+        """Why these numbers can't be trusted much: the prober's fault, not the target's."""
+        lag_s = self.lag_p99_s()
+        if lag_s is None:
+            return "no probe was sent"
+        if self.dropped > DROPPED_SHARE_MAX * self.samples:
+            return f"{self.dropped} of {self.samples} probes could not be sent in time"
+        if lag_s * 1e9 > max(self._settings.interval_ns, LATE_NS_MAX):
+            return f"probes were sent late (1 % by more than {lag_s * 1e3:.1f} ms)"
+        return None
+
+
+def measure(
+    events: Sequence[Event],
+    samples: Iterable[Sample],
+    identities: Container[str],
+    *,
+    settings: Settings,
+    stream: int,
+    direct: int | None = None,
+) -> Cycle:
+    """A finished cycle from its events, up to `end`, and its samples, each in any order.
+
+    `stream` is the one that measures, `direct` the one that asks the app itself; samples of others,
+    and any from before the lookback or after the end, are ignored. `identities` are the app's.
+    """
+    end = phases.reading(events, "engine", "end")
+    if end is None:
+        raise ValueError("a cycle without an end can't be measured")
+    begin = phases.reading(events, "engine", "begin")
+    if begin is None:
+        return _never_began(end, settings)
+    new = begin.data["new"]
+    fold = RecoveryFold(begin.at_ns, new, identities, settings)
+    mine = [s for s in samples if s.scheduled_ns < end.at_ns and s.stream in (stream, direct)]
+    for sample in sorted(mine, key=attrgetter("scheduled_ns")):
+        if sample.stream == stream:
+            fold.add(sample)
+    invalid = end.data.get("invalid")
+    control = bool(begin.data["control"])
+    outcome = _outcome(fold, invalid=invalid is not None, control=control)
+    measured = _measured(fold, end.at_ns) if invalid is None else {}
+    parts: dict[str, float | None] = dict.fromkeys([f"{phase}_s" for phase in PHASES])
+    if invalid is None and not control:
+        direct_ns = phases.first_answer_ns(mine, direct, new)
+        edges = phases.edges(events, begin, recovered_ns=fold.recovered_ns, direct_ns=direct_ns)
+        parts = phases.phases(begin.at_ns, edges, fold.recovered_ns, fold.stable_ns(end.at_ns))
+    predicted = _predicted(events)
+    return Cycle(
+        cycle=end.cycle,
+        cell=end.cell,
+        fault=begin.data["fault"],
+        runtime=settings.runtime,
+        proxy=settings.proxy,
+        outcome=outcome,
+        t0_unix=begin.data["t0_unix"],
+        t0_ns=begin.at_ns,
+        end_ns=end.at_ns,
+        old_ip=begin.data["old_ip"],
+        new_ip=begin.data["new_ip"],
+        **measured,
+        resolution_s=fold.resolution_s(),
+        samples=fold.samples,
+        failed=fold.failed,
+        masked=fold.masked,
+        misrouted=fold.misrouted,
+        dropped=fold.dropped,
+        lag_p99_s=fold.lag_p99_s(),
+        phases=parts,
+        predicted=predicted,
+        anomaly=_anomaly(outcome, fold, predicted, end.at_ns),
+        valid_reason=invalid or end.data.get("poor") or fold.poor(),
+    )
+
+
+def _never_began(end: Reading, settings: Settings) -> Cycle:
+    """Something went wrong before T0: there is nothing to measure."""
+    return Cycle(
+        cycle=end.cycle,
+        cell=end.cell,
+        fault=end.data.get("fault", ""),
+        runtime=settings.runtime,
+        proxy=settings.proxy,
+        outcome=CycleOutcome.INVALID,
+        t0_unix=end.data.get("unix", 0.0),
+        t0_ns=end.at_ns,
+        end_ns=end.at_ns,
+        phases=dict.fromkeys([f"{phase}_s" for phase in PHASES]),
+        valid_reason=end.data.get("invalid") or "it never began",
+    )
+
+
+def _outcome(fold: RecoveryFold, *, invalid: bool, control: bool) -> CycleOutcome:
+    if invalid:
+        return CycleOutcome.INVALID
+    if control:
+        return CycleOutcome.CONTROL
+    return CycleOutcome.CENSORED if fold.recovered_ns is None else CycleOutcome.RECOVERED
+
+
+def _measured(fold: RecoveryFold, end_ns: int) -> dict[str, float | None]:
+    stable_ns = fold.stable_ns(end_ns)
+    return {
+        "recovery_s": None if fold.recovered_ns is None else (fold.recovered_ns - fold.t0_ns) / 1e9,
+        "stable_recovery_s": None if stable_ns is None else (stable_ns - fold.t0_ns) / 1e9,
+        "outage_gap_s": fold.outage_gap_s(),
+        "outage_loss_s": fold.outage_loss_s(),
+    }
+
+
+def _predicted(events: Iterable[Event]) -> Prediction | None:
+    said = phases.reading(events, "engine", "predicted")
+    return Prediction(**said.data) if said is not None else None
+
+
+def _anomaly(
+    outcome: CycleOutcome, fold: RecoveryFold, predicted: Prediction | None, end_ns: int
+) -> bool | None:
+    """Whether the recovery lies outside of the predicted band by more than its error bar.
+
+    A censored one does as soon as it took longer than the band allows, however long it was.
+    """
+    resolution_s = fold.resolution_s()
+    if predicted is None or resolution_s is None:
+        return None
+    margin_s = resolution_s + ANOMALY_MARGIN_S
+    if outcome == CycleOutcome.CENSORED:
+        return (end_ns - fold.t0_ns) / 1e9 > predicted.upper_s + margin_s or None
+    if outcome != CycleOutcome.RECOVERED or fold.recovered_ns is None:
+        return None
+    recovery_s = (fold.recovered_ns - fold.t0_ns) / 1e9
+    return not predicted.lower_s - margin_s <= recovery_s <= predicted.upper_s + margin_s

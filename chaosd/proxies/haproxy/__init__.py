@@ -1,0 +1,149 @@
+"""HAProxy: its config rendered, its log and Runtime API read, its algorithm predicted."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from chaosd.errors import MachineError
+from chaosd.events import Address, Prediction
+from chaosd.plugins import Move, Wiring
+from chaosd.proxies.haproxy import api, config, log, own, predict, render
+from chaosd.proxies.haproxy.model import ProxyModel, World
+
+_COMMAND_S_MAX = 20.0  # to say the version or to check a file; an ailing resolver makes it slow
+
+_VERSION = re.compile(r"^HA-?Proxy version (\d+\.\d+[\w.-]*?)(?:-\d+\+deb\S*|~\S*|\s|$)")
+# `[ALERT]    (123) : config : parsing [/etc/haproxy.cfg:12] : what`, with variations.
+_ALERT = re.compile(r"^\[ALERT\]\s+(?:\(\d+\)|\S+)\s*:\s*(?:config\s*:\s*)?(.*)$")
+_PLACE = re.compile(r"^(?:parsing )?\[(.+?):(\d+)\]\s*:\s*(.*)$")
+_SUMMARY = re.compile(r"^(Error\(s\) found in|Fatal errors found in)")
+
+
+class HAProxy:
+    """The proxy plugin. One object serves all cells of a run."""
+
+    Config = config.Config
+
+    def __init__(self, config: config.Config) -> None:
+        self.config = config
+        self._version: str | None = None
+
+    @property
+    def listen(self) -> Address | None:
+        """Where the config wants the door; the runtime chooses if None."""
+        return config.address(self.config.listen) if self.config.listen else None
+
+    # --- the program ---
+
+    def version(self) -> str:
+        """The version of the binary, or of what is simulated. MachineError if there is none."""
+        if self._version is None:
+            said = self._run("-v").stdout
+            found = _VERSION.match(said)
+            if found is None:
+                first = (said.splitlines() or ["nothing"])[0]
+                raise MachineError(f"{self.config.binary} -v: not an HAProxy (it says: {first})")
+            self._version = found[1]
+        return self._version
+
+    def command(self, config_file: Path) -> list[str]:
+        return [self.config.binary, "-db", *self._file(config_file)]
+
+    def check(self, config_file: Path, environment: dict[str, str]) -> str | None:
+        """Let HAProxy check the file; its first complaint as `file:line: what`, or None."""
+        done = self._run("-c", *self._file(config_file), environment=environment)
+        if done.returncode == 0:
+            return None
+        alerts = [m[1] for line in done.stderr.splitlines() if (m := _ALERT.match(line))]
+        alerts = [alert for alert in alerts if not _SUMMARY.match(alert)]
+        if not alerts:
+            last = (done.stderr.strip().splitlines() or ["it does not say why"])[-1]
+            return f"{config_file}: {last}"
+        place = _PLACE.match(alerts[0])
+        first = f"{place[1]}:{place[2]}: {place[3]}" if place else f"{config_file}: {alerts[0]}"
+        if self.config.config is not None:  # the run's copy has the same lines
+            first = first.replace(str(config_file), str(self.config.config))
+        return first + (f" (and {len(alerts) - 1} more)" if len(alerts) > 1 else "")
+
+    def _file(self, config_file: Path) -> list[str]:
+        if self.config.config is None:
+            return ["-f", str(config_file)]
+        # What the user's file names by relative paths lies beside it, not beside the run's copy.
+        return ["-C", str(self.config.config.parent.resolve()), "-f", str(config_file.resolve())]
+
+    def _run(
+        self, *arguments: str, environment: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        binary = self.config.binary
+        try:
+            return subprocess.run(
+                [binary, *arguments],
+                env=os.environ | (environment or {}),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=_COMMAND_S_MAX,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            what = f"{binary} {arguments[0]}: no answer within {_COMMAND_S_MAX:.0f} s"
+            raise MachineError(what) from None
+        except OSError as error:
+            raise MachineError(
+                f"{binary}: {error.strerror} (install HAProxy, or set proxy.binary)"
+            ) from None
+
+    # --- its config file ---
+
+    def problems(self) -> list[str]:
+        return own.problems(self.config.config) if self.config.config is not None else []
+
+    def advice(self) -> list[str]:
+        return own.advice(self.config.config) if self.config.config is not None else []
+
+    def render(self, wiring: Wiring) -> str:
+        """The text of haproxy.cfg; the user's own as it is, if there is one."""
+        if self.config.config is None:
+            return render.text(self.config, wiring)
+        try:
+            return self.config.config.read_text()
+        except OSError as error:
+            raise MachineError(f"{self.config.config}: {error.strerror}") from None
+
+    def environment(self, wiring: Wiring) -> dict[str, str]:
+        return render.environment(wiring)
+
+    # --- what it says ---
+
+    def read_log(self, line: str) -> tuple[str, dict[str, Any]] | None:
+        return log.read(line)
+
+    async def read_api(self, api_address: str) -> dict[str, Any]:
+        return await api.read(api_address)
+
+    # --- its algorithm ---
+
+    def timers_s(self) -> tuple[float, ...]:
+        """`timeout resolve` and `inter`; a user's own file is taken to have the defaults."""
+        resolve_s = self.config.resolvers.timeout_resolve.s
+        return (resolve_s, self.config.server.inter.s) if self.config.server.check else (resolve_s,)
+
+    def predict(self, move: Move) -> Prediction | None:
+        """The recovery of a fresh request after this move; None where the model doesn't reach.
+
+        For the version that `version()` has found or that is simulated; the newest otherwise.
+        """
+        if self.config.config is not None:
+            return None
+        return predict.recovery(self.config, self._version, move)
+
+    def simulate(self, *, version: str, world: World, rng: Random, start_ns: int) -> ProxyModel:
+        """Start a model of this HAProxy in a simulated world. From then on it is this version."""
+        self._version = version
+        return ProxyModel(self.config, version, world, rng, start_ns=start_ns)

@@ -1,0 +1,189 @@
+"""What the YAML says of HAProxy. Defaults are HAProxy's own unless a comment says why not."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+
+from chaosd.events import Address
+from chaosd.plugins import Part, ProxyConfig
+from chaosd.units import Duration
+
+MS = 1_000_000
+_TIMER_MS_MAX = 2**31 - 1  # HAProxy's timers are 32-bit milliseconds
+
+
+def _whole_ms(value: Duration) -> Duration:
+    if value % MS:
+        raise ValueError("HAProxy counts whole milliseconds (write it like 250ms)")
+    if value // MS > _TIMER_MS_MAX:
+        raise ValueError("HAProxy's timers end at 24 days")
+    return value
+
+
+def _at_least_1ms(value: Duration) -> Duration:
+    if value < MS:
+        raise ValueError("must be at least 1ms")
+    return value
+
+
+def _one_line(value: str) -> str:
+    if any(c in value for c in "\r\n\0"):
+        raise ValueError("must be a single line")
+    return value.strip()
+
+
+Hold = Annotated[Duration, AfterValidator(_whole_ms)]
+Timer = Annotated[Duration, AfterValidator(_whole_ms), AfterValidator(_at_least_1ms)]
+
+
+def _s(seconds: float) -> Duration:
+    return Duration(round(seconds * 1e9))
+
+
+class HoldConfig(Part):
+    """How long the last good answer is believed when the nameserver says something else."""
+
+    valid: Hold = Field(
+        _s(10), description="a failed check asks again at once if the last answer is older"
+    )
+    obsolete: Hold = Field(
+        _s(0), description="how long an address lives on that is no longer in the answer"
+    )
+    nx: Hold = Field(_s(30), description="NXDOMAIN")
+    refused: Hold = Field(_s(30), description="REFUSED")
+    timeout: Hold = Field(_s(30), description="no answer")
+    other: Hold = Field(_s(30), description="SERVFAIL, an empty answer, a truncated one")
+
+
+class ResolversConfig(Part):
+    """The `resolvers` section."""
+
+    timeout_resolve: Timer = Field(
+        _s(1), description="pause between two resolutions: the poll period of a healthy name"
+    )
+    timeout_retry: Timer = Field(_s(1), description="pause before an unanswered query is repeated")
+    resolve_retries: int = Field(3, ge=1, description="queries per resolution, the first included")
+    accepted_payload_size: int | None = Field(None, ge=512, le=65535)
+    hold: HoldConfig = HoldConfig()
+
+
+class ServerConfig(Part):
+    """The `server` line: checks and addresses."""
+
+    check: bool = True
+    inter: Timer = _s(2)
+    fastinter: Timer | None = Field(None, description="between UP and DOWN; `inter` if not set")
+    downinter: Timer | None = Field(None, description="while DOWN; `inter` if not set")
+    fall: int = Field(3, ge=1)
+    rise: int = Field(2, ge=1)
+    # HAProxy's own default is ipv6: each poll of a name without AAAA then costs two queries, and
+    # one that loses AAAA queries silently never gets to A.
+    resolve_prefer: Literal["ipv4", "ipv6"] = "ipv4"
+    # Not libc: the machine's own resolver does not know the app's name, and would be asked first.
+    init_addr: str = Field("last,none", description="comma-separated: last, libc, none, an address")
+    init_state: Literal["fully-up", "up", "down", "fully-down"] | None = Field(
+        None, description="state on leaving maintenance (HAProxy 3.1 and later)"
+    )
+    on_marked_down: Literal["shutdown-sessions"] | None = None
+    extra: Annotated[str, AfterValidator(_one_line)] = Field(
+        "", description="more of the server line, as it is; there is no prediction then"
+    )
+
+    @field_validator("init_addr")
+    @classmethod
+    def _methods(cls, value: str) -> str:
+        for method in value.split(","):
+            if method not in ("last", "libc", "none"):
+                try:
+                    ip_address(method)
+                except ValueError:
+                    raise ValueError(
+                        f"unknown method `{method}` (known: last, libc, none, or an IP address)"
+                    ) from None
+        return value
+
+    @property
+    def fast_ns(self) -> int:
+        return self.fastinter or self.inter
+
+    @property
+    def down_ns(self) -> int:
+        return self.downinter or self.inter
+
+
+class TimeoutsConfig(Part):
+    """The backend's timeouts."""
+
+    connect: Timer = Field(_s(1), description="per attempt")
+    client: Timer = _s(5)
+    server: Timer = _s(5)
+    check: Timer | None = Field(
+        _s(1), description="of a check's answer; without it a check may take `inter` as a whole"
+    )
+
+
+class Config(ProxyConfig):
+    """HAProxy, with settings of chaosd's own config file or with the user's haproxy.cfg."""
+
+    type: Literal["haproxy"]
+    binary: str = Field("haproxy", min_length=1)
+    config: Path | None = Field(
+        None, description="your own haproxy.cfg, relative to this file; see haproxy/haproxy.cfg"
+    )
+    listen: str | None = Field(
+        None, description="host:port of the door; the runtime chooses if not set"
+    )
+    resolvers: ResolversConfig = ResolversConfig()
+    server: ServerConfig = ServerConfig()
+    timeouts: TimeoutsConfig = TimeoutsConfig()
+    retries: int = Field(3, ge=0)
+    redispatch: bool | Annotated[int, Field(ge=-1)] = Field(
+        False,
+        description="look the address up again: true: on the last retry; N: on every Nth retry",
+    )
+    http_reuse: Literal["never", "safe", "aggressive", "always"] | None = None
+    http_check: Annotated[str, Field(pattern=r"^/[!-~]*$")] | None = Field(
+        None, description="the path of an HTTP check; a check only connects if not set"
+    )
+    nbthread: int | None = Field(None, ge=1)
+
+    @field_validator("config")
+    @classmethod
+    def _beside_the_yaml(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        base = (info.context or {}).get("base")
+        return Path(base) / value if value is not None and base is not None else value
+
+    @field_validator(
+        *("resolvers", "server", "timeouts", "retries", "redispatch"),
+        *("http_reuse", "http_check", "nbthread"),
+        mode="before",
+    )
+    @classmethod
+    def _not_beside_an_own_file(cls, value: Any, info: ValidationInfo) -> Any:
+        if info.data.get("config") is not None:
+            raise ValueError("set in two places (with `config`, your own file says it)")
+        return value
+
+    @field_validator("listen")
+    @classmethod
+    def _host_and_port(cls, value: str | None) -> str | None:
+        if value is not None:
+            address(value)
+        return value
+
+    @property
+    def redispatch_every(self) -> int:
+        """On which retries the address is looked up again: 0 never, -1 the last, N every Nth."""
+        return -1 if self.redispatch is True else int(self.redispatch)
+
+
+def address(text: str) -> Address:
+    """Read `host:port`. Raises ValueError in words for the user."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:  # noqa: PLR2004
+        raise ValueError("not an address (write it like 127.0.0.1:8080)")
+    return Address(host, int(port))

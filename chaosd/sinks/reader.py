@@ -1,0 +1,185 @@
+"""Reads a run directory, one that is being written or was cut off at any moment included."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from chaosd.errors import MachineError
+from chaosd.events import Cycle, Event, Sample, decode_cycle, decode_event
+from chaosd.sinks.store import MARK, RECORDS, read_names, read_tail, suffixed
+
+T = TypeVar("T")
+BLOCKS_CACHED = 8  # of some 4 MB each; a tail is one of up to 32 MB
+COLUMNS = [name for name in RECORDS.names or () if name != "mark"]
+
+
+class Block(NamedTuple):
+    """Some samples, sorted by stream and scheduled time."""
+
+    records: np.ndarray[Any, np.dtype[np.void]]  # of store.RECORDS
+    names: list[str]  # what `who` refers to
+
+
+class _Place(NamedTuple):
+    """Where a block lies, and what may be in it."""
+
+    stem: Path
+    row_group: int | None  # None for a tail
+    streams: tuple[int, int]
+    scheduled_ns: tuple[int, int]
+
+
+class RunReader:
+    """What a run directory holds. Raises MachineError if it is none."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        try:
+            self.manifest: dict[str, Any] = json.loads((directory / "run.json").read_text())
+        except (OSError, ValueError) as error:
+            raise MachineError(
+                f"{directory}: not a run directory (a whole run.json is missing)"
+            ) from error
+        self._block = lru_cache(BLOCKS_CACHED)(_load)
+        self._places: list[_Place] | None = None
+
+    def config(self) -> str:
+        """The effective config, or nothing if it is lost."""
+        try:
+            return (self.directory / "config.yaml").read_text()
+        except OSError:
+            return ""
+
+    def cycles(self) -> Iterator[Cycle]:
+        return self._lines("cycles.jsonl", decode_cycle)
+
+    def events(self, *whats: str) -> Iterator[Event]:
+        """All events in the order in which they were stored, or only the readings named."""
+        marks = [f'"what":"{what}"' for what in whats]
+        return self._lines("events.jsonl", decode_event, marks)
+
+    def blocks(self) -> Iterator[Block]:
+        """All samples, a block after the other."""
+        for place in self._index():
+            yield _load(place)
+
+    def samples(self, stream: int, from_ns: int, to_ns: int) -> list[Sample]:
+        """A stream's samples scheduled from this instant until before that, in this order."""
+        found: list[Sample] = []
+        for place in self._index():
+            (low, high), (first_ns, last_ns) = place.streams, place.scheduled_ns
+            if low <= stream <= high and first_ns < to_ns and last_ns >= from_ns:
+                found += _cut(self._block(place), stream, from_ns, to_ns)
+        # Neighbouring chunks overlap a little: samples are stored in the order of their ends.
+        return sorted(found, key=lambda sample: sample.scheduled_ns)
+
+    def _lines(
+        self, name: str, decode: Callable[[str], T], marks: Sequence[str] = ()
+    ) -> Iterator[T]:
+        path = self.directory / name
+        if not path.exists():
+            return
+        with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.endswith("\n"):
+                    return  # a torn end
+                if marks and not any(mark in line for mark in marks):
+                    continue
+                try:
+                    yield decode(line)
+                except ValueError as error:
+                    raise MachineError(f"{path}:{number}: {error}") from error
+
+    def _index(self) -> list[_Place]:
+        if self._places is None:
+            stems = {
+                path.with_suffix("")
+                for suffix in ("parquet", "tail")
+                for path in self.directory.glob(f"samples.*.{suffix}")
+            }
+            self._places = [place for stem in sorted(stems) for place in _places(stem)]
+        return self._places
+
+
+def _places(stem: Path) -> list[_Place]:
+    """The blocks of a chunk. Its tail counts only as long as there is no Parquet file."""
+    parquet = suffixed(stem, "parquet")
+    if not parquet.exists():
+        try:
+            records = read_tail(stem)
+        except FileNotFoundError:
+            if not parquet.exists():
+                raise
+            return _places(stem)  # it has become one this very moment
+        if not len(records):
+            return []
+        bounds = [(int(records[c].min()), int(records[c].max())) for c in COLUMNS]
+        by_name = dict(zip(COLUMNS, bounds, strict=True))
+        return [_Place(stem, None, by_name["stream"], by_name["scheduled_ns"])]
+    metadata = pq.read_metadata(parquet)
+    found = []
+    for group in range(metadata.num_row_groups):
+        columns = [metadata.row_group(group).column(i) for i in range(metadata.num_columns)]
+        ranges = {
+            c.path_in_schema: (c.statistics.min, c.statistics.max)
+            for c in columns
+            if c.path_in_schema in ("stream", "scheduled_ns")
+        }
+        found.append(_Place(stem, group, ranges["stream"], ranges["scheduled_ns"]))
+    return found
+
+
+def _load(place: _Place) -> Block:
+    parquet = suffixed(place.stem, "parquet")
+    if place.row_group is None:
+        try:
+            return Block(read_tail(place.stem), read_names(place.stem))
+        except FileNotFoundError:
+            # It was converted since the index was made: the same samples in the same order.
+            return _whole(parquet)
+    with pq.ParquetFile(parquet, read_dictionary=["who"]) as file:
+        return _block(file.read_row_group(place.row_group, use_threads=False))
+
+
+def _whole(parquet: Path) -> Block:
+    with pq.ParquetFile(parquet, read_dictionary=["who"]) as file:
+        return _block(file.read(use_threads=False))
+
+
+def _block(table: Any) -> Block:
+    who = table["who"].combine_chunks()
+    if hasattr(who, "chunks"):  # an old pyarrow gives a chunked array of one
+        who = who.chunk(0)
+    records = np.empty(table.num_rows, RECORDS)
+    for name in COLUMNS:
+        records[name] = who.indices.to_numpy() if name == "who" else table[name].to_numpy()
+    records["mark"] = MARK
+    return Block(records, who.dictionary.to_pylist())
+
+
+def _cut(block: Block, stream: int, from_ns: int, to_ns: int) -> list[Sample]:
+    first, last = np.searchsorted(block.records["stream"], [stream, stream + 1])
+    mine = block.records[first:last]
+    first, last = np.searchsorted(mine["scheduled_ns"], [from_ns, to_ns])
+    names = block.names
+    return [
+        Sample(
+            number,
+            scheduled_ns,
+            scheduled_ns + lag_us * 1000,
+            scheduled_ns + took_us * 1000,
+            outcome,
+            status,
+            names[who],
+        )
+        for scheduled_ns, lag_us, took_us, number, who, status, outcome, _ in mine[
+            first:last
+        ].tolist()
+    ]

@@ -1,0 +1,42 @@
+"""A fault of somebody else's: stop an instance gently and start the next one, with a pause."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from chaosd.clock import sleep
+from chaosd.events import Instance
+from chaosd.plugins import CanReplace, CycleContext, FaultConfig
+from chaosd.units import Duration
+
+
+class Restart:
+    class Config(FaultConfig):
+        type: Literal["restart"] = "restart"
+        pause: Duration = Duration.parse("100ms")
+
+    needs: ClassVar[tuple[type, ...]] = (CanReplace,)
+    control: ClassVar[bool] = False
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self._new: Instance | None = None
+
+    async def inject(self, stage: CanReplace, cycle: CycleContext) -> None:
+        old, new = stage.app[0], stage.reserve()
+        self._new = new
+        cycle.expect(new)
+        cycle.begin(old=old, new=new)
+        async with cycle.action("stop", identity=old.identity, ip=old.address.host, signal="TERM"):
+            await stage.stop(old, "TERM", 5.0)
+        await sleep(cycle.clock, self.config.pause.s)
+        async with cycle.action("start", identity=new.identity, ip=new.address.host):
+            await stage.start(new)
+        await stage.ready(new)
+
+    async def heal(self, stage: CanReplace, cycle: CycleContext) -> None:
+        new, self._new = self._new, None
+        if new is not None and new not in stage.app:
+            async with cycle.action("start", identity=new.identity, ip=new.address.host):
+                await stage.start(new)
+            await stage.ready(new)
