@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import json
 import os
-import secrets
 import signal
 import sys
 import traceback
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from chaosd import __version__, plugins
-from chaosd.errors import ChaosdError, ConfigError, Exit, MachineError
+from chaosd.errors import ChaosdError, Exit
 
 EPILOG = """\
   chaosd check configs/demo.yaml            what would run, the rendered haproxy.cfg, the prediction
@@ -137,13 +136,11 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from chaosd import plan
-    from chaosd.run import Run
+    from chaosd import plan, run
 
-    loaded = _load(arguments)
-    planned = plan.build(loaded, str(arguments.config))
-    plan.rehearse(planned)
-    return Run(planned).go()
+    planned = plan.build(_load(arguments), str(arguments.config))
+    rehearsal = plan.rehearse(planned)
+    return run.run(planned, rehearsal.proxy_version)
 
 
 def _report(arguments: argparse.Namespace) -> int:

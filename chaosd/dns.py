@@ -8,8 +8,8 @@ Docker's DNS, a name that has no address of the family asked for is answered NOE
 from __future__ import annotations
 
 import asyncio
-import errno
 import ipaddress
+import socket
 import struct
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
@@ -81,6 +81,7 @@ class DnsServer:
         self._observe = observe
         self._names: dict[dns.name.Name, list[dns.rdata.Rdata]] = {}
         self._waiting = 0
+        self._closed = False
         self._udp: asyncio.DatagramTransport | None = None
         self._tcp: asyncio.Server | None = None
         self._connections: dict[asyncio.Transport, None] = {}  # the oldest first
@@ -97,32 +98,17 @@ class DnsServer:
     async def start(self, host: str) -> Address:
         """Listen there, on the usual port or else on a free one. Raises MachineError."""
         loop = asyncio.get_running_loop()
-        problem = OSError()
-        for port in (PORT, 0, 0, 0):
-            try:
-                udp, _ = await loop.create_datagram_endpoint(
-                    lambda: _Udp(self), local_addr=(host, port)
-                )
-                port_found = udp.get_extra_info("sockname")[1]
-                try:
-                    self._tcp = await loop.create_server(
-                        lambda: _Tcp(self), host, port_found, backlog=TCP_CONNECTIONS_MAX
-                    )
-                except OSError:
-                    udp.close()
-                    raise
-            except OSError as error:
-                problem = error
-                if error.errno != errno.EADDRINUSE:
-                    break
-            else:
-                self._udp = udp
-                self.address = Address(host, port_found)
-                return self.address
-        raise MachineError(f"the DNS server can't listen on {host}:{PORT}: {problem.strerror}")
+        udp, tcp = _bind(host)
+        self.address = Address(host, udp.getsockname()[1])
+        self._udp, _ = await loop.create_datagram_endpoint(lambda: _Udp(self), sock=udp)
+        self._tcp = await loop.create_server(
+            lambda: _Tcp(self), sock=tcp, backlog=TCP_CONNECTIONS_MAX
+        )
+        return self.address
 
     async def close(self) -> None:
         """Stop answering. May be called twice."""
+        self._closed = True
         udp, self._udp = self._udp, None
         if udp is not None:
             udp.close()
@@ -163,7 +149,7 @@ class DnsServer:
         self, answer: bytes | None, query: Query, send: Callable[[bytes], None]
     ) -> None:
         self._waiting -= 1
-        if self._udp is not None:
+        if not self._closed:
             self._finish(answer, query, send)
 
     def _finish(self, answer: bytes | None, query: Query, send: Callable[[bytes], None]) -> None:
@@ -181,8 +167,7 @@ class DnsServer:
         found = [
             record
             for record in (records or ())
-            if rcode == dns.rcode.NOERROR
-            and question.rdtype in (record.rdtype, dns.rdatatype.ANY)
+            if rcode == dns.rcode.NOERROR and question.rdtype in (record.rdtype, dns.rdatatype.ANY)
         ]
         query = Query(
             at_ns=at_ns,
@@ -228,6 +213,23 @@ def _refusal(wire: bytes, rcode: dns.rcode.Rcode) -> bytes:
     identity, flags = HEADER.unpack_from(wire)[:2]
     opcode_and_rd = flags & 0x7900
     return HEADER.pack(identity, FLAG_RESPONSE | opcode_and_rd | rcode, 0, 0, 0, 0)
+
+
+def _bind(host: str) -> tuple[socket.socket, socket.socket]:
+    """A UDP and a TCP socket on one port."""
+    problem = ""
+    for port in (PORT, 0, 0, 0):
+        udp, tcp = socket.socket(type=socket.SOCK_DGRAM), socket.socket()
+        try:
+            udp.bind((host, port))
+            tcp.bind((host, udp.getsockname()[1]))
+        except OSError as error:
+            udp.close()
+            tcp.close()
+            problem = error.strerror or str(error)
+        else:
+            return udp, tcp
+    raise MachineError(f"the DNS server can't listen on {host}:{PORT}: {problem}")
 
 
 # --- the two transports ---------------------------------------------------------------------------

@@ -56,17 +56,12 @@ class Plugin:
         return core_schema.with_info_plain_validator_function(self._validate)
 
     def _validate(self, value: Any, info: ValidationInfo) -> Part:
-        base, known = _BASES[self.kind], ", ".join(sorted(_names(self.kind)))
-        if isinstance(value, base):
+        if isinstance(value, _BASES[self.kind]):
             return value
         if self.kind == "runtimes" and isinstance(value, str):
             value = {"type": value}
-        if not isinstance(value, dict):
-            raise ValueError(f"should be a mapping with a `type` (known: {known})")
-        if "type" not in value:
-            raise ValueError(f"`type` is missing (known: {known})")
-        if not isinstance(value["type"], str):
-            raise at(("type",), f"should be a name (known: {known})")
+        if not (isinstance(value, dict) and isinstance(value.get("type"), str)):
+            raise self._no_type(value)
         try:
             model = plugin_config(self.kind, value["type"])
         except ValueError as error:
@@ -75,6 +70,14 @@ class Plugin:
             return model.model_validate(value, context=info.context)
         text = json.dumps(value)  # strict JSON takes lists for tuples, strict Python doesn't
         return model.model_validate_json(text, strict=True, context=info.context)
+
+    def _no_type(self, value: Any) -> Exception:
+        known = f"(known: {', '.join(sorted(_names(self.kind)))})"
+        if not isinstance(value, dict):
+            return ValueError(f"should be a mapping with a `type` {known}")
+        if "type" not in value:
+            return ValueError(f"`type` is missing {known}")
+        return at(("type",), f"should be a name {known}")
 
     def __get_pydantic_json_schema__(
         self, _: core_schema.CoreSchema, handler: GetJsonSchemaHandler

@@ -169,6 +169,7 @@ def _impossible(config: Config, name: str, runtime: Runtime) -> list[str]:
 class Rehearsal:
     """What can be known before anything runs."""
 
+    proxy_version: str | None  # None where it is not a program of this machine
     rendered: str  # the proxy's config, with stand-ins for the addresses that a run chooses
     notes: tuple[str, ...]
 
@@ -189,9 +190,10 @@ def rehearse(plan: Plan) -> Rehearsal:
         api="/tmp/chaosd-check.sock",  # noqa: S108 - only named: `haproxy -c` binds nothing
     )
     rendered = proxy.render(wiring)
-    notes = []
+    notes, version = [], None
     if plan.runtime.uses_local_binary:
-        notes.append(f"proxy: {plan.proxy_name} {proxy.version()}")
+        version = proxy.version()
+        notes.append(f"proxy: {plan.proxy_name} {version}")
         with tempfile.TemporaryDirectory(prefix="chaosd-check-") as directory:
             file = Path(directory) / "haproxy.cfg"
             file.write_text(rendered)
@@ -200,7 +202,7 @@ def rehearse(plan: Plan) -> Rehearsal:
             raise ConfigError(f"the proxy refuses its config: {complaint}")
     for fault, built in zip(config.faults, plan.faults(), strict=True):
         notes.append(f"{fault.label}: {_foretold(plan, built)}")
-    return Rehearsal(rendered=rendered, notes=tuple(notes))
+    return Rehearsal(proxy_version=version, rendered=rendered, notes=tuple(notes))
 
 
 # Only for foretelling before a run; afterwards each cycle is predicted from what really happened.

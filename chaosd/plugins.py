@@ -366,6 +366,10 @@ class Proxy(Protocol):
 
     def __init__(self, config: Any) -> None: ...
 
+    @property
+    def listen(self) -> Address | None:
+        """Where the config wants the door; the runtime chooses if None."""
+
     def version(self) -> str:
         """The version of the binary at hand, e.g. "2.6.12". Raises MachineError if there is none."""
 

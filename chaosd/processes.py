@@ -20,6 +20,7 @@ from contextlib import suppress
 from logging import LogRecord, makeLogRecord
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
+from typing import Any
 
 from chaosd.clock import Clock
 from chaosd.errors import MachineError
@@ -74,6 +75,7 @@ class Child:
         self._heard = heard
         self._ended = ended
         self._partial = b""
+        self._awaited: tuple[str, asyncio.Future[str]] | None = None
         self._file = None if output is None else _Output(output)
         try:
             self._process = subprocess.Popen(
@@ -109,6 +111,22 @@ class Child:
         if not self.gone and self._process.stdin is not None:
             with suppress(BrokenPipeError):
                 os.write(self._process.stdin.fileno(), line.encode() + b"\n")
+
+    async def says(self, word: str, limit_s: float) -> str:
+        """Wait for the next line that begins with this word.
+
+        Raises MachineError if it dies before, or says nothing of the kind within the limit.
+        """
+        line: asyncio.Future[str] = self._loop.create_future()
+        self._awaited = (word, line)
+        waiting: list[asyncio.Future[Any]] = [line, self._gone]
+        await asyncio.wait(waiting, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+        self._awaited = None
+        if line.done():
+            return line.result()
+        if self.gone:
+            raise MachineError(self.obituary())
+        raise MachineError(f"{self.name} (pid {self.pid}) has not said `{word}` in {limit_s:g} s")
 
     async def end(self, number: int, grace_s: float) -> None:
         """Signal it and return when it is gone; it is killed after the grace, and if cancelled.
@@ -163,6 +181,9 @@ class Child:
             self.last_line = line
         if self._file is not None:
             self._file.emit(makeLogRecord({"msg": line}))
+        word, awaited = self._awaited or ("", None)
+        if awaited is not None and not awaited.done() and line.partition(" ")[0] == word:
+            awaited.set_result(line)
         if self._heard is not None:
             self._heard(line, at_ns)
 

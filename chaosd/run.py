@@ -7,26 +7,119 @@ import os
 import platform
 import secrets
 import signal
-import sys
-import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from chaosd import __version__, config, report
-from chaosd.clock import utc
+from chaosd.clock import SECOND_NS, RealClock, utc
 from chaosd.engine import Engine
 from chaosd.errors import ChaosdError, Exit, MachineError
+from chaosd.events import Address
 from chaosd.plan import Plan
 from chaosd.sinks import Sink
 from chaosd.sinks.console import Console
 from chaosd.sinks.prometheus import PrometheusSink
 from chaosd.sinks.store import RunStore
 
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-class Run:
-    """What `chaosd run` does, once the plan is known to be possible."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self.directory = _new_directory(plan)
-        self.console = Console(sys.stdout)
+def run(plan: Plan, proxy_version: str | None) -> int:
+    """Do what `chaosd run` does, once the plan is known to be possible. Returns the exit code."""
+    directory = _new_directory(plan)
+    console = Console()
+    factory = plan.runtime.loop_factory()
+    with asyncio.Runner(loop_factory=factory) as runner:
+        error = runner.run(_measure(plan, proxy_version, directory, console))
+    written = report.write(directory)
+    for line in report.closing_lines(written, directory):
+        print(line)
+    if error is not None:
+        raise error
+    return report.exit_code(written)
+
+
+async def _measure(
+    plan: Plan, proxy_version: str | None, directory: Path, console: Console
+) -> ChaosdError | None:
+    """Run the engine with its sinks. Whatever ended it that is not a bug is returned."""
+    engine = Engine(plan, directory, console.say)
+    clock, real = engine.clock, isinstance(engine.clock, RealClock)
+    manifest = _manifest(plan, proxy_version) | {"start_unix": clock.unix_ns() / SECOND_NS}
+    store = RunStore(directory, manifest, config.dump(plan.config), threads=real)
+    sinks: list[Sink] = [store, console]
+    code, reason, failure = Exit.BUG, "a bug of chaosd", None
+    try:
+        if plan.config.metrics is not None and real:
+            sinks.append(page := _metrics_page(plan, manifest))
+            console.say(f"metrics: http://{page.address}/metrics")
+        console.say(f"runtime: {plan.runtime_name} ({plan.why}); run directory: {directory}")
+        reason = await engine.run(sinks, _stop_signal())
+        code = Exit.OK
+    except ChaosdError as error:
+        code, reason, failure = error.exit_code, str(error), error
+    finally:
+        for sink in reversed(sinks):
+            sink.close()
+        end = {"end_unix": clock.unix_ns() / SECOND_NS, "exit": int(code), "reason": reason}
+        store.update(**end)
+    return failure
+
+
+def _metrics_page(plan: Plan, manifest: dict[str, Any]) -> PrometheusSink:
+    run = {key: str(manifest[key]) for key in ("name", "run", "runtime", "proxy", "proxy_version")}
+    return PrometheusSink(
+        plan.config.metrics.listen if plan.config.metrics else Address("127.0.0.1", 0),
+        cells=plan.cell_names,
+        faults=[fault.label for fault in plan.config.faults],
+        slow_after_ns=plan.settings().slow_after_ns,
+        run=run,
+        build={"version": __version__, "python": platform.python_version()},
+    )
+
+
+def _stop_signal() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in STOPS:
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+def _manifest(plan: Plan, proxy_version: str | None) -> dict[str, Any]:
+    return {
+        "chaosd": __version__,
+        "name": plan.config.name,
+        "run": plan.run_id,
+        "seed": plan.seed,
+        "runtime": plan.runtime_name,
+        "runtime_why": plan.why,
+        "proxy": plan.proxy_name,
+        "proxy_version": proxy_version,
+        "cells": list(plan.cell_names),
+        "settings": asdict(plan.settings()),
+        "host": {
+            "system": platform.platform(),
+            "python": platform.python_version(),
+            "cpus": os.cpu_count(),
+        },
+    }
+
+
+def _new_directory(plan: Plan) -> Path:
+    """Make runs/<name>-<utc>-<id> and let runs/latest point to it."""
+    runs = plan.config.runs.directory
+    # The name is the real wall's even if the run's own time is virtual, or runs would collide.
+    now = utc(RealClock().unix_ns()).strftime("%Y%m%dT%H%M%SZ")
+    directory = runs / f"{plan.config.name}-{now}-{secrets.token_hex(3)}"
+    try:
+        directory.mkdir(parents=True)
+        beside = runs / f".latest-{secrets.token_hex(3)}"
+        beside.symlink_to(directory.name)
+        beside.replace(runs / "latest")
+    except OSError as error:
+        raise MachineError(
+            f"runs.directory: {runs} can't be written: {error.strerror} (name another one)"
+        ) from error
+    return directory

@@ -110,9 +110,9 @@ class Rate(float):
 
     def __str__(self) -> str:
         for unit, seconds in (("s", 1), ("m", 60), ("h", 3600)):
-            text = f"{self * seconds:.6g}/{unit}"
-            if self * seconds >= 1 and Rate.parse(text) == self:
-                return text
+            short = f"{self * seconds:.3f}".rstrip("0").rstrip(".")
+            if self * seconds >= 1 and float(short) / seconds == self:
+                return f"{short}/{unit}"
         return f"{float(self)!r}/s"
 
     __repr__ = __str__

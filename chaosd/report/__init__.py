@@ -1,1 +1,116 @@
-"""Report in; text, Markdown or JSON out."""
+"""Report in; text, Markdown or JSON out; and from a run directory to its report, any time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from chaosd.analysis import phases, summary
+from chaosd.analysis.recovery import Identities, Settings, measure
+from chaosd.analysis.summary import Report
+from chaosd.errors import Exit, MachineError
+from chaosd.events import Cycle, Event, Reading
+from chaosd.report import json, markdown
+from chaosd.report.text import closing_lines, sentence
+from chaosd.sinks.reader import RunReader
+from chaosd.sinks.store import write_whole
+
+__all__ = ["analyse", "closing_lines", "exit_code", "recompute", "sentence", "write"]
+
+
+def analyse(directory: Path) -> Report:
+    """Fold a run directory's files, whatever state they were left in, into its report.
+
+    Raises MachineError if it is no run directory.
+    """
+    reader = RunReader(directory)
+    streams: list[Reading] = []
+    counts: list[Reading] = []
+    identities: dict[str, set[str]] = {}
+    for event in reader.events("stream", "instance", "queries"):
+        if not isinstance(event, Reading):
+            continue
+        if event.what == "stream":
+            streams.append(event)
+        elif event.what == "queries":
+            counts.append(event)
+        else:
+            identities.setdefault(event.cell, set()).add(event.data["identity"])
+    slow_after_ns = reader.manifest.get("settings", {}).get("slow_after_ns", 0)
+    fold = summary.ProbeFold(streams, identities, slow_after_ns)
+    for block in reader.blocks():
+        fold.add(block.records, block.names)
+    return summary.summarise(
+        directory.resolve().name,
+        reader.manifest,
+        reader.cycles(),
+        fold.probes(),
+        summary.queries(counts),
+    )
+
+
+def write(directory: Path) -> Report:
+    """Make report.json and report.md from the run directory alone."""
+    report = analyse(directory)
+    write_whole(directory / "report.json", json.render(report))
+    write_whole(directory / "report.md", markdown.render(report, RunReader(directory).config()))
+    return report
+
+
+def exit_code(report: Report) -> Exit:
+    return Exit.OK if report.verdict == "ok" else Exit.UNKNOWN
+
+
+def recompute(directory: Path) -> Iterator[Cycle]:
+    """Measure every finished cycle anew, from its events and samples alone.
+
+    What comes out equals cycles.jsonl, where the skipped ones, of which there is nothing to
+    measure, are between. Raises MachineError if it is no run directory.
+    """
+    reader = RunReader(directory)
+    if "settings" not in reader.manifest:
+        raise MachineError(
+            f"{directory / 'run.json'}: no settings, so nothing can be measured anew"
+        )
+    settings = Settings(**reader.manifest["settings"])
+    cells: dict[str, _Cell] = {}
+    for event in reader.events():
+        cell = cells.setdefault(event.cell, _Cell())
+        cell.add(event)
+        if isinstance(event, Reading) and (event.source, event.what) == ("engine", "end"):
+            yield cell.measure(reader, settings, event)
+
+
+class _Cell:
+    """What is known of a cell at some place in its events."""
+
+    def __init__(self) -> None:
+        self._identities = Identities()
+        self._streams: dict[str, int] = {}  # the first of each way
+        self._events: list[Event] = []  # of the cycle that goes on
+
+    def add(self, event: Event) -> None:
+        self._identities.event(event)
+        if isinstance(event, Reading) and event.what == "stream":
+            self._streams.setdefault(event.data["via"], event.data["stream"])
+        if event.cycle:
+            if self._events and self._events[0].cycle != event.cycle:
+                self._events.clear()
+            self._events.append(event)
+
+    def measure(self, reader: RunReader, settings: Settings, end: Reading) -> Cycle:
+        begin = phases.reading(self._events, "engine", "begin")
+        t0_ns = end.at_ns if begin is None else begin.at_ns
+        samples = [
+            sample
+            for stream in self._streams.values()
+            for sample in reader.samples(stream, t0_ns - settings.lookback_ns, end.at_ns)
+        ]
+        return measure(
+            self._events,
+            samples,
+            self._identities,
+            settings=settings,
+            stream=self._streams["proxy"],
+            direct=self._streams.get("direct"),
+        )

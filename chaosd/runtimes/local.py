@@ -1,4 +1,4 @@
-"""The topology on this machine's loopback: real processes and real packets, no privileges, no Docker.
+"""The topology on this machine's loopback: real processes, real packets, no privileges.
 
 In the /24 of a cell .1 is the proxy's door, .2 the DNS server and the log receiver, and the app's
 instances live from .10 on. There is no `vacant` old IP: on Linux every address of 127.0.0.0/8 is
@@ -9,24 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any, ClassVar, Literal
+from signal import SIGKILL, SIGTERM
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from chaosd import processes
 from chaosd.clock import SECOND_NS, Clock, RealClock, sleep
 from chaosd.dns import DnsServer, Query
 from chaosd.errors import ConfigError, MachineError
 from chaosd.events import Address, Instance
-from chaosd.loopback import Loopback, is_free
+from chaosd.loopback import Loopback
 from chaosd.plugins import (
-    AppSpec,
     CanReplace,
     CellSpec,
     Holder,
@@ -34,22 +32,17 @@ from chaosd.plugins import (
     Prober,
     Recorder,
     RuntimeConfig,
-    Wiring,
 )
 from chaosd.processes import Child
+from chaosd.proxychild import ProxyChild
 
 DOOR, SERVICES = 1, 2  # the last byte of their addresses
-DOOR_PORT = 8080
-DOOR_LIMIT_S = 30.0  # until the proxy has found the app for the first time
-KNOCK_PAUSE_S = 0.02
-KNOCK_LIMIT_S = 1.0
 ASK_PAUSE_S = 0.005  # between two looks whether a program of the user's listens by now
 ARM_LIMIT_S = 10.0
 TAKE_LIMIT_S = 3.0
-LOG_BUFFER_BYTES = 4 << 20
-# A UNIX socket's path has 107 bytes, and HAProxy first binds it with `.<pid>.tmp` behind it.
-SOCKET_PATH_BYTES_MAX = 107 - len(".4194304.tmp")
 OWN_IMAGE = "http-server"
+OLD_IP: tuple[OldIp, ...] = ("refuse", "imposter", "blackhole", "tarpit")
+SIGNALS = {"KILL": SIGKILL, "TERM": SIGTERM}
 
 
 class LocalRuntime:
@@ -76,7 +69,7 @@ class LocalRuntime:
         return (CanReplace,)
 
     def old_ip(self) -> Sequence[OldIp]:
-        return ("refuse", "imposter", "blackhole", "tarpit")
+        return OLD_IP
 
     def loop_factory(self) -> Callable[[], Any]:
         import uvloop
@@ -106,13 +99,12 @@ class LocalRuntime:
         return stage
 
 
-class Incarnation:
+class Incarnation(NamedTuple):
     """One instance of the app with its process."""
 
-    def __init__(self, instance: Instance, listens: asyncio.Future[str]) -> None:
-        self.instance = instance
-        self.listens = listens  # the address that it says; "" if it died before
-        self.child: Child
+    instance: Instance
+    child: Child
+    listens: asyncio.Future[str]  # the address that it says; "" if it died before
 
 
 class LocalStage:
@@ -124,13 +116,20 @@ class LocalStage:
         self, cell: CellSpec, recorder: Recorder, failed: Callable[[Exception], None]
     ) -> None:
         self.app: tuple[Instance, ...] = ()
+        self.entry = Address("", 0)  # known once the proxy is started, like `api`
+        self.api: str | None = None
         self._cell = cell
         self._recorder = recorder
         self._clock = recorder.clock
         self._failed = failed
         self._standing = False
         self._closed = False
-        self._loopback: Loopback | None = None
+        self._trouble = ""  # what died before the cell was standing
+        self._labels = processes.labels(cell.run_id)
+        self._children: set[Child] = set()
+        self._incarnations: dict[str, Incarnation] = {}  # by identity, the oldest first
+        self._published: dict[str, str] = {}  # identity to IP
+        self._reserved = 0
         self._dns = DnsServer(
             self._clock,
             self._on_query,
@@ -139,11 +138,293 @@ class LocalStage:
             delay_s=cell.dns.delay_s,
         )
         self._answered: dict[str, tuple[str, tuple[str, ...]]] = {}  # by query type
-        self._log: asyncio.DatagramTransport | None = None
-        self._shortcut: Path | None = None
-        self._count = 0
-        self._incarnations: dict[str, Incarnation] = {}  # by identity, the oldest first
-        self._published: dict[str, str] = {}  # identity to IP
-        self._children: set[Child] = set()
-        self._proxy: Child | None = None
-        self._labels = processes.labels(cell.run_id)
+        self._loopback: Loopback | None = None
+        self._proxy = ProxyChild(cell, recorder, self._spawn)
+
+    # --- setting up and taking down ---
+
+    async def set_up(self) -> None:
+        """Bring everything up, in the order in which it needs each other."""
+        cell = self._cell
+        cell.directory.mkdir(parents=True, exist_ok=True)
+        rng = Random(cell.seed)  # noqa: S311 - addresses, not secrets
+        self._loopback = await asyncio.to_thread(Loopback, rng, cell.app.remember_ips)
+        dns = await self._dns.start(self._loopback.address(SERVICES))
+        instances = [self.reserve() for _ in range(cell.app.replicas)]
+        for instance in instances:
+            await self.start(instance)
+        for instance in instances:
+            await self.ready(instance)
+        await self._proxy.start(self._loopback.address(DOOR), dns, self._on_proxy_end)
+        self.entry, self.api = self._proxy.entry, self._proxy.api
+        await self._proxy.answers(lambda: self._trouble)
+        if self._trouble:
+            raise MachineError(self._trouble)
+        self._standing = True
+
+    async def close(self) -> None:
+        self._closed = True
+        children = list(self._children)
+        for child in children:
+            child.expected = True
+            child.signal(SIGKILL)
+        stubborn = [child for child in children if not await child.wait(processes.KILL_S)]
+        await self._dns.close()
+        self._proxy.close()
+        if self._loopback is not None:
+            self._loopback.close()
+        if stubborn:
+            names = ", ".join(f"{child.name} (pid {child.pid})" for child in stubborn)
+            raise MachineError(f"these do not die of SIGKILL: {names}")
+
+    # --- replacing instances ---
+
+    def reserve(self) -> Instance:
+        cell = self._cell
+        self._reserved += 1
+        ip = self._network.fresh(cell.app.port)
+        return Instance(f"{cell.run_id}.{cell.name}.{self._reserved}", Address(ip, cell.app.port))
+
+    async def start(self, instance: Instance) -> None:
+        identity = instance.identity
+        listens: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        child = self._spawn(
+            f"app {identity}",
+            self._app_command(instance),
+            self._cell.app.env
+            | {
+                "CHAOSD_LISTEN": str(instance.address),
+                "CHAOSD_IDENTITY": identity,
+                "CHAOSD_START_DELAY": str(self._cell.app.start_delay_s),
+            },
+            heard=partial(self._on_app_line, identity),
+            ended=partial(self._on_app_end, identity, listens),
+        )
+        self._incarnations[identity] = Incarnation(instance, child, listens)
+        self._count_app()
+        if self._cell.dns.publish == "start":
+            self._publish(instance)
+
+    async def ready(self, instance: Instance) -> None:
+        incarnation = self._incarnations.get(instance.identity)
+        if incarnation is None:
+            raise MachineError(f"app {instance.identity} is gone before it was ready")
+        limit_s = self._cell.app.ready_timeout_s
+        if self._cell.app.command:
+            await self._ask_until_it_listens(incarnation, limit_s)
+        else:
+            await asyncio.wait([incarnation.listens], timeout=limit_s)
+        if not incarnation.listens.done():
+            raise MachineError(
+                f"app {instance.identity} does not listen on {instance.address} "
+                f"within {limit_s:g} s (app.ready_timeout)"
+            )
+        address = incarnation.listens.result()
+        if not address:
+            raise MachineError(incarnation.child.obituary())
+        if address != str(instance.address):
+            raise MachineError(
+                f"app {instance.identity} listens on {address}, not on {instance.address}"
+            )
+
+    async def stop(
+        self, instance: Instance, signal: Literal["KILL", "TERM"], grace_s: float
+    ) -> None:
+        # T0 has just been declared: nothing is awaited before the signal.
+        incarnation = self._incarnations.pop(instance.identity, None)
+        if incarnation is None:
+            return
+        self._count_app()
+        try:
+            await incarnation.child.end(SIGNALS[signal], grace_s)
+        finally:
+            self._withdraw(instance)
+
+    async def hold(self, manner: OldIp) -> Holder:
+        if manner not in OLD_IP:
+            raise MachineError(f"the local runtime can't make an old IP `{manner}`")
+        command = [*_python(), str(server_file()), "--armed", "--mode", manner]
+        child = self._spawn(f"{manner} placeholder", command, {}, stdin=subprocess.PIPE)
+        try:
+            await child.says("armed", ARM_LIMIT_S)
+        except BaseException:
+            child.signal(SIGKILL)
+            raise
+        return LocalHolder(child, self._cell.app.port)
+
+    # --- what happens ---
+
+    def _on_app_line(self, identity: str, line: str, at_ns: int) -> None:
+        if line.startswith("listening "):
+            self._on_listening(identity, line.split()[1], at_ns, 0)
+
+    def _on_listening(self, identity: str, address: str, at_ns: int, error_ns: int) -> None:
+        incarnation = self._incarnations.get(identity)
+        if incarnation is None or incarnation.listens.done():
+            return
+        incarnation.listens.set_result(address)
+        self._recorder.reading(
+            "app", "listening", at_ns=at_ns, error_ns=error_ns, identity=identity
+        )
+        if self._cell.dns.publish == "ready":
+            self._publish(incarnation.instance)
+
+    def _on_app_end(self, identity: str, listens: asyncio.Future[str], child: Child) -> None:
+        self._recorder.reading("app", "gone", identity=identity)
+        if not listens.done():
+            listens.set_result("")
+        if child.expected:
+            return
+        instance = self._incarnations.pop(identity).instance
+        self._count_app()
+        self._withdraw(instance)
+        self._fail(child)
+
+    def _on_proxy_end(self, child: Child) -> None:
+        if not child.expected:
+            self._fail(child)
+
+    def _fail(self, child: Child) -> None:
+        self._trouble = self._trouble or child.obituary()
+        if self._standing and not self._closed:
+            self._failed(MachineError(child.obituary()))
+
+    def _on_query(self, query: Query) -> None:
+        """Store an answer that differs from the last one to the same question."""
+        answer = (query.rcode, query.ips)
+        if query.name == self._cell.dns.name and self._answered.get(query.qtype) != answer:
+            self._answered[query.qtype] = answer
+            self._recorder.reading(
+                "dns",
+                "answer",
+                at_ns=query.at_ns,
+                qtype=query.qtype,
+                rcode=query.rcode,
+                ips=list(query.ips),
+                took_ns=query.took_ns,
+            )
+
+    # --- what it is made of ---
+
+    @property
+    def dns_queries(self) -> int:
+        return self._dns.queries
+
+    def proxy_process(self) -> dict[str, int]:
+        return self._proxy.process()
+
+    @property
+    def _network(self) -> Loopback:
+        if self._loopback is None or self._closed:
+            raise MachineError(f"cell {self._cell.name} is not standing")
+        return self._loopback
+
+    def _spawn(
+        self,
+        name: str,
+        command: Sequence[str],
+        variables: dict[str, str],
+        *,
+        ended: Callable[[Child], None] | None = None,
+        **options: Any,
+    ) -> Child:
+        """Start a labelled child that `close` will end."""
+        _ = self._network  # it refuses once the cell is closed
+
+        def on_end(child: Child) -> None:
+            self._children.discard(child)
+            if ended is not None:
+                ended(child)
+
+        environment = os.environ | variables | self._labels
+        child = Child(
+            name, command, environment=environment, clock=self._clock, ended=on_end, **options
+        )
+        self._children.add(child)
+        return child
+
+    def _app_command(self, instance: Instance) -> list[str]:
+        app = self._cell.app
+        if app.command:
+            return list(app.command)
+        if app.image != OWN_IMAGE:
+            raise ConfigError(
+                f"app.image: the local runtime can't run the image `{app.image}` (set app.command "
+                f"to a program of this machine, leave app.image at {OWN_IMAGE}, or use docker)"
+            )
+        options = ["--listen", str(instance.address), "--identity", instance.identity]
+        return [
+            *_python(),
+            str(server_file()),
+            *options,
+            "--start-delay",
+            str(app.start_delay_s),
+        ]
+
+    async def _ask_until_it_listens(self, incarnation: Incarnation, limit_s: float) -> None:
+        """Connect again and again to a program that does not say when it listens."""
+        identity, address = incarnation.instance
+        limit_ns = self._clock.now_ns() + round(limit_s * SECOND_NS)
+        while not incarnation.listens.done() and self._clock.now_ns() < limit_ns:
+            try:
+                _, writer = await asyncio.open_connection(*address)
+            except OSError:
+                await sleep(self._clock, ASK_PAUSE_S)
+            else:
+                writer.close()
+                at_ns, error_ns = self._clock.now_ns(), round(ASK_PAUSE_S * SECOND_NS)
+                self._on_listening(identity, str(address), at_ns, error_ns)
+
+    def _count_app(self) -> None:
+        self.app = tuple(incarnation.instance for incarnation in self._incarnations.values())
+
+    def _publish(self, instance: Instance) -> None:
+        self._published[instance.identity] = instance.address.host
+        self._answer_with(list(self._published.values()))
+
+    def _withdraw(self, instance: Instance) -> None:
+        if self._published.pop(instance.identity, None) is None:
+            return
+        if self._cell.dns.missing != "stale":
+            self._answer_with(list(self._published.values()))
+
+    def _answer_with(self, ips: list[str]) -> None:
+        name = self._cell.dns.name
+        if ips:
+            self._dns.publish(name, ips)
+            self._recorder.reading("dns", "published", ips=ips)
+        else:
+            self._dns.withdraw(name)
+            self._recorder.reading("dns", "withdrawn")
+
+
+class LocalHolder:
+    """A placeholder process that waits for its order, then has the old IP."""
+
+    def __init__(self, child: Child, port: int) -> None:
+        self._child = child
+        self._port = port
+
+    async def take(self, ip: str) -> None:
+        self._child.write(f"take {ip} {self._port}")
+        await self._child.says("holding", TAKE_LIMIT_S)
+
+    async def release(self) -> None:
+        await self._child.end(SIGKILL, processes.KILL_S)
+
+
+def server_file() -> Path:
+    """Where http-server/server.py is: in the installed package, or beside it in a checkout."""
+    package = Path(__file__).parent.parent
+    for file in (
+        package / "data" / OWN_IMAGE / "server.py",
+        package.parent / OWN_IMAGE / "server.py",
+    ):
+        if file.is_file():
+            return file
+    raise MachineError(f"{package}: this installation lacks its http-server/server.py")
+
+
+def _python() -> list[str]:
+    # Without site-packages and user settings it starts in half the time.
+    return [sys.executable, "-I", "-S"]

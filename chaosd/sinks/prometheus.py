@@ -6,16 +6,13 @@ and go through the client's own metrics. No IP, cycle number or URL is a label.
 
 from __future__ import annotations
 
-import errno
 import math
 import re
 import threading
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
-from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client import (
     CollectorRegistry,
@@ -34,23 +31,50 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from chaosd.analysis.recovery import Identities
-from chaosd.errors import MachineError
 from chaosd.events import PHASES, Address, Cycle, CycleOutcome, Event, Outcome, Reading, Sample
+from chaosd.sinks.page import Page
 
 # The timers that people set are on the bucket bounds.
-RECOVERY_BUCKETS_S = tuple(
-    map(float, ".05 .1 .25 .5 .75 1 1.5 2 3 4 5 7.5 10 15 20 30 45 60".split())
+RECOVERY_BUCKETS_S = (
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    0.75,
+    1.0,
+    1.5,
+    2.0,
+    3.0,
+    4.0,
+    5.0,
+    7.5,
+    10.0,
+    15.0,
+    20.0,
+    30.0,
+    45.0,
+    60.0,
 )
-DURATION_BUCKETS_S = tuple(
-    map(float, ".0001 .00025 .0005 .001 .0025 .005 .01 .025 .05 .1 .25 .5 1 2.5 5 10".split())
+DURATION_BUCKETS_S = (
+    1e-4,
+    2.5e-4,
+    5e-4,
+    1e-3,
+    2.5e-3,
+    5e-3,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
 )
-LAG_BUCKETS_S = tuple(
-    map(float, ".00001 .000025 .00005 .0001 .00025 .0005 .001 .0025 .005 .01 .025 .1 1".split())
-)
+LAG_BUCKETS_S = (1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.1, 1.0)
 SERIES_MAX = 1_000  # of what the proxy calls its resolver counters
-SOCKET_TIMEOUT_S = 10.0
-JOIN_LIMIT_S = 5.0
-INDEX = b"chaosd: /metrics, /-/healthy, /-/ready\n"
 
 
 class PrometheusSink:
@@ -79,9 +103,8 @@ class PrometheusSink:
             what = "What runs" if name == "run" else "What chaosd itself is"
             info = Gauge(f"chaosd_{name}_info", f"{what}.", list(labels), registry=self.registry)
             info.labels(**labels).set(1)
-        self._ready = False
-        self._server = _serve(listen, self._page(make_wsgi_app(self.registry)))
-        self.address = Address(listen.host, self._server.server_port)
+        self._page = Page(listen, make_wsgi_app(self.registry))
+        self.address = self._page.address
 
     # --- the sink ---
 
@@ -98,31 +121,13 @@ class PrometheusSink:
         self._cycles.cycle(cycle)
 
     def ready(self) -> None:
-        self._ready = True
+        self._page.ready = True
 
     def tick(self) -> None:
         """Nothing to do: whoever scrapes gets the newest."""
 
     def close(self) -> None:
-        self._server.stop()
-
-    def _page(self, metrics: Any) -> Any:
-        def page(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-            path = environ.get("PATH_INFO", "/")
-            if path == "/metrics":
-                answer: Iterable[bytes] = metrics(environ, start_response)
-                return answer
-            status, text = {
-                "/": ("200 OK", INDEX),
-                "/-/healthy": ("200 OK", b"healthy\n"),
-                "/-/ready": ("200 OK", b"ready\n")
-                if self._ready
-                else ("503 Service Unavailable", b"not ready: the topology is being set up\n"),
-            }.get(path, ("404 Not Found", INDEX))
-            start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
-            return [text]
-
-        return page
+        self._page.close()
 
 
 class _Cycles:
@@ -131,7 +136,7 @@ class _Cycles:
     def __init__(
         self, registry: CollectorRegistry, cells: Sequence[str], faults: Sequence[str]
     ) -> None:
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]
 
         def make(kind: Any, name: str, text: str, *more: str, **options: Any) -> Any:
             labels = ["cell", "fault", *more]
@@ -350,7 +355,7 @@ class _Probes(Collector):
 
 
 def _cumulated(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, float]]:
-    names = [*(str(bound) for bound in bounds), "+Inf"]
+    names = [*map(str, bounds), "+Inf"]
     return list(zip(names, map(float, accumulate(counts)), strict=True))
 
 
@@ -407,66 +412,3 @@ class _Said(Collector):
             for labels, value in series.copy().items():
                 family.add_metric(labels, value)
             yield family
-
-
-# --- serving it ---------------------------------------------------------------------------------
-
-
-class _Handler(WSGIRequestHandler):
-    timeout = SOCKET_TIMEOUT_S
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
-        """Nobody wants a line for each scrape."""
-
-
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-    block_on_close = False
-
-    def server_bind(self) -> None:
-        # HTTPServer asks the resolver for its own name here, which can take many seconds.
-        TCPServer.server_bind(self)
-        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
-        self.setup_environ()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A scraper that hangs up, or never asks, is its own business."""
-
-    def start(self) -> None:
-        self._thread = threading.Thread(
-            target=self.serve_forever, kwargs={"poll_interval": 0.1}, name="metrics", daemon=True
-        )
-        self._thread.start()
-
-    def stop(self) -> None:
-        if self._thread.is_alive():
-            self.shutdown()
-            self._thread.join(JOIN_LIMIT_S)
-        self.server_close()
-
-
-def _serve(listen: Address, app: Any) -> _Server:
-    kind = _Server
-    if ":" in listen.host:
-        import socket
-
-        kind = type("_Server6", (_Server,), {"address_family": socket.AF_INET6})
-    try:
-        server = kind(tuple(listen), _Handler)
-    except (OSError, OverflowError) as error:
-        raise MachineError(f"metrics.listen: {_refused(listen, error)}") from error
-    server.set_app(app)
-    server.start()
-    return server
-
-
-def _refused(listen: Address, error: OSError | OverflowError) -> str:
-    number = error.errno if isinstance(error, OSError) else None
-    if number == errno.EADDRINUSE:
-        other = "choose another port, 0 for any free one, or metrics: null"
-        return f"{listen} is taken by another program ({other})"
-    if number == errno.EADDRNOTAVAIL:
-        return f"{listen.host} is no address of this machine (choose one, such as 127.0.0.1)"
-    if number in (errno.EACCES, errno.EPERM):
-        return f"{listen} may not be listened at by this user (choose a port above 1023)"
-    return f"can't listen at {listen}: {error}"

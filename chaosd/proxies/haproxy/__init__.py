@@ -17,7 +17,7 @@ from chaosd.proxies.haproxy.model import ProxyModel, World
 
 _COMMAND_S_MAX = 20.0  # to say the version or to check a file; an ailing resolver makes it slow
 
-_VERSION = re.compile(r"^HA-?Proxy version (\d+\.\d+[\w.-]*?)(?:-\d+\+deb\S*|~\S*|\s|$)")
+_VERSION = re.compile(r"^HA-?Proxy version (\d+\.\d+(?:\.\d+)?(?:-dev\d+)?)")
 # `[ALERT]    (123) : config : parsing [/etc/haproxy.cfg:12] : what`, with variations.
 _ALERT = re.compile(r"^\[ALERT\]\s+(?:\(\d+\)|\S+)\s*:\s*(?:config\s*:\s*)?(.*)$")
 _PLACE = re.compile(r"^(?:parsing )?\[(.+?):(\d+)\]\s*:\s*(.*)$")

@@ -11,6 +11,9 @@ _PREFIX = re.compile(r"^(?:<\d+>.*?\[\d+\]:|\[\w+\]\s+\(\d+\) :)\s*")
 _SERVER = r"(?:Server )?(?P<server>[^\s/]+/[^\s:]+)"
 _FQDN = r"(?: \('[^']*'\))?"
 
+_REASON_END = r"(?:, check duration|\. \d+ active|$)"
+_OLD, _NEW = r"'?(?P<old>[^\s']+)'?", r"'?(?P<new>[^\s',]+)'?"
+
 _Data = Callable[[re.Match[str]], dict[str, Any]]
 
 
@@ -35,8 +38,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str, _Data], ...] = tuple(
     (re.compile(pattern), what, data)
     for pattern, what, data in (
         (
-            rf"^{_SERVER}:? (?:changed its IP|IP changed) from '?(?P<old>[^\s']+)'? "
-            r"to '?(?P<new>[^\s',]+)'?",
+            rf"^{_SERVER}:? (?:changed its IP|IP changed) from {_OLD} to {_NEW}",
             "address_changed",
             _addresses,
         ),
@@ -54,8 +56,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str, _Data], ...] = tuple(
         (rf"^{_SERVER}{_FQDN} is DOWN/READY", "ready", _server),
         (rf"^{_SERVER} administratively READY", "ready", _server),
         (
-            rf"^{_SERVER}{_FQDN} is DOWN, reason: (?P<reason>.*?)"
-            r"(?:, check duration|\. \d+ active|$)",
+            rf"^{_SERVER}{_FQDN} is DOWN, reason: (?P<reason>.*?){_REASON_END}",
             "down",
             _server_and_reason,
         ),

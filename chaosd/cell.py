@@ -1,0 +1,328 @@
+"""One cell of a run: its topology, its streams, and the cycle that goes on in it.
+
+For each planned instant it makes a cycle: the fault is injected while samples keep coming in; a
+fold of those samples tells when the observation is over; the fault is healed, whatever happened;
+then the cycle's events and samples become one `Cycle`, by the same pure function that
+`chaosd report` uses later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Protocol
+
+from chaosd import schedule
+from chaosd.analysis import phases
+from chaosd.analysis.recovery import Identities, RecoveryFold, Reorder, measure
+from chaosd.clock import SECOND_NS, Clock
+from chaosd.errors import MachineError
+from chaosd.events import (
+    Cycle,
+    CycleOutcome,
+    Event,
+    Instance,
+    Outcome,
+    Sample,
+    StreamSpec,
+)
+from chaosd.plan import Plan
+from chaosd.plugins import Fault, ProbeConfig, Prober, Stage
+from chaosd.recorder import CellRecorder
+from chaosd.tasks import uncancelled
+
+# Each wait has a limit; these are far beyond what a healthy machine needs.
+STEADY_LIMIT_S = 60.0  # from the first probe until the app answers without a gap
+INJECT_LIMIT_S = 300.0  # one fault, its grace times included
+HEAL_LIMIT_S = 120.0
+HEAL_LIMIT_AT_STOP_S = 10.0  # everything is taken down right afterwards anyway
+EVENTS_PER_CYCLE_MAX = 10_000
+IDENTITY_HEADER = "X-Chaosd-Instance"
+
+
+class Owner(Protocol):
+    """What a cell needs of the run that it is part of."""
+
+    plan: Plan
+    clock: Clock
+    prober: Prober
+    directory: Path
+
+    def emit(self, event: Event) -> None: ...
+
+    def finish(self, cycle: Cycle) -> None: ...
+
+    def fail(self, error: Exception) -> None: ...
+
+
+class CycleRun(CellRecorder):
+    """A cycle while it goes on: what its fault sees of it, and what it has gathered so far."""
+
+    def __init__(self, cell: CellRun, fault: Fault, label: str) -> None:
+        super().__init__(cell.clock, cell.name, cell.emit)
+        self.number = self.cycle = cell.recorder.cycle
+        self.control = fault.control
+        self.label = label
+        self.fold: RecoveryFold | None = None
+        self.events: list[Event] = []
+        self.samples: list[Sample] = list(cell.recent)
+        self.over = asyncio.Event()
+        self.over_at_ns: int | None = None
+        self._cell = cell
+
+    def expect(self, instance: Instance) -> None:
+        self._cell.expect(instance)
+
+    def begin(self, *, old: Instance | None, new: Instance | None) -> None:
+        cell = self._cell
+        if new is not None and new.identity not in cell.identities:
+            cell.expect(new)
+        self.reading(
+            "engine",
+            "begin",
+            at_ns=(t0_ns := self.clock.now_ns()),
+            fault=self.label,
+            control=self.control,
+            old=old.identity if old else None,
+            old_ip=old.address.host if old else None,
+            new=new.identity if new else None,
+            new_ip=new.address.host if new else None,
+            t0_unix=self.clock.unix_ns() / SECOND_NS,
+        )
+        self.fold = RecoveryFold(
+            t0_ns, new.identity if new else None, cell.identities, cell.plan.settings()
+        )
+
+
+class CellRun:
+    """One cell of a run: its topology, its streams, and the cycle that goes on in it."""
+
+    def __init__(self, owner: Owner, name: str, first_stream: int) -> None:
+        self.plan, self.clock, self.name = owner.plan, owner.clock, name
+        self.recorder = CellRecorder(owner.clock, name, self.emit)
+        self.faults = owner.plan.faults()
+        self.identities = Identities()
+        self.cycle: CycleRun | None = None
+        self.number = 0
+        # What was asked shortly before T0 belongs to the cycle too: it may still be under way, and
+        # the last good answer before the outage is one end of it.
+        self.recent: deque[Sample] = deque()
+        self.steady_since_ns: int | None = None
+        self.stage: Stage | None = None
+        self._owner = owner
+        self._streams = list(self._specs(first_stream))
+        self.main = self._streams[0][0].stream
+        self._direct = next((s.stream for s, *_ in self._streams if s.via == "direct"), None)
+        self._reorder = Reorder()
+
+    @property
+    def streams(self) -> list[int]:
+        return [spec.stream for spec, *_ in self._streams]
+
+    def _specs(self, first: int) -> Iterator[tuple[StreamSpec, ProbeConfig]]:
+        config = self.plan.config
+        probes = [(probe, "proxy") for probe in config.probes]
+        if config.direct is not None:
+            probes.append((config.direct_probe(), "direct"))
+        for stream, (probe, via) in enumerate(probes, start=first):
+            label = "direct" if via == "direct" else probe.label
+            yield StreamSpec(stream, self.name, label, via, probe.rate.interval_ns), probe
+
+    # --- setting up ---
+
+    async def set_up(self) -> None:
+        owner = self._owner
+        spec = self.plan.cell(self.name, owner.directory / self.name)
+        async with self.recorder.action("set_up"):
+            self.stage = await self.plan.runtime.set_up(spec, self.recorder, owner.fail)
+        for instance in self.stage.app:
+            self.expect(instance)
+        for stream, probe in self._streams:
+            self.recorder.reading(
+                "engine",
+                "stream",
+                stream=stream.stream,
+                cell=self.name,
+                probe=stream.probe,
+                type=probe.type,
+                via=stream.via,
+                interval_ns=stream.interval_ns,
+                timeout_ns=int(probe.timeout),
+            )
+            owner.prober.add(stream, probe.type, probe, IDENTITY_HEADER)
+            if stream.via == "proxy":
+                owner.prober.aim(stream.stream, self.stage.entry)
+
+    def expect(self, instance: Instance) -> None:
+        recorder = self.cycle or self.recorder
+        recorder.reading(
+            "engine",
+            "instance",
+            identity=instance.identity,
+            ip=instance.address.host,
+            port=instance.address.port,
+        )
+        if self._direct is not None and self.cycle is not None:
+            self._owner.prober.aim(self._direct, instance.address)
+
+    async def steady(self) -> None:
+        """Wait until the app has answered through the proxy for a while without a gap."""
+        limit_ns = self.clock.now_ns() + round(STEADY_LIMIT_S * SECOND_NS)
+        while not self.is_steady():
+            if self.clock.now_ns() > limit_ns:
+                raise MachineError(
+                    f"cell {self.name}: the app never answered steadily through the proxy within "
+                    f"{STEADY_LIMIT_S:.0f} s (see the run directory's events.jsonl)"
+                )
+            await self.clock.sleep_until(self.clock.now_ns() + SECOND_NS // 20)
+
+    def is_steady(self) -> bool:
+        since_ns, now_ns = self.steady_since_ns, self.clock.now_ns()
+        return since_ns is not None and now_ns - since_ns >= self.plan.config.measure.stable_for
+
+    # --- what comes in ---
+
+    def emit(self, event: Event) -> None:
+        self.identities.event(event)
+        if self.cycle is not None and len(self.cycle.events) < EVENTS_PER_CYCLE_MAX:
+            self.cycle.events.append(event)
+        self._owner.emit(event)
+
+    def take(self, sample: Sample) -> None:
+        if sample.stream == self.main:
+            self._reorder.push(sample)
+            self.recent.append(sample)
+        if self.cycle is not None:
+            self.cycle.samples.append(sample)
+
+    def advance(self, complete_ns: int) -> None:
+        """Every sample of the measuring stream scheduled before this instant has come in."""
+        cycle = self.cycle
+        fold = cycle.fold if cycle is not None else None
+        for sample in self._reorder.release(complete_ns):
+            good = sample.outcome == Outcome.OK and sample.who in self.identities
+            if not good:
+                self.steady_since_ns = None
+            elif self.steady_since_ns is None:
+                self.steady_since_ns = sample.scheduled_ns
+            if fold is not None:
+                fold.add(sample)
+        if cycle is not None and fold is not None and cycle.over_at_ns is None:
+            cycle.over_at_ns = fold.over_at_ns(complete_ns)
+            if cycle.over_at_ns is not None:
+                cycle.over.set()
+        if cycle is None:
+            lookback_ns = self.plan.settings().lookback_ns
+            while self.recent and self.recent[0].scheduled_ns < complete_ns - lookback_ns:
+                self.recent.popleft()
+
+    # --- cycles ---
+
+    async def run(self) -> None:
+        """Walk through the plan until enough cycles were made."""
+        config, clock = self.plan.config, self.clock
+        timers_s = self.plan.proxy.timers_s()
+        times = schedule.merged(
+            [
+                schedule.instants(f, clock, self.plan.rng(self.name, f.label), timers_s)
+                for f in config.faults
+            ]
+        )
+        made = 0
+        for at_ns, place in times:
+            if config.until.cycles is not None and made >= config.until.cycles:
+                return
+            if at_ns < clock.now_ns():
+                self._skip(place, at_ns)
+                continue
+            await clock.sleep_until(at_ns)
+            await self._make_cycle(place)
+            made += 1
+
+    def _skip(self, place: int, planned_ns: int) -> None:
+        """Record that this cycle's time came while the one before it had not settled."""
+        clock, label = self.clock, self.plan.config.faults[place].label
+        reason = f"cycle {self.number} had not settled"
+        self.number += 1
+        self.recorder.cycle = self.number
+        self.recorder.reading(
+            "engine", "skipped", fault=label, reason=reason, planned_ns=planned_ns
+        )
+        self.recorder.cycle = 0
+        planned_unix_ns = clock.unix_ns() - (clock.now_ns() - planned_ns)
+        self._owner.finish(
+            Cycle(
+                cycle=self.number,
+                cell=self.name,
+                fault=label,
+                runtime=self.plan.runtime_name,
+                proxy=self.plan.proxy_name,
+                outcome=CycleOutcome.SKIPPED,
+                t0_unix=planned_unix_ns / SECOND_NS,
+                t0_ns=planned_ns,
+                end_ns=planned_ns,
+                valid_reason=reason,
+            )
+        )
+
+    async def _make_cycle(self, place: int) -> None:
+        fault, label = self.faults[place], self.plan.config.faults[place].label
+        self.number += 1
+        self.recorder.cycle = self.number
+        self.cycle = cycle = CycleRun(self, fault, label)
+        invalid: str | None = None
+        heal_limit_s = HEAL_LIMIT_S
+        try:
+            if self.is_steady():
+                await self._inject_and_watch(fault, cycle)
+            else:
+                invalid = "the app did not answer steadily before it"
+        except (MachineError, OSError, TimeoutError) as error:
+            invalid = str(error) or "the fault took too long"
+        except asyncio.CancelledError:
+            invalid = "chaosd was stopped in the middle of it"
+            heal_limit_s = HEAL_LIMIT_AT_STOP_S
+            raise
+        finally:
+            try:
+                await uncancelled(fault.heal(self.stage, cycle), heal_limit_s)
+            except TimeoutError:
+                what = f"undoing {label} of cycle {cycle.number} took over {heal_limit_s:.0f} s"
+                raise MachineError(f"cell {self.name}: {what}") from None
+            finally:
+                self._finish(cycle, invalid)
+
+    async def _inject_and_watch(self, fault: Fault, cycle: CycleRun) -> None:
+        async with asyncio.timeout(INJECT_LIMIT_S):
+            await fault.inject(self.stage, cycle)
+        if cycle.fold is None:
+            raise MachineError("the fault never said when it began")
+        config = self.plan.config
+        # Only a prober that no longer delivers makes this limit strike.
+        limit_s = config.measure.recovery_limit.s + config.measure.stable_for.s
+        async with asyncio.timeout(limit_s + config.probes[0].timeout.s + 30):
+            await cycle.over.wait()
+
+    def _finish(self, cycle: CycleRun, invalid: str | None) -> None:
+        """Turn what was gathered into the cycle's line."""
+        settings, direct = self.plan.settings(), self._direct
+        if cycle.fold is not None and not cycle.control:
+            moved = phases.move(cycle.events, settings, samples=cycle.samples, direct=direct)
+            if (predicted := self.plan.proxy.predict(moved)) is not None:
+                cycle.reading("engine", "predicted", **asdict(predicted))
+        now_ns = self.clock.now_ns()
+        end_ns = now_ns if cycle.over_at_ns is None else cycle.over_at_ns
+        unix = (self.clock.unix_ns() - now_ns + end_ns) / SECOND_NS
+        cycle.reading(
+            "engine", "end", at_ns=end_ns, fault=cycle.label, unix=unix, invalid=invalid, poor=None
+        )
+        self.cycle, self.recorder.cycle = None, 0
+        if direct is not None:
+            self._owner.prober.aim(direct, None)
+        events, samples, who = cycle.events, cycle.samples, self.identities
+        self._owner.finish(
+            measure(events, samples, who, settings=settings, stream=self.main, direct=direct)
+        )

@@ -1,0 +1,360 @@
+"""The recovery that HAProxy's algorithm gives, in closed form: T0 to the first fresh good answer.
+
+Two questions in turn. *Switch*: when does the server get the new address? That is the first valid
+answer after the name has the new IP and the old record is obsolete, so it hangs on the phase of
+the polls. *Rejoin*: is the server usable then, or must checks bring it back first? That hangs on
+the phase of the checks. The bounds hold for all phases; the mean is over even phases of both.
+
+Symbols, in seconds: T_res `timeout resolve`, Tr `timeout retry`, R `resolve_retries`, I/If/Id
+`inter`/`fastinter`/`downinter`, F `fall`, r `rise`, C the duration of a failing check, P = T_res +
+one round trip, D published, A listening. Sources: HAProxy's src/resolvers.c, server.c, check.c.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from chaosd.events import Prediction
+from chaosd.plugins import Move, OldIp
+from chaosd.proxies.haproxy.config import Config
+from chaosd.proxies.haproxy.model import (
+    CHECKS_ASK_AGAIN,
+    FORGETS_ANSWERS,
+    HAS_INIT_STATE,
+    Version,
+    parse_version,
+)
+
+# What one poll takes beyond its timer: a round trip to a near nameserver, and HAProxy's clock in
+# milliseconds. A check's timer is late by the latter too.
+LATE_S_MEAN, LATE_S_MAX = 0.001, 0.002
+PHASES = 64  # of the polls, over which the mean is taken
+_OLDEST: Version = (2, 1)  # before, `hold valid` was the poll period
+_HOLDS = {"nxdomain": "nx", "refused": "refused", "drop": "timeout"}
+
+
+class Bounds(NamedTuple):
+    lower: float
+    upper: float
+
+    def union(self, other: Bounds) -> Bounds:
+        return Bounds(min(self.lower, other.lower), max(self.upper, other.upper))
+
+
+class Switch(NamedTuple):
+    """When the address changes in one phase of the polls, and whether from maintenance."""
+
+    at_s: float
+    maintenance: bool
+
+
+def recovery(config: Config, version: str | None, move: Move) -> Prediction | None:
+    """Lower, mean and upper bound in seconds after T0.
+
+    None where the model doesn't reach: an edge of the move is unknown; settings in `server.extra`;
+    HAProxy before 2.1; HAProxy before 2.5 leaving maintenance while `hold obsolete` still keeps
+    the old address.
+    """
+    if config.server.extra or parse_version(version) < _OLDEST:
+        return None
+    if move.published_s is None or move.listening_s is None:
+        return None
+    # A vacant IP refuses on loopback and is a black hole on a bridge: anything in between.
+    vacant: tuple[OldIp, ...] = ("refuse", "blackhole")
+    found = []
+    for old_ip in vacant if move.old_ip == "vacant" else (move.old_ip,):
+        case = _Case.of(
+            config,
+            parse_version(version),
+            replace(move, old_ip=old_ip),
+            published=move.published_s,
+            listening=max(0.0, move.listening_s),
+        )
+        if (prediction := case.predict()) is None:
+            return None
+        found.append(prediction)
+    return Prediction(
+        lower_s=min(p.lower_s for p in found),
+        mean_s=math.fsum(p.mean_s for p in found) / len(found),
+        upper_s=max(p.upper_s for p in found),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Case:
+    """One move under one set of settings, all in seconds."""
+
+    config: Config
+    published: float  # D
+    listening: float  # A
+    missing: float  # when the name began to be missing; infinity if it never was
+    hold: str  # which hold counts then
+    t_res: float
+    t_retry: float
+    rounds: int
+    obsolete: float
+    inter: float
+    fast: float
+    down: float
+    late: float  # what one poll takes beyond its timer, at most
+    fails: bool  # checks of the old IP fail
+    check_s: float  # C
+    asks_again: bool  # a failed check may make an extra poll
+    forgets: bool
+    init_state: str
+
+    @classmethod
+    def of(
+        cls, config: Config, version: Version, move: Move, *, published: float, listening: float
+    ) -> _Case:
+        server, timeouts, hold = config.server, config.timeouts, config.resolvers.hold
+        stale = move.missing_s is None or move.missing_class == "stale"
+        fails_4 = server.check and move.old_ip in ("refuse", "blackhole")
+        fails_7 = server.check and move.old_ip == "tarpit" and config.http_check is not None
+        check_ns = 0
+        if fails_7:
+            check_ns = timeouts.check or server.inter
+        elif move.old_ip == "blackhole":
+            check_ns = min(server.inter, timeouts.connect) if timeouts.check else server.inter
+        resolvers = config.resolvers
+        return cls(
+            config=config,
+            published=published,
+            listening=listening,
+            missing=math.inf if stale else (move.missing_s or 0.0),
+            hold=_HOLDS.get(move.missing_class, "other"),
+            t_res=resolvers.timeout_resolve.s,
+            t_retry=resolvers.timeout_retry.s,
+            rounds=resolvers.resolve_retries,
+            obsolete=hold.obsolete.s,
+            inter=server.inter.s,
+            fast=server.fast_ns / 1e9,
+            down=server.down_ns / 1e9,
+            late=LATE_S_MAX * (1 if server.resolve_prefer == "ipv4" else 2),
+            fails=fails_4 or fails_7,
+            check_s=check_ns / 1e9 + (LATE_S_MAX if check_ns else 0.0),
+            asks_again=fails_4 and version >= CHECKS_ASK_AGAIN,
+            forgets=version >= FORGETS_ANSWERS,
+            init_state=(server.init_state if version >= HAS_INIT_STATE else None) or "up",
+        )
+
+    def predict(self) -> Prediction | None:
+        if self.missing >= self.published:
+            bounds = self._rejoin(self._switch())
+            switches = [self._switch_at(place) for place in _evenly()]
+        else:
+            never, always = self._maintenance()
+            if not never and self.obsolete and not self.forgets:
+                return None
+            bounds = self._through_gap(never=never, always=always)
+            switches = [self._switch_in_gap(place) for place in _evenly()]
+        mean = math.fsum(self._mean_after(switch) for switch in switches) / len(switches)
+        return Prediction(
+            lower_s=bounds.lower,
+            mean_s=min(max(mean, bounds.lower), bounds.upper),
+            upper_s=bounds.upper,
+        )
+
+    # --- switch, where the name was never missing ---
+
+    def _switch(self) -> Bounds:
+        """T_sw = L + kP with L, the last answer with the old IP, in (D - P, D].
+
+        k = max(1, ⌈Ho / P⌉) polls pass until the old record is obsolete (resolv_check_response).
+        Failing checks make more polls, at the first one that is `hold valid` after the last
+        resolution (chk_report_conn_err). Those that come too early for `hold obsolete` only move
+        the grid: at most P passes after D + Ho.
+        """
+        period = self.t_res + self.late
+        least = max(1, math.ceil(self.obsolete / period))
+        most = max(1, math.ceil(self.obsolete / self.t_res))
+        lower = self.published + (least - 1) * self.t_res
+        upper = self.published + most * period + self.late
+        if self.asks_again and self._hold_valid < self.t_res:
+            lower = self.published + max(0.0, self.obsolete - period)
+            obsolete = self.published + self.obsolete
+            upper = min(obsolete + period + self.late, self._first_failing_after(obsolete))
+        return Bounds(lower, upper)
+
+    def _first_failing_after(self, at: float) -> float:
+        """The latest first failing check that may ask, if the last resolution was before `at`."""
+        first = self.inter + self.check_s + LATE_S_MAX
+        spacing = max(self.fast, self.down) + self.check_s + LATE_S_MAX
+        return max(at + self.late + self._hold_valid, first) + spacing + self.late
+
+    def _switch_at(self, phase: float) -> Switch:
+        period = self.t_res + self.late / 2
+        polls = max(1, math.ceil(self.obsolete / period))
+        at = self.published + (polls - 1 + phase) * period + self.late / 2
+        if self.asks_again and self._hold_valid < self.t_res:
+            spacing = self.down + self.check_s
+            polling = min(period, spacing * max(1, math.ceil(self._hold_valid / spacing)))
+            start = max(self.published + self.obsolete, self.inter / 2 + self.check_s)
+            at = min(at, start + phase * polling + self.late / 2)
+        return Switch(at, maintenance=False)
+
+    # --- switch, where the name was missing for a while ---
+
+    @property
+    def _hold_valid(self) -> float:
+        return self.config.resolvers.hold.valid.s
+
+    @property
+    def _silence(self) -> float:
+        """What the last round of a resolution costs: an unanswered one has to be waited for."""
+        return self.t_retry if self.hold == "timeout" else 0.0
+
+    def _maintenance(self) -> tuple[bool, bool]:
+        """Whether the server surely never, or surely always, goes into maintenance in the gap.
+
+        It does at the first end of a resolution e_k = L + k (T_res + (R - 1) Tr [+ Tr if silent])
+        that is `hold` after L, the last valid answer in (s - P, s] (snr_update_srv_status); and
+        only if the last query of that resolution came before D.
+        """
+        hold = getattr(self.config.resolvers.hold, self.hold).s
+        short = self.t_res + (self.rounds - 1) * self.t_retry + self._silence
+        long = short + 2 * self.late * self.rounds
+        before = self.missing - self.t_res - self.late
+        soonest = before + max(1, math.ceil(hold / long)) * short
+        latest = self.missing + max(1, math.ceil(hold / short)) * long
+        if self.asks_again:  # after an error at once, whatever `hold valid` says
+            soonest = max(self.missing + short - self.t_res, before + hold)
+            latest = self.missing + hold + long
+        last_query = self.published + self._silence
+        return soonest >= last_query, latest < last_query
+
+    def _gap_bounds(self) -> Bounds:
+        """T_sw is the first query after D: (R - 1) pauses of Tr, then one of T_res [+ Tr]."""
+        pause = max(self.t_retry if self.rounds > 1 else 0.0, self.t_res + self._silence)
+        return Bounds(self.published, self.published + pause + 2 * self.late)
+
+    def _through_gap(self, *, never: bool, always: bool) -> Bounds:
+        answered = self._gap_bounds()
+        # Without maintenance, the old record has to become obsolete first, counted from L.
+        period = self.t_res + self.late
+        alive = Bounds(
+            max(answered.lower, self.missing - period + self.obsolete),
+            max(answered.upper, self.missing + self.obsolete + period + self.late),
+        )
+        if never:
+            return self._rejoin(alive if self.obsolete else answered)
+        woken = self._rejoin_from_maintenance(answered)
+        if always:
+            return woken
+        return woken.union(self._rejoin(alive if self.obsolete else answered))
+
+    def _switch_in_gap(self, phase: float) -> Switch:
+        """Walk through the queries of one phase, whole resolutions at a time."""
+        late = self.late / 2
+        period = self.t_res + late
+        first = self.missing + phase * period
+        last_valid = first - period
+        cycle = (self.rounds - 1) * (self.t_retry + late) + self.t_res + late + self._silence
+        at = first
+        if first < self.published:
+            whole, rest = divmod(self.published - first, cycle)
+            tries = math.ceil(rest / (self.t_retry + late))
+            step = tries * (self.t_retry + late) if tries < self.rounds else cycle
+            at = first + whole * cycle + step
+        hold = getattr(self.config.resolvers.hold, self.hold).s
+        end = last_valid + max(1, math.ceil(hold / cycle)) * cycle
+        maintenance = end - self._silence < self.published
+        if self.obsolete and not maintenance:
+            at += max(0, math.ceil((last_valid + self.obsolete - at) / period)) * period
+        return Switch(at + late, maintenance)
+
+    # --- rejoin ---
+
+    @property
+    def _rise(self) -> float:
+        """From the first passed check to UP: r - 1 more, `fastinter` apart (srv_getinter)."""
+        return (self.config.server.rise - 1) * self.fast
+
+    def _rejoin(self, switch: Bounds) -> Bounds:
+        """T_rec = M = max(T_sw, A) if the server is UP then, else M + ε + (r - 1) If.
+
+        ε, the time to the next check that meets the new instance, is in [0, Id + C]: a check that
+        is under way at M may still wait for the old IP. DOWN takes F failed checks:
+        t_down = U(0, I) + C + (F - 1)(If + C) from the first instant of failing on.
+        """
+        lower, upper = max(switch.lower, self.listening), max(switch.upper, self.listening)
+        if not self.config.server.check:
+            return Bounds(max(0.0, lower), max(0.0, upper))
+        least, most = self._exposure(switch)
+        rise = self.config.server.rise
+        after_down = self.down + self.check_s + self._rise + (rise + 1) * LATE_S_MAX
+        # A new instance that is not listening yet refuses, which takes no time.
+        quick = 0.0 if self.listening > switch.lower else self.check_s
+        fall = self.config.server.fall
+        soonest = fall * quick + (fall - 1) * self.fast
+        latest = self.inter + fall * (self.check_s + LATE_S_MAX) + (fall - 1) * self.fast
+        if least > latest:
+            lower += self._rise
+        if most > soonest:
+            upper += after_down
+        return Bounds(max(0.0, lower), max(0.0, upper))
+
+    def _exposure(self, switch: Bounds) -> Bounds:
+        """For how long checks have been failing at M = max(T_sw, A)."""
+        if self.fails and switch.lower > 0:
+            return Bounds(max(switch.lower, self.listening), max(switch.upper, self.listening))
+        least = max(0.0, self.listening - switch.upper)
+        most = max(0.0, self.listening - switch.lower)
+        if self.fails:
+            most = max(most, switch.upper)
+        return Bounds(0.0 if self.fails else least, most)
+
+    def _rejoin_from_maintenance(self, switch: Bounds) -> Bounds:
+        """Leaving maintenance makes the server UP without a check, one failure from DOWN.
+
+        `init-state` changes that (3.1): `down` wants one passed check, `fully-down` all of them;
+        the check goes on in the rhythm of `inter` that it had in maintenance.
+        """
+        lower, upper = max(switch.lower, self.listening), max(switch.upper, self.listening)
+        if not self.config.server.check:
+            return Bounds(lower, upper)
+        server = self.config.server
+        late = (server.rise + 1) * LATE_S_MAX
+        listens = self.listening <= switch.lower
+        if self.init_state == "fully-down":
+            wait = max(self.inter, 0.0 if listens else self.down)
+            return Bounds(lower + self._rise, upper + wait + self._rise + late)
+        after_down = self.down + self._rise + late
+        if self.init_state == "down":
+            wait = self.inter + late if listens else max(self.inter + late, after_down)
+            return Bounds(lower, upper + wait)
+        if listens:
+            return Bounds(lower, upper)
+        fall = server.fall if self.init_state == "fully-up" else 1
+        if self.listening > switch.upper + self.inter + (fall - 1) * self.fast + fall * LATE_S_MAX:
+            lower += self._rise
+        return Bounds(lower, max(upper, self.listening + after_down))
+
+    def _mean_after(self, switch: Switch) -> float:
+        """The mean over the phases of the checks, for one phase of the polls."""
+        server = self.config.server
+        meet = max(switch.at_s, self.listening, 0.0)
+        if not server.check:
+            return meet
+        if switch.maintenance and self.init_state in ("down", "fully-down"):
+            listens = self.listening <= switch.at_s
+            wait = (self.inter if listens else self.down) / 2
+            rise = 0.0 if listens and self.init_state == "down" else self._rise
+            return meet + wait + rise
+        if switch.maintenance:
+            failing = self.listening - switch.at_s
+            soonest = (server.fall - 1) * self.fast if self.init_state == "fully-up" else 0.0
+            check_s = 0.0
+        else:
+            old = self.fails and switch.at_s > 0
+            failing = meet if old else self.listening - switch.at_s
+            check_s = self.check_s if old else 0.0
+            soonest = server.fall * check_s + (server.fall - 1) * self.fast
+        is_down = min(max((failing - soonest) / self.inter, 0.0), 1.0)
+        return meet + is_down * ((self.down + check_s) / 2 + self._rise)
+
+
+def _evenly() -> list[float]:
+    return [(place + 0.5) / PHASES for place in range(PHASES)]

@@ -1,0 +1,179 @@
+"""The proxy of a cell as a child process: rendered, checked, started, listened to."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from chaosd import processes
+from chaosd.clock import SECOND_NS, sleep
+from chaosd.errors import ConfigError, MachineError
+from chaosd.events import Address
+from chaosd.loopback import is_free
+from chaosd.plugins import CellSpec, Recorder, Wiring
+from chaosd.processes import Child
+
+DOOR_PORT = 8080
+DOOR_LIMIT_S = 30.0  # until the proxy has found the app for the first time
+KNOCK_PAUSE_S = 0.02
+KNOCK_LIMIT_S = 1.0
+LOG_BUFFER_BYTES = 4 << 20
+# A UNIX socket's path has 107 bytes, and HAProxy first binds it with `.<pid>.tmp` behind it.
+SOCKET_PATH_BYTES_MAX = 107 - len(".4194304.tmp")
+
+
+class ProxyChild:
+    """One proxy with its door, its log, and its Runtime API."""
+
+    def __init__(self, cell: CellSpec, recorder: Recorder, spawn: Callable[..., Child]) -> None:
+        self.entry = Address("", 0)  # where probes knock
+        self.api = ""
+        self.child: Child | None = None
+        self._cell = cell
+        self._recorder = recorder
+        self._spawn = spawn
+        self._log: asyncio.DatagramTransport | None = None
+        self._shortcut: Path | None = None
+
+    async def start(self, door: str, dns: Address, ended: Callable[[Child], None]) -> None:
+        """Start it with its door at this IP, unless its own config names another place.
+
+        Raises ConfigError if it refuses its config, MachineError if it can't be started.
+        """
+        cell = self._cell
+        self.api = self._socket_path()
+        wiring = Wiring(
+            listen=self._listen(door),
+            dns=dns,
+            app_name=cell.dns.name,
+            app_port=cell.app.port,
+            replicas=cell.app.replicas,
+            log=await self._open_log(dns.host),
+            api=self.api,
+        )
+        config_file = cell.directory.resolve() / "haproxy.cfg"
+        config_file.write_text(cell.proxy.render(wiring))
+        variables = cell.proxy.environment(wiring)
+        complaint = await asyncio.to_thread(cell.proxy.check, config_file, variables)
+        if complaint is not None:
+            raise ConfigError(f"the proxy refuses its config: {complaint}")
+        command = cell.proxy.command(config_file)
+        self.child = self._spawn(
+            Path(command[0]).name,
+            command,
+            variables,
+            ended=ended,
+            output=cell.directory / "haproxy.log",
+        )
+
+    async def answers(self, in_trouble: Callable[[], str]) -> None:
+        """Return when the app has answered through the door, or there is trouble elsewhere.
+
+        Raises MachineError if it does not within the limit.
+        """
+        clock = self._recorder.clock
+        limit_ns = clock.now_ns() + round(DOOR_LIMIT_S * SECOND_NS)
+        while problem := await _knock(self.entry, self._cell.dns.name):
+            if in_trouble():
+                return
+            if clock.now_ns() > limit_ns:
+                said = self.child.last_line if self.child is not None else ""
+                raise MachineError(
+                    f"the app does not answer through the proxy at {self.entry} within "
+                    f"{DOOR_LIMIT_S:g} s: {problem}; the proxy said last: {said or 'nothing'}"
+                )
+            await sleep(clock, KNOCK_PAUSE_S)
+
+    def process(self) -> dict[str, int]:
+        """Its memory and descriptors, without what is unknown."""
+        if self.child is None or self.child.gone:
+            return {}
+        proc = Path(f"/proc/{self.child.pid}")
+        try:
+            pages = int((proc / "statm").read_text().split()[1])
+            descriptors = sum(1 for _ in (proc / "fd").iterdir())
+        except OSError:
+            return {}
+        return {"rss_bytes": pages * os.sysconf("SC_PAGESIZE"), "fds": descriptors}
+
+    def close(self) -> None:
+        """Remove what is not the process itself. May be called twice."""
+        if self._log is not None:
+            self._log.close()
+        if self.api:
+            Path(self.api).unlink(missing_ok=True)
+        if self._shortcut is not None:
+            self._shortcut.unlink(missing_ok=True)
+
+    def _listen(self, door: str) -> Address:
+        wanted = self._cell.proxy.listen
+        listen = wanted or Address(door, DOOR_PORT)
+        anywhere = listen.host in ("0.0.0.0", "*")  # noqa: S104 - the user's own wish
+        if not is_free("0.0.0.0" if anywhere else listen.host, listen.port):  # noqa: S104
+            raise MachineError(
+                f"the proxy's door {listen} is taken by another program "
+                f"(stop it, or set proxy.listen to another address)"
+            )
+        self.entry = Address("127.0.0.1", listen.port) if anywhere else listen
+        return listen
+
+    def _socket_path(self) -> str:
+        directory = self._cell.directory.resolve()
+        path = directory / "api.sock"
+        if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
+            self._shortcut = processes.shortcut(directory)
+            path = self._shortcut / "api.sock"
+        if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
+            raise MachineError(f"{path} is too long for a UNIX socket (set TMPDIR to a short path)")
+        return str(path)
+
+    async def _open_log(self, host: str) -> Address:
+        """Listen for its log. A burst waits in the kernel; the proxy waits for nobody."""
+        receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, LOG_BUFFER_BYTES)
+        try:
+            receiver.bind((host, 0))
+            self._log, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+                lambda: _LogReceiver(self._on_log), sock=receiver
+            )
+        except BaseException:
+            receiver.close()
+            raise
+        return Address(host, receiver.getsockname()[1])
+
+    def _on_log(self, line: str) -> None:
+        at_ns = self._recorder.clock.now_ns()
+        if said := self._cell.proxy.read_log(line):
+            what, data = said
+            self._recorder.reading("proxy.log", what, at_ns=at_ns, **data)
+
+
+class _LogReceiver(asyncio.DatagramProtocol):
+    def __init__(self, heard: Callable[[str], None]) -> None:
+        self._heard = heard
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        _ = addr
+        self._heard(data.decode(errors="replace").rstrip("\r\n\0"))
+
+
+async def _knock(door: Address, host: str) -> str:
+    """Ask once through the proxy: what is wrong with the answer, "" if nothing."""
+    request = f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+    try:
+        async with asyncio.timeout(KNOCK_LIMIT_S):
+            reader, writer = await asyncio.open_connection(*door)
+            try:
+                writer.write(request.encode())
+                words = (await reader.readline()).split()
+            finally:
+                writer.close()
+    except TimeoutError:
+        return f"no answer in {KNOCK_LIMIT_S:g} s"
+    except (OSError, ValueError) as error:
+        return str(error)
+    good = len(words) > 1 and words[0].startswith(b"HTTP/") and words[1] < b"400"
+    return "" if good else f"it says {b' '.join(words).decode(errors='replace')[:60] or 'nothing'}"

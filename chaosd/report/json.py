@@ -1,0 +1,38 @@
+"""A run for other programs: report.json. Its keys are stable."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from chaosd.analysis.summary import Part, Report
+
+VERSION = 1  # of this shape; keys are only added within one
+
+
+def render(report: Report) -> str:
+    """Unknown numbers are null; durations are seconds."""
+    value = {
+        "version": VERSION,
+        "run": report.run,
+        "verdict": report.verdict,
+        "reasons": report.reasons,
+        "notes": report.notes,
+        "total": _part(report.total),
+        "cells": {
+            cell: {
+                **_part(part),
+                "faults": {label: _part(p) for label, p in report.faults.get(cell, {}).items()},
+                "dns_queries": asdict(report.queries[cell]) if cell in report.queries else None,
+            }
+            for cell, part in report.cells.items()
+        },
+        "probes": [asdict(probe) for probe in report.probes],
+        "manifest": report.manifest,
+    }
+    return json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _part(part: Part) -> dict[str, Any]:
+    return {"cycles": sum(part.outcomes.values()), "failovers": part.failovers, **asdict(part)}

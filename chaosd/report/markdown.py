@@ -1,0 +1,178 @@
+"""A run for people who were not there: report.md."""
+# ruff: noqa: RUF001 - an en dash is how nothing and a range are written
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from chaosd.analysis.summary import Part, Report
+from chaosd.report import text
+from chaosd.report.text import estimate, seconds
+
+HOW_TO_READ = """\
+* **recovery**: from taking the instance away to the first good answer of the *new* instance
+  through the proxy. In brackets its 95 % interval, made of order statistics; `?` where there were
+  too few cycles for a bound. A cycle that did not recover counts as longer than the limit.
+* **outage**: from the last good to the first good probe (*gap*), and bad probes by their rate
+  (*loss*). Good answers among bad ones make the second smaller.
+* **failed** requests got no good answer, **masked** ones got one only after the proxy's own
+  retries, **misrouted** ones were answered by somebody who is not the app.
+* **phases** are contiguous: *replace* (the new instance listens), *publish* (its name answers with
+  the new IP), *discover* (the proxy has it), *rejoin* (the proxy uses it), *serve* (first good
+  answer), then *settle* (stable). What nobody reported is unknown, not guessed.
+* **in band**: the recovery is what the proxy's algorithm gives for its settings and for when the
+  name and the app were really there.
+* **control** cycles take nothing away: their recovery is the floor below which nothing is measured.
+"""
+
+
+def render(report: Report, config: str) -> str:
+    """Everything that a reader needs, with nothing else at hand."""
+    whole = report.total
+    blocks = [
+        f"# {report.run}",
+        "\n".join(f"* {line}" for line in _headlines(report)),
+        "## Recovery",
+        _recovery(report),
+        "## Where the seconds went",
+        _phases(whole),
+        "## What users saw",
+        _requests(report),
+        "## How good these numbers are",
+        _quality(report),
+        "## How to read this",
+        HOW_TO_READ,
+        "## Settings",
+        _settings(report, config),
+    ]
+    return "\n\n".join(block.rstrip() for block in blocks) + "\n"
+
+
+def _headlines(report: Report) -> Iterator[str]:
+    why = f": {'; '.join(report.reasons)}" if report.reasons else ""
+    yield f"verdict: **{report.verdict}**{why}"
+    yield text.headline(report)
+    if report.total.failovers:
+        yield f"recovery: {text.quantile_words(report.total)}"
+    yield from report.notes
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table; the first column is text, the others are numbers."""
+    align = ["---", *("---:" for _ in head[1:])]
+    lines = [head, align, *rows]
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def _rows(report: Report) -> Iterator[tuple[str, Part]]:
+    """A row for each fault of each cell, and one for all if there are several."""
+    several = 0
+    for cell, faults in report.faults.items():
+        for label, part in faults.items():
+            several += 1
+            yield f"{cell} {label}", part
+    if several != 1:
+        yield "**all**", report.total
+
+
+def _recovery(report: Report) -> str:
+    head = ["cell, fault", "n", "p50", "p90", "p95", "p99", "longest", "stable p50", "in band"]
+    rows = []
+    for name, part in _rows(report):
+        found = part.recovery_s
+        if not found.n:
+            continue
+        longest = "beyond the limit" if found.censored else seconds(found.max)
+        quantiles = [estimate(q) for q in (found.p50, found.p90, found.p95, found.p99)]
+        band = f"{part.in_band.count}/{part.in_band.n}" if part.in_band.n else "–"
+        stable = estimate(part.stable_recovery_s.p50)
+        rows.append([name, found.n, *quantiles, longest, stable, band])
+    return table(head, rows) if rows else "No failover was measured."
+
+
+def _phases(part: Part) -> str:
+    rows: list[list[object]] = [
+        [
+            name,
+            phase.n,
+            seconds(phase.mean_s) if phase.n else "unknown",
+            f"{phase.share:.0%}" if phase.share is not None and phase.n else "–",
+        ]
+        for name, phase in part.phases.items()
+    ]
+    if part.phases_unknown_share is not None:
+        rows.append(["unknown", "", "", f"{part.phases_unknown_share:.0%}"])
+    return table(["phase", "n", "mean", "of all recovery seconds"], rows)
+
+
+def _requests(report: Report) -> str:
+    head = [
+        "cell, fault",
+        "requests",
+        "failed",
+        "masked",
+        "misrouted",
+        "outage, gap p50",
+        "outage, loss p50",
+    ]
+    rows = [
+        [
+            name,
+            f"{part.samples:,}",
+            f"{part.failed:,}",
+            f"{part.masked:,}",
+            f"{part.misrouted:,}",
+            estimate(part.outage_gap_s.p50),
+            estimate(part.outage_loss_s.p50),
+        ]
+        for name, part in _rows(report)
+        if part.failovers
+    ]
+    note = "\n\nCounted from T0 to the end of each failover's observation."
+    return table(head, rows) + note if rows else "No failover was measured."
+
+
+def _quality(report: Report) -> str:
+    head = ["cell, probe, via", "every", "sent", "not sent", "lag p50", "lag p99", "lag max"]
+    rows = [
+        [
+            f"{probe.cell} {probe.probe} {probe.via}",
+            seconds(probe.interval_s),
+            f"{probe.sent:,}",
+            f"{probe.dropped:,}",
+            *(seconds(lag_s) for lag_s in (probe.lag_p50_s, probe.lag_p99_s, probe.lag_max_s)),
+        ]
+        for probe in report.probes
+    ]
+    whole = report.total
+    lines = [
+        f"* {whole.poor} of {whole.valid} valid cycles are of poor quality (probes late or lost)",
+        f"* worst error bar of a recovery: {seconds(whole.resolution_s)}",
+    ]
+    if whole.control_s.n:
+        lines.append(
+            f"* control cycles: p50 {estimate(whole.control_s.p50)}, n {whole.control_s.n}"
+        )
+    if whole.in_band.n:
+        means = seconds(whole.predicted_mean_s), seconds(whole.predicted_observed_mean_s)
+        lines.append(
+            f"* predicted mean {means[0]}, observed {means[1]}: {text.in_band(whole.in_band)}"
+        )
+    for cell, queries in report.queries.items():
+        rate = f", {queries.per_second:.2f}/s" if queries.per_second is not None else ""
+        lines.append(f"* {cell}: {queries.count:,} DNS queries from the proxy{rate}")
+    return "\n".join(lines) + "\n\n" + table(head, rows)
+
+
+def _settings(report: Report, config: str) -> str:
+    facts = [[key, value] for key, value in report.manifest.items() if _is_short(value)]
+    block = f"\n\n```yaml\n{config.rstrip()}\n```" if config else ""
+    return table(["run", ""], facts) + block
+
+
+def _is_short(value: object) -> bool:
+    return isinstance(value, str | int | float | bool) or value is None

@@ -1,0 +1,215 @@
+"""A run in sentences: one per cycle while it goes on, a few lines at its end."""
+# ruff: noqa: RUF001 - an en dash is how a range is written
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+from chaosd.analysis.statistics import Estimate, Share
+from chaosd.analysis.summary import Part, Report
+from chaosd.events import PHASES, Cycle, CycleOutcome
+
+TOLD_SHARE_MIN = 0.1  # a phase of less than this part of a recovery is not worth a word
+LISTED_SHARE_MIN = 0.005  # what rounds to no percent is left out
+SECONDS_FROM_S = 0.1  # what is shorter is told in milliseconds
+# From how many seconds on, in which unit, and how many decimals fewer than asked for.
+SCALES = (
+    (100.0, 1.0, "s", 2),
+    (10.0, 1.0, "s", 1),
+    (SECONDS_FROM_S, 1.0, "s", 0),
+    (0.01, 1e3, "ms", 2),
+    (0.001, 1e3, "ms", 1),
+    (1e-9, 1e6, "µs", 2),
+)
+
+
+def seconds(value_s: float | None, digits: int = 2) -> str:
+    """A duration in the unit that suits it, to three places or so: 12.3 s, 1.04 s, 43 ms."""
+    if value_s is None:
+        return "unknown"
+    if value_s == math.inf:
+        return "beyond the limit"
+    for least_s, scale, unit, fewer in SCALES:
+        if value_s >= least_s:
+            return f"{value_s * scale:.{max(0, digits - fewer)}f} {unit}"
+    return "0 s"
+
+
+def band(lower_s: float, upper_s: float) -> str:
+    """Two durations in one unit."""
+    if upper_s >= SECONDS_FROM_S:
+        return f"{lower_s:.2f}–{upper_s:.2f} s"
+    return f"{lower_s * 1e3:.1f}–{upper_s * 1e3:.1f} ms"
+
+
+def sentence(cycle: Cycle, *, wide: bool = False) -> str:
+    """What a cycle came to. `wide` names the cell too, for runs that have several."""
+    start = f"{cycle.cell} cycle {cycle.cycle}" if wide else f"cycle {cycle.cycle}"
+    match cycle.outcome:
+        case CycleOutcome.SKIPPED | CycleOutcome.INVALID:
+            return f"{start}: {cycle.outcome}, {cycle.valid_reason}"
+        case CycleOutcome.CONTROL:
+            took = cycle.recovery_s
+            answer = "never answered" if took is None else f"answered after {seconds(took, 3)}"
+            return f"{start}: control, nothing was taken away: {answer}; {_requests(cycle)}"
+        case CycleOutcome.CENSORED:
+            limit_s = (cycle.end_ns - cycle.t0_ns) / 1e9
+            ending = f"not recovered within {limit_s:g} s"
+        case CycleOutcome.RECOVERED:
+            ending = f"recovered in {seconds(cycle.recovery_s, 3)}{_stable(cycle)}"
+    parts = _phases(cycle)
+    where = f": {parts}" if parts else ""
+    return f"{start}: {_moved(cycle)}, {ending}{_predicted(cycle)}{where}; {_requests(cycle)}"
+
+
+def _moved(cycle: Cycle) -> str:
+    if cycle.old_ip and cycle.new_ip:
+        return f"app moved {cycle.old_ip} → {cycle.new_ip}"
+    if cycle.new_ip:
+        return f"app came up at {cycle.new_ip}"
+    return f"app taken from {cycle.old_ip}" if cycle.old_ip else cycle.fault
+
+
+def _stable(cycle: Cycle) -> str:
+    if cycle.stable_recovery_s is None:
+        return ", never stable"
+    if cycle.stable_recovery_s == cycle.recovery_s:
+        return ""
+    return f", stable after {seconds(cycle.stable_recovery_s, 3)}"
+
+
+def _predicted(cycle: Cycle) -> str:
+    if cycle.predicted is None:
+        return ""
+    outside = ", outside of it" if cycle.anomaly else ""
+    return f" (predicted {band(cycle.predicted.lower_s, cycle.predicted.upper_s)}{outside})"
+
+
+def _phases(cycle: Cycle) -> str:
+    """The phases that took most of the time, in their order. Unknown ones are left out."""
+    known = {phase: cycle.phases.get(f"{phase}_s") or 0.0 for phase in PHASES if phase != "settle"}
+    whole_s = sum(known.values()) if cycle.recovery_s is None else cycle.recovery_s
+    told = [
+        f"{phase} {seconds(part_s)}"
+        for phase, part_s in known.items()
+        if part_s > 0 and part_s >= min(TOLD_SHARE_MIN * whole_s, max(known.values()))
+    ]
+    return ", ".join(told)
+
+
+def _requests(cycle: Cycle) -> str:
+    text = (
+        f"{cycle.failed} of {cycle.samples} requests failed, {cycle.masked} masked, "
+        f"{cycle.misrouted} misrouted"
+    )
+    if cycle.dropped:
+        text += f", {cycle.dropped} not sent"
+    if cycle.valid_reason is not None:
+        text += f"; of poor quality: {cycle.valid_reason}"
+    return text
+
+
+# --- the end of a run ---------------------------------------------------------------------------
+
+
+def closing_lines(report: Report, directory: Path) -> list[str]:
+    """How many failovers, how long, where the seconds went, how good the numbers are."""
+    whole = report.total
+    lines = [headline(report)]
+    if whole.failovers:
+        lines.append(f"recovery: {quantile_words(whole)}")
+        lines.append(f"where the seconds went: {where(whole)}")
+        if whole.in_band.n:
+            lines.append(f"predicted: {in_band(whole.in_band)}")
+        lines.append(
+            f"requests during failovers: {whole.samples:,}; {whole.failed:,} failed, "
+            f"{whole.masked:,} masked, {whole.misrouted:,} misrouted"
+        )
+    lines += quality(report)
+    lines += [f"note: {note}" for note in report.notes]
+    why = f" ({'; '.join(report.reasons)})" if report.reasons else ""
+    lines.append(f"verdict: {report.verdict}{why}")
+    lines.append(f"report: {directory / 'report.md'}")
+    return lines
+
+
+def headline(report: Report) -> str:
+    """The counts of everything that was tried."""
+    whole = report.total
+    others = [
+        f"{whole.outcomes[outcome]} {outcome}"
+        for outcome in ("control", "invalid", "skipped")
+        if whole.outcomes[outcome]
+    ]
+    count = whole.failovers
+    text = f"{count} failover{'' if count == 1 else 's'}"
+    if whole.outcomes["censored"]:
+        text += f", {whole.outcomes['censored']} of them without a recovery"
+    if len(report.cells) > 1:
+        text += f" in {len(report.cells)} cells"
+    return text + (f" (and {', '.join(others)})" if others else "")
+
+
+def quantile_words(part: Part) -> str:
+    """p50, p95 and the longest recovery, with their intervals and error bar."""
+    found = part.recovery_s
+    longest = "beyond the limit" if found.censored else seconds(found.max)
+    bar = f", each ± {seconds(part.resolution_s)}" if part.resolution_s is not None else ""
+    return (
+        f"p50 {estimate(found.p50)}, p95 {estimate(found.p95)}, longest {longest} "
+        f"(n {found.n}, 95 % intervals{bar})"
+    )
+
+
+def estimate(value: Estimate) -> str:
+    """A quantile and its interval; `?` stands for a bound that so few values don't give."""
+    if value.value is None:
+        return "beyond the limit" if value.low is not None else "unknown"
+    low, high = (bare(bound, value.value) for bound in (value.low, value.high))
+    return f"{seconds(value.value)} [{low}–{high}]"
+
+
+def bare(bound_s: float | None, like_s: float) -> str:
+    """A bound in the unit of the value that it belongs to, without the unit."""
+    if bound_s is None:
+        return "?"
+    if like_s >= SECONDS_FROM_S:
+        return f"{bound_s:.2f}"
+    return f"{bound_s * 1e3:.1f}"
+
+
+def where(part: Part) -> str:
+    """The phases by their share of all seconds, the largest first."""
+    shares = [(phase.share or 0.0, name) for name, phase in part.phases.items()]
+    shares.append((part.phases_unknown_share or 0.0, "unknown"))
+    told = [(share, name) for share, name in shares if share >= LISTED_SHARE_MIN]
+    return (
+        ", ".join(f"{name} {share:.0%}" for share, name in sorted(told, reverse=True)) or "unknown"
+    )
+
+
+def in_band(found: Share) -> str:
+    if found.low is None or found.high is None:
+        return "nothing to compare"
+    return (
+        f"{found.count} of {found.n} recoveries within their band "
+        f"({found.low:.0%}–{found.high:.0%} of all such)"
+    )
+
+
+def quality(report: Report) -> Iterable[str]:
+    """How well the probes themselves did."""
+    whole = report.total
+    measuring = [probe for probe in report.probes if probe.via == "proxy"]
+    if measuring:
+        worst = max(measuring, key=lambda probe: probe.lag_p99_s or 0.0)
+        sent, dropped = (sum(getattr(p, n) for p in measuring) for n in ("sent", "dropped"))
+        yield (
+            f"probes: {sent:,} sent, {dropped:,} could not be; schedule lag p50 "
+            f"{seconds(worst.lag_p50_s)}, p99 {seconds(worst.lag_p99_s)}; {whole.poor} of "
+            f"{whole.valid} cycles of poor quality"
+        )
+    if whole.control_s.n:
+        yield f"control: an undisturbed cycle's recovery is {estimate(whole.control_s.p50)}"

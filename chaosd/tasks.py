@@ -1,0 +1,52 @@
+"""Work that must be finished although it is cancelled, and work side by side in a fixed order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+async def uncancelled(work: Coroutine[Any, Any, T], limit_s: float) -> T:
+    """Finish this work even if the caller is cancelled meanwhile, then pass the cancellation on.
+
+    The work runs as a task of its own with its own deadline (TimeoutError after it).
+    """
+    task = asyncio.get_running_loop().create_task(asyncio.wait_for(work, limit_s))
+    cancelled = False
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            cancelled = True
+        except Exception:  # noqa: BLE001 - it is the task's, and raised again below
+            break
+    if cancelled:
+        task.exception()  # retrieved: the cancellation outranks it
+        raise asyncio.CancelledError
+    return task.result()
+
+
+async def together(works: Sequence[Coroutine[Any, Any, None]], end_limit_s: float) -> None:
+    """Run these side by side until all are done or one fails.
+
+    They are cancelled in a fixed order (a TaskGroup's is a set's), so that one seed gives one
+    history. `end_limit_s` bounds the wait for those that still undo what they did.
+    """
+    loop = asyncio.get_running_loop()
+    tasks = [loop.create_task(work) for work in works]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await uncancelled(_all_done(tasks), end_limit_s)
+    for task in tasks:
+        if not task.cancelled():
+            task.result()
+
+
+async def _all_done(tasks: Sequence[asyncio.Task[None]]) -> None:
+    await asyncio.wait(tasks)

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from chaosd.cli import main
+from chaosd.events import Cycle, Event, decode_cycle, decode_event
+
+
+@dataclass
+class Ran:
+    code: int
+    directory: Path
+    said: str
+
+    @property
+    def cycles(self) -> list[Cycle]:
+        return [decode_cycle(line) for line in (self.directory / "cycles.jsonl").open()]
+
+    @property
+    def events(self) -> list[Event]:
+        return [decode_event(line) for line in (self.directory / "events.jsonl").open()]
+
+    @property
+    def report(self) -> dict:
+        return json.loads((self.directory / "report.json").read_text())
+
+
+@pytest.fixture
+def simulate(tmp_path, monkeypatch, capsys):
+    """Run `chaosd run` on a simulated world; keys are laid over a small config."""
+    monkeypatch.chdir(tmp_path)
+
+    def simulate(*options: str, **keys) -> Ran:
+        config = {
+            "name": "t",
+            "runtime": "sim",
+            "seed": 1,
+            "metrics": None,
+            "faults": [{"type": "recreate", "every": "5s"}],
+            "until": {"cycles": 10},
+        } | keys
+        Path("t.yaml").write_text(yaml.safe_dump(config))
+        capsys.readouterr()
+        code = main(["run", "t.yaml", *options])
+        out = capsys.readouterr()
+        return Ran(code, Path("runs/latest").resolve(), out.out + out.err)
+
+    return simulate

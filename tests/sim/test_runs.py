@@ -1,0 +1,204 @@
+"""The whole daemon under virtual time: what the engine promises, seen from the run directory."""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from chaosd import report
+from chaosd.events import Action, CycleOutcome, Reading
+
+SECOND_NS = 1_000_000_000
+
+
+def test_every_cycle_recovers_inside_the_predicted_band_and_they_are_spread(simulate) -> None:
+    ran = simulate(until={"cycles": 60})
+    assert ran.code == 0
+    assert [c.outcome for c in ran.cycles] == [CycleOutcome.RECOVERED] * 60
+    for cycle in ran.cycles:
+        assert cycle.predicted is not None
+        assert cycle.anomaly is False, cycle
+        assert cycle.new_ip != cycle.old_ip
+    recoveries = sorted(c.recovery_s for c in ran.cycles)
+    # gap 0.2 s, then the next poll of a period of 1 s: no aliasing means all of that range.
+    assert 0.2 < recoveries[0] < 0.45
+    assert 1.05 < recoveries[-1] < 1.35
+    for low in (0.25, 0.5, 0.75, 1.0):
+        assert any(low <= r < low + 0.3 for r in recoveries)
+
+
+def test_phases_add_up_to_the_recovery(simulate) -> None:
+    for cycle in simulate().cycles:
+        known = [cycle.phases[f"{p}_s"] for p in ("replace", "publish", "discover", "rejoin", "serve")]
+        assert None not in known
+        assert sum(known) == pytest.approx(cycle.recovery_s, abs=1e-6)
+
+
+def test_no_fresh_ip_was_lately_in_use(simulate) -> None:
+    ran = simulate(until={"cycles": 40}, app={"remember_ips": 16})
+    ips = [ran.cycles[0].old_ip, *(c.new_ip for c in ran.cycles)]
+    for place, ip in enumerate(ips):
+        assert ip not in ips[max(0, place - 16) : place]
+
+
+def test_what_stands_at_the_old_address_shows(simulate) -> None:
+    def total(manner: str, what: str) -> int:
+        faults = [{"type": "recreate", "every": "6s", "old_ip": manner}]
+        return sum(getattr(c, what) for c in simulate(faults=faults).cycles)
+
+    assert total("imposter", "misrouted") > 100
+    assert total("refuse", "misrouted") == 0
+    assert total("refuse", "failed") > 0
+    assert total("blackhole", "failed") > 0
+
+
+def test_a_control_cycle_shows_the_meters_floor(simulate) -> None:
+    ran = simulate(faults=[{"type": "noop", "every": "4s"}])
+    assert {c.outcome for c in ran.cycles} == {CycleOutcome.CONTROL}
+    for cycle in ran.cycles:
+        assert (cycle.failed, cycle.misrouted, cycle.masked, cycle.dropped) == (0, 0, 0, 0)
+        assert 0 < cycle.recovery_s < 0.02
+
+
+def test_a_cycle_that_would_overlap_is_skipped_and_the_cadence_stays(simulate) -> None:
+    ran = simulate(
+        faults=[{"type": "recreate", "every": "1s", "jitter": "0s"}], until={"cycles": 8}
+    )
+    skipped = [c for c in ran.cycles if c.outcome == CycleOutcome.SKIPPED]
+    assert skipped
+    assert all("had not settled" in c.valid_reason for c in skipped)
+    begun = [c.t0_ns for c in ran.cycles if c.outcome == CycleOutcome.RECOVERED]
+    origin = begun[0] % SECOND_NS
+    assert all(abs(t0 % SECOND_NS - origin) < 5_000_000 for t0 in begun)  # still on the grid
+    assert [c.cycle for c in ran.cycles] == list(range(1, len(ran.cycles) + 1))
+
+
+def test_what_does_not_recover_in_time_is_censored_not_dropped(simulate) -> None:
+    ran = simulate(
+        proxy={"type": "haproxy", "resolvers": {"timeout_resolve": "30s"}},
+        measure={"recovery_limit": "3s"},
+        faults=[{"type": "recreate", "every": "45s", "jitter": "0s"}],
+        until={"cycles": 6},
+    )
+    outcomes = [c.outcome for c in ran.cycles]
+    assert CycleOutcome.CENSORED in outcomes
+    censored = next(c for c in ran.cycles if c.outcome == CycleOutcome.CENSORED)
+    assert censored.recovery_s is None
+    assert censored.failed > 0
+    assert ran.report["total"]["cycles"]["censored"] == outcomes.count(CycleOutcome.CENSORED)
+
+
+def test_an_unsteady_app_makes_a_cycle_invalid_and_no_sample(simulate) -> None:
+    ran = simulate(
+        proxy={"type": "haproxy", "resolvers": {"timeout_resolve": "60s"}},
+        measure={"recovery_limit": "3s"},
+        faults=[{"type": "recreate", "every": "10s", "jitter": "0s"}],
+        until={"cycles": 4},
+    )
+    invalid = [c for c in ran.cycles if c.outcome == CycleOutcome.INVALID]
+    assert invalid
+    assert all("steadily" in c.valid_reason for c in invalid)
+
+
+def test_one_seed_gives_one_run_byte_for_byte(tmp_path) -> None:
+    """In processes of their own, with other hash seeds: no set's order may reach the files."""
+    config = Path(__file__).parent.parent.parent / "configs/sim.yaml"
+    runs = []
+    for number, seed in enumerate((7, 7, 8)):
+        where = tmp_path / str(number)
+        where.mkdir()
+        subprocess.run(
+            [sys.executable, "-m", "chaosd", "run", config, "--seed", str(seed), "--cycles", "8"],
+            cwd=where,
+            env=os.environ | {"PYTHONHASHSEED": str(number)},
+            check=True,
+            capture_output=True,
+            timeout=60,
+        )
+        runs.append((where / "runs/latest").resolve())
+    names = sorted(p.name for p in runs[0].rglob("*") if p.is_file())
+    assert "events.jsonl" in names
+    assert any(name.startswith("samples.") for name in names)
+    report_files = {"report.json", "report.md"}  # they name the run directory
+    same, differ, broken = filecmp.cmpfiles(
+        runs[0], runs[1], [n for n in names if n not in report_files], shallow=False
+    )
+    assert (differ, broken) == ([], [])
+    assert (runs[0] / "events.jsonl").read_bytes() != (runs[2] / "events.jsonl").read_bytes()
+
+
+def test_intent_is_written_before_the_deed_and_everything_is_undone(simulate) -> None:
+    ran = simulate("--for", "33s", until={})
+    open_actions: list[tuple] = []
+    held = set()
+    for event in ran.events:
+        if isinstance(event, Action):
+            key = (event.cell, event.verb)
+            if event.edge == "asked":
+                open_actions.append(key)
+            else:
+                open_actions.remove(key)
+            if event.edge == "done" and event.verb == "hold":
+                held.add(event.data["ip"])
+            if event.edge == "done" and event.verb == "release":
+                held.clear()
+    assert open_actions == []
+    assert held == set()
+    verbs = [e.verb for e in ran.events if isinstance(e, Action) and e.edge == "done"]
+    assert verbs[0] == "set_up"
+    assert verbs[-1] == "tear_down"
+
+
+def test_the_report_made_offline_is_the_one_made_online(simulate) -> None:
+    ran = simulate(faults=[{"type": "recreate", "every": "6s", "old_ip": "imposter"}])
+    before = (ran.directory / "report.json").read_bytes()
+    assert report.recompute(ran.directory) == ran.cycles
+    report.write(ran.directory)
+    assert (ran.directory / "report.json").read_bytes() == before
+
+
+def test_two_faults_take_turns_in_one_cell(simulate) -> None:
+    ran = simulate(
+        faults=[
+            {"type": "recreate", "every": "10s", "jitter": "1s"},
+            {"type": "noop", "every": {"min": "7s", "max": "12s"}},
+        ],
+        until={"cycles": 12},
+    )
+    done = [c for c in ran.cycles if c.outcome != CycleOutcome.SKIPPED]
+    assert {c.fault for c in done} == {"recreate", "noop"}
+    spans = sorted((c.t0_ns, c.end_ns) for c in done)
+    assert all(end <= start for (_, end), (start, _) in zip(spans, spans[1:], strict=False))
+
+
+def test_make_before_break_loses_nothing_once_the_name_has_moved(simulate) -> None:
+    faults = [{"type": "recreate", "every": "6s", "order": "make-before-break", "gap": "2s"}]
+    for cycle in simulate(faults=faults).cycles:
+        assert cycle.outcome == CycleOutcome.RECOVERED
+        assert cycle.misrouted == 0
+
+
+def test_cells_do_not_share_anything(simulate) -> None:
+    ran = simulate(cells=3, until={"cycles": 4})
+    by_cell = {cell: [c for c in ran.cycles if c.cell == cell] for cell in ("c1", "c2", "c3")}
+    assert {cell: len(cycles) for cell, cycles in by_cell.items()} == {"c1": 4, "c2": 4, "c3": 4}
+    t0s = [c.t0_ns for cycles in by_cell.values() for c in cycles]
+    assert len(set(t0s)) == len(t0s)  # each cell draws its own times
+    identities = [
+        (e.cell, e.data["identity"])
+        for e in ran.events
+        if isinstance(e, Reading) and e.what == "instance"
+    ]
+    assert len({identity for _, identity in identities}) == len(identities)
+
+
+def test_several_replicas_move_in_their_turn(simulate) -> None:
+    ran = simulate(app={"replicas": 3}, until={"cycles": 6})
+    assert [c.outcome for c in ran.cycles] == [CycleOutcome.RECOVERED] * 6
+    old = [c.old_ip for c in ran.cycles]
+    assert len(set(old[:3])) == 3

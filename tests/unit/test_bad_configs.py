@@ -1,0 +1,41 @@
+"""Every mistake in tests/data/bad-configs is said with exactly the words at the top of its file."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoints, entry_points
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chaosd import config, plugins
+from chaosd.errors import ConfigError, Exit
+
+CORPUS = sorted((Path(__file__).parent.parent / "data" / "bad-configs").glob("*.yaml"))
+MARK = "# expect: "
+
+
+@pytest.fixture(autouse=True)
+def built_in_plugins_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Messages list what is installed; other people's plugins may be, where the tests run."""
+
+    def ours(**params: Any) -> EntryPoints:
+        found = entry_points(**params)
+        return EntryPoints(point for point in found if point.dist and point.dist.name == "chaosd")
+
+    monkeypatch.setattr(plugins, "entry_points", ours)
+
+
+def test_the_corpus_is_there() -> None:
+    assert len(CORPUS) >= 45
+
+
+@pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
+def test_mistakes_are_said_exactly(path: Path) -> None:
+    lines = path.read_bytes().decode(errors="replace").splitlines()
+    expected = [f"{path}:{line.removeprefix(MARK)}" for line in lines if line.startswith(MARK)]
+    assert expected
+    with pytest.raises(ConfigError) as caught:
+        config.load(path)
+    assert list(caught.value.problems) == expected
+    assert caught.value.exit_code == Exit.USAGE
