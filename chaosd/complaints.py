@@ -111,7 +111,7 @@ def _words(kind: str, context: Mapping[str, Any], given: Any, spot: _Spot) -> st
     words = _SHOULD_BE[kind].format_map(context)
     if kind == "string_type" and isinstance(given, int | float):
         words += " (put it in quotes)"
-    elif kind == "int_type" and isinstance(given, str) and given.isdecimal():
+    elif kind == "int_type" and isinstance(given, str) and re.fullmatch("[0-9]{1,9}", given):
         words += " (without quotes)"
     elif kind == "string_too_short" and context["min_length"] == 1:
         words = "should not be empty"

@@ -261,6 +261,14 @@ class Server:
             self.epoll.modify(connection.socket.fileno(), events)
 
 
+def parse(text: str) -> tuple[str, int]:
+    """Host and port. Raises ValueError."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ValueError("not an address (write it like 127.0.0.1:8080)")
+    return host.strip("[]"), int(port)
+
+
 def bind(host: str, port: int, retry_s: float) -> socket.socket:
     """A socket that holds the address, not yet listening. Raises OSError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -383,8 +391,7 @@ def main() -> None:
         if options["armed"]:
             holder = armed(stop, mode)
         else:
-            host, _, port = where.rpartition(":")
-            holder = bind(host.strip("[]"), int(port), 0)
+            holder = bind(*parse(where), 0)
             # The address is its own from now on, but nobody is let in while it is starting.
             if stop.poll(float(options["start-delay"])):
                 return

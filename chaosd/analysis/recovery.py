@@ -6,7 +6,6 @@ docs/measuring.md defines the numbers; samples count to the microsecond, as they
 
 from __future__ import annotations
 
-import math
 from array import array
 from bisect import bisect_left
 from collections.abc import Container, Iterable, Sequence
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from chaosd.analysis import phases
+from chaosd.analysis.statistics import quantile_rank
 from chaosd.events import (
     PHASES,
     Cycle,
@@ -213,7 +213,7 @@ class RecoveryFold:
     def lag_p99_s(self) -> float | None:
         if not self.lags_ns:
             return None
-        return sorted(self.lags_ns)[math.ceil(0.99 * len(self.lags_ns)) - 1] / 1e9
+        return sorted(self.lags_ns)[quantile_rank(len(self.lags_ns), 0.99) - 1] / 1e9
 
     def poor(self) -> str | None:
         """Why these numbers can't be trusted much: the prober's fault, not the target's."""

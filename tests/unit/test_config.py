@@ -316,6 +316,19 @@ def test_too_many_faults(problems: Fail) -> None:
     assert problems(text) == ["x.yaml:2: faults: should have 100 entries at most"]
 
 
+def test_numbers_that_nobody_means(problems: Fail) -> None:
+    for number in ("9" * 5000, "0x" + "f" * 5000, "1e999", "1e" + "9" * 5000):
+        assert problems(f"name: x\ncells: {number}\n") == [
+            "x.yaml:2: cells: should be a whole number"
+        ]
+
+
+def test_arguments_that_are_not_utf_8(problems: Fail) -> None:
+    assert problems("name: x\n", "cells=\udcff") == [
+        "--set cells=?: a character that YAML doesn't allow (U+DCFF)"
+    ]
+
+
 def test_a_problem_is_one_line_of_bounded_length(problems: Fail) -> None:
     (problem,) = problems("name: x\n" + f'"{"k" * 300}\\n{"k" * 300}": 1\n')
     assert "\n" not in problem

@@ -160,11 +160,12 @@ class Config(ProxyConfig):
     @field_validator(
         *("resolvers", "server", "timeouts", "retries", "redispatch"),
         *("http_reuse", "http_check", "nbthread"),
-        mode="before",
     )
     @classmethod
     def _not_beside_an_own_file(cls, value: Any, info: ValidationInfo) -> Any:
-        if info.data.get("config") is not None:
+        # A default may be spelled out, as in the effective config of a run.
+        default = cls.model_fields[str(info.field_name)].default
+        if info.data.get("config") is not None and value != default:
             raise ValueError("set in two places (with `config`, your own file says it)")
         return value
 

@@ -310,7 +310,8 @@ class _Case:
         """Leaving maintenance makes the server UP without a check, one failure from DOWN.
 
         `init-state` changes that (3.1): `down` wants one passed check, `fully-down` all of them;
-        the check goes on in the rhythm of `inter` that it had in maintenance.
+        the check goes on in the rhythm of `inter` that it had in maintenance, or, if that was
+        short, at the time that was set before it.
         """
         lower, upper = max(switch.lower, self.listening), max(switch.upper, self.listening)
         if not self.config.server.check:
@@ -318,17 +319,16 @@ class _Case:
         server = self.config.server
         late = (server.rise + 1) * LATE_S_MAX
         listens = self.listening <= switch.lower
+        pause = max(self.inter, self.fast, self.down) + self.check_s + LATE_S_MAX
         if self.init_state == "fully-down":
-            wait = max(self.inter, 0.0 if listens else self.down)
-            return Bounds(lower + self._rise, upper + wait + self._rise + late)
+            return Bounds(lower + self._rise, upper + pause + self._rise + late)
         after_down = self.down + self._rise + late
         if self.init_state == "down":
-            wait = self.inter + late if listens else max(self.inter + late, after_down)
-            return Bounds(lower, upper + wait)
+            return Bounds(lower, upper + (pause if listens else max(pause, after_down)))
         if listens:
             return Bounds(lower, upper)
         fall = server.fall if self.init_state == "fully-up" else 1
-        if self.listening > switch.upper + self.inter + (fall - 1) * self.fast + fall * LATE_S_MAX:
+        if self.listening > switch.upper + pause + (fall - 1) * self.fast + fall * LATE_S_MAX:
             lower += self._rise
         return Bounds(lower, max(upper, self.listening + after_down))
 

@@ -1,0 +1,581 @@
+"""The embedded world: real HAProxy, real DNS packets, real app processes on loopback addresses."""
+
+import asyncio
+import errno
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sys
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from chaosd import proxychild
+from chaosd.clock import RealClock
+from chaosd.errors import ConfigError, MachineError
+from chaosd.events import Address, Instance
+from chaosd.plugins import AppSpec, CanReplace, CellSpec, DnsSpec
+from chaosd.proxies.haproxy import HAProxy
+from chaosd.runtimes.local import LocalRuntime
+
+BINARY = shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+needs_haproxy = [
+    pytest.mark.haproxy,
+    pytest.mark.skipif(BINARY is None, reason="there is no haproxy on this machine"),
+]
+pytestmark = needs_haproxy
+WAIT_S = 15.0  # for what comes at once on an idle machine
+SILENCE_S = 0.5  # how long nothing must come
+
+# An app of the user's own: it says nothing, and it ignores SIGTERM.
+OWN_APP = """
+import http.server, os, signal
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("X-Chaosd-Instance", os.environ["CHAOSD_IDENTITY"])
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+    def log_message(self, *_): pass
+host, port = os.environ["CHAOSD_LISTEN"].split(":")
+http.server.HTTPServer((host, int(port)), Handler).serve_forever()
+"""
+OWN_COMMAND = (sys.executable, "-c", OWN_APP)
+
+
+class Recording:
+    """A recorder that keeps everything in a list."""
+
+    def __init__(self):
+        self.clock = RealClock()
+        self.readings = []
+
+    def reading(self, source, what, *, at_ns=None, error_ns=0, **data):
+        at_ns = self.clock.now_ns() if at_ns is None else at_ns
+        self.readings.append((at_ns, f"{source}/{what}", data))
+
+    def all(self, name):
+        return [data for _, what, data in self.readings if what == name]
+
+    def at_ns(self, name, **wanted):
+        return next(
+            at_ns
+            for at_ns, what, data in self.readings
+            if what == name and wanted.items() <= data.items()
+        )
+
+
+class World:
+    """One cell and everything that can be asked of it."""
+
+    def __init__(self, directory, *, app=None, dns=None, proxy=None):
+        self.recorder = Recording()
+        self.failures = []
+        self.runtime = LocalRuntime(LocalRuntime.Config())
+        self.proxy = HAProxy(
+            HAProxy.Config.model_validate(
+                {
+                    "type": "haproxy",
+                    "binary": BINARY,
+                    "resolvers": {"timeout_resolve": "100ms", "timeout_retry": "100ms"},
+                }
+                | (proxy or {})
+            )
+        )
+        self.app_spec = AppSpec(
+            **{
+                "image": "http-server",
+                "port": 8080,
+                "start_delay_s": 0.0,
+                "replicas": 1,
+                "command": (),
+                "env": {},
+                "remember_ips": 16,
+                "ready_timeout_s": WAIT_S,
+            }
+            | (app or {})
+        )
+        self.cell = CellSpec(
+            name="cell",
+            run_id=secrets.token_hex(4),
+            directory=directory,
+            app=self.app_spec,
+            dns=DnsSpec(
+                **{
+                    "name": "app.internal",
+                    "missing": "nxdomain",
+                    "publish": "start",
+                    "ttl_s": 600,
+                    "delay_s": 0.0,
+                }
+                | (dns or {})
+            ),
+            proxy=self.proxy,
+            seed="1",
+        )
+
+    async def set_up(self):
+        self.stage = await self.runtime.set_up(self.cell, self.recorder, self.failures.append)
+        return self.stage
+
+    @asynccontextmanager
+    async def standing(self):
+        await self.set_up()
+        try:
+            yield self
+        finally:
+            await self.stage.close()
+        assert self.processes() == []
+
+    def processes(self):
+        """The processes that carry this run's label."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            with suppress(OSError):
+                if f"CHAOSD_RUN={self.cell.run_id}\0" in (entry / "environ").read_text():
+                    found.append(int(entry.name))
+        return found
+
+    async def answered_by(self, identity, door=None):
+        """Ask again and again until this one answers; everything else that was heard."""
+        heard = set()
+        deadline_ns = self.recorder.clock.now_ns() + int(WAIT_S * 1e9)
+        while (who := await ask(door or self.stage.entry)) != identity:
+            heard.add(who)
+            assert self.recorder.clock.now_ns() < deadline_ns, heard
+            await asyncio.sleep(0.02)
+        return heard
+
+    async def until(self, condition):
+        deadline_ns = self.recorder.clock.now_ns() + int(WAIT_S * 1e9)
+        while not condition():
+            assert self.recorder.clock.now_ns() < deadline_ns
+            await asyncio.sleep(0.01)
+
+    async def replace(self, manner="refuse"):
+        """What the fault `recreate` does."""
+        (old,) = self.stage.app
+        holder = await self.stage.hold(manner)
+        new = self.stage.reserve()
+        await self.stage.stop(old, "KILL", 1.0)
+        await holder.take(old.address.host)
+        await self.stage.start(new)
+        await self.stage.ready(new)
+        return old, new, holder
+
+
+async def ask(address):
+    """Who answers 200 there: an identity, a status, or the name of an error."""
+    try:
+        async with asyncio.timeout(WAIT_S):
+            reader, writer = await asyncio.open_connection(*address)
+            writer.write(b"GET / HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n")
+            answer = (await reader.read()).decode()
+            writer.close()
+    except OSError as error:
+        return errno.errorcode.get(error.errno, "OSError")
+    if not answer.startswith("HTTP/1.1 200 "):
+        return answer[9:12]
+    return answer.partition("X-Chaosd-Instance: ")[2].partition("\r\n")[0]
+
+
+async def silent(address, *, connects):
+    """Whether nothing comes from there, after the connection or in its place."""
+    loop = asyncio.get_running_loop()
+    with socket.socket() as client:
+        client.setblocking(False)
+        try:
+            async with asyncio.timeout(SILENCE_S):
+                await loop.sock_connect(client, tuple(address))
+                if not connects:
+                    return False
+                await loop.sock_sendall(client, b"GET / HTTP/1.1\r\n\r\n")
+                await loop.sock_recv(client, 1)
+        except TimeoutError:
+            return bool(connects) == is_connected(client)
+    return False
+
+
+def is_connected(client):
+    with suppress(OSError):
+        client.getpeername()
+        return True
+    return False
+
+
+def run(scenario):
+    runtime = LocalRuntime(LocalRuntime.Config())
+    with asyncio.Runner(loop_factory=runtime.loop_factory()) as runner:
+        runner.run(scenario)
+
+
+# --- a cell -------------------------------------------------------------------------------------------
+
+
+def test_a_cell_stands_and_is_taken_down_without_a_trace(tmp_path):
+    async def scenario():
+        world = World(tmp_path / "runs" / "cell")
+        assert world.runtime.unavailable() is None
+        stage = await world.set_up()
+        (instance,) = stage.app
+        assert isinstance(stage, CanReplace)
+        assert instance.identity == f"{world.cell.run_id}.cell.1"
+        assert await ask(stage.entry) == instance.identity
+        assert await ask(instance.address) == instance.identity
+        assert stage.entry.host.rpartition(".")[0] == instance.address.host.rpartition(".")[0]
+        assert str(stage.entry) in (world.cell.directory / "haproxy.cfg").read_text()
+        said = await world.proxy.read_api(stage.api)
+        assert said["resolvers"]
+        assert stage.dns_queries > 0
+        cost = stage.proxy_process()
+        assert cost["rss_bytes"] > 1_000_000
+        assert cost["fds"] > 3
+        assert len(world.processes()) == 2
+        await stage.close()
+        await stage.close()
+        assert world.processes() == []
+        assert stage.proxy_process() == {}
+        assert not Path(stage.api).exists()
+        assert await ask(stage.entry) == "ECONNREFUSED"
+        assert world.failures == []
+        with pytest.raises(MachineError, match="is not standing"):
+            stage.reserve()
+
+    run(scenario())
+
+
+def test_the_world_says_what_happens_in_its_order(tmp_path):
+    async def scenario():
+        async with World(tmp_path).standing() as world:
+            old, new, holder = await world.replace()
+            await world.answered_by(new.identity)
+            at_ns = world.recorder.at_ns
+            moved = {"old": old.address.host, "new": new.address.host}
+            await world.until(lambda: world.recorder.all("proxy.log/address_changed")[1:])
+            story = [
+                at_ns("app/listening", identity=old.identity),
+                at_ns("app/gone", identity=old.identity),
+                at_ns("dns/withdrawn"),
+                at_ns("dns/published", ips=[new.address.host]),
+                at_ns("app/listening", identity=new.identity),
+            ]
+            assert story == sorted(story)
+            assert at_ns("dns/published") < at_ns("dns/answer", rcode="NOERROR", qtype="A")
+            assert at_ns("proxy.log/address_changed", **moved) > at_ns(
+                "dns/answer", ips=[new.address.host]
+            )
+            answers = world.recorder.all("dns/answer")
+            assert len(answers) < world.stage.dns_queries  # only those that differ are stored
+            assert stage_app(world) == [new]
+            await holder.release()
+
+    run(scenario())
+
+
+def stage_app(world):
+    return list(world.stage.app)
+
+
+@pytest.mark.parametrize("manner", ["refuse", "imposter", "blackhole", "tarpit"])
+def test_the_old_address_is_what_was_wished_and_the_proxy_finds_the_new_one(tmp_path, manner):
+    async def scenario():
+        async with World(tmp_path).standing() as world:
+            old, new, holder = await world.replace(manner)
+            there = old.address
+            if manner == "refuse":
+                assert await ask(there) == "ECONNREFUSED"
+            elif manner == "imposter":
+                assert await ask(there) == "imposter"
+            else:
+                assert await silent(there, connects=manner == "tarpit")
+            heard = await world.answered_by(new.identity)
+            assert heard <= {"imposter", "503", "504"}
+            await holder.release()
+            await holder.release()
+            assert await ask(there) == "ECONNREFUSED"
+            assert world.failures == []
+
+    run(scenario())
+
+
+def test_a_placeholder_may_be_let_go_without_having_been_needed(tmp_path):
+    async def scenario():
+        async with World(tmp_path).standing() as world:
+            holder = await world.stage.hold("tarpit")
+            await holder.release()
+            await holder.release()
+            assert len(world.processes()) == 2
+            with pytest.raises(MachineError, match="can't make an old IP `vacant`"):
+                await world.stage.hold("vacant")
+            (instance,) = world.stage.app
+            holder = await world.stage.hold("refuse")
+            with pytest.raises(MachineError, match=r"refuse placeholder .*Address already in use"):
+                await holder.take(instance.address.host)
+
+    run(scenario())
+
+
+def test_fresh_addresses_do_not_come_back_soon_and_are_unused(tmp_path):
+    async def scenario():
+        async with World(tmp_path, app={"remember_ips": 100}).standing() as world:
+            (first,) = world.stage.app
+            recent = [first]
+            with socket.socket() as stranger:
+                taken = Address(first.address.host.rpartition(".")[0] + ".200", 8080)
+                stranger.bind(taken)
+                for _ in range(600):
+                    instance = world.stage.reserve()
+                    assert instance.address not in (first.address, taken)
+                    assert instance.address not in [one.address for one in recent[-100:]]
+                    recent.append(instance)
+            assert len({instance.identity for instance in recent}) == len(recent)
+
+    run(scenario())
+
+
+def test_cells_beside_each_other_do_not_meet(tmp_path):
+    async def scenario():
+        worlds = [World(tmp_path / name) for name in "abc"]
+        await asyncio.gather(*(world.set_up() for world in worlds))
+        try:
+            networks = {world.stage.entry.host.rpartition(".")[0] for world in worlds}
+            assert len(networks) == len(worlds)  # although they have the same seed
+            for world in worlds:
+                assert await ask(world.stage.entry) == world.stage.app[0].identity
+        finally:
+            for world in worlds:
+                await world.stage.close()
+
+    run(scenario())
+
+
+# --- the name -------------------------------------------------------------------------------------------
+
+
+def test_a_name_has_the_addresses_of_all_replicas(tmp_path):
+    async def scenario():
+        async with World(tmp_path, app={"replicas": 3}).standing() as world:
+            first, second, third = world.stage.app
+            ips = [instance.address.host for instance in (first, second, third)]
+            assert world.recorder.all("dns/published")[-1] == {"ips": ips}
+            await world.until(lambda: len(world.recorder.all("proxy.log/address_changed")) == 3)
+            await world.stage.stop(first, "KILL", 1.0)
+            assert world.stage.app == (second, third)
+            assert world.recorder.all("dns/published")[-1] == {"ips": ips[1:]}
+            assert world.recorder.all("dns/withdrawn") == []
+            await world.stage.stop(second, "KILL", 1.0)
+            await world.stage.stop(third, "TERM", WAIT_S)
+            await world.stage.stop(third, "TERM", WAIT_S)
+            assert world.stage.app == ()
+            assert len(world.recorder.all("dns/withdrawn")) == 1
+
+    run(scenario())
+
+
+def test_a_name_may_wait_until_its_instance_listens(tmp_path):
+    async def scenario():
+        world = World(tmp_path, app={"start_delay_s": 0.3}, dns={"publish": "ready"})
+        async with world.standing():
+            _, new, _ = await world.replace()
+            at_ns = world.recorder.at_ns
+            listening_ns = at_ns("app/listening", identity=new.identity)
+            assert at_ns("dns/published", ips=[new.address.host]) >= listening_ns
+            assert listening_ns - at_ns("dns/withdrawn") > 300_000_000
+            await world.answered_by(new.identity)
+
+    run(scenario())
+
+
+def test_a_stale_name_keeps_answering_until_the_next_instance(tmp_path):
+    async def scenario():
+        async with World(tmp_path, dns={"missing": "stale"}).standing() as world:
+            (old,) = world.stage.app
+            await world.stage.stop(old, "KILL", 1.0)
+            asked = world.stage.dns_queries
+            await world.until(lambda: world.stage.dns_queries > asked + 2)
+            assert [answer["ips"] for answer in world.recorder.all("dns/answer")] == [
+                [old.address.host]
+            ]
+            assert world.recorder.all("dns/withdrawn") == []
+            new = world.stage.reserve()
+            await world.stage.start(new)
+            await world.answered_by(new.identity)
+            assert world.recorder.all("dns/answer")[-1]["ips"] == [new.address.host]
+
+    run(scenario())
+
+
+# --- programs of the user's own ---------------------------------------------------------------------
+
+
+def test_a_program_of_the_user_s_own_is_found_by_asking_and_killed_after_its_grace(tmp_path):
+    async def scenario():
+        async with World(tmp_path, app={"command": OWN_COMMAND}).standing() as world:
+            (old,) = world.stage.app
+            assert await ask(world.stage.entry) == old.identity
+            assert world.recorder.at_ns("app/listening", identity=old.identity)
+            await world.stage.stop(old, "TERM", 0.2)
+            assert await ask(old.address) == "ECONNREFUSED"
+            assert world.failures == []
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("app", "kind", "said"),
+    [
+        ({"image": "nginx"}, ConfigError, r"^app\.image: .* `nginx` .*app\.command.*docker"),
+        ({"command": ("no-such-program",)}, MachineError, r"can't be started: .*no-such-program"),
+        ({"command": ("sh", "-c", "echo no luck; exit 7")}, MachineError, "exit status 7: no luck"),
+        ({"command": ("sleep", "60"), "ready_timeout_s": 0.3}, MachineError, "does not listen on"),
+        ({"start_delay_s": 60.0, "ready_timeout_s": 0.3}, MachineError, r"app\.ready_timeout"),
+        (
+            {"command": ("sh", "-c", "echo listening 127.0.0.1:1; sleep 60")},
+            MachineError,
+            r"listens on 127\.0\.0\.1:1, not on 127\.",
+        ),
+    ],
+)
+def test_an_app_that_does_not_come_up_is_one_line(tmp_path, app, kind, said):
+    async def scenario():
+        world = World(tmp_path, app=app)
+        with pytest.raises(kind, match=said) as raised:
+            await world.set_up()
+        assert "\n" not in str(raised.value)
+        assert world.processes() == []
+        assert world.failures == []
+
+    run(scenario())
+
+
+# --- what goes wrong --------------------------------------------------------------------------------
+
+
+def test_a_port_that_somebody_has_everywhere_is_one_line(tmp_path):
+    async def scenario():
+        with socket.socket() as stranger:
+            stranger.bind(("0.0.0.0", 0))
+            stranger.listen()
+            port = stranger.getsockname()[1]
+            world = World(tmp_path, app={"port": port})
+            with pytest.raises(MachineError, match=rf"port {port} is taken .* app\.port"):
+                await world.set_up()
+        assert world.processes() == []
+
+    run(scenario())
+
+
+def test_a_door_that_is_taken_is_one_line(tmp_path):
+    async def scenario():
+        with socket.socket() as stranger:
+            stranger.bind(("127.0.0.1", 0))
+            door = "{}:{}".format(*stranger.getsockname())
+            world = World(tmp_path, proxy={"listen": door})
+            with pytest.raises(MachineError, match=rf"door {door} is taken .* proxy\.listen"):
+                await world.set_up()
+        assert world.processes() == []
+
+    run(scenario())
+
+
+def test_a_proxy_that_never_finds_the_app_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(proxychild, "DOOR_LIMIT_S", 0.5)
+
+    async def scenario():
+        world = World(tmp_path, proxy={"server": {"extra": "disabled"}})
+        with pytest.raises(MachineError, match=r"does not answer .* it says HTTP/1\.1 503 .*last:"):
+            await world.set_up()
+        assert world.processes() == []
+
+    run(scenario())
+
+
+def test_a_config_that_the_proxy_refuses_is_the_user_s(tmp_path):
+    async def scenario():
+        world = World(tmp_path, proxy={"server": {"extra": "nonsense"}})
+        with pytest.raises(ConfigError, match=r"refuses its config: .*haproxy\.cfg:.*nonsense"):
+            await world.set_up()
+        assert world.processes() == []
+
+    run(scenario())
+
+
+def test_a_cancelled_set_up_leaves_nothing(tmp_path):
+    async def scenario():
+        for pause_s in (0.0, 0.02, 0.05, 0.1, 0.15):
+            world = World(tmp_path)
+            task = asyncio.ensure_future(world.set_up())
+            await asyncio.sleep(pause_s)
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+                await world.stage.close()
+            assert world.processes() == []
+
+    run(scenario())
+
+
+def test_what_dies_by_itself_is_told_and_what_is_stopped_is_not(tmp_path):
+    async def scenario():
+        async with World(tmp_path, app={"replicas": 2}).standing() as world:
+            first, second = world.stage.app
+            await world.stage.stop(first, "KILL", 1.0)
+            assert world.failures == []
+            os.kill(pid_of(world, second.identity), signal.SIGTERM)
+            await world.until(lambda: world.failures)
+            assert str(world.failures[0]).startswith(f"app {second.identity} (pid ")
+            assert "died: exit status 0" in str(world.failures[0])
+            assert world.stage.app == ()
+            assert len(world.recorder.all("dns/withdrawn")) == 1
+            os.kill(pid_of(world, "haproxy.cfg"), signal.SIGSEGV)
+            await world.until(lambda: world.failures[1:])
+            assert "haproxy (pid " in str(world.failures[1])
+            assert "died: signal SIGSEGV" in str(world.failures[1])
+            assert "\n" not in str(world.failures[1])
+            assert await ask(world.stage.entry) == "ECONNREFUSED"
+
+    run(scenario())
+
+
+def pid_of(world, word):
+    """The process of this run with that word in its command line."""
+    return next(
+        pid
+        for pid in world.processes()
+        if word in Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    )
+
+
+def test_a_directory_too_deep_for_a_socket_is_reached_by_a_shortcut(tmp_path):
+    async def scenario():
+        world = World(tmp_path / ("deep-" * 20) / "cell")
+        async with world.standing():
+            api = Path(world.stage.api)
+            assert api.parent.is_symlink()
+            assert api.parent.resolve() == world.cell.directory.resolve()
+            assert (await world.proxy.read_api(world.stage.api))["resolvers"]
+        assert not api.parent.is_symlink()
+        assert not (world.cell.directory / "api.sock").exists()
+
+    run(scenario())
+
+
+def test_a_stopped_instance_is_gone_although_it_stopped_cancelled(tmp_path):
+    async def scenario():
+        async with World(tmp_path, app={"command": OWN_COMMAND}).standing() as world:
+            (old,) = world.stage.app
+            task = asyncio.ensure_future(world.stage.stop(old, "TERM", 60.0))
+            await asyncio.sleep(0.05)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert world.stage.app == ()
+            await world.until(lambda: len(world.processes()) == 1)
+            await world.stage.stop(Instance("unknown", old.address), "KILL", 1.0)
+            assert world.failures == []
+
+    run(scenario())

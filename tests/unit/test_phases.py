@@ -1,0 +1,228 @@
+"""Where a recovery's seconds went."""
+
+from __future__ import annotations
+
+from random import Random
+
+import made
+import pytest
+from hypothesis import given, settings, strategies
+from made import MS, NEW, NEW_IP, OLD_IP, SECOND, T0
+
+from chaosd.analysis.phases import Edges, edges, first_answer_ns, move, phases
+from chaosd.analysis.recovery import measure
+from chaosd.events import PHASES, Outcome
+from chaosd.plugins import Move
+
+FEW = settings(derandomize=True, max_examples=300, deadline=None)
+EDGE = strategies.one_of(strategies.none(), strategies.integers(T0 - SECOND, T0 + 3 * SECOND))
+BEFORE_SETTLE = [f"{phase}_s" for phase in PHASES if phase != "settle"]
+
+
+def at(ms: int, source: str, what: str, **data):
+    return made.reading(T0 + ms * MS, source, what, **data)
+
+
+def found(*events, recovered_ms: int | None = 2000, direct_ns: int | None = None) -> Edges:
+    recovered_ns = None if recovered_ms is None else T0 + recovered_ms * MS
+    return edges(events, made.begin(), recovered_ns=recovered_ns, direct_ns=direct_ns)
+
+
+def in_ms(edge: Edges) -> tuple[int | None, ...]:
+    return tuple(None if ns is None else (ns - T0) // MS for ns in edge)
+
+
+SWITCHED = at(900, "proxy.log", "address_changed", server="s1", old=OLD_IP, new=NEW_IP)
+
+
+# --- the parts ---
+
+
+@FEW
+@given(
+    strategies.tuples(EDGE, EDGE, EDGE, EDGE),
+    strategies.integers(0, 2 * SECOND),
+    strategies.integers(0, SECOND),
+)
+def test_known_phases_are_a_partition(instants, took, settled) -> None:
+    recovered_ns = T0 + took
+    edge = Edges(*instants)
+    parts = phases(T0, edge, recovered_ns, recovered_ns + settled)
+    assert list(parts) == [f"{phase}_s" for phase in PHASES]
+    assert all(part is None or part >= 0 for part in parts.values())
+    known = [parts[name] for name in BEFORE_SETTLE]
+    # Each phase is known exactly if both of its edges are.
+    for place, part in enumerate(known):
+        ends = (T0, *edge, recovered_ns)[place : place + 2]
+        assert (part is None) == (None in ends)
+    if None not in edge:
+        assert sum(known) == pytest.approx(took / SECOND, abs=1e-9)
+    else:
+        assert sum(part or 0.0 for part in known) <= took / SECOND + 1e-9
+    assert parts["settle_s"] == settled / SECOND
+
+
+def test_phases_of_a_plain_move() -> None:
+    edge = Edges(T0 + 250 * MS, T0 + 200 * MS, T0 + 900 * MS, T0 + 900 * MS)
+    parts = phases(T0, edge, T0 + SECOND, T0 + SECOND)
+    assert parts == {
+        "replace_s": 0.25,
+        "publish_s": 0.0,  # the name was there before the app listened
+        "discover_s": 0.65,
+        "rejoin_s": 0.0,
+        "serve_s": 0.1,
+        "settle_s": 0.0,
+    }
+
+
+def test_what_happens_after_the_recovery_took_none_of_it() -> None:
+    late = T0 + 5 * SECOND
+    parts = phases(T0, Edges(T0, T0, late, late), T0 + SECOND, None)
+    assert (parts["discover_s"], parts["rejoin_s"], parts["serve_s"]) == (1.0, 0.0, 0.0)
+    assert parts["settle_s"] is None
+
+
+def test_without_a_recovery_the_known_phases_say_how_far_it_came() -> None:
+    parts = phases(T0, Edges(T0 + MS, T0 + 2 * MS, T0 + 9 * SECOND, None), None, None)
+    assert [parts[name] for name in BEFORE_SETTLE] == [0.001, 0.001, 8.998, None, None]
+
+
+# --- the edges ---
+
+
+def test_the_log_outranks_the_api_and_the_first_reading_the_later() -> None:
+    said = [
+        at(100, "app", "listening", identity="another"),
+        at(260, "app", "listening", identity=NEW),
+        at(150, "dns", "published", ips=["127.64.0.9"]),
+        at(200, "dns", "published", ips=["127.64.0.9", NEW_IP]),
+        at(300, "dns", "published", ips=[NEW_IP]),
+        at(700, "proxy.api", "address_changed", server="s1", old=OLD_IP, new=NEW_IP),
+        at(800, "proxy.log", "address_changed", server="s1", old=OLD_IP, new="127.64.0.9"),
+        SWITCHED,
+    ]
+    assert in_ms(found(*said)) == (260, 200, 900, 900)
+    without_log = [event for event in said if event.source != "proxy.log"]
+    assert in_ms(found(*without_log)) == (260, 200, 700, 700)
+
+
+def test_what_nobody_told_is_unknown() -> None:
+    assert in_ms(found()) == (None, None, None, None)
+    assert in_ms(found(direct_ns=T0 + 300 * MS)) == (300, None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("said", "usable_ms"),
+    [
+        ([], 900),
+        ([(300, "maint"), (950, "ready")], 950),
+        ([(300, "down"), (600, "up")], 900),  # back before the switch
+        ([(300, "down")], None),  # away, and nobody told of its return
+        ([(300, "down"), (950, "up"), (1200, "down"), (1500, "up")], 1500),
+        ([(2500, "down"), (2600, "up")], 900),  # after the recovery: no part of it
+        ([(300, "maint"), (2001, "ready")], 2001),  # the log came a moment late
+        ([(-500, "down"), (950, "up")], 900),  # before T0: another matter
+    ],
+)
+def test_a_server_is_usable_once_it_is_back_from_its_last_absence(said, usable_ms) -> None:
+    events = [at(ms, "proxy.log", what, server="s1", reason="") for ms, what in said]
+    assert in_ms(found(SWITCHED, *events))[3] == usable_ms
+
+
+def test_other_servers_do_not_matter() -> None:
+    other = at(300, "proxy.log", "down", server="s2", reason="")
+    assert in_ms(found(SWITCHED, other))[3] == 900
+
+
+def test_the_api_is_heard_where_the_log_says_nothing_of_the_server() -> None:
+    said = [
+        at(300, "proxy.api", "down", server="s1", reason=""),
+        at(5000, "proxy.api", "up", server="s1"),
+    ]
+    assert in_ms(found(SWITCHED, *said))[3] == 5000
+    log = [at(300, "proxy.log", "down", server="s1"), at(950, "proxy.log", "up", server="s1")]
+    assert in_ms(found(SWITCHED, *said, *log))[3] == 950
+
+
+@FEW
+@given(strategies.randoms(use_true_random=False), strategies.data())
+def test_the_order_of_events_does_not_matter(random: Random, data) -> None:
+    whats = [
+        ("app", "listening", {"identity": NEW}),
+        ("dns", "published", {"ips": [NEW_IP]}),
+        ("dns", "withdrawn", {}),
+        ("proxy.log", "address_changed", {"server": "s1", "old": OLD_IP, "new": NEW_IP}),
+        *(("proxy.log", what, {"server": "s1"}) for what in ("up", "down", "maint", "ready")),
+    ]
+    chosen = data.draw(strategies.lists(strategies.sampled_from(whats), max_size=12))
+    times = strategies.integers(-100, 3000)
+    events = [at(data.draw(times), source, what, **d) for source, what, d in chosen]
+    events += [
+        made.begin(),
+        made.end(T0 + 3 * SECOND),
+        made.action(T0, "hold", "asked", manner="refuse"),
+    ]
+    mixed = made.shuffled(events, random)
+    samples = made.row(T0 - SECOND, T0 + 3 * SECOND, made.failover(SECOND))
+    one, other = (
+        measure(e, samples, {made.OLD, NEW}, settings=made.settings(), stream=1)
+        for e in (events, mixed)
+    )
+    assert one == other
+    assert move(events, made.settings()) == move(mixed, made.settings())
+
+
+# --- the move, for the prediction ---
+
+
+def test_the_move_as_it_was() -> None:
+    events = [
+        made.begin(),
+        made.action(T0 + 2 * MS, "hold", "asked", ip=OLD_IP, manner="tarpit"),
+        made.action(T0 + 3 * MS, "hold", "done", ip=OLD_IP, manner="tarpit"),
+        at(1, "dns", "withdrawn"),
+        at(200, "dns", "published", ips=[NEW_IP]),
+        at(260, "app", "listening", identity=NEW),
+    ]
+    assert move(events, made.settings(missing_class="servfail")) == Move(
+        published_s=0.2,
+        listening_s=0.26,
+        missing_s=0.001,
+        missing_class="servfail",
+        old_ip="tarpit",
+    )
+
+
+def test_a_name_that_others_still_answer_for_is_not_missing() -> None:
+    events = [
+        at(-50, "dns", "published", ips=[OLD_IP, NEW_IP]),
+        made.begin(),
+        at(1, "dns", "withdrawn", ips=[NEW_IP]),
+    ]
+    known = move(events, made.settings())
+    assert (known.published_s, known.missing_s, known.old_ip) == (0.0, None, "vacant")
+
+
+def test_a_move_that_nobody_saw_is_unknown_but_for_the_direct_probe() -> None:
+    samples = [
+        made.sample(T0, 300 * MS, Outcome.OK, NEW, stream=2),
+        made.sample(T0 + 20 * MS, 260 * MS, Outcome.OK, NEW, stream=2),
+        made.sample(T0 + 10 * MS, MS, Outcome.OK, made.OLD, stream=2),
+        made.sample(T0 + 10 * MS, MS, Outcome.HTTP_ERROR, NEW, stream=2),
+        made.sample(T0 + 10 * MS, MS, Outcome.OK, NEW, stream=1),
+    ]
+    assert first_answer_ns(samples, 2, NEW) == T0 + 280 * MS
+    known = move([made.begin()], made.settings(), samples=samples, direct=2)
+    assert (known.published_s, known.listening_s, known.missing_s) == (None, 0.28, None)
+    cycle = measure(
+        made.events(end_ns=T0 + SECOND),
+        samples,
+        {NEW},
+        settings=made.settings(),
+        stream=1,
+        direct=2,
+    )
+    # It answered through the proxy before the direct probe did: all of it was `replace`.
+    assert cycle.phases["replace_s"] == cycle.recovery_s == 0.011
+    with pytest.raises(ValueError, match="never began"):
+        move([], made.settings())

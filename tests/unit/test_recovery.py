@@ -1,0 +1,402 @@
+"""The numbers of a cycle, against their definitions written down naively."""
+
+from __future__ import annotations
+
+from random import Random
+
+import made
+import pytest
+from hypothesis import given, settings, strategies
+from made import IMPOSTER, INTERVAL, MS, NEW, OLD, SECOND, T0
+
+from chaosd.analysis.recovery import (
+    HELD_MAX,
+    IDENTITIES_MAX,
+    Identities,
+    RecoveryFold,
+    Reorder,
+    measure,
+)
+from chaosd.events import Cycle, CycleOutcome, Outcome, Prediction, Sample
+
+OURS = {OLD, NEW}
+FEW = settings(derandomize=True, max_examples=300, deadline=None)
+
+
+def measured(samples: list[Sample], end_ns: int, **changes) -> Cycle:
+    config = made.settings(**changes)
+    return measure(made.events(end_ns=end_ns), samples, OURS, settings=config, stream=1)
+
+
+def over(samples: list[Sample], config, new: str | None = NEW, complete_ns: int = 10**18) -> int:
+    fold = RecoveryFold(T0, new, OURS, config)
+    for sample in sorted(samples, key=lambda s: s.scheduled_ns):
+        fold.add(sample)
+    end_ns = fold.over_at_ns(complete_ns)
+    assert end_ns is not None
+    return end_ns
+
+
+# --- the definitions, as naive as they read in docs/measuring.md ---
+
+
+def naive(samples: list[Sample], config, *, is_control: bool = False) -> dict:
+    lookback = config.timeout_ns + max(SECOND, 2 * config.interval_ns)
+    rows = sorted(s for s in samples if s.scheduled_ns >= T0 - lookback)
+    limit = T0 + config.recovery_limit_ns
+    good = [s for s in rows if s.outcome == Outcome.OK and s.who in OURS]
+    bad = [s for s in rows if s not in good and s.outcome != Outcome.DROPPED]
+
+    def ends(s: Sample) -> bool:
+        return s.sent_ns >= T0 if is_control else s.who == NEW
+
+    ending = [s.done_ns for s in good if ends(s) and T0 <= s.done_ns <= limit]
+    recovered = min(ending, default=None)
+    candidate, end, stable = recovered, limit, None
+    while candidate is not None:
+        close = candidate + config.stable_for_ns
+        if close > limit:
+            break
+        spoilers = [s for s in bad if candidate <= s.scheduled_ns < close]
+        if not spoilers:
+            stable, end = candidate, close
+            break
+        later = [s for s in good if s.scheduled_ns > spoilers[0].scheduled_ns]
+        candidate = later[0].done_ns if later else None
+    inside = [s for s in rows if s.done_ns >= T0 and s.scheduled_ns < end]
+    bad = [s for s in inside if s in bad]
+    sent = [s for s in inside if s.outcome != Outcome.DROPPED]
+    gap = 0.0 if not bad else None
+    if bad:
+        before = [s for s in good if s.scheduled_ns < bad[0].scheduled_ns]
+        after = [s for s in good if bad[-1].scheduled_ns < s.scheduled_ns < end]
+        if before and after:
+            gap = (after[0].scheduled_ns - before[-1].scheduled_ns - config.interval_ns) / 1e9
+    lags = sorted(s.sent_ns - s.scheduled_ns for s in sent)
+    return {
+        "end_ns": end,
+        "recovery_s": None if recovered is None else (recovered - T0) / 1e9,
+        "stable_recovery_s": None if stable is None else (stable - T0) / 1e9,
+        "outage_gap_s": gap,
+        "outage_loss_s": len(bad) * config.interval_ns / 1e9,
+        "samples": len(inside),
+        "failed": sum(s.outcome != Outcome.OK for s in bad),
+        "misrouted": sum(s.outcome == Outcome.OK for s in bad),
+        "masked": sum(
+            s in good and s.done_ns - s.scheduled_ns > config.slow_after_ns for s in sent
+        ),
+        "dropped": len(inside) - len(sent),
+        "resolution_s": (config.interval_ns + lags[-1]) / 1e9 if lags else None,
+        "lag_p99_s": lags[-(len(lags) // 100) - 1] / 1e9 if lags else None,
+    }
+
+
+OUTCOMES = strategies.sampled_from([Outcome.OK] * 12 + [Outcome.REFUSED] * 2 + list(Outcome))
+
+
+@strategies.composite
+def histories(draw) -> list[Sample]:
+    """Samples around T0, with everything that real ones have: lateness, overtaking, gaps."""
+    count = draw(strategies.integers(0, 70))
+    first = T0 - draw(strategies.integers(-2, 25)) * INTERVAL
+    rows = []
+    for place in range(count):
+        at_ns = first + place * INTERVAL
+        outcome = draw(OUTCOMES)
+        took_us = draw(strategies.sampled_from([0, 500, 1_000, 9_999, 10_000, 45_000, 300_000]))
+        lag_us = draw(strategies.sampled_from([0, 0, 30, 700])) if took_us else 0
+        who = draw(strategies.sampled_from([OLD, NEW, NEW, NEW, IMPOSTER]))
+        rows.append(
+            made.sample(
+                at_ns,
+                took_us * 1000,
+                outcome,
+                who if outcome == Outcome.OK else "",
+                lag_ns=min(lag_us, took_us) * 1000,
+            )
+        )
+    return rows
+
+
+SHORT = {
+    "stable_for_ns": 50 * MS,
+    "recovery_limit_ns": 400 * MS,
+    "slow_after_ns": 10 * MS,
+    "timeout_ns": 300 * MS,
+}
+
+
+@FEW
+@given(histories(), strategies.randoms(use_true_random=False), strategies.booleans())
+def test_a_cycle_is_what_the_definitions_say(samples, random: Random, is_control) -> None:
+    config = made.settings(**SHORT)
+    expected = naive(samples, config, is_control=is_control)
+    end_ns = over(samples, config, None if is_control else NEW)
+    assert end_ns == expected["end_ns"]
+    begin = made.control() if is_control else made.begin()
+    mixed = made.shuffled(samples, random)
+    cycle = measure(
+        made.shuffled([begin, made.end(end_ns)], random), mixed, OURS, settings=config, stream=1
+    )
+    assert {name: getattr(cycle, name) for name in expected} == expected
+
+
+@FEW
+@given(histories())
+def test_what_is_known_early_stays_so(samples) -> None:
+    """The engine asks after each batch: the first answer must be the one of the whole history."""
+    config = made.settings(**SHORT)
+    fold = RecoveryFold(T0, NEW, OURS, config)
+    answers = []
+    for sample in samples:
+        answers.append(fold.over_at_ns(sample.scheduled_ns))
+        fold.add(sample)
+    answers.append(fold.over_at_ns(T0 + 3600 * SECOND))
+    known = [answer for answer in answers if answer is not None]
+    assert set(known) == {over(samples, config)}
+    assert answers[len(answers) - len(known) :] == known
+
+
+@FEW
+@given(histories())
+def test_stable_is_never_before_recovery(samples) -> None:
+    config = made.settings(**SHORT)
+    end_ns = over(samples, config)
+    cycle = measured(samples, end_ns, **SHORT)
+    if cycle.stable_recovery_s is not None:
+        assert cycle.recovery_s is not None
+        assert cycle.recovery_s <= cycle.stable_recovery_s
+    assert (cycle.outcome == CycleOutcome.CENSORED) == (cycle.recovery_s is None)
+
+
+@FEW
+@given(strategies.integers(1, 2_000_000), strategies.integers(0, 9_999))
+def test_a_known_outage_is_estimated_within_an_interval(outage_us: int, shift_us: int) -> None:
+    outage_ns, shift_ns = outage_us * 1000, shift_us * 1000
+    answer = made.failover(outage_ns)
+    samples = made.row(T0 - SECOND + shift_ns, T0 + 5 * SECOND, answer)
+    config = made.settings()
+    cycle = measured(samples, over(samples, config))
+    for estimate_s in (cycle.outage_gap_s, cycle.outage_loss_s, cycle.recovery_s - MS / SECOND):
+        assert abs(estimate_s * SECOND - outage_ns) <= INTERVAL
+    assert cycle.recovery_s * SECOND >= outage_ns
+    assert cycle.stable_recovery_s == cycle.recovery_s
+    assert cycle.outcome == CycleOutcome.RECOVERED
+
+
+# --- the cases that a reader would ask about ---
+
+
+def test_a_plain_failover() -> None:
+    samples = made.row(T0 - SECOND, T0 + 3 * SECOND, made.failover(500 * MS))
+    cycle = measured(samples, over(samples, made.settings()))
+    assert cycle.recovery_s == 0.501
+    assert cycle.stable_recovery_s == 0.501
+    assert cycle.end_ns == T0 + 1_501 * MS
+    assert cycle.outage_gap_s == cycle.outage_loss_s == 0.5
+    assert (cycle.samples, cycle.failed, cycle.misrouted) == (151, 50, 0)
+    assert (cycle.old_ip, cycle.new_ip, cycle.runtime) == (made.OLD_IP, made.NEW_IP, "made")
+    assert cycle.valid_reason is None
+
+
+def test_an_answer_of_the_old_instance_or_of_an_imposter_is_no_recovery() -> None:
+    samples = [
+        made.sample(T0, who=OLD),
+        made.sample(T0 + INTERVAL, who=IMPOSTER),
+        made.sample(T0 + 2 * INTERVAL, who=NEW),
+    ]
+    cycle = measured(samples, T0 + SECOND)
+    assert cycle.recovery_s == 0.021
+    assert (cycle.failed, cycle.misrouted) == (0, 1)
+
+
+def test_what_was_under_way_at_t0_counts() -> None:
+    timed_out = made.sample(T0 - SECOND, 2 * SECOND, Outcome.TIMEOUT, "")
+    answered_before = made.sample(T0 - 5 * MS, MS)
+    cycle = measured([timed_out, answered_before], T0 + SECOND)
+    assert (cycle.samples, cycle.failed) == (1, 1)
+
+
+def test_one_failure_between_good_ones_is_an_outage_of_one_interval() -> None:
+    samples = made.row(T0 - SECOND, T0 + SECOND, lambda _: (MS, Outcome.OK, NEW))
+    samples[100] = made.sample(T0, MS, Outcome.RESET, "")
+    cycle = measured(samples, T0 + SECOND)
+    assert cycle.outage_gap_s == cycle.outage_loss_s == 0.01
+
+
+def test_an_outage_without_an_end_has_no_gap() -> None:
+    samples = made.row(T0 - SECOND, T0 + SECOND, made.failover(5 * SECOND))
+    cycle = measured(samples, T0 + SECOND)
+    assert cycle.outcome == CycleOutcome.CENSORED
+    assert cycle.outage_gap_s is None
+    assert cycle.outage_loss_s == 1.0
+    assert cycle.recovery_s is cycle.stable_recovery_s is None
+
+
+def test_flapping_moves_stable_but_not_recovery() -> None:
+    def answer(at_ns: int) -> tuple[int, Outcome, str]:
+        flaps = 700 * MS <= at_ns - T0 < 900 * MS
+        return (MS, Outcome.HTTP_ERROR, "") if flaps else made.failover(500 * MS)(at_ns)
+
+    samples = made.row(T0 - SECOND, T0 + 5 * SECOND, answer)
+    cycle = measured(samples, over(samples, made.settings()))
+    assert (cycle.recovery_s, cycle.stable_recovery_s) == (0.501, 0.901)
+    assert cycle.outage_gap_s == 0.9
+    assert cycle.outage_loss_s == pytest.approx(0.7)
+
+
+def test_recovered_but_never_stable() -> None:
+    def answer(at_ns: int) -> tuple[int, Outcome, str]:
+        bad = (at_ns - T0) % SECOND == 0
+        return (MS, Outcome.TIMEOUT, "") if bad else (MS, Outcome.OK, NEW)
+
+    samples = made.row(T0, T0 + 6 * SECOND, answer)
+    changes = {"recovery_limit_ns": 4 * SECOND}
+    end_ns = over(samples, made.settings(**changes))
+    cycle = measured(samples, end_ns, **changes)
+    assert end_ns == T0 + 4 * SECOND
+    assert cycle.outcome == CycleOutcome.RECOVERED
+    assert (cycle.recovery_s, cycle.stable_recovery_s) == (0.011, None)
+
+
+def test_a_recovery_beyond_the_limit_is_censored() -> None:
+    """All censored cycles are censored at the same limit, or their quantiles would not be exact."""
+    late = made.sample(T0 + 290 * MS, 20 * MS, who=NEW)
+    changes = {"recovery_limit_ns": 300 * MS}
+    cycle = measured([late], over([late], made.settings(**changes)), **changes)
+    assert cycle.outcome == CycleOutcome.CENSORED
+    assert cycle.recovery_s is None
+
+
+def test_a_later_sample_may_overtake_an_earlier_one() -> None:
+    slow = made.sample(T0, 900 * MS, who=NEW)
+    quick = made.sample(T0 + INTERVAL, MS, who=NEW)
+    cycle = measured([slow, quick], T0 + 2 * SECOND)
+    assert (cycle.recovery_s, cycle.masked) == (0.011, 1)
+
+
+def test_a_control_cycle_takes_any_answer_to_what_was_sent_after_t0() -> None:
+    sent_before = made.sample(T0 - INTERVAL, 15 * MS)
+    answer = made.sample(T0, 2 * MS, lag_ns=MS)
+    events = [made.control(), made.end(T0 + 2 * SECOND)]
+    cycle = measure(events, [sent_before, answer], OURS, settings=made.settings(), stream=1)
+    assert cycle.outcome == CycleOutcome.CONTROL
+    assert (cycle.recovery_s, cycle.fault) == (0.002, "noop")
+    assert set(cycle.phases.values()) == {None}
+
+
+def test_an_invalid_cycle_says_why_and_has_no_numbers_to_mistake_for_a_sample() -> None:
+    samples = made.row(T0 - SECOND, T0 + 3 * SECOND, made.failover(500 * MS))
+    events = made.events(end_ns=T0 + 2 * SECOND, invalid="the IP was not fresh")
+    cycle = measure(events, samples, OURS, settings=made.settings(), stream=1)
+    assert cycle.outcome == CycleOutcome.INVALID
+    assert cycle.valid_reason == "the IP was not fresh"
+    assert cycle.recovery_s is cycle.outage_gap_s is cycle.anomaly is None
+    assert (cycle.samples, cycle.failed) == (151, 50)
+
+
+def test_a_cycle_that_never_began() -> None:
+    end = made.reading(T0, "engine", "end", invalid="no IP was free", fault="recreate", unix=5.0)
+    cycle = measure([end], [], OURS, settings=made.settings(), stream=1)
+    assert cycle.outcome == CycleOutcome.INVALID
+    assert (cycle.fault, cycle.t0_unix, cycle.valid_reason) == ("recreate", 5.0, "no IP was free")
+    with pytest.raises(ValueError, match="without an end"):
+        measure([made.begin()], [], OURS, settings=made.settings(), stream=1)
+
+
+def test_other_streams_do_not_count() -> None:
+    mine = made.row(T0 - SECOND, T0 + 3 * SECOND, made.failover(500 * MS))
+    other = [s._replace(stream=2, outcome=Outcome.GARBLED) for s in mine]
+    assert measured(mine + other, T0 + SECOND) == measured(mine, T0 + SECOND)
+
+
+@pytest.mark.parametrize(
+    ("samples", "reason"),
+    [
+        ([made.sample(T0 + i * INTERVAL, 2 * MS, lag_ns=MS, who=NEW) for i in range(9)], None),
+        ([], "no probe was sent"),
+        (
+            [made.sample(T0 + i * INTERVAL, 30 * MS, lag_ns=11 * MS, who=NEW) for i in range(9)],
+            "probes were sent late (1 % by more than 11.0 ms)",
+        ),
+        (
+            [made.sample(T0, who=NEW), made.sample(T0 + INTERVAL, 0, Outcome.DROPPED, "")],
+            "1 of 2 probes could not be sent in time",
+        ),
+    ],
+)
+def test_poor_quality_is_said(samples, reason) -> None:
+    assert measured(samples, T0 + SECOND).valid_reason == reason
+
+
+@pytest.mark.parametrize(
+    ("outage_ms", "anomaly"),
+    [(479, True), (480, False), (1009, False), (1020, False), (1030, True)],
+)
+def test_an_anomaly_lies_outside_of_the_band_by_more_than_the_error_bar(outage_ms, anomaly) -> None:
+    # The band is 0.5 to 1.0 s and the error bar 10 ms of interval and 10 ms for what no model sees.
+    answer = made.sample(T0 + outage_ms * MS, 0, who=NEW)
+    predicted = made.reading(T0, "engine", "predicted", lower_s=0.5, mean_s=0.7, upper_s=1.0)
+    events = made.events(predicted, end_ns=T0 + 3 * SECOND)
+    cycle = measure(events, [answer], OURS, settings=made.settings(), stream=1)
+    assert cycle.anomaly is anomaly
+    assert cycle.predicted == Prediction(lower_s=0.5, mean_s=0.7, upper_s=1.0)
+
+
+def test_a_censored_cycle_is_an_anomaly_once_it_is_longer_than_the_band() -> None:
+    lost = [made.sample(T0, MS, Outcome.REFUSED, "")]
+    for upper_s, anomaly in ((1.0, True), (2.0, None)):
+        predicted = made.reading(T0, "engine", "predicted", lower_s=0, mean_s=0.5, upper_s=upper_s)
+        events = made.events(predicted, end_ns=T0 + 2 * SECOND)
+        cycle = measure(events, lost, OURS, settings=made.settings(), stream=1)
+        assert cycle.anomaly is anomaly
+
+
+# --- order and identity ---
+
+
+@FEW
+@given(
+    strategies.permutations(range(30)),
+    strategies.lists(strategies.integers(0, 30), max_size=5),
+)
+def test_reorder_releases_everything_once_in_order(order, moments) -> None:
+    reorder, released, promised = Reorder(), [], 0
+    for place, number in enumerate(order):
+        reorder.push(made.sample(number))
+        if place in moments:
+            # The promise that a prober makes: nothing before this is still to come.
+            promised = min(set(range(31)) - set(order[: place + 1]))
+            batch = reorder.release(promised)
+            assert all(s.scheduled_ns < promised for s in batch)
+            released += batch
+    released += reorder.release(31)
+    assert [s.scheduled_ns for s in released] == list(range(30))
+
+
+def test_a_broken_promise_of_the_prober_is_our_bug() -> None:
+    reorder = Reorder()
+    reorder.release(T0)
+    with pytest.raises(RuntimeError, match="on stream 1"):
+        reorder.push(made.sample(T0 - 1))
+    reorder.push(made.sample(T0))
+
+
+def test_reorder_is_bounded() -> None:
+    reorder, sample = Reorder(), made.sample(T0)
+    reorder._held = [sample] * (HELD_MAX - 1)
+    reorder.push(sample)
+    with pytest.raises(RuntimeError, match="no complete instant"):
+        reorder.push(sample)
+
+
+def test_identities_forget_the_long_gone_and_never_who_still_serves() -> None:
+    identities = Identities()
+    identities.event(made.instance("first", "127.64.0.1"))
+    for number in range(2 * IDENTITIES_MAX):
+        identities.event(made.instance(f"app-{number}", "127.64.0.2"))
+        identities.event(made.reading(number, "app", "gone", identity=f"app-{number}"))
+    assert "first" in identities
+    assert f"app-{2 * IDENTITIES_MAX - 1}" in identities
+    assert "app-0" not in identities
+    assert len(identities._gone) == IDENTITIES_MAX
