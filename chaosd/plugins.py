@@ -120,10 +120,12 @@ class FaultConfig(Part):
     @field_validator("jitter")
     @classmethod
     def _jitter_fits(cls, jitter: Duration | None, info: ValidationInfo) -> Duration | None:
-        every = info.data.get("every")
-        if jitter is not None and isinstance(every, Between):
-            raise ValueError("`jitter` is for a fixed `every` ({min, max} is random already)")
-        if jitter is not None and every is not None and jitter > every:
+        if jitter is None or "every" not in info.data:  # not there: `every` is wrong itself
+            return jitter
+        every = info.data["every"]
+        if not isinstance(every, Duration):
+            raise ValueError("`jitter` is for a fixed `every` (such as `every: 10s`)")
+        if jitter > every:
             raise ValueError(f"more than `every` (at most {every})")
         return jitter
 
@@ -357,6 +359,7 @@ class Move:
     missing_s: float | None  # the name began to be missing; None if it never was
     missing_class: str  # how a missing name is answered
     old_ip: OldIp
+    others: bool = False  # other instances answered for the name meanwhile
 
 
 class Proxy(Protocol):

@@ -56,22 +56,11 @@ class Writer:
         """The first frame: what the process says of itself."""
         return _frame(_Kind.HELLO, json.dumps(facts).encode())
 
-    def sample(
-        self,
-        stream: int,
-        scheduled_ns: int,
-        sent_ns: int,
-        done_ns: int,
-        outcome: int,
-        status: int,
-        who: str,
-    ) -> None:
-        number = self._names.get(who)
+    def sample(self, sample: Sample) -> None:
+        number = self._names.get(sample.who)
         if number is None:
-            number = self._learn(who)
-        self._records += _RECORD.pack(
-            stream, scheduled_ns, sent_ns, done_ns, outcome, status, number
-        )
+            number = self._learn(sample.who)
+        self._records += _RECORD.pack(*sample[:-1], number)
 
     def skipped(
         self, stream: int, first_ns: int, interval_ns: int, count: int, given_up_ns: int

@@ -480,7 +480,7 @@ def _branches(schema: dict[str, Any], key: str) -> list[dict[str, Any]]:
         {"every": {"min": "0s", "max": "9s"}},
         {"every": {"min": "9s", "max": "9s"}},
         {"cron": "*/5 * * * *"},
-        {"cron": "0 3 1,15 jan-jun mon", "jitter": "1m"},
+        {"cron": "0 3 1,15 jan-jun mon"},
         {"cron": "0 0 29 2 *"},
     ],
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from chaosd.errors import MachineError
+from chaosd.errors import ConfigError, MachineError
 from chaosd.events import Address, Prediction
 from chaosd.plugins import Move, Wiring
 from chaosd.proxies.haproxy import api, config, log, own, predict, render
@@ -143,7 +143,17 @@ class HAProxy:
             return None
         return predict.recovery(self.config, self._version, move)
 
-    def simulate(self, *, version: str, world: World, rng: Random, start_ns: int) -> ProxyModel:
-        """Start a model of this HAProxy in a simulated world. From then on it is this version."""
+    def simulate(
+        self, *, version: str, world: World, rng: Random, start_ns: int, servers: int
+    ) -> ProxyModel:
+        """Start a model of this HAProxy in a simulated world. From then on it is this version.
+
+        Raises ConfigError for the user's own file, whose settings are not known here.
+        """
+        if self.config.config is not None:
+            raise ConfigError(
+                f"{self.config.config}: your own file can't be simulated "
+                "(set resolvers, server, … in the YAML, or use the local runtime)"
+            )
         self._version = version
-        return ProxyModel(self.config, version, world, rng, start_ns=start_ns)
+        return ProxyModel(self.config, version, world, rng, start_ns=start_ns, servers=servers)

@@ -1,13 +1,13 @@
-"""One HAProxy server with its resolver and health checks, as events on a virtual clock.
+"""HAProxy's resolver, health checks and retries, as events on a virtual clock.
 
-Theory of operation. Three machines run side by side: the resolver (one pending step), the health
-check (one pending step), and the requests that wait for a retry. `advance` takes the earliest step
-until nothing is due; each step asks the world (DNS, addresses) what it would find at that instant.
-No clock and no I/O here: whoever owns the model says what time it is.
+Theory of operation. Three kinds of machine run side by side: the resolver (one pending step), each
+server's health check (one pending step), and the requests that wait for a retry. `advance` takes
+the earliest step until nothing is due; each step asks the world (DNS, addresses) what it would
+find at that instant. No clock and no I/O here: whoever owns the model says what time it is.
 
 The semantics are those of HAProxy 2.1 and later, from its source: src/resolvers.c (resolv_*),
 src/server.c (snr_*), src/check.c (process_chk, chk_report_conn_err), src/backend.c and stream.c
-(retries). Left out: several servers, SRV, slowstart, observe, sessions killed on DOWN.
+(retries). Left out: SRV, weights, slowstart, observe, sessions killed on DOWN.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 from chaosd.proxies.haproxy.config import Config
 
 NEVER_NS = 2**63 - 1
-SERVER = "app/app"
+SECOND_NS = 1_000_000_000
+BACKEND = "app"
 
 # How an attempt to connect ends. "silent": taken, but never answered.
 Connected = Literal["ok", "refused", "timeout", "silent"]
@@ -65,27 +66,162 @@ class World(Protocol):
         """Take what the proxy logs: address_changed, up, down, maint, ready."""
 
 
-class Request:
-    """A request on its way. `end_ns` is None while it waits for a retry."""
-
-    __slots__ = ("end_ns", "ip", "retries", "status")
-
-    def __init__(self) -> None:
-        self.ip: str | None = None  # whose answer it was, if there was one
-        self.retries = 0
-        self.end_ns: int | None = None
-        self.status = 0  # the proxy's own 503 or 504; 0: answered by `ip`
-
-
 Step = Callable[[int], None]
 
 
-class ProxyModel:
-    """A proxy with one server for one name.
+def _late(rng: Random, at_ns: int) -> int:
+    """The instant at which a timer that was set to `at_ns` strikes: HAProxy's clock counts ms."""
+    return at_ns + rng.randrange(500_000, 1_500_000)
 
-    It starts without an address, as `init-addr last,none` does. Its first query and its first
-    check are at `start_ns` unless told otherwise: as in HAProxy, their phases are locked at first.
-    `rng` makes timers late by what HAProxy's own clock, in milliseconds, makes them late.
+
+class Server:
+    """A server's address, its state and its health check.
+
+    `failed_to_connect` is told when a check could not connect.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: Config,
+        version: Version,
+        *,
+        world: World,
+        rng: Random,
+        failed_to_connect: Step,
+    ) -> None:
+        self.name = f"{BACKEND}/{name}"
+        self.ip: str | None = None
+        self.maintenance = True  # until it has an address
+        self.check_at_ns = NEVER_NS
+        self._step: Step = self._check
+        self._config, self._version, self._world, self._rng = config, version, world, rng
+        self._failed_to_connect = failed_to_connect
+        self._health = 0
+        self._health_full = config.server.rise + config.server.fall - 1
+
+    @property
+    def usable(self) -> bool:
+        """Whether new requests are given to it."""
+        return not self.maintenance and self._health >= self._config.server.rise
+
+    def move(self, now_ns: int, ip: str) -> None:
+        """Take this address. Checks under way go on, and come to their end at the old one."""
+        if ip != self.ip:
+            old, self.ip = self.ip, ip
+            self._say(now_ns, "address_changed", old=old, new=ip)
+        if self.maintenance:
+            self._leave_maintenance(now_ns)
+
+    def enter_maintenance(self, now_ns: int, reason: str) -> None:
+        if self.maintenance:
+            return
+        self.maintenance, self._health = True, 0
+        if self._version >= FORGETS_ADDRESS:
+            self.ip = None
+        self._say(now_ns, "maint", reason=reason)
+
+    def _leave_maintenance(self, now_ns: int) -> None:
+        server = self._config.server
+        state = server.init_state if self._version >= HAS_INIT_STATE else None
+        self._health = {
+            "fully-up": self._health_full,
+            "down": server.rise - 1,
+            "fully-down": 0,
+        }.get(state or "up", server.rise)
+        if not server.check:
+            self._health = self._health_full
+        self.maintenance = False
+        if self.usable:
+            self._say(now_ns, "up")
+        self._say(now_ns, "ready")
+
+    def _say(self, at_ns: int, what: str, **data: Any) -> None:
+        self._world.said(at_ns, what, {"server": self.name} | data)
+
+    # --- the check (reference: process_chk, srv_getinter, chk_report_conn_err) ---
+
+    def check_step(self, now_ns: int) -> None:
+        """Do what is due at `check_at_ns`."""
+        self._step(now_ns)
+
+    def _then(self, at_ns: int, step: Step) -> None:
+        self.check_at_ns, self._step = _late(self._rng, at_ns), step
+
+    def _check(self, now_ns: int) -> None:
+        inter_ns, timeouts = self._config.server.inter, self._config.timeouts
+        if self.maintenance or self.ip is None:  # paused, but it keeps its rhythm
+            self._then(now_ns + inter_ns, self._check)
+            return
+        connected = self._world.connect(now_ns, self.ip)
+        if connected == "refused":
+            self._fail(now_ns, "Layer4 connection problem")
+        elif connected == "timeout":
+            # With `timeout check`, `timeout connect` limits this part of a check too.
+            took_ns = min(inter_ns, timeouts.connect) if timeouts.check else inter_ns
+            self._then(now_ns + took_ns, lambda at_ns: self._fail(at_ns, "Layer4 timeout"))
+        elif connected == "silent" and self._config.http_check is not None:
+            took_ns = timeouts.check or inter_ns
+            self._then(now_ns + took_ns, lambda at_ns: self._fail(at_ns, "Layer7 timeout"))
+        else:
+            self._pass(now_ns)
+
+    def _pass(self, now_ns: int) -> None:
+        rise = self._config.server.rise
+        if self._health < self._health_full:
+            self._health += 1
+            if self._health == rise:
+                self._say(now_ns, "up")
+            if self._health >= rise:
+                self._health = self._health_full
+        self._then(now_ns + self._interval_ns(), self._check)
+
+    def _fail(self, now_ns: int, reason: str) -> None:
+        if not self.maintenance:
+            rise = self._config.server.rise
+            if self._health > rise:
+                self._health -= 1
+            else:
+                if self._health == rise:
+                    self._say(now_ns, "down", reason=reason)
+                self._health = 0
+            if reason.startswith("Layer4"):
+                self._failed_to_connect(now_ns)
+        self._then(now_ns + self._interval_ns(), self._check)
+
+    def _interval_ns(self) -> int:
+        server = self._config.server
+        if self.maintenance or self._health == self._health_full:
+            return server.inter
+        return server.fast_ns if self._health else server.down_ns
+
+
+class Request:
+    """A request on its way, which says so once when it is known how it ends."""
+
+    __slots__ = ("end_ns", "ended", "ip", "retries", "server", "status")
+
+    def __init__(self, ended: Callable[[Request], None]) -> None:
+        self.ended = ended
+        self.ip: str | None = None  # who answered, if somebody did
+        self.server: Server | None = None
+        self.retries = 0
+        self.end_ns = NEVER_NS
+        self.status = 0  # the proxy's own 503 or 504; 0: answered by `ip`
+
+    def end(self, at_ns: int, status: int = 0) -> None:
+        self.end_ns, self.status = at_ns, status
+        if status:
+            self.ip = None
+        self.ended(self)
+
+
+class ProxyModel:
+    """A proxy whose servers share one name, as one `server` line or a `server-template` makes them.
+
+    It starts without addresses, as `init-addr last,none` does. Its first query and its first check
+    are at `start_ns` unless told otherwise: as in HAProxy, their phases are locked at first.
+    `rng` makes its timers a little late.
     """
 
     def __init__(
@@ -98,63 +234,50 @@ class ProxyModel:
         start_ns: int,
         poll_at_ns: int | None = None,
         check_at_ns: int | None = None,
+        servers: int = 1,
     ) -> None:
         self.config = config
-        self.ip: str | None = None
-        self.maintenance = True
         self._version = parse_version(version)
         self._world, self._rng = world, rng
-        server = config.server
-        self._health, self._health_full = 0, server.rise + server.fall - 1
+        names = ["app"] if servers == 1 else [f"app{n}" for n in range(1, servers + 1)]
+        ask = self._ask_again
+        self.servers = [
+            Server(name, config, self._version, world=world, rng=rng, failed_to_connect=ask)
+            for name in names
+        ]
+        if config.server.check:
+            first_ns = start_ns if check_at_ns is None else check_at_ns
+            for place, server in enumerate(self.servers):
+                server.check_at_ns = first_ns + place * config.server.inter // servers
         # The resolver.
         self._last_seen: dict[str, int] = {}
-        self._last_valid_ns = start_ns
-        self._last_resolution_ns = start_ns
-        self._valid = False
+        self._last_valid_ns = self._last_resolution_ns = start_ns
+        self._valid = self._resolving = False
         self._rounds_left = 0
-        self._qtype = ""
-        self._sent_ns = 0
-        self._resolving = False
+        self._qtype, self._sent_ns = "", 0
         self._dns_at_ns = start_ns if poll_at_ns is None else poll_at_ns
         self._dns_step: Step = self._poll
-        # The check.
-        self._check_at_ns = start_ns if check_at_ns is None else check_at_ns
-        self._check_step: Step = self._check
-        if not server.check:
-            self._check_at_ns = NEVER_NS
         # Requests that wait: (when, tie-breaker, request, step).
         self._waiting: list[tuple[int, int, Request, Callable[[int, Request], None]]] = []
-        self._count = 0
-
-    @property
-    def usable(self) -> bool:
-        """Whether new requests are given to the server."""
-        return not self.maintenance and (
-            self._health >= self.config.server.rise or not self.config.server.check
-        )
+        self._count = self._turn = 0
 
     def next_ns(self) -> int:
         """When it has something to do next."""
-        waiting = self._waiting[0][0] if self._waiting else NEVER_NS
-        return min(self._dns_at_ns, self._check_at_ns, waiting)
+        at_ns = self._waiting[0][0] if self._waiting else NEVER_NS
+        for server in self.servers:
+            at_ns = min(at_ns, server.check_at_ns)
+        return min(at_ns, self._dns_at_ns)
 
     def advance(self, now_ns: int) -> None:
-        """Do everything that is due up to and including this instant."""
+        """Do everything that is due up to and including this instant, in the order of its time."""
         while (at_ns := self.next_ns()) <= now_ns:
             if at_ns == self._dns_at_ns:
                 self._dns_step(at_ns)
-            elif at_ns == self._check_at_ns:
-                self._check_step(at_ns)
-            else:
+            elif self._waiting and at_ns == self._waiting[0][0]:
                 _, _, request, step = heapq.heappop(self._waiting)
                 step(at_ns, request)
-
-    def _late(self, at_ns: int) -> int:
-        """The instant at which a timer that was set to `at_ns` strikes."""
-        return at_ns + self._rng.randrange(500_000, 1_500_000)
-
-    def _say(self, at_ns: int, what: str, **data: Any) -> None:
-        self._world.said(at_ns, what, {"server": SERVER} | data)
+            else:
+                next(s for s in self.servers if s.check_at_ns == at_ns).check_step(at_ns)
 
     # --- the resolver (reference: resolv_process_responses, process_resolvers) ---
 
@@ -175,13 +298,15 @@ class ProxyModel:
     def _ask(self, now_ns: int, qtype: str) -> None:
         self._qtype, self._sent_ns = qtype, now_ns
         answer = self._world.resolve(now_ns, qtype)
-        if answer is None:
+        # An answer may come late, as long as its resolution is still going on.
+        resolvers = self.config.resolvers
+        if answer is None or answer.took_ns >= self._rounds_left * resolvers.timeout_retry:
             self._then_resolve(self._retry_ns(), self._unanswered)
         else:
             self._then_resolve(now_ns + answer.took_ns, lambda at_ns: self._answered(at_ns, answer))
 
     def _retry_ns(self) -> int:
-        return self._late(self._sent_ns + self.config.resolvers.timeout_retry)
+        return _late(self._rng, self._sent_ns + self.config.resolvers.timeout_retry)
 
     def _unanswered(self, now_ns: int) -> None:
         self._rounds_left -= 1
@@ -206,105 +331,38 @@ class ProxyModel:
     def _resolved(self, now_ns: int, *, valid: bool) -> None:
         self._resolving, self._valid, self._last_resolution_ns = False, valid, now_ns
         resolve_ns = self.config.resolvers.timeout_resolve
-        self._then_resolve(self._late(now_ns + resolve_ns), self._poll)
+        self._then_resolve(_late(self._rng, now_ns + resolve_ns), self._poll)
 
     def _give_up(self, now_ns: int, hold: str) -> None:
         hold_ns = getattr(self.config.resolvers.hold, hold)
         if now_ns >= self._last_valid_ns + hold_ns:
-            self._enter_maintenance(now_ns, _REASONS.get(hold, "unspecified DNS error"))
+            for server in self.servers:
+                server.enter_maintenance(now_ns, _REASONS.get(hold, "unspecified DNS error"))
+            if self._version >= FORGETS_ANSWERS:
+                self._last_seen = {}
         self._resolved(now_ns, valid=False)
 
     def _accept(self, now_ns: int, ips: tuple[str, ...]) -> None:
-        """Take a valid answer in: old addresses live on for `hold obsolete`."""
+        """Take a valid answer in: old addresses live on for `hold obsolete`.
+
+        A server keeps its address while that lives; another one gets an address that no other
+        server has, or, if there is none, goes into maintenance at once, whatever the holds say.
+        """
         self._last_valid_ns = now_ns
         self._last_seen |= dict.fromkeys(ips, now_ns)
         obsolete_ns = now_ns - self.config.resolvers.hold.obsolete
         self._last_seen = {ip: at for ip, at in self._last_seen.items() if at >= obsolete_ns}
-        if self.ip not in self._last_seen:
-            old, self.ip = self.ip, ips[0]
-            self._say(now_ns, "address_changed", old=old, new=self.ip)
-        if self.maintenance:
-            self._leave_maintenance(now_ns)
-        self._resolved(now_ns, valid=True)
-
-    def _enter_maintenance(self, now_ns: int, reason: str) -> None:
-        if self.maintenance:
-            return
-        self.maintenance, self._health = True, 0
-        if self._version >= FORGETS_ADDRESS:
-            self.ip = None
-        if self._version >= FORGETS_ANSWERS:
-            self._last_seen = {}
-        self._say(now_ns, "maint", reason=reason)
-
-    def _leave_maintenance(self, now_ns: int) -> None:
-        server = self.config.server
-        state = server.init_state if self._version >= HAS_INIT_STATE else None
-        self._health = {
-            "fully-up": self._health_full,
-            "down": server.rise - 1,
-            "fully-down": 0,
-        }.get(state or "up", server.rise)
-        self.maintenance = False
-        if self.usable:
-            self._say(now_ns, "up")
-        self._say(now_ns, "ready")
-
-    # --- the check (reference: process_chk, srv_getinter, chk_report_conn_err) ---
-
-    def _then_check(self, at_ns: int, step: Step) -> None:
-        self._check_at_ns, self._check_step = at_ns, step
-
-    def _check(self, now_ns: int) -> None:
-        server, timeouts = self.config.server, self.config.timeouts
-        if self.maintenance or self.ip is None:  # paused, but it keeps its rhythm
-            self._then_check(self._late(now_ns + server.inter), self._check)
-            return
-        connected = self._world.connect(now_ns, self.ip)
-        if connected == "refused":
-            self._failed_check(now_ns, "Layer4 connection problem")
-        elif connected == "timeout":
-            # With `timeout check`, `timeout connect` limits this part of a check too.
-            took_ns = min(server.inter, timeouts.connect) if timeouts.check else server.inter
-            self._then_check(
-                self._late(now_ns + took_ns), lambda at: self._failed_check(at, "Layer4 timeout")
-            )
-        elif connected == "silent" and self.config.http_check is not None:
-            took_ns = timeouts.check or server.inter
-            self._then_check(
-                self._late(now_ns + took_ns), lambda at: self._failed_check(at, "Layer7 timeout")
-            )
-        else:
-            self._passed_check(now_ns)
-
-    def _passed_check(self, now_ns: int) -> None:
-        rise = self.config.server.rise
-        if self._health < self._health_full:
-            self._health += 1
-            if self._health == rise:
-                self._say(now_ns, "up")
-            if self._health >= rise:
-                self._health = self._health_full
-        self._then_check(self._late(now_ns + self._interval_ns()), self._check)
-
-    def _failed_check(self, now_ns: int, reason: str) -> None:
-        if not self.maintenance:
-            rise = self.config.server.rise
-            if self._health > rise:
-                self._health -= 1
+        for server in self.servers:
+            if server.ip is not None and server.ip in self._last_seen:
+                server.move(now_ns, server.ip)
+                continue
+            taken = [other.ip for other in self.servers if other is not server]
+            free = next((ip for ip in (*ips, *self._last_seen) if ip not in taken), None)
+            if free is not None:
+                server.move(now_ns, free)
             else:
-                if self._health == rise:
-                    self._say(now_ns, "down", reason=reason)
-                self._health = 0
-            if reason.startswith("Layer4"):
-                self._ask_again(now_ns)
-        self._then_check(self._late(now_ns + self._interval_ns()), self._check)
-
-    def _interval_ns(self) -> int:
-        server = self.config.server
-        if self.maintenance or self._health == self._health_full:
-            return server.inter
-        return server.fast_ns if self._health else server.down_ns
+                server.enter_maintenance(now_ns, "No IP for server")
+        self._resolved(now_ns, valid=True)
 
     def _ask_again(self, now_ns: int) -> None:
         """A failed check asks at once if the last answer is bad or older than `hold valid`."""
@@ -316,23 +374,27 @@ class ProxyModel:
 
     # --- requests (reference: sess_update_st_cer, alloc_dst_address) ---
 
-    def request(self, now_ns: int) -> Request:
-        """Begin a request now. Its end may be known at once, or after later calls of `advance`."""
+    def request(self, now_ns: int, ended: Callable[[Request], None]) -> None:
+        """Begin a request now. `ended` is called at the instant at which its fate is decided.
+
+        That is within this call, or within a later `advance`.
+        """
         self.advance(now_ns)
-        request = Request()
-        self._assign(now_ns, request)
-        return request
+        self._assign(now_ns, Request(ended))
 
     def _wait(self, at_ns: int, request: Request, step: Callable[[int, Request], None]) -> None:
         self._count += 1
         heapq.heappush(self._waiting, (at_ns, self._count, request, step))
 
     def _assign(self, now_ns: int, request: Request) -> None:
-        if self.usable:
-            request.ip = self.ip
-            self._attempt(now_ns, request)
-        else:
-            _end(now_ns, request, 503)
+        usable = [server for server in self.servers if server.usable]
+        if not usable:
+            request.end(now_ns, 503)
+            return
+        self._turn += 1  # round robin
+        request.server = usable[self._turn % len(usable)]
+        request.ip = request.server.ip
+        self._attempt(now_ns, request)
 
     def _attempt(self, now_ns: int, request: Request) -> None:
         if request.ip is None:  # redispatched
@@ -341,27 +403,26 @@ class ProxyModel:
         timeouts = self.config.timeouts
         connected = self._world.connect(now_ns, request.ip)
         if connected == "ok":
-            request.end_ns = now_ns
+            request.end(now_ns)
         elif connected == "silent":
-            _end(now_ns + timeouts.server, request, 504)
+            request.end(now_ns + timeouts.server, 504)
         elif connected == "refused":
             # A turn-around before the next attempt, which a mere timeout does not get.
-            self._retry(now_ns, request, min(timeouts.connect, 1_000_000_000))
+            self._retry(now_ns, request, min(timeouts.connect, SECOND_NS))
         else:
             self._wait(now_ns + timeouts.connect, request, self._retry)
 
     def _retry(self, now_ns: int, request: Request, wait_ns: int = 0) -> None:
-        """Try the same address again, or look it up again where redispatching says so."""
+        """Try the same address again, or choose anew where `option redispatch` says so."""
         retries, every = self.config.retries, self.config.redispatch_every
         request.retries += 1
         if request.retries > retries:
-            _end(now_ns, request, 503)
+            request.end(now_ns, 503)
             return
         due = request.retries % every == 0 if every > 0 else request.retries == retries
-        if every and (due or not self.usable):
+        others = sum(server.usable for server in self.servers) > 1
+        lost = request.server is not None and not request.server.usable
+        if every and (due or others or lost):
             request.ip = None
+            wait_ns = 0 if others else wait_ns
         self._wait(now_ns + wait_ns, request, self._attempt)
-
-
-def _end(at_ns: int, request: Request, status: int) -> None:
-    request.end_ns, request.status, request.ip = at_ns, status, None

@@ -104,6 +104,7 @@ class _Case:
     asks_again: bool  # a failed check may make an extra poll
     forgets: bool
     init_state: str
+    others: bool  # several servers share the name
 
     @classmethod
     def of(
@@ -138,11 +139,12 @@ class _Case:
             asks_again=fails_4 and version >= CHECKS_ASK_AGAIN,
             forgets=version >= FORGETS_ANSWERS,
             init_state=(server.init_state if version >= HAS_INIT_STATE else None) or "up",
+            others=move.others,
         )
 
     def predict(self) -> Prediction | None:
         if self.missing >= self.published:
-            bounds = self._rejoin(self._switch())
+            bounds = self._among_others() if self.others else self._rejoin(self._switch())
             switches = [self._switch_at(place) for place in _evenly()]
         else:
             never, always = self._maintenance()
@@ -177,6 +179,14 @@ class _Case:
             obsolete = self.published + self.obsolete
             upper = min(obsolete + period + self.late, self._first_failing_after(obsolete))
         return Bounds(lower, upper)
+
+    def _among_others(self) -> Bounds:
+        """A valid answer without an address for this server is maintenance at once, without hold.
+
+        That needs a poll between the old IP's end and D; without one it is a plain switch.
+        """
+        switch = Bounds(self.published, self._switch().upper)
+        return self._rejoin(switch).union(self._rejoin_from_maintenance(switch))
 
     def _first_failing_after(self, at: float) -> float:
         """The latest first failing check that may ask, if the last resolution was before `at`."""

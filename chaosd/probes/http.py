@@ -1,0 +1,293 @@
+"""Plain HTTP/1.1 at any rate: the fast path.
+
+A socket per attempt, connected and written to in the same breath (on loopback the handshake is over
+when `connect` returns), httptools to read the answer, and one epoll for all sockets, which the loop
+watches. Measured against an asyncio protocol per probe on uvloop this costs a fifth less, and the
+instant of the SYN is known. A probe creates no reference cycle that outlives it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import select
+import socket
+from ipaddress import ip_address
+from typing import Any, ClassVar, Literal
+
+import httptools
+from pydantic import Field
+
+from chaosd.events import Address, Outcome
+from chaosd.plugins import ProbeConfig, Shot
+from chaosd.probes import outcomes
+
+ANSWER_MAX = 1 << 20  # bytes; whoever sends more is not the app that we ask
+IDLE_MAX = 256  # connections
+_CHUNK = 16_384
+_EVENTS_MAX = 256  # at a time, so that the timers get their turn
+_READ = select.EPOLLIN | select.EPOLLRDHUP
+_WRITE = select.EPOLLOUT
+_SIZED = (b"content-length", b"transfer-encoding")
+
+
+class _Connection:
+    """A socket, whose attempt it is, and the answer as far as it has come."""
+
+    __slots__ = (
+        "_begun",
+        "_identity",
+        "_sized",
+        "events",
+        "extra",
+        "fd",
+        "parser",
+        "shot",
+        "size",
+        "sock",
+        "target",
+        "who",
+        "whole",
+    )
+
+    def __init__(self, sock: socket.socket, target: Address, identity: bytes) -> None:
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.target = target
+        self.events = 0  # what the epoll watches it for
+        self.shot: Shot | None = None  # None: idle
+        self.parser: Any = None
+        self._identity = identity
+
+    def begin(self, shot: Shot) -> None:
+        self.shot = shot
+        self.who = b""
+        self.size = 0
+        self.whole = self.extra = self._begun = self._sized = False
+
+    def on_message_begin(self) -> None:
+        self.extra = self.whole
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if name == self._identity:
+            self.who = value
+        elif name in _SIZED:
+            self._sized = True
+
+    def on_headers_complete(self) -> None:
+        self._begun = True
+
+    def on_message_complete(self) -> None:
+        if self.parser.get_status_code() >= 200:  # noqa: PLR2004  # 1xx: the answer is still to come
+            self.whole = True
+        else:
+            self._begun = self._sized = False
+
+    def ends_with_the_connection(self) -> bool:
+        """Whether the answer is one that only the end of the connection completes."""
+        return self._begun and not self._sized
+
+
+class HttpProbe:
+    """GET over HTTP/1.1, a new connection each time or a kept one."""
+
+    identifies: ClassVar[bool] = True
+
+    class Config(ProbeConfig):
+        type: Literal["http"] = "http"
+        path: str = Field(
+            "/", pattern=r"^/[!-~]*$", max_length=2000, description="what is asked for"
+        )
+        host: str | None = Field(
+            None,
+            pattern=r"^[!-~]+$",
+            max_length=255,
+            description="the Host header; the target's address if not set",
+        )
+        connection: Literal["new", "keep-alive"] = Field(
+            "new", description="a new connection for each probe, or kept ones"
+        )
+
+    def __init__(self, config: Config, identity_header: str) -> None:
+        self._config = config
+        self._keep_alive = config.connection == "keep-alive"
+        self._identity = identity_header.lower().encode()
+        self._target: Address | None = None
+        self._family = socket.AF_INET
+        self._request = b""
+        self._epoll = select.epoll()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._open: dict[int, _Connection] = {}
+        self._asking: dict[Shot, _Connection] = {}
+        # Kept for reuse, or until the other side has closed: who closes first holds the port.
+        self._idle: dict[int, _Connection] = {}
+
+    def fire(self, shot: Shot, target: Address) -> None:
+        if target != self._target:
+            self._turn_to(target)
+        connection = self._kept() if self._keep_alive else None
+        try:
+            if connection is None:
+                connection = self._connect(shot, target)
+            else:
+                shot.sent()
+        except OSError as error:
+            shot.done(outcomes.of_error(error))
+            return
+        connection.begin(shot)
+        self._asking[shot] = connection
+        self._send(connection)
+
+    def abandon(self, shot: Shot) -> None:
+        connection = self._asking.pop(shot, None)
+        if connection is not None:
+            self._close(connection)
+
+    async def close(self) -> None:
+        for connection in list(self._open.values()):
+            self._close(connection)
+        self._asking.clear()
+        if self._loop is not None:
+            self._loop.remove_reader(self._epoll.fileno())
+        self._epoll.close()
+
+    def _turn_to(self, target: Address) -> None:
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            self._loop.add_reader(self._epoll.fileno(), self._ready)
+        version = ip_address(target.host).version  # a name would have more than one address
+        self._family = socket.AF_INET if version == 4 else socket.AF_INET6  # noqa: PLR2004
+        host = target.host if version == 4 else f"[{target.host}]"  # noqa: PLR2004
+        self._request = (
+            f"GET {self._config.path} HTTP/1.1\r\n"
+            f"Host: {self._config.host or f'{host}:{target.port}'}\r\n"
+            "User-Agent: chaosd\r\nAccept: */*\r\n"
+            f"Connection: {'keep-alive' if self._keep_alive else 'close'}\r\n\r\n"
+        ).encode()
+        self._target = target
+        for connection in list(self._idle.values()):
+            self._close(connection)
+
+    def _kept(self) -> _Connection | None:
+        """Take the youngest idle connection that the other side has not closed."""
+        while self._idle:
+            _, connection = self._idle.popitem()
+            try:
+                connection.sock.recv(1, socket.MSG_PEEK)
+            except BlockingIOError:
+                return connection
+            except OSError:
+                pass
+            self._close(connection)  # closed, or it says what nobody asked for
+        return None
+
+    def _connect(self, shot: Shot, target: Address) -> _Connection:
+        """Begin to connect. Raises OSError if not even that can be done."""
+        sock = socket.socket(self._family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        shot.sent()
+        error = sock.connect_ex(target)
+        if error not in (0, errno.EINPROGRESS):
+            sock.close()
+            raise OSError(error, os.strerror(error))
+        connection = _Connection(sock, target, self._identity)
+        self._open[connection.fd] = connection
+        return connection
+
+    def _send(self, connection: _Connection) -> None:
+        try:
+            connection.sock.send(self._request)
+        except BlockingIOError:
+            self._watch(connection, _WRITE)
+        except OSError as error:
+            self._end(connection, outcomes.of_error(error))
+        else:
+            self._watch(connection, _READ)
+
+    def _watch(self, connection: _Connection, events: int) -> None:
+        if not connection.events:
+            self._epoll.register(connection.fd, events)
+        elif connection.events != events:
+            self._epoll.modify(connection.fd, events)
+        connection.events = events
+
+    def _ready(self) -> None:
+        for fd, events in self._epoll.poll(0, _EVENTS_MAX):
+            connection = self._open.get(fd)
+            if connection is None:
+                continue  # closed a moment ago to make room
+            if connection.shot is None:
+                self._close(connection)
+            elif connection.events == _WRITE:
+                self._send(connection)
+            else:
+                self._receive(connection, closing=bool(events & select.EPOLLRDHUP))
+
+    def _receive(self, connection: _Connection, *, closing: bool) -> None:
+        try:
+            data = connection.sock.recv(_CHUNK)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._end(connection, outcomes.of_error(error))
+            return
+        if data:
+            self._feed(connection, data, closing=closing)
+        elif connection.ends_with_the_connection():
+            self._end_answered(connection, closing=True)
+        else:
+            self._end(connection, Outcome.RESET)
+
+    def _feed(self, connection: _Connection, data: bytes, *, closing: bool) -> None:
+        if connection.parser is None:
+            connection.parser = httptools.HttpResponseParser(connection)
+        connection.size += len(data)
+        try:
+            connection.parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            if not connection.whole:
+                self._end(connection, Outcome.GARBLED)
+                return
+            closing = True  # something comes after the answer
+        if connection.whole:
+            self._end_answered(connection, closing=closing)
+        elif connection.size > ANSWER_MAX:
+            self._end(connection, Outcome.GARBLED)
+
+    def _end_answered(self, connection: _Connection, *, closing: bool) -> None:
+        status = connection.parser.get_status_code()
+        outcome = Outcome.HTTP_ERROR if status >= 400 else Outcome.OK  # noqa: PLR2004
+        if self._keep_alive:
+            stays = connection.parser.should_keep_alive() and connection.target == self._target
+            closing = closing or connection.extra or not stays
+        who = connection.who.decode("latin-1")
+        self._end(connection, outcome, status, who, idle=not closing)
+
+    def _end(
+        self,
+        connection: _Connection,
+        outcome: Outcome,
+        status: int = 0,
+        who: str = "",
+        *,
+        idle: bool = False,
+    ) -> None:
+        shot, connection.shot = connection.shot, None
+        assert shot is not None  # noqa: S101  # idle connections are closed, never ended
+        del self._asking[shot]
+        shot.done(outcome, status, who)
+        if not idle:
+            self._close(connection)
+            return
+        if not self._keep_alive:
+            connection.parser = None
+        self._idle[connection.fd] = connection
+        if len(self._idle) > IDLE_MAX:
+            self._close(next(iter(self._idle.values())))
+
+    def _close(self, connection: _Connection) -> None:
+        del self._open[connection.fd]
+        self._idle.pop(connection.fd, None)
+        connection.parser = None  # it holds the connection, which holds it
+        connection.sock.close()

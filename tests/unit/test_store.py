@@ -1,0 +1,447 @@
+"""The run directory: what is put in comes out, whenever it was cut off. One test has processes."""
+
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+
+import made
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies
+from made import IMPOSTER, INTERVAL, MS, NEW, OLD, SECOND, T0
+
+from chaosd.analysis.recovery import rounded_ns
+from chaosd.errors import MachineError
+from chaosd.events import Outcome, Sample
+from chaosd.sinks import store as module
+from chaosd.sinks.reader import RunReader
+from chaosd.sinks.store import RECORD, RECORDS, RunStore, read_tail
+
+FEW = settings(derandomize=True, max_examples=60, deadline=None)
+EVERYTHING = (0, 10**19)
+
+
+def stored(directory: Path, **options) -> RunStore:
+    return RunStore(directory, {"seed": 1}, "name: made\n", threads=False, **options)
+
+
+def rounded(sample: Sample) -> Sample:
+    at_ns = sample.scheduled_ns
+    return sample._replace(
+        sent_ns=at_ns + rounded_ns(sample.sent_ns - at_ns),
+        done_ns=at_ns + rounded_ns(sample.done_ns - at_ns),
+    )
+
+
+def read(directory: Path, *streams: int) -> list[Sample]:
+    reader = RunReader(directory)
+    return [s for stream in streams or (1,) for s in reader.samples(stream, *EVERYTHING)]
+
+
+def in_order(samples: list[Sample]) -> list[Sample]:
+    return sorted((rounded(s) for s in samples), key=lambda s: (s.stream, s.scheduled_ns))
+
+
+@pytest.fixture
+def some() -> list[Sample]:
+    random = Random(1)
+    return [
+        made.sample(
+            T0 + place * INTERVAL,
+            random.randrange(2 * SECOND),
+            random.choice(list(Outcome)),
+            random.choice(["", OLD, NEW, IMPOSTER, "ein Gerät → 2"]),
+            lag_ns=random.randrange(MS),
+            stream=1 + place % 2,
+        )
+        for place in range(300)
+    ]
+
+
+# --- in and out ---
+
+
+@FEW
+@given(data=strategies.data())
+def test_samples_come_back_as_they_were_to_the_microsecond(data, tmp_path_factory) -> None:
+    directory = tmp_path_factory.mktemp("run")
+    nanoseconds = strategies.integers(0, 3 * SECOND)
+    count = data.draw(strategies.integers(0, 60))
+    samples = [
+        Sample(
+            data.draw(strategies.integers(1, 3)),
+            T0 + place,
+            T0 + place + data.draw(nanoseconds),
+            T0 + place + data.draw(nanoseconds),
+            data.draw(strategies.sampled_from(list(Outcome))),
+            data.draw(strategies.integers(0, 999)),
+            data.draw(strategies.text(max_size=5)),
+        )
+        for place in range(count)
+    ]
+    # Those of the dropped have no time at all.
+    samples = [s._replace(sent_ns=0) if s.outcome == Outcome.DROPPED else s for s in samples]
+    data.draw(strategies.randoms(use_true_random=False)).shuffle(samples)
+    run = stored(directory, chunk_samples=data.draw(strategies.integers(1, 40)))
+    for sample in samples:
+        run.samples([sample])
+        if data.draw(strategies.booleans()):
+            run.tick()
+    if data.draw(strategies.booleans()):
+        run.close()
+    else:
+        run.tick()
+    assert read(directory, 1, 2, 3) == in_order(samples)
+    shutil.rmtree(directory)
+
+
+def test_a_range_is_read_without_touching_the_rest(tmp_path) -> None:
+    run = stored(tmp_path, chunk_samples=1000)
+    samples = [made.sample(T0 + i * MS, stream=1 + i % 2) for i in range(10_000)]
+    for first in range(0, 10_000, 100):
+        run.samples(samples[first : first + 100])
+        run.tick()
+    run.close()
+    reader = RunReader(tmp_path)
+    expected = [
+        s for s in samples if s.stream == 2 and 3500 * MS <= s.scheduled_ns - T0 < 3600 * MS
+    ]
+    assert reader.samples(2, T0 + 3500 * MS, T0 + 3600 * MS) == expected
+    assert reader._block.cache_info().misses == 1
+    assert reader.samples(3, *EVERYTHING) == []
+    assert sum(len(block.records) for block in reader.blocks()) == 10_000
+
+
+def test_events_and_cycles_come_back_and_are_there_at_once(tmp_path) -> None:
+    run = stored(tmp_path)
+    events = [made.action(T0, "stop", "asked", identity=OLD), made.begin(), made.end(T0 + SECOND)]
+    for place, event in enumerate(events, start=1):
+        run.event(event)
+        assert list(RunReader(tmp_path).events()) == events[:place]
+    run.cycle(made.cycle())
+    reader = RunReader(tmp_path)
+    assert list(reader.cycles()) == [made.cycle()]
+    assert list(reader.events("begin", "nothing")) == [made.begin()]
+    assert reader.config() == "name: made\n"
+    run.close()
+
+
+def test_the_manifest_is_always_whole(tmp_path) -> None:
+    run = stored(tmp_path)
+    assert RunReader(tmp_path).manifest == {"seed": 1}
+    run.close()
+    run.update(exit=0, end_unix=5.5)
+    assert RunReader(tmp_path).manifest == {"seed": 1, "exit": 0, "end_unix": 5.5}
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+@pytest.mark.parametrize("text", [None, "", '{"seed": 1'])
+def test_a_directory_that_is_no_run_is_said_to_be_none(tmp_path, text) -> None:
+    if text is not None:
+        (tmp_path / "run.json").write_text(text)
+    with pytest.raises(MachineError) as error:
+        RunReader(tmp_path)
+    assert str(error.value) == f"{tmp_path}: not a run directory (a whole run.json is missing)"
+
+
+def test_a_line_that_is_broken_in_the_middle_is_no_torn_end(tmp_path) -> None:
+    stored(tmp_path).close()
+    (tmp_path / "events.jsonl").write_text('{"kind":"action"}\n')
+    with pytest.raises(MachineError, match=r"events.jsonl:1: not an event"):
+        list(RunReader(tmp_path).events())
+
+
+# --- what keeps it small ---
+
+
+def test_counters_are_written_once_a_minute_and_at_the_end(tmp_path) -> None:
+    run = stored(tmp_path)
+    polls = [
+        made.reading(s * SECOND, "dns", "queries", cycle=0, cell=cell, count=s)
+        for s in range(0, 151, 5)
+        for cell in ("c1", "c2")
+    ]
+    for poll in polls:
+        run.event(poll)
+    run.close()
+    kept = [(e.cell, e.data["count"]) for e in RunReader(tmp_path).events("queries")]
+    assert kept == [(c, n) for n in (0, 60, 120, 150) for c in ("c1", "c2")]
+
+
+def test_a_flood_of_answers_is_cut_to_some_a_second(tmp_path) -> None:
+    run = stored(tmp_path)
+    for ms in range(3000):
+        for cell in ("c1", "c2"):
+            run.event(made.reading(T0 + ms * MS, "dns", "answer", cell=cell, rcode="NOERROR"))
+    run.close()
+    kept = [e.cell for e in RunReader(tmp_path).events("answer")]
+    assert kept.count("c1") == kept.count("c2") == 3 * module.ANSWERS_PER_SECOND_MAX
+
+
+def test_real_looking_samples_take_less_than_four_bytes(tmp_path) -> None:
+    """Latencies and lags as measured, an outage of a second every five, a new name after each."""
+    random = np.random.default_rng(1)
+    count = 200_000
+    lag = np.exp(random.normal(np.log(32e3), 0.5, count)).astype(int)
+    took = lag + np.exp(random.normal(np.log(150e3), 0.35, count)).astype(int)
+    out = np.arange(count) % 5000 < 1000
+    took[out] = random.integers(0, SECOND, out.sum())
+    bad = out & (random.random(count) < 0.3)
+    run = stored(tmp_path)
+    for i in range(count):
+        if i % 1000 == 999:
+            run.tick()
+        outcome, who = (Outcome.HTTP_ERROR, "") if bad[i] else (Outcome.OK, f"app-{i // 5000}")
+        run.samples([made.sample(T0 + i * MS, int(took[i]), outcome, who, lag_ns=int(lag[i]))])
+    run.tick()
+    assert (tmp_path / "samples.00001.tail").stat().st_size == count * 32
+    run.close()
+    assert (tmp_path / "samples.00001.parquet").stat().st_size / count < 4
+    assert sorted(p.name for p in tmp_path.glob("samples.*")) == ["samples.00001.parquet"]
+
+
+def test_a_chunk_is_closed_when_it_is_old_or_has_too_many_names(tmp_path, monkeypatch) -> None:
+    run = stored(tmp_path, chunk_age_ns=SECOND)
+    for second in (0, 1, 2):
+        run.samples([made.sample(T0 + second * SECOND)])
+        run.tick()
+    assert len(list(tmp_path.glob("*.parquet"))) == 1
+    monkeypatch.setattr(module, "NAMES_MAX", 10)
+    monkeypatch.setattr(module, "BATCH_MAX", 5)
+    samples = [made.sample(T0 + 5 * SECOND + i, who=f"anybody-{i}") for i in range(60)]
+    run.samples(samples)
+    run.close()
+    assert len(list(tmp_path.glob("*.parquet"))) > 5
+    assert read(tmp_path)[3:] == in_order(samples)
+
+
+def test_what_is_held_between_two_ticks_is_bounded(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(module, "HELD_SAMPLES_MAX", 10)
+    run = stored(tmp_path)
+    run.samples([made.sample(T0 + i) for i in range(15)])
+    assert len(read_tail(tmp_path / "samples.00001")) == 15
+    run.close()
+
+
+def test_equal_runs_are_equal_bytes(tmp_path, some) -> None:
+    for name in ("one", "two"):
+        run = stored(tmp_path / name, chunk_samples=100)
+        run.event(made.begin())
+        for first in range(0, 300, 30):
+            run.samples(some[first : first + 30])
+            run.tick()
+        run.cycle(made.cycle())
+        run.close()
+    one, two = (
+        {p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} for name in ("one", "two")
+    )
+    assert one == two
+    assert {"samples.00001.parquet", "samples.00003.parquet"} <= set(one)
+
+
+# --- cut off at any moment ---
+
+
+def test_a_torn_tail_loses_its_last_record_at_most(tmp_path, some) -> None:
+    samples = some[:6]
+    run = stored(tmp_path)
+    run.samples(samples)
+    run.tick()
+    tail = tmp_path / "samples.00001.tail"
+    whole = tail.read_bytes()
+    for cut in range(len(whole) + 1):
+        tail.write_bytes(whole[:cut])
+        assert read(tmp_path, 1, 2) == in_order(samples[: cut // RECORD.size])
+    # After a power cut a file may end in zeros instead.
+    tail.write_bytes(whole[: 3 * RECORD.size] + bytes(len(whole) - 3 * RECORD.size))
+    assert read(tmp_path, 1, 2) == in_order(samples[:3])
+    run.close()
+
+
+def test_torn_names_and_lines_lose_their_end_only(tmp_path, some) -> None:
+    run = stored(tmp_path)
+    run.samples(some[:20])
+    run.tick()
+    names = tmp_path / "samples.00001.who"
+    # Names are appended before the records that need them: what is torn was not needed yet.
+    whole = names.read_bytes() + json.dumps("näher").encode() + b"\n"
+    for cut in range(len(whole) - 8, len(whole)):
+        names.write_bytes(whole[:cut])
+        assert read(tmp_path, 1, 2) == in_order(some[:20])
+    events = [made.begin(), made.end(T0 + SECOND)]
+    for event in events:
+        run.event(event)
+    log = tmp_path / "events.jsonl"
+    lines = log.read_bytes()
+    first = lines.index(b"\n") + 1
+    for cut in range(len(lines) + 1):
+        log.write_bytes(lines[:cut])
+        count = 0 if cut < first else 1 if cut < len(lines) else 2
+        assert list(RunReader(tmp_path).events()) == events[:count]
+    run.close()
+
+
+def test_a_crash_while_a_chunk_is_converted_neither_loses_nor_doubles(tmp_path, some) -> None:
+    run = stored(tmp_path / "run")
+    run.samples(some)
+    run.tick()
+    before = tmp_path / "before"
+    shutil.copytree(tmp_path / "run", before)
+    run.close()
+    parquet = (tmp_path / "run" / "samples.00001.parquet").read_bytes()
+    # Half of it written, under its temporary name:
+    (before / "samples.00001.parquet.tmp").write_bytes(parquet[: len(parquet) // 2])
+    assert read(before, 1, 2) == in_order(some)
+    # Renamed, but the tail still there:
+    (before / "samples.00001.parquet.tmp").rename(before / "samples.00001.parquet")
+    (before / "samples.00001.parquet").write_bytes(parquet)
+    assert read(before, 1, 2) == in_order(some)
+    # The tail gone, its names not yet:
+    (before / "samples.00001.tail").unlink()
+    assert read(before, 1, 2) == in_order(some)
+
+
+def test_a_reader_that_was_there_before_the_conversion_still_reads(tmp_path, some) -> None:
+    run = stored(tmp_path)
+    run.samples(some)
+    run.tick()
+    reader = RunReader(tmp_path)
+    reader._index()
+    run.close()
+    assert reader.samples(1, *EVERYTHING) == [s for s in in_order(some) if s.stream == 1]
+
+
+def test_a_thread_converts_while_more_comes_in(tmp_path) -> None:
+    run = RunStore(tmp_path, {}, "", chunk_samples=1000)
+    samples = [made.sample(T0 + i) for i in range(10_500)]
+    for first in range(0, 10_500, 500):
+        run.samples(samples[first : first + 500])
+        run.tick()
+    run.close()
+    assert len(list(tmp_path.glob("*.parquet"))) == 11
+    assert not list(tmp_path.glob("*.tail"))
+    assert read(tmp_path) == in_order(samples)
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from chaosd.events import Action, Sample
+from chaosd.sinks.store import RunStore
+
+run = RunStore(Path(sys.argv[1]), {}, "", chunk_samples=700)
+for number in range(1_000_000):
+    run.samples([Sample(1, number * 1000, number * 1000, number * 1000, 0, 200, f"app-{number}")])
+    run.event(Action(at_ns=number, cell="c1", cycle=0, verb="stop", edge="asked"))
+    if number % 100 == 99:
+        run.tick()
+    print(number, flush=True)
+"""
+
+
+def test_kill_at_any_moment_leaves_everything_up_to_the_last_tick(tmp_path) -> None:
+    random = Random(9)
+    for attempt in range(6):
+        directory = tmp_path / str(attempt)
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(directory)], stdout=subprocess.PIPE, text=True
+        )
+        assert writer.stdout is not None
+        enough = random.randrange(1, 9_000)
+        said = -1
+        with writer:
+            for line in writer.stdout:
+                said = int(line)
+                if said == enough:
+                    writer.send_signal(signal.SIGKILL)
+                    break
+            said = max([said, *(int(line) for line in writer.stdout if line.endswith("\n"))])
+        events = [event.at_ns for event in RunReader(directory).events()]
+        assert events == list(range(len(events)))
+        assert len(events) > said  # an event is in the kernel before anything else is done
+        samples = read(directory)
+        assert [s.scheduled_ns for s in samples] == [n * 1000 for n in range(len(samples))]
+        assert [s.who for s in samples] == [f"app-{n}" for n in range(len(samples))]
+        assert len(samples) >= (said + 1) // 100 * 100 - 100
+        assert len(samples) % 100 == 0
+
+
+# --- a full disk ---
+
+
+@contextmanager
+def files_up_to(size: int):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def full(path: Path) -> str:
+    return (
+        f"{path}: can't be written: No space left on device (the run directory needs a writable "
+        "disk with free space)"
+    )
+
+
+def test_a_full_disk_is_one_line(tmp_path) -> None:
+    for name in ("events.jsonl", "cycles.jsonl", "samples.00001.tail"):
+        (tmp_path / name).symlink_to("/dev/full")
+    run = stored(tmp_path)
+    run.samples([made.sample(T0)])
+    for name, write in (
+        ("events.jsonl", lambda: run.event(made.begin())),
+        ("cycles.jsonl", lambda: run.cycle(made.cycle())),
+        ("samples.00001.tail", run.tick),
+        ("samples.00001.tail", run.close),
+    ):
+        with pytest.raises(MachineError) as error:
+            write()
+        assert str(error.value) == full(tmp_path / name)
+    run.close()
+
+
+def test_what_could_not_be_written_whole_is_taken_back(tmp_path) -> None:
+    run = stored(tmp_path)
+    run.event(made.begin())
+    size = (tmp_path / "events.jsonl").stat().st_size
+    with files_up_to(size + 10), pytest.raises(MachineError, match="File too large"):
+        run.event(made.end(T0))
+    assert (tmp_path / "events.jsonl").stat().st_size == size
+    run.event(made.end(T0 + 1))  # there is room again
+    assert list(RunReader(tmp_path).events()) == [made.begin(), made.end(T0 + 1)]
+    run.close()
+
+
+@pytest.mark.parametrize("threads", [False, True])
+def test_a_disk_too_full_for_parquet_keeps_the_tail(tmp_path, some, threads) -> None:
+    (tmp_path / "samples.00001.parquet.tmp").symlink_to("/dev/full")
+    run = RunStore(tmp_path, {}, "", threads=threads)
+    run.samples(some)
+    with pytest.raises(MachineError, match="No space left on device") as error:
+        run.close()
+    assert str(error.value).startswith(f"{tmp_path / 'samples.00001.parquet'}: can't be written")
+    assert "\n" not in str(error.value)
+    assert read(tmp_path, 1, 2) == in_order(some)
+
+
+def test_a_directory_that_can_not_be_made(tmp_path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(MachineError, match=r"file/run: can't be written: Not a directory"):
+        stored(tmp_path / "file" / "run")
+
+
+def test_a_record_is_what_numpy_reads() -> None:
+    assert RECORD.size == RECORDS.itemsize == 32
+    packed = RECORD.pack(1, 2, 3, 4, 5, 6, 7, 8)
+    assert np.frombuffer(packed, RECORDS)[0].tolist() == (1, 2, 3, 4, 5, 6, 7, 8)
