@@ -150,6 +150,11 @@ class Cycle:
     valid_reason: str | None = None  # why it is invalid, skipped or of poor quality
 
 
+def rounded_ns(duration_ns: int) -> int:
+    """To the whole microsecond: what is stored of a sample's durations, and so what they count."""
+    return (duration_ns + 500) // 1000 * 1000
+
+
 def encode(value: Action | Reading | Cycle) -> str:
     """One JSON line, keys in a fixed order, so that equal runs are equal bytes."""
     kind = {} if isinstance(value, Cycle) else {"kind": type(value).__name__.lower()}

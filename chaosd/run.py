@@ -7,6 +7,7 @@ import os
 import platform
 import secrets
 import signal
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,12 @@ def run(plan: Plan, proxy_version: str | None) -> int:
     with asyncio.Runner(loop_factory=factory) as runner:
         error = runner.run(_measure(plan, proxy_version, directory, console))
     written = report.write(directory)
-    for line in report.closing_lines(written, directory):
-        print(line)
+    # A run that failed before it measured anything has nothing to tell but why.
+    if error is None or any(written.total.outcomes.values()):
+        for line in report.closing_lines(written, directory):
+            print(line)
     if error is not None:
+        sys.stdout.flush()
         raise error
     return report.exit_code(written)
 

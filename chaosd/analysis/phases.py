@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from chaosd.events import PHASES, Action, Event, Outcome, Reading, Sample
+from chaosd.events import PHASES, Action, Event, Outcome, Reading, Sample, rounded_ns
 from chaosd.plugins import Move, OldIp
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def first_answer_ns(samples: Iterable[Sample], stream: int | None, identity: str
     """When this instance first answered well on this stream."""
     return min(
         (
-            s.done_ns
+            s.scheduled_ns + rounded_ns(s.done_ns - s.scheduled_ns)
             for s in samples
             if s.stream == stream and s.outcome == Outcome.OK and s.who == identity
         ),

@@ -23,6 +23,7 @@ from chaosd.events import (
     Prediction,
     Reading,
     Sample,
+    rounded_ns,
 )
 
 SECOND_NS = 1_000_000_000
@@ -103,11 +104,6 @@ class Reorder:
         return released
 
 
-def rounded_ns(duration_ns: int) -> int:
-    """To the whole microsecond: what the store keeps of a sample's durations."""
-    return (duration_ns + 500) // 1000 * 1000
-
-
 class RecoveryFold:
     """Samples of a cycle's measuring stream, in scheduled order, folded into its numbers.
 
@@ -126,6 +122,7 @@ class RecoveryFold:
         self._new = new
         self._identities = identities
         self._settings = settings
+        self._from_ns = t0_ns - settings.lookback_ns
         self._limit_ns = t0_ns + settings.recovery_limit_ns
         self._spoilt = False  # a bad sample has come after the recovery
         self._good_before_ns: int | None = None  # scheduled times at the two ends of the outage
@@ -144,9 +141,7 @@ class RecoveryFold:
     def add(self, sample: Sample) -> None:
         """Fold the sample that was scheduled next. What lies outside of the cycle is ignored."""
         _, scheduled_ns, sent_ns, done_ns, outcome, _, who = sample
-        if scheduled_ns < self.t0_ns - self._settings.lookback_ns:
-            return
-        if self.over_at_ns(scheduled_ns) is not None:
+        if scheduled_ns < self._from_ns or self.over_at_ns(scheduled_ns) is not None:
             return
         took_ns = rounded_ns(done_ns - scheduled_ns)
         lag_ns = rounded_ns(sent_ns - scheduled_ns)

@@ -149,23 +149,27 @@ def _doubts(manifest: Mapping[str, Any], whole: Part, cells: Mapping[str, Part])
     if not cells:
         yield "no valid cycle"
     if whole.poor > POOR_SHARE_MAX * whole.valid:
-        yield f"{whole.poor} of {whole.valid} cycles are of poor quality (at most 5 % may be)"
+        yield f"{whole.poor} of {_cycles(whole.valid)} of poor quality (at most 5 % may be)"
     if silent := whole.control_s.censored:
-        yield f"{silent} of {whole.outcomes['control']} control cycles had no good answer at all"
+        yield f"{silent} of {_cycles(whole.outcomes['control'])} of control without a good answer"
 
 
 def _notes(manifest: Mapping[str, Any], whole: Part) -> Iterable[str]:
     if manifest.get("end_unix") is None:
         yield "the run did not end by itself: this is what was stored until it was cut off"
     if whole.outcomes["invalid"]:
-        yield f"{whole.outcomes['invalid']} invalid cycles are not among the numbers"
+        yield f"{_cycles(whole.outcomes['invalid'])} invalid: not among the numbers"
     if whole.outcomes["skipped"]:
-        yield f"{whole.outcomes['skipped']} cycles were skipped: faults come faster than recoveries"
+        yield f"{_cycles(whole.outcomes['skipped'])} skipped: faults come faster than recoveries"
     if whole.disagreeing:
         yield (
-            f"in {whole.disagreeing} cycles bad probes lay among good ones: the outage by its ends "
-            "is longer than the outage by its losses"
+            f"{_cycles(whole.disagreeing)} with good answers among the bad ones: the outage is "
+            "longer by its ends than by its losses"
         )
+
+
+def _cycles(count: int) -> str:
+    return f"{count} cycle{'' if count == 1 else 's'}"
 
 
 class _Tally:
@@ -280,9 +284,10 @@ class ProbeFold:
         self._masked = dict.fromkeys(self._streams, 0)
 
     def add(self, records: Any, names: Sequence[str]) -> None:
-        """Records of `stream outcome who lag_us took_us …`; `who` refers to the names."""
+        """Records of `stream outcome who lag_us took_us`, sorted by stream; `who` is into names."""
         for stream, data in self._streams.items():
-            mine = records[records["stream"] == stream]
+            first, last = np.searchsorted(records["stream"], [stream, stream + 1])
+            mine = records[first:last]
             if not len(mine):
                 continue
             self._outcomes[stream] += np.bincount(mine["outcome"], minlength=len(Outcome))

@@ -11,10 +11,10 @@ import asyncio
 import ssl
 from collections.abc import Iterator
 from ipaddress import ip_address
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import httpx
-from pydantic import Field, FilePath, model_validator
+from pydantic import Field, FilePath, StringConstraints, model_validator
 
 from chaosd.events import Address, Outcome
 from chaosd.plugins import Part, ProbeConfig, Shot
@@ -29,6 +29,10 @@ _SENDING = (
 )
 # What httpx says when the other side closes too early; it has no type of its own.
 _CLOSED = ("disconnected", "closed connection", "incomplete", "ConnectionTerminated")
+
+
+_HeaderName = Annotated[str, StringConstraints(pattern=r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")]
+_HeaderValue = Annotated[str, StringConstraints(pattern=r"^[\t -~]*$")]
 
 
 class _GarbledError(Exception):
@@ -66,7 +70,7 @@ class HttpxProbe:
         follow_redirects: bool = Field(
             False, description="as long as they stay with the same host; else a 3xx answer is good"
         )
-        headers: dict[str, str] = Field({}, description="more request headers")
+        headers: dict[_HeaderName, _HeaderValue] = Field({}, description="more request headers")
         auth: HttpxProbe.Auth | None = Field(None, description="HTTP Basic")
         connection: Literal["new", "keep-alive"] = Field(
             "new", description="a new connection for each probe, or kept ones"

@@ -182,13 +182,13 @@ class Stream:
             self._ticks.set(0)
         elif target is not None and self._target is None:
             slots = -(-(now_ns - self._origin_ns) // self._interval_ns)
-            self._due_ns = self._origin_ns + max(slots, 0) * self._interval_ns
+            self._due_ns = max(self._due_ns, self._origin_ns + slots * self._interval_ns)
             self._ticks.set(self._due_ns, self._interval_ns)
         self._target = target
 
     def advance(self, now_ns: int) -> None:
         """Fire every slot that is due; give up those that are too late to be sent."""
-        if self._outbox.full():
+        if self._target is None or self._outbox.full():
             return  # nothing could be told: these slots will be too late when there is room
         oldest_ns = now_ns - self._late_max_ns
         if self._due_ns < oldest_ns:
@@ -196,7 +196,7 @@ class Stream:
         while oldest_ns <= self._due_ns <= now_ns:
             scheduled_ns = self._due_ns
             self._due_ns += self._interval_ns
-            self._fire(scheduled_ns)
+            self._fire(scheduled_ns, self._target)
 
     def end(self, shot: Shot, outcome: Outcome, status: int, who: str) -> None:
         """Store how a shot ended; it ended now."""
@@ -221,7 +221,7 @@ class Stream:
         """Every sample scheduled before this instant has been handed to the outbox."""
         if self._in_flight:
             return self._in_flight[0].scheduled_ns
-        return now_ns if self._target is None else self._due_ns
+        return self._due_ns if self._target is not None else max(self._due_ns, now_ns)
 
     async def close(self) -> None:
         """Stop; what is in flight has no sample."""
@@ -229,8 +229,7 @@ class Stream:
         self._expiry.close()
         await self._probe.close()
 
-    def _fire(self, scheduled_ns: int) -> None:
-        assert self._target is not None  # noqa: S101  # a paused stream has no ticks
+    def _fire(self, scheduled_ns: int, target: Address) -> None:
         shot = Shot(self, scheduled_ns, scheduled_ns + self._timeout_ns)
         if len(self._in_flight) >= self._in_flight_max:
             shot.done(Outcome.DROPPED)
@@ -239,7 +238,7 @@ class Stream:
         if not self._expiry_set:
             self._expiry_set = True
             self._expiry.set(shot.deadline_ns)
-        self._probe.fire(shot, self._target)
+        self._probe.fire(shot, target)
 
     def _skip_until(self, until_ns: int, now_ns: int, count_max: int = sys.maxsize) -> None:
         """Every slot before `until_ns` that was not fired is DROPPED."""

@@ -68,15 +68,15 @@ def _cell(value: object) -> str:
     return str(value).replace("|", "\\|").replace("\n", " ")
 
 
-def _rows(report: Report) -> Iterator[tuple[str, Part]]:
-    """A row for each fault of each cell, and one for all if there are several."""
-    several = 0
-    for cell, faults in report.faults.items():
-        for label, part in faults.items():
-            several += 1
-            yield f"{cell} {label}", part
-    if several != 1:
-        yield "**all**", report.total
+def _rows(report: Report) -> list[tuple[str, Part]]:
+    """A row for each fault of each cell that made failovers, and one for all if there are more."""
+    rows = [
+        (f"{cell} {label}", part)
+        for cell, faults in report.faults.items()
+        for label, part in faults.items()
+        if part.failovers
+    ]
+    return rows if len(rows) == 1 else [*rows, ("**all**", report.total)]
 
 
 def _recovery(report: Report) -> str:
@@ -84,14 +84,12 @@ def _recovery(report: Report) -> str:
     rows = []
     for name, part in _rows(report):
         found = part.recovery_s
-        if not found.n:
-            continue
         longest = "beyond the limit" if found.censored else seconds(found.max)
         quantiles = [estimate(q) for q in (found.p50, found.p90, found.p95, found.p99)]
         band = f"{part.in_band.count}/{part.in_band.n}" if part.in_band.n else "–"
         stable = estimate(part.stable_recovery_s.p50)
         rows.append([name, found.n, *quantiles, longest, stable, band])
-    return table(head, rows) if rows else "No failover was measured."
+    return table(head, rows) if report.total.failovers else "No failover was measured."
 
 
 def _phases(part: Part) -> str:
@@ -130,10 +128,9 @@ def _requests(report: Report) -> str:
             estimate(part.outage_loss_s.p50),
         ]
         for name, part in _rows(report)
-        if part.failovers
     ]
     note = "\n\nCounted from T0 to the end of each failover's observation."
-    return table(head, rows) + note if rows else "No failover was measured."
+    return table(head, rows) + note if report.total.failovers else "No failover was measured."
 
 
 def _quality(report: Report) -> str:

@@ -95,7 +95,7 @@ class Console:
     def _status(self) -> str:
         if not self._ready:
             return "setting up"
-        parts = [f"{self._cycles} cycles"]
+        parts = [f"{self._cycles} cycle{'' if self._cycles == 1 else 's'}"]
         if self._last_s is not None:
             parts.append(f"last {seconds(self._last_s)}")
         if self._recoveries_s:

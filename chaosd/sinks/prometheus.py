@@ -102,7 +102,7 @@ class PrometheusSink:
         for name, labels in (("run", run), ("build", build)):
             what = "What runs" if name == "run" else "What chaosd itself is"
             info = Gauge(f"chaosd_{name}_info", f"{what}.", list(labels), registry=self.registry)
-            info.labels(**labels).set(1)
+            (info.labels(**labels) if labels else info).set(1)
         self._page = Page(listen, make_wsgi_app(self.registry))
         self.address = self._page.address
 

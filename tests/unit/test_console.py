@@ -70,7 +70,7 @@ def test_a_terminal_has_a_line_that_is_drawn_anew() -> None:
     console.tick()
     assert "p50 2.00 s, p95 beyond the limit · 0 probes/s" in terminal.shown()
     # The sentences stand above it.
-    lines = [line.rsplit(CLEAR, 1)[-1] for line in terminal.getvalue().splitlines()]
+    lines = [line.rsplit(CLEAR, 1)[-1] for line in terminal.getvalue().split("\n")]
     assert sentence(CENSORED) in lines
     console.close()
     assert terminal.shown() == ""
@@ -118,5 +118,6 @@ def test_a_reader_that_has_gone_and_a_narrow_alphabet_end_nothing() -> None:
 
     Console(Gone()).cycle(made.cycle())
     raw = io.BytesIO()
-    Console(io.TextIOWrapper(raw, encoding="ascii")).cycle(made.cycle())
+    log = io.TextIOWrapper(raw, encoding="ascii")
+    Console(log).cycle(made.cycle())
     assert raw.getvalue().startswith(b"cycle 12: app moved 127.64.0.5 ? 127.64.0.6, recovered")

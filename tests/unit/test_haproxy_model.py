@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from chaosd.plugins import Move
 from chaosd.proxies.haproxy import predict
 from chaosd.proxies.haproxy.config import Config
-from chaosd.proxies.haproxy.model import Answer, Connected, ProxyModel, Request
+from chaosd.proxies.haproxy.model import ProxyModel
+from chaosd.world import Answer, Connected
 
 S = 1_000_000_000
 MS = 1_000_000
@@ -268,11 +269,12 @@ def begun_at(settings: Config, move: Move, start_s: float) -> tuple[float, int, 
         settings, "3.0.11", world, Random(1), start_ns=0, poll_at_ns=7 * MS, check_at_ns=9 * MS
     )
     at_ns = world.t0_ns + round(start_s * S)
-    ended: list[Request] = []
-    model.request(at_ns, ended.append)
+    ended: list[tuple[int, int, str | None]] = []
+    model.request(at_ns, lambda *end: ended.append(end))
     while not ended:
         model.advance(model.next_ns())
-    return (ended[0].end_ns - at_ns) / S, ended[0].status, ended[0].ip
+    end_ns, status, ip = ended[0]
+    return (end_ns - at_ns) / S, status, ip
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,8 @@ import pytest
 from hypothesis import given, settings, strategies
 from made import IMPOSTER, INTERVAL, MS, NEW, OLD, SECOND, T0
 
-from chaosd.analysis.recovery import rounded_ns
 from chaosd.errors import MachineError
-from chaosd.events import Outcome, Sample
+from chaosd.events import Outcome, Sample, rounded_ns
 from chaosd.sinks import store as module
 from chaosd.sinks.reader import RunReader
 from chaosd.sinks.store import RECORD, RECORDS, RunStore, read_tail

@@ -13,7 +13,8 @@ from chaosd.errors import ConfigError, MachineError
 from chaosd.events import Address, Prediction
 from chaosd.plugins import Move, Wiring
 from chaosd.proxies.haproxy import api, config, log, own, predict, render
-from chaosd.proxies.haproxy.model import ProxyModel, World
+from chaosd.proxies.haproxy.model import ProxyModel
+from chaosd.world import World
 
 _COMMAND_S_MAX = 20.0  # to say the version or to check a file; an ailing resolver makes it slow
 

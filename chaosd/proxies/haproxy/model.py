@@ -15,16 +15,13 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from random import Random
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any
 
 from chaosd.proxies.haproxy.config import Config
+from chaosd.world import NEVER_NS, Answer, Ended, World
 
-NEVER_NS = 2**63 - 1
 SECOND_NS = 1_000_000_000
 BACKEND = "app"
-
-# How an attempt to connect ends. "silent": taken, but never answered.
-Connected = Literal["ok", "refused", "timeout", "silent"]
 
 # A check that fails to connect asks the nameserver again at once (commit 68a61b632, #1906).
 CHECKS_ASK_AGAIN = (2, 6, 7)
@@ -43,27 +40,6 @@ def parse_version(text: str | None) -> Version:
     if text is None:
         return (99,)
     return tuple(int(part) for part in text.partition("-")[0].split("."))
-
-
-class Answer(NamedTuple):
-    """What the nameserver said, and how long that took."""
-
-    rcode: str  # "NOERROR", "NXDOMAIN", …
-    ips: tuple[str, ...]
-    took_ns: int
-
-
-class World(Protocol):
-    """What the proxy finds outside of itself at an instant."""
-
-    def resolve(self, now_ns: int, qtype: str) -> Answer | None:
-        """Answer a query for the app's name; None drops it."""
-
-    def connect(self, now_ns: int, ip: str) -> Connected:
-        """Say what becomes of a connection to the app's port there."""
-
-    def said(self, at_ns: int, what: str, data: dict[str, Any]) -> None:
-        """Take what the proxy logs: address_changed, up, down, maint, ready."""
 
 
 Step = Callable[[int], None]
@@ -197,23 +173,15 @@ class Server:
 
 
 class Request:
-    """A request on its way, which says so once when it is known how it ends."""
+    """A request on its way."""
 
-    __slots__ = ("end_ns", "ended", "ip", "retries", "server", "status")
+    __slots__ = ("ended", "ip", "retries", "server")
 
-    def __init__(self, ended: Callable[[Request], None]) -> None:
+    def __init__(self, ended: Ended) -> None:
         self.ended = ended
-        self.ip: str | None = None  # who answered, if somebody did
+        self.ip: str | None = None  # None: to be assigned
         self.server: Server | None = None
         self.retries = 0
-        self.end_ns = NEVER_NS
-        self.status = 0  # the proxy's own 503 or 504; 0: answered by `ip`
-
-    def end(self, at_ns: int, status: int = 0) -> None:
-        self.end_ns, self.status = at_ns, status
-        if status:
-            self.ip = None
-        self.ended(self)
 
 
 class ProxyModel:
@@ -374,7 +342,7 @@ class ProxyModel:
 
     # --- requests (reference: sess_update_st_cer, alloc_dst_address) ---
 
-    def request(self, now_ns: int, ended: Callable[[Request], None]) -> None:
+    def request(self, now_ns: int, ended: Ended) -> None:
         """Begin a request now. `ended` is called at the instant at which its fate is decided.
 
         That is within this call, or within a later `advance`.
@@ -389,7 +357,7 @@ class ProxyModel:
     def _assign(self, now_ns: int, request: Request) -> None:
         usable = [server for server in self.servers if server.usable]
         if not usable:
-            request.end(now_ns, 503)
+            request.ended(now_ns, 503, None)
             return
         self._turn += 1  # round robin
         request.server = usable[self._turn % len(usable)]
@@ -403,9 +371,9 @@ class ProxyModel:
         timeouts = self.config.timeouts
         connected = self._world.connect(now_ns, request.ip)
         if connected == "ok":
-            request.end(now_ns)
+            request.ended(now_ns, 0, request.ip)
         elif connected == "silent":
-            request.end(now_ns + timeouts.server, 504)
+            request.ended(now_ns + timeouts.server, 504, None)
         elif connected == "refused":
             # A turn-around before the next attempt, which a mere timeout does not get.
             self._retry(now_ns, request, min(timeouts.connect, SECOND_NS))
@@ -417,7 +385,7 @@ class ProxyModel:
         retries, every = self.config.retries, self.config.redispatch_every
         request.retries += 1
         if request.retries > retries:
-            request.end(now_ns, 503)
+            request.ended(now_ns, 503, None)
             return
         due = request.retries % every == 0 if every > 0 else request.retries == retries
         others = sum(server.usable for server in self.servers) > 1

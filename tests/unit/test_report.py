@@ -1,0 +1,525 @@
+"""From a run directory to its report; sentences and files exactly as people and programs read."""
+# ruff: noqa: RUF001 - an en dash is how a range is written
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import made
+import pytest
+from hypothesis import given, settings, strategies
+from made import IMPOSTER, INTERVAL, MS, NEW_IP, OLD_IP, SECOND
+
+from chaosd import report
+from chaosd.analysis.recovery import Identities, RecoveryFold, Reorder, measure
+from chaosd.analysis.summary import summarise
+from chaosd.errors import Exit, MachineError
+from chaosd.events import Cycle, CycleOutcome, Event, Outcome, Sample
+from chaosd.report import analyse, closing_lines, exit_code, recompute, sentence, write
+from chaosd.report.text import band, estimate, seconds
+from chaosd.sinks.reader import RunReader
+from chaosd.sinks.store import RunStore
+
+FEW = settings(derandomize=True, max_examples=15, deadline=None)
+MANIFEST = {
+    "chaosd": "0.1.0",
+    "name": "made",
+    "seed": 7,
+    "cells": ["c1"],
+    "settings": asdict(made.settings()),
+    "host": {"cpus": 2},
+}
+
+# --- sentences ---
+
+
+def test_the_sentence_of_the_design() -> None:
+    assert sentence(made.cycle()) == (
+        "cycle 12: app moved 127.64.0.5 → 127.64.0.6, recovered in 1.043 s (predicted 0.30–1.31 s)"
+        ": discover 0.98 s; 0 of 431 requests failed, 104 masked, 0 misrouted"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            {"predicted": None, "phases": dict.fromkeys(made.cycle().phases), "anomaly": None},
+            (
+                "app moved A → B, recovered in 1.043 s; 0 of 431 requests failed, 104 masked, "
+                "0 misrouted"
+            ),
+        ),
+        (
+            {
+                "recovery_s": 0.0421,
+                "stable_recovery_s": 3.2,
+                "anomaly": True,
+                "phases": {"replace_s": None, "discover_s": 0.004, "serve_s": 0.038},
+                "predicted": replace(made.cycle().predicted, lower_s=0.001, upper_s=0.02),
+            },
+            (
+                "app moved A → B, recovered in 42.1 ms, stable after 3.200 s (predicted 1.0–20.0 ms"
+                ", outside of it): serve 38 ms; 0 of 431 requests failed, 104 masked, 0 misrouted"
+            ),
+        ),
+        (
+            {
+                "recovery_s": 12.3456,
+                "stable_recovery_s": None,
+                "failed": 5,
+                "misrouted": 2,
+                "dropped": 3,
+                "valid_reason": "probes were sent late",
+                "phases": {"replace_s": 2.0, "discover_s": 10.0, "serve_s": 0.3456},
+                "predicted": None,
+            },
+            (
+                "app moved A → B, recovered in 12.35 s, never stable: replace 2.00 s, discover "
+                "10.0 s; 5 of 431 requests failed, 104 masked, 2 misrouted, 3 not sent; of poor "
+                "quality: probes were sent late"
+            ),
+        ),
+        (
+            {
+                "outcome": CycleOutcome.CENSORED,
+                "end_ns": made.T0 + 30 * SECOND,
+                "recovery_s": None,
+                "stable_recovery_s": None,
+                "failed": 431,
+                "masked": 0,
+                "phases": {"replace_s": 0.25, "publish_s": 0.0, "discover_s": None},
+            },
+            (
+                "app moved A → B, not recovered within 30 s (predicted 0.30–1.31 s): replace 0.25 s"
+                "; 431 of 431 requests failed, 0 masked, 0 misrouted"
+            ),
+        ),
+        (
+            {"outcome": CycleOutcome.INVALID, "valid_reason": "the new IP 127.64.0.6 is not fresh"},
+            "invalid, the new IP 127.64.0.6 is not fresh",
+        ),
+        (
+            {"outcome": CycleOutcome.SKIPPED, "valid_reason": "cycle 11 had not settled"},
+            "skipped, cycle 11 had not settled",
+        ),
+        (
+            {
+                "outcome": CycleOutcome.CONTROL,
+                "recovery_s": 0.00123,
+                "old_ip": None,
+                "new_ip": None,
+                "masked": 0,
+            },
+            (
+                "control, nothing was taken away: answered after 1.23 ms; 0 of 431 requests failed"
+                ", 0 masked, 0 misrouted"
+            ),
+        ),
+        (
+            {"outcome": CycleOutcome.CONTROL, "recovery_s": None, "failed": 431, "masked": 0},
+            (
+                "control, nothing was taken away: never answered; 431 of 431 requests failed, "
+                "0 masked, 0 misrouted"
+            ),
+        ),
+        (
+            {"old_ip": None, "predicted": None, "phases": {}},
+            (
+                "app came up at B, recovered in 1.043 s; 0 of 431 requests failed, 104 masked, "
+                "0 misrouted"
+            ),
+        ),
+    ],
+)
+def test_sentences(changes, expected) -> None:
+    changed = {"old_ip": "A", "new_ip": "B"} | changes
+    assert sentence(made.cycle(**changed)) == f"cycle 12: {expected}"
+
+
+def test_wide_runs_name_the_cell() -> None:
+    assert sentence(made.cycle(), wide=True) == f"c1 {sentence(made.cycle())}"
+
+
+@pytest.mark.parametrize(
+    ("value_s", "two", "three"),
+    [
+        (None, "unknown", "unknown"),
+        (0.0, "0 s", "0 s"),
+        (0.0000401, "40 µs", "40.1 µs"),
+        (0.00421, "4.2 ms", "4.21 ms"),
+        (0.0431, "43 ms", "43.1 ms"),
+        (0.312, "0.31 s", "0.312 s"),
+        (1.0434, "1.04 s", "1.043 s"),
+        (12.345, "12.3 s", "12.35 s"),
+        (312.44, "312 s", "312.4 s"),
+        (float("inf"), "beyond the limit", "beyond the limit"),
+    ],
+)
+def test_durations_are_told_in_the_unit_that_suits_them(value_s, two, three) -> None:
+    assert (seconds(value_s), seconds(value_s, 3)) == (two, three)
+
+
+def test_bands() -> None:
+    assert band(0.3, 1.31) == "0.30–1.31 s"
+    assert band(0.001, 0.0204) == "1.0–20.4 ms"
+
+
+# --- a run, made as the engine makes one ---
+
+
+class Made:
+    """Drives the store and the fold as the engine does: batches come late and out of order."""
+
+    def __init__(self, directory: Path) -> None:
+        self.store = RunStore(directory, MANIFEST, "name: made\n", threads=False, chunk_samples=999)
+        self.identities = Identities()
+        self.reorder = Reorder()
+        self.samples: list[Sample] = []
+        self.events: list[Event] = []
+        self.at_ns = 5 * SECOND
+        self.number = 0
+        self.old = "app-0"
+        self.say(made.stream())
+        self.say(made.stream(2, probe="direct", via="direct"))
+        self.say(made.instance(self.old, OLD_IP))
+
+    def say(self, event: Event) -> None:
+        self.identities.event(event)
+        self.events.append(event)
+        self.store.event(event)
+
+    def cycle(self, outage_ns: int, answer=None, *, listening: bool = True) -> Cycle:
+        """One failover, its samples delivered in the order of their ends."""
+        self.number += 1
+        number, t0_ns, new = self.number, self.at_ns, f"app-{self.number}"
+        self.events.clear()
+        self.say(made.instance(new, NEW_IP, at_ns=t0_ns, cycle=number))
+        self.say(made.begin(t0_ns, cycle=number, old=self.old, new=new))
+        self.say(made.action(t0_ns, "stop", "asked", cycle=number, identity=self.old))
+
+        def said(ms: int, source: str, what: str, **data) -> None:
+            self.say(made.reading(t0_ns + ms * MS, source, what, cycle=number, **data))
+
+        said(1, "dns", "withdrawn")
+        said(200, "dns", "published", ips=[NEW_IP])
+        if listening:
+            said(250, "app", "listening", identity=new)
+        moved = {"server": "s1", "old": OLD_IP, "new": NEW_IP}
+        said(outage_ns // MS, "proxy.log", "address_changed", **moved)
+        answer = answer or made.failover(outage_ns, t0_ns=t0_ns, old=self.old, new=new)
+        config = made.settings()
+        stop_ns = t0_ns + outage_ns + 4 * SECOND
+        rows = made.row(self.at_ns - SECOND, stop_ns, answer, lag_ns=35_321)
+        rows += made.row(
+            t0_ns + 270 * MS, t0_ns + SECOND, lambda _: (777_777, Outcome.OK, new), stream=2
+        )
+        rows.sort(key=lambda s: s.done_ns)
+        fold = RecoveryFold(t0_ns, new, self.identities, config)
+        end_ns = None
+        while end_ns is None:
+            batch, rows = rows[:40], rows[40:]
+            self.store.samples(batch)
+            self.store.tick()
+            self.samples += batch
+            for sample in batch:
+                if sample.stream == 1:
+                    self.reorder.push(sample)
+            waiting = [s.scheduled_ns for s in rows if s.stream == 1]
+            complete_ns = min(waiting, default=stop_ns)
+            for sample in self.reorder.release(complete_ns):
+                fold.add(sample)
+            end_ns = fold.over_at_ns(complete_ns)
+        self.store.samples(rows)  # what was already under way at the end
+        self.store.tick()
+        bounds = {"lower_s": 0.3, "mean_s": 0.8, "upper_s": 1.31}
+        said(0, "engine", "predicted", **bounds)
+        self.say(made.end(end_ns, cycle=number))
+        finished = measure(
+            self.events, self.samples, self.identities, settings=config, stream=1, direct=2
+        )
+        self.store.cycle(finished)
+        self.reorder, self.samples = Reorder(), []
+        self.at_ns, self.old = stop_ns + 2 * SECOND, new
+        return finished
+
+
+@FEW
+@given(
+    outages=strategies.lists(
+        strategies.tuples(strategies.integers(0, 3_000_000), strategies.booleans()), max_size=5
+    )
+)
+def test_online_is_offline(outages, tmp_path_factory) -> None:
+    run = Made(directory := tmp_path_factory.mktemp("run"))
+    cycles = [run.cycle(us * 1000, listening=told) for us, told in outages]
+    run.store.tick()
+    assert list(recompute(directory)) == list(RunReader(directory).cycles()) == cycles
+    run.store.close()
+    assert list(recompute(directory)) == cycles
+    for (us, told), cycle in zip(outages, cycles, strict=True):
+        assert cycle.recovery_s == pytest.approx(us / 1e6, abs=0.012)
+        listening_s = 0.25 if told else 0.270778
+        assert cycle.phases["replace_s"] == min(listening_s, cycle.recovery_s)
+
+
+def test_a_run_without_settings_can_not_be_measured_anew(tmp_path) -> None:
+    RunStore(tmp_path, {}, "").close()
+    with pytest.raises(MachineError, match=r"run.json: no settings"):
+        list(recompute(tmp_path))
+
+
+def test_a_cycle_that_was_cut_off_is_none(tmp_path) -> None:
+    run = Made(tmp_path)
+    first = run.cycle(500 * MS)
+    run.say(made.begin(run.at_ns, cycle=2))
+    run.store.tick()
+    assert list(recompute(tmp_path)) == [first]
+
+
+# --- the report ---
+
+
+@pytest.fixture
+def directory(tmp_path) -> Path:
+    """Six failovers, a control cycle, a skipped one, and a poor one."""
+    run = Made(tmp_path / "made-1")
+    cycles = [run.cycle(ms * MS) for ms in (300, 500, 700, 900, 1100, 1500)]
+    run.store.cycle(
+        replace(
+            cycles[0],
+            cycle=7,
+            fault="noop",
+            outcome=CycleOutcome.CONTROL,
+            recovery_s=0.001,
+            anomaly=None,
+        )
+    )
+    run.store.cycle(replace(cycles[0], cycle=8, outcome=CycleOutcome.SKIPPED, valid_reason="busy"))
+    for at_s, count in ((10, 5), (70, 65), (130, 125)):
+        run.say(made.reading(at_s * SECOND, "dns", "queries", cycle=0, count=count))
+    # Between the cycles somebody else answered, and one was late.
+    run.store.samples([made.sample(run.at_ns, who=IMPOSTER)])
+    run.store.samples([made.sample(run.at_ns + INTERVAL, 500 * MS, who=run.old)])
+    run.store.close()
+    run.store.update(end_unix=1e9 + 60, exit=0, reason="done")
+    return tmp_path / "made-1"
+
+
+def test_the_report_of_a_run(directory) -> None:
+    found = write(directory)
+    whole = found.total
+    assert found.run == "made-1"
+    assert (found.verdict, found.reasons) == ("ok", ())
+    assert exit_code(found) == Exit.OK
+    assert whole.outcomes == {
+        "recovered": 6,
+        "censored": 0,
+        "invalid": 0,
+        "skipped": 1,
+        "control": 1,
+    }
+    assert (whole.recovery_s.n, whole.recovery_s.p50.value) == (6, 0.701)
+    assert (whole.recovery_s.p50.low, whole.recovery_s.p50.high) == (0.301, 1.501)
+    assert (whole.recovery_s.p95.value, whole.recovery_s.p95.high) == (1.501, None)
+    assert (whole.recovery_s.max, whole.control_s.p50.value) == (1.501, 0.001)
+    assert whole.failed == (300 + 500 + 700 + 900 + 1100 + 1500) // 10
+    # Five of six are within 0.30 to 1.31 s and the error bar.
+    assert (whole.in_band.count, whole.in_band.n) == (5, 6)
+    assert whole.phases["discover"].n == 6
+    shares = [phase.share for phase in whole.phases.values() if phase.share is not None]
+    assert sum(shares) + whole.phases_unknown_share == pytest.approx(1)
+    assert found.queries["c1"].count == 125
+    assert found.queries["c1"].per_second == 1
+    assert list(found.faults["c1"]) == ["recreate", "noop"]
+    http, direct = found.probes
+    assert (http.via, direct.via) == ("proxy", "direct")
+    assert (http.misrouted, http.masked, http.dropped) == (1, 1, 0)
+    assert (http.lag_p50_s, http.lag_p99_s) == (0.000035, 0.000035)
+    assert http.sent == http.outcomes["ok"] + http.outcomes["refused"]
+    assert http.outcomes["refused"] >= whole.failed
+
+
+def test_the_closing_lines(directory) -> None:
+    assert closing_lines(write(directory), directory) == [
+        "6 failovers (and 1 control, 1 skipped)",
+        (
+            "recovery: p50 0.70 s [0.30–1.50], p95 1.50 s [0.90–?], longest 1.50 s (n 6, 95 % "
+            "intervals, each ± 10 ms)"
+        ),
+        "where the seconds went: discover 70%, replace 30%",
+        "predicted: 5 of 6 recoveries within their band (36%–100% of all such)",
+        "requests during failovers: 1,106; 500 failed, 0 masked, 0 misrouted",
+        (
+            "probes: 3,502 sent, 0 could not be; schedule lag p50 35 µs, p99 35 µs; 0 of 7 cycles "
+            "of poor quality"
+        ),
+        "control: an undisturbed cycle's recovery is 1.0 ms [?–?]",
+        "note: 1 cycle skipped: faults come faster than recoveries",
+        "verdict: ok",
+        f"report: {directory / 'report.md'}",
+    ]
+
+
+def test_report_json_is_for_programs(directory) -> None:
+    write(directory)
+    value = json.loads((directory / "report.json").read_text())
+    assert list(value) == [
+        "version",
+        "run",
+        "verdict",
+        "reasons",
+        "notes",
+        "total",
+        "cells",
+        "probes",
+        "manifest",
+    ]
+    total = value["total"]
+    assert total["recovery_s"]["p50"] == {"value": 0.701, "low": 0.301, "high": 1.501}
+    assert total["recovery_s"]["n"] == total["failovers"] == 6
+    assert total["cycles"] == 8
+    assert set(total["phases"]["discover"]) == {"n", "mean_s", "share"}
+    cell = value["cells"]["c1"]
+    assert cell["recovery_s"] == total["recovery_s"] == cell["faults"]["recreate"]["recovery_s"]
+    assert cell["faults"]["noop"]["outcomes"]["control"] == 1
+    assert cell["dns_queries"] == {"count": 125, "per_second": 1.0}
+    assert value["probes"][0]["misrouted"] == 1
+    assert value["manifest"]["seed"] == 7
+
+
+def test_report_md_stands_alone(directory) -> None:
+    write(directory)
+    text = (directory / "report.md").read_text()
+    assert text.startswith("# made-1\n\n* verdict: **ok**\n* 6 failovers")
+    for title in (
+        "Recovery",
+        "Where the seconds went",
+        "What users saw",
+        "How good these numbers are",
+        "How to read this",
+        "Settings",
+    ):
+        assert f"\n## {title}\n" in text
+    assert "| c1 recreate | 6 | 0.70 s [0.30–1.50] |" in text
+    assert "noop" not in text  # a control cycle is no row of failovers
+    assert "| discover | 6 | 0.58 s | 70% |" in text
+    assert "* c1: 125 DNS queries from the proxy, 1.00/s" in text
+    assert "```yaml\nname: made\n```" in text
+    # Every table is whole: as many cells in each row as in its head.
+    for block in text.split("\n\n"):
+        rows = [line for line in block.splitlines() if line.startswith("|")]
+        assert len({row.count("|") for row in rows}) <= 1
+
+
+def test_writing_again_changes_nothing(directory) -> None:
+    write(directory)
+    before = {p.name: p.read_bytes() for p in directory.iterdir()}
+    write(directory)
+    assert {p.name: p.read_bytes() for p in directory.iterdir()} == before
+
+
+def test_what_is_left_of_a_killed_run_is_reported(directory) -> None:
+    manifest = json.loads((directory / "run.json").read_text())
+    for key in ("end_unix", "exit", "reason"):
+        del manifest[key]
+    (directory / "run.json").write_text(json.dumps(manifest))
+    lines = (directory / "cycles.jsonl").read_bytes()
+    (directory / "cycles.jsonl").write_bytes(lines[: lines.rindex(b"{") + 20])
+    found = write(directory)
+    assert found.total.failovers == 6
+    assert found.verdict == "ok"
+    assert found.notes == (
+        "the run did not end by itself: this is what was stored until it was cut off",
+    )
+
+
+# --- the verdict ---
+
+
+def verdict(*cycles: Cycle, **manifest) -> tuple[str, tuple[str, ...]]:
+    found = summarise("made", MANIFEST | {"end_unix": 1.0} | manifest, cycles, [], {})
+    assert exit_code(found) == (Exit.OK if found.verdict == "ok" else Exit.UNKNOWN)
+    return found.verdict, found.reasons
+
+
+POOR = made.cycle(valid_reason="probes were sent late")
+INVALID = made.cycle(outcome=CycleOutcome.INVALID, recovery_s=None, valid_reason="not fresh")
+CENSORED = made.cycle(
+    outcome=CycleOutcome.CENSORED, recovery_s=None, stable_recovery_s=None, outage_gap_s=None
+)
+
+
+@pytest.mark.parametrize(
+    ("cycles", "manifest", "reasons"),
+    [
+        ([made.cycle()], {}, []),
+        ([CENSORED], {}, []),
+        ([], {}, ["cell c1: no valid cycle"]),
+        ([INVALID], {}, ["cell c1: no valid cycle"]),
+        ([made.cycle()], {"cells": ["c1", "c2"]}, ["cell c2: no valid cycle"]),
+        ([], {"cells": []}, ["no valid cycle"]),
+        ([made.cycle()] * 19 + [POOR], {}, []),
+        (
+            [made.cycle()] * 18 + [POOR],
+            {},
+            ["1 of 19 cycles of poor quality (at most 5 % may be)"],
+        ),
+        (
+            [made.cycle()],
+            {"exit": 70, "reason": "a bug of chaosd"},
+            ["the run ended with an error: a bug of chaosd"],
+        ),
+        (
+            [made.cycle(outcome=CycleOutcome.CONTROL, recovery_s=None)],
+            {},
+            ["1 of 1 cycle of control without a good answer"],
+        ),
+        ([made.cycle(outcome=CycleOutcome.CONTROL, recovery_s=0.001)], {}, []),
+    ],
+)
+def test_unknown_outranks_ok_and_says_why(cycles, manifest, reasons) -> None:
+    assert verdict(*cycles, **manifest) == ("unknown" if reasons else "ok", tuple(reasons))
+
+
+def test_censored_cycles_stay_in_the_quantiles() -> None:
+    found = summarise("made", MANIFEST, [made.cycle()] * 3 + [CENSORED] * 2, [], {}).total
+    assert (found.recovery_s.n, found.recovery_s.censored) == (5, 2)
+    assert found.recovery_s.p50.value == 1.043
+    assert found.recovery_s.p90.value is found.recovery_s.max is None
+    assert estimate(found.recovery_s.p90) == "beyond the limit"
+    never_stable = made.cycle(stable_recovery_s=None)
+    found = summarise("made", MANIFEST, [made.cycle(), never_stable, CENSORED], [], {}).total
+    assert (found.recovery_s.censored, found.stable_recovery_s.censored) == (1, 2)
+
+
+def test_a_run_without_a_failover_has_a_report_too(tmp_path) -> None:
+    RunStore(tmp_path / "run", MANIFEST, "").close()
+    found = write(tmp_path / "run")
+    assert found.verdict == "unknown"
+    assert "No failover was measured." in (tmp_path / "run" / "report.md").read_text()
+    assert closing_lines(found, tmp_path)[0] == "0 failovers"
+
+
+def test_flapping_outages_are_noted() -> None:
+    flapping = made.cycle(outage_gap_s=0.9, outage_loss_s=0.7)
+    found = summarise("made", MANIFEST | {"end_unix": 1.0}, [flapping, made.cycle()], [], {})
+    assert found.total.disagreeing == 1
+    assert found.notes[0].startswith("1 cycle with good answers among the bad ones")
+
+
+def test_ten_thousand_cycles_take_seconds(tmp_path) -> None:
+    run = RunStore(tmp_path, MANIFEST, "", threads=False)
+    for number in range(10_000):
+        run.cycle(made.cycle(cycle=number, recovery_s=1 + number / 1e4))
+    run.close()
+    found = analyse(tmp_path)
+    assert found.total.recovery_s.p50.value == 1.4999
+    assert found.total.recovery_s.p50.low == pytest.approx(1.49, abs=1e-3)
+
+
+def test_a_directory_that_is_no_run(tmp_path) -> None:
+    with pytest.raises(MachineError, match="not a run directory"):
+        report.write(tmp_path)
