@@ -22,15 +22,30 @@ CLAIMS_MAX = 256  # how many of the 16384 are tried
 HOST_MIN, HOST_MAX = 10, 250  # where the app's instances live
 
 
+def used() -> set[str]:
+    """The /24s in which something is bound, by whomever; with many connections it takes a while."""
+    prefixes = set()
+    for table in ("tcp", "udp", "tcp6", "udp6"):
+        try:
+            text = Path(f"/proc/net/{table}").read_text()
+        except OSError:
+            continue  # a kernel without IPv6
+        # The last 4 bytes of the local address, each 4 bytes printed as a number of this machine.
+        for word in set(re.findall(r"^ *\d+: (?:[0-9A-F]{24})?([0-9A-F]{8}):", text, re.MULTILINE)):
+            address = int(word, 16).to_bytes(4, sys.byteorder)
+            prefixes.add("{}.{}.{}".format(*address))
+    return prefixes
+
+
 class Loopback:
     """One /24 that nobody else uses."""
 
-    def __init__(self, rng: Random, remember: int) -> None:
-        """Claim one. Raises MachineError if there is none left.
+    def __init__(self, rng: Random, used: set[str], remember: int) -> None:
+        """Claim one that is not in `used`. Raises MachineError if there is none left.
 
         `remember` is how many of the last fresh addresses are not given out again.
         """
-        self._claim, self.prefix = _claim(rng)
+        self._claim, self.prefix = _claim(rng, used)
         self._host = rng.randint(HOST_MIN, HOST_MAX)
         self._recent: deque[str] = deque(maxlen=remember)
 
@@ -70,8 +85,7 @@ def is_free(ip: str, port: int) -> bool:
     return True
 
 
-def _claim(rng: Random) -> tuple[socket.socket, str]:
-    used = _used()
+def _claim(rng: Random, used: set[str]) -> tuple[socket.socket, str]:
     for _ in range(CLAIMS_MAX):
         prefix = f"127.{rng.randint(SECOND_MIN, SECOND_MAX)}.{rng.randint(0, 255)}"
         if prefix in used:
@@ -84,18 +98,3 @@ def _claim(rng: Random) -> tuple[socket.socket, str]:
             continue
         return claim, prefix
     raise MachineError(f"no free /24 found in 127.64.0.0/10 ({CLAIMS_MAX} tried)")
-
-
-def _used() -> set[str]:
-    """The /24s of the loopback in which something is bound, as far as the kernel shows it."""
-    used = set()
-    for table in ("tcp", "udp", "tcp6", "udp6"):
-        try:
-            text = Path(f"/proc/net/{table}").read_text()
-        except OSError:
-            continue  # a kernel without IPv6
-        # The last 4 bytes of the local address, each 4 bytes printed as a number of this machine.
-        for word in set(re.findall(r"^ *\d+: (?:[0-9A-F]{24})?([0-9A-F]{8}):", text, re.MULTILINE)):
-            address = int(word, 16).to_bytes(4, sys.byteorder)
-            used.add("{}.{}.{}".format(*address))
-    return used

@@ -7,11 +7,9 @@ entry-point group `chaosd.faults`, the protocol `Fault`. A plugin is a class wit
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -30,7 +28,7 @@ from pydantic import (
 
 from chaosd.clock import Clock
 from chaosd.events import Address, Instance, Outcome, Prediction, Sample, StreamSpec
-from chaosd.units import Duration, PositiveDuration, Rate
+from chaosd.units import Cron, Duration, PositiveDuration, Rate
 
 # --- what a plugin's part of the config looks like ------------------------------------------------
 
@@ -84,7 +82,7 @@ class FaultConfig(Part):
     every: Every | None = Field(
         None, description="a fixed grid (`5s`), or random within `{min: 4s, max: 9s}`"
     )
-    cron: str | None = Field(
+    cron: Cron | None = Field(
         None, description="five cron fields in UTC, instead of `every`; weekdays by name (mon-fri)"
     )
     jitter: Duration | None = Field(
@@ -96,26 +94,6 @@ class FaultConfig(Part):
     @property
     def label(self) -> str:
         return self.name or self.type
-
-    @field_validator("cron")
-    @classmethod
-    def _cron_fires(cls, text: str | None) -> str | None:
-        from apscheduler.triggers.cron import CronTrigger
-
-        if text is None:
-            return None
-        try:
-            trigger = CronTrigger.from_crontab(text, timezone=UTC)
-        except (ValueError, TypeError) as error:
-            raise ValueError(
-                f"not a cron time: {error} (five fields: minute hour day month weekday)"
-            ) from error
-        if re.search(r"\d", re.sub(r"/\d+", "", text.split()[4])):
-            # APScheduler counts from Monday, every other cron from Sunday.
-            raise ValueError("a weekday by number is ambiguous (name it: mon, tue, … sun)")
-        if trigger.get_next_fire_time(None, datetime(2024, 1, 1, tzinfo=UTC)) is None:
-            raise ValueError("a cron time that never comes")
-        return text
 
     @field_validator("jitter")
     @classmethod
@@ -360,6 +338,7 @@ class Move:
     missing_class: str  # how a missing name is answered
     old_ip: OldIp
     others: bool = False  # other instances answered for the name meanwhile
+    dns_s: float = 0.0  # how long the nameserver takes for an answer
 
 
 class Proxy(Protocol):
@@ -378,6 +357,9 @@ class Proxy(Protocol):
 
     def problems(self) -> list[str]:
         """What is wrong with the user's own config file, as `file:line: what (what would be right)`."""
+
+    def advice(self) -> list[str]:
+        """What would be known if that file were a little different; nothing of it stops a run."""
 
     def render(self, wiring: Wiring) -> str:
         """The text of the proxy's config file."""

@@ -1,8 +1,9 @@
-"""Durations and rates as people write them: `250ms`, `10s`, `100/s`."""
+"""Durations, rates and times as people write them: `250ms`, `10s`, `100/s`, `0 3 * * mon`."""
 
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Annotated, Any, Self
 
@@ -130,3 +131,23 @@ class Rate(float):
         cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
         return {"type": "string", "pattern": r"^\d+(\.\d+)?/(s|m|h)$", "examples": ["100/s"]}
+
+
+def _comes(cron: str) -> str:
+    from apscheduler.triggers.cron import CronTrigger
+
+    try:
+        trigger = CronTrigger.from_crontab(cron, timezone=UTC)
+    except (ValueError, TypeError) as error:
+        what = f"not a cron time: {error} (five fields: minute hour day month weekday)"
+        raise ValueError(what) from error
+    if re.search(r"\d", re.sub(r"/\d+", "", cron.split()[4])):
+        # APScheduler counts from Monday, every other cron from Sunday.
+        raise ValueError("a weekday by number is ambiguous (name it: mon, tue, … sun)")
+    if trigger.get_next_fire_time(None, datetime(2024, 1, 1, tzinfo=UTC)) is None:
+        raise ValueError("a cron time that never comes")
+    return cron
+
+
+# Five cron fields that come true now and then.
+Cron = Annotated[str, AfterValidator(_comes)]

@@ -1,4 +1,4 @@
-"""Take an instance of the app away and bring it back on a fresh IP, while something else holds the old one."""
+"""Take an instance away and bring it back on a fresh IP, while something else holds the old one."""
 
 from __future__ import annotations
 
@@ -42,14 +42,15 @@ class Recreate:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self._new: Instance | None = None
+        self._moving: tuple[Instance, Instance] | None = None
         self._holder: Holder | None = None
 
     async def inject(self, stage: CanReplace, cycle: CycleContext) -> None:
         # With several replicas each is moved in its turn: the one that has served longest.
         old = stage.app[0]
         self._holder = await stage.hold(self.config.old_ip)
-        self._new = new = stage.reserve()
+        new = stage.reserve()
+        self._moving = old, new
         cycle.expect(new)
         if self.config.order == "make-before-break":
             await self._start(stage, cycle, new)
@@ -66,10 +67,14 @@ class Recreate:
 
     async def heal(self, stage: CanReplace, cycle: CycleContext) -> None:
         """Leave as many instances as there were, and nothing on the old IP."""
-        new, self._new = self._new, None
-        if new is not None and new not in stage.app:
-            await self._start(stage, cycle, new)
-            await stage.ready(new)
+        moving, self._moving = self._moving, None
+        if moving is not None:
+            old, new = moving
+            if old in stage.app and new in stage.app:  # made, but not broken yet
+                await self._stop(stage, cycle, new)
+            elif old not in stage.app and new not in stage.app:
+                await self._start(stage, cycle, new)
+                await stage.ready(new)
         holder, self._holder = self._holder, None
         if holder is not None:
             async with cycle.action("release"):

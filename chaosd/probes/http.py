@@ -40,10 +40,10 @@ class _Connection:
         "_identity",
         "_sized",
         "events",
-        "extra",
         "fd",
         "parser",
         "shot",
+        "reusable",
         "size",
         "sock",
         "target",
@@ -64,10 +64,10 @@ class _Connection:
         self.shot = shot
         self.who = b""
         self.size = 0
-        self.whole = self.extra = self._begun = self._sized = False
+        self.whole = self.reusable = self._begun = self._sized = False
 
     def on_message_begin(self) -> None:
-        self.extra = self.whole
+        self.reusable = False  # true only as long as nothing follows the answer
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
@@ -82,6 +82,7 @@ class _Connection:
     def on_message_complete(self) -> None:
         if self.parser.get_status_code() >= 200:  # noqa: PLR2004  # 1xx: the answer is still to come
             self.whole = True
+            self.reusable = self.parser.should_keep_alive()
         else:
             self._begun = self._sized = False
 
@@ -259,8 +260,8 @@ class HttpProbe:
         status = connection.parser.get_status_code()
         outcome = Outcome.HTTP_ERROR if status >= 400 else Outcome.OK  # noqa: PLR2004
         if self._keep_alive:
-            stays = connection.parser.should_keep_alive() and connection.target == self._target
-            closing = closing or connection.extra or not stays
+            stays = connection.reusable and connection.target == self._target
+            closing = closing or not stays
         who = connection.who.decode("latin-1")
         self._end(connection, outcome, status, who, idle=not closing)
 

@@ -18,7 +18,7 @@ from random import Random
 from signal import SIGKILL, SIGTERM
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from chaosd import processes
+from chaosd import loopback, processes
 from chaosd.clock import SECOND_NS, Clock, RealClock, sleep
 from chaosd.dns import DnsServer, Query
 from chaosd.errors import ConfigError, MachineError
@@ -148,7 +148,8 @@ class LocalStage:
         cell = self._cell
         cell.directory.mkdir(parents=True, exist_ok=True)
         rng = Random(cell.seed)  # noqa: S311 - addresses, not secrets
-        self._loopback = await asyncio.to_thread(Loopback, rng, cell.app.remember_ips)
+        used = await asyncio.to_thread(loopback.used)
+        self._loopback = Loopback(rng, used, cell.app.remember_ips)
         dns = await self._dns.start(self._loopback.address(SERVICES))
         instances = [self.reserve() for _ in range(cell.app.replicas)]
         for instance in instances:

@@ -9,11 +9,11 @@ import sys
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from random import Random, SystemRandom
+from random import SystemRandom
 
 import pytest
 
-from chaosd.loopback import Loopback, is_free
+from chaosd.loopback import Loopback, is_free, used
 
 SERVER = Path(__file__).parents[2] / "http-server" / "server.py"
 PORT = 8080
@@ -23,7 +23,7 @@ SILENCE_S = 0.5  # how long nothing must come
 
 @pytest.fixture
 def ip():
-    network = Loopback(Random(SystemRandom().random()), 16)
+    network = Loopback(SystemRandom(), used(), 16)
     yield network.fresh(PORT)
     network.close()
 

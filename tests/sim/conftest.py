@@ -19,11 +19,14 @@ class Ran:
 
     @property
     def cycles(self) -> list[Cycle]:
-        return [decode_cycle(line) for line in (self.directory / "cycles.jsonl").open()]
+        return [decode_cycle(line) for line in self._lines("cycles.jsonl")]
 
     @property
     def events(self) -> list[Event]:
-        return [decode_event(line) for line in (self.directory / "events.jsonl").open()]
+        return [decode_event(line) for line in self._lines("events.jsonl")]
+
+    def _lines(self, name: str) -> list[str]:
+        return (self.directory / name).read_text().splitlines()
 
     @property
     def report(self) -> dict:

@@ -14,6 +14,8 @@ from chaosd import report
 from chaosd.events import Action, CycleOutcome, Reading
 
 SECOND_NS = 1_000_000_000
+# It asks for the name every 20 s, and `hold valid` keeps failed checks from asking earlier.
+SLOW = {"type": "haproxy", "resolvers": {"timeout_resolve": "20s", "hold": {"valid": "60s"}}}
 
 
 def test_every_cycle_recovers_inside_the_predicted_band_and_they_are_spread(simulate) -> None:
@@ -34,7 +36,9 @@ def test_every_cycle_recovers_inside_the_predicted_band_and_they_are_spread(simu
 
 def test_phases_add_up_to_the_recovery(simulate) -> None:
     for cycle in simulate().cycles:
-        known = [cycle.phases[f"{p}_s"] for p in ("replace", "publish", "discover", "rejoin", "serve")]
+        known = [
+            cycle.phases[f"{p}_s"] for p in ("replace", "publish", "discover", "rejoin", "serve")
+        ]
         assert None not in known
         assert sum(known) == pytest.approx(cycle.recovery_s, abs=1e-6)
 
@@ -80,7 +84,7 @@ def test_a_cycle_that_would_overlap_is_skipped_and_the_cadence_stays(simulate) -
 
 def test_what_does_not_recover_in_time_is_censored_not_dropped(simulate) -> None:
     ran = simulate(
-        proxy={"type": "haproxy", "resolvers": {"timeout_resolve": "30s"}},
+        proxy=SLOW,
         measure={"recovery_limit": "3s"},
         faults=[{"type": "recreate", "every": "45s", "jitter": "0s"}],
         until={"cycles": 6},
@@ -90,12 +94,12 @@ def test_what_does_not_recover_in_time_is_censored_not_dropped(simulate) -> None
     censored = next(c for c in ran.cycles if c.outcome == CycleOutcome.CENSORED)
     assert censored.recovery_s is None
     assert censored.failed > 0
-    assert ran.report["total"]["cycles"]["censored"] == outcomes.count(CycleOutcome.CENSORED)
+    assert ran.report["total"]["outcomes"]["censored"] == outcomes.count(CycleOutcome.CENSORED)
 
 
 def test_an_unsteady_app_makes_a_cycle_invalid_and_no_sample(simulate) -> None:
     ran = simulate(
-        proxy={"type": "haproxy", "resolvers": {"timeout_resolve": "60s"}},
+        proxy=SLOW,
         measure={"recovery_limit": "3s"},
         faults=[{"type": "recreate", "every": "10s", "jitter": "0s"}],
         until={"cycles": 4},
@@ -157,7 +161,7 @@ def test_intent_is_written_before_the_deed_and_everything_is_undone(simulate) ->
 def test_the_report_made_offline_is_the_one_made_online(simulate) -> None:
     ran = simulate(faults=[{"type": "recreate", "every": "6s", "old_ip": "imposter"}])
     before = (ran.directory / "report.json").read_bytes()
-    assert report.recompute(ran.directory) == ran.cycles
+    assert list(report.recompute(ran.directory)) == ran.cycles
     report.write(ran.directory)
     assert (ran.directory / "report.json").read_bytes() == before
 

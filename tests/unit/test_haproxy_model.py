@@ -40,7 +40,8 @@ class MoveWorld:
     """A world in which one move happens, T0 at `t0_ns`."""
 
     def __init__(self, move: Move, t0_ns: int, rtt_ns: int = 200_000) -> None:
-        self.move, self.t0_ns, self.rtt_ns = move, t0_ns, rtt_ns
+        self.move, self.t0_ns = move, t0_ns
+        self.rtt_ns = rtt_ns + round(move.dns_s * S)
         self.queries: list[tuple[float, str]] = []
         self.log: list[tuple[float, str, dict[str, Any]]] = []
 
@@ -394,6 +395,7 @@ MOVES = st.builds(
     listening_ms=st.integers(0, 12000),
     old_ip=st.sampled_from(["refuse", "imposter", "blackhole", "tarpit"]),
     missing_class=st.sampled_from(["nxdomain", "servfail", "refused", "empty", "drop", "stale"]),
+    dns_s=st.sampled_from([0.0, 0.0, 0.03]),
 )
 VERSIONS = st.sampled_from(["2.2.9", "2.4.20", "2.6.12", "3.0.11", "3.2.26"])
 

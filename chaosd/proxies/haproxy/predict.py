@@ -54,12 +54,14 @@ def recovery(config: Config, version: str | None, move: Move) -> Prediction | No
     """Lower, mean and upper bound in seconds after T0.
 
     None where the model doesn't reach: an edge of the move is unknown; settings in `server.extra`;
-    HAProxy before 2.1; HAProxy before 2.5 leaving maintenance while `hold obsolete` still keeps
-    the old address.
+    a nameserver slower than `timeout retry`; HAProxy before 2.1; HAProxy before 2.5 leaving
+    maintenance while `hold obsolete` still keeps the old address.
     """
     if config.server.extra or parse_version(version) < _OLDEST:
         return None
     if move.published_s is None or move.listening_s is None:
+        return None
+    if move.dns_s >= config.resolvers.timeout_retry.s:
         return None
     # A vacant IP refuses on loopback and is a black hole on a bridge: anything in between.
     vacant: tuple[OldIp, ...] = ("refuse", "blackhole")
@@ -99,6 +101,7 @@ class _Case:
     fast: float
     down: float
     late: float  # what one poll takes beyond its timer, at most
+    late_mean: float
     fails: bool  # checks of the old IP fail
     check_s: float  # C
     asks_again: bool  # a failed check may make an extra poll
@@ -120,6 +123,7 @@ class _Case:
         elif move.old_ip == "blackhole":
             check_ns = min(server.inter, timeouts.connect) if timeouts.check else server.inter
         resolvers = config.resolvers
+        queries = 1 if server.resolve_prefer == "ipv4" else 2
         return cls(
             config=config,
             published=published,
@@ -133,7 +137,8 @@ class _Case:
             inter=server.inter.s,
             fast=server.fast_ns / 1e9,
             down=server.down_ns / 1e9,
-            late=LATE_S_MAX * (1 if server.resolve_prefer == "ipv4" else 2),
+            late=queries * (LATE_S_MAX + move.dns_s),
+            late_mean=queries * (LATE_S_MEAN + move.dns_s),
             fails=fails_4 or fails_7,
             check_s=check_ns / 1e9 + (LATE_S_MAX if check_ns else 0.0),
             asks_again=fails_4 and version >= CHECKS_ASK_AGAIN,
@@ -195,14 +200,14 @@ class _Case:
         return max(at + self.late + self._hold_valid, first) + spacing + self.late
 
     def _switch_at(self, phase: float) -> Switch:
-        period = self.t_res + self.late / 2
+        period = self.t_res + self.late_mean
         polls = max(1, math.ceil(self.obsolete / period))
-        at = self.published + (polls - 1 + phase) * period + self.late / 2
+        at = self.published + (polls - 1 + phase) * period + self.late_mean
         if self.asks_again and self._hold_valid < self.t_res:
             spacing = self.down + self.check_s
             polling = min(period, spacing * max(1, math.ceil(self._hold_valid / spacing)))
             start = max(self.published + self.obsolete, self.inter / 2 + self.check_s)
-            at = min(at, start + phase * polling + self.late / 2)
+            at = min(at, start + phase * polling + self.late_mean)
         return Switch(at, maintenance=False)
 
     # --- switch, where the name was missing for a while ---
@@ -232,13 +237,13 @@ class _Case:
         if self.asks_again:  # after an error at once, whatever `hold valid` says
             soonest = max(self.missing + short - self.t_res, before + hold)
             latest = self.missing + hold + long
-        last_query = self.published + self._silence
-        return soonest >= last_query, latest < last_query
+        asked_before = self.published + self._silence
+        return soonest >= asked_before + 2 * self.late, latest < asked_before
 
     def _gap_bounds(self) -> Bounds:
         """T_sw is the first query after D: (R - 1) pauses of Tr, then one of T_res [+ Tr]."""
         pause = max(self.t_retry if self.rounds > 1 else 0.0, self.t_res + self._silence)
-        return Bounds(self.published, self.published + pause + 2 * self.late)
+        return Bounds(self.published, self.published + pause + 3 * self.late)
 
     def _through_gap(self, *, never: bool, always: bool) -> Bounds:
         answered = self._gap_bounds()
@@ -257,7 +262,7 @@ class _Case:
 
     def _switch_in_gap(self, phase: float) -> Switch:
         """Walk through the queries of one phase, whole resolutions at a time."""
-        late = self.late / 2
+        late = self.late_mean
         period = self.t_res + late
         first = self.missing + phase * period
         last_valid = first - period

@@ -1,0 +1,64 @@
+"""Every fault that is installed passes the conformance suite, and a broken one does not."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import pytest
+
+from chaosd import plugins
+from chaosd.faults.recreate import Recreate
+from chaosd.testing import check_fault
+
+VARIANTS = [
+    {"type": "noop"},
+    {"type": "recreate"},
+    {"type": "recreate", "signal": "TERM", "grace": "1s", "old_ip": "blackhole"},
+    {"type": "recreate", "order": "make-before-break", "old_ip": "imposter"},
+]
+
+
+@pytest.mark.parametrize("part", VARIANTS, ids=lambda part: "-".join(map(str, part.values())))
+def test_it_conforms(part) -> None:
+    check_fault(part)
+
+
+def test_every_built_in_fault_is_among_them() -> None:
+    ours = {n for n, p in plugins.available("faults").items() if p.value.startswith("chaosd.")}
+    assert ours == {part["type"] for part in VARIANTS}
+
+
+class Forgetful(Recreate):
+    """Does not bring the instance back if it was cut off."""
+
+    async def heal(self, stage, cycle) -> None:
+        self._moving = None
+        await super().heal(stage, cycle)
+
+
+class Late(Recreate):
+    """Declares T0 without ever having declared the new instance."""
+
+    async def inject(self, stage, cycle) -> None:
+        cycle.begin(old=stage.app[0], new=stage.reserve())
+
+
+class Silent(Recreate):
+    """Never says when it began."""
+
+    control: ClassVar[bool] = False
+
+    async def inject(self, stage, cycle) -> None:
+        return
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"), [(Forgetful, "instances"), (Late, "expect"), (Silent, "begin")]
+)
+def test_the_suite_finds_what_is_wrong(fault, why, monkeypatch) -> None:
+    found = plugins.find
+    monkeypatch.setattr(
+        plugins, "find", lambda kind, name: fault if kind == "faults" else found(kind, name)
+    )
+    with pytest.raises(AssertionError, match=why):
+        check_fault({"type": "recreate"})

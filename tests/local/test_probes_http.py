@@ -1,0 +1,253 @@
+"""The fast path against real sockets: every outcome, the connections it keeps, what it leaves."""
+
+import asyncio
+import gc
+import socket
+from pathlib import Path
+
+import httptools
+import pytest
+from probing import ANSWERS, Server, closed_port, outcomes, probing
+
+from chaosd.events import Address, Outcome
+from chaosd.probes.http import HttpProbe, _Connection
+from chaosd.probes.worker import Shot, Stream
+
+GOOD = {
+    "/ok": ("OK", 200, "app-1"),
+    "/chunked": ("OK", 200, "app-2"),
+    "/until-closed": ("OK", 200, "app-3"),
+    "/continue": ("OK", 200, "app-1"),
+    "/nobody": ("OK", 204, ""),
+    "/moved": ("OK", 302, ""),
+    "/missing": ("HTTP_ERROR", 404, "app-1"),
+    "/busy": ("HTTP_ERROR", 503, ""),
+}
+BAD = {
+    "/mute": ("RESET", 0, ""),
+    "/half": ("RESET", 0, ""),
+    "/half-head": ("RESET", 0, ""),
+    "/reset": ("RESET", 0, ""),
+    "/garbled": ("GARBLED", 0, ""),
+    "/upgrade": ("GARBLED", 0, ""),
+    "/huge": ("GARBLED", 0, ""),
+    "/hang": ("TIMEOUT", 0, ""),
+}
+
+
+@pytest.mark.parametrize("connection", ["new", "keep-alive"])
+def test_every_outcome(connection):
+    async def main():
+        async with Server().listening() as here, probing() as prober:
+            cases = {path: (path, here, {}) for path in GOOD | BAD}
+            cases["/hang"] = ("/hang", here, {"timeout": "200ms"})
+            cases["refused"] = ("/ok", closed_port(), {})
+            # A broadcast address: no TCP connection can lead there.
+            cases["unreachable"] = ("/ok", Address("127.255.255.255", 80), {})
+            found = await outcomes(prober, HttpProbe, cases, connection=connection)
+        expected = GOOD | BAD
+        expected |= {"refused": ("REFUSED", 0, ""), "unreachable": ("UNREACHABLE", 0, "")}
+        assert found == {name: {outcome} for name, outcome in expected.items()}
+
+    asyncio.run(main())
+
+
+def test_ipv6_and_the_request_itself():
+    async def main():
+        server = Server()
+        try:
+            listening = server.listening("::1")
+            here = await listening.__aenter__()
+        except OSError as error:
+            pytest.skip(f"no IPv6 on loopback: {error}")
+        async with probing() as prober:
+            plain = prober.add(HttpProbe, path="/ok")
+            prober.aim(plain, here)
+            await prober.count(plain, 3)
+            assert f"Host: [::1]:{here.port}\r\n" in server.heads[-1]
+            assert "Connection: close\r\n" in server.heads[-1]
+            await prober.pause(plain)
+            named = prober.add(HttpProbe, path="/ok", host="app.example", connection="keep-alive")
+            prober.aim(named, here)
+            await prober.count(named, 3)
+            assert "Host: app.example\r\n" in server.heads[-1]
+            assert "Connection: keep-alive\r\n" in server.heads[-1]
+            (samples,) = await prober.pause(plain)
+            assert {sample.who for sample in samples} == {"app-1"}
+        await listening.__aexit__(None, None, None)
+
+    asyncio.run(main())
+
+
+def test_no_descriptor_left_is_dropped_not_blamed_on_the_target():
+    resource = pytest.importorskip("resource")
+
+    async def main():
+        async with Server().listening() as here, probing() as prober:
+            stream = prober.add(HttpProbe, path="/hang", rate="100/s", timeout="1s")
+            used = len(list(Path(f"/proc/{prober.host.pid}/fd").iterdir())) + 30
+            resource.prlimit(prober.host.pid, resource.RLIMIT_NOFILE, (used, used))
+            prober.aim(stream, here)
+            await prober.count(stream, used + 150)
+            await prober.pause(stream)
+            found = {Outcome(sample.outcome).name for sample in prober.samples[stream]}
+            assert found == {"TIMEOUT", "DROPPED"}
+            assert set(prober.gaps(stream)) == {1}
+
+    asyncio.run(main())
+
+
+def test_a_new_connection_for_each_probe_or_a_kept_one():
+    async def main():
+        for connection, few in (("new", False), ("keep-alive", True)):
+            server = Server()
+            async with server.listening() as here, probing() as prober:
+                stream = prober.add(HttpProbe, path="/ok", rate="200/s", connection=connection)
+                prober.aim(stream, here)
+                await prober.count(stream, 100)
+                (samples,) = await prober.pause(stream)
+                assert {sample.outcome for sample in samples} == {Outcome.OK}
+                assert server.requests == len(samples)
+                if few:
+                    assert server.connections < len(samples) / 3
+                else:
+                    assert server.connections == len(samples)
+
+    asyncio.run(main())
+
+
+def test_kept_connections_are_opened_as_needed_and_kept_within_bounds():
+    async def main():
+        server = Server()
+        async with server.listening() as here, probing() as prober:
+            config = {"rate": "100/s", "timeout": "3s", "connection": "keep-alive"}
+            stream = prober.add(HttpProbe, path="/slow", **config)
+            prober.aim(stream, here)
+            await prober.count(stream, 100)
+            (samples,) = await prober.pause(stream)
+            assert {sample.outcome for sample in samples} == {Outcome.OK}
+            # A third of a second at 100/s: as many are busy at once, and are then used again.
+            assert 20 <= server.connections < 90
+
+    asyncio.run(main())
+
+
+def test_a_kept_connection_that_the_server_has_closed_is_not_used():
+    async def main():
+        server = Server()
+        server.drop_idle = True
+        async with server.listening() as here, probing() as prober:
+            config = {"rate": "50/s", "connection": "keep-alive"}
+            stream = prober.add(HttpProbe, path="/ok", **config)
+            prober.aim(stream, here)
+            await prober.count(stream, 50)
+            (samples,) = await prober.pause(stream)
+            assert {sample.outcome for sample in samples} == {Outcome.OK}
+            assert server.connections == len(samples)
+
+    asyncio.run(main())
+
+
+def test_who_answers_is_told_for_each_probe_by_itself():
+    async def main():
+        server = Server()
+        page = ANSWERS["/ok"]
+
+        class Turns(dict):
+            turn = 0
+
+            def __getitem__(self, path):
+                self.turn += 1
+                return page.replace(b"app-1", b"app-%d" % (self.turn % 3))
+
+        server.answers = Turns()
+        async with server.listening() as here, probing() as prober:
+            stream = prober.add(HttpProbe, path="/ok", rate="100/s")
+            prober.aim(stream, here)
+            await prober.count(stream, 60)
+            (samples,) = await prober.pause(stream)
+            told = [sample.who for sample in samples if sample.outcome == Outcome.OK]
+            assert set(told) == {"app-0", "app-1", "app-2"}
+            counts = [told.count(who) for who in set(told)]
+            assert max(counts) - min(counts) <= 1
+
+    asyncio.run(main())
+
+
+class Sink:
+    """An outbox that forgets."""
+
+    def __init__(self):
+        self.writer = self
+        self.outcomes = []
+
+    def full(self):
+        return False
+
+    def hurry(self):
+        pass
+
+    def sample(self, sample):
+        self.outcomes.append(sample.outcome)
+
+    def skipped(self, stream, first_ns, interval_ns, count, given_up_ns):
+        self.outcomes += [Outcome.DROPPED] * count
+
+
+@pytest.mark.parametrize("path", ["/ok", "/mute", "/garbled", "/hang", "/until-closed"])
+@pytest.mark.parametrize("connection", ["new", "keep-alive"])
+def test_a_probe_leaves_nothing_behind_without_the_garbage_collector(connection, path):
+    """The prober runs for weeks with the collector off: no attempt may be part of a cycle."""
+
+    async def main():
+        sink = Sink()
+        config = HttpProbe.Config(path=path, connection=connection)
+        async with Server().listening() as here:
+            stream = Stream(
+                1,
+                HttpProbe(config, "x"),
+                sink,
+                interval_ns=2_000_000,
+                timeout_ns=200_000_000,
+            )
+            stream.aim(here, stream.now_ns())
+            for _ in range(500):
+                if len(sink.outcomes) > 200:
+                    break
+                await asyncio.sleep(0.02)
+            stream.aim(None, stream.now_ns())
+            await asyncio.sleep(0.5)
+            # The server lives in this process too: only what is ours is counted.
+            ours = (Shot, _Connection, httptools.HttpResponseParser)
+            left = [type(thing).__name__ for thing in gc.get_objects() if isinstance(thing, ours)]
+            await stream.close()
+        assert len(sink.outcomes) > 200
+        idle = 10 if connection == "keep-alive" else 0
+        assert len(left) <= 3 * idle, left
+        return sink.outcomes
+
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(main())
+    finally:
+        gc.enable()
+        gc.collect()
+
+
+def test_where_the_server_closes_first_no_port_of_ours_is_held():
+    """Whoever closes first keeps the port for a minute; at 1,000/s a machine runs out of them."""
+
+    async def main():
+        async with Server().listening() as here, probing() as prober:
+            stream = prober.add(HttpProbe, path="/ok", rate="200/s")
+            prober.aim(stream, here)
+            await prober.count(stream, 200)
+            (samples,) = await prober.pause(stream)
+            assert {sample.outcome for sample in samples} == {Outcome.OK}
+            rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+            there = f"{socket.htonl(0x7F000001):08X}:{here.port:04X}"
+            ours = [row for row in rows if row[2] == there and row[3] == "06"]  # TIME_WAIT
+            assert len(ours) <= len(samples) / 20
+
+    asyncio.run(main())
