@@ -6,6 +6,7 @@ can have it, and it vanishes with that process, however it ends.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import re
 import socket
@@ -18,36 +19,27 @@ from chaosd.errors import MachineError
 
 # 127.64.0.0 to 127.127.255.255: far from 127.0.0.1 and from what resolvers use (127.0.0.53).
 SECOND_MIN, SECOND_MAX = 64, 127
-CLAIMS_MAX = 256  # how many of the 16384 are tried
+CLAIMS_MAX = 64  # how many of the 16384 are tried
 HOST_MIN, HOST_MAX = 10, 250  # where the app's instances live
 
 
-def used() -> set[str]:
-    """The /24s in which something is bound, by whomever; with many connections it takes a while."""
-    prefixes = set()
-    for table in ("tcp", "udp", "tcp6", "udp6"):
-        try:
-            text = Path(f"/proc/net/{table}").read_text()
-        except OSError:
-            continue  # a kernel without IPv6
-        # The last 4 bytes of the local address, each 4 bytes printed as a number of this machine.
-        for word in set(re.findall(r"^ *\d+: (?:[0-9A-F]{24})?([0-9A-F]{8}):", text, re.MULTILINE)):
-            address = int(word, 16).to_bytes(4, sys.byteorder)
-            prefixes.add("{}.{}.{}".format(*address))
-    return prefixes
-
-
 class Loopback:
-    """One /24 that nobody else uses."""
+    """One /24 that nobody else uses; made by `claim`."""
 
-    def __init__(self, rng: Random, used: set[str], remember: int) -> None:
-        """Claim one that is not in `used`. Raises MachineError if there is none left.
+    def __init__(self, prefix: str, host: int, remember: int) -> None:
+        """Claim this one. Raises OSError if another process has it.
 
         `remember` is how many of the last fresh addresses are not given out again.
         """
-        self._claim, self.prefix = _claim(rng, used)
-        self._host = rng.randint(HOST_MIN, HOST_MAX)
+        self.prefix = prefix
+        self._host = host
         self._recent: deque[str] = deque(maxlen=remember)
+        self._claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            self._claim.bind(f"\0chaosd-{prefix}")
+        except OSError:
+            self._claim.close()
+            raise
 
     def address(self, host: int) -> str:
         return f"{self.prefix}.{host}"
@@ -73,6 +65,40 @@ class Loopback:
         self._claim.close()
 
 
+async def claim(rng: Random, remember: int) -> Loopback:
+    """A /24 that nobody else has claimed, and in which nothing is bound. Raises MachineError."""
+    for _ in range(CLAIMS_MAX):
+        prefix = f"127.{rng.randint(SECOND_MIN, SECOND_MAX)}.{rng.randint(0, 255)}"
+        try:
+            network = Loopback(prefix, rng.randint(HOST_MIN, HOST_MAX), remember)
+        except OSError:
+            continue
+        # Looked at only once it is claimed: who had it before may have bound something until then.
+        try:
+            if prefix not in await asyncio.to_thread(used):
+                return network
+        except BaseException:
+            network.close()
+            raise
+        network.close()
+    raise MachineError(f"no free /24 found in 127.64.0.0/10 ({CLAIMS_MAX} tried)")
+
+
+def used() -> set[str]:
+    """The /24s in which something is bound, by whomever; with many connections it takes a while."""
+    prefixes = set()
+    for table in ("tcp", "udp", "tcp6", "udp6"):
+        try:
+            text = Path(f"/proc/net/{table}").read_text()
+        except OSError:
+            continue  # a kernel without IPv6
+        # The last 4 bytes of the local address, each 4 bytes printed as a number of this machine.
+        for word in set(re.findall(r"^ *\d+: (?:[0-9A-F]{24})?([0-9A-F]{8}):", text, re.MULTILINE)):
+            address = int(word, 16).to_bytes(4, sys.byteorder)
+            prefixes.add("{}.{}.{}".format(*address))
+    return prefixes
+
+
 def is_free(ip: str, port: int) -> bool:
     """Whether nothing at all holds this TCP port, not even a connection that is winding down."""
     with socket.socket() as probe:
@@ -83,18 +109,3 @@ def is_free(ip: str, port: int) -> bool:
                 return False
             raise MachineError(f"{ip}:{port} can't be used: {error.strerror}") from error
     return True
-
-
-def _claim(rng: Random, used: set[str]) -> tuple[socket.socket, str]:
-    for _ in range(CLAIMS_MAX):
-        prefix = f"127.{rng.randint(SECOND_MIN, SECOND_MAX)}.{rng.randint(0, 255)}"
-        if prefix in used:
-            continue
-        claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        try:
-            claim.bind(f"\0chaosd-{prefix}")
-        except OSError:
-            claim.close()
-            continue
-        return claim, prefix
-    raise MachineError(f"no free /24 found in 127.64.0.0/10 ({CLAIMS_MAX} tried)")

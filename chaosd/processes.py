@@ -102,9 +102,10 @@ class Child:
         return self._gone.done()
 
     def signal(self, number: int) -> None:
-        """Send a signal now; nothing happens if it is gone."""
+        """Signal it and its own children now; nothing happens if it is gone."""
+        # Until it is polled it is at least a zombie, so its number can't mean another group.
         if not self.gone:
-            signal.pidfd_send_signal(self._handle, number)
+            os.killpg(self.pid, number)
 
     def write(self, line: str) -> None:
         """Send it a short line. What a dead process is told is lost."""
@@ -188,9 +189,7 @@ class Child:
             self._heard(line, at_ns)
 
     def _on_end(self) -> None:
-        # It is a zombie until it is polled: nobody else can have its number, alone or as a group.
-        with suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+        self.signal(signal.SIGKILL)  # its own children, if it has left any
         self._process.poll()
         for _ in range(LAST_WORDS_TURNS_MAX):
             if not self._on_output():

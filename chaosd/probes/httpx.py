@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import Annotated, Any, ClassVar, Literal, Self
 
+import anyio
 import httpx
 from pydantic import Field, FilePath, StringConstraints, model_validator
 
@@ -85,13 +86,13 @@ class HttpxProbe:
     def __init__(self, config: Config, identity_header: str) -> None:
         self._config = config
         self._identity_header = identity_header
-        self._client: httpx.AsyncClient | None = None
+        self._client = self._make_client()
+        # httpx loads what it stands on with its first request, which would then be late.
+        anyio.current_time()
         self._asking: dict[Shot, asyncio.Task[None]] = {}
 
     def fire(self, shot: Shot, target: Address) -> None:
-        if self._client is None:
-            self._client = self._make_client()
-        task = asyncio.get_running_loop().create_task(self._attempt(self._client, shot, target))
+        task = asyncio.get_running_loop().create_task(self._attempt(shot, target))
         self._asking[shot] = task
         task.add_done_callback(lambda task: self._ended(shot, task))
 
@@ -103,8 +104,7 @@ class HttpxProbe:
         for task in self._asking.values():
             task.cancel()
         await asyncio.gather(*self._asking.values(), return_exceptions=True)
-        if self._client is not None:
-            await self._client.aclose()
+        await self._client.aclose()
 
     def _make_client(self) -> httpx.AsyncClient:
         config = self._config
@@ -134,9 +134,9 @@ class HttpxProbe:
         if not task.cancelled():
             task.result()  # raises what is not an outcome: a bug
 
-    async def _attempt(self, client: httpx.AsyncClient, shot: Shot, target: Address) -> None:
+    async def _attempt(self, shot: Shot, target: Address) -> None:
         try:
-            response = await self._ask(client, shot, target)
+            response = await self._ask(shot, target)
         except (httpx.HTTPError, httpx.InvalidURL, OSError, _GarbledError) as error:
             shot.done(_outcome(error))
         else:
@@ -144,7 +144,7 @@ class HttpxProbe:
             who = response.headers.get(self._identity_header, "")
             shot.done(outcome, response.status_code, who)
 
-    async def _ask(self, client: httpx.AsyncClient, shot: Shot, target: Address) -> httpx.Response:
+    async def _ask(self, shot: Shot, target: Address) -> httpx.Response:
         """The last answer, read to its end. The instant of `sent` is that of the first SYN."""
         host = target.host if ip_address(target.host).version == 4 else f"[{target.host}]"  # noqa: PLR2004
         here = httpx.URL(f"{self._config.scheme}://{host}:{target.port}{self._config.path}")
@@ -158,7 +158,7 @@ class HttpxProbe:
         if self._config.host is not None:
             extensions["sni_hostname"] = self._config.host.rpartition(":")[0] or self._config.host
         for _ in range(1 + REDIRECTS_MAX):
-            async with client.stream("GET", url, extensions=extensions) as response:
+            async with self._client.stream("GET", url, extensions=extensions) as response:
                 size = 0
                 async for chunk in response.aiter_raw():
                     size += len(chunk)

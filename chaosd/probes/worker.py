@@ -40,7 +40,7 @@ HURRY_NS = 10_000_000  # the least time between two flushes when outcomes change
 GARBAGE_MAX = 10_000  # container objects since the last collection, live ones included
 CLOSE_TIMEOUT_S = 1.0
 
-_GOLDEN = 0.6180339887498949
+_GOLDEN = 0.6180339887498949  # its multiples never come close to each other
 _PR_SET_TIMERSLACK = 29
 _TIMERFD_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
 _TFD_TIMER_ABSTIME = 1
@@ -164,8 +164,10 @@ class Stream:
         self._late_max_ns = min(max(interval_ns, LATE_MAX_NS), timeout_ns)
         self._in_flight_max = timeout_ns * 5 // 4 // interval_ns + IN_FLIGHT_MARGIN
         self.now_ns = now_ns
-        # Streams that are made together are spread over the interval, or all would fire at once.
-        self._origin_ns = now_ns() + int(number * _GOLDEN % 1 * interval_ns)
+        # Streams of one interval are spread over it, or all would fire at once.
+        start_ns = now_ns()
+        phase_ns = int(number * _GOLDEN % 1 * interval_ns)
+        self._origin_ns = start_ns - start_ns % interval_ns + phase_ns
         self._due_ns = self._origin_ns  # the next slot
         self._target: Address | None = None
         self._in_flight: deque[Shot] = deque()  # by scheduled time; ended ones behind the first

@@ -148,8 +148,7 @@ class LocalStage:
         cell = self._cell
         cell.directory.mkdir(parents=True, exist_ok=True)
         rng = Random(cell.seed)  # noqa: S311 - addresses, not secrets
-        used = await asyncio.to_thread(loopback.used)
-        self._loopback = Loopback(rng, used, cell.app.remember_ips)
+        self._loopback = await loopback.claim(rng, cell.app.remember_ips)
         dns = await self._dns.start(self._loopback.address(SERVICES))
         instances = [self.reserve() for _ in range(cell.app.replicas)]
         for instance in instances:
@@ -244,7 +243,7 @@ class LocalStage:
     async def hold(self, manner: OldIp) -> Holder:
         if manner not in OLD_IP:
             raise MachineError(f"the local runtime can't make an old IP `{manner}`")
-        command = [*_python(), str(server_file()), "--armed", "--mode", manner]
+        command = [*_server(), "--armed", "--mode", manner]
         child = self._spawn(f"{manner} placeholder", command, {}, stdin=subprocess.PIPE)
         try:
             await child.says("armed", ARM_LIMIT_S)
@@ -353,14 +352,9 @@ class LocalStage:
                 f"app.image: the local runtime can't run the image `{app.image}` (set app.command "
                 f"to a program of this machine, leave app.image at {OWN_IMAGE}, or use docker)"
             )
-        options = ["--listen", str(instance.address), "--identity", instance.identity]
-        return [
-            *_python(),
-            str(server_file()),
-            *options,
-            "--start-delay",
-            str(app.start_delay_s),
-        ]
+        where, who = str(instance.address), instance.identity
+        options = ["--listen", where, "--identity", who, "--mode", "app"]
+        return [*_server(), *options, "--start-delay", str(app.start_delay_s)]
 
     async def _ask_until_it_listens(self, incarnation: Incarnation, limit_s: float) -> None:
         """Connect again and again to a program that does not say when it listens."""
@@ -426,6 +420,6 @@ def server_file() -> Path:
     raise MachineError(f"{package}: this installation lacks its http-server/server.py")
 
 
-def _python() -> list[str]:
-    # Without site-packages and user settings it starts in half the time.
-    return [sys.executable, "-I", "-S"]
+def _server() -> list[str]:
+    # Without site-packages and the user's settings it starts in half the time.
+    return [sys.executable, "-I", "-S", str(server_file())]

@@ -1,5 +1,6 @@
 """http-server/server.py as a process: the app, and what may be found at its old address."""
 
+import asyncio
 import os
 import select
 import signal
@@ -13,7 +14,7 @@ from random import SystemRandom
 
 import pytest
 
-from chaosd.loopback import Loopback, is_free, used
+from chaosd.loopback import claim, is_free
 
 SERVER = Path(__file__).parents[2] / "http-server" / "server.py"
 PORT = 8080
@@ -23,7 +24,7 @@ SILENCE_S = 0.5  # how long nothing must come
 
 @pytest.fixture
 def ip():
-    network = Loopback(SystemRandom(), used(), 16)
+    network = asyncio.run(claim(SystemRandom(), 16))
     yield network.fresh(PORT)
     network.close()
 
@@ -77,6 +78,16 @@ def holding(ip, mode, **more):
         process.order(f"take {ip} {PORT}")
         assert process.line() == f"holding {ip}:{PORT}"
         yield process
+
+
+def has_its_address(process):
+    """Return when it has had a socket for a moment; trying to bind would be in its way."""
+    deadline_s = time.monotonic() + WAIT_S
+    descriptors = Path(f"/proc/{process.pid}/fd")
+    while not any("socket:" in os.readlink(file) for file in descriptors.iterdir()):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+    time.sleep(0.05)
 
 
 def connect(ip):
@@ -192,8 +203,9 @@ def test_a_client_that_does_not_take_its_answers_gets_them_later(ip):
 def test_it_lets_nobody_in_while_it_is_starting(ip):
     start_s = time.monotonic()
     with running("--listen", f"{ip}:{PORT}", "--start-delay", "0.5") as process:
-        while is_free(ip, PORT):  # the address is its own at once
-            assert time.monotonic() - start_s < WAIT_S
+        assert refused(ip)
+        has_its_address(process)
+        assert not is_free(ip, PORT)
         assert refused(ip)
         assert process.line() == f"listening {ip}:{PORT}"
         assert time.monotonic() - start_s >= 0.5
@@ -234,9 +246,7 @@ def test_term_does_not_wait_for_ever(ip):
 
 def test_term_ends_it_while_it_is_starting(ip):
     with running("--listen", f"{ip}:{PORT}", "--start-delay", "60") as process:
-        deadline_s = time.monotonic() + WAIT_S
-        while is_free(ip, PORT):
-            assert time.monotonic() < deadline_s
+        has_its_address(process)
         process.send_signal(signal.SIGTERM)
         assert process.ends() == 0
 

@@ -15,7 +15,7 @@ import uvloop
 from chaosd import dns as module
 from chaosd.clock import RealClock
 from chaosd.errors import MachineError
-from chaosd.loopback import Loopback, used
+from chaosd.loopback import claim
 
 NAME = "app.internal"
 IP = "127.64.3.10"
@@ -24,7 +24,7 @@ WAIT_S = 5.0  # for what comes at once on an idle machine
 
 @pytest.fixture
 def host():
-    network = Loopback(SystemRandom(), used(), 16)
+    network = asyncio.run(claim(SystemRandom(), 16))
     yield network.address(2)
     network.close()
 

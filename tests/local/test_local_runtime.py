@@ -257,7 +257,7 @@ def test_a_cell_stands_and_is_taken_down_without_a_trace(tmp_path):
         await stage.close()
         assert world.processes() == []
         assert stage.proxy_process() == {}
-        assert [file.name for file in files(world)] == ["haproxy.cfg"]
+        assert [file.name for file in files(world)] == ["haproxy.cfg", "haproxy.log"]
         assert await ask(stage.entry) == "ECONNREFUSED"
         assert world.failures == []
         with pytest.raises(MachineError, match="is not standing"):
@@ -286,16 +286,13 @@ def test_the_world_says_what_happens_in_its_order(tmp_path):
             assert at_ns("proxy.log/address_changed", **moved) > at_ns(
                 "dns/answer", ips=[new.address.host]
             )
-            answers = world.recorder.all("dns/answer")
-            assert len(answers) < world.stage.dns_queries  # only those that differ are stored
-            assert stage_app(world) == [new]
+            # Only answers that differ are stored, however often they are given.
+            await world.until(lambda: world.stage.dns_queries > 8)
+            assert len(world.recorder.all("dns/answer")) <= 4
+            assert world.stage.app == (new,)
             await holder.release()
 
     run(scenario())
-
-
-def stage_app(world):
-    return list(world.stage.app)
 
 
 @pytest.mark.parametrize("manner", ["refuse", "imposter", "blackhole", "tarpit"])
@@ -465,7 +462,7 @@ def test_an_app_that_does_not_come_up_is_one_line(tmp_path, app, kind, said):
         with pytest.raises(kind, match=said) as raised:
             await world.set_up()
         assert "\n" not in str(raised.value)
-        assert world.processes() == []
+        await world.until(lambda: world.processes() == [])  # a program's own children, too
         assert world.failures == []
 
     run(scenario())

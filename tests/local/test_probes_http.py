@@ -35,6 +35,17 @@ BAD = {
 }
 
 
+def descriptors(pid):
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def ports_held(target):
+    """How many of our own ports wait because we closed first."""
+    there = f"{socket.htonl(0x7F000001):08X}:{target.port:04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(row[2] == there and row[3] == "06" for row in rows)  # TIME_WAIT
+
+
 @pytest.mark.parametrize("connection", ["new", "keep-alive"])
 def test_every_outcome(connection):
     async def main():
@@ -85,10 +96,10 @@ def test_no_descriptor_left_is_dropped_not_blamed_on_the_target():
     async def main():
         async with Server().listening() as here, probing() as prober:
             stream = prober.add(HttpProbe, path="/hang", rate="100/s", timeout="1s")
-            used = len(list(Path(f"/proc/{prober.host.pid}/fd").iterdir())) + 30
+            used = descriptors(prober.host.pid) + 30
             resource.prlimit(prober.host.pid, resource.RLIMIT_NOFILE, (used, used))
             prober.aim(stream, here)
-            await prober.count(stream, used + 150)
+            await prober.until(lambda: len(prober.samples.get(stream, ())) > used + 150)
             await prober.pause(stream)
             found = {Outcome(sample.outcome).name for sample in prober.samples[stream]}
             assert found == {"TIMEOUT", "DROPPED"}
@@ -245,9 +256,6 @@ def test_where_the_server_closes_first_no_port_of_ours_is_held():
             await prober.count(stream, 200)
             (samples,) = await prober.pause(stream)
             assert {sample.outcome for sample in samples} == {Outcome.OK}
-            rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-            there = f"{socket.htonl(0x7F000001):08X}:{here.port:04X}"
-            ours = [row for row in rows if row[2] == there and row[3] == "06"]  # TIME_WAIT
-            assert len(ours) <= len(samples) / 20
+            assert ports_held(here) <= len(samples) / 20
 
     asyncio.run(main())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from random import Random
+from statistics import fmean
 from typing import Any
 
 import pytest
@@ -118,9 +119,8 @@ def recovered_s(model: ProxyModel, world: MoveWorld, limit_s: float = 300) -> fl
         at_ns = min([model.next_ns(), *looks])
         looks = [look for look in looks if look > at_ns]
         model.advance(at_ns)
-        server = model.servers[0]
-        arrived = at_ns >= world.t0_ns and server.usable and server.ip == NEW
-        if arrived and world.connect(at_ns, NEW) == "ok":
+        arrived = any(server.usable and server.ip == NEW for server in model.servers)
+        if at_ns >= world.t0_ns and arrived and world.connect(at_ns, NEW) == "ok":
             return world.s(at_ns)
         assert world.s(at_ns) < limit_s, "never recovered"
 
@@ -406,3 +406,225 @@ def test_every_simulated_recovery_lies_in_the_predicted_band(
     config: Config, move: Move, version: str, seed: int
 ) -> None:
     check_band(config, move, seed, version)
+
+
+FAST_CHECKS = {"inter": "500ms", "fall": 2}
+GAP = {"missing_s": 0.0}
+CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "plain": ({}, {}),
+    "imposter": ({}, {"old_ip": "imposter"}),
+    "obsolete": ({"resolvers": {"hold": {"obsolete": "2500ms"}}}, {"old_ip": "imposter"}),
+    "down": ({"server": FAST_CHECKS}, {"published_s": 2.0, "listening_s": 0.0}),
+    "maybe down": ({"server": FAST_CHECKS, "resolvers": {"timeout_resolve": "3s"}}, {}),
+    "black hole": (
+        {"server": {"inter": "1s", "fall": 2}},
+        {"published_s": 2.0, "old_ip": "blackhole"},
+    ),
+    "late app": ({"server": {"inter": "500ms"}}, {"listening_s": 3.0}),
+    "gap": (
+        {"resolvers": {"timeout_retry": "300ms"}},
+        GAP | {"published_s": 2.0, "old_ip": "imposter"},
+    ),
+    "silent gap": (
+        {"resolvers": {"timeout_retry": "300ms"}},
+        GAP | {"published_s": 3.0, "missing_class": "drop", "old_ip": "imposter"},
+    ),
+    "maintenance": (
+        {"resolvers": {"timeout_retry": "300ms", "hold": {"nx": "1s"}}},
+        GAP | {"published_s": 4.0},
+    ),
+    "maintenance, late app": (
+        {"resolvers": {"timeout_retry": "300ms", "hold": {"nx": "1s"}}},
+        GAP | {"published_s": 4.0, "listening_s": 6.5},
+    ),
+    "fully-down": (
+        {"resolvers": {"hold": {"nx": "0s"}}, "server": {"init_state": "fully-down"}},
+        GAP | {"published_s": 5.0},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_predicted_mean_is_the_mean(case: str) -> None:
+    settings, happens = config(**CASES[case][0]), move(**CASES[case][1])
+    band = predict.recovery(settings, "3.2.26", happens)
+    assert band is not None
+    found = [
+        recovered_s(*stand(settings, happens, f"{case} {seed}", "3.2.26")) for seed in range(300)
+    ]
+    # Three standard errors of an even spread are 5 % of its width.
+    assert fmean(found) == pytest.approx(band.mean_s, abs=0.06 * (band.upper_s - band.lower_s))
+
+
+@pytest.mark.parametrize("case", ["plain", "imposter", "obsolete", "down"])
+def test_the_predicted_band_is_filled(case: str) -> None:
+    settings, happens = config(**CASES[case][0]), move(**CASES[case][1])
+    band = predict.recovery(settings, "3.0.11", happens)
+    assert band is not None
+    found = [recovered_s(*stand(settings, happens, seed)) for seed in range(300)]
+    edge = 0.08 * (band.upper_s - band.lower_s)
+    assert min(found) < band.lower_s + edge
+    assert max(found) > band.upper_s - edge
+
+
+@pytest.mark.parametrize(
+    ("settings", "happens", "lower_s", "upper_s"),
+    [
+        # Intervals that the reference gives, and measurements lay in.
+        ({}, {}, 0.2, 1.2),
+        ({"server": FAST_CHECKS}, {"published_s": 2.0, "listening_s": 0.0}, 2.5, 4.0),
+        ({"resolvers": {"hold": {"obsolete": "3s"}}}, {"old_ip": "imposter"}, 2.2, 3.2),
+        (
+            {"resolvers": {"hold": {"obsolete": "2s"}, "timeout_resolve": "200ms"}},
+            {"published_s": 0.0, "listening_s": 0.0, "old_ip": "imposter"},
+            *(1.8, 2.0),
+        ),
+        ({}, {"listening_s": 1.5, "old_ip": "imposter"}, 1.5, 1.5),
+        (
+            {"resolvers": {"timeout_retry": "300ms"}},
+            GAP | {"published_s": 2.0, "old_ip": "imposter"},
+            *(2.0, 3.0),
+        ),
+        (
+            {"resolvers": {"timeout_retry": "300ms"}},
+            GAP | {"published_s": 3.0, "missing_class": "drop", "old_ip": "imposter"},
+            *(3.0, 4.3),
+        ),
+        ({"server": {"check": False}}, {"old_ip": "blackhole"}, 0.2, 1.2),
+    ],
+)
+def test_intervals_are_those_of_the_reference(
+    settings: dict[str, Any], happens: dict[str, Any], lower_s: float, upper_s: float
+) -> None:
+    band = predict.recovery(config(**settings), "3.0.11", move(**happens))
+    assert band is not None
+    assert band.lower_s == pytest.approx(lower_s, abs=0.001)
+    assert band.upper_s == pytest.approx(upper_s, abs=0.025)
+
+
+def test_a_vacant_ip_may_refuse_or_be_a_black_hole() -> None:
+    settings = config(server={"inter": "1s", "fall": 2})
+    late = {"published_s": 4.0, "listening_s": 4.0}
+    vacant, refuse, hole = (
+        predict.recovery(settings, None, move(old_ip=old_ip, **late))
+        for old_ip in ("vacant", "refuse", "blackhole")
+    )
+    assert vacant is not None
+    assert refuse is not None
+    assert hole is not None
+    assert vacant.upper_s == max(refuse.upper_s, hole.upper_s)
+    assert vacant.lower_s == min(refuse.lower_s, hole.lower_s)
+
+
+@pytest.mark.parametrize(
+    ("settings", "version", "happens"),
+    [
+        ({}, "3.0.11", {"published_s": None}),
+        ({}, "3.0.11", {"listening_s": None}),
+        ({}, "3.0.11", {"dns_s": 1.5}),
+        ({}, "2.0.33", {}),
+        ({"server": {"extra": "slowstart 10s"}}, "3.0.11", {}),
+        (
+            {"resolvers": {"hold": {"obsolete": "5s", "nx": "0s"}}},
+            "2.2.9",
+            GAP | {"published_s": 9.0},
+        ),
+    ],
+)
+def test_where_the_model_does_not_reach_there_is_no_prediction(
+    settings: dict[str, Any], version: str, happens: dict[str, Any]
+) -> None:
+    assert predict.recovery(config(**settings), version, move(**happens)) is None
+
+
+# --- several servers ------------------------------------------------------------------------------
+
+
+class NameWorld:
+    """A name whose addresses a test sets, all of them serving."""
+
+    def __init__(self, *ips: str) -> None:
+        self.ips = ips
+        self.log: list[tuple[str, dict[str, Any]]] = []
+        self.dead: set[str] = set()
+
+    def resolve(self, now_ns: int, qtype: str) -> Answer:
+        return Answer("NOERROR", self.ips if qtype == "A" else (), 200_000)
+
+    def connect(self, now_ns: int, ip: str) -> Connected:
+        return "refused" if ip in self.dead else "ok"
+
+    def said(self, at_ns: int, what: str, data: dict[str, Any]) -> None:
+        self.log.append((what, data))
+
+
+def several(world: NameWorld, **values: Any) -> ProxyModel:
+    model = ProxyModel(config(**values), "3.0.11", world, Random(1), start_ns=0, servers=3)
+    model.advance(3 * S)
+    return model
+
+
+def test_servers_of_a_template_take_an_address_each_and_surplus_ones_none() -> None:
+    model = several(NameWorld("a", "b"))
+    assert [server.ip for server in model.servers] == ["a", "b", None]
+    assert [server.usable for server in model.servers] == [True, True, False]
+    assert [server.name for server in model.servers] == ["app/app1", "app/app2", "app/app3"]
+
+
+def test_a_server_whose_address_is_gone_takes_the_new_one_and_the_others_keep_theirs() -> None:
+    world = NameWorld("a", "b", "c")
+    model = several(world)
+    world.ips, world.log = ("c", "b"), []  # another order changes nothing
+    model.advance(5 * S)
+    assert world.log == [("maint", {"server": "app/app1", "reason": "No IP for server"})]
+    world.ips, world.log = ("d", "c", "b"), []
+    model.advance(7 * S)
+    assert [server.ip for server in model.servers] == ["d", "b", "c"]
+    assert [what for what, _ in world.log] == ["address_changed", "up", "ready"]
+
+
+def test_redispatch_goes_to_another_server_at_once() -> None:
+    world = NameWorld("a", "b", "c")
+    model = several(world, redispatch=True, server={"inter": "60s"})
+    world.dead = {"a"}
+    took = []
+    for _ in range(9):
+        at_ns = model.next_ns() - 1
+        model.request(at_ns, lambda end_ns, status, ip, at=at_ns: took.append((end_ns - at, ip)))
+        model.advance(at_ns + 1000)
+    assert {ip for _, ip in took} == {"b", "c"}
+    assert len(took) == 9
+    assert max(took_ns for took_ns, _ in took) == 0
+
+
+@settings(max_examples=100, derandomize=True, deadline=None)
+@given(CONFIGS, st.integers(0, 6000), st.integers(0, 6000), st.integers(0, 10**6))
+def test_among_others_the_band_holds_too(
+    config: Config, gap_ms: int, start_ms: int, seed: int
+) -> None:
+    """One of three moves; the name goes on answering with the other two."""
+    happens = move(published_s=gap_ms / 1000, listening_s=start_ms / 1000, others=True)
+    band = predict.recovery(config, "3.0.11", happens)
+    assert band is not None
+    world = MoveWorld(happens, 20 * S)
+
+    def resolve(now_ns: int, qtype: str) -> Answer:
+        at_s = world.s(now_ns)
+        mine = (OLD,) if at_s < 0 else (NEW,) if at_s >= gap_ms / 1000 else ()
+        return Answer("NOERROR", (*mine, "b", "c") if qtype == "A" else (), 200_000)
+
+    world.resolve = resolve  # type: ignore[method-assign]
+    plain = world.connect
+    world.connect = (  # type: ignore[method-assign]
+        lambda now_ns, ip: "ok" if ip in ("b", "c") else plain(now_ns, ip)
+    )
+    rng = Random(seed)
+    model = ProxyModel(
+        *(config, "3.0.11", world, rng),
+        start_ns=0,
+        servers=3,
+        poll_at_ns=rng.randrange(S),
+        check_at_ns=rng.randrange(S),
+    )
+    found = recovered_s(model, world)
+    assert band.lower_s - 1e-6 <= found <= band.upper_s + 1e-6, f"{found} not in {band}"

@@ -188,9 +188,11 @@ class _Case:
     def _among_others(self) -> Bounds:
         """A valid answer without an address for this server is maintenance at once, without hold.
 
-        That needs a poll between the old IP's end and D; without one it is a plain switch.
+        That needs a poll between the old IP's end and D; without one it is a plain switch. In
+        maintenance no check fails, so that none asks again.
         """
-        switch = Bounds(self.published, self._switch().upper)
+        latest = self.published + self.obsolete + self.t_res + 2 * self.late
+        switch = Bounds(self.published, max(self._switch().upper, latest))
         return self._rejoin(switch).union(self._rejoin_from_maintenance(switch))
 
     def _first_failing_after(self, at: float) -> float:
@@ -226,17 +228,21 @@ class _Case:
 
         It does at the first end of a resolution e_k = L + k (T_res + (R - 1) Tr [+ Tr if silent])
         that is `hold` after L, the last valid answer in (s - P, s] (snr_update_srv_status); and
-        only if the last query of that resolution came before D.
+        only if the last query of that resolution came before D. Its second query, for the other
+        family, may come after D: that finds nothing, and `hold other` counts.
         """
-        hold = getattr(self.config.resolvers.hold, self.hold).s
+        holds = self.config.resolvers.hold
+        hold = getattr(holds, self.hold).s
+        least_hold = hold if self._silence else min(hold, holds.other.s)
         short = self.t_res + (self.rounds - 1) * self.t_retry + self._silence
         long = short + 2 * self.late * self.rounds
         before = self.missing - self.t_res - self.late
-        soonest = before + max(1, math.ceil(hold / long)) * short
-        latest = self.missing + max(1, math.ceil(hold / short)) * long
+        after = self.missing + self.late
+        soonest = before + max(1, math.ceil(least_hold / long)) * short
+        latest = after + max(1, math.ceil(hold / short)) * long
         if self.asks_again:  # after an error at once, whatever `hold valid` says
-            soonest = max(self.missing + short - self.t_res, before + hold)
-            latest = self.missing + hold + long
+            soonest = max(self.missing + short - self.t_res, before + least_hold)
+            latest = after + hold + long
         asked_before = self.published + self._silence
         return soonest >= asked_before + 2 * self.late, latest < asked_before
 

@@ -1,0 +1,287 @@
+"""The daemon as its users run it: a process of its own, real HAProxy, real DNS, real signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+import yaml
+
+from chaosd.events import CycleOutcome, decode_cycle
+from chaosd.sinks.reader import RunReader
+
+pytestmark = [pytest.mark.haproxy, pytest.mark.usefixtures("haproxy")]
+
+BASE = {
+    "name": "t",
+    "runtime": "local",
+    "metrics": None,
+    # The jitter covers every phase of `timeout resolve`, and no cycle overlaps the next one.
+    "faults": [{"type": "recreate", "every": "4s", "jitter": "1s"}],
+}
+FAST = {"type": "haproxy", "resolvers": {"timeout_resolve": "200ms", "timeout_retry": "200ms"}}
+
+
+class Daemon:
+    """One `chaosd run` in a directory of its own."""
+
+    def __init__(self, where: Path, *options: str, limit=None, **keys) -> None:
+        self.where = where
+        where.mkdir(exist_ok=True)
+        (where / "c.yaml").write_text(yaml.safe_dump(BASE | keys))
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "chaosd", "run", "c.yaml", *options],
+            cwd=where,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=limit,
+        )
+
+    def wait(self, timeout: float = 90) -> int:
+        try:
+            self.out, self.err = self.process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.out, self.err = self.process.communicate()
+            pytest.fail(f"it hangs; it said: {self.out[-500:]} {self.err[-500:]}")
+        return self.process.returncode
+
+    def wait_for(self, name: str, what: str, timeout: float = 30) -> None:
+        """Wait until a file of the run has this text."""
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            file = self.where / "runs/latest" / name
+            if file.exists() and what in file.read_text():
+                return
+            assert self.process.poll() is None, self.process.communicate()
+            time.sleep(0.02)
+        self.process.kill()
+        pytest.fail(f"no {what} in {name} within {timeout} s: {self.process.communicate()}")
+
+    @property
+    def directory(self) -> Path:
+        return (self.where / "runs/latest").resolve()
+
+    @property
+    def cycles(self):
+        return [decode_cycle(x) for x in (self.directory / "cycles.jsonl").read_text().splitlines()]
+
+    @property
+    def run_id(self) -> str:
+        return json.loads((self.directory / "run.json").read_text())["run"]
+
+
+def children_of(run_id: str) -> list[str]:
+    """The processes of this machine that carry this run's label."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and f"CHAOSD_RUN={run_id}".encode() in (
+                entry / "environ"
+            ).read_bytes().split(b"\0"):
+                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:
+            continue
+    return found
+
+
+def test_fifty_failovers_lie_in_the_references_interval_and_are_spread(tmp_path) -> None:
+    """`timeout resolve 1s`, `hold obsolete 0`, never DOWN: [max(A, D), max(A, D + 1 s)]."""
+    daemon = Daemon(
+        tmp_path / "d", cells=10, until={"cycles": 5}, probes=[{"type": "http", "rate": "50/s"}]
+    )
+    assert daemon.wait() == 0, daemon.err
+    # On a busy machine one may overlap the next; that is said, and no sample.
+    cycles = [c for c in daemon.cycles if c.outcome != CycleOutcome.SKIPPED]
+    assert len(cycles) == 50
+    offsets = []
+    for cycle in cycles:
+        assert cycle.outcome == CycleOutcome.RECOVERED, cycle
+        assert cycle.new_ip != cycle.old_ip
+        published_s = cycle.predicted.lower_s
+        # The app listens about 30 ms after its name is published; then up to one period.
+        assert -0.05 <= cycle.recovery_s - published_s <= 1.0 + cycle.resolution_s + 0.1
+        offsets.append(cycle.recovery_s - published_s)
+    offsets.sort()
+    assert offsets[5] < 0.3
+    assert offsets[-6] > 0.7
+    assert all(b - a < 0.35 for a, b in zip(offsets, offsets[1:], strict=False))
+    assert children_of(daemon.run_id) == []
+
+
+def test_an_imposter_is_counted_as_misrouted(tmp_path) -> None:
+    faults = [{"type": "recreate", "every": "4s", "jitter": "1s", "old_ip": "imposter"}]
+    daemon = Daemon(tmp_path / "d", faults=faults, cells=3, until={"cycles": 2})
+    assert daemon.wait() == 0, daemon.err
+    for cycle in daemon.cycles:
+        # From when the imposter has the address until HAProxy leaves it, every answer is its own.
+        expected = (cycle.recovery_s - 0.03) * 100
+        assert cycle.misrouted == pytest.approx(expected, rel=0.25, abs=8)
+        assert cycle.failed <= 5
+
+
+def test_refuse_and_blackhole_fail_as_the_reference_says(tmp_path) -> None:
+    """No redispatch: a request fails after N·δ = 3 s if refused, after (N+1)·Tc = 4 s in the dark."""
+    daemons = {
+        manner: Daemon(
+            tmp_path / manner,
+            faults=[{"type": "recreate", "every": "9s", "jitter": 0, "old_ip": manner}],
+            probes=[{"type": "http", "timeout": "6s"}],
+            measure={"slow_after": "250ms"},
+            until={"cycles": 1},
+        )
+        for manner in ("refuse", "blackhole")
+    }
+    for manner, expected_s in (("refuse", 3.0), ("blackhole", 4.0)):
+        daemon = daemons[manner]
+        assert daemon.wait() == 0, daemon.err
+        (cycle,) = daemon.cycles
+        assert cycle.failed > 5
+        took = sorted(
+            (sample.done_ns - sample.scheduled_ns) / 1e9
+            for sample in RunReader(daemon.directory).samples(1, cycle.t0_ns, cycle.end_ns)
+            if sample.status == 503
+        )
+        assert took, "HAProxy never gave up"
+        assert took[len(took) // 2] == pytest.approx(expected_s, abs=0.35)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_undoes_everything_and_writes_the_report(tmp_path, number) -> None:
+    daemon = Daemon(tmp_path / "d", proxy=FAST)
+    daemon.wait_for("cycles.jsonl", "recovered")
+    daemon.wait_for("events.jsonl", '"cycle":2,"verb":"stop","edge":"asked"')
+    began = time.monotonic()
+    daemon.process.send_signal(number)
+    assert daemon.wait() == 0, daemon.err
+    assert time.monotonic() - began < 10
+    assert (daemon.directory / "report.md").exists()
+    first, *others = daemon.cycles
+    assert first.outcome == CycleOutcome.RECOVERED
+    assert [c.outcome for c in others] == [CycleOutcome.INVALID]
+    assert "stopped" in others[0].valid_reason
+    assert children_of(daemon.run_id) == []
+    assert json.loads((daemon.directory / "run.json").read_text())["exit"] == 0
+
+
+def test_after_kill_9_the_next_start_cleans_up_and_the_run_is_readable(tmp_path) -> None:
+    rng = random.Random(5)
+    bystander = Daemon(tmp_path / "bystander", proxy=FAST)
+    bystander.wait_for("cycles.jsonl", "recovered")
+    fault = {"type": "recreate", "every": "1s", "jitter": 0}
+    killed = [Daemon(tmp_path / f"k{n}", proxy=FAST, faults=[fault]) for n in range(6)]
+    for daemon in killed:
+        time.sleep(rng.uniform(0.2, 2.5))
+        daemon.process.kill()
+        daemon.process.communicate()
+    done = subprocess.run(
+        [sys.executable, "-m", "chaosd", "clean"],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert done.stderr == ""
+    for daemon in killed:
+        if not (daemon.where / "runs/latest/run.json").exists():
+            continue  # killed before it had begun anything
+        assert children_of(daemon.run_id) == []
+        read = subprocess.run(
+            [sys.executable, "-m", "chaosd", "report", str(daemon.directory)],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert read.returncode in (0, 4), read.stderr
+        assert read.stderr == ""
+        assert all(event.at_ns > 0 for event in RunReader(daemon.directory).events())
+    assert children_of(bystander.run_id), "a living run lost its processes"
+    bystander.process.send_signal(signal.SIGTERM)
+    assert bystander.wait() == 0
+    assert all(c.outcome != CycleOutcome.CENSORED for c in bystander.cycles)
+
+
+def test_haproxy_dying_ends_the_run_with_one_line(tmp_path) -> None:
+    daemon = Daemon(tmp_path / "d", proxy=FAST)
+    daemon.wait_for("cycles.jsonl", "recovered")
+    (proxy,) = [
+        int(entry.name)
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdigit() and _is_proxy_of(entry, daemon.run_id)
+    ]
+    os.kill(proxy, signal.SIGKILL)
+    assert daemon.wait() == 3
+    (line,) = daemon.err.splitlines()
+    assert line.startswith(f"chaosd: haproxy (pid {proxy}) died")
+    assert "Traceback" not in daemon.out
+    assert children_of(daemon.run_id) == []
+
+
+def _is_proxy_of(entry: Path, run_id: str) -> bool:
+    try:
+        return (
+            f"CHAOSD_RUN={run_id}".encode() in (entry / "environ").read_bytes().split(b"\0")
+            and b"haproxy" in (entry / "cmdline").read_bytes().split(b"\0")[0]
+        )
+    except OSError:
+        return False
+
+
+def test_a_full_disk_ends_the_run_with_one_line(tmp_path) -> None:
+    def small_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+
+    daemon = Daemon(tmp_path / "d", proxy=FAST, limit=small_files)
+    assert daemon.wait() == 3
+    (line,) = daemon.err.splitlines()
+    assert "can't be written" in line
+    assert children_of(daemon.run_id) == []
+
+
+def test_an_app_that_never_comes_up_ends_the_run_with_one_line(tmp_path) -> None:
+    daemon = Daemon(tmp_path / "d", app={"start_delay": "20s", "ready_timeout": "1s"})
+    assert daemon.wait() == 3
+    (line,) = daemon.err.splitlines()
+    assert "does not listen on" in line
+    assert "app.ready_timeout" in line
+    assert children_of(daemon.run_id) == []
+
+
+def test_the_metrics_page_tells_what_the_report_tells(tmp_path) -> None:
+    from prometheus_client.parser import text_string_to_metric_families
+
+    daemon = Daemon(tmp_path / "d", "--cycles", "3", proxy=FAST, metrics={"listen": "127.0.0.1:0"})
+    first = daemon.process.stdout.readline()
+    url = first.split()[1]
+    daemon.wait_for("cycles.jsonl", '"cycle":2,')
+    time.sleep(0.2)
+    with urllib.request.urlopen(url, timeout=5) as page:
+        text = page.read().decode()
+    values = {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    labels = (("cell", "c1"), ("fault", "recreate"))
+    assert values["chaosd_recovery_duration_seconds_count", *labels] == 2
+    assert daemon.wait() == 0
+    two = daemon.cycles[:2]
+    assert values["chaosd_recovery_duration_seconds_sum", *labels] == pytest.approx(
+        sum(c.recovery_s for c in two)
+    )
+    assert values["chaosd_last_recovery_duration_seconds", *labels] == two[1].recovery_s
+
+
+def test_two_daemons_do_not_touch_each_other(tmp_path) -> None:
+    daemons = [
+        Daemon(tmp_path / name, proxy=FAST, cells=2, until={"cycles": 3}) for name in ("a", "b")
+    ]
+    for daemon in daemons:
+        assert daemon.wait() == 0, daemon.err
+        assert [c.outcome for c in daemon.cycles] == [CycleOutcome.RECOVERED] * 6
+        assert all(c.misrouted == 0 for c in daemon.cycles)
