@@ -75,8 +75,7 @@ def quantiles(values: Iterable[float], censored: int = 0) -> Quantiles:
 
 def quantile_rank(n: int, p: float) -> int:
     """Which of n ordered values, counted from 1, is the p-quantile."""
-    # A hair less, or else 0.95 * 20 would be the twentieth.
-    return max(1, math.ceil(n * p - 1e-9))
+    return max(1, math.ceil(n * p))
 
 
 def interval_ranks(n: int, p: float) -> tuple[int | None, int | None]:

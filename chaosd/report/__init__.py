@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from chaosd.analysis import phases, summary
 from chaosd.analysis.recovery import Identities, Settings, measure
@@ -41,12 +42,19 @@ def analyse(directory: Path) -> Report:
     for block in reader.blocks():
         fold.add(block.records, block.names)
     return summary.summarise(
-        directory.resolve().name,
+        _title(directory, reader.manifest),
         reader.manifest,
         reader.cycles(),
         fold.probes(),
         summary.queries(counts),
     )
+
+
+def _title(directory: Path, manifest: dict[str, Any]) -> str:
+    """What a run is called wherever it lies; equal for equal seeds."""
+    if "name" in manifest and "run" in manifest:
+        return f"{manifest['name']} {manifest['run']}"
+    return directory.resolve().name
 
 
 def write(directory: Path) -> Report:

@@ -83,10 +83,13 @@ def holding(ip, mode, **more):
 def has_its_address(process):
     """Return when it has had a socket for a moment; trying to bind would be in its way."""
     deadline_s = time.monotonic() + WAIT_S
-    descriptors = Path(f"/proc/{process.pid}/fd")
-    while not any("socket:" in os.readlink(file) for file in descriptors.iterdir()):
+    found = ""
+    while "socket:" not in found:
         assert time.monotonic() < deadline_s
-        time.sleep(0.01)
+        time.sleep(0.05)
+        with suppress(OSError):
+            files = Path(f"/proc/{process.pid}/fd").iterdir()
+            found = " ".join(str(file.readlink()) for file in files)
     time.sleep(0.05)
 
 

@@ -65,7 +65,7 @@ def test_every_outcome(connection):
                 cases[f"follow {path}"] = (path, here, {"follow_redirects": True})
             # What happens to Upgrade is httpx's own business: it takes 101 for an answer.
             del cases["/upgrade"]
-            config = {"connection": connection, "rate": "10/s"}
+            config = {"connection": connection, "rate": "4/s"}
             found = await outcomes(prober, HttpxProbe, cases, **config)
         expected = GOOD | BAD
         del expected["/upgrade"]
@@ -103,7 +103,7 @@ def test_tls_is_checked_against_the_name_that_is_asked_for(certificate):
                 "reset": ("/reset", here, trusted),
                 "refused": ("/ok", closed_port(), trusted),
             }
-            found = await outcomes(prober, HttpxProbe, cases, rate="10/s")
+            found = await outcomes(prober, HttpxProbe, cases, rate="5/s")
             plain.close()
         ok, bad = {("OK", 200, "app-1")}, {("TLS", 0, "")}
         assert found == {

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from chaosd import config, plugins, yamlfile
+from chaosd import config, plugins
+from chaosd.config import yamlfile
 from chaosd.config import Config
 from chaosd.errors import ConfigError
 from chaosd.events import Address

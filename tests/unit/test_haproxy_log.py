@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - log lines are as long as they are
 """HAProxy's log lines: the wordings of the reference, and lines that 2.6.12 really sent."""
 
 from __future__ import annotations

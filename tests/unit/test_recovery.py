@@ -259,6 +259,25 @@ def test_recovered_but_never_stable() -> None:
     assert (cycle.recovery_s, cycle.stable_recovery_s) == (0.011, None)
 
 
+def test_what_is_scheduled_at_the_very_end_no_longer_counts() -> None:
+    fold = RecoveryFold(T0, NEW, OURS, made.settings())
+    fold.add(made.sample(T0, 10 * MS, who=NEW))
+    assert fold.over_at_ns(T0 + SECOND + 10 * MS - 1) is None
+    assert fold.over_at_ns(T0 + SECOND + 10 * MS) == T0 + SECOND + 10 * MS
+    fold.add(made.sample(T0 + SECOND + 10 * MS, MS, Outcome.RESET, ""))
+    assert fold.over_at_ns(T0 + 2 * SECOND) == T0 + SECOND + 10 * MS
+    assert (fold.samples, fold.failed) == (1, 0)
+
+
+def test_an_outage_does_not_reach_back_beyond_the_lookback() -> None:
+    lookback = made.settings().lookback_ns
+    assert lookback == 3 * SECOND
+    lost = made.sample(T0, MS, Outcome.REFUSED, "")
+    back = made.sample(T0 + INTERVAL, who=NEW)
+    for before, gap_s in ((T0 - lookback, 3.0), (T0 - lookback - 1, None)):
+        assert measured([made.sample(before), lost, back], T0 + SECOND).outage_gap_s == gap_s
+
+
 def test_a_recovery_beyond_the_limit_is_censored() -> None:
     """All censored cycles are censored at the same limit, or their quantiles would not be exact."""
     late = made.sample(T0 + 290 * MS, 20 * MS, who=NEW)

@@ -26,6 +26,7 @@ FEW = settings(derandomize=True, max_examples=15, deadline=None)
 MANIFEST = {
     "chaosd": "0.1.0",
     "name": "made",
+    "run": "abc234",
     "seed": 7,
     "cells": ["c1"],
     "settings": asdict(made.settings()),
@@ -311,7 +312,7 @@ def directory(tmp_path) -> Path:
 def test_the_report_of_a_run(directory) -> None:
     found = write(directory)
     whole = found.total
-    assert found.run == "made-1"
+    assert found.run == "made abc234"
     assert (found.verdict, found.reasons) == ("ok", ())
     assert exit_code(found) == Exit.OK
     assert whole.outcomes == {
@@ -393,7 +394,7 @@ def test_report_json_is_for_programs(directory) -> None:
 def test_report_md_stands_alone(directory) -> None:
     write(directory)
     text = (directory / "report.md").read_text()
-    assert text.startswith("# made-1\n\n* verdict: **ok**\n* 6 failovers")
+    assert text.startswith("# made abc234\n\n* verdict: **ok**\n* 6 failovers")
     for title in (
         "Recovery",
         "Where the seconds went",

@@ -114,8 +114,10 @@ def test_twenty_values() -> None:
 
 
 def test_rank_is_not_led_astray_by_binary_fractions() -> None:
-    assert quantile_rank(20, 0.95) == 19  # 0.95 * 20 may be 19.000000000000004
-    assert [quantile_rank(n, p) for n, p in ((1, 0.5), (100, 0.99), (1000, 0.9))] == [1, 99, 900]
+    for p in ("1/2", "9/10", "19/20", "99/100"):
+        exact = Fraction(p)
+        for n in range(1, 3000):
+            assert quantile_rank(n, float(exact)) == math.ceil(n * exact)
 
 
 @pytest.mark.parametrize(

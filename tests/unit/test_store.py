@@ -262,6 +262,7 @@ def test_a_torn_tail_loses_its_last_record_at_most(tmp_path, some) -> None:
     # After a power cut a file may end in zeros instead.
     tail.write_bytes(whole[: 3 * RECORD.size] + bytes(len(whole) - 3 * RECORD.size))
     assert read(tmp_path, 1, 2) == in_order(samples[:3])
+    assert [len(block.records) for block in RunReader(tmp_path).blocks()] == [3]
     run.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from random import Random
@@ -16,6 +17,8 @@ from chaosd.proxies.haproxy import api, config, log, own, predict, render
 from chaosd.proxies.haproxy.model import ProxyModel
 from chaosd.world import World
 
+# Where systems put it, and where the PATH of an ordinary user often doesn't look.
+_SBIN = "/usr/sbin:/usr/local/sbin"
 _COMMAND_S_MAX = 20.0  # to say the version or to check a file; an ailing resolver makes it slow
 
 _VERSION = re.compile(r"^HA-?Proxy version (\d+\.\d+(?:\.\d+)?(?:-dev\d+)?)")
@@ -53,7 +56,12 @@ class HAProxy:
         return self._version
 
     def command(self, config_file: Path) -> list[str]:
-        return [self.config.binary, "-db", *self._file(config_file)]
+        return [self._binary, "-db", *self._file(config_file)]
+
+    @property
+    def _binary(self) -> str:
+        name = self.config.binary
+        return shutil.which(name) or shutil.which(name, path=_SBIN) or name
 
     def check(self, config_file: Path, environment: dict[str, str]) -> str | None:
         """Let HAProxy check the file; its first complaint as `file:line: what`, or None."""
@@ -83,7 +91,7 @@ class HAProxy:
         binary = self.config.binary
         try:
             return subprocess.run(
-                [binary, *arguments],
+                [self._binary, *arguments],
                 env=os.environ | (environment or {}),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,

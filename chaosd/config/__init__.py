@@ -24,14 +24,15 @@ from pydantic import (
     model_validator,
 )
 
-from chaosd import plugins, yamlfile
-from chaosd.complaints import complaints
+from chaosd import plugins
+from chaosd.config import yamlfile
+from chaosd.config.complaints import complaints
+from chaosd.config.parts import AUTO, Plugin, at, concrete, plugin_config
+from chaosd.config.yamlfile import Problem
 from chaosd.errors import ConfigError
 from chaosd.events import Address
-from chaosd.parts import AUTO, Plugin, at, concrete, plugin_config
 from chaosd.plugins import FaultConfig, Part, ProbeConfig, ProxyConfig, RuntimeConfig
 from chaosd.units import Duration, PositiveDuration, Rate
-from chaosd.yamlfile import Problem
 
 _LINE_MAX = 400  # characters of a problem: it is read by people
 

@@ -1,0 +1,375 @@
+"""The proxy's part of the config, the haproxy.cfg made of it, and the user's own haproxy.cfg."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from chaosd.events import Address
+from chaosd.plugins import Move, Wiring
+from chaosd.proxies.haproxy import HAProxy
+from chaosd.proxies.haproxy.config import Config
+
+EXAMPLE = Path(__file__).parent.parent.parent / "haproxy" / "haproxy.cfg"
+WIRING = Wiring(
+    listen=Address("127.64.0.1", 8080),
+    dns=Address("127.64.0.2", 5300),
+    app_name="app.chaosd",
+    app_port=8081,
+    replicas=1,
+    log=Address("127.64.0.2", 5140),
+    api="/run/chaosd/api",
+)
+
+
+def config(**values: Any) -> Config:
+    return Config.model_validate({"type": "haproxy"} | values)
+
+
+def complaint(**values: Any) -> str:
+    with pytest.raises(ValidationError) as caught:
+        config(**values)
+    (error,) = caught.value.errors()
+    where = ".".join(str(part) for part in error["loc"] if part not in ("bool", "constrained-int"))
+    return f"{where}: {error['msg'].removeprefix('Value error, ')}"
+
+
+# --- the YAML's part ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (
+            {"resolvers": {"timeout_resolve": "500us"}},
+            "resolvers.timeout_resolve: HAProxy counts whole milliseconds (write it like 250ms)",
+        ),
+        ({"server": {"inter": 0}}, "server.inter: must be at least 1ms"),
+        ({"timeouts": {"connect": "25d"}}, "timeouts.connect: HAProxy's timers end at 24 days"),
+        (
+            {"server": {"init_addr": "last,lbc"}},
+            "server.init_addr: unknown method `lbc` (known: last, libc, none, or an IP address)",
+        ),
+        ({"server": {"extra": "weight 1\n bind :80"}}, "server.extra: must be a single line"),
+        ({"listen": "8080"}, "listen: not an address (write it like 127.0.0.1:8080)"),
+        ({"listen": "127.0.0.1:0"}, "listen: not an address (write it like 127.0.0.1:8080)"),
+        (
+            {"config": "my.cfg", "retries": 1},
+            "retries: set in two places (with `config`, your own file says it)",
+        ),
+        (
+            {"config": "my.cfg", "server": {"inter": "1s"}},
+            "server: set in two places (with `config`, your own file says it)",
+        ),
+    ],
+)
+def test_mistakes_are_said_in_words(values: dict[str, Any], expected: str) -> None:
+    assert complaint(**values) == expected
+
+
+def test_holds_may_be_zero_and_an_own_file_may_stand_beside_defaults() -> None:
+    assert config(resolvers={"hold": {"nx": 0}}).resolvers.hold.nx == 0
+    assert config(config="my.cfg", retries=3, listen="127.0.0.1:80").config == Path("my.cfg")
+
+
+def test_an_own_file_is_relative_to_the_yaml() -> None:
+    values = {"type": "haproxy", "config": "my.cfg"}
+    loaded = Config.model_validate(values, context={"base": Path("/etc/chaosd")})
+    assert loaded.config == Path("/etc/chaosd/my.cfg")
+
+
+@pytest.mark.parametrize(
+    ("redispatch", "every"), [(False, 0), (0, 0), (True, -1), (-1, -1), (1, 1), (3, 3)]
+)
+def test_redispatch_is_a_switch_or_a_number(redispatch: bool | int, every: int) -> None:
+    assert config(redispatch=redispatch).redispatch_every == every
+
+
+# --- the file made of it --------------------------------------------------------------------------
+
+
+def rendered(wiring: Wiring = WIRING, **values: Any) -> str:
+    return HAProxy(config(**values)).render(wiring)
+
+
+def test_the_whole_file() -> None:
+    assert rendered() == (
+        """\
+# Written by chaosd.
+global
+    # Only what happens to servers; a line per request would drown it.
+    log 127.64.0.2:5140 local0 notice
+    stats socket /run/chaosd/api mode 600 level admin
+
+defaults
+    mode http
+    log global
+    timeout connect 1s
+    timeout client 5s
+    timeout server 5s
+    timeout check 1s
+    retries 3
+
+resolvers chaosd
+    nameserver dns 127.64.0.2:5300
+    timeout resolve 1s
+    timeout retry 1s
+    resolve_retries 3
+    hold valid 10s
+    hold obsolete 0s
+    hold nx 30s
+    hold refused 30s
+    hold timeout 30s
+    hold other 30s
+
+frontend door
+    bind 127.64.0.1:8080
+    default_backend app
+
+backend app
+    server app app.chaosd:8081 resolvers chaosd resolve-prefer ipv4 init-addr last,none \
+check inter 2s fall 3 rise 2
+"""
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"resolvers": {"timeout_resolve": "1500ms"}}, "    timeout resolve 1500ms"),
+        ({"resolvers": {"hold": {"valid": "2m"}}}, "    hold valid 120s"),
+        ({"resolvers": {"accepted_payload_size": 8192}}, "    accepted_payload_size 8192"),
+        ({"redispatch": True}, "    option redispatch"),
+        ({"redispatch": 2}, "    option redispatch 2"),
+        ({"http_reuse": "never"}, "    http-reuse never"),
+        ({"nbthread": 2}, "    nbthread 2"),
+        ({"http_check": "/healthz"}, "    option httpchk"),
+        (
+            {"http_check": "/healthz"},
+            "    http-check send meth GET uri /healthz ver HTTP/1.1 hdr Host app.chaosd:8081",
+        ),
+    ],
+)
+def test_settings_become_lines(values: dict[str, Any], line: str) -> None:
+    assert line in rendered(**values).splitlines()
+    assert line not in rendered().splitlines()
+
+
+def test_all_that_a_server_can_have_and_none() -> None:
+    full = rendered(
+        server={
+            "inter": "1s",
+            "fastinter": "500ms",
+            "downinter": "3s",
+            "init_state": "down",
+            "on_marked_down": "shutdown-sessions",
+            "extra": " weight 10 ",
+        }
+    )
+    assert full.splitlines()[-1] == (
+        "    server app app.chaosd:8081 resolvers chaosd resolve-prefer ipv4 init-addr last,none "
+        "check inter 1s fastinter 500ms downinter 3s fall 3 rise 2 init-state down "
+        "on-marked-down shutdown-sessions weight 10"
+    )
+    assert " check inter" not in rendered(server={"check": False})
+    assert "timeout check" not in rendered(timeouts={"check": None})
+
+
+def test_replicas_are_a_template_and_a_log_is_optional() -> None:
+    wiring = Wiring(
+        listen=WIRING.listen,
+        dns=WIRING.dns,
+        app_name="app.chaosd",
+        app_port=80,
+        replicas=3,
+        log=None,
+        api="/a",
+    )
+    text = rendered(wiring)
+    assert "    server-template app 3 app.chaosd:80 " in text
+    assert "local0" not in text
+
+
+# --- the user's own file --------------------------------------------------------------------------
+
+WHOLE = """\
+global
+    log "${CHAOSD_LOG}" local0 notice
+    stats socket "${CHAOSD_API}" mode 600 level admin
+defaults
+    log global
+resolvers mine
+    nameserver dns "${CHAOSD_DNS}"
+frontend f
+    bind "${CHAOSD_LISTEN}"
+backend b
+    server app "${CHAOSD_APP}" resolvers mine check
+"""
+
+
+def own(text: str, tmp_path: Path) -> tuple[list[str], list[str]]:
+    file = tmp_path / "my.cfg"
+    file.write_text(text)
+    proxy = HAProxy(config(config=file))
+    return (
+        [line.removeprefix(f"{tmp_path}/") for line in proxy.problems()],
+        [line.removeprefix(f"{tmp_path}/") for line in proxy.advice()],
+    )
+
+
+def test_a_file_with_everything_in_it_is_fine(tmp_path: Path) -> None:
+    assert own(WHOLE, tmp_path) == ([], [])
+    assert own(EXAMPLE.read_text(), tmp_path) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        (
+            '    bind "${CHAOSD_LISTEN}"\n',
+            '    # bind "${CHAOSD_LISTEN}"\n',
+            (
+                'my.cfg: nothing binds to "${CHAOSD_LISTEN}", so probes can\'t get in '
+                '(add: bind "${CHAOSD_LISTEN}" to a frontend)'
+            ),
+        ),
+        (
+            '"${CHAOSD_APP}"',
+            "app.example.net:80",
+            (
+                'my.cfg: no server is at "${CHAOSD_APP}", so the app can\'t be reached '
+                '(add: server app "${CHAOSD_APP}" check resolvers … to a backend)'
+            ),
+        ),
+        (
+            '"${CHAOSD_DNS}"',
+            "10.0.0.2:53",
+            (
+                'my.cfg: no nameserver is at "${CHAOSD_DNS}", so moves can\'t be seen '
+                '(add: nameserver dns "${CHAOSD_DNS}" to a resolvers section)'
+            ),
+        ),
+        (
+            " resolvers mine",
+            "",
+            (
+                "my.cfg:11: this server is looked up once and never again "
+                "(add: resolvers mine to the line)"
+            ),
+        ),
+        (
+            " resolvers mine",
+            " resolvers other",
+            'my.cfg:11: resolvers other has no nameserver at "${CHAOSD_DNS}" (use: resolvers mine)',
+        ),
+    ],
+)
+def test_what_is_missing_is_said_with_what_to_add(
+    old: str, new: str, problem: str, tmp_path: Path
+) -> None:
+    assert WHOLE.count(old) == 1
+    assert own(WHOLE.replace(old, new), tmp_path) == ([problem], [])
+
+
+@pytest.mark.parametrize(
+    ("old", "expected"),
+    [
+        (
+            '    log "${CHAOSD_LOG}" local0 notice\n',
+            (
+                'my.cfg: nothing logs to "${CHAOSD_LOG}", so when the proxy saw the move, and '
+                "when its server came and went, stays unknown "
+                '(add: log "${CHAOSD_LOG}" local0 notice to global, and log global to defaults)'
+            ),
+        ),
+        (
+            "    log global\n",
+            (
+                "my.cfg:2: this log is used by no backend, so nothing of its servers is heard "
+                "(add: log global to defaults)"
+            ),
+        ),
+        (
+            '    stats socket "${CHAOSD_API}" mode 600 level admin\n',
+            (
+                'my.cfg: no stats socket is at "${CHAOSD_API}", so the resolver counters stay '
+                'unknown (add: stats socket "${CHAOSD_API}" mode 600 level admin to global)'
+            ),
+        ),
+    ],
+)
+def test_what_costs_knowledge_is_advice_and_no_problem(
+    old: str, expected: str, tmp_path: Path
+) -> None:
+    assert own(WHOLE.replace(old, ""), tmp_path) == ([], [expected])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        WHOLE.replace(" resolvers mine", "").replace(
+            "    server", "    default-server resolvers mine\n    server"
+        ),
+        WHOLE.replace(" resolvers mine", "").replace(
+            "defaults\n", "defaults\n    default-server check resolvers mine\n"
+        ),
+        WHOLE.replace('server app "', 'server-template app 3 "'),
+        WHOLE.replace("${CHAOSD_LISTEN}", "$CHAOSD_LISTEN"),
+        WHOLE.replace("frontend f\n", "listen f\n").replace("backend b\n", ""),
+        WHOLE.replace("local0 notice", 'local0 notice # "${CHAOSD_LOG}"'),
+        WHOLE.replace("frontend f\n", 'frontend f\n    http-request set-header X "a#b"\n'),
+    ],
+)
+def test_other_ways_to_say_it_are_understood(text: str, tmp_path: Path) -> None:
+    assert text != WHOLE
+    assert own(text, tmp_path) == ([], [])
+
+
+def test_a_variable_with_a_longer_name_is_another_one(tmp_path: Path) -> None:
+    problems, _ = own(WHOLE.replace("${CHAOSD_LISTEN}", "${CHAOSD_LISTENER}"), tmp_path)
+    assert len(problems) == 1
+
+
+def test_a_file_that_is_not_there_or_not_text(tmp_path: Path) -> None:
+    missing = tmp_path / "no.cfg"
+    assert HAProxy(config(config=missing)).problems() == [
+        f"{missing}: can't be read: No such file or directory (give the path of your haproxy.cfg)"
+    ]
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    proxy = HAProxy(config(config=tmp_path / "binary"))
+    assert proxy.problems() == [
+        f"{tmp_path}/binary: can't be read: not text (give the path of your haproxy.cfg)"
+    ]
+    assert proxy.advice() == []
+
+
+def test_an_own_file_is_run_as_it_is_and_foretells_nothing(tmp_path: Path) -> None:
+    (tmp_path / "my.cfg").write_text(WHOLE)
+    proxy = HAProxy(config(config=tmp_path / "my.cfg", binary="/opt/haproxy"))
+    assert proxy.render(WIRING) == WHOLE
+    assert proxy.command(tmp_path / "run" / "haproxy.cfg") == [
+        *("/opt/haproxy", "-db", "-C", str(tmp_path)),
+        *("-f", str(tmp_path / "run" / "haproxy.cfg")),
+    ]
+    move = Move(
+        published_s=0.0, listening_s=0.0, missing_s=None, missing_class="nxdomain", old_ip="refuse"
+    )
+    assert proxy.predict(move) is None
+
+
+def test_the_addresses_as_environment() -> None:
+    assert HAProxy(config()).environment(WIRING) == {
+        "CHAOSD_LISTEN": "127.64.0.1:8080",
+        "CHAOSD_DNS": "127.64.0.2:5300",
+        "CHAOSD_APP": "app.chaosd:8081",
+        "CHAOSD_LOG": "127.64.0.2:5140",
+        "CHAOSD_API": "/run/chaosd/api",
+    }
+
+
+def test_timers_that_faults_must_not_lock_to() -> None:
+    assert HAProxy(config()).timers_s() == (1.0, 2.0)
+    assert HAProxy(config(server={"check": False})).timers_s() == (1.0,)
