@@ -21,6 +21,7 @@ from chaosd.analysis.recovery import Identities, RecoveryFold, Reorder, measure
 from chaosd.clock import SECOND_NS, Clock
 from chaosd.errors import MachineError
 from chaosd.events import (
+    Action,
     Cycle,
     CycleOutcome,
     Event,
@@ -73,6 +74,12 @@ class CycleRun(CellRecorder):
         self.over_at_ns: int | None = None
         self._cell = cell
 
+    def keep(self, event: Event) -> None:
+        """Keep it for the measuring, unless the world says far too much."""
+        ours = isinstance(event, Action) or event.source == "engine"
+        if ours or len(self.events) < EVENTS_PER_CYCLE_MAX:
+            self.events.append(event)
+
     def expect(self, instance: Instance) -> None:
         self._cell.expect(instance)
 
@@ -117,6 +124,7 @@ class CellRun:
         self.main = self._streams[0][0].stream
         self._direct = next((s.stream for s, *_ in self._streams if s.via == "direct"), None)
         self._reorder = Reorder()
+        self._complete_ns = 0
 
     @property
     def streams(self) -> list[int]:
@@ -175,9 +183,17 @@ class CellRun:
             if self.clock.now_ns() > limit_ns:
                 raise MachineError(
                     f"cell {self.name}: the app never answered steadily through the proxy within "
-                    f"{STEADY_LIMIT_S:.0f} s (see the run directory's events.jsonl)"
+                    f"{STEADY_LIMIT_S:.0f} s ({self._last_answer()})"
                 )
             await self.clock.sleep_until(self.clock.now_ns() + SECOND_NS // 20)
+
+    def _last_answer(self) -> str:
+        if not self.recent:
+            return "no probe was sent"
+        last = self.recent[-1]
+        status = f" with status {last.status}" if last.status else ""
+        who = f" by {last.who or 'nobody that says who'}" if last.outcome == Outcome.OK else ""
+        return f"the last probe ended as {Outcome(last.outcome).name}{status}{who}"
 
     def is_steady(self) -> bool:
         since_ns, now_ns = self.steady_since_ns, self.clock.now_ns()
@@ -187,8 +203,8 @@ class CellRun:
 
     def emit(self, event: Event) -> None:
         self.identities.event(event)
-        if self.cycle is not None and len(self.cycle.events) < EVENTS_PER_CYCLE_MAX:
-            self.cycle.events.append(event)
+        if self.cycle is not None:
+            self.cycle.keep(event)
         self._owner.emit(event)
 
     def take(self, sample: Sample) -> None:
@@ -200,6 +216,7 @@ class CellRun:
 
     def advance(self, complete_ns: int) -> None:
         """Every sample of the measuring stream scheduled before this instant has come in."""
+        self._complete_ns = complete_ns
         cycle = self.cycle
         fold = cycle.fold if cycle is not None else None
         for sample in self._reorder.release(complete_ns):
@@ -314,7 +331,9 @@ class CellRun:
             if (predicted := self.plan.proxy.predict(moved)) is not None:
                 cycle.reading("engine", "predicted", **asdict(predicted))
         now_ns = self.clock.now_ns()
-        end_ns = now_ns if cycle.over_at_ns is None else cycle.over_at_ns
+        end_ns = cycle.over_at_ns
+        if end_ns is None:  # cut off: what was still under way does not count
+            end_ns = now_ns if cycle.fold is None else max(cycle.fold.t0_ns, self._complete_ns)
         unix = (self.clock.unix_ns() - now_ns + end_ns) / SECOND_NS
         cycle.reading(
             "engine", "end", at_ns=end_ns, fault=cycle.label, unix=unix, invalid=invalid, poor=None

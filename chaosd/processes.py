@@ -217,7 +217,7 @@ def owner() -> str:
     return f"{os.getpid()}:{_start_time(os.getpid())}:{_here()}"
 
 
-def labels(run_id: str) -> dict[str, str]:
+def labels(run_id: str = "") -> dict[str, str]:
     """What every process that we start has in its environment."""
     return {RUN: run_id, OWNER: owner()}
 
@@ -274,7 +274,7 @@ def sweep() -> list[str]:
             os.close(handle)
             continue
         killed.append(handle)
-        swept.append(f"{name} (pid {pid}) of run {run_id}")
+        swept.append(f"{name} (pid {pid})" + (f" of run {run_id}" if run_id else ""))
     for handle in killed:
         vanished = select.poll()
         vanished.register(handle, select.POLLIN)
@@ -314,7 +314,7 @@ def _dead_run(entry: Path) -> str | None:
         for variable in environment.split(b"\0")
         if variable.startswith((OWNER.encode() + b"=", RUN.encode() + b"="))
     )
-    return found.get(RUN, "?") if is_dead(found.get(OWNER, "")) else None
+    return found.get(RUN, "") if is_dead(found.get(OWNER, "")) else None
 
 
 def _sweep_shortcuts() -> list[str]:

@@ -330,7 +330,7 @@ class ProbeFold:
         if not counts[-1]:
             return None
         lag_us = int(np.searchsorted(counts, quantile_rank(int(counts[-1]), p)))
-        return (self._lag_max_us[stream] if lag_us == LAG_US_MAX or p == 1.0 else lag_us) / 1e6
+        return (self._lag_max_us[stream] if lag_us == LAG_US_MAX else lag_us) / 1e6
 
 
 def queries(readings: Iterable[Reading]) -> dict[str, Queries]:

@@ -46,6 +46,7 @@ class _Connection:
         "shot",
         "size",
         "sock",
+        "status",
         "target",
         "who",
         "whole",
@@ -63,15 +64,17 @@ class _Connection:
     def begin(self, shot: Shot) -> None:
         self.shot = shot
         self.who = b""
-        self.size = 0
+        self.size = self.status = 0
         self.whole = self.reusable = self._begun = self._sized = False
 
+    # What the parser calls. Only the first answer counts; if more follows, nothing more is asked.
+
     def on_message_begin(self) -> None:
-        self.reusable = False  # true only as long as nothing follows the answer
+        self.reusable = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
-        if name == self._identity:
+        if name == self._identity and not self.whole:
             self.who = value
         elif name in _SIZED:
             self._sized = True
@@ -80,11 +83,12 @@ class _Connection:
         self._begun = True
 
     def on_message_complete(self) -> None:
-        if self.parser.get_status_code() >= 200:  # noqa: PLR2004  # 1xx: the answer is still to come
-            self.whole = True
-            self.reusable = self.parser.should_keep_alive()
-        else:
+        status = self.parser.get_status_code()
+        if status < 200:  # noqa: PLR2004  # the answer itself is still to come
             self._begun = self._sized = False
+        elif not self.whole:
+            self.whole, self.status = True, status
+            self.reusable = self.parser.should_keep_alive()
 
     def ends_with_the_connection(self) -> bool:
         """Whether the answer is one that only the end of the connection completes."""
@@ -257,7 +261,8 @@ class HttpProbe:
             self._end(connection, Outcome.GARBLED)
 
     def _end_answered(self, connection: _Connection, *, closing: bool) -> None:
-        status = connection.parser.get_status_code()
+        # Where only the end of the connection completes the answer, the parser has not said so.
+        status = connection.status or connection.parser.get_status_code()
         outcome = Outcome.HTTP_ERROR if status >= 400 else Outcome.OK  # noqa: PLR2004
         if self._keep_alive:
             stays = connection.reusable and connection.target == self._target

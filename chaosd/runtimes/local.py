@@ -37,7 +37,8 @@ from chaosd.processes import Child
 from chaosd.proxychild import ProxyChild
 
 DOOR, SERVICES = 1, 2  # the last byte of their addresses
-ASK_PAUSE_S = 0.005  # between two looks whether a program of the user's listens by now
+ASK_LIMIT_S = 1.0  # how long a program of the user's may take to let somebody in
+ASK_PAUSE_S = 0.005  # between two looks whether it does
 ARM_LIMIT_S = 10.0
 TAKE_LIMIT_S = 3.0
 OWN_IMAGE = "http-server"
@@ -82,7 +83,7 @@ class LocalRuntime:
     def prober(self) -> Prober:
         from chaosd.probes.host import ProbeHost
 
-        return ProbeHost(labels=processes.labels("probes"))
+        return ProbeHost(labels=processes.labels())
 
     async def sweep(self) -> list[str]:
         return await asyncio.to_thread(processes.sweep)
@@ -155,7 +156,7 @@ class LocalStage:
             await self.start(instance)
         for instance in instances:
             await self.ready(instance)
-        await self._proxy.start(self._loopback.address(DOOR), dns, self._on_proxy_end)
+        await self._proxy.start(self._loopback.address(DOOR), dns, self._on_end)
         self.entry, self.api = self._proxy.entry, self._proxy.api
         await self._proxy.answers(lambda: self._trouble)
         if self._trouble:
@@ -244,7 +245,10 @@ class LocalStage:
         if manner not in OLD_IP:
             raise MachineError(f"the local runtime can't make an old IP `{manner}`")
         command = [*_server(), "--armed", "--mode", manner]
-        child = self._spawn(f"{manner} placeholder", command, {}, stdin=subprocess.PIPE)
+        child = self._spawn(
+            f"{manner} placeholder", command, {}, ended=self._on_end, stdin=subprocess.PIPE
+        )
+        child.expected = True  # until it holds something, its end is for who waits for it
         try:
             await child.says("armed", ARM_LIMIT_S)
         except BaseException:
@@ -280,7 +284,7 @@ class LocalStage:
         self._withdraw(instance)
         self._fail(child)
 
-    def _on_proxy_end(self, child: Child) -> None:
+    def _on_end(self, child: Child) -> None:
         if not child.expected:
             self._fail(child)
 
@@ -362,8 +366,9 @@ class LocalStage:
         limit_ns = self._clock.now_ns() + round(limit_s * SECOND_NS)
         while not incarnation.listens.done() and self._clock.now_ns() < limit_ns:
             try:
-                _, writer = await asyncio.open_connection(*address)
-            except OSError:
+                async with asyncio.timeout(ASK_LIMIT_S):
+                    _, writer = await asyncio.open_connection(*address)
+            except OSError:  # a timeout is one, too
                 await sleep(self._clock, ASK_PAUSE_S)
             else:
                 writer.close()
@@ -403,6 +408,7 @@ class LocalHolder:
     async def take(self, ip: str) -> None:
         self._child.write(f"take {ip} {self._port}")
         await self._child.says("holding", TAKE_LIMIT_S)
+        self._child.expected = False
 
     async def release(self) -> None:
         await self._child.end(SIGKILL, processes.KILL_S)

@@ -16,7 +16,7 @@ from chaosd.events import Cycle, Event, Sample, decode_cycle, decode_event
 from chaosd.sinks.store import MARK, RECORDS, read_names, read_tail, suffixed
 
 T = TypeVar("T")
-BLOCKS_CACHED = 8  # of some 4 MB each; a tail is one of up to 32 MB
+BLOCKS_CACHED = 8  # of some 4 MB each
 COLUMNS = [name for name in RECORDS.names or () if name != "mark"]
 
 

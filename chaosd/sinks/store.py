@@ -31,12 +31,12 @@ from chaosd.errors import MachineError
 from chaosd.events import Cycle, Event, Reading, Sample, encode
 
 SECOND_NS = 1_000_000_000
-CHUNK_SAMPLES = 1_000_000  # 32 MB of tail, some 2.4 MB of Parquet
+CHUNK_SAMPLES = 100_000  # 3.2 MB of tail; converting ten times as many costs 100 MB of memory
 CHUNK_AGE_NS = 3600 * SECOND_NS
 HELD_SAMPLES_MAX = 100_000  # in memory between two ticks
 NAMES_MAX = 40_000  # of a chunk; a record has two bytes for them
 BATCH_MAX = 20_000  # so that one batch can't bring more names than there is room for
-ROW_GROUP = 131_072
+ROW_GROUP = 131_072  # records that are read together
 RARE_NS = 60 * SECOND_NS
 RARE = frozenset({"resolvers", "process", "queries"})  # counters: the latest one says it all
 ANSWERS_PER_SECOND_MAX = 20  # of a cell; `queries` counts them all

@@ -84,7 +84,7 @@ def test_a_binary_that_is_none(binary: str, said: str) -> None:
         HAProxy(Config(type="haproxy", binary=binary)).version()
 
 
-# --- config files -----------------------------------------------------------------------------------
+# --- config files ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_a_complaint_about_an_own_file_names_that_file(
     assert said.endswith(" (and 1 more)")
 
 
-# --- what it says -----------------------------------------------------------------------------------
+# --- what it says ---------------------------------------------------------------------------------
 
 
 class Log(asyncio.DatagramProtocol):

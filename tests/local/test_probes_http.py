@@ -159,6 +159,90 @@ def test_a_kept_connection_that_the_server_has_closed_is_not_used():
     asyncio.run(main())
 
 
+class Attempt:
+    """A shot in the test's hand."""
+
+    scheduled_ns = deadline_ns = 0
+
+    def __init__(self):
+        self.ended = asyncio.get_running_loop().create_future()
+
+    def sent(self):
+        pass
+
+    def done(self, outcome, status=0, who=""):
+        self.ended.set_result((outcome.name, status, who))
+
+
+CLOSING = ANSWERS["/ok"].replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("answer", "closes", "reused"),
+    [
+        (ANSWERS["/ok"], False, True),
+        # Closed this very moment: the loop has had no turn to see it.
+        (ANSWERS["/ok"], True, False),
+        # It says that it will close, and has not yet.
+        (CLOSING, False, False),
+        # It says more than was asked.
+        (ANSWERS["/ok"] + ANSWERS["/ok"], False, False),
+        (ANSWERS["/ok"] + b"x", False, False),
+    ],
+)
+def test_which_connections_are_used_again(answer, closes, reused):
+    async def main():
+        probe = HttpProbe(HttpProbe.Config(connection="keep-alive"), "X-Chaosd-Instance")
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            server.settimeout(5)
+            here = Address(*server.getsockname())
+            first, second = Attempt(), Attempt()
+            probe.fire(first, here)
+            one, _ = server.accept()
+            one.recv(4096)
+            one.sendall(answer)
+            assert await asyncio.wait_for(first.ended, 5) == ("OK", 200, "app-1")
+            if closes:
+                one.close()
+            probe.fire(second, here)
+            two = one if reused else server.accept()[0]
+            two.settimeout(5)
+            assert two.recv(4096).startswith(b"GET / HTTP/1.1\r\n")
+            two.sendall(ANSWERS["/ok"])
+            assert await asyncio.wait_for(second.ended, 5) == ("OK", 200, "app-1")
+            await probe.close()
+            one.close()
+            two.close()
+
+    asyncio.run(main())
+
+
+def test_a_kept_connection_that_is_reset_on_use_is_that_probes_failure():
+    async def main():
+        probe = HttpProbe(HttpProbe.Config(connection="keep-alive"), "X-Chaosd-Instance")
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            server.settimeout(5)
+            here = Address(*server.getsockname())
+            attempts = [Attempt(), Attempt()]
+            for attempt in attempts:
+                probe.fire(attempt, here)
+                if attempt is attempts[0]:
+                    connection, _ = server.accept()
+                    connection.recv(4096)
+                    connection.sendall(ANSWERS["/ok"])
+                else:
+                    connection.recv(4096)
+                    connection.close()
+                await asyncio.wait_for(attempt.ended, 5)
+            assert attempts[1].ended.result() == ("RESET", 0, "")
+            server.setblocking(False)
+            with pytest.raises(BlockingIOError):  # one attempt: it has not tried again
+                server.accept()
+            await probe.close()
+
+    asyncio.run(main())
+
+
 def test_who_answers_is_told_for_each_probe_by_itself():
     async def main():
         server = Server()

@@ -241,6 +241,18 @@ def test_a_child_is_killed_after_its_grace_and_takes_its_own_children_along():
     run(scenario())
 
 
+def test_a_child_that_ends_by_itself_takes_its_own_children_along():
+    async def scenario():
+        one = child("sleep 300 & echo $!")
+        assert await one.wait(WAIT_S)
+        nested = int(one.last_line)
+        deadline_s = time.monotonic() + WAIT_S
+        while lives(nested):
+            assert time.monotonic() < deadline_s
+
+    run(scenario())
+
+
 def test_a_child_has_a_session_of_its_own():
     async def scenario():
         one = child("sleep 300")

@@ -328,6 +328,14 @@ def test_other_ways_to_say_it_are_understood(text: str, tmp_path: Path) -> None:
     assert own(text, tmp_path) == ([], [])
 
 
+def test_what_stands_in_a_comment_is_not_there(tmp_path: Path) -> None:
+    text = WHOLE.replace(" resolvers mine check", " check # resolvers mine")
+    problems, _ = own(text, tmp_path)
+    assert problems == [
+        "my.cfg:11: this server is looked up once and never again (add: resolvers mine to the line)"
+    ]
+
+
 def test_a_variable_with_a_longer_name_is_another_one(tmp_path: Path) -> None:
     problems, _ = own(WHOLE.replace("${CHAOSD_LISTEN}", "${CHAOSD_LISTENER}"), tmp_path)
     assert len(problems) == 1

@@ -16,9 +16,10 @@ from chaosd import report
 from chaosd.analysis.recovery import Identities, RecoveryFold, Reorder, measure
 from chaosd.analysis.summary import summarise
 from chaosd.errors import Exit, MachineError
-from chaosd.events import Cycle, CycleOutcome, Event, Outcome, Sample
+from chaosd.events import Address, Cycle, CycleOutcome, Event, Outcome, Sample
 from chaosd.report import analyse, closing_lines, exit_code, recompute, sentence, write
 from chaosd.report.text import band, estimate, seconds
+from chaosd.sinks.prometheus import PrometheusSink
 from chaosd.sinks.reader import RunReader
 from chaosd.sinks.store import RunStore
 
@@ -491,6 +492,8 @@ def test_censored_cycles_stay_in_the_quantiles() -> None:
     assert found.recovery_s.p50.value == 1.043
     assert found.recovery_s.p90.value is found.recovery_s.max is None
     assert estimate(found.recovery_s.p90) == "beyond the limit"
+    # What a cycle had lost when it was cut off is not what it would have lost.
+    assert (found.outage_loss_s.n, found.outage_loss_s.p90.value) == (5, None)
     never_stable = made.cycle(stable_recovery_s=None)
     found = summarise("made", MANIFEST, [made.cycle(), never_stable, CENSORED], [], {}).total
     assert (found.recovery_s.censored, found.stable_recovery_s.censored) == (1, 2)
@@ -509,6 +512,63 @@ def test_flapping_outages_are_noted() -> None:
     found = summarise("made", MANIFEST | {"end_unix": 1.0}, [flapping, made.cycle()], [], {})
     assert found.total.disagreeing == 1
     assert found.notes[0].startswith("1 cycle with good answers among the bad ones")
+
+
+@FEW
+@given(data=strategies.data())
+def test_the_metrics_page_and_the_report_count_alike(data, tmp_path_factory) -> None:
+    """Over all probes, in cycles and between them. The page listens on a free loopback port."""
+    directory = tmp_path_factory.mktemp("run")
+    store = RunStore(directory, MANIFEST, "", threads=False, chunk_samples=50)
+    page = PrometheusSink(
+        Address("127.0.0.1", 0),
+        cells=["c1"],
+        faults=[],
+        slow_after_ns=made.settings().slow_after_ns,
+        run={},
+        build={},
+    )
+    took_ms = strategies.sampled_from([0, 1, 99, 100, 101, 500])
+    samples = [
+        made.sample(
+            place * MS,
+            data.draw(took_ms) * MS,
+            data.draw(strategies.sampled_from([Outcome.OK, *Outcome])),
+            data.draw(strategies.sampled_from([made.OLD, IMPOSTER])),
+            lag_ns=data.draw(took_ms) * MS,
+            stream=1 + place % 2,
+        )
+        for place in range(data.draw(strategies.integers(0, 120)))
+    ]
+    try:
+        for sink in (store, page):
+            sink.event(made.stream())
+            sink.event(made.stream(2, probe="direct", via="direct"))
+            sink.event(made.instance(made.OLD, OLD_IP))
+            sink.samples(samples)
+            sink.tick()
+        found = {
+            (one.name.removeprefix("chaosd_"), one.labels["probe"], one.labels.get("outcome")): one
+            for family in page.registry.collect()
+            for one in family.samples
+            if "probe" in one.labels
+        }
+    finally:
+        page.close()
+    for probe in analyse(directory).probes:
+        mine = [s for s in samples if s.stream == (1 if probe.via == "proxy" else 2)]
+        lags = sorted(s.sent_ns - s.scheduled_ns for s in mine if s.outcome != Outcome.DROPPED)
+        assert probe.sent == len(lags)
+        assert probe.lag_max_s == (lags[-1] / 1e9 if lags else None)
+        for outcome, count in probe.outcomes.items():
+            assert found["probe_requests_total", probe.probe, outcome].value == count
+        for name, count in (
+            ("misrouted_requests_total", probe.misrouted),
+            ("masked_requests_total", probe.masked),
+            ("probe_dropped_total", probe.dropped),
+        ):
+            assert found[name, probe.probe, None].value == count
+    store.close()
 
 
 def test_ten_thousand_cycles_take_seconds(tmp_path) -> None:

@@ -188,7 +188,7 @@ def test_a_flood_of_answers_is_cut_to_some_a_second(tmp_path) -> None:
 def test_real_looking_samples_take_less_than_four_bytes(tmp_path) -> None:
     """Latencies and lags as measured, an outage of a second every five, a new name after each."""
     random = np.random.default_rng(1)
-    count = 200_000
+    count = 90_000
     lag = np.exp(random.normal(np.log(32e3), 0.5, count)).astype(int)
     took = lag + np.exp(random.normal(np.log(150e3), 0.35, count)).astype(int)
     out = np.arange(count) % 5000 < 1000

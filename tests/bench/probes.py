@@ -1,0 +1,358 @@
+"""What a probe costs and how late it is, beside plain httpx and a C tool, in one run.
+
+    python tests/bench/probes.py
+
+All go through a real HAProxy on loopback to the same small app (another HAProxy, so that nothing
+written in Python stands behind it), a new connection for each request. The ways take turns, and
+medians over the rounds are shown: compare them with each other, not with another machine. It takes
+about a minute and always ends with 0; its last lines say in words whether the targets are met.
+"""
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+from chaosd.events import Address, Outcome, StreamSpec
+from chaosd.probes.host import ProbeHost
+from chaosd.probes.http import HttpProbe
+
+PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
+ROUNDS = 3
+SECONDS = 2.5
+HANG_S = 2.0
+TIMEOUT_S = 2.0
+CPU_RATIO_MAX = 2.0
+LAG_P99_MAX_US = 1000.0
+CELLS_LAG_P99_MAX_US = 5000.0
+
+CONFIG = """
+defaults
+    mode http
+    timeout connect 1s
+    timeout client 10s
+    timeout server 10s
+{role}
+"""
+DOOR = """
+frontend door
+    bind {listen}
+    default_backend app
+backend app
+    server app {app}
+"""
+APP = """
+frontend app
+    bind {listen} backlog 4096
+    http-request return status 200 content-type text/plain string "hello" hdr X-Instance app
+"""
+# Eleven connections that rest for 10 ms after each answer: about 1,000 requests a second.
+PACED_CONNECTIONS = 11
+PACE = "function delay() return 10 end\n"
+
+
+@dataclass
+class Row:
+    """One way of asking; a list has one value per round."""
+
+    name: str
+    cpu_us: list[float] = field(default_factory=list)
+    lag_p50_us: list[float] = field(default_factory=list)
+    lag_p99_us: list[float] = field(default_factory=list)
+    note: str = ""
+
+    def add(self, cpu_us, lags_us=()):
+        self.cpu_us.append(cpu_us)
+        if lags_us:
+            self.lag_p50_us.append(quantile(lags_us, 0.5))
+            self.lag_p99_us.append(quantile(lags_us, 0.99))
+
+
+def quantile(values, q):
+    return sorted(values)[min(int(len(values) * q), len(values) - 1)]
+
+
+def free_address():
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return Address(*sock.getsockname())
+
+
+def cpu_s(pid):
+    """Processor seconds of a process; the scheduler's own count where there is one."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+    except (OSError, ValueError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def haproxy(binary, directory, name, role):
+    config = directory / f"{name}.cfg"
+    config.write_text(CONFIG.format(role=role))
+    process = subprocess.Popen([binary, "-db", "-q", "-f", config], stderr=subprocess.DEVNULL)
+    try:
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_for(address):
+    for _ in range(200):
+        with socket.socket() as sock:
+            if sock.connect_ex(address) == 0:
+                return
+        time.sleep(0.02)
+    raise SystemExit(f"nothing came up at {address}")
+
+
+# --- chaosd's own probes ------------------------------------------------------------------------
+
+
+class Ours:
+    """chaosd's prober; many phases in one process, as in a daemon."""
+
+    def __init__(self):
+        self.host = ProbeHost({})
+        self.samples = []
+        self.streams = 0
+
+    async def start(self):
+        await self.host.start(
+            lambda samples, _: self.samples.extend(samples),
+            lambda error: print(f"the prober failed: {error}"),
+        )
+
+    async def phase(self, target, rate, seconds, *, streams=1, connection="new", meanwhile=None):
+        """Ask for a while. Returns the samples, and the processor time per probe of both sides."""
+        first, self.streams = self.streams, self.streams + streams
+        mine = range(first, self.streams)
+        config = HttpProbe.Config(rate=f"{rate}/s", timeout=f"{TIMEOUT_S}s", connection=connection)
+        for stream in mine:
+            spec = StreamSpec(stream, "bench", "http", "proxy", config.rate.interval_ns)
+            self.host.add(spec, "http", config, "X-Instance")
+        await asyncio.sleep(0.3)
+        self.samples.clear()
+        worker_s, parent_s = cpu_s(self.host.pid), time.process_time()
+        for stream in mine:
+            self.host.aim(stream, target)
+        if meanwhile is not None:
+            await meanwhile
+        await asyncio.sleep(seconds)
+        worker_s, parent_s = cpu_s(self.host.pid) - worker_s, time.process_time() - parent_s
+        for stream in mine:
+            self.host.aim(stream, None)
+        await asyncio.sleep(0.3 if meanwhile is None else TIMEOUT_S + 0.3)
+        samples = list(self.samples)
+        return samples, worker_s / len(samples) * 1e6, parent_s / len(samples) * 1e6
+
+
+def lags_us(samples):
+    return [(s.sent_ns - s.scheduled_ns) / 1e3 for s in samples if s.outcome != Outcome.DROPPED]
+
+
+async def hang(pid):
+    await asyncio.sleep(1)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        await asyncio.sleep(HANG_S)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def in_flight_max(samples):
+    edges = sorted([(s.sent_ns, 1) for s in samples] + [(s.done_ns, -1) for s in samples])
+    most = now = 0
+    for _, step in edges:
+        now += step
+        most = max(most, now)
+    return most
+
+
+# --- plain httpx --------------------------------------------------------------------------------
+
+
+async def plain_httpx(url, rate, seconds):
+    """What one would write: a client without limits, a task per request, open loop."""
+    import httpx
+
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+    async with httpx.AsyncClient(limits=limits, timeout=TIMEOUT_S, trust_env=False) as client:
+        await client.get(url)  # it loads what it stands on with its first request
+        lags, answered, tasks = [], 0, set()
+
+        async def ask(due):
+            nonlocal answered
+            lags.append((time.monotonic() - due) * 1e6)
+            try:
+                answered += (await client.get(url, headers={"connection": "close"})).is_success
+            except httpx.HTTPError:
+                pass
+
+        cpu, start = time.process_time(), time.monotonic()
+        for n in range(round(rate * seconds)):
+            due = start + n / rate
+            if (wait_s := due - time.monotonic()) > 0:
+                await asyncio.sleep(wait_s)
+            task = asyncio.create_task(ask(due))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+        if tasks:
+            await asyncio.wait(tasks, timeout=2 * TIMEOUT_S)
+        cpu = time.process_time() - cpu
+    return {"cpu_us": cpu / len(lags) * 1e6, "lags_us": lags, "answered": answered}
+
+
+def run_plain_httpx(url, rate, seconds):
+    command = [sys.executable, __file__, "--plain-httpx", url, str(rate), str(seconds)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    return json.loads(done.stdout)
+
+
+# --- wrk ----------------------------------------------------------------------------------------
+
+
+def run_wrk(binary, url, connections, script=None):
+    """Processor µs per request, and requests per second."""
+    command = [binary, "-t1", f"-c{connections}", f"-d{SECONDS:.0f}s", "-H", "Connection: close"]
+    command += ["-s", str(script)] if script else []
+    process = subprocess.Popen([*command, url], stdout=subprocess.PIPE, text=True)
+    said = process.stdout.read()
+    process.stdout.close()
+    _, _, usage = os.wait4(process.pid, 0)
+    process.returncode = 0
+    requests, seconds = re.search(r"(\d+) requests in ([\d.]+)s", said).groups()
+    return (usage.ru_utime + usage.ru_stime) / int(requests) * 1e6, int(requests) / float(seconds)
+
+
+# --- the run ------------------------------------------------------------------------------------
+
+
+async def measure(door, app_pid, wrk, directory):
+    url = f"http://{door}/"
+    ours, plain = Row("chaosd http, 1000/s"), Row("plain httpx, 200/s")
+    kept = Row("chaosd http, 1000/s, keep-alive")
+    cells = Row("chaosd http, 20 x 50/s")
+    paced, flat = Row("wrk, paced to 1000/s"), Row("wrk, flat out, 8 connections")
+    script = directory / "pace.lua"
+    script.write_text(PACE)
+    prober = Ours()
+    await prober.start()
+    print(f"{os.cpu_count()} processors; the prober runs as: {prober.host.priority}")
+    dropped, parent_us = 0, []
+    for number in range(ROUNDS):
+        print(f"round {number + 1} of {ROUNDS} …", file=sys.stderr)
+        for row, options in (
+            (ours, {"rate": 1000}),
+            (cells, {"rate": 50, "streams": 20}),
+            (kept, {"rate": 1000, "connection": "keep-alive"}),
+        ):
+            samples, cpu_us, parent = await prober.phase(door, seconds=SECONDS, **options)
+            row.add(cpu_us, lags_us(samples))
+            dropped += sum(sample.outcome == Outcome.DROPPED for sample in samples)
+            parent_us.append(parent)
+        said = await asyncio.to_thread(run_plain_httpx, url, 200, SECONDS)
+        plain.add(said["cpu_us"], said["lags_us"])
+        if wrk:
+            for row, connections, pace in ((paced, PACED_CONNECTIONS, script), (flat, 8, None)):
+                cpu_us, rate = await asyncio.to_thread(run_wrk, wrk, url, connections, pace)
+                row.add(cpu_us)
+                row.note = f"{rate:.0f}/s"
+    ours.note = f"{dropped} dropped; the parent pays {median(parent_us):.1f} µs more per sample"
+    fast = Row("plain httpx, 1000/s")
+    said = await asyncio.to_thread(run_plain_httpx, url, 1000, SECONDS)
+    fast.add(said["cpu_us"], said["lags_us"])
+    fast.note = f"{said['answered']} of {len(said['lags_us'])} answered"
+    print("the app hangs …", file=sys.stderr)
+    hung = Row("chaosd http, 1000/s, the app hangs 2 s")
+    samples, cpu_us, _ = await prober.phase(door, 1000, 1.0, meanwhile=hang(app_pid))
+    hung.add(cpu_us, lags_us(samples))
+    hung_dropped = sum(sample.outcome == Outcome.DROPPED for sample in samples)
+    hung.note = f"{len(samples)} sent, {hung_dropped} dropped, {in_flight_max(samples)} in flight"
+    await prober.host.close()
+    beside = Row("plain httpx, 1000/s, the app hangs 2 s")
+    said, _ = await asyncio.gather(
+        asyncio.to_thread(run_plain_httpx, url, 1000, HANG_S + 2), hang(app_pid)
+    )
+    beside.add(said["cpu_us"], said["lags_us"])
+    beside.note = f"{said['answered']} of {len(said['lags_us'])} answered"
+    rows = [ours, cells, kept, hung, plain, fast, beside, *((paced, flat) if wrk else ())]
+    return rows, dropped + hung_dropped
+
+
+def show(rows):
+    print(f"\n{'a new connection for each request':40} {'CPU µs':>8} {'lag p50':>9} {'p99 µs':>9}")
+    for row in rows:
+        lag = ("–", "–")
+        if row.lag_p99_us:
+            lag = tuple(f"{median(lags):.0f}" for lags in (row.lag_p50_us, row.lag_p99_us))
+        print(f"{row.name:40} {median(row.cpu_us):8.0f} {lag[0]:>9} {lag[1]:>9}  {row.note}")
+
+
+def judge(rows, dropped):
+    by_name = {row.name.partition(",")[0] + row.name.partition(",")[2]: row for row in rows}
+    ours, cells, _, hung, plain, *_ = rows
+    cpu_us = median(ours.cpu_us)
+    met = {True: "target met", False: "target missed"}
+    print()
+    if (paced := by_name.get("wrk paced to 1000/s")) and (
+        flat := by_name.get("wrk flat out 8 connections")
+    ):
+        ratio = cpu_us / median(paced.cpu_us)
+        print(
+            f"{met[ratio <= CPU_RATIO_MAX]}: {ratio:.2f} times the processor time of wrk at the same "
+            f"rate (at most {CPU_RATIO_MAX:.0f}); {cpu_us / median(flat.cpu_us):.2f} times that of "
+            f"wrk flat out, which never sleeps between requests"
+        )
+    else:
+        print("no C reference: wrk is not installed")
+    print(
+        f"plain httpx takes {median(plain.cpu_us) / cpu_us:.1f} times the processor time of chaosd"
+    )
+    for row, limit_us in ((ours, LAG_P99_MAX_US), (hung, LAG_P99_MAX_US)):
+        p99 = median(row.lag_p99_us)
+        what = f"{row.name}: schedule lag p99 {p99:.0f} µs (under {limit_us:.0f})"
+        print(f"{met[p99 < limit_us]}: {what}")
+    p99 = median(cells.lag_p99_us)
+    what = f"{cells.name}: schedule lag p99 {p99:.0f} µs (under {CELLS_LAG_P99_MAX_US:.0f})"
+    print(f"{met[p99 < CELLS_LAG_P99_MAX_US]}: {what}")
+    print(f"{met[dropped == 0]}: {dropped} probes dropped (none)")
+
+
+def main():
+    if sys.argv[1:2] == ["--plain-httpx"]:
+        url, rate, seconds = sys.argv[2:]
+        print(json.dumps(asyncio.run(plain_httpx(url, float(rate), float(seconds)))))
+        return
+    binary, wrk = shutil.which("haproxy", path=PATH), shutil.which("wrk", path=PATH)
+    if binary is None:
+        print("nothing measured: there is no haproxy on this machine")
+        return
+    door, app = free_address(), free_address()
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        app_pid = stack.enter_context(haproxy(binary, directory, "app", APP.format(listen=app)))
+        role = DOOR.format(listen=door, app=app)
+        stack.enter_context(haproxy(binary, directory, "door", role))
+        wait_for(app)
+        wait_for(door)
+        rows, dropped = asyncio.run(measure(door, app_pid, wrk, directory))
+    show(rows)
+    judge(rows, dropped)
+
+
+if __name__ == "__main__":
+    main()
