@@ -10,6 +10,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,8 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _load(arguments: argparse.Namespace) -> Any:
+def _load(arguments: argparse.Namespace) -> tuple[Any, Any]:
+    """The config, and how to say a problem at its place in the file."""
     from chaosd import config
 
     overrides = list(arguments.set)
@@ -116,14 +118,15 @@ def _load(arguments: argparse.Namespace) -> Any:
     ):
         if value is not None:
             overrides.append(f"{path}={value}")
-    return config.load(arguments.config, overrides)
+    loaded = config.load(arguments.config, overrides)
+    return loaded, partial(config.at_line, arguments.config, overrides)
 
 
 def _check(arguments: argparse.Namespace) -> int:
     from chaosd import config, plan
 
-    loaded = _load(arguments)
-    planned = plan.build(loaded, str(arguments.config))
+    loaded, complain = _load(arguments)
+    planned = plan.build(loaded, complain)
     rehearsal = plan.rehearse(planned)
     if arguments.quiet:
         print(f"{arguments.config}: ok")
@@ -138,7 +141,7 @@ def _check(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     from chaosd import plan, run
 
-    planned = plan.build(_load(arguments), str(arguments.config))
+    planned = plan.build(*_load(arguments))
     rehearsal = plan.rehearse(planned)
     return run.run(planned, rehearsal.proxy_version)
 

@@ -67,7 +67,7 @@ class RealClock:
 
     async def sleep_until(self, at_ns: int) -> None:
         # The loop's timers may be a millisecond coarse: look again instead of returning early.
-        while (left_ns := at_ns - time.monotonic_ns()) > 0:
+        while (left_ns := at_ns - time.monotonic_ns()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(left_ns / SECOND_NS)
 
     def every(self, period_s: float, name: str, work: Callable[[], Any]) -> Callable[[], None]:
@@ -136,7 +136,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
                 raise RuntimeError("the simulation is stuck: nothing to run and no timer set")
         super()._run_once()  # type: ignore[misc]
 
-    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:  # type: ignore[override]
+    def run_in_executor(self, *_: Any) -> Any:  # type: ignore[override]
         raise RuntimeError("a simulated run must not use threads")
 
 

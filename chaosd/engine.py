@@ -183,7 +183,7 @@ class Engine:
                 try:
                     said = await self.plan.proxy.read_api(stage.api)
                 except OSError:
-                    continue  # a proxy that is gone is noticed elsewhere, one that is slow asked again
+                    continue  # one that is gone is noticed elsewhere, one that is slow asked again
                 recorder.reading("proxy.api", "resolvers", counters=said["resolvers"])
 
     async def _tear_down(self) -> None:

@@ -27,7 +27,7 @@ class ChaosdError(Exception):
 
 
 class ConfigError(ChaosdError):
-    """The user's text is wrong; each problem reads `file:line: path: what (what would be right)`."""
+    """The user's text is wrong; a problem reads `file:line: path: what (what would be right)`."""
 
     exit_code = Exit.USAGE
 

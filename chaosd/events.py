@@ -54,7 +54,7 @@ class Sample(NamedTuple):
 
 
 class StreamSpec(NamedTuple):
-    """One row of samples: which probe asks on whose behalf. `stream` numbers are unique in a run."""
+    """One row of samples: which probe asks for which cell. `stream` is unique in a run."""
 
     stream: int
     cell: str

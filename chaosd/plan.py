@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -12,6 +12,7 @@ from typing import Any
 
 from chaosd import plugins
 from chaosd.analysis.recovery import Settings
+from chaosd.clock import VirtualClock
 from chaosd.config import Config
 from chaosd.errors import ConfigError, MachineError
 from chaosd.events import Address
@@ -98,20 +99,28 @@ class Plan:
         )
 
 
-def build(config: Config, source: str) -> Plan:
-    """Find and build every plugin. Raises ConfigError for what can't go together."""
+# Says a problem at its place in the user's file: (("faults", 0, "old_ip"), what) → one line.
+Complain = Callable[[tuple[str | int, ...], str], str]
+
+
+def build(config: Config, complain: Complain) -> Plan:
+    """Find and build every plugin.
+
+    Raises ConfigError for what can't go together, and MachineError if the machine can't do it.
+    """
     name, runtime, why = _runtime(config.runtime)
     proxy: Proxy = plugins.find("proxies", config.proxy.type)(config.proxy)
-    problems = [
-        f"{source}: {problem}" for problem in _impossible(config, name, runtime)
-    ] + proxy.problems()
+    problems = [complain(*problem) for problem in _impossible(config, name, runtime)]
+    problems += proxy.problems()
     if problems:
         raise ConfigError(*problems)
     seed = config.seed if config.seed is not None else secrets.randbits(32)
+    # Two real runs with one seed may go on at the same time, and must know each other's apart.
+    simulated = isinstance(runtime.clock(), VirtualClock)
     return Plan(
         config=config,
         seed=seed,
-        run_id=_run_id(seed if config.seed is not None else None),
+        run_id=_run_id(Random(f"run {seed}") if simulated else secrets.SystemRandom()),  # noqa: S311
         runtime=runtime,
         runtime_name=name,
         why=why,
@@ -120,15 +129,16 @@ def build(config: Config, source: str) -> Plan:
     )
 
 
-def _run_id(seed: int | None) -> str:
+def _run_id(rng: Random) -> str:
     alphabet = "abcdefghjkmnpqrstuvwxyz23456789"
-    rng = Random(f"run {seed}") if seed is not None else secrets.SystemRandom()  # noqa: S311
     return "".join(rng.choice(alphabet) for _ in range(6))
 
 
 def _runtime(wanted: RuntimeConfig) -> tuple[str, Runtime, str]:
     if wanted.type != "auto":
         runtime: Runtime = plugins.find("runtimes", wanted.type)(wanted)
+        if (reason := runtime.unavailable()) is not None:
+            raise MachineError(f"runtime {wanted.type}: {reason}")
         return wanted.type, runtime, "as configured"
     reasons = []
     for name in AUTO:
@@ -144,24 +154,23 @@ def _runtime(wanted: RuntimeConfig) -> tuple[str, Runtime, str]:
     raise MachineError(f"no runtime works on this machine ({'; '.join(reasons)})")
 
 
-def _impossible(config: Config, name: str, runtime: Runtime) -> list[str]:
-    """What the config asks of the runtime that it can't do."""
-    problems = []
+def _impossible(
+    config: Config, name: str, runtime: Runtime
+) -> list[tuple[tuple[str | int, ...], str]]:
+    """What the config asks of the runtime that it can't do, each with its place."""
+    problems: list[tuple[tuple[str | int, ...], str]] = []
     abilities, manners = runtime.abilities(), runtime.old_ip()
     for place, fault in enumerate(config.faults):
         kind = plugins.find("faults", fault.type)
         missing = [need.__name__ for need in kind.needs if need not in abilities]
         if missing:
-            problems.append(
-                f"faults[{place}]: the {name} runtime can't do a {fault.type}: it lacks "
-                f"{', '.join(missing)} (runtimes: {', '.join(plugins.available('runtimes'))})"
-            )
+            what = f"the {name} runtime can't do a {fault.type}: it lacks {', '.join(missing)}"
+            others = ", ".join(plugins.available("runtimes"))
+            problems.append((("faults", place), f"{what} (runtimes: {others})"))
         manner = getattr(fault, "old_ip", None)
         if manner is not None and manner not in manners:
-            problems.append(
-                f"faults[{place}].old_ip: the {name} runtime can't make an old IP `{manner}` "
-                f"(it can: {', '.join(manners)})"
-            )
+            what = f"the {name} runtime can't make an old IP `{manner}`"
+            problems.append((("faults", place, "old_ip"), f"{what} (it can: {', '.join(manners)})"))
     return problems
 
 
@@ -200,6 +209,7 @@ def rehearse(plan: Plan) -> Rehearsal:
             complaint = proxy.check(file, proxy.environment(wiring))
         if complaint is not None:
             raise ConfigError(f"the proxy refuses its config: {complaint}")
+    notes += [f"advice: {advice}" for advice in proxy.advice()]
     for fault, built in zip(config.faults, plan.faults(), strict=True):
         notes.append(f"{fault.label}: {_foretold(plan, built)}")
     return Rehearsal(proxy_version=version, rendered=rendered, notes=tuple(notes))

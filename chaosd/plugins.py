@@ -30,7 +30,7 @@ from chaosd.clock import Clock
 from chaosd.events import Address, Instance, Outcome, Prediction, Sample, StreamSpec
 from chaosd.units import Cron, Duration, PositiveDuration, Rate
 
-# --- what a plugin's part of the config looks like ------------------------------------------------
+# --- what a plugin's part of the config looks like -----------------------------------------------
 
 
 class Part(BaseModel):
@@ -135,7 +135,7 @@ class ProbeConfig(Part):
 
 OldIp = Literal["refuse", "imposter", "blackhole", "tarpit", "vacant"]
 
-# --- what the engine hands to plugins ---------------------------------------------------------------
+# --- what the engine hands to plugins ------------------------------------------------------------
 
 
 class Recorder(Protocol):
@@ -172,12 +172,12 @@ class CycleContext(Recorder, Protocol):
     def begin(self, *, old: Instance | None, new: Instance | None) -> None:
         """Declare T0 to be now: call it right before what takes the instance away.
 
-        `new`, expected before, is the instance whose first good answer ends the recovery; None in a control cycle,
-        where any instance of the app will do.
+        `new`, expected before, is the instance whose first good answer ends the recovery; None in a
+        control cycle, where any instance of the app will do.
         """
 
 
-# --- runtimes -------------------------------------------------------------------------------------
+# --- runtimes ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,7 +232,7 @@ class Stage(Protocol):
         """What the proxy costs: {"rss_bytes": …, "fds": …}, without what is unknown."""
 
     async def close(self) -> None:
-        """Take everything down that belongs to this cell. May be called at any moment, and twice."""
+        """Take down all that belongs to this cell. May be called at any moment, and twice."""
 
 
 class Runtime(Protocol):
@@ -273,7 +273,7 @@ class Runtime(Protocol):
         """
 
 
-# --- the optional abilities of a stage --------------------------------------------------------------
+# --- the optional abilities of a stage -----------------------------------------------------------
 
 
 class Holder(Protocol):
@@ -312,12 +312,12 @@ class CanReplace(Protocol):
         """Prepare a placeholder, before T0, so that taking the IP over is quick."""
 
 
-# --- proxies --------------------------------------------------------------------------------------
+# --- proxies -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wiring:
-    """The addresses that a proxy's config is rendered with, known once a runtime has chosen them."""
+    """The addresses that a proxy's config is rendered with; a runtime has chosen them."""
 
     listen: Address
     dns: Address
@@ -342,7 +342,7 @@ class Move:
 
 
 class Proxy(Protocol):
-    """What is tested: its config rendered, its log and Runtime API read, its algorithm predicted."""
+    """What is tested: its config rendered, its log and API read, its algorithm predicted."""
 
     Config: ClassVar[type[ProxyConfig]]
 
@@ -353,10 +353,10 @@ class Proxy(Protocol):
         """Where the config wants the door; the runtime chooses if None."""
 
     def version(self) -> str:
-        """The version of the binary at hand, e.g. "2.6.12". Raises MachineError if there is none."""
+        """The version of the binary at hand, as "2.6.12". MachineError if there is none."""
 
     def problems(self) -> list[str]:
-        """What is wrong with the user's own config file, as `file:line: what (what would be right)`."""
+        """What is wrong with the user's own config file, as `file:line: what (the remedy)`."""
 
     def advice(self) -> list[str]:
         """What would be known if that file were a little different; nothing of it stops a run."""
@@ -374,7 +374,7 @@ class Proxy(Protocol):
         """Let the proxy check its own config; its complaint in one line, or None."""
 
     def read_log(self, line: str) -> tuple[str, dict[str, Any]] | None:
-        """What one log line says: ("address_changed", {"old": …, "new": …}), ("up", …), ("down", …)."""
+        """What a log line says, as ("address_changed", {"old": …, "new": …}), ("up", …), …."""
 
     async def read_api(self, api: str) -> dict[str, Any]:
         """One look at the Runtime API: {"servers": [...], "resolvers": {nameserver: {counter: n}}}.
@@ -389,7 +389,7 @@ class Proxy(Protocol):
         """The recovery that its algorithm gives, or None where the model does not reach."""
 
 
-# --- faults ---------------------------------------------------------------------------------------
+# --- faults --------------------------------------------------------------------------------------
 
 
 class Fault(Protocol):
@@ -416,7 +416,7 @@ class CanForetell(Protocol):
         """The move, if the app takes this long from being started to listening."""
 
 
-# --- probes ---------------------------------------------------------------------------------------
+# --- probes --------------------------------------------------------------------------------------
 
 
 class Shot(Protocol):
@@ -461,7 +461,8 @@ class Prober(Protocol):
 
     async def start(self, deliver: Deliver, failed: Callable[[Exception], None]) -> None:
         """`deliver(samples, complete)` is called often; `complete[stream]` promises that every
-        sample of that stream scheduled before this instant has been delivered."""
+        sample of that stream scheduled before this instant has been delivered.
+        """
 
     def add(
         self, spec: StreamSpec, probe_type: str, config: ProbeConfig, identity_header: str
@@ -474,7 +475,7 @@ class Prober(Protocol):
     async def close(self) -> None: ...
 
 
-# --- finding them -----------------------------------------------------------------------------------
+# --- finding them --------------------------------------------------------------------------------
 
 KINDS = ("runtimes", "proxies", "faults", "probes")
 

@@ -91,7 +91,12 @@ class Child:
         self.pid = self._process.pid
         self._loop = asyncio.get_running_loop()
         self._gone: asyncio.Future[None] = self._loop.create_future()
-        self._handle = os.pidfd_open(self.pid)
+        try:
+            self._handle = os.pidfd_open(self.pid)
+        except OSError as error:  # out of descriptors: nobody would hear of its end
+            with self._process:
+                self._process.kill()
+            raise MachineError(f"{name} can't be watched: {error.strerror}") from error
         self._pipe = self._process.stdout.fileno()  # type: ignore[union-attr]
         os.set_blocking(self._pipe, False)
         self._loop.add_reader(self._handle, self._on_end)

@@ -82,7 +82,7 @@ async def _inject_and_heal(part: dict[str, Any], cut_at: int | None) -> Outcome:
     config = Config.model_validate(
         {"name": "conformance", "runtime": "sim", "seed": 1, "faults": [{"every": "10s"} | part]}
     )
-    plan = build(config, "conformance")
+    plan = build(config, lambda where, what: f"{where}: {what}")
     events: list[Event] = []
     cycle = _Cycle(plan.runtime.clock(), events)
     with tempfile.TemporaryDirectory() as directory:

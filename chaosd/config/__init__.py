@@ -28,7 +28,7 @@ from chaosd import plugins
 from chaosd.config import yamlfile
 from chaosd.config.complaints import complaints
 from chaosd.config.parts import AUTO, Plugin, at, concrete, plugin_config
-from chaosd.config.yamlfile import Problem
+from chaosd.config.yamlfile import KeyPath, Problem
 from chaosd.errors import ConfigError
 from chaosd.events import Address
 from chaosd.plugins import FaultConfig, Part, ProbeConfig, ProxyConfig, RuntimeConfig
@@ -279,6 +279,26 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     Raises ConfigError with every problem there is. Relative paths in a plugin's part belong to the
     file's own directory: its validators find that as `info.context["base"]`.
     """
+    document = _document(path, overrides)
+    try:
+        text, context = json.dumps(document.data), {"base": path.parent.absolute()}
+        config = Config.model_validate_json(text, strict=True, context=context)
+    except ValidationError as error:
+        taken = {problem.path for problem in document.problems}
+        for where, what in complaints(error, Config, document.data, concrete):
+            if where not in taken:
+                document.problems.append(Problem(document.place(where), where, what))
+    if document.problems:
+        raise ConfigError(*(_line(path, problem) for problem in sorted(document.problems, key=_by)))
+    return config
+
+
+def at_line(path: Path, overrides: Sequence[str], where: KeyPath, what: str) -> str:
+    """Say a problem that shows only when the machine is known, at its line in the file."""
+    return _line(path, Problem(_document(path, overrides).place(where), where, what))
+
+
+def _document(path: Path, overrides: Sequence[str]) -> yamlfile.Document:
     try:
         with path.open("rb") as file:
             document = yamlfile.read(yamlfile.decode(file.read(yamlfile.SIZE_MAX + 1)))
@@ -298,17 +318,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     }
     for override in overrides:
         yamlfile.override(document, override, defaults)
-    try:
-        text, context = json.dumps(document.data), {"base": path.parent.absolute()}
-        config = Config.model_validate_json(text, strict=True, context=context)
-    except ValidationError as error:
-        taken = {problem.path for problem in document.problems}
-        for where, what in complaints(error, Config, document.data, concrete):
-            if where not in taken:
-                document.problems.append(Problem(document.place(where), where, what))
-    if document.problems:
-        raise ConfigError(*(_line(path, problem) for problem in sorted(document.problems, key=_by)))
-    return config
+    return document
 
 
 def _line(path: Path, problem: Problem) -> str:

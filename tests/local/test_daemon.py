@@ -131,7 +131,7 @@ def test_an_imposter_is_counted_as_misrouted(tmp_path) -> None:
 
 
 def test_refuse_and_blackhole_fail_as_the_reference_says(tmp_path) -> None:
-    """No redispatch: a request fails after N·δ = 3 s if refused, after (N+1)·Tc = 4 s in the dark."""
+    """No redispatch: a request fails after N·δ = 3 s if refused, (N+1)·Tc = 4 s in the dark."""
     daemons = {
         manner: Daemon(
             tmp_path / manner,

@@ -330,6 +330,7 @@ def test_a_placeholder_may_be_let_go_without_having_been_needed(tmp_path):
             holder = await world.stage.hold("refuse")
             with pytest.raises(MachineError, match=r"refuse placeholder .*Address already in use"):
                 await holder.take(instance.address.host)
+            assert world.failures == []
 
     run(scenario())
 
@@ -553,6 +554,18 @@ def test_what_dies_by_itself_is_told_and_what_is_stopped_is_not(tmp_path):
             assert "died: signal SIGSEGV" in str(world.failures[1])
             assert "\n" not in str(world.failures[1])
             assert await ask(world.stage.entry) == "ECONNREFUSED"
+
+    run(scenario())
+
+
+def test_a_placeholder_that_dies_while_it_is_needed_is_told(tmp_path):
+    async def scenario():
+        async with World(tmp_path).standing() as world:
+            _, _, holder = await world.replace("tarpit")
+            os.kill(pid_of(world, "tarpit"), signal.SIGKILL)
+            await world.until(lambda: world.failures)
+            assert str(world.failures[0]).startswith("tarpit placeholder (pid ")
+            await holder.release()
 
     run(scenario())
 

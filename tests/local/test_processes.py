@@ -1,6 +1,7 @@
 """Children, and finding the ones that a dead run left behind."""
 
 import asyncio
+import errno
 import os
 import secrets
 import signal
@@ -249,6 +250,22 @@ def test_a_child_that_ends_by_itself_takes_its_own_children_along():
         deadline_s = time.monotonic() + WAIT_S
         while lives(nested):
             assert time.monotonic() < deadline_s
+
+    run(scenario())
+
+
+def test_a_child_that_can_t_be_watched_is_not_left_running(monkeypatch):
+    async def scenario():
+        started = []
+
+        def out_of_descriptors(pid):
+            started.append(pid)
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        monkeypatch.setattr(os, "pidfd_open", out_of_descriptors)
+        with pytest.raises(MachineError, match="child can't be watched: Too many open files"):
+            child("sleep 300")
+        assert not lives(started[0])
 
     run(scenario())
 

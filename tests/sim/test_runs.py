@@ -129,7 +129,7 @@ def test_one_seed_gives_one_run_byte_for_byte(tmp_path) -> None:
     assert "events.jsonl" in names
     assert any(name.startswith("samples.") for name in names)
     report_files = {"report.json", "report.md"}  # they name the run directory
-    same, differ, broken = filecmp.cmpfiles(
+    _, differ, broken = filecmp.cmpfiles(
         runs[0], runs[1], [n for n in names if n not in report_files], shallow=False
     )
     assert (differ, broken) == ([], [])

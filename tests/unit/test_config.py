@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from chaosd import config, plugins
-from chaosd.config import yamlfile
-from chaosd.config import Config
+from chaosd.config import Config, yamlfile
 from chaosd.errors import ConfigError
 from chaosd.events import Address
 from chaosd.plugins import Between, FaultConfig, ProbeConfig

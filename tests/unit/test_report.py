@@ -1,5 +1,5 @@
 """From a run directory to its report; sentences and files exactly as people and programs read."""
-# ruff: noqa: RUF001 - an en dash is how a range is written
+
 
 from __future__ import annotations
 
