@@ -19,7 +19,7 @@ from chaosd.errors import MachineError
 
 # 127.64.0.0 to 127.127.255.255: far from 127.0.0.1 and from what resolvers use (127.0.0.53).
 SECOND_MIN, SECOND_MAX = 64, 127
-CLAIMS_MAX = 64  # how many of the 16384 are tried
+CLAIMS_MAX = 256  # how many of the 16384 are tried
 HOST_MIN, HOST_MAX = 10, 250  # where the app's instances live
 
 
@@ -67,19 +67,24 @@ class Loopback:
 
 async def claim(rng: Random, remember: int) -> Loopback:
     """A /24 that nobody else has claimed, and in which nothing is bound. Raises MachineError."""
+    taken: set[str] = set()
     for _ in range(CLAIMS_MAX):
         prefix = f"127.{rng.randint(SECOND_MIN, SECOND_MAX)}.{rng.randint(0, 255)}"
+        host = rng.randint(HOST_MIN, HOST_MAX)
+        if prefix in taken:
+            continue
         try:
-            network = Loopback(prefix, rng.randint(HOST_MIN, HOST_MAX), remember)
+            network = Loopback(prefix, host, remember)
         except OSError:
             continue
         # Looked at only once it is claimed: who had it before may have bound something until then.
         try:
-            if prefix not in await asyncio.to_thread(used):
-                return network
+            taken = await asyncio.to_thread(used)
         except BaseException:
             network.close()
             raise
+        if prefix not in taken:
+            return network
         network.close()
     raise MachineError(f"no free /24 found in 127.64.0.0/10 ({CLAIMS_MAX} tried)")
 

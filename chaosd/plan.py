@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -96,6 +96,7 @@ class Plan:
             runtime=self.runtime_name,
             proxy=self.proxy_name,
             missing_class=self.config.dns.missing,
+            dns_delay_s=self.config.dns.delay.s,
         )
 
 
@@ -225,7 +226,11 @@ def _foretold(plan: Plan, fault: Fault) -> str:
     if not isinstance(fault, CanForetell):
         return "no prediction before it has happened"
     start_s = APP_START_S + plan.config.app.start_delay.s
-    move = fault.foretell(start_s, plan.config.dns.missing)
+    move = replace(
+        fault.foretell(start_s, plan.config.dns.missing),
+        others=plan.config.app.replicas > 1,
+        dns_s=plan.config.dns.delay.s,
+    )
     predicted = plan.proxy.predict(move)
     if predicted is None:
         return "no prediction: the model does not reach these settings"

@@ -56,7 +56,7 @@ def edges(
     moved = _switch(events, new_ip)
     return Edges(
         listening_ns=direct_ns if listening is None else listening,
-        published_ns=_published_ns(events, new_ip),
+        published_ns=_published_ns(events, begin.data["old_ip"], new_ip),
         switched_ns=moved.at_ns if moved else None,
         usable_ns=_usable_ns(events, begin.at_ns, moved, recovered_ns) if moved else None,
     )
@@ -107,12 +107,20 @@ def move(
         if not w.data.get("ips") and w.at_ns >= begin.at_ns
     ]
     held = [e.data["manner"] for e in events if isinstance(e, Action) and e.verb == "hold"]
+    # Once the old instance's address was gone from the answers, was there any but the new one's?
+    gone = {begin.data["old_ip"], begin.data["new_ip"]}
+    left = [r for r in _readings(events, ("dns",), ("published",)) if r.at_ns >= begin.at_ns]
+    others = any(
+        begin.data["old_ip"] not in r.data["ips"] and set(r.data["ips"]) - gone for r in left
+    )
     return Move(
         published_s=_after(begin.at_ns, edge.published_ns),
         listening_s=_after(begin.at_ns, edge.listening_ns),
         missing_s=_after(begin.at_ns, min(missing, default=None)),
         missing_class=settings.missing_class,
         old_ip=cast("OldIp", held[0] if held else "vacant"),
+        others=others,
+        dns_s=settings.dns_delay_s,
     )
 
 
@@ -136,9 +144,14 @@ def _at(events: Iterable[Event], source: str, what: str, **data: Any) -> int | N
     return min((r.at_ns for r in found if wanted <= r.data.items()), default=None)
 
 
-def _published_ns(events: Iterable[Event], new_ip: str) -> int | None:
-    found = _readings(events, ("dns",), ("published",))
-    return min((r.at_ns for r in found if new_ip in r.data["ips"]), default=None)
+def _published_ns(events: Iterable[Event], old_ip: str | None, new_ip: str) -> int | None:
+    """When the name answered the new IP and no longer the old one.
+
+    As long as the old one is among the answers, a proxy may well stay there.
+    """
+    found = [r for r in _readings(events, ("dns",), ("published",)) if new_ip in r.data["ips"]]
+    alone = [r for r in found if old_ip not in r.data["ips"]]
+    return min((r.at_ns for r in alone or found), default=None)
 
 
 def _switch(events: Iterable[Event], new_ip: str) -> Reading | None:

@@ -46,6 +46,7 @@ class Settings:
     runtime: str
     proxy: str
     missing_class: str
+    dns_delay_s: float = 0.0
 
     @property
     def lookback_ns(self) -> int:

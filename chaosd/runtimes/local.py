@@ -385,8 +385,9 @@ class LocalStage:
     def _withdraw(self, instance: Instance) -> None:
         if self._published.pop(instance.identity, None) is None:
             return
-        if self._cell.dns.missing != "stale":
-            self._answer_with(list(self._published.values()))
+        ips = list(self._published.values())
+        if ips or self._cell.dns.missing != "stale":
+            self._answer_with(ips)
 
     def _answer_with(self, ips: list[str]) -> None:
         name = self._cell.dns.name

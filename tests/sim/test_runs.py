@@ -185,6 +185,7 @@ def test_make_before_break_loses_nothing_once_the_name_has_moved(simulate) -> No
     for cycle in simulate(faults=faults).cycles:
         assert cycle.outcome == CycleOutcome.RECOVERED
         assert cycle.misrouted == 0
+        assert cycle.anomaly is False
 
 
 def test_cells_do_not_share_anything(simulate) -> None:
@@ -206,3 +207,11 @@ def test_several_replicas_move_in_their_turn(simulate) -> None:
     assert [c.outcome for c in ran.cycles] == [CycleOutcome.RECOVERED] * 6
     old = [c.old_ip for c in ran.cycles]
     assert len(set(old[:3])) == 3
+    assert not any(c.anomaly for c in ran.cycles)
+    assert all(c.predicted is not None for c in ran.cycles)
+
+
+def test_a_slow_nameserver_and_a_slow_app_are_part_of_the_prediction(simulate) -> None:
+    ran = simulate(dns={"delay": "150ms"}, app={"start_delay": "700ms"}, until={"cycles": 20})
+    assert all(c.predicted is not None and c.anomaly is False for c in ran.cycles)
+    assert min(c.recovery_s for c in ran.cycles) > 0.9  # the gap and the app's start

@@ -15,7 +15,7 @@ from chaosd.plugins import Move
 from chaosd.proxies.haproxy import predict
 from chaosd.proxies.haproxy.config import Config
 from chaosd.proxies.haproxy.model import ProxyModel
-from chaosd.world import Answer, Connected
+from chaosd.sim.world import Answer, Connected
 
 S = 1_000_000_000
 MS = 1_000_000

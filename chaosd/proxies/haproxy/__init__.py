@@ -15,7 +15,7 @@ from chaosd.events import Address, Prediction
 from chaosd.plugins import Move, Wiring
 from chaosd.proxies.haproxy import api, config, log, own, predict, render
 from chaosd.proxies.haproxy.model import ProxyModel
-from chaosd.world import World
+from chaosd.sim.world import World
 
 # Where systems put it, and where the PATH of an ordinary user often doesn't look.
 _SBIN = "/usr/sbin:/usr/local/sbin"

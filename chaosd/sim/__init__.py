@@ -30,9 +30,9 @@ from chaosd.plugins import (
     Recorder,
     RuntimeConfig,
 )
-from chaosd.simcell import SimCell, Stream, about
+from chaosd.sim.cell import SimCell, Stream, about
+from chaosd.sim.world import NEVER_NS, CanSimulate, Model
 from chaosd.units import Duration
-from chaosd.world import NEVER_NS, CanSimulate, Model
 
 BATCH_NS = 50_000_000  # how often samples are delivered
 KILL_NS, TERM_NS = 1_000_000, 5_000_000  # from the signal to the process being gone

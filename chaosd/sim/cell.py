@@ -14,7 +14,7 @@ from typing import Any
 from chaosd.clock import SECOND_NS
 from chaosd.events import Address, Instance, Outcome, Sample, StreamSpec
 from chaosd.plugins import CellSpec, Recorder
-from chaosd.world import NEVER_NS, Answer, Connected, Model
+from chaosd.sim.world import NEVER_NS, Answer, Connected, Model
 
 NOBODY = ("nobody", "")
 
