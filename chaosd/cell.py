@@ -30,8 +30,9 @@ from chaosd.events import (
     Sample,
     StreamSpec,
 )
+from chaosd.parts import ProbeConfig
 from chaosd.plan import Plan
-from chaosd.plugins import Fault, ProbeConfig, Prober, Stage
+from chaosd.plugins import Fault, Prober, Stage
 from chaosd.recorder import CellRecorder
 from chaosd.tasks import uncancelled
 

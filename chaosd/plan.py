@@ -16,17 +16,8 @@ from chaosd.clock import VirtualClock
 from chaosd.config import Config
 from chaosd.errors import ConfigError, MachineError
 from chaosd.events import Address
-from chaosd.plugins import (
-    AppSpec,
-    CanForetell,
-    CellSpec,
-    DnsSpec,
-    Fault,
-    Proxy,
-    Runtime,
-    RuntimeConfig,
-    Wiring,
-)
+from chaosd.parts import Between, RuntimeConfig
+from chaosd.plugins import AppSpec, CanForetell, CellSpec, DnsSpec, Fault, Proxy, Runtime, Wiring
 
 # Where a machine offers both, the one that is closest to what people run comes first.
 AUTO = ("docker", "local")
@@ -256,4 +247,4 @@ def describe(plan: Plan) -> Sequence[str]:
 
 
 def _every(every: Any) -> str:
-    return f"{every.min} to {every.max}" if isinstance(every, plugins.Between) else str(every)
+    return f"{every.min} to {every.max}" if isinstance(every, Between) else str(every)

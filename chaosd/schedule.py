@@ -16,7 +16,7 @@ from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from chaosd.clock import SECOND_NS, Clock, utc
-from chaosd.plugins import Between, FaultConfig
+from chaosd.parts import Between, FaultConfig
 
 
 def instants(

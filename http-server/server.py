@@ -3,7 +3,7 @@
 
     server.py --listen 127.64.3.10:8080 --identity k3f9.c1.7 [--start-delay 0.5] [--mode MODE]
 
-It prints `listening IP:PORT` once it accepts connections. Each answer carries its identity in
+It prints `listening IP:PORT NS` once it accepts connections, NS being when that was. Each answer carries its identity in
 `X-Chaosd-Instance` and its own address in `X-Chaosd-Address`. `/` is a page to look at, `/healthz`
 is for health checks. SIGTERM: it stops listening, finishes what is in flight and exits.
 
@@ -33,6 +33,7 @@ import signal
 import socket
 import struct
 import sys
+import time
 import time
 from collections.abc import Callable
 
@@ -401,7 +402,8 @@ def main() -> None:
     if holder is None:
         return
     said = "holding" if options["armed"] else "listening"
-    print("{} {}:{}".format(said, *holder.getsockname()), flush=True)
+    # The instant goes along, because whoever reads this may be late: CLOCK_MONOTONIC is everybody's.
+    print("{} {}:{} {}".format(said, *holder.getsockname(), time.monotonic_ns()), flush=True)
     occupy(holder, mode, options["identity"], stop.fileno())
 
 

@@ -19,7 +19,8 @@ LAYERS = {
     "events": set(),
     "units": set(),
     "clock": set(),
-    "plugins": {"events", "units", "clock"},
+    "parts": {"units"},
+    "plugins": {"events", "parts", "clock"},
 }
 # Nobody but these imports these: they put the parts together.
 TOP = {

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from chaosd.events import PHASES, Action, Event, Outcome, Reading, Sample, rounded_ns
-from chaosd.plugins import Move, OldIp
+from chaosd.parts import OldIp
+from chaosd.plugins import Move
 
 if TYPE_CHECKING:
     from chaosd.analysis.recovery import Settings

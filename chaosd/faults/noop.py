@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from chaosd.plugins import CycleContext, FaultConfig
+from chaosd.parts import FaultConfig
+from chaosd.plugins import CycleContext
 
 
 class Noop:

@@ -8,7 +8,8 @@ from pydantic import Field
 
 from chaosd.clock import sleep
 from chaosd.events import Instance
-from chaosd.plugins import CanReplace, CycleContext, FaultConfig, Holder, Move, OldIp
+from chaosd.parts import FaultConfig, OldIp
+from chaosd.plugins import CanReplace, CycleContext, Holder, Move
 from chaosd.units import Duration
 
 

@@ -20,7 +20,8 @@ import httptools
 from pydantic import Field
 
 from chaosd.events import Address, Outcome
-from chaosd.plugins import ProbeConfig, Shot
+from chaosd.parts import ProbeConfig
+from chaosd.plugins import Shot
 from chaosd.probes import outcomes
 
 ANSWER_MAX = 1 << 20  # bytes; whoever sends more is not the app that we ask

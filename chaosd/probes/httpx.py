@@ -18,7 +18,8 @@ import httpx
 from pydantic import Field, FilePath, StringConstraints, model_validator
 
 from chaosd.events import Address, Outcome
-from chaosd.plugins import Part, ProbeConfig, Shot
+from chaosd.parts import Part, ProbeConfig
+from chaosd.plugins import Shot
 from chaosd.probes import outcomes
 
 ANSWER_MAX = 1 << 20  # bytes; whoever sends more is not the app that we ask

@@ -335,7 +335,7 @@ class Pipe(asyncio.BaseProtocol):
         self._lost(exc)
 
 
-def _raise_priority() -> str:
+def raise_priority() -> str:
     """Take the best turn at the processor that this user may have; say which."""
     try:
         policy = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
@@ -361,7 +361,7 @@ async def _serve(out: int) -> None:
     facts = {
         "pid": os.getpid(),
         "loop": type(loop).__module__.partition(".")[0],
-        "priority": _raise_priority(),
+        "priority": raise_priority(),
         "descriptors": _raise_descriptors(),
     }
     commands: Commands | None = None

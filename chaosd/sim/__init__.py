@@ -20,16 +20,8 @@ from pydantic import Field
 from chaosd.clock import SECOND_NS, Clock, VirtualClock, VirtualLoop, sleep
 from chaosd.errors import ConfigError, MachineError
 from chaosd.events import Address, Instance, Sample, StreamSpec
-from chaosd.plugins import (
-    CanReplace,
-    CellSpec,
-    Deliver,
-    Holder,
-    OldIp,
-    ProbeConfig,
-    Recorder,
-    RuntimeConfig,
-)
+from chaosd.parts import OldIp, ProbeConfig, RuntimeConfig
+from chaosd.plugins import CanReplace, CellSpec, Deliver, Holder, Recorder
 from chaosd.sim.cell import SimCell, Stream, about
 from chaosd.sim.world import NEVER_NS, CanSimulate, Model
 from chaosd.units import Duration

@@ -15,7 +15,7 @@ import uvloop
 from chaosd import dns as module
 from chaosd.clock import RealClock
 from chaosd.errors import MachineError
-from chaosd.loopback import claim
+from chaosd.runtimes.local.loopback import claim
 
 NAME = "app.internal"
 IP = "127.64.3.10"

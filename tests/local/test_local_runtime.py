@@ -14,13 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from chaosd import proxychild
 from chaosd.clock import RealClock
 from chaosd.errors import ConfigError, MachineError
 from chaosd.events import Address, Instance
 from chaosd.plugins import AppSpec, CanReplace, CellSpec, DnsSpec
 from chaosd.proxies.haproxy import HAProxy
-from chaosd.runtimes.local import LocalRuntime
+from chaosd.runtimes.local import LocalRuntime, proxychild
 
 BINARY = shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 needs_haproxy = [

@@ -7,9 +7,9 @@ from random import Random, SystemRandom
 
 import pytest
 
-from chaosd import loopback
 from chaosd.errors import MachineError
-from chaosd.loopback import claim, is_free, used
+from chaosd.runtimes.local import loopback
+from chaosd.runtimes.local.loopback import claim, is_free, used
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The prober's process: on time whatever the target does, and gone when it should be."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from chaosd.errors import MachineError
 from chaosd.events import Address, Outcome, StreamSpec
 from chaosd.probes.host import ProbeHost
 from chaosd.probes.http import HttpProbe
+from chaosd.probes.wire import Reader
 
 WAIT_S = 20.0
 
@@ -245,6 +247,34 @@ def test_it_ends_when_its_stdin_closes_and_not_by_signals():
         assert process.poll() is None
         process.stdin.close()
         assert process.wait(WAIT_S) == 0
+
+
+def test_a_parent_that_does_not_read_stops_the_sending_and_loses_no_slot():
+    program = "import chaosd.probes.worker as w; w.BACKLOG_MAX = 20_000; w.main()"
+    add = {"do": "add", "stream": 1, "probe": "http", "config": {}, "identity_header": "x"}
+    add |= {"interval_ns": 500_000, "timeout_ns": 10**9}
+    aim = {"do": "aim", "stream": 1, "target": closed_port()}
+    reader, samples, complete_ns = Reader(), [], 0
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        for command in (add, aim):
+            process.stdin.write(json.dumps(command).encode() + b"\n")
+        process.stdin.flush()
+        time.sleep(4)  # the pipe is full after one second or two
+        stopped_ns = time.monotonic_ns()
+        while complete_ns < stopped_ns + 500_000_000:
+            for batch, complete in reader.feed(os.read(process.stdout.fileno(), 65536)):
+                assert all(sample.scheduled_ns >= complete_ns for sample in batch)
+                samples += batch
+                complete_ns = complete.get(1, 0)
+        process.stdin.close()
+        process.stdout.close()
+    scheduled = sorted(sample.scheduled_ns for sample in samples)
+    assert all(b - a == 500_000 for a, b in pairwise(scheduled))
+    outcomes = [sample.outcome for sample in sorted(samples)]
+    assert outcomes[0] == outcomes[-1] == Outcome.REFUSED
+    assert outcomes.count(Outcome.DROPPED) > 1000
 
 
 def test_it_ends_when_its_parent_is_killed(tmp_path):

@@ -14,7 +14,8 @@ import pytest
 from chaosd.clock import SECOND_NS, VirtualLoop, sleep
 from chaosd.errors import ConfigError, MachineError
 from chaosd.events import Outcome, Reading, Sample, StreamSpec
-from chaosd.plugins import AppSpec, CellSpec, DnsSpec, Move, ProbeConfig
+from chaosd.parts import ProbeConfig
+from chaosd.plugins import AppSpec, CellSpec, DnsSpec, Move
 from chaosd.proxies.haproxy import HAProxy
 from chaosd.proxies.haproxy.config import Config
 from chaosd.recorder import CellRecorder

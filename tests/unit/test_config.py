@@ -17,7 +17,7 @@ from chaosd import config, plugins
 from chaosd.config import Config, yamlfile
 from chaosd.errors import ConfigError
 from chaosd.events import Address
-from chaosd.plugins import Between, FaultConfig, ProbeConfig
+from chaosd.parts import Between, FaultConfig, ProbeConfig
 from chaosd.units import Duration, Rate
 
 ROOT = Path(__file__).parent.parent.parent

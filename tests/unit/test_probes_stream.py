@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chaosd.events import Address, Outcome
-from chaosd.plugins import ProbeConfig
+from chaosd.parts import ProbeConfig
 from chaosd.probes import outcomes
 from chaosd.probes.http import HttpProbe
 from chaosd.probes.httpx import HttpxProbe

@@ -1,6 +1,5 @@
 """From a run directory to its report; sentences and files exactly as people and programs read."""
 
-
 from __future__ import annotations
 
 import json

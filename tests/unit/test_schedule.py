@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from chaosd.clock import SECOND_NS
-from chaosd.plugins import FaultConfig
+from chaosd.parts import FaultConfig
 from chaosd.schedule import auto_jitter_s, instants, merged
 
 HOUR_NS = 3600 * SECOND_NS

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from chaosd.events import Address
-from chaosd.plugins import Part, ProxyConfig
+from chaosd.parts import Part, ProxyConfig
 from chaosd.units import Duration
 
 MS = 1_000_000

@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from chaosd.events import Prediction
-from chaosd.plugins import Move, OldIp
+from chaosd.parts import OldIp
+from chaosd.plugins import Move
 from chaosd.proxies.haproxy.config import Config
 from chaosd.proxies.haproxy.model import (
     CHECKS_ASK_AGAIN,

@@ -6,7 +6,8 @@ import asyncio
 from typing import ClassVar, Literal
 
 from chaosd.events import Address, Outcome
-from chaosd.plugins import ProbeConfig, Shot
+from chaosd.parts import ProbeConfig
+from chaosd.plugins import Shot
 
 
 class Banner:

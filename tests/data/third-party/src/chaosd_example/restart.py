@@ -6,7 +6,8 @@ from typing import ClassVar, Literal
 
 from chaosd.clock import sleep
 from chaosd.events import Instance
-from chaosd.plugins import CanReplace, CycleContext, FaultConfig
+from chaosd.parts import FaultConfig
+from chaosd.plugins import CanReplace, CycleContext
 from chaosd.units import Duration
 
 

@@ -8,13 +8,13 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from chaosd import processes
 from chaosd.clock import SECOND_NS, sleep
 from chaosd.errors import ConfigError, MachineError
 from chaosd.events import Address
-from chaosd.loopback import is_free
 from chaosd.plugins import CellSpec, Recorder, Wiring
-from chaosd.processes import Child
+from chaosd.runtimes.local import processes
+from chaosd.runtimes.local.loopback import is_free
+from chaosd.runtimes.local.processes import Child
 
 DOOR_PORT = 8080
 DOOR_LIMIT_S = 30.0  # until the proxy has found the app for the first time

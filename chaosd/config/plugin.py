@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError, core_schema
 
 from chaosd import plugins
 from chaosd.config.yamlfile import KeyPath
-from chaosd.plugins import FaultConfig, Part, ProbeConfig, ProxyConfig, RuntimeConfig
+from chaosd.parts import FaultConfig, Part, ProbeConfig, ProxyConfig, RuntimeConfig
 
 AUTO = "auto"  # the runtime that is chosen when the machine is known
 _BASES: dict[str, type[Part]] = {

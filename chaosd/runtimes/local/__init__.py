@@ -18,23 +18,16 @@ from random import Random
 from signal import SIGKILL, SIGTERM
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from chaosd import loopback, processes
 from chaosd.clock import SECOND_NS, Clock, RealClock, sleep
 from chaosd.dns import DnsServer, Query
 from chaosd.errors import ConfigError, MachineError
 from chaosd.events import Address, Instance
-from chaosd.loopback import Loopback
-from chaosd.plugins import (
-    CanReplace,
-    CellSpec,
-    Holder,
-    OldIp,
-    Prober,
-    Recorder,
-    RuntimeConfig,
-)
-from chaosd.processes import Child
-from chaosd.proxychild import ProxyChild
+from chaosd.parts import OldIp, RuntimeConfig
+from chaosd.plugins import CanReplace, CellSpec, Holder, Prober, Recorder
+from chaosd.runtimes.local import loopback, processes
+from chaosd.runtimes.local.loopback import Loopback
+from chaosd.runtimes.local.processes import Child
+from chaosd.runtimes.local.proxychild import ProxyChild
 
 DOOR, SERVICES = 1, 2  # the last byte of their addresses
 ASK_LIMIT_S = 1.0  # how long a program of the user's may take to let somebody in
@@ -260,7 +253,10 @@ class LocalStage:
 
     def _on_app_line(self, identity: str, line: str, at_ns: int) -> None:
         if line.startswith("listening "):
-            self._on_listening(identity, line.split()[1], at_ns, 0)
+            _, address, *stamp = line.split()
+            # Its own stamp tells it better than when we came to read the line.
+            told = bool(stamp) and stamp[0].isdecimal() and int(stamp[0]) <= at_ns
+            self._on_listening(identity, address, int(stamp[0]) if told else at_ns, 0)
 
     def _on_listening(self, identity: str, address: str, at_ns: int, error_ns: int) -> None:
         incarnation = self._incarnations.get(identity)
@@ -417,7 +413,7 @@ class LocalHolder:
 
 def server_file() -> Path:
     """Where http-server/server.py is: in the installed package, or beside it in a checkout."""
-    package = Path(__file__).parent.parent
+    package = Path(__file__).parents[2]
     for file in (
         package / "data" / OWN_IMAGE / "server.py",
         package.parent / OWN_IMAGE / "server.py",

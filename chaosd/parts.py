@@ -1,0 +1,121 @@
+"""What a plugin's part of the config looks like: the classes that its `Config` extends."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from chaosd.units import Cron, Duration, PositiveDuration, Rate
+
+
+class Part(BaseModel):
+    """A piece of the config: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RuntimeConfig(Part):
+    """What every runtime's config has."""
+
+    type: str
+
+
+class ProxyConfig(Part):
+    """What every proxy's config has."""
+
+    type: str
+
+
+class Between(Part):
+    """A random time between two bounds, evenly spread."""
+
+    min: Duration
+    max: PositiveDuration
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"`min` ({self.min}) is more than `max` ({self.max})")
+        return self
+
+
+def _kind_of_every(value: Any) -> str:
+    return "between" if isinstance(value, dict | Between) else "grid"
+
+
+Every = Annotated[
+    Annotated[PositiveDuration, Tag("grid")] | Annotated[Between, Tag("between")],
+    Discriminator(_kind_of_every),
+]
+
+
+class FaultConfig(Part):
+    """What every fault's config has: its name and when it comes."""
+
+    type: str
+    name: str | None = Field(None, description="label in metrics and reports; the type if not set")
+    every: Every | None = Field(
+        None, description="a fixed grid (`5s`), or random within `{min: 4s, max: 9s}`"
+    )
+    cron: Cron | None = Field(
+        None, description="five cron fields in UTC, instead of `every`; weekdays by name (mon-fri)"
+    )
+    jitter: Duration | None = Field(
+        None,
+        description="each fault of a grid comes up to this much later, evenly spread; not set: "
+        "enough to cover the proxy's own timers, so that their phases don't lock",
+    )
+
+    @property
+    def label(self) -> str:
+        return self.name or self.type
+
+    @field_validator("jitter")
+    @classmethod
+    def _jitter_fits(cls, jitter: Duration | None, info: ValidationInfo) -> Duration | None:
+        if jitter is None or "every" not in info.data:  # not there: `every` is wrong itself
+            return jitter
+        every = info.data["every"]
+        if not isinstance(every, Duration):
+            raise ValueError("`jitter` is for a fixed `every` (such as `every: 10s`)")
+        if jitter > every:
+            raise ValueError(f"more than `every` (at most {every})")
+        return jitter
+
+    @model_validator(mode="after")
+    def _has_one_cadence(self) -> Self:
+        if self.every is None and self.cron is None:
+            raise ValueError("a fault needs `every` or `cron` (such as `every: 10s`)")
+        if self.every is not None and self.cron is not None:
+            raise ValueError("a fault has `every` or `cron`, not both")
+        return self
+
+
+class ProbeConfig(Part):
+    """What every probe's config has."""
+
+    type: str
+    name: str | None = Field(None, description="label in metrics and reports; the type if not set")
+    rate: Rate = Field(
+        Rate(100.0), description="probes per second, sent whether or not earlier ones came back"
+    )
+    timeout: PositiveDuration = Field(
+        Duration.parse("2s"), description="counted from the scheduled time"
+    )
+
+    @property
+    def label(self) -> str:
+        return self.name or self.type
+
+
+OldIp = Literal["refuse", "imposter", "blackhole", "tarpit", "vacant"]
