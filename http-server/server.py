@@ -3,9 +3,10 @@
 
     server.py --listen 127.64.3.10:8080 --identity k3f9.c1.7 [--start-delay 0.5] [--mode MODE]
 
-It prints `listening IP:PORT NS` once it accepts connections, NS being when that was. Each answer carries its identity in
-`X-Chaosd-Instance` and its own address in `X-Chaosd-Address`. `/` is a page to look at, `/healthz`
-is for health checks. SIGTERM: it stops listening, finishes what is in flight and exits.
+It prints `listening IP:PORT NS` once it accepts connections, NS being when that was. Each answer
+carries its identity in `X-Chaosd-Instance` and its own address in `X-Chaosd-Address`. `/` is a page
+to look at, `/healthz` is for health checks. SIGTERM: it stops listening, finishes what is in flight
+and exits.
 
 The other modes are what may be found at the address of an app that is gone:
 
@@ -33,7 +34,6 @@ import signal
 import socket
 import struct
 import sys
-import time
 import time
 from collections.abc import Callable
 
@@ -402,7 +402,7 @@ def main() -> None:
     if holder is None:
         return
     said = "holding" if options["armed"] else "listening"
-    # The instant goes along, because whoever reads this may be late: CLOCK_MONOTONIC is everybody's.
+    # The instant goes along, because whoever reads this may be late.
     print("{} {}:{} {}".format(said, *holder.getsockname(), time.monotonic_ns()), flush=True)
     occupy(holder, mode, options["identity"], stop.fileno())
 
