@@ -17,6 +17,8 @@ from pydantic import (
 
 from chaosd.units import Cron, Duration, PositiveDuration, Rate
 
+KeyPath = tuple[str | int, ...]  # to a value of the config: ("faults", 0, "old_ip")
+
 
 class Part(BaseModel):
     """A piece of the config: frozen, unknown keys refused."""

@@ -16,7 +16,7 @@ from chaosd.clock import VirtualClock
 from chaosd.config import Config
 from chaosd.errors import ConfigError, MachineError
 from chaosd.events import Address
-from chaosd.parts import Between, RuntimeConfig
+from chaosd.parts import Between, KeyPath, RuntimeConfig
 from chaosd.plugins import AppSpec, CanForetell, CellSpec, DnsSpec, Fault, Proxy, Runtime, Wiring
 
 # Where a machine offers both, the one that is closest to what people run comes first.
@@ -92,7 +92,7 @@ class Plan:
 
 
 # Says a problem at its place in the user's file: (("faults", 0, "old_ip"), what) → one line.
-Complain = Callable[[tuple[str | int, ...], str], str]
+Complain = Callable[[KeyPath, str], str]
 
 
 def build(config: Config, complain: Complain) -> Plan:
@@ -102,14 +102,10 @@ def build(config: Config, complain: Complain) -> Plan:
     """
     name, runtime, why = _runtime(config.runtime)
     proxy: Proxy = plugins.find("proxies", config.proxy.type)(config.proxy)
-    problems = [complain(*problem) for problem in _impossible(config, name, runtime)]
-    problems += proxy.problems()
-    if problems:
-        raise ConfigError(*problems)
     seed = config.seed if config.seed is not None else secrets.randbits(32)
     # Two real runs with one seed may go on at the same time, and must know each other's apart.
     simulated = isinstance(runtime.clock(), VirtualClock)
-    return Plan(
+    plan = Plan(
         config=config,
         seed=seed,
         run_id=_run_id(Random(f"run {seed}") if simulated else secrets.SystemRandom()),  # noqa: S311
@@ -119,6 +115,11 @@ def build(config: Config, complain: Complain) -> Plan:
         proxy=proxy,
         proxy_name=config.proxy.type,
     )
+    impossible = _impossible(config, name, runtime) + runtime.problems(plan.cell("c1", Path()))
+    problems = [complain(*problem) for problem in impossible] + proxy.problems()
+    if problems:
+        raise ConfigError(*problems)
+    return plan
 
 
 def _run_id(rng: Random) -> str:
@@ -146,11 +147,9 @@ def _runtime(wanted: RuntimeConfig) -> tuple[str, Runtime, str]:
     raise MachineError(f"no runtime works on this machine ({'; '.join(reasons)})")
 
 
-def _impossible(
-    config: Config, name: str, runtime: Runtime
-) -> list[tuple[tuple[str | int, ...], str]]:
+def _impossible(config: Config, name: str, runtime: Runtime) -> list[tuple[KeyPath, str]]:
     """What the config asks of the runtime that it can't do, each with its place."""
-    problems: list[tuple[tuple[str | int, ...], str]] = []
+    problems: list[tuple[KeyPath, str]] = []
     abilities, manners = runtime.abilities(), runtime.old_ip()
     for place, fault in enumerate(config.faults):
         kind = plugins.find("faults", fault.type)

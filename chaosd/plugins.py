@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from chaosd.clock import Clock
 from chaosd.events import Address, Instance, Outcome, Prediction, Sample, StreamSpec
-from chaosd.parts import FaultConfig, OldIp, ProbeConfig, ProxyConfig, RuntimeConfig
+from chaosd.parts import FaultConfig, KeyPath, OldIp, ProbeConfig, ProxyConfig, RuntimeConfig
 
 # --- what the engine hands to plugins ------------------------------------------------------------
 
@@ -135,6 +135,9 @@ class Runtime(Protocol):
 
     def old_ip(self) -> Sequence[OldIp]:
         """What it can make of an old IP."""
+
+    def problems(self, cell: CellSpec) -> list[tuple[KeyPath, str]]:
+        """What else it can't do of what the config asks for: the key's path, and why not."""
 
     def loop_factory(self) -> Callable[[], Any]:
         """The event loop that it runs on."""

@@ -28,10 +28,10 @@ from chaosd import plugins
 from chaosd.config import yamlfile
 from chaosd.config.complaints import complaints
 from chaosd.config.plugin import AUTO, Plugin, at, concrete, plugin_config
-from chaosd.config.yamlfile import KeyPath, Problem
+from chaosd.config.yamlfile import Problem
 from chaosd.errors import ConfigError
 from chaosd.events import Address
-from chaosd.parts import FaultConfig, Part, ProbeConfig, ProxyConfig, RuntimeConfig
+from chaosd.parts import FaultConfig, KeyPath, Part, ProbeConfig, ProxyConfig, RuntimeConfig
 from chaosd.units import Duration, PositiveDuration, Rate
 
 _LINE_MAX = 400  # characters of a problem: it is read by people

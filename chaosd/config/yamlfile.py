@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import yaml
 
-KeyPath = tuple[str | int, ...]
+from chaosd.parts import KeyPath
 
 # A config of hundreds of faults is far below these; what is above them is a mistake or an attack.
 SIZE_MAX = 1 << 20  # bytes

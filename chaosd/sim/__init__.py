@@ -20,7 +20,7 @@ from pydantic import Field
 from chaosd.clock import SECOND_NS, Clock, VirtualClock, VirtualLoop, sleep
 from chaosd.errors import ConfigError, MachineError
 from chaosd.events import Address, Instance, Sample, StreamSpec
-from chaosd.parts import OldIp, ProbeConfig, RuntimeConfig
+from chaosd.parts import KeyPath, OldIp, ProbeConfig, RuntimeConfig
 from chaosd.plugins import CanReplace, CellSpec, Deliver, Holder, Recorder
 from chaosd.sim.cell import SimCell, Stream, about
 from chaosd.sim.world import NEVER_NS, CanSimulate, Model
@@ -273,6 +273,9 @@ class SimRuntime:
 
     def old_ip(self) -> Sequence[OldIp]:
         return OLD_IP
+
+    def problems(self, cell: CellSpec) -> list[tuple[KeyPath, str]]:  # noqa: ARG002
+        return []
 
     def loop_factory(self) -> Callable[[], Any]:
         return VirtualLoop

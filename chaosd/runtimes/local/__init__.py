@@ -20,9 +20,9 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from chaosd.clock import SECOND_NS, Clock, RealClock, sleep
 from chaosd.dns import DnsServer, Query
-from chaosd.errors import ConfigError, MachineError
+from chaosd.errors import MachineError
 from chaosd.events import Address, Instance
-from chaosd.parts import OldIp, RuntimeConfig
+from chaosd.parts import KeyPath, OldIp, RuntimeConfig
 from chaosd.plugins import CanReplace, CellSpec, Holder, Prober, Recorder
 from chaosd.runtimes.local import loopback, processes
 from chaosd.runtimes.local.loopback import Loopback
@@ -64,6 +64,13 @@ class LocalRuntime:
 
     def old_ip(self) -> Sequence[OldIp]:
         return OLD_IP
+
+    def problems(self, cell: CellSpec) -> list[tuple[KeyPath, str]]:
+        if cell.app.command or cell.app.image == OWN_IMAGE:
+            return []
+        what = f"the local runtime can't run the image `{cell.app.image}`"
+        remedy = f"leave it at {OWN_IMAGE}, or set app.command to a program of this machine"
+        return [(("app", "image"), f"{what} ({remedy})")]
 
     def loop_factory(self) -> Callable[[], Any]:
         import uvloop
@@ -347,11 +354,6 @@ class LocalStage:
         app = self._cell.app
         if app.command:
             return list(app.command)
-        if app.image != OWN_IMAGE:
-            raise ConfigError(
-                f"app.image: the local runtime can't run the image `{app.image}` (set app.command "
-                f"to a program of this machine, leave app.image at {OWN_IMAGE}, or use docker)"
-            )
         where, who = str(instance.address), instance.identity
         options = ["--listen", where, "--identity", who, "--mode", "app"]
         return [*_server(), *options, "--start-delay", str(app.start_delay_s)]
