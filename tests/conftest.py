@@ -13,3 +13,22 @@ def haproxy() -> str:
     if path is None:
         pytest.skip("no haproxy on this machine")
     return path
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Say how many tests of each kind ran, and how many could not: a green log must not hide it."""
+    counts: dict[str, dict[str, int]] = {}
+    for outcome in ("passed", "failed", "skipped"):
+        for report in terminalreporter.stats.get(outcome, []):
+            if outcome == "passed" and report.when != "call":
+                continue
+            folder = report.nodeid.split("/")[1] if report.nodeid.count("/") > 1 else "house rules"
+            kinds = [folder, *(m for m in ("haproxy", "docker") if m in report.keywords)]
+            for kind in kinds:
+                counts.setdefault(kind, {}).setdefault(outcome, 0)
+                counts[kind][outcome] += 1
+    terminalreporter.section("what ran")
+    for kind, outcomes in sorted(counts.items()):
+        said = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
+        needs = " (needs it on this machine)" if kind in ("haproxy", "docker") else ""
+        terminalreporter.write_line(f"{kind}{needs}: {said}")

@@ -336,8 +336,11 @@ def _by(problem: Problem) -> tuple[bool, int]:
 
 
 def dump(config: Config) -> str:
-    """The effective config as YAML, everything spelled out; it loads to an equal Config."""
-    return yamlfile.write(config.model_dump(mode="json"))
+    """The effective config as YAML, everything spelled out; it loads to an equal Config.
+
+    But for secrets, which are masked.
+    """
+    return yamlfile.write(config.model_dump(mode="json", context={"mask": True}))
 
 
 def schema() -> dict[str, Any]:

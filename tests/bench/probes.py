@@ -28,7 +28,6 @@ from typing import NamedTuple
 from chaosd.events import Address, Outcome, StreamSpec
 from chaosd.probes.host import ProbeHost
 from chaosd.probes.http import HttpProbe
-from chaosd.probes.worker import raise_priority
 
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
 ROUNDS = 3
@@ -241,12 +240,22 @@ def run_plain_httpx(url, rate, seconds):
 # --- wrk ----------------------------------------------------------------------------------------
 
 
-def run_wrk(binary, url, connections, script=None):
+def same_priority(prober):
+    """What makes a child run like the prober does, or the comparison would not be one."""
+    match prober.priority:
+        case "fifo":
+            return lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+        case "nice -15":
+            return lambda: os.setpriority(os.PRIO_PROCESS, 0, -15)
+    return None
+
+
+def run_wrk(binary, prober, url, connections, script=None):
     """Processor µs per request, and requests per second; with the same priority as the prober."""
     command = [binary, "-t1", f"-c{connections}", f"-d{SECONDS:.0f}s", "-H", "Connection: close"]
     command += ["-s", str(script)] if script else []
     process = subprocess.Popen(
-        [*command, url], stdout=subprocess.PIPE, text=True, preexec_fn=raise_priority
+        [*command, url], stdout=subprocess.PIPE, text=True, preexec_fn=same_priority(prober)
     )
     said = process.stdout.read()
     process.stdout.close()
@@ -286,7 +295,9 @@ async def measure(door, app_pid, wrk, directory):
         plain.add(said["cpu_us"], said["lags_us"])
         if wrk:
             for row, connections, pace in ((paced, PACED_CONNECTIONS, script), (flat, 8, None)):
-                cpu_us, rate = await asyncio.to_thread(run_wrk, wrk, url, connections, pace)
+                cpu_us, rate = await asyncio.to_thread(
+                    run_wrk, wrk, prober.host, url, connections, pace
+                )
                 row.add(cpu_us)
                 row.note = f"{rate:.0f}/s"
     ours.note = f"{dropped} dropped; the parent pays {median(parent_us):.1f} µs more per sample"

@@ -609,3 +609,15 @@ def test_a_valid_text_with_anything_changed(
 @given(st.text() | st.builds("{}={}".format, st.text("ab.[]019-fultsnmc"), st.text()))
 def test_any_override(survives: Any, override: str) -> None:
     survives(VALID.encode(), override)
+
+
+def test_a_secret_is_masked_for_people_and_given_to_the_prober(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        "name: x\nprobes: [{type: httpx, auth: {username: me, password: hunter2}}]\n"
+        "faults: [{type: noop, every: 5s}]\n"
+    )
+    loaded = config.load(file)
+    assert "hunter2" not in config.dump(loaded)
+    assert "(not shown)" in config.dump(loaded)
+    assert "hunter2" in loaded.probes[0].model_dump_json()
