@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 from chaosd.events import Address, Outcome
-from chaosd.parts import Part, ProbeConfig
+from chaosd.parts import MASK, Part, ProbeConfig
 from chaosd.plugins import Shot
 from chaosd.probes import outcomes
 

@@ -169,13 +169,13 @@ def test_latency_counts_from_the_schedule_and_the_grid_never_shifts():
 def test_what_is_late_is_dropped_and_what_is_only_a_little_late_is_sent():
     world = World(interval_ns=MS)
     world.stream.aim(HERE, world.now)
-    world.wait(50 * MS)
+    world.wait(150 * MS)
     assert all(scheduled >= world.now - LATE_MAX_NS for scheduled, _ in world.fired)
-    assert len(world.fired) in {10, 11}
+    assert len(world.fired) in {50, 51}
     world.finish()
     dropped = [s for s in world.samples if s.outcome == Outcome.DROPPED]
-    assert len(dropped) == 50 - len(world.fired)
-    assert {s.sent_ns for s in dropped} == {1_050 * MS}
+    assert len(dropped) == 150 - len(world.fired)
+    assert {s.sent_ns for s in dropped} == {1_150 * MS}
     slow = World(interval_ns=1_000 * MS, timeout_ns=5_000 * MS)
     slow.stream.aim(HERE, slow.now)
     slow.wait(slow.stream._due_ns - slow.now + 900 * MS)  # late, but within its own interval
@@ -203,7 +203,7 @@ def test_nothing_is_sent_that_could_not_be_told():
     assert world.complete == world.stream._origin_ns  # nothing is promised of those slots
     world.is_full = False
     world.wait(MS)
-    assert len(world.fired) in {10, 11}
+    assert len(world.fired) in {50, 51}
     assert len(world.finish()) == 501
 
 
