@@ -442,24 +442,22 @@ def test_a_program_of_the_user_s_own_is_found_by_asking_and_killed_after_its_gra
 
 
 @pytest.mark.parametrize(
-    ("app", "kind", "said"),
+    ("app", "said"),
     [
-        ({"image": "nginx"}, ConfigError, r"^app\.image: .* `nginx` .*app\.command.*docker"),
-        ({"command": ("no-such-program",)}, MachineError, r"can't be started: .*no-such-program"),
-        ({"command": ("sh", "-c", "echo no luck; exit 7")}, MachineError, "exit status 7: no luck"),
-        ({"command": ("sleep", "60"), "ready_timeout_s": 0.3}, MachineError, "does not listen on"),
-        ({"start_delay_s": 60.0, "ready_timeout_s": 0.3}, MachineError, r"app\.ready_timeout"),
+        ({"command": ("no-such-program",)}, r"can't be started: .*no-such-program"),
+        ({"command": ("sh", "-c", "echo no luck; exit 7")}, "exit status 7: no luck"),
+        ({"command": ("sleep", "60"), "ready_timeout_s": 0.3}, "does not listen on"),
+        ({"start_delay_s": 60.0, "ready_timeout_s": 0.3}, r"app\.ready_timeout"),
         (
             {"command": ("sh", "-c", "echo listening 127.0.0.1:1; sleep 60")},
-            MachineError,
             r"listens on 127\.0\.0\.1:1, not on 127\.",
         ),
     ],
 )
-def test_an_app_that_does_not_come_up_is_one_line(tmp_path, app, kind, said):
+def test_an_app_that_does_not_come_up_is_one_line(tmp_path, app, said):
     async def scenario():
         world = World(tmp_path, app=app)
-        with pytest.raises(kind, match=said) as raised:
+        with pytest.raises(MachineError, match=said) as raised:
             await world.set_up()
         assert "\n" not in str(raised.value)
         await world.until(lambda: world.processes() == [])  # a program's own children, too

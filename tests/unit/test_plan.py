@@ -1,0 +1,73 @@
+"""What can't go together is said before anything is touched, at its place in the file."""
+
+from __future__ import annotations
+
+import pytest
+
+from chaosd.cli import main
+
+
+@pytest.fixture
+def check(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def check(text: str, *options: str) -> tuple[int, list[str]]:
+        (tmp_path / "c.yaml").write_text(text)
+        code = main(["check", "-q", "c.yaml", *options])
+        return code, capsys.readouterr().err.splitlines()
+
+    return check
+
+
+FAULT = "faults: [{type: noop, every: 5s}]\n"
+
+
+def test_an_image_that_the_local_runtime_can_not_run(check) -> None:
+    code, said = check(f"name: x\nruntime: local\n{FAULT}app:\n  image: nginx\n")
+    assert code == 2
+    (line,) = said
+    assert line == (
+        "chaosd: c.yaml:5: app.image: the local runtime can't run the image `nginx` "
+        "(leave it at http-server, or set app.command to a program of this machine)"
+    )
+
+
+def test_an_old_ip_that_the_local_runtime_can_not_make(check) -> None:
+    faults = "faults:\n  - type: recreate\n    every: 5s\n    old_ip: vacant\n"
+    code, said = check(f"name: x\nruntime: local\n{faults}")
+    assert code == 2
+    (line,) = said
+    assert line == (
+        "chaosd: c.yaml:6: faults[0].old_ip: the local runtime can't make an old IP `vacant` "
+        "(it can: refuse, imposter, blackhole, tarpit)"
+    )
+
+
+def test_the_place_of_an_override_is_the_override(check) -> None:
+    faults = "faults: [{type: recreate, every: 5s}]\n"
+    code, said = check(f"name: x\nruntime: local\n{faults}", "--set", "faults.0.old_ip=vacant")
+    assert code == 2
+    assert said[0].startswith("chaosd: --set faults.0.old_ip=vacant: faults[0].old_ip: ")
+
+
+def test_no_haproxy_is_the_machines_fault_and_says_what_to_do(check) -> None:
+    proxy = "proxy: {type: haproxy, binary: /nowhere/haproxy}\n"
+    code, said = check(f"name: x\nruntime: local\n{FAULT}{proxy}")
+    assert code == 3
+    (line,) = said
+    assert "/nowhere/haproxy" in line
+    assert "install HAProxy" in line
+
+
+def test_a_bug_of_ours_is_one_line_too(check, monkeypatch) -> None:
+    from chaosd import config
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr(config, "load", broken)
+    code, said = check("name: x\n")
+    assert code == 70
+    (line,) = said
+    assert "ZeroDivisionError: oh" in line
+    assert "bug in chaosd" in line
