@@ -22,7 +22,7 @@ check: lint ## format, lint, types, and every example config
 lint: $(VENV)/.dev
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
 
-bench: $(VENV)/.dev haproxy ## cost per probe and schedule lag beside plain httpx and wrk, in one run
+bench: $(VENV)/.dev haproxy ## cost per probe and schedule lag beside plain httpx and wrk, in one run (a minute)
 	@$(BIN)/python tests/bench/probes.py
 
 lock: $(VENV)/.dev ## write constraints.txt anew from what is installed
