@@ -11,15 +11,16 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from chaosd import schedule
 from chaosd.analysis import phases
 from chaosd.analysis.recovery import Identities, RecoveryFold, Reorder, measure
 from chaosd.clock import SECOND_NS, Clock
-from chaosd.errors import MachineError
+from chaosd.errors import ChaosdError, MachineError
 from chaosd.events import (
     Action,
     Cycle,
@@ -27,6 +28,7 @@ from chaosd.events import (
     Event,
     Instance,
     Outcome,
+    Reading,
     Sample,
     StreamSpec,
 )
@@ -39,9 +41,12 @@ from chaosd.tasks import uncancelled
 # Each wait has a limit; these are far beyond what a healthy machine needs.
 STEADY_LIMIT_S = 60.0  # from the first probe until the app answers without a gap
 INJECT_LIMIT_S = 300.0  # one fault, its grace times included
-HEAL_LIMIT_S = 120.0
+HEAL_LIMIT_S = 180.0
 HEAL_LIMIT_AT_STOP_S = 10.0  # everything is taken down right afterwards anyway
 EVENTS_PER_CYCLE_MAX = 10_000
+KNOWN_AGE_NS_MAX = SECOND_NS  # what is known of the app's answers must not be older than this
+STOPPED = "chaosd was stopped in the middle of it"
+FAILED = "the run ended with an error in the middle of it"
 IDENTITY_HEADER = "X-Chaosd-Instance"
 
 
@@ -52,6 +57,10 @@ class Owner(Protocol):
     clock: Clock
     prober: Prober
     directory: Path
+    enough: asyncio.Event  # begin no more cycles
+
+    @property
+    def failing(self) -> bool: ...
 
     def emit(self, event: Event) -> None: ...
 
@@ -73,6 +82,9 @@ class CycleRun(CellRecorder):
         self.samples: list[Sample] = list(cell.recent)
         self.over = asyncio.Event()
         self.over_at_ns: int | None = None
+        self.invalid: str | None = None  # why this is no sample
+        self.ending = False
+        self._begin: Reading | None = None  # not yet written
         self._cell = cell
 
     def keep(self, event: Event) -> None:
@@ -88,21 +100,29 @@ class CycleRun(CellRecorder):
         cell = self._cell
         if new is not None and new.identity not in cell.identities:
             cell.expect(new)
-        self.reading(
-            "engine",
-            "begin",
-            at_ns=(t0_ns := self.clock.now_ns()),
-            fault=self.label,
-            control=self.control,
-            old=old.identity if old else None,
-            old_ip=old.address.host if old else None,
-            new=new.identity if new else None,
-            new_ip=new.address.host if new else None,
-            t0_unix=self.clock.unix_ns() / SECOND_NS,
+        data: dict[str, Any] = {
+            "fault": self.label,
+            "control": self.control,
+            "old": old.identity if old else None,
+            "old_ip": old.address.host if old else None,
+            "new": new.identity if new else None,
+            "new_ip": new.address.host if new else None,
+            "t0_unix": self.clock.unix_ns() / SECOND_NS,
+        }
+        # A slow disk must not become part of the recovery: it is written once the deed is done.
+        asyncio.get_running_loop().call_soon(self.write_begin)
+        t0_ns = self.clock.now_ns()
+        self._begin = Reading(
+            at_ns=t0_ns, cell=cell.name, cycle=self.number, source="engine", what="begin", data=data
         )
-        self.fold = RecoveryFold(
-            t0_ns, new.identity if new else None, cell.identities, cell.plan.settings()
-        )
+        self.fold = RecoveryFold(t0_ns, data["new"], cell.identities, cell.plan.settings())
+
+    def write_begin(self) -> None:
+        """Write down T0, if that has not been done."""
+        begin, self._begin = self._begin, None
+        if begin is not None:
+            with suppress(ChaosdError):  # it has ended the run
+                self._cell.emit(begin)
 
 
 class CellRun:
@@ -126,6 +146,8 @@ class CellRun:
         self._direct = next((s.stream for s, *_ in self._streams if s.via == "direct"), None)
         self._reorder = Reorder()
         self._complete_ns = 0
+        self._last_made = 0
+        self._hosts: deque[str] = deque(maxlen=self.plan.config.app.remember_ips)
 
     @property
     def streams(self) -> list[int]:
@@ -166,6 +188,10 @@ class CellRun:
                 owner.prober.aim(stream.stream, self.stage.entry)
 
     def expect(self, instance: Instance) -> None:
+        host = instance.address.host
+        if self.cycle is not None and host in self._hosts:
+            self.cycle.invalid = f"{host} is not a fresh IP: it was in use lately"
+        self._hosts.append(host)
         recorder = self.cycle or self.recorder
         recorder.reading(
             "engine",
@@ -176,6 +202,11 @@ class CellRun:
         )
         if self._direct is not None and self.cycle is not None:
             self._owner.prober.aim(self._direct, instance.address)
+
+    async def tear_down(self) -> None:
+        if self.stage is not None:
+            async with self.recorder.action("tear_down"):
+                await self.stage.close()
 
     async def steady(self) -> None:
         """Wait until the app has answered through the proxy for a while without a gap."""
@@ -197,8 +228,11 @@ class CellRun:
         return f"the last probe ended as {Outcome(last.outcome).name}{status}{who}"
 
     def is_steady(self) -> bool:
-        since_ns, now_ns = self.steady_since_ns, self.clock.now_ns()
-        return since_ns is not None and now_ns - since_ns >= self.plan.config.measure.stable_for
+        """Whether every answer of late was good, as far as is known, and that is not long ago."""
+        since_ns, known_ns = self.steady_since_ns, self._complete_ns
+        if since_ns is None or self.clock.now_ns() - known_ns > KNOWN_AGE_NS_MAX:
+            return False
+        return known_ns - since_ns >= self.plan.config.measure.stable_for
 
     # --- what comes in ---
 
@@ -212,7 +246,7 @@ class CellRun:
         if sample.stream == self.main:
             self._reorder.push(sample)
             self.recent.append(sample)
-        if self.cycle is not None:
+        if self.cycle is not None and sample.stream in (self.main, self._direct):
             self.cycle.samples.append(sample)
 
     def advance(self, complete_ns: int) -> None:
@@ -232,10 +266,9 @@ class CellRun:
             cycle.over_at_ns = fold.over_at_ns(complete_ns)
             if cycle.over_at_ns is not None:
                 cycle.over.set()
-        if cycle is None:
-            lookback_ns = self.plan.settings().lookback_ns
-            while self.recent and self.recent[0].scheduled_ns < complete_ns - lookback_ns:
-                self.recent.popleft()
+        lookback_ns = self.plan.settings().lookback_ns
+        while self.recent and self.recent[0].scheduled_ns < complete_ns - lookback_ns:
+            self.recent.popleft()
 
     # --- cycles ---
 
@@ -253,17 +286,35 @@ class CellRun:
         for at_ns, place in times:
             if config.until.cycles is not None and made >= config.until.cycles:
                 return
-            if at_ns < clock.now_ns():
+            late = at_ns < clock.now_ns()
+            if await self._enough_before(at_ns):
+                return
+            if late:
                 self._skip(place, at_ns)
                 continue
-            await clock.sleep_until(at_ns)
             await self._make_cycle(place)
             made += 1
+
+    async def _enough_before(self, at_ns: int) -> bool:
+        """Sleep until then, unless the run has had enough before: then say so."""
+        loop = asyncio.get_running_loop()
+        waits: list[asyncio.Task[Any]] = [
+            loop.create_task(self.clock.sleep_until(at_ns)),
+            loop.create_task(self._owner.enough.wait()),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        return self._owner.enough.is_set()
 
     def _skip(self, place: int, planned_ns: int) -> None:
         """Record that this cycle's time came while the one before it had not settled."""
         clock, label = self.clock, self.plan.config.faults[place].label
-        reason = f"cycle {self.number} had not settled"
+        reason = f"cycle {self._last_made} had not settled"
+        if not self._last_made:
+            reason = f"its time had passed by {(clock.now_ns() - planned_ns) / SECOND_NS:.3f} s"
         self.number += 1
         self.recorder.cycle = self.number
         self.recorder.reading(
@@ -289,44 +340,64 @@ class CellRun:
     async def _make_cycle(self, place: int) -> None:
         fault, label = self.faults[place], self.plan.config.faults[place].label
         self.number += 1
-        self.recorder.cycle = self.number
+        self.recorder.cycle = self._last_made = self.number
         self.cycle = cycle = CycleRun(self, fault, label)
-        invalid: str | None = None
-        heal_limit_s = HEAL_LIMIT_S
         try:
             if self.is_steady():
                 await self._inject_and_watch(fault, cycle)
             else:
-                invalid = "the app did not answer steadily before it"
-        except (MachineError, OSError, TimeoutError) as error:
-            invalid = str(error) or "the fault took too long"
+                cycle.invalid = "the app did not answer steadily before it"
+        except (MachineError, OSError) as error:
+            cycle.invalid = str(error) or type(error).__name__
         except asyncio.CancelledError:
-            invalid = "chaosd was stopped in the middle of it"
-            heal_limit_s = HEAL_LIMIT_AT_STOP_S
+            cycle.invalid = FAILED if self._owner.failing else STOPPED
+            cycle.ending = True
+            raise
+        except Exception as error:
+            cycle.invalid = f"{type(error).__name__}: {error}"
             raise
         finally:
             try:
-                await uncancelled(fault.heal(self.stage, cycle), heal_limit_s)
-            except TimeoutError:
-                what = f"undoing {label} of cycle {cycle.number} took over {heal_limit_s:.0f} s"
-                raise MachineError(f"cell {self.name}: {what}") from None
+                await self._heal(fault, cycle)
             finally:
-                self._finish(cycle, invalid)
+                self._finish(cycle)
 
     async def _inject_and_watch(self, fault: Fault, cycle: CycleRun) -> None:
-        async with asyncio.timeout(INJECT_LIMIT_S):
-            await fault.inject(self.stage, cycle)
+        config = self.plan.config
+        limit_s = INJECT_LIMIT_S + 2 * config.app.ready_timeout.s
+        try:
+            async with asyncio.timeout(limit_s):
+                await fault.inject(self.stage, cycle)
+        except TimeoutError:
+            raise MachineError(f"the fault took more than {limit_s:.0f} s") from None
         if cycle.fold is None:
             raise MachineError("the fault never said when it began")
-        config = self.plan.config
-        # Only a prober that no longer delivers makes this limit strike.
         limit_s = config.measure.recovery_limit.s + config.measure.stable_for.s
-        async with asyncio.timeout(limit_s + config.probes[0].timeout.s + 30):
-            await cycle.over.wait()
+        try:
+            async with asyncio.timeout(limit_s + config.probes[0].timeout.s + 30):
+                await cycle.over.wait()
+        except TimeoutError:
+            self._owner.fail(
+                MachineError(f"cell {self.name}: the prober delivers nothing any more")
+            )
+            raise MachineError("the prober delivers nothing any more") from None
 
-    def _finish(self, cycle: CycleRun, invalid: str | None) -> None:
+    async def _heal(self, fault: Fault, cycle: CycleRun) -> None:
+        """Undo what the fault did, whatever happened. Raises MachineError if that fails."""
+        limit_s = HEAL_LIMIT_AT_STOP_S if cycle.ending else HEAL_LIMIT_S
+        try:
+            await uncancelled(fault.heal(self.stage, cycle), limit_s)
+        except (MachineError, OSError, TimeoutError) as error:
+            why = str(error) or f"it took over {limit_s:.0f} s"
+            cycle.invalid = cycle.invalid or f"it could not be undone: {why}"
+            if not cycle.ending:  # else all is taken down now anyway
+                what = f"cell {self.name}: cycle {cycle.number}: {cycle.label} can't be undone"
+                raise MachineError(f"{what}: {why}") from None
+
+    def _finish(self, cycle: CycleRun) -> None:
         """Turn what was gathered into the cycle's line."""
-        settings, direct = self.plan.settings(), self._direct
+        cycle.write_begin()
+        settings, direct, invalid = self.plan.settings(), self._direct, cycle.invalid
         if cycle.fold is not None and not cycle.control:
             moved = phases.move(cycle.events, settings, samples=cycle.samples, direct=direct)
             if (predicted := self.plan.proxy.predict(moved)) is not None:
@@ -336,9 +407,7 @@ class CellRun:
         if end_ns is None:  # cut off: what was still under way does not count
             end_ns = now_ns if cycle.fold is None else max(cycle.fold.t0_ns, self._complete_ns)
         unix = (self.clock.unix_ns() - now_ns + end_ns) / SECOND_NS
-        cycle.reading(
-            "engine", "end", at_ns=end_ns, fault=cycle.label, unix=unix, invalid=invalid, poor=None
-        )
+        cycle.reading("engine", "end", at_ns=end_ns, fault=cycle.label, unix=unix, invalid=invalid)
         self.cycle, self.recorder.cycle = None, 0
         if direct is not None:
             self._owner.prober.aim(direct, None)

@@ -31,19 +31,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
         code: int = arguments.command(arguments)
-        sys.stdout.flush()
     except ChaosdError as error:
         for problem in error.problems:
             print(f"chaosd: {problem}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except BrokenPipeError:  # `chaosd … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.OK
     except Exception as error:  # noqa: BLE001 - the last line of defence
         return _bug(error)
     return code
+
+
+def _print(*texts: str) -> None:
+    """Print, also if nobody reads any more, as in `chaosd … | head`: the exit code still counts."""
+    try:
+        print("\n".join(texts), flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _bug(error: Exception) -> int:
@@ -129,12 +133,12 @@ def _check(arguments: argparse.Namespace) -> int:
     planned = plan.build(loaded, complain)
     rehearsal = plan.rehearse(planned)
     if arguments.quiet:
-        print(f"{arguments.config}: ok")
+        _print(f"{arguments.config}: ok")
         return Exit.OK
-    print(f"# the effective config\n{config.dump(loaded)}")
-    print("# the plan\n" + "\n".join(plan.describe(planned)) + "\n")
-    print("# the proxy's config\n" + rehearsal.rendered)
-    print("# what to expect\n" + "\n".join(rehearsal.notes))
+    _print(f"# the effective config\n{config.dump(loaded)}")
+    _print("# the plan\n" + "\n".join(plan.describe(planned)) + "\n")
+    _print("# the proxy's config\n" + rehearsal.rendered)
+    _print("# what to expect\n" + "\n".join(rehearsal.notes))
     return Exit.OK
 
 
@@ -142,8 +146,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from chaosd import plan, run
 
     planned = plan.build(*_load(arguments))
-    rehearsal = plan.rehearse(planned)
-    return run.run(planned, rehearsal.proxy_version)
+    return run.run(planned, partial(plan.rehearse, planned))
 
 
 def _report(arguments: argparse.Namespace) -> int:
@@ -151,9 +154,9 @@ def _report(arguments: argparse.Namespace) -> int:
 
     written = report.write(arguments.run)
     if arguments.json:
-        print((arguments.run / "report.json").read_text(), end="")
+        _print((arguments.run / "report.json").read_text().rstrip())
     else:
-        print("\n".join(report.closing_lines(written, arguments.run)))
+        _print(*report.closing_lines(written, arguments.run))
     return report.exit_code(written)
 
 
@@ -165,9 +168,9 @@ def _clean(_: argparse.Namespace) -> int:
         if runtime.unavailable() is None:
             removed += asyncio.run(runtime.sweep())
     for what in removed:
-        print(f"removed {what}")
+        _print(f"removed {what}")
     if not removed:
-        print("nothing was left behind")
+        _print("nothing was left behind")
     return Exit.OK
 
 
@@ -175,17 +178,17 @@ def _plugins(_: argparse.Namespace) -> int:
     for kind in plugins.KINDS:
         for name, point in plugins.available(kind).items():
             package = point.dist.name if point.dist else "?"
-            print(f"{kind:9} {name:12} {package:12} {point.value}")
+            _print(f"{kind:9} {name:12} {package:12} {point.value}")
     return Exit.OK
 
 
 def _schema(_: argparse.Namespace) -> int:
     from chaosd import config
 
-    print(json.dumps(config.schema(), indent=2))
+    _print(json.dumps(config.schema(), indent=2))
     return Exit.OK
 
 
 def _version(_: argparse.Namespace) -> int:
-    print(f"chaosd {__version__}")
+    _print(f"chaosd {__version__}")
     return Exit.OK

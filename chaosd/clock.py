@@ -66,6 +66,8 @@ class RealClock:
         return time.time_ns()
 
     async def sleep_until(self, at_ns: int) -> None:
+        # Whoever walks through instants that have passed must not keep everybody else out.
+        await asyncio.sleep(0)
         # The loop's timers may be a millisecond coarse: look again instead of returning early.
         while (left_ns := at_ns - time.monotonic_ns()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(left_ns / SECOND_NS)

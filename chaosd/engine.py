@@ -15,15 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from chaosd.cell import HEAL_LIMIT_S, CellRun
+from chaosd.clock import SECOND_NS
 from chaosd.errors import ChaosdError
 from chaosd.events import Cycle, Event, Sample
 from chaosd.plan import Plan
 from chaosd.sinks import Sink
 from chaosd.tasks import together, uncancelled
+from chaosd.units import Duration
 
 # Each wait has a limit; these are far beyond what a healthy machine needs.
 TEAR_DOWN_LIMIT_S = 30.0
 END_LIMIT_S = HEAL_LIMIT_S + TEAR_DOWN_LIMIT_S
+TICK_AGE_NS_MAX = 3 * SECOND_NS  # a scheduler on the wall clock stands still when that is set back
 POLL_S = 5.0  # how often the proxy's counters and size are read
 SET_UP_AT_ONCE = 8  # cells
 
@@ -39,6 +42,8 @@ class Engine:
         self._sinks: Sequence[Sink] = ()
         self._say = say
         self._mute = False
+        self._ticked_ns = 0
+        self.enough = asyncio.Event()
         self._failure: asyncio.Future[None] | None = None
         self._cells: list[CellRun] = []
         self._by_stream: dict[int, CellRun] = {}
@@ -66,12 +71,19 @@ class Engine:
                     self.fail(error)
                     raise
 
+    @property
+    def failing(self) -> bool:
+        """Whether the run is ending because something went wrong."""
+        return self._failure is not None and self._failure.done()
+
     def fail(self, error: Exception) -> None:
         """Something died that no fault has killed, or can't be stored: the run ends with it."""
         if self._failure is not None and not self._failure.done():
             self._failure.set_exception(error)
 
     def _deliver(self, samples: Sequence[Sample], complete: dict[int, int]) -> None:
+        if self.clock.now_ns() - self._ticked_ns > TICK_AGE_NS_MAX:
+            self._tick()
         with suppress(ChaosdError):  # it has ended the run; the samples still end the cycle
             self._tell(lambda sink: sink.samples(samples))
         for sample in samples:
@@ -93,20 +105,13 @@ class Engine:
         self._failure = loop.create_future()
         work = loop.create_task(self._work())
         stopped = loop.create_task(stop.wait())
-        limit = self.plan.config.until.time
+        endings: list[asyncio.Future[Any]] = [work, stopped, self._failure]
         try:
-            endings: list[asyncio.Future[Any]] = [work, stopped, self._failure]
-            await asyncio.wait(
-                endings,
-                timeout=limit.s if limit is not None else None,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            if self._failure.done():
-                reason = "failed"
-            elif stopped.done():
-                reason = "stopped"
-            else:
-                reason = "done"
+            if not await self._one_of(endings, self.plan.config.until.time):
+                # Time is up: what goes on may settle, for the longest recoveries would be lost.
+                self.enough.set()
+                await self._one_of(endings, self.plan.config.measure.recovery_limit)
+            reason = "failed" if self._failure.done() else "stopped" if stopped.done() else "done"
         finally:
             stopped.cancel()
             # Whatever was begun is healed before anything is taken down.
@@ -117,6 +122,15 @@ class Engine:
         if failure is not None:
             raise failure
         return reason
+
+    async def _one_of(self, endings: list[asyncio.Future[Any]], limit: Duration | None) -> bool:
+        """Wait until one of these is done; False if the time ran out before."""
+        done, _ = await asyncio.wait(
+            endings,
+            timeout=limit.s if limit is not None else None,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        return bool(done)
 
     async def _end(self, work: asyncio.Task[None]) -> BaseException | None:
         work.cancel()
@@ -168,7 +182,9 @@ class Engine:
         return job
 
     def _tick(self) -> None:
-        self._tell(lambda sink: sink.tick())
+        self._ticked_ns = self.clock.now_ns()
+        with suppress(ChaosdError):  # it has ended the run
+            self._tell(lambda sink: sink.tick())
 
     async def _poll(self) -> None:
         for cell in self._cells:
@@ -187,9 +203,14 @@ class Engine:
                 recorder.reading("proxy.api", "resolvers", counters=said["resolvers"])
 
     async def _tear_down(self) -> None:
-        await self.prober.close()
-        for cell in self._cells:
-            if cell.stage is not None:
-                async with cell.recorder.action("tear_down"):
-                    await cell.stage.close()
+        """Take everything down, also what comes after something that fails. Raises the first."""
+        self._mute = True
+        failures: list[Exception] = []
+        for close in (self.prober.close, *(cell.tear_down for cell in self._cells)):
+            try:
+                await close()
+            except (ChaosdError, OSError) as error:
+                failures.append(error)
         self.clock.close()
+        if failures and not self.failing:
+            raise failures[0]

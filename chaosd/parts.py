@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
@@ -60,9 +61,19 @@ def _kind_of_every(value: Any) -> str:
     return "between" if isinstance(value, dict | Between) else "grid"
 
 
+EVERY_MIN = Duration.parse("100ms")  # below it a run would do nothing but record what it skipped
+
+
+def _not_too_often(every: Duration | Between) -> Duration | Between:
+    if (every.max if isinstance(every, Between) else every) < EVERY_MIN:
+        raise ValueError(f"faults so often that none could settle (at least every {EVERY_MIN})")
+    return every
+
+
 Every = Annotated[
     Annotated[PositiveDuration, Tag("grid")] | Annotated[Between, Tag("between")],
     Discriminator(_kind_of_every),
+    AfterValidator(_not_too_often),
 ]
 
 

@@ -150,6 +150,9 @@ def _runtime(wanted: RuntimeConfig) -> tuple[str, Runtime, str]:
 def _impossible(config: Config, name: str, runtime: Runtime) -> list[tuple[KeyPath, str]]:
     """What the config asks of the runtime that it can't do, each with its place."""
     problems: list[tuple[KeyPath, str]] = []
+    if config.cells > 1 and getattr(config.proxy, "listen", None):
+        what = f"each of the {config.cells} cells needs a door of its own"
+        problems.append((("proxy", "listen"), f"{what} (leave it out, or cells: 1)"))
     abilities, manners = runtime.abilities(), runtime.old_ip()
     for place, fault in enumerate(config.faults):
         kind = plugins.find("faults", fault.type)

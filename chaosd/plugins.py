@@ -46,6 +46,7 @@ class CycleContext(Recorder, Protocol):
     """What a fault knows of the cycle that it makes."""
 
     number: int
+    ending: bool  # the run ends: what is healed now is taken down right afterwards
 
     def expect(self, instance: Instance) -> None:
         """Declare that this instance belongs to the app from now on: call it before starting it.
@@ -55,6 +56,8 @@ class CycleContext(Recorder, Protocol):
 
     def begin(self, *, old: Instance | None, new: Instance | None) -> None:
         """Declare T0 to be now: call it right before what takes the instance away.
+
+        Inside of the action, so that nothing is written between this instant and the deed.
 
         `new`, expected before, is the instance whose first good answer ends the recovery; None in a
         control cycle, where any instance of the app will do.

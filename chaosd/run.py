@@ -7,7 +7,8 @@ import os
 import platform
 import secrets
 import signal
-import sys
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,58 +18,73 @@ from chaosd.clock import SECOND_NS, RealClock, utc
 from chaosd.engine import Engine
 from chaosd.errors import ChaosdError, Exit, MachineError
 from chaosd.events import Address
-from chaosd.plan import Plan
+from chaosd.plan import Plan, Rehearsal
 from chaosd.sinks import Sink
 from chaosd.sinks.console import Console
 from chaosd.sinks.prometheus import PrometheusSink
 from chaosd.sinks.store import RunStore
 
+BUG = "a bug of chaosd"
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def run(plan: Plan, proxy_version: str | None) -> int:
+def run(plan: Plan, rehearse: Callable[[], Rehearsal]) -> int:
     """Do what `chaosd run` does, once the plan is known to be possible. Returns the exit code."""
+    rehearsal = rehearse()
     directory = _new_directory(plan)
     console = Console()
-    factory = plan.runtime.loop_factory()
-    with asyncio.Runner(loop_factory=factory) as runner:
-        error = runner.run(_measure(plan, proxy_version, directory, console))
-    written = report.write(directory)
+    for note in rehearsal.notes:
+        if note.startswith("advice"):
+            console.say(note)
+    with asyncio.Runner(loop_factory=plan.runtime.loop_factory()) as runner:
+        store, error = runner.run(_measure(plan, rehearsal.proxy_version, directory, console))
+    try:
+        written = report.write(directory)
+    except ChaosdError as failure:
+        raise error or failure from None
+    code = report.exit_code(written) if error is None else error.exit_code
+    store.update(exit=int(code))
     # A run that failed before it measured anything has nothing to tell but why.
     if error is None or any(written.total.outcomes.values()):
+        console.close()
         for line in report.closing_lines(written, directory):
-            print(line)
+            console.say(line)
     if error is not None:
-        sys.stdout.flush()
         raise error
-    return report.exit_code(written)
+    return code
 
 
 async def _measure(
     plan: Plan, proxy_version: str | None, directory: Path, console: Console
-) -> ChaosdError | None:
+) -> tuple[RunStore, ChaosdError | None]:
     """Run the engine with its sinks. Whatever ended it that is not a bug is returned."""
+    stop = _stop_signal()
     engine = Engine(plan, directory, console.say)
     clock, real = engine.clock, isinstance(engine.clock, RealClock)
     manifest = _manifest(plan, proxy_version) | {"start_unix": clock.unix_ns() / SECOND_NS}
     store = RunStore(directory, manifest, config.dump(plan.config), threads=real)
     sinks: list[Sink] = [store, console]
-    code, reason, failure = Exit.BUG, "a bug of chaosd", None
+    failure: ChaosdError | None = None
+    reason = BUG
     try:
-        if plan.config.metrics is not None and real:
+        if plan.config.metrics is not None:
             sinks.append(page := _metrics_page(plan, manifest))
             console.say(f"metrics: http://{page.address}/metrics")
         console.say(f"runtime: {plan.runtime_name} ({plan.why}); run directory: {directory}")
-        reason = await engine.run(sinks, _stop_signal())
-        code = Exit.OK
+        reason = await engine.run(sinks, stop)
     except ChaosdError as error:
-        code, reason, failure = error.exit_code, str(error), error
+        reason, failure = str(error), error
     finally:
         for sink in reversed(sinks):
-            sink.close()
-        end = {"end_unix": clock.unix_ns() / SECOND_NS, "exit": int(code), "reason": reason}
-        store.update(**end)
-    return failure
+            try:
+                sink.close()
+            except ChaosdError as error:
+                failure = failure or error
+        code = failure.exit_code if failure else Exit.BUG if reason == BUG else Exit.OK
+        end_unix = clock.unix_ns() / SECOND_NS
+        with suppress(ChaosdError):  # a full disk has already been told of
+            store.update(end_unix=end_unix, exit=int(code), reason=reason)
+    return store, failure
 
 
 def _metrics_page(plan: Plan, manifest: dict[str, Any]) -> PrometheusSink:

@@ -30,8 +30,12 @@ SECOND_NS = 1_000_000_000
 LATE_NS_MAX = 5_000_000  # p99 of the schedule lag above this, and above one interval, is poor
 DROPPED_SHARE_MAX = 0.01
 ANOMALY_MARGIN_S = 0.010  # what a prediction is not expected to see: the app's and kernel's work
-HELD_MAX = 1_000_000  # samples that wait for an earlier one; more than any rate times any timeout
+HELD_MAX = (
+    1_000_000  # samples that wait for an earlier one; twice what the config lets be under way
+)
 IDENTITIES_MAX = 10_000
+STOPPED = "chaosd was stopped"  # so begins the reason of a cycle that was cut off
+UNRECOVERED = "without a recovery"  # and so it ends, if it had begun and not recovered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +114,10 @@ class RecoveryFold:
 
     `new` is the instance whose answer ends the recovery; None in a control cycle, where any of
     `identities` will do if it was asked after T0. Memory is eight bytes a sample, for the lag.
+
+    Stable is the recovery itself, unless a bad sample is scheduled within `stable_for` from it: a
+    relapse. Each later bad sample, by scheduled time, ends a stretch and begins the next; stable is
+    then the earliest end of a good sample of the first stretch that lasts `stable_for` from there.
     """
 
     def __init__(
@@ -167,12 +175,12 @@ class RecoveryFold:
             self._good_before_ns = scheduled_ns
         elif self._good_after_ns is None:
             self._good_after_ns = scheduled_ns
+        # Here and below, a later sample may overtake an earlier one.
         if self._spoilt:
-            if self.stable_from_ns is None:
+            if self.stable_from_ns is None or done_ns < self.stable_from_ns:
                 self.stable_from_ns = done_ns
             return
         ours = sent_ns >= self.t0_ns if self._new is None else who == self._new
-        # A later sample may overtake an earlier one.
         first = self.recovered_ns is None or done_ns < self.recovered_ns
         if ours and first and self.t0_ns <= done_ns <= self._limit_ns:
             self.recovered_ns = self.stable_from_ns = done_ns
@@ -181,11 +189,13 @@ class RecoveryFold:
         self.misrouted += misrouted
         self.failed += not misrouted
         self._good_after_ns = None
-        if self.stable_from_ns is not None and scheduled_ns >= self.stable_from_ns:
+        # What fails before the recovery is the outage; from then on, whatever fails is a relapse,
+        # though a good answer to an earlier probe may still be under way.
+        if self.recovered_ns is not None and scheduled_ns >= self.recovered_ns:
             self.stable_from_ns, self._spoilt = None, True
 
     def stable_ns(self, end_ns: int) -> int | None:
-        """The start of the first stretch without a bad sample, if it was whole before the end."""
+        """Since when no sample was bad, if that was for `stable_for` before the end."""
         start_ns = self.stable_from_ns
         if start_ns is None or start_ns + self._settings.stable_for_ns > end_ns:
             return None
@@ -282,7 +292,7 @@ def measure(
         phases=parts,
         predicted=predicted,
         anomaly=_anomaly(outcome, fold, predicted, end.at_ns),
-        valid_reason=invalid or end.data.get("poor") or fold.poor(),
+        valid_reason=fold.poor() if invalid is None else _why(invalid, fold, control=control),
     )
 
 
@@ -301,6 +311,13 @@ def _never_began(end: Reading, settings: Settings) -> Cycle:
         phases=dict.fromkeys([f"{phase}_s" for phase in PHASES]),
         valid_reason=end.data.get("invalid") or "it never began",
     )
+
+
+def _why(invalid: str, fold: RecoveryFold, *, control: bool) -> str:
+    """A cycle that was cut off before it recovered might have been the longest: keep that."""
+    if invalid.startswith(STOPPED) and fold.recovered_ns is None and not control:
+        return f"{invalid}, {UNRECOVERED}"
+    return invalid
 
 
 def _outcome(fold: RecoveryFold, *, invalid: bool, control: bool) -> CycleOutcome:

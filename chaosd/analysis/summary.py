@@ -10,11 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from chaosd.analysis.recovery import STOPPED, UNRECOVERED
 from chaosd.analysis.statistics import Quantiles, Share, quantile_rank, quantiles, share
 from chaosd.errors import Exit
 from chaosd.events import PHASES, Cycle, CycleOutcome, Outcome, Reading
 
-POOR_SHARE_MAX = 0.05  # of valid cycles; more makes the verdict unknown
+# More than this makes the verdict unknown.
+POOR_SHARE_MAX = 0.05  # of valid cycles
+INVALID_SHARE_MAX = 0.05  # of valid and invalid cycles
 LAG_US_MAX = 100_000  # lags are counted to the microsecond up to here
 MEASURED = ("recovery_s", "stable_recovery_s", "outage_gap_s", "outage_loss_s")
 COUNTS = ("samples", "failed", "masked", "misrouted", "dropped")
@@ -35,6 +38,8 @@ class Part:
     """The cycles of a cell, of one of its faults, or of the whole run."""
 
     outcomes: dict[str, int]
+    stopped: int  # of the invalid ones, those cut off because chaosd was stopped
+    cut_off_s: float | None  # how long the longest of those had lasted without a recovery
     poor: int  # valid cycles whose numbers can't be trusted much
     disagreeing: int  # recoveries whose two outage estimators differ by more than their error
     recovery_s: Quantiles
@@ -61,6 +66,11 @@ class Part:
     @property
     def valid(self) -> int:
         return sum(self.outcomes[outcome] for outcome in VALID)
+
+    @property
+    def invalid(self) -> int:
+        """By a mishap: to stop chaosd is none."""
+        return self.outcomes["invalid"] - self.stopped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,17 +158,35 @@ def _doubts(manifest: Mapping[str, Any], whole: Part, cells: Mapping[str, Part])
             yield f"cell {cell}: no valid cycle"
     if not cells:
         yield "no valid cycle"
-    if whole.poor > POOR_SHARE_MAX * whole.valid:
-        yield f"{whole.poor} of {_cycles(whole.valid)} of poor quality (at most 5 % may be)"
+    # What one cell has too much of must not drown among the others.
+    yield from _quality_doubts(whole, "") or (
+        doubt for cell, part in cells.items() for doubt in _quality_doubts(part, f"cell {cell}: ")
+    )
     if silent := whole.control_s.censored:
         yield f"{silent} of {_cycles(whole.outcomes['control'])} of control without a good answer"
+
+
+def _quality_doubts(part: Part, where: str) -> list[str]:
+    """A part without any valid cycle has another reason already."""
+    if not part.valid:
+        return []
+    tried, most, doubts = part.valid + part.invalid, "(at most 5 % may be)", []
+    if part.poor > POOR_SHARE_MAX * part.valid:
+        doubts.append(f"{where}{part.poor} of {_cycles(part.valid)} of poor quality {most}")
+    if part.invalid > INVALID_SHARE_MAX * tried:
+        doubts.append(f"{where}{part.invalid} of {_cycles(tried)} invalid {most}")
+    return doubts
 
 
 def _notes(manifest: Mapping[str, Any], whole: Part) -> Iterable[str]:
     if manifest.get("end_unix") is None:
         yield "the run did not end by itself: this is what was stored until it was cut off"
-    if whole.outcomes["invalid"]:
-        yield f"{_cycles(whole.outcomes['invalid'])} invalid: not among the numbers"
+    if whole.invalid:
+        yield f"{_cycles(whole.invalid)} invalid: not among the numbers"
+    if whole.stopped:
+        longest = ", the longest" if whole.stopped > 1 else ""
+        lasted = f"{longest} after {whole.cut_off_s:.1f} s {UNRECOVERED}" if whole.cut_off_s else ""
+        yield f"{_cycles(whole.stopped)} cut off{lasted}: not among the numbers"
     if whole.outcomes["skipped"]:
         yield f"{_cycles(whole.outcomes['skipped'])} skipped: faults come faster than recoveries"
     if whole.disagreeing:
@@ -182,11 +210,14 @@ class _Tally:
         self.control: list[float] = []
         self.phases: dict[str, list[float]] = {phase: [] for phase in PHASES}
         self.resolution_s: float | None = None
+        self.cut_off_s: float | None = None
         self.predicted: list[tuple[float, float]] = []  # mean, recovery
         self.in_band = self.judged = 0
 
     def add(self, cycle: Cycle) -> None:
         self.outcomes[cycle.outcome.value] += 1
+        if cycle.outcome == CycleOutcome.INVALID:
+            self._add_invalid(cycle)
         if cycle.outcome not in VALID:
             return
         self.counts["poor"] += cycle.valid_reason is not None
@@ -207,6 +238,14 @@ class _Tally:
         if cycle.anomaly is not None:
             self.judged += 1
             self.in_band += not cycle.anomaly
+
+    def _add_invalid(self, cycle: Cycle) -> None:
+        reason = cycle.valid_reason or ""
+        if not reason.startswith(STOPPED):
+            return
+        self.counts["stopped"] += 1
+        if reason.endswith(UNRECOVERED):
+            self.cut_off_s = max((cycle.end_ns - cycle.t0_ns) / 1e9, self.cut_off_s or 0.0)
 
     def _add_recovery(self, cycle: Cycle) -> None:
         if cycle.outcome != CycleOutcome.RECOVERED or cycle.recovery_s is None:
@@ -239,6 +278,8 @@ class _Tally:
         means, observed = zip(*self.predicted, strict=True) if self.predicted else ((), ())
         return Part(
             outcomes=dict(self.outcomes),
+            stopped=self.counts["stopped"],
+            cut_off_s=self.cut_off_s,
             poor=self.counts["poor"],
             disagreeing=self.counts["disagreeing"],
             recovery_s=quantiles(self.values["recovery_s"], censored),
@@ -333,19 +374,23 @@ class ProbeFold:
         return (self._lag_max_us[stream] if lag_us == LAG_US_MAX else lag_us) / 1e6
 
 
-def queries(readings: Iterable[Reading]) -> dict[str, Queries]:
-    """The nameserver's counts, by cell, from its cumulative readings in the order of time."""
-    first: dict[str, Reading] = {}
-    last: dict[str, Reading] = {}
-    for reading in readings:
-        first.setdefault(reading.cell, reading)
-        last[reading.cell] = reading
-    found = {}
-    for cell, end in last.items():
-        start = first[cell]
+class QueryFold:
+    """The nameserver's cumulative counts, in the order of time, folded into two a cell."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, Reading] = {}
+        self._last: dict[str, Reading] = {}
+
+    def add(self, reading: Reading) -> None:
+        self._first.setdefault(reading.cell, reading)
+        self._last[reading.cell] = reading
+
+    def queries(self) -> dict[str, Queries]:
+        """By cell."""
+        return {cell: self._between(self._first[cell], end) for cell, end in self._last.items()}
+
+    @staticmethod
+    def _between(start: Reading, end: Reading) -> Queries:
         time_s = (end.at_ns - start.at_ns) / 1e9
         count = end.data["count"] - start.data["count"]
-        found[cell] = Queries(
-            count=end.data["count"], per_second=count / time_s if time_s > 0 else None
-        )
-    return found
+        return Queries(count=end.data["count"], per_second=count / time_s if time_s > 0 else None)

@@ -34,6 +34,7 @@ from chaosd.events import Address
 from chaosd.parts import FaultConfig, KeyPath, Part, ProbeConfig, ProxyConfig, RuntimeConfig
 from chaosd.units import Duration, PositiveDuration, Rate
 
+_IN_FLIGHT_MAX = 500_000  # probes of a stream; what is under way is kept in memory
 _LINE_MAX = 400  # characters of a problem: it is read by people
 
 # --- single values ------------------------------------------------------------------------------
@@ -134,6 +135,14 @@ class Dns(Part):
         return ttl
 
 
+def _in_flight(probe: Direct | ProbeConfig, where: KeyPath) -> None:
+    count = round(probe.rate * probe.timeout.s)
+    if count > _IN_FLIGHT_MAX:
+        what = f"{probe.timeout} at {probe.rate} are {count:,} probes in flight"
+        right = f"at most {_IN_FLIGHT_MAX:,}: a shorter timeout or a lower rate"
+        raise at((*where, "timeout"), f"{what} ({right})")
+
+
 class Direct(Part):
     """The control probe: it asks the app itself, past the proxy, while a cycle lasts."""
 
@@ -141,6 +150,11 @@ class Direct(Part):
     timeout: PositiveDuration = Field(
         Duration.parse("1s"), description="counted from the scheduled time"
     )
+
+    @model_validator(mode="after")
+    def _all_in_flight_fit(self) -> Self:
+        _in_flight(self, ())
+        return self
 
 
 class Measure(Part):
@@ -259,6 +273,13 @@ class Config(Part):
         if not getattr(plugins.find("probes", probes[0].type), "identifies", False):
             what = "the first probe measures recovery and must tell who answered"
             raise at((0,), f"{what} (http and httpx can)")
+        return probes
+
+    @field_validator("probes")
+    @classmethod
+    def _all_in_flight_fit(cls, probes: tuple[ProbeConfig, ...]) -> tuple[ProbeConfig, ...]:
+        for index, probe in enumerate(probes):
+            _in_flight(probe, (index,))
         return probes
 
     def direct_probe(self) -> ProbeConfig:

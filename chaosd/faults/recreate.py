@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from chaosd.clock import sleep
+from chaosd.errors import MachineError
 from chaosd.events import Instance
 from chaosd.parts import FaultConfig, OldIp
 from chaosd.plugins import CanReplace, CycleContext, Holder, Move
 from chaosd.units import Duration
+
+WAIT_MAX = Duration.parse("2m")  # of each wait that one fault may have; the engine has its limit
 
 
 class Recreate:
@@ -38,6 +41,13 @@ class Recreate:
             description="whether the old instance goes first, or the new one is up first",
         )
 
+        @model_validator(mode="after")
+        def _not_for_ever(self) -> Self:
+            for name, duration in (("grace", self.grace), ("gap", self.gap)):
+                if duration > WAIT_MAX:
+                    raise ValueError(f"`{name}` should be at most {WAIT_MAX}")
+            return self
+
     needs: ClassVar[tuple[type, ...]] = (CanReplace,)
     control: ClassVar[bool] = False
 
@@ -57,8 +67,7 @@ class Recreate:
             await self._start(stage, cycle, new)
             await stage.ready(new)
             await sleep(cycle.clock, self.config.gap.s)
-        cycle.begin(old=old, new=new)
-        await self._stop(stage, cycle, old)
+        await self._stop(stage, cycle, old, new)
         async with cycle.action("hold", ip=old.address.host, manner=self.config.old_ip):
             await self._holder.take(old.address.host)
         if self.config.order == "break-before-make":
@@ -69,13 +78,13 @@ class Recreate:
     async def heal(self, stage: CanReplace, cycle: CycleContext) -> None:
         """Leave as many instances as there were, and nothing on the old IP."""
         moving, self._moving = self._moving, None
-        if moving is not None:
+        if moving is not None and not cycle.ending:
             old, new = moving
-            if old in stage.app and new in stage.app:  # made, but not broken yet
-                await self._stop(stage, cycle, new)
-            elif old not in stage.app and new not in stage.app:
-                await self._start(stage, cycle, new)
-                await stage.ready(new)
+            if old in stage.app:  # made perhaps, but not broken yet
+                if new in stage.app:
+                    await self._stop(stage, cycle, new)
+            else:
+                await self._serve(stage, cycle, new)
         holder, self._holder = self._holder, None
         if holder is not None:
             async with cycle.action("release"):
@@ -92,12 +101,30 @@ class Recreate:
             old_ip=self.config.old_ip,
         )
 
+    async def _serve(self, stage: CanReplace, cycle: CycleContext, new: Instance) -> None:
+        """See to it that an instance serves. Raises MachineError if two in a row don't listen."""
+        if new not in stage.app:
+            await self._start(stage, cycle, new)
+        try:
+            await stage.ready(new)
+        except MachineError:
+            await self._stop(stage, cycle, new)
+            again = stage.reserve()
+            cycle.expect(again)
+            await self._start(stage, cycle, again)
+            await stage.ready(again)
+
     async def _start(self, stage: CanReplace, cycle: CycleContext, new: Instance) -> None:
         async with cycle.action("start", identity=new.identity, ip=new.address.host):
             await stage.start(new)
 
-    async def _stop(self, stage: CanReplace, cycle: CycleContext, old: Instance) -> None:
+    async def _stop(
+        self, stage: CanReplace, cycle: CycleContext, old: Instance, new: Instance | None = None
+    ) -> None:
+        """Stop an instance; if there is one that takes its place, that is T0."""
         config = self.config
         ip = old.address.host
         async with cycle.action("stop", identity=old.identity, ip=ip, signal=config.signal):
+            if new is not None:
+                cycle.begin(old=old, new=new)
             await stage.stop(old, config.signal, config.grace.s)

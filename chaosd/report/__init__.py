@@ -26,7 +26,7 @@ def analyse(directory: Path) -> Report:
     """
     reader = RunReader(directory)
     streams: list[Reading] = []
-    counts: list[Reading] = []
+    counts = summary.QueryFold()
     identities: dict[str, set[str]] = {}
     for event in reader.events("stream", "instance", "queries"):
         if not isinstance(event, Reading):
@@ -34,7 +34,7 @@ def analyse(directory: Path) -> Report:
         if event.what == "stream":
             streams.append(event)
         elif event.what == "queries":
-            counts.append(event)
+            counts.add(event)
         else:
             identities.setdefault(event.cell, set()).add(event.data["identity"])
     slow_after_ns = reader.manifest.get("settings", {}).get("slow_after_ns", 0)
@@ -46,7 +46,7 @@ def analyse(directory: Path) -> Report:
         reader.manifest,
         reader.cycles(),
         fold.probes(),
-        summary.queries(counts),
+        counts.queries(),
     )
 
 

@@ -104,7 +104,8 @@ def _phases(part: Part) -> str:
     ]
     if part.phases_unknown_share is not None:
         rows.append(["unknown", "", "", f"{part.phases_unknown_share:.0%}"])
-    return table(["phase", "n", "mean", "of all recovery seconds"], rows)
+    found = table(["phase", "n", "mean", "of all recovery seconds"], rows)
+    return found if part.failovers else "No failover was measured."
 
 
 def _requests(report: Report) -> str:
@@ -145,11 +146,12 @@ def _quality(report: Report) -> str:
         ]
         for probe in report.probes
     ]
-    whole = report.total
-    lines = [
-        f"* {whole.poor} of {whole.valid} valid cycles are of poor quality (probes late or lost)",
-        f"* worst error bar of a recovery: {seconds(whole.resolution_s)}",
-    ]
+    whole, lines = report.total, []
+    if whole.valid:
+        cycles = f"{whole.poor} of {whole.valid} valid cycles"
+        lines.append(f"* {cycles} are of poor quality (probes late or lost)")
+    if whole.resolution_s is not None:
+        lines.append(f"* worst error bar of a recovery: {seconds(whole.resolution_s)}")
     if whole.control_s.n:
         lines.append(
             f"* control cycles: p50 {estimate(whole.control_s.p50)}, n {whole.control_s.n}"
@@ -162,7 +164,7 @@ def _quality(report: Report) -> str:
     for cell, queries in report.queries.items():
         rate = f", {queries.per_second:.2f}/s" if queries.per_second is not None else ""
         lines.append(f"* {cell}: {queries.count:,} DNS queries from the proxy{rate}")
-    return "\n".join(lines) + "\n\n" + table(head, rows)
+    return "\n\n".join(block for block in ("\n".join(lines), table(head, rows)) if block)
 
 
 def _settings(report: Report, config: str) -> str:

@@ -206,10 +206,10 @@ def quality(report: Report) -> Iterable[str]:
     if measuring:
         worst = max(measuring, key=lambda probe: probe.lag_p99_s or 0.0)
         sent, dropped = (sum(getattr(p, n) for p in measuring) for n in ("sent", "dropped"))
+        poor = f"; {whole.poor} of {whole.valid} cycles of poor quality" if whole.valid else ""
         yield (
             f"probes: {sent:,} sent, {dropped:,} could not be; schedule lag p50 "
-            f"{seconds(worst.lag_p50_s)}, p99 {seconds(worst.lag_p99_s)}; {whole.poor} of "
-            f"{whole.valid} cycles of poor quality"
+            f"{seconds(worst.lag_p50_s)}, p99 {seconds(worst.lag_p99_s)}{poor}"
         )
     if whole.control_s.n:
         yield f"control: an undisturbed cycle's recovery is {estimate(whole.control_s.p50)}"

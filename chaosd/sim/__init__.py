@@ -30,6 +30,7 @@ BATCH_NS = 50_000_000  # how often samples are delivered
 KILL_NS, TERM_NS = 1_000_000, 5_000_000  # from the signal to the process being gone
 TAKE_NS = 1_000_000  # until a placeholder is ready, and until it has an IP
 FIRST_PORT = 20_000
+OWN_IMAGE = "http-server"
 OLD_IP: tuple[OldIp, ...] = get_args(OldIp)
 
 
@@ -274,8 +275,22 @@ class SimRuntime:
     def old_ip(self) -> Sequence[OldIp]:
         return OLD_IP
 
-    def problems(self, cell: CellSpec) -> list[tuple[KeyPath, str]]:  # noqa: ARG002
-        return []
+    def problems(self, cell: CellSpec) -> list[tuple[KeyPath, str]]:
+        """What is for real programs and real doors, of which there are none here."""
+        app, remedy = cell.app, "leave it out, or take another runtime"
+        no_program = "the simulated app is no program"
+        found: list[tuple[KeyPath, str]] = []
+        if app.image != OWN_IMAGE:
+            what = f"the simulated app is always {OWN_IMAGE}, not `{app.image}`"
+            found.append((("app", "image"), f"{what} ({remedy})"))
+        if app.command:
+            found.append((("app", "command"), f"{no_program} and runs no command ({remedy})"))
+        if app.env:
+            found.append((("app", "env"), f"{no_program} and has no environment ({remedy})"))
+        if cell.proxy.listen is not None:
+            what = "the simulated proxy has no door that others could find"
+            found.append((("proxy", "listen"), f"{what} ({remedy})"))
+        return found
 
     def loop_factory(self) -> Callable[[], Any]:
         return VirtualLoop

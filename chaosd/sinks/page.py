@@ -10,22 +10,27 @@ from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
+from chaosd.clock import SECOND_NS, RealClock
 from chaosd.errors import MachineError
 from chaosd.events import Address
 
 SOCKET_TIMEOUT_S = 10.0
 JOIN_LIMIT_S = 5.0
+UNAVAILABLE = "503 Service Unavailable"
+TICK_AGE_MAX_NS = 30 * SECOND_NS
 INDEX = b"chaosd: /metrics, /-/healthy, /-/ready\n"
 
 
 class Page:
-    """Listens from the start; `ready` is set when the topology is up.
+    """Listens from the start. Once it is ready, it is healthy as long as it is told of ticks.
 
+    Its threads would answer, too, while the loop that does the work hangs: hence the ticks.
     Raises MachineError if it can't listen there. `address` is where it does; port 0 takes any.
     """
 
     def __init__(self, listen: Address, metrics: Any) -> None:
-        self.ready = False
+        self._now_ns = RealClock().now_ns
+        self._ticked_ns: int | None = None  # None until it is ready
         self._metrics = metrics
         try:
             self._server = _Server(listen)
@@ -37,6 +42,15 @@ class Page:
             target=self._server.serve_forever, args=(0.1,), name="metrics", daemon=True
         )
         self._thread.start()
+
+    def ready(self) -> None:
+        """The topology is up."""
+        self._ticked_ns = self._now_ns()
+
+    def tick(self) -> None:
+        """Whoever does the work is alive."""
+        if self._ticked_ns is not None:
+            self._ticked_ns = self._now_ns()
 
     def close(self) -> None:
         """Stop listening. May be called twice."""
@@ -50,14 +64,22 @@ class Page:
         if path == "/metrics":
             scraped: Iterable[bytes] = self._metrics(environ, start_response)
             return scraped
-        ready = b"ready\n" if self.ready else b"not ready: the topology is being set up\n"
-        texts = {"/": INDEX, "/-/healthy": b"healthy\n", "/-/ready": ready}
-        if path == "/-/ready" and not self.ready:
-            status = "503 Service Unavailable"
-        else:
-            status = "200 OK" if path in texts else "404 Not Found"
+        status, text = self._say(path)
         start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
-        return [texts.get(path, INDEX)]
+        return [text]
+
+    def _say(self, path: str) -> tuple[str, bytes]:
+        ticked_ns = self._ticked_ns
+        if path == "/-/healthy":
+            age_ns = 0 if ticked_ns is None else self._now_ns() - ticked_ns
+            if age_ns > TICK_AGE_MAX_NS:
+                return UNAVAILABLE, f"no tick for {age_ns // SECOND_NS} s\n".encode()
+            return "200 OK", b"healthy\n"
+        if path == "/-/ready":
+            if ticked_ns is None:
+                return UNAVAILABLE, b"not ready: the topology is being set up\n"
+            return "200 OK", b"ready\n"
+        return "200 OK" if path == "/" else "404 Not Found", INDEX
 
 
 class _Handler(WSGIRequestHandler):

@@ -121,10 +121,11 @@ class PrometheusSink:
         self._cycles.cycle(cycle)
 
     def ready(self) -> None:
-        self._page.ready = True
+        self._page.ready()
 
     def tick(self) -> None:
-        """Nothing to do: whoever scrapes gets the newest."""
+        """Stay healthy; whoever scrapes gets the newest anyway."""
+        self._page.tick()
 
     def close(self) -> None:
         self._page.close()

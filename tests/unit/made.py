@@ -83,7 +83,7 @@ def control(t0_ns: int = T0) -> Reading:
 
 
 def end(at_ns: int, *, cycle: int = 1, cell: str = "c1", invalid: str | None = None) -> Reading:
-    return reading(at_ns, "engine", "end", cycle=cycle, cell=cell, invalid=invalid, poor=None)
+    return reading(at_ns, "engine", "end", cycle=cycle, cell=cell, invalid=invalid)
 
 
 def sample(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from chaosd.errors import MachineError
 from chaosd.events import Address
 from chaosd.plugins import Move, Wiring
 from chaosd.proxies.haproxy import HAProxy
@@ -56,6 +57,10 @@ def complaint(**values: Any) -> str:
         ({"server": {"extra": "weight 1\n bind :80"}}, "server.extra: must be a single line"),
         ({"listen": "8080"}, "listen: not an address (write it like 127.0.0.1:8080)"),
         ({"listen": "127.0.0.1:0"}, "listen: not an address (write it like 127.0.0.1:8080)"),
+        (
+            {"listen": "[::1]:8080"},
+            "listen: an IPv6 address; the door is an IPv4 one (write it like 127.0.0.1:8080)",
+        ),
         (
             {"config": "my.cfg", "retries": 1},
             "retries: set in two places (with `config`, your own file says it)",
@@ -339,6 +344,78 @@ def test_what_stands_in_a_comment_is_not_there(tmp_path: Path) -> None:
 def test_a_variable_with_a_longer_name_is_another_one(tmp_path: Path) -> None:
     problems, _ = own(WHOLE.replace("${CHAOSD_LISTEN}", "${CHAOSD_LISTENER}"), tmp_path)
     assert len(problems) == 1
+
+
+_SECOND = '    server two "${CHAOSD_APP}" resolvers mine check inter 7s\n'
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, (1.0, 2.0)),
+        ({"resolvers mine\n": "resolvers mine\n    timeout resolve 250\n"}, (0.25, 2.0)),
+        ({"resolvers mine\n": 'resolvers mine\n    timeout resolve "5s"\n'}, (5.0, 2.0)),
+        # Of another section, or another timeout, or of what is no server's.
+        (
+            {
+                "resolvers mine\n": "resolvers mine\n    timeout retry 9s\n",
+                "frontend f": "resolvers other\n    timeout resolve 9s\nfrontend f",
+            },
+            (1.0, 2.0),
+        ),
+        ({"mine check": "mine check fastinter 9s inter 500ms"}, (1.0, 0.5)),
+        ({"mine check": "mine check inter 9s inter 1m"}, (1.0, 60.0)),
+        ({"server app": "server inter"}, (1.0, 2.0)),
+        ({"mine check": "mine"}, (1.0,)),
+        ({"backend b\n": "backend b\n    default-server inter 300\n"}, (1.0, 0.3)),
+        (
+            {
+                "log global\n": "log global\n    default-server inter 4s resolvers other check\n",
+                "backend b\n": "backend b\n    default-server inter 3s no-check\n",
+            },
+            (1.0, 3.0),
+        ),
+        (
+            {"log global\n": "log global\n    default-server check\n", "mine check": "mine"},
+            (1.0, 2.0),
+        ),
+        ({"backend b\n": "backend a\n    default-server inter 9s\nbackend b\n"}, (1.0, 2.0)),
+        ({"backend b\n": "backend b\n" + _SECOND}, (1.0, 7.0, 2.0)),
+        # Who knows what a variable will say?
+        (
+            {
+                "resolvers mine\n": 'resolvers mine\n    timeout resolve "${HOW_OFTEN}"\n',
+                "mine check": 'mine check inter "$HOW_OFTEN"',
+            },
+            (1.0, 2.0),
+        ),
+    ],
+)
+def test_the_timers_of_an_own_file_are_its_own(
+    changes: dict[str, str], expected: tuple[float, ...], tmp_path: Path
+) -> None:
+    text = WHOLE
+    for old, new in changes.items():
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    (tmp_path / "my.cfg").write_text(text)
+    assert HAProxy(config(config=tmp_path / "my.cfg")).timers_s() == pytest.approx(expected)
+
+
+def test_the_timers_of_a_file_that_is_not_there_are_haproxys_defaults(tmp_path: Path) -> None:
+    assert HAProxy(config(config=tmp_path / "no.cfg")).timers_s() == (1.0, 2.0)
+
+
+def test_a_binary_that_can_not_run_says_why(tmp_path: Path) -> None:
+    binary = tmp_path / "haproxy"
+    binary.write_text(
+        "#!/bin/sh\necho 'libcrypto.so.3: cannot open' >&2\necho more >&2\nexit 127\n"
+    )
+    binary.chmod(0o755)
+    with pytest.raises(MachineError) as caught:
+        HAProxy(config(binary=str(binary))).version()
+    said = "not an HAProxy (it says: libcrypto.so.3: cannot open)"
+    assert str(caught.value) == f"{binary} -v: {said}"
 
 
 def test_a_file_that_is_not_there_or_not_text(tmp_path: Path) -> None:

@@ -43,6 +43,59 @@ def test_an_old_ip_that_the_local_runtime_can_not_make(check) -> None:
     )
 
 
+def test_cells_can_not_share_a_door(check) -> None:
+    proxy = "proxy:\n  type: haproxy\n  listen: 127.0.0.1:8080\n"
+    code, said = check(f"name: x\nruntime: local\ncells: 3\n{FAULT}{proxy}")
+    assert code == 2
+    (line,) = said
+    assert line == (
+        "chaosd: c.yaml:7: proxy.listen: each of the 3 cells needs a door of its own "
+        "(leave it out, or cells: 1)"
+    )
+
+
+def test_a_start_delay_is_not_for_a_command_of_your_own(check) -> None:
+    app = "app:\n  command: [./serve]\n  start_delay: 2s\n"
+    code, said = check(f"name: x\nruntime: local\n{FAULT}{app}")
+    assert code == 2
+    (line,) = said
+    assert line == (
+        "chaosd: c.yaml:6: app.start_delay: your own command has its own start; "
+        "start_delay is for http-server (leave one of the two out)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("part", "where", "what"),
+    [
+        (
+            "app: {image: nginx}",
+            "app.image",
+            "the simulated app is always http-server, not `nginx`",
+        ),
+        (
+            "app: {command: [x]}",
+            "app.command",
+            "the simulated app is no program and runs no command",
+        ),
+        (
+            "app: {env: {A: b}}",
+            "app.env",
+            "the simulated app is no program and has no environment",
+        ),
+        (
+            "proxy: {type: haproxy, listen: '127.0.0.1:8080'}",
+            "proxy.listen",
+            "the simulated proxy has no door that others could find",
+        ),
+    ],
+)
+def test_what_can_not_be_simulated_is_not_ignored(check, part, where, what) -> None:
+    code, said = check(f"name: x\nruntime: sim\n{FAULT}{part}\n")
+    assert code == 2
+    assert said == [f"chaosd: c.yaml:4: {where}: {what} (leave it out, or take another runtime)"]
+
+
 def test_the_place_of_an_override_is_the_override(check) -> None:
     faults = "faults: [{type: recreate, every: 5s}]\n"
     code, said = check(f"name: x\nruntime: local\n{faults}", "--set", "faults.0.old_ip=vacant")

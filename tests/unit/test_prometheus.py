@@ -267,6 +267,23 @@ def test_health_readiness_and_the_rest(page) -> None:
     assert get(page, "/favicon.ico")[0] == 404
 
 
+def test_a_daemon_whose_loop_hangs_is_not_healthy(page) -> None:
+    """Its page is served by threads, which would not notice."""
+    now_ns = T0
+    page._page._now_ns = lambda: now_ns
+    page.tick()
+    now_ns += 3600 * SECOND
+    assert get(page, "/-/healthy")[0] == 200  # it is still being set up
+    page.ready()
+    now_ns += 30 * SECOND
+    assert get(page, "/-/healthy")[0] == 200
+    now_ns += SECOND
+    assert get(page, "/-/healthy")[::2] == (503, "no tick for 31 s\n")
+    assert get(page, "/-/ready")[0] == 200
+    page.tick()
+    assert get(page, "/-/healthy")[::2] == (200, "healthy\n")
+
+
 def test_a_taken_port_is_said_in_one_line(page) -> None:
     with pytest.raises(MachineError) as error:
         sink(page.address)

@@ -52,17 +52,21 @@ def naive(samples: list[Sample], config, *, is_control: bool = False) -> dict:
 
     ending = [s.done_ns for s in good if ends(s) and T0 <= s.done_ns <= limit]
     recovered = min(ending, default=None)
-    candidate, end, stable = recovered, limit, None
-    while candidate is not None:
-        close = candidate + config.stable_for_ns
-        if close > limit:
-            break
-        spoilers = [s for s in bad if candidate <= s.scheduled_ns < close]
-        if not spoilers:
-            stable, end = candidate, close
-            break
-        later = [s for s in good if s.scheduled_ns > spoilers[0].scheduled_ns]
-        candidate = later[0].done_ns if later else None
+    # When a stretch began, by its first answer, and when its first bad sample was scheduled.
+    relapses = [
+        s.scheduled_ns for s in bad if recovered is not None and s.scheduled_ns >= recovered
+    ]
+    starts, stops = [recovered], [*relapses, 10**18]
+    for bad_ns, next_ns in zip(relapses, stops[1:], strict=True):
+        stretch = [s.done_ns for s in good if bad_ns < s.scheduled_ns < next_ns]
+        starts.append(min(stretch, default=None))
+    whole = [
+        start
+        for start, stop in zip(starts, stops, strict=True)
+        if start is not None and start + config.stable_for_ns <= min(stop, limit)
+    ]
+    stable = whole[0] if whole else None
+    end = limit if stable is None else stable + config.stable_for_ns
     inside = [s for s in rows if s.done_ns >= T0 and s.scheduled_ns < end]
     bad = [s for s in inside if s in bad]
     sent = [s for s in inside if s.outcome != Outcome.DROPPED]
@@ -245,6 +249,36 @@ def test_flapping_moves_stable_but_not_recovery() -> None:
     assert cycle.outage_loss_s == pytest.approx(0.7)
 
 
+def test_a_slow_answer_overtaken_after_a_relapse_does_not_hide_the_next_one() -> None:
+    """So a proxy's retries look: an answer comes late, those to later probes at once."""
+
+    def answer(at_ns: int) -> tuple[int, Outcome, str]:
+        match (at_ns - T0) // MS:
+            case 300:
+                return 1500 * MS, Outcome.OK, NEW
+            case ms if 200 <= ms < 300 or ms == 1000:
+                return MS, Outcome.REFUSED, ""
+        return MS, Outcome.OK, NEW
+
+    samples = made.row(T0, T0 + 5 * SECOND, answer)
+    end_ns = over(samples, made.settings())
+    assert end_ns == T0 + 2_011 * MS
+    cycle = measured(samples, end_ns)
+    assert (cycle.recovery_s, cycle.stable_recovery_s) == (0.001, 1.011)
+
+
+def test_after_a_relapse_the_earliest_answer_counts_whichever_probe_it_answers() -> None:
+    def answer(at_ns: int) -> tuple[int, Outcome, str]:
+        if at_ns == T0 + 200 * MS:
+            return MS, Outcome.REFUSED, ""
+        slow = T0 + 200 * MS < at_ns < T0 + 400 * MS
+        return (300 * MS if slow else MS), Outcome.OK, NEW
+
+    samples = made.row(T0, T0 + 5 * SECOND, answer)
+    cycle = measured(samples, over(samples, made.settings()))
+    assert cycle.stable_recovery_s == 0.401  # a quick one was there before the first slow one
+
+
 def test_recovered_but_never_stable() -> None:
     def answer(at_ns: int) -> tuple[int, Outcome, str]:
         bad = (at_ns - T0) % SECOND == 0
@@ -312,6 +346,23 @@ def test_an_invalid_cycle_says_why_and_has_no_numbers_to_mistake_for_a_sample() 
     assert cycle.valid_reason == "the IP was not fresh"
     assert cycle.recovery_s is cycle.outage_gap_s is cycle.anomaly is None
     assert (cycle.samples, cycle.failed) == (151, 50)
+
+
+@pytest.mark.parametrize(
+    ("outage_ms", "begin", "more"),
+    [
+        (500, made.begin(), ""),
+        (5000, made.begin(), ", without a recovery"),
+        (5000, made.control(), ""),
+    ],
+)
+def test_a_cycle_that_was_stopped_says_whether_it_had_recovered(outage_ms, begin, more) -> None:
+    samples = made.row(T0 - SECOND, T0 + SECOND, made.failover(outage_ms * MS))
+    stopped = "chaosd was stopped in the middle of it"
+    events = [begin, made.end(T0 + SECOND, invalid=stopped)]
+    cycle = measure(events, samples, OURS, settings=made.settings(), stream=1)
+    assert (cycle.outcome, cycle.valid_reason) == (CycleOutcome.INVALID, stopped + more)
+    assert cycle.recovery_s is None
 
 
 def test_a_cycle_that_never_began() -> None:

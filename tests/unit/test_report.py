@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from chaosd import report
 from chaosd.analysis.recovery import Identities, RecoveryFold, Reorder, measure
 from chaosd.analysis.summary import summarise
 from chaosd.errors import Exit, MachineError
-from chaosd.events import Address, Cycle, CycleOutcome, Event, Outcome, Sample
+from chaosd.events import Address, Cycle, CycleOutcome, Event, Outcome, Reading, Sample
 from chaosd.report import analyse, closing_lines, exit_code, recompute, sentence, write
 from chaosd.report.text import band, estimate, seconds
 from chaosd.sinks.prometheus import PrometheusSink
@@ -448,6 +450,12 @@ def verdict(*cycles: Cycle, **manifest) -> tuple[str, tuple[str, ...]]:
 
 POOR = made.cycle(valid_reason="probes were sent late")
 INVALID = made.cycle(outcome=CycleOutcome.INVALID, recovery_s=None, valid_reason="not fresh")
+STOPPED = replace(INVALID, valid_reason="chaosd was stopped in the middle of it")
+CUT_OFF = replace(
+    INVALID,
+    end_ns=made.T0 + 50_100 * MS,
+    valid_reason="chaosd was stopped in the middle of it, without a recovery",
+)
 CENSORED = made.cycle(
     outcome=CycleOutcome.CENSORED, recovery_s=None, stable_recovery_s=None, outage_gap_s=None
 )
@@ -468,6 +476,23 @@ CENSORED = made.cycle(
             {},
             ["1 of 19 cycles of poor quality (at most 5 % may be)"],
         ),
+        ([made.cycle()] * 19 + [INVALID], {}, []),
+        (
+            [made.cycle()] * 18 + [INVALID],
+            {},
+            ["1 of 19 cycles invalid (at most 5 % may be)"],
+        ),
+        ([made.cycle()] * 2 + [STOPPED, CUT_OFF], {}, []),
+        ([CUT_OFF], {}, ["cell c1: no valid cycle"]),
+        (
+            [made.cycle()] * 40
+            + [replace(cycle, cell="c2") for cycle in (POOR, INVALID, CENSORED)],
+            {"cells": ["c1", "c2"]},
+            [
+                "cell c2: 1 of 2 cycles of poor quality (at most 5 % may be)",
+                "cell c2: 1 of 3 cycles invalid (at most 5 % may be)",
+            ],
+        ),
         (
             [made.cycle()],
             {"exit": 70, "reason": "a bug of chaosd"},
@@ -483,6 +508,66 @@ CENSORED = made.cycle(
 )
 def test_unknown_outranks_ok_and_says_why(cycles, manifest, reasons) -> None:
     assert verdict(*cycles, **manifest) == ("unknown" if reasons else "ok", tuple(reasons))
+
+
+@pytest.mark.parametrize(
+    ("cycles", "notes"),
+    [
+        ([INVALID, INVALID], ["2 cycles invalid: not among the numbers"]),
+        ([STOPPED], ["1 cycle cut off: not among the numbers"]),
+        ([CUT_OFF], ["1 cycle cut off after 50.1 s without a recovery: not among the numbers"]),
+        (
+            [CUT_OFF, replace(CUT_OFF, end_ns=made.T0 + SECOND), STOPPED, INVALID],
+            [
+                "1 cycle invalid: not among the numbers",
+                (
+                    "3 cycles cut off, the longest after 50.1 s without a recovery: not among the "
+                    "numbers"
+                ),
+            ],
+        ),
+    ],
+)
+def test_what_is_not_among_the_numbers_is_noted(cycles, notes) -> None:
+    found = summarise("made", MANIFEST | {"end_unix": 1.0}, [made.cycle(), *cycles], [], {})
+    assert list(found.notes) == notes
+
+
+def test_a_run_of_invalid_cycles_only_reads_well(tmp_path) -> None:
+    run = Made(tmp_path)
+    run.store.samples([made.sample(run.at_ns)])
+    for cycle in (INVALID, INVALID, CUT_OFF):
+        run.store.cycle(cycle)
+    run.store.close()
+    run.store.update(end_unix=1.0, exit=4, reason="done")
+    found = write(tmp_path)
+    assert closing_lines(found, tmp_path)[:-1] == [
+        "0 failovers (and 3 invalid)",
+        "probes: 1 sent, 0 could not be; schedule lag p50 0 s, p99 0 s",
+        "note: 2 cycles invalid: not among the numbers",
+        "note: 1 cycle cut off after 50.1 s without a recovery: not among the numbers",
+        "verdict: unknown (cell c1: no valid cycle)",
+    ]
+    text = (tmp_path / "report.md").read_text()
+    assert text.count("No failover was measured.") == 3
+    for clumsy in (" 0 of 0 ", "unknown |", ": unknown", "\n\n\n"):
+        assert clumsy not in text, clumsy
+
+
+def test_the_nameservers_counts_are_folded_while_they_are_read(tmp_path, monkeypatch) -> None:
+    RunStore(tmp_path, MANIFEST, "").close()
+    alive = []
+
+    def events(*_: object, **__: object) -> Iterator[Event]:
+        for second in range(1000):
+            yield made.reading(second * SECOND, "dns", "queries", cycle=0, count=7 + 2 * second)
+        gc.collect()
+        alive.append(sum(isinstance(o, Reading) and o.what == "queries" for o in gc.get_objects()))
+
+    monkeypatch.setattr(RunReader, "events", events)
+    found = analyse(tmp_path).queries["c1"]
+    assert (found.count, found.per_second) == (2005, 2.0)
+    assert alive[0] < 10
 
 
 def test_censored_cycles_stay_in_the_quantiles() -> None:

@@ -47,10 +47,12 @@ class HAProxy:
     def version(self) -> str:
         """The version of the binary, or of what is simulated. MachineError if there is none."""
         if self._version is None:
-            said = self._run("-v").stdout
-            found = _VERSION.match(said)
+            done = self._run("-v")
+            found = _VERSION.match(done.stdout)
             if found is None:
-                first = (said.splitlines() or ["nothing"])[0]
+                # One that can't run at all, for a library that is missing, says so elsewhere.
+                said = done.stdout.strip() or done.stderr.strip() or "nothing"
+                first = said.splitlines()[0]
                 raise MachineError(f"{self.config.binary} -v: not an HAProxy (it says: {first})")
             self._version = found[1]
         return self._version
@@ -139,7 +141,9 @@ class HAProxy:
     # --- its algorithm ---
 
     def timers_s(self) -> tuple[float, ...]:
-        """`timeout resolve` and `inter`; a user's own file is taken to have the defaults."""
+        """`timeout resolve` and `inter`, the latter only where there are checks."""
+        if self.config.config is not None:
+            return own.timers_s(self.config.config)
         resolve_s = self.config.resolvers.timeout_resolve.s
         return (resolve_s, self.config.server.inter.s) if self.config.server.check else (resolve_s,)
 

@@ -187,4 +187,6 @@ def address(text: str) -> Address:
     host, _, port = text.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:  # noqa: PLR2004
         raise ValueError("not an address (write it like 127.0.0.1:8080)")
+    if ":" in host:
+        raise ValueError("an IPv6 address; the door is an IPv4 one (write it like 127.0.0.1:8080)")
     return Address(host, int(port))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,10 @@ _SECTIONS = (
     *("traces", "acme", "log-profile"),
 )
 # A backslash takes the next character as it is; quotes hide a `#`.
+# HAProxy's own, where the file doesn't say.
+_RESOLVE_S, _INTER_S = 1.0, 2.0
+_TIME = re.compile(r"(\d{1,15})(us|ms|s|m|h|d)?")
+_UNITS_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _COMMENT = re.compile(r"""((?:\\.|"(?:\\.|[^"\\])*"|'[^']*'|[^#\\"'])*)#.*""")
 
 
@@ -44,11 +49,7 @@ def problems(path: Path) -> list[str]:
             f'{path}: nothing binds to "${{CHAOSD_LISTEN}}", so probes can\'t get in '
             '(add: bind "${CHAOSD_LISTEN}" to a frontend)'
         )
-    servers = [
-        line
-        for line in lines
-        if line.words[0] in ("server", "server-template") and line.uses("CHAOSD_APP")
-    ]
+    servers = _servers(lines)
     if not servers:
         found.append(
             f'{path}: no server is at "${{CHAOSD_APP}}", so the app can\'t be reached '
@@ -100,17 +101,64 @@ def advice(path: Path) -> list[str]:
     return found
 
 
+def timers_s(path: Path) -> tuple[float, ...]:
+    """`timeout resolve` and then `inter` of what is at the app, in seconds, each once.
+
+    HAProxy's defaults where the file doesn't say, or says it by a variable.
+    """
+    try:
+        lines = list(_lines(path))
+    except (OSError, UnicodeError):  # `problems` says so
+        return (_RESOLVE_S, _INTER_S)
+    resolve_s, inter_s = [], []
+    for server in _servers(lines):
+        words = _settings(server, lines)
+        resolve_s.append(_resolve_s(f"resolvers {_last('resolvers', words)}", lines))
+        switches = [word for word in words if word in ("check", "no-check")]
+        if switches[-1:] == ["check"]:
+            inter_s.append(_seconds(_last("inter", words), _INTER_S))
+    return tuple(dict.fromkeys([*resolve_s, *inter_s]))
+
+
+def _resolve_s(section: str, lines: list[Line]) -> float:
+    said = [
+        line.words[2]
+        for line in lines
+        if line.section == section and line.words[:2] == ("timeout", "resolve") and line.words[2:]
+    ]
+    return _seconds(said[-1].strip("\"'") if said else None, _RESOLVE_S)
+
+
+def _seconds(text: str | None, default_s: float) -> float:
+    """Read a time as HAProxy writes it, in milliseconds if it has no unit."""
+    found = _TIME.fullmatch(text or "")
+    return int(found[1]) * _UNITS_S[found[2] or "ms"] if found else default_s
+
+
+def _servers(lines: list[Line]) -> list[Line]:
+    """The servers that are the app."""
+    return [
+        line
+        for line in lines
+        if line.words[0] in ("server", "server-template") and line.uses("CHAOSD_APP")
+    ]
+
+
+def _settings(server: Line, lines: list[Line]) -> tuple[str, ...]:
+    """The server's own words after those that it inherits; what is said last holds."""
+    inherited: list[str] = []
+    for place in ("defaults", server.section):
+        for line in lines:
+            in_place = line.section == place or line.section.startswith(f"{place} ")
+            if line.words[0] == "default-server" and in_place and line.number < server.number:
+                inherited += line.words[1:]
+    return (*inherited, *server.words[3:])  # not its name, which may be any word
+
+
 def _lookup(path: Path, server: Line, lines: list[Line], asking: set[str]) -> str | None:
     """Say why this server is never looked up at chaosd's nameserver, if so."""
     where = f"{path}:{server.number}"
-    used = _after("resolvers", server.words)
-    if used is None:
-        for line in lines:  # the nearest default-server wins, the section's own over defaults
-            if line.words[0] == "default-server" and (
-                line.section == server.section
-                or (line.section.startswith("defaults") and line.number < server.number)
-            ):
-                used = _after("resolvers", line.words) or used
+    used = _last("resolvers", _settings(server, lines))
     if used is None:
         section = next(iter(sorted(asking)), "…")
         return (
@@ -126,10 +174,10 @@ def _lookup(path: Path, server: Line, lines: list[Line], asking: set[str]) -> st
     return None
 
 
-def _after(keyword: str, words: tuple[str, ...]) -> str | None:
-    if keyword not in words[:-1]:
-        return None
-    return words[words.index(keyword) + 1].strip("\"'")
+def _last(keyword: str, words: tuple[str, ...]) -> str | None:
+    """What follows this word where it stands last."""
+    values = [value for word, value in pairwise(words) if word == keyword]
+    return values[-1].strip("\"'") if values else None
 
 
 def _lines(path: Path) -> Iterator[Line]:

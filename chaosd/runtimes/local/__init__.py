@@ -66,6 +66,9 @@ class LocalRuntime:
         return OLD_IP
 
     def problems(self, cell: CellSpec) -> list[tuple[KeyPath, str]]:
+        if cell.app.command and cell.app.start_delay_s:
+            what = f"your own command has its own start; start_delay is for {OWN_IMAGE}"
+            return [(("app", "start_delay"), f"{what} (leave one of the two out)")]
         if cell.app.command or cell.app.image == OWN_IMAGE:
             return []
         what = f"the local runtime can't run the image `{cell.app.image}`"

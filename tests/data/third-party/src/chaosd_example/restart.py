@@ -27,8 +27,8 @@ class Restart:
         old, new = stage.app[0], stage.reserve()
         self._new = new
         cycle.expect(new)
-        cycle.begin(old=old, new=new)
         async with cycle.action("stop", identity=old.identity, ip=old.address.host, signal="TERM"):
+            cycle.begin(old=old, new=new)
             await stage.stop(old, "TERM", 5.0)
         await sleep(cycle.clock, self.config.pause.s)
         async with cycle.action("start", identity=new.identity, ip=new.address.host):
@@ -37,7 +37,7 @@ class Restart:
 
     async def heal(self, stage: CanReplace, cycle: CycleContext) -> None:
         new, self._new = self._new, None
-        if new is not None and new not in stage.app:
+        if new is not None and new not in stage.app and not cycle.ending:
             async with cycle.action("start", identity=new.identity, ip=new.address.host):
                 await stage.start(new)
             await stage.ready(new)
