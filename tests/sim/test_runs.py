@@ -215,3 +215,67 @@ def test_a_slow_nameserver_and_a_slow_app_are_part_of_the_prediction(simulate) -
     ran = simulate(dns={"delay": "150ms"}, app={"start_delay": "700ms"}, until={"cycles": 20})
     assert all(c.predicted is not None and c.anomaly is False for c in ran.cycles)
     assert min(c.recovery_s for c in ran.cycles) > 0.9  # the gap and the app's start
+
+
+def test_a_run_whose_time_is_up_lets_its_cycle_settle(simulate) -> None:
+    """Else just the longest recoveries would be the ones that are lost."""
+    faults = [{"type": "recreate", "every": "10s", "jitter": "0s", "gap": "5s"}]
+    ran = simulate("--for", "12s", faults=faults, until={})
+    assert [c.outcome for c in ran.cycles] == [CycleOutcome.RECOVERED]
+    assert ran.cycles[0].recovery_s > 5
+
+
+def test_a_plugins_bug_is_no_censored_sample(simulate, monkeypatch) -> None:
+    from chaosd.faults.recreate import Recreate
+
+    hold = Recreate.inject
+
+    async def broken(self, stage, cycle) -> None:
+        await hold(self, stage, cycle)
+        if cycle.number == 2:
+            raise KeyError("oh")
+
+    monkeypatch.setattr(Recreate, "inject", broken)
+    ran = simulate()
+    assert ran.code == 70
+    assert "KeyError" in ran.said
+    assert [c.outcome for c in ran.cycles] == [CycleOutcome.RECOVERED, CycleOutcome.INVALID]
+
+
+def test_an_app_that_stops_coming_up_ends_the_run_with_one_line(simulate, monkeypatch) -> None:
+    from chaosd.errors import MachineError
+    from chaosd.sim import SimStage
+
+    ready, calls = SimStage.ready, []
+
+    async def never_again(self, instance) -> None:
+        calls.append(instance)
+        if len(calls) > 2:  # the set-up, and the first cycle
+            raise MachineError(f"app {instance.identity} does not listen")
+        await ready(self, instance)
+
+    monkeypatch.setattr(SimStage, "ready", never_again)
+    ran = simulate()
+    assert ran.code == 3
+    assert [c.outcome for c in ran.cycles] == [CycleOutcome.RECOVERED, CycleOutcome.INVALID]
+    assert (
+        ran.said.rstrip()
+        .splitlines()[-1]
+        .startswith("chaosd: cell c1: cycle 2: recreate can't be undone")
+    )
+
+
+def test_an_address_that_is_not_fresh_makes_a_cycle_invalid(simulate, monkeypatch) -> None:
+    from chaosd.events import Instance
+    from chaosd.sim import SimStage
+
+    reserve = SimStage.reserve
+
+    def same_again(self) -> Instance:
+        fresh = reserve(self)
+        return fresh._replace(address=self.app[0].address) if self.app else fresh
+
+    monkeypatch.setattr(SimStage, "reserve", same_again)
+    ran = simulate(until={"cycles": 2})
+    assert {c.outcome for c in ran.cycles} == {CycleOutcome.INVALID}
+    assert "is not a fresh IP" in ran.cycles[0].valid_reason
