@@ -3,17 +3,18 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 CYCLES ?= 10
-RUN_OPTIONS ?=
+RUN_OPTIONS ?= # such as --set proxy.resolvers.timeout_resolve=200ms
 
 .PHONY: help demo test check lint bench soak lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.installed haproxy ## set up what is needed and watch real failovers (CYCLES=10)
-	@$(BIN)/chaosd run configs/demo.yaml --cycles $(CYCLES) $(RUN_OPTIONS)
+demo: haproxy $(VENV)/.installed ## set up what is needed and watch real failovers (CYCLES=10)
+	@$(BIN)/chaosd run configs/demo.yaml --cycles $(CYCLES) --set metrics.listen=127.0.0.1:0 $(RUN_OPTIONS)
+	@echo "next: $(BIN)/chaosd check configs/demo.yaml (or . $(BIN)/activate, then just chaosd)"
 
-test: $(VENV)/.dev haproxy ## all tests; those that need what this machine lacks say so and are skipped
+test: haproxy $(VENV)/.dev ## all tests; those that need what this machine lacks say so and are skipped
 	@$(BIN)/pytest -n auto --dist worksteal -q
 
 check: lint ## format, lint, types, and every example config
@@ -22,7 +23,7 @@ check: lint ## format, lint, types, and every example config
 lint: $(VENV)/.dev
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
 
-bench: $(VENV)/.dev haproxy ## cost per probe and schedule lag beside plain httpx and wrk, in one run (a minute)
+bench: haproxy $(VENV)/.dev ## cost per probe and schedule lag beside plain httpx and wrk, in one run (a minute)
 	@$(BIN)/python tests/bench/probes.py
 
 lock: $(VENV)/.dev ## write constraints.txt anew from what is installed

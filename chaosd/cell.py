@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from chaosd import schedule
 from chaosd.analysis import phases
-from chaosd.analysis.recovery import Identities, RecoveryFold, Reorder, measure
+from chaosd.analysis.recovery import STOPPED, Identities, RecoveryFold, Reorder, measure
 from chaosd.clock import SECOND_NS, Clock
 from chaosd.errors import ChaosdError, MachineError
 from chaosd.events import (
@@ -45,7 +45,6 @@ HEAL_LIMIT_S = 180.0
 HEAL_LIMIT_AT_STOP_S = 10.0  # everything is taken down right afterwards anyway
 EVENTS_PER_CYCLE_MAX = 10_000
 KNOWN_AGE_NS_MAX = SECOND_NS  # what is known of the app's answers must not be older than this
-STOPPED = "chaosd was stopped in the middle of it"
 FAILED = "the run ended with an error in the middle of it"
 IDENTITY_HEADER = "X-Chaosd-Instance"
 
@@ -350,7 +349,7 @@ class CellRun:
         except (MachineError, OSError) as error:
             cycle.invalid = str(error) or type(error).__name__
         except asyncio.CancelledError:
-            cycle.invalid = FAILED if self._owner.failing else STOPPED
+            cycle.invalid = FAILED if self._owner.failing else f"{STOPPED} in the middle of it"
             cycle.ending = True
             raise
         except Exception as error:

@@ -55,9 +55,11 @@ def _bug(error: Exception) -> int:
         traceback.print_exc()
     what = " ".join(f"{type(error).__name__}: {error}".split())
     where = traceback.extract_tb(error.__traceback__)[-1]
+    ours = Path(where.filename).is_relative_to(Path(__file__).parent)
+    whose = "chaosd: please report it" if ours else "a plugin or a library: look or report it there"
     print(
-        f"chaosd: {what} at {Path(where.filename).name}:{where.lineno} (this is a bug in chaosd: "
-        "please report it with what CHAOSD_TRACEBACK=1 adds)",
+        f"chaosd: {what} at {Path(where.filename).name}:{where.lineno} (this is a bug in {whose}, "
+        "with what CHAOSD_TRACEBACK=1 adds)",
         file=sys.stderr,
     )
     return Exit.BUG
@@ -135,10 +137,9 @@ def _check(arguments: argparse.Namespace) -> int:
     if arguments.quiet:
         _print(f"{arguments.config}: ok")
         return Exit.OK
-    _print(f"# the effective config\n{config.dump(loaded)}")
-    _print("# the plan\n" + "\n".join(plan.describe(planned)) + "\n")
-    _print("# the proxy's config\n" + rehearsal.rendered)
-    _print("# what to expect\n" + "\n".join(rehearsal.notes))
+    _print("# the plan", *plan.describe(planned), *rehearsal.notes, "")
+    _print("# the proxy's config (a run chooses the addresses)", rehearsal.rendered)
+    _print("# the effective config", config.dump(loaded).rstrip())
     return Exit.OK
 
 

@@ -16,8 +16,9 @@ from chaosd.clock import VirtualClock
 from chaosd.config import Config
 from chaosd.errors import ConfigError, MachineError
 from chaosd.events import Address
-from chaosd.parts import Between, KeyPath, RuntimeConfig
+from chaosd.parts import Between, FaultConfig, KeyPath, RuntimeConfig
 from chaosd.plugins import AppSpec, CanForetell, CellSpec, DnsSpec, Fault, Proxy, Runtime, Wiring
+from chaosd.units import Duration
 
 # Where a machine offers both, the one that is closest to what people run comes first.
 AUTO = ("docker", "local")
@@ -136,14 +137,14 @@ def _runtime(wanted: RuntimeConfig) -> tuple[str, Runtime, str]:
     reasons = []
     for name in AUTO:
         if name not in plugins.available("runtimes"):
-            reasons.append(f"not {name}: this chaosd has no such runtime")
+            reasons.append(f"{name} is not built in yet")
             continue
         kind: Any = plugins.find("runtimes", name)
         runtime = kind(kind.Config(type=name))
         reason = runtime.unavailable()
         if reason is None:
-            return name, runtime, "; ".join(reasons) or "the first that works here"
-        reasons.append(f"not {name}: {reason}")
+            return name, runtime, "auto: " + ("; ".join(reasons) or "the first that works here")
+        reasons.append(f"{name}: {reason}")
     raise MachineError(f"no runtime works on this machine ({'; '.join(reasons)})")
 
 
@@ -156,7 +157,7 @@ def _impossible(config: Config, name: str, runtime: Runtime) -> list[tuple[KeyPa
     abilities, manners = runtime.abilities(), runtime.old_ip()
     for place, fault in enumerate(config.faults):
         kind = plugins.find("faults", fault.type)
-        missing = [need.__name__ for need in kind.needs if need not in abilities]
+        missing = [need.__name__ for need in getattr(kind, "needs", ()) if need not in abilities]
         if missing:
             what = f"the {name} runtime can't do a {fault.type}: it lacks {', '.join(missing)}"
             others = ", ".join(plugins.available("runtimes"))
@@ -205,7 +206,7 @@ def rehearse(plan: Plan) -> Rehearsal:
             raise ConfigError(f"the proxy refuses its config: {complaint}")
     notes += [f"advice: {advice}" for advice in proxy.advice()]
     for fault, built in zip(config.faults, plan.faults(), strict=True):
-        notes.append(f"{fault.label}: {_foretold(plan, built)}")
+        notes.append(f"{fault.label}: {_foretold(plan, fault, built)}")
     return Rehearsal(proxy_version=version, rendered=rendered, notes=tuple(notes))
 
 
@@ -213,7 +214,7 @@ def rehearse(plan: Plan) -> Rehearsal:
 APP_START_S = 0.05
 
 
-def _foretold(plan: Plan, fault: Fault) -> str:
+def _foretold(plan: Plan, part: FaultConfig, fault: Fault) -> str:
     if fault.control:
         return "a control cycle: recovery of about one probe interval, nothing failed"
     if not isinstance(fault, CanForetell):
@@ -227,24 +228,48 @@ def _foretold(plan: Plan, fault: Fault) -> str:
     predicted = plan.proxy.predict(move)
     if predicted is None:
         return "no prediction: the model does not reach these settings"
-    return (
+    said = (
         f"recovery predicted between {predicted.lower_s:.2f} s and {predicted.upper_s:.2f} s, "
         f"mean {predicted.mean_s:.2f} s (if the app starts in {start_s:.2f} s)"
     )
+    measure, every = plan.config.measure, part.every
+    if predicted.upper_s > measure.recovery_limit.s:
+        said += f"; beyond measure.recovery_limit ({measure.recovery_limit}) it is censored"
+    if isinstance(every, Duration) and predicted.upper_s + measure.stable_for.s > every.s:
+        said += f"; every {every} is too often for that: cycles will be skipped"
+    if move.old_ip == "imposter":
+        said += "; until HAProxy has the new address, requests go to the imposter: misrouted"
+    return said
+
+
+def outline(plan: Plan) -> str:
+    """What is going to happen, in a sentence."""
+    config = plan.config
+    faults = ", ".join(
+        f"{fault.label} {f'by cron {fault.cron}' if fault.cron else f'every {_every(fault.every)}'}"
+        for fault in config.faults
+    )
+    cells = f" in each of {config.cells} cells" if config.cells > 1 else ""
+    ends = []
+    if config.until.cycles is not None:
+        ends.append(f"for {config.until.cycles} cycle{'s' if config.until.cycles > 1 else ''}")
+    if config.until.time is not None:
+        ends.append(f"for {config.until.time}")
+    until = " or ".join(ends) or "until it is stopped"
+    return f"{faults}{cells}, {until}; Ctrl-C ends it and writes the report"
 
 
 def describe(plan: Plan) -> Sequence[str]:
     """The plan in a few lines, for `chaosd check`."""
     config = plan.config
-    lines = [f"runtime: {plan.runtime_name} ({plan.why})", f"cells: {config.cells}"]
-    for fault in config.faults:
-        when = f"cron {fault.cron}" if fault.cron else f"every {_every(fault.every)}"
-        lines.append(f"fault {fault.label}: {fault.type}, {when}")
+    lines = [f"runtime: {plan.runtime_name} ({plan.why})", outline(plan)]
     for place, probe in enumerate(config.probes):
         role = ", measures recovery" if place == 0 else ""
-        lines.append(
-            f"probe {probe.label}: {probe.type} at {probe.rate}, timeout {probe.timeout}{role}"
-        )
+        lines.append(f"probe {probe.label}: {probe.rate}, timeout {probe.timeout}{role}")
+    if config.direct is not None:
+        lines.append(f"direct probe to the app itself: {config.direct.rate}, during cycles only")
+    if config.metrics is not None:
+        lines.append(f"metrics: http://{config.metrics.listen}/metrics")
     return lines
 
 

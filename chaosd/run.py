@@ -18,7 +18,7 @@ from chaosd.clock import SECOND_NS, RealClock, utc
 from chaosd.engine import Engine
 from chaosd.errors import ChaosdError, Exit, MachineError
 from chaosd.events import Address
-from chaosd.plan import Plan, Rehearsal
+from chaosd.plan import Plan, Rehearsal, outline
 from chaosd.sinks import Sink
 from chaosd.sinks.console import Console
 from chaosd.sinks.prometheus import PrometheusSink
@@ -36,6 +36,7 @@ def run(plan: Plan, rehearse: Callable[[], Rehearsal]) -> int:
     for note in rehearsal.notes:
         if note.startswith("advice"):
             console.say(note)
+    console.say(f"runtime: {plan.runtime_name} ({plan.why}), {_proxy(plan, rehearsal)}")
     with asyncio.Runner(loop_factory=plan.runtime.loop_factory()) as runner:
         store, error = runner.run(_measure(plan, rehearsal.proxy_version, directory, console))
     try:
@@ -54,11 +55,15 @@ def run(plan: Plan, rehearse: Callable[[], Rehearsal]) -> int:
     return code
 
 
+def _proxy(plan: Plan, rehearsal: Rehearsal) -> str:
+    return f"{plan.proxy_name} {rehearsal.proxy_version or '(simulated)'}"
+
+
 async def _measure(
     plan: Plan, proxy_version: str | None, directory: Path, console: Console
 ) -> tuple[RunStore, ChaosdError | None]:
     """Run the engine with its sinks. Whatever ended it that is not a bug is returned."""
-    stop = _stop_signal()
+    stop = _stop_signal(console)
     engine = Engine(plan, directory, console.say)
     clock, real = engine.clock, isinstance(engine.clock, RealClock)
     manifest = _manifest(plan, proxy_version) | {"start_unix": clock.unix_ns() / SECOND_NS}
@@ -70,7 +75,8 @@ async def _measure(
         if plan.config.metrics is not None:
             sinks.append(page := _metrics_page(plan, manifest))
             console.say(f"metrics: http://{page.address}/metrics")
-        console.say(f"runtime: {plan.runtime_name} ({plan.why}); run directory: {directory}")
+        console.say(f"run directory: {directory}")
+        console.say(outline(plan))
         reason = await engine.run(sinks, stop)
     except ChaosdError as error:
         reason, failure = str(error), error
@@ -84,6 +90,9 @@ async def _measure(
         end_unix = clock.unix_ns() / SECOND_NS
         with suppress(ChaosdError):  # a full disk has already been told of
             store.update(end_unix=end_unix, exit=int(code), reason=reason)
+    if stop.is_set():  # whoever asks again while the report is written gets no half of it
+        for number in STOPS:
+            signal.signal(number, signal.SIG_IGN)
     return store, failure
 
 
@@ -99,11 +108,18 @@ def _metrics_page(plan: Plan, manifest: dict[str, Any]) -> PrometheusSink:
     )
 
 
-def _stop_signal() -> asyncio.Event:
+def _stop_signal(console: Console) -> asyncio.Event:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def stopping(number: signal.Signals) -> None:
+        if not stop.is_set():
+            console.say(f"stopping ({number.name}): undoing what is under way, then the report")
+        stop.set()
+
     for number in STOPS:
-        loop.add_signal_handler(number, stop.set)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            loop.add_signal_handler(number, stopping, number)
     return stop
 
 

@@ -18,6 +18,7 @@ from chaosd.events import PHASES, Cycle, CycleOutcome, Outcome, Reading
 # More than this makes the verdict unknown.
 POOR_SHARE_MAX = 0.05  # of valid cycles
 INVALID_SHARE_MAX = 0.05  # of valid and invalid cycles
+MISHAPS_MAX = 1  # of each kind, however short the run: one hiccup of a busy machine decides nothing
 LAG_US_MAX = 100_000  # lags are counted to the microsecond up to here
 MEASURED = ("recovery_s", "stable_recovery_s", "outage_gap_s", "outage_loss_s")
 COUNTS = ("samples", "failed", "masked", "misrouted", "dropped")
@@ -171,9 +172,9 @@ def _quality_doubts(part: Part, where: str) -> list[str]:
     if not part.valid:
         return []
     tried, most, doubts = part.valid + part.invalid, "(at most 5 % may be)", []
-    if part.poor > POOR_SHARE_MAX * part.valid:
+    if part.poor > max(MISHAPS_MAX, POOR_SHARE_MAX * part.valid):
         doubts.append(f"{where}{part.poor} of {_cycles(part.valid)} of poor quality {most}")
-    if part.invalid > INVALID_SHARE_MAX * tried:
+    if part.invalid > max(MISHAPS_MAX, INVALID_SHARE_MAX * tried):
         doubts.append(f"{where}{part.invalid} of {_cycles(tried)} invalid {most}")
     return doubts
 
@@ -181,6 +182,10 @@ def _quality_doubts(part: Part, where: str) -> list[str]:
 def _notes(manifest: Mapping[str, Any], whole: Part) -> Iterable[str]:
     if manifest.get("end_unix") is None:
         yield "the run did not end by itself: this is what was stored until it was cut off"
+    if whole.misrouted:
+        yield f"{whole.misrouted:,} requests were answered by somebody who is not the app"
+    if outside := whole.in_band.n - whole.in_band.count:
+        yield f"{_cycles(outside)} outside of the predicted band: anomalies"
     if whole.invalid:
         yield f"{_cycles(whole.invalid)} invalid: not among the numbers"
     if whole.stopped:

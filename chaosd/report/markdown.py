@@ -49,8 +49,7 @@ def render(report: Report, config: str) -> str:
 
 
 def _headlines(report: Report) -> Iterator[str]:
-    why = f": {'; '.join(report.reasons)}" if report.reasons else ""
-    yield f"verdict: **{report.verdict}**{why}"
+    yield f"verdict: **{report.verdict}**: {text.verdict_words(report)}"
     yield text.headline(report)
     if report.total.failovers:
         yield f"recovery: {text.quantile_words(report.total)}"

@@ -129,10 +129,14 @@ def closing_lines(report: Report, directory: Path) -> list[str]:
         )
     lines += quality(report)
     lines += [f"note: {note}" for note in report.notes]
-    why = f" ({'; '.join(report.reasons)})" if report.reasons else ""
-    lines.append(f"verdict: {report.verdict}{why}")
+    lines.append(f"verdict: {report.verdict} ({verdict_words(report)})")
     lines.append(f"report: {directory / 'report.md'}")
     return lines
+
+
+def verdict_words(report: Report) -> str:
+    """What makes the verdict so; it is about the measurement alone as long as nothing is asked."""
+    return "; ".join(report.reasons) or "measured well; no objectives are set"
 
 
 def headline(report: Report) -> str:

@@ -250,7 +250,7 @@ def test_an_app_that_stops_coming_up_ends_the_run_with_one_line(simulate, monkey
 
     async def never_again(self, instance) -> None:
         calls.append(instance)
-        if len(calls) > 2:  # the set-up, and the first cycle
+        if len(calls) > 3:  # the set-up, and the first cycle with its healing
             raise MachineError(f"app {instance.identity} does not listen")
         await ready(self, instance)
 

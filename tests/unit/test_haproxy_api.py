@@ -114,7 +114,8 @@ def test_counters_and_the_timeouts_that_haproxy_does_not_count(tmp_path: Path) -
     assert (counters["sent"], counters["valid"], counters["nx"]) == (33, 20, 8)
     assert counters["timeout"] == 0
     assert counters["timeout_derived"] == 33 - 20 - 8 - 1 - 1
-    assert said["resolvers"]["default/dns"]["timeout_derived"] == 0
+    # The section that HAProxy makes itself, of the host's own nameservers, is not what is tested.
+    assert list(said["resolvers"]) == ["dns"]
 
 
 def test_an_answer_that_is_not_haproxys_is_an_oserror(tmp_path: Path) -> None:

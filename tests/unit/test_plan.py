@@ -113,14 +113,25 @@ def test_no_haproxy_is_the_machines_fault_and_says_what_to_do(check) -> None:
 
 
 def test_a_bug_of_ours_is_one_line_too(check, monkeypatch) -> None:
-    from chaosd import config
+    from chaosd.config import yamlfile
+
+    monkeypatch.setattr(yamlfile, "decode", None)
+    code, said = check("name: x\n")
+    assert code == 70
+    (line,) = said
+    assert "TypeError" in line
+    assert "bug in chaosd" in line
+
+
+def test_a_bug_of_a_plugin_is_not_called_ours(check, monkeypatch) -> None:
+    from chaosd.config import yamlfile
 
     def broken(*_: object) -> None:
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr(config, "load", broken)
+    monkeypatch.setattr(yamlfile, "decode", broken)
     code, said = check("name: x\n")
     assert code == 70
     (line,) = said
-    assert "ZeroDivisionError: oh" in line
-    assert "bug in chaosd" in line
+    assert "ZeroDivisionError: oh at test_plan.py" in line
+    assert "bug in a plugin or a library" in line

@@ -90,8 +90,10 @@ def _counters(text: str) -> dict[str, dict[str, int]]:
             section, counters = line.split()[-1], None
         elif section and key.startswith("nameserver "):
             name = key.split()[-1]
-            # The same name may occur in two sections; HAProxy makes one named `default` itself.
-            counters = found.setdefault(f"{section}/{name}" if name in found else name, {})
+            # HAProxy makes a section `default` of the host's own nameservers: not what is tested.
+            ours = {} if section == "default" else found
+            # The same name may occur in two sections.
+            counters = ours.setdefault(f"{section}/{name}" if name in found else name, {})
         elif counters is not None and value.strip().isdecimal():
             counters[key] = int(value)
     for counters in found.values():
