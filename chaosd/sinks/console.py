@@ -101,10 +101,11 @@ class Console:
         if self._recoveries_s:
             p50, p95 = (_quantile(self._recoveries_s, p) for p in (0.5, 0.95))
             parts.append(f"p50 {seconds(p50)}, p95 {seconds(p95)}")
-        parts.append(f"{self._probes_per_second} probes/s")
+        # The most important comes first: a narrow terminal cuts the rest off.
+        parts.append(f"{self._failed} failed, {self._misrouted} misrouted")
+        parts.append(f"{self._probes_per_second} probes ended/s")
         if self._lags_ns:
             parts.append(f"lag p99 {seconds(_quantile(self._lags_ns, 0.99) / 1e9)}")
-        parts.append(f"{self._failed} failed, {self._misrouted} misrouted")
         return " · ".join(parts)
 
     def _write(self, text: str) -> None:

@@ -256,8 +256,7 @@ def test_the_metrics_page_tells_what_the_report_tells(tmp_path) -> None:
     from prometheus_client.parser import text_string_to_metric_families
 
     daemon = Daemon(tmp_path / "d", "--cycles", "3", proxy=FAST, metrics={"listen": "127.0.0.1:0"})
-    first = daemon.process.stdout.readline()
-    url = first.split()[1]
+    url = next(x for x in daemon.process.stdout if x.startswith("metrics: ")).split()[1]
     daemon.wait_for("cycles.jsonl", '"cycle":2,')
     time.sleep(0.2)
     with urllib.request.urlopen(url, timeout=5) as page:

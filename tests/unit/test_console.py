@@ -55,7 +55,7 @@ def test_a_terminal_has_a_line_that_is_drawn_anew() -> None:
     console.tick()
     assert terminal.shown() == "setting up"
     console.ready()
-    assert terminal.shown() == "0 cycles · 0 probes/s · 0 failed, 0 misrouted"
+    assert terminal.shown() == "0 cycles · 0 failed, 0 misrouted · 0 probes ended/s"
     console.samples([made.sample(T0 + i, lag_ns=i * MS) for i in range(1, 101)])
     console.samples([made.sample(T0, outcome=Outcome.DROPPED, lag_ns=-T0)])
     for recovery_s in (1.0, 2.0, 3.0):
@@ -63,12 +63,12 @@ def test_a_terminal_has_a_line_that_is_drawn_anew() -> None:
     console.cycle(made.cycle(outcome=CycleOutcome.CONTROL, recovery_s=0.001))
     console.tick()
     assert terminal.shown() == (
-        "4 cycles · last 3.00 s · p50 2.00 s, p95 3.00 s · 101 probes/s · lag p99 99 ms · "
-        "15 failed, 3 misrouted"
+        "4 cycles · last 3.00 s · p50 2.00 s, p95 3.00 s · 15 failed, 3 misrouted · "
+        "101 probes ended/s · lag p99 99 ms"
     )
     console.cycle(CENSORED)
     console.tick()
-    assert "p50 2.00 s, p95 beyond the limit · 0 probes/s" in terminal.shown()
+    assert "p50 2.00 s, p95 beyond the limit · 15 failed" in terminal.shown()
     # The sentences stand above it.
     lines = [line.rsplit(CLEAR, 1)[-1] for line in terminal.getvalue().split("\n")]
     assert sentence(CENSORED) in lines
