@@ -35,6 +35,7 @@ from chaosd.parts import FaultConfig, KeyPath, Part, ProbeConfig, ProxyConfig, R
 from chaosd.units import Duration, PositiveDuration, Rate
 
 _IN_FLIGHT_MAX = 500_000  # probes of a stream; what is under way is kept in memory
+_CYCLE_SAMPLES_MAX = 2_000_000  # some 400 MB; a cycle is kept in memory until it is over
 _LINE_MAX = 400  # characters of a problem: it is read by people
 
 # --- single values ------------------------------------------------------------------------------
@@ -281,6 +282,16 @@ class Config(Part):
         for index, probe in enumerate(probes):
             _in_flight(probe, (index,))
         return probes
+
+    @model_validator(mode="after")
+    def _a_cycle_fits_in_memory(self) -> Self:
+        rate, limit = self.probes[0].rate, self.measure.recovery_limit
+        count = round(rate * limit.s)
+        if count > _CYCLE_SAMPLES_MAX:
+            what = f"{limit} at {rate} are {count:,} samples in one cycle"
+            right = f"at most {_CYCLE_SAMPLES_MAX:,}: a shorter limit or a lower rate"
+            raise at(("measure", "recovery_limit"), f"{what} ({right})")
+        return self
 
     def direct_probe(self) -> ProbeConfig:
         """The control probe as an `http` probe's config; only where `direct` is not None."""
