@@ -118,7 +118,9 @@ def _stop_signal(console: Console) -> asyncio.Event:
         stop.set()
 
     for number in STOPS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+        # Under nohup a hang-up stays ignored. But a shell's `&` ignores SIGINT, and `kill -INT` is
+        # how people stop what they started so.
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
             loop.add_signal_handler(number, stopping, number)
     return stop
 
