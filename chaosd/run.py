@@ -7,7 +7,6 @@ import os
 import platform
 import secrets
 import signal
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -28,14 +27,12 @@ BUG = "a bug of chaosd"
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def run(plan: Plan, rehearse: Callable[[], Rehearsal]) -> int:
+def run(plan: Plan, rehearsal: Rehearsal) -> int:
     """Do what `chaosd run` does, once the plan is known to be possible. Returns the exit code."""
-    rehearsal = rehearse()
     directory = _new_directory(plan)
     console = Console()
-    for note in rehearsal.notes:
-        if note.startswith("advice"):
-            console.say(note)
+    for advice in plan.proxy.advice():
+        console.say(f"advice: {advice}")
     console.say(f"runtime: {plan.runtime_name} ({plan.why}), {_proxy(plan, rehearsal)}")
     with asyncio.Runner(loop_factory=plan.runtime.loop_factory()) as runner:
         store, error = runner.run(_measure(plan, rehearsal.proxy_version, directory, console))
@@ -44,7 +41,8 @@ def run(plan: Plan, rehearse: Callable[[], Rehearsal]) -> int:
     except ChaosdError as failure:
         raise error or failure from None
     code = report.exit_code(written) if error is None else error.exit_code
-    store.update(exit=int(code))
+    with suppress(ChaosdError):  # what ended the run must not be hidden by what comes after it
+        store.update(exit=int(code))
     # A run that failed before it measured anything has nothing to tell but why.
     if error is None or any(written.total.outcomes.values()):
         console.close()
@@ -73,7 +71,8 @@ async def _measure(
     reason = BUG
     try:
         if plan.config.metrics is not None:
-            sinks.append(page := _metrics_page(plan, manifest))
+            page = _metrics_page(plan, plan.config.metrics.listen, manifest)
+            sinks.append(page)
             console.say(f"metrics: http://{page.address}/metrics")
         console.say(f"run directory: {directory}")
         console.say(outline(plan))
@@ -96,10 +95,10 @@ async def _measure(
     return store, failure
 
 
-def _metrics_page(plan: Plan, manifest: dict[str, Any]) -> PrometheusSink:
+def _metrics_page(plan: Plan, listen: Address, manifest: dict[str, Any]) -> PrometheusSink:
     run = {key: str(manifest[key]) for key in ("name", "run", "runtime", "proxy", "proxy_version")}
     return PrometheusSink(
-        plan.config.metrics.listen if plan.config.metrics else Address("127.0.0.1", 0),
+        listen,
         cells=plan.cell_names,
         faults=[fault.label for fault in plan.config.faults],
         slow_after_ns=plan.settings().slow_after_ns,
