@@ -34,7 +34,7 @@ from chaosd.events import (
 )
 from chaosd.parts import ProbeConfig
 from chaosd.plan import Plan
-from chaosd.plugins import Fault, Prober, Stage
+from chaosd.plugins import Fault, IsFound, Prober, Stage
 from chaosd.recorder import CellRecorder
 from chaosd.tasks import uncancelled
 
@@ -73,6 +73,7 @@ class CycleRun(CellRecorder):
 
     def __init__(self, cell: CellRun, fault: Fault, label: str) -> None:
         super().__init__(cell.clock, cell.name, cell.emit)
+        self.run = cell.plan.run_id
         self.number = self.cycle = cell.recorder.cycle
         self.control = fault.control
         self.label = label
@@ -114,7 +115,10 @@ class CycleRun(CellRecorder):
         self._begin = Reading(
             at_ns=t0_ns, cell=cell.name, cycle=self.number, source="engine", what="begin", data=data
         )
-        self.fold = RecoveryFold(t0_ns, data["new"], cell.identities, cell.plan.settings())
+        unknown = new is None and not self.control
+        self.fold = RecoveryFold(
+            t0_ns, data["new"], cell.identities, cell.plan.settings(), unknown=unknown
+        )
 
     def write_begin(self) -> None:
         """Write down T0, if that has not been done."""
@@ -182,9 +186,13 @@ class CellRun:
                 interval_ns=stream.interval_ns,
                 timeout_ns=int(probe.timeout),
             )
-            owner.prober.add(stream, probe.type, probe, IDENTITY_HEADER)
+            owner.prober.add(stream, probe.type, probe, self._identity_header())
             if stream.via == "proxy":
                 owner.prober.aim(stream.stream, self.stage.entry)
+
+    def _identity_header(self) -> str:
+        found = self.stage.identity_header if isinstance(self.stage, IsFound) else None
+        return found or IDENTITY_HEADER
 
     def expect(self, instance: Instance) -> None:
         host = instance.address.host
@@ -341,6 +349,8 @@ class CellRun:
         self.number += 1
         self.recorder.cycle = self._last_made = self.number
         self.cycle = cycle = CycleRun(self, fault, label)
+        if self._direct is not None and isinstance(self.stage, IsFound):
+            self._owner.prober.aim(self._direct, self.stage.direct)
         try:
             if self.is_steady():
                 await self._inject_and_watch(fault, cycle)
@@ -371,6 +381,10 @@ class CellRun:
             raise MachineError(f"the fault took more than {limit_s:.0f} s") from None
         if cycle.fold is None:
             raise MachineError("the fault never said when it began")
+        if cycle.fold.unknown:
+            now_ns = self.clock.now_ns()
+            cycle.reading("engine", "injected", at_ns=now_ns)
+            cycle.fold.injected(now_ns)
         limit_s = config.measure.recovery_limit.s + config.measure.stable_for.s
         try:
             async with asyncio.timeout(limit_s + config.probes[0].timeout.s + 30):

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -105,11 +106,52 @@ def parser() -> argparse.ArgumentParser:
     report = command("report", _report, "analyse a run directory again and render its report")
     report.add_argument("run", type=Path, metavar="RUN_DIR")
     report.add_argument("--json", action="store_true", help="print report.json instead of the text")
+    _calibrate_options(
+        command("calibrate", _calibrate, "measure known outages and say how wrong the meter is")
+    )
     command("clean", _clean, "remove whatever dead runs of chaosd left behind, and nothing else")
     command("plugins", _plugins, "list the runtimes, proxies, faults and probes that are installed")
     command("schema", _schema, "print the config's JSON Schema, for editors")
     command("version", _version, "print the version")
     return top
+
+
+def _calibrate_options(added: argparse.ArgumentParser) -> None:
+    added.add_argument(
+        "--rates", default="200,500,1000", metavar="LIST", help="probes per second, one after other"
+    )
+    added.add_argument(
+        "--outages", default="50ms..5s", metavar="A..B", help="how long they are, log-uniformly"
+    )
+    added.add_argument("--n", type=int, default=20, metavar="N", help="outages at each rate")
+    added.add_argument("--seed", type=int, help="repeat the outages of an earlier calibration")
+    added.add_argument("--directory", type=Path, default=Path("runs"), help="where its runs go")
+    added.add_argument(
+        "--target", metavar="URL", help="somebody else's backend instead of the built-in one"
+    )
+    added.add_argument(
+        "--command",
+        dest="program",
+        default="",
+        metavar="'PROGRAM ARGUMENT…'",
+        help="has that target go away once, and prints `away NS` and `back NS` (CLOCK_MONOTONIC)",
+    )
+
+
+def _calibrate(arguments: argparse.Namespace) -> int:
+    from chaosd import calibrate
+
+    return calibrate.calibrate(
+        calibrate.wanted(
+            rates=arguments.rates,
+            lengths=arguments.outages,
+            count=arguments.n,
+            seed=arguments.seed,
+            directory=arguments.directory,
+            target=arguments.target,
+            command=shlex.split(arguments.program),
+        )
+    )
 
 
 def _load(arguments: argparse.Namespace) -> tuple[Any, Any]:

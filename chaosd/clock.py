@@ -48,6 +48,11 @@ async def sleep(clock: Clock, seconds: float) -> None:
     await clock.sleep_until(clock.now_ns() + round(seconds * SECOND_NS))
 
 
+def pause(seconds: float) -> None:
+    """Sleep in a thread of one's own; never in the event loop."""
+    time.sleep(seconds)
+
+
 def utc(unix_ns: int) -> datetime:
     """The instant as a datetime in UTC."""
     return datetime.fromtimestamp(unix_ns / SECOND_NS, UTC)

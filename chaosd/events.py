@@ -70,6 +70,9 @@ class Instance(NamedTuple):
     address: Address
 
 
+ANYBODY = "*"  # the identity of an app that can't be told from others: all good answers are its own
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
     """One edge of something that chaosd did to the world."""

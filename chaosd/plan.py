@@ -16,7 +16,7 @@ from chaosd.clock import VirtualClock
 from chaosd.config import Config
 from chaosd.errors import ConfigError, MachineError
 from chaosd.events import Address
-from chaosd.parts import Between, FaultConfig, KeyPath, RuntimeConfig
+from chaosd.parts import Between, FaultConfig, KeyPath
 from chaosd.plugins import AppSpec, CanForetell, CellSpec, DnsSpec, Fault, Proxy, Runtime, Wiring
 from chaosd.units import Duration
 
@@ -101,8 +101,10 @@ def build(config: Config, complain: Complain) -> Plan:
 
     Raises ConfigError for what can't go together, and MachineError if the machine can't do it.
     """
-    name, runtime, why = _runtime(config.runtime)
     proxy: Proxy = plugins.find("proxies", config.proxy.type)(config.proxy)
+    name, runtime, why = _runtime(config, proxy)
+    if (host := runtime.proxy_host(proxy)) is not None:
+        proxy.move_to(host)
     seed = config.seed if config.seed is not None else secrets.randbits(32)
     # Two real runs with one seed may go on at the same time, and must know each other's apart.
     simulated = isinstance(runtime.clock(), VirtualClock)
@@ -128,20 +130,18 @@ def _run_id(rng: Random) -> str:
     return "".join(rng.choice(alphabet) for _ in range(6))
 
 
-def _runtime(wanted: RuntimeConfig) -> tuple[str, Runtime, str]:
+def _runtime(config: Config, proxy: Proxy) -> tuple[str, Runtime, str]:
+    wanted, image = config.runtime, config.app.image
     if wanted.type != "auto":
         runtime: Runtime = plugins.find("runtimes", wanted.type)(wanted)
-        if (reason := runtime.unavailable()) is not None:
+        if (reason := runtime.unavailable() or runtime.lacks(proxy, image)) is not None:
             raise MachineError(f"runtime {wanted.type}: {reason}")
         return wanted.type, runtime, "as configured"
-    reasons = []
+    reasons: list[str] = []
     for name in AUTO:
-        if name not in plugins.available("runtimes"):
-            reasons.append(f"{name} is not built in yet")
-            continue
         kind: Any = plugins.find("runtimes", name)
         runtime = kind(kind.Config(type=name))
-        reason = runtime.unavailable()
+        reason = runtime.unavailable() or runtime.lacks(proxy, image)
         if reason is None:
             return name, runtime, "auto: " + ("; ".join(reasons) or "the first that works here")
         reasons.append(f"{name}: {reason}")
@@ -184,18 +184,24 @@ def rehearse(plan: Plan) -> Rehearsal:
     Raises ConfigError if the proxy refuses the config and MachineError if there is no proxy.
     """
     config, proxy = plan.config, plan.proxy
+    foretold = [
+        f"{fault.label}: {_foretold(plan, fault, built)}"
+        for fault, built in zip(config.faults, plan.faults(), strict=True)
+    ]
+    if hasattr(plan.runtime, "default_proxy"):  # nothing is made, so nothing is rendered
+        return Rehearsal(proxy_version="as found", rendered="# not made here", notes=(*foretold,))
     wiring = Wiring(
         listen=Address("127.64.0.1", 8080),
         dns=Address("127.64.0.2", 5353),
         app_name=config.dns.name,
         app_port=config.app.port,
         replicas=config.app.replicas,
-        log=Address("127.64.0.2", 5140),
+        log="127.64.0.2:5140",
         api="/tmp/chaosd-check.sock",  # noqa: S108 - only named: `haproxy -c` binds nothing
     )
     rendered = proxy.render(wiring)
     notes, version = [], None
-    if plan.runtime.uses_local_binary:
+    if plan.runtime.has_proxy_program:
         version = proxy.version()
         notes.append(f"proxy: {plan.proxy_name} {version}")
         with tempfile.TemporaryDirectory(prefix="chaosd-check-") as directory:
@@ -205,8 +211,7 @@ def rehearse(plan: Plan) -> Rehearsal:
         if complaint is not None:
             raise ConfigError(f"the proxy refuses its config: {complaint}")
     notes += [f"advice: {advice}" for advice in proxy.advice()]
-    for fault, built in zip(config.faults, plan.faults(), strict=True):
-        notes.append(f"{fault.label}: {_foretold(plan, fault, built)}")
+    notes += foretold
     return Rehearsal(proxy_version=version, rendered=rendered, notes=tuple(notes))
 
 

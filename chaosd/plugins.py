@@ -7,12 +7,13 @@ entry-point group `chaosd.faults`, the protocol `Fault`. A plugin is a class wit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
+from subprocess import CompletedProcess
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from chaosd.clock import Clock
@@ -45,6 +46,8 @@ class Recorder(Protocol):
 class CycleContext(Recorder, Protocol):
     """What a fault knows of the cycle that it makes."""
 
+    run: str  # the run's id
+    cell: str
     number: int
     ending: bool  # the run ends: what is healed now is taken down right afterwards
 
@@ -59,8 +62,9 @@ class CycleContext(Recorder, Protocol):
 
         Inside of the action, so that nothing is written between this instant and the deed.
 
-        `new`, expected before, is the instance whose first good answer ends the recovery; None in a
-        control cycle, where any instance of the app will do.
+        `new`, expected before, is the instance whose first good answer ends the recovery. It is
+        None in a control cycle, where any instance of the app will do, and where nobody can tell
+        it: then the first good answer after a bad one ends the recovery.
         """
 
 
@@ -126,12 +130,18 @@ class Runtime(Protocol):
     """Where the topology lives."""
 
     Config: ClassVar[type[RuntimeConfig]]
-    uses_local_binary: ClassVar[bool]  # whether the proxy is a program of this machine
+    has_proxy_program: ClassVar[bool]  # whether there is a real proxy that can be asked beforehand
 
     def __init__(self, config: Any) -> None: ...
 
     def unavailable(self) -> str | None:
         """Say why it can't be used on this machine, or None. Touches nothing."""
+
+    def lacks(self, proxy: Proxy, app_image: str) -> str | None:
+        """Say what this proxy and this app would need that isn't there, or None."""
+
+    def proxy_host(self, proxy: Proxy) -> ProxyHost | None:
+        """Where the proxy's program runs; None if that is this machine, or if there is none."""
 
     def abilities(self) -> Sequence[type]:
         """The optional protocols that this runtime's stages have."""
@@ -202,6 +212,14 @@ class CanReplace(Protocol):
         """Prepare a placeholder, before T0, so that taking the IP over is quick."""
 
 
+@runtime_checkable
+class IsFound(Protocol):
+    """A stage that chaosd has not made, and so does not know much about."""
+
+    direct: Address | None  # the app itself, past the proxy
+    identity_header: str | None  # in which its instances say who they are; None: the usual one
+
+
 # --- proxies -------------------------------------------------------------------------------------
 
 
@@ -214,7 +232,7 @@ class Wiring:
     app_name: str
     app_port: int
     replicas: int
-    log: Address | None  # a UDP syslog receiver
+    log: str | None  # where the proxy logs to: a UDP syslog receiver, or "stdout"
     api: str  # the Runtime API: a UNIX socket's path
 
 
@@ -229,6 +247,19 @@ class Move:
     old_ip: OldIp
     others: bool = False  # other instances answered for the name meanwhile
     dns_s: float = 0.0  # how long the nameserver takes for an answer
+    reachable_s: float | None = None  # the new host answers ARP; None: as soon as it is published
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyHost:
+    """Where the proxy's program runs, if it is not a program of this machine.
+
+    `run(arguments, environment, files)` runs it once, with these files in `directory`, and returns
+    when it has ended. Raises MachineError.
+    """
+
+    directory: PurePosixPath
+    run: Callable[[Sequence[str], Mapping[str, str], Mapping[str, bytes]], CompletedProcess[str]]
 
 
 class Proxy(Protocol):
@@ -237,6 +268,20 @@ class Proxy(Protocol):
     Config: ClassVar[type[ProxyConfig]]
 
     def __init__(self, config: Any) -> None: ...
+
+    @property
+    def image(self) -> str | None:
+        """The image that the config asks for, where images are used; None: the usual one."""
+
+    @property
+    def wanted_version(self) -> str | None:
+        """The version that the config asks for, as "3.0"; None: any."""
+
+    def move_to(self, host: ProxyHost) -> None:
+        """From now on its program is there."""
+
+    def files(self) -> dict[str, bytes]:
+        """What has to lie beside its config file, by relative path. Raises MachineError."""
 
     @property
     def listen(self) -> Address | None:
@@ -257,7 +302,7 @@ class Proxy(Protocol):
     def environment(self, wiring: Wiring) -> dict[str, str]:
         """The addresses as environment variables, for the user's own config file."""
 
-    def command(self, config_file: Path) -> list[str]:
+    def command(self, config_file: PurePath) -> list[str]:
         """How to run it in the foreground."""
 
     def check(self, config_file: Path, environment: dict[str, str]) -> str | None:

@@ -35,7 +35,7 @@ def run(plan: Plan, rehearsal: Rehearsal) -> int:
         console.say(f"advice: {advice}")
     console.say(f"runtime: {plan.runtime_name} ({plan.why}), {_proxy(plan, rehearsal)}")
     with asyncio.Runner(loop_factory=plan.runtime.loop_factory()) as runner:
-        store, error = runner.run(_measure(plan, rehearsal.proxy_version, directory, console))
+        store, error = runner.run(measure(plan, rehearsal.proxy_version, directory, console))
     try:
         written = report.write(directory)
     except ChaosdError as failure:
@@ -57,7 +57,7 @@ def _proxy(plan: Plan, rehearsal: Rehearsal) -> str:
     return f"{plan.proxy_name} {rehearsal.proxy_version or '(simulated)'}"
 
 
-async def _measure(
+async def measure(
     plan: Plan, proxy_version: str | None, directory: Path, console: Console
 ) -> tuple[RunStore, ChaosdError | None]:
     """Run the engine with its sinks. Whatever ended it that is not a bug is returned."""

@@ -40,7 +40,7 @@ class _Cycle(CellRecorder):
 
     def __init__(self, clock: Any, events: list[Event]) -> None:
         super().__init__(clock, "c1", events.append)
-        self.number = self.cycle = 1
+        self.run, self.number, self.cycle = "conformance", 1, 1
         self.ending = False
         self.expected: list[Instance] = []
         self.began: list[tuple[Instance | None, Instance | None]] = []

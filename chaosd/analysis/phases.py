@@ -118,11 +118,20 @@ def move(
         published_s=_after(begin.at_ns, edge.published_ns),
         listening_s=_after(begin.at_ns, edge.listening_ns),
         missing_s=_after(begin.at_ns, min(missing, default=None)),
-        missing_class=settings.missing_class,
+        missing_class=_missing_class(events) or settings.missing_class,
         old_ip=cast("OldIp", held[0] if held else "vacant"),
         others=others,
         dns_s=settings.dns_delay_s,
+        reachable_s=_after(
+            begin.at_ns, _at(events, "app", "reachable", identity=begin.data["new"])
+        ),
     )
+
+
+def _missing_class(events: Iterable[Event]) -> str | None:
+    """How a missing name is answered, where the runtime has found that out."""
+    said = _readings(events, ("dns",), ("withdrawn",))
+    return next((r.data["missing"] for r in said if r.data.get("missing")), None)
 
 
 def _after(t0_ns: int, at_ns: int | None) -> float | None:

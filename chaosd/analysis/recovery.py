@@ -15,6 +15,7 @@ from operator import attrgetter
 from chaosd.analysis import phases
 from chaosd.analysis.statistics import quantile_rank
 from chaosd.events import (
+    ANYBODY,
     PHASES,
     Cycle,
     CycleOutcome,
@@ -68,7 +69,7 @@ class Identities:
         self._gone: dict[str, bool] = {}  # in the order in which they came
 
     def __contains__(self, identity: object) -> bool:
-        return identity in self._gone
+        return identity in self._gone or ANYBODY in self._gone
 
     def add(self, identity: str) -> None:
         self._gone[identity] = False
@@ -118,16 +119,28 @@ class RecoveryFold:
     Stable is the recovery itself, unless a bad sample is scheduled within `stable_for` from it: a
     relapse. Each later bad sample, by scheduled time, ends a stretch and begins the next; stable is
     then the earliest end of a good sample of the first stretch that lasts `stable_for` from there.
+
+    With `unknown` nobody can tell the new instance: the recovery is the first good answer to what
+    was scheduled after the first bad one. If nothing was bad once the fault was `injected`, there
+    was no outage, and the recovery is T0 itself.
     """
 
     def __init__(
-        self, t0_ns: int, new: str | None, identities: Container[str], settings: Settings
+        self,
+        t0_ns: int,
+        new: str | None,
+        identities: Container[str],
+        settings: Settings,
+        *,
+        unknown: bool = False,
     ) -> None:
         self.t0_ns = t0_ns
         self.recovered_ns: int | None = None
         self.stable_from_ns: int | None = None  # of the stretch that still has no bad sample in it
         self.samples = self.failed = self.masked = self.misrouted = self.dropped = 0
         self.lags_ns = array("q")
+        self.unknown = unknown
+        self._injected_ns: int | None = None
         self._new = new
         self._identities = identities
         self._settings = settings
@@ -137,14 +150,22 @@ class RecoveryFold:
         self._good_before_ns: int | None = None  # scheduled times at the two ends of the outage
         self._good_after_ns: int | None = None
 
+    def injected(self, at_ns: int) -> None:
+        """All of the fault is done: where the new instance is unknown, nothing is over before."""
+        self._injected_ns = at_ns
+        if self.unknown and not self._bad and at_ns <= self._limit_ns:
+            self.recovered_ns = self.stable_from_ns = self.t0_ns
+
     def over_at_ns(self, complete_ns: int) -> int | None:
         """When the observation ended, if every sample scheduled before `complete_ns` was added.
 
         None while it goes on.
         """
-        over_ns = self._limit_ns
-        if self.stable_from_ns is not None:
-            over_ns = min(over_ns, self.stable_from_ns + self._settings.stable_for_ns)
+        over_ns, calm_ns = self._limit_ns, self.stable_from_ns
+        if calm_ns is not None and self.unknown:
+            calm_ns = None if self._injected_ns is None else max(calm_ns, self._injected_ns)
+        if calm_ns is not None:
+            over_ns = min(over_ns, calm_ns + self._settings.stable_for_ns)
         return over_ns if complete_ns >= over_ns else None
 
     def add(self, sample: Sample) -> None:
@@ -171,7 +192,7 @@ class RecoveryFold:
             self._add_bad(scheduled_ns, misrouted=outcome == Outcome.OK)
 
     def _add_good(self, scheduled_ns: int, sent_ns: int, done_ns: int, who: str) -> None:
-        if not self.failed + self.misrouted:
+        if not self._bad:
             self._good_before_ns = scheduled_ns
         elif self._good_after_ns is None:
             self._good_after_ns = scheduled_ns
@@ -180,12 +201,21 @@ class RecoveryFold:
             if self.stable_from_ns is None or done_ns < self.stable_from_ns:
                 self.stable_from_ns = done_ns
             return
-        ours = sent_ns >= self.t0_ns if self._new is None else who == self._new
+        if self.unknown:
+            ours = self._bad > 0
+        else:
+            ours = sent_ns >= self.t0_ns if self._new is None else who == self._new
         first = self.recovered_ns is None or done_ns < self.recovered_ns
         if ours and first and self.t0_ns <= done_ns <= self._limit_ns:
             self.recovered_ns = self.stable_from_ns = done_ns
 
+    @property
+    def _bad(self) -> int:
+        return self.failed + self.misrouted
+
     def _add_bad(self, scheduled_ns: int, *, misrouted: bool) -> None:
+        if self.unknown and not self._bad:  # there is an outage
+            self.recovered_ns = self.stable_from_ns = None
         self.misrouted += misrouted
         self.failed += not misrouted
         self._good_after_ns = None
@@ -202,14 +232,14 @@ class RecoveryFold:
         return start_ns
 
     def outage_gap_s(self) -> float | None:
-        if not self.failed + self.misrouted:
+        if not self._bad:
             return 0.0
         if self._good_before_ns is None or self._good_after_ns is None:
             return None
         return (self._good_after_ns - self._good_before_ns - self._settings.interval_ns) / 1e9
 
     def outage_loss_s(self) -> float:
-        return (self.failed + self.misrouted) * self._settings.interval_ns / 1e9
+        return self._bad * self._settings.interval_ns / 1e9
 
     def resolution_s(self) -> float | None:
         if not self.lags_ns:
@@ -253,14 +283,16 @@ def measure(
     begin = phases.reading(events, "engine", "begin")
     if begin is None:
         return _never_began(end, settings)
-    new = begin.data["new"]
-    fold = RecoveryFold(begin.at_ns, new, identities, settings)
+    new, control = begin.data["new"], bool(begin.data["control"])
+    unknown = new is None and not control
+    fold = RecoveryFold(begin.at_ns, new, identities, settings, unknown=unknown)
+    if unknown and (injected := phases.reading(events, "engine", "injected")) is not None:
+        fold.injected(injected.at_ns)
     mine = [s for s in samples if s.scheduled_ns < end.at_ns and s.stream in (stream, direct)]
     for sample in sorted(mine, key=attrgetter("scheduled_ns")):
         if sample.stream == stream:
             fold.add(sample)
     invalid = end.data.get("invalid")
-    control = bool(begin.data["control"])
     outcome = _outcome(fold, invalid=invalid is not None, control=control)
     measured = _measured(fold, end.at_ns) if invalid is None else {}
     parts: dict[str, float | None] = dict.fromkeys([f"{phase}_s" for phase in PHASES])

@@ -312,6 +312,8 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     file's own directory: its validators find that as `info.context["base"]`.
     """
     document = _document(path, overrides)
+    if "proxy" not in document.data and (proxy := _found_proxy(document.data.get("runtime"))):
+        document.data["proxy"] = {"type": proxy}
     try:
         text, context = json.dumps(document.data), {"base": path.parent.absolute()}
         config = Config.model_validate_json(text, strict=True, context=context)
@@ -323,6 +325,16 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     if document.problems:
         raise ConfigError(*(_line(path, problem) for problem in sorted(document.problems, key=_by)))
     return config
+
+
+def _found_proxy(runtime: Any) -> str | None:
+    """The proxy where a runtime makes none of its own and the config names none."""
+    name = runtime.get("type") if isinstance(runtime, dict) else runtime
+    point = plugins.available("runtimes").get(name) if isinstance(name, str) else None
+    try:
+        return getattr(point.load(), "default_proxy", None) if point is not None else None
+    except Exception:  # noqa: BLE001 - validation says what is wrong with that plugin
+        return None
 
 
 def at_line(path: Path, overrides: Sequence[str], where: KeyPath, what: str) -> str:

@@ -21,7 +21,7 @@ from chaosd.clock import SECOND_NS, Clock, VirtualClock, VirtualLoop, sleep
 from chaosd.errors import ConfigError, MachineError
 from chaosd.events import Address, Instance, Sample, StreamSpec
 from chaosd.parts import KeyPath, OldIp, ProbeConfig, RuntimeConfig
-from chaosd.plugins import CanReplace, CellSpec, Deliver, Holder, Recorder
+from chaosd.plugins import CanReplace, CellSpec, Deliver, Holder, Proxy, ProxyHost, Recorder
 from chaosd.sim.cell import SimCell, Stream, about
 from chaosd.sim.world import NEVER_NS, CanSimulate, Model
 from chaosd.units import Duration
@@ -259,7 +259,7 @@ class SimRuntime:
     """Where HAProxy, the DNS server, the app and time itself are simulated."""
 
     Config = SimConfig
-    uses_local_binary: ClassVar[bool] = False
+    has_proxy_program: ClassVar[bool] = False
 
     def __init__(self, config: SimConfig) -> None:
         self.config = config
@@ -267,6 +267,14 @@ class SimRuntime:
         self._worlds: dict[str, SimCell] = {}  # by cell
 
     def unavailable(self) -> str | None:
+        return None
+
+    def lacks(self, proxy: Proxy, app_image: str) -> str | None:
+        _ = proxy, app_image  # see `problems`
+        return None
+
+    def proxy_host(self, proxy: Proxy) -> ProxyHost | None:
+        _ = proxy
         return None
 
     def abilities(self) -> Sequence[type]:

@@ -11,6 +11,8 @@ from chaosd.faults.recreate import Recreate
 from chaosd.testing import check_fault
 
 VARIANTS = [
+    {"type": "command", "inject": ["true"]},
+    {"type": "command", "inject": ["echo", "begin"], "heal": ["true"], "t0": "line"},
     {"type": "noop"},
     {"type": "recreate"},
     {"type": "recreate", "signal": "TERM", "grace": "1s", "old_ip": "blackhole"},

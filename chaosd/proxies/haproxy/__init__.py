@@ -6,13 +6,13 @@ import os
 import re
 import shutil
 import subprocess
-from pathlib import Path
+from pathlib import Path, PurePath
 from random import Random
 from typing import Any
 
 from chaosd.errors import ConfigError, MachineError
 from chaosd.events import Address, Prediction
-from chaosd.plugins import Move, Wiring
+from chaosd.plugins import Move, ProxyHost, Wiring
 from chaosd.proxies.haproxy import api, config, log, own, predict, render
 from chaosd.proxies.haproxy.model import ProxyModel
 from chaosd.sim.world import World
@@ -20,6 +20,8 @@ from chaosd.sim.world import World
 # Where systems put it, and where the PATH of an ordinary user often doesn't look.
 _SBIN = "/usr/sbin:/usr/local/sbin"
 _COMMAND_S_MAX = 20.0  # to say the version or to check a file; an ailing resolver makes it slow
+
+_FILES_MAX, _FILES_BYTES_MAX = 500, 16 << 20  # beside the user's own haproxy.cfg
 
 _VERSION = re.compile(r"^HA-?Proxy version (\d+\.\d+(?:\.\d+)?(?:-dev\d+)?)")
 # `[ALERT]    (123) : config : parsing [/etc/haproxy.cfg:12] : what`, with variations.
@@ -36,6 +38,20 @@ class HAProxy:
     def __init__(self, config: config.Config) -> None:
         self.config = config
         self._version: str | None = None
+        self._host: ProxyHost | None = None
+
+    @property
+    def image(self) -> str | None:
+        """The image that the config asks for, where images are used; None: the usual one."""
+        return self.config.image
+
+    @property
+    def wanted_version(self) -> str | None:
+        """The version that the config asks for, as "3.0"; None: any."""
+        return self.config.version
+
+    def move_to(self, host: ProxyHost) -> None:
+        self._host = host
 
     @property
     def listen(self) -> Address | None:
@@ -53,21 +69,35 @@ class HAProxy:
                 # One that can't run at all, for a library that is missing, says so elsewhere.
                 said = done.stdout.strip() or done.stderr.strip() or "nothing"
                 first = said.splitlines()[0]
-                raise MachineError(f"{self.config.binary} -v: not an HAProxy (it says: {first})")
+                raise MachineError(f"{self._binary} -v: not an HAProxy (it says: {first})")
+            if not f"{found[1]}.".startswith(f"{self.config.version or found[1]}."):
+                raise MachineError(
+                    f"{self._binary} is {found[1]}, not the {self.config.version} of proxy.version "
+                    "(set proxy.binary, or take `runtime: docker`, which has images)"
+                )
             self._version = found[1]
         return self._version
 
-    def command(self, config_file: Path) -> list[str]:
+    def command(self, config_file: PurePath) -> list[str]:
         return [self._binary, "-db", *self._file(config_file)]
 
     @property
     def _binary(self) -> str:
+        if self._host is not None:
+            return "haproxy"
         name = self.config.binary
         return shutil.which(name) or shutil.which(name, path=_SBIN) or name
 
     def check(self, config_file: Path, environment: dict[str, str]) -> str | None:
         """Let HAProxy check the file; its first complaint as `file:line: what`, or None."""
-        done = self._run("-c", *self._file(config_file), environment=environment)
+        if self._host is None:
+            done = self._run("-c", *self._file(config_file), environment=environment)
+        else:
+            there = self._host.directory / config_file.name
+            files = self.files() | {config_file.name: config_file.read_bytes()}
+            arguments = [self._binary, "-c", *self._file(there)]
+            done = self._host.run(arguments, environment, files)
+            config_file = Path(there)
         if done.returncode == 0:
             return None
         alerts = [m[1] for line in done.stderr.splitlines() if (m := _ALERT.match(line))]
@@ -81,15 +111,20 @@ class HAProxy:
             first = first.replace(str(config_file), str(self.config.config))
         return first + (f" (and {len(alerts) - 1} more)" if len(alerts) > 1 else "")
 
-    def _file(self, config_file: Path) -> list[str]:
+    def _file(self, config_file: PurePath) -> list[str]:
+        if self._host is not None:
+            return ["-C", str(self._host.directory), "-f", str(config_file)]
         if self.config.config is None:
             return ["-f", str(config_file)]
+        assert isinstance(config_file, Path)  # noqa: S101 - one of this machine
         # What the user's file names by relative paths lies beside it, not beside the run's copy.
         return ["-C", str(self.config.config.parent.resolve()), "-f", str(config_file.resolve())]
 
     def _run(
         self, *arguments: str, environment: dict[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
+        if self._host is not None:
+            return self._host.run([self._binary, *arguments], environment or {}, {})
         binary = self.config.binary
         try:
             return subprocess.run(
@@ -126,6 +161,30 @@ class HAProxy:
             return self.config.config.read_text()
         except OSError as error:
             raise MachineError(f"{self.config.config}: {error.strerror}") from None
+
+    def files(self) -> dict[str, bytes]:
+        """What lies beside the user's own haproxy.cfg: maps, certificates, scripts."""
+        own_file = self.config.config
+        if own_file is None:
+            return {}
+        found: dict[str, bytes] = {}
+        left = _FILES_BYTES_MAX
+        for path in sorted(own_file.parent.rglob("*")):
+            name = path.relative_to(own_file.parent).as_posix()
+            if not path.is_file() or path == own_file or name.startswith(".") or "/." in name:
+                continue
+            try:
+                left -= path.stat().st_size
+                if left < 0 or len(found) >= _FILES_MAX:
+                    raise MachineError(
+                        f"{own_file.parent}: too much to be put into a container beside "
+                        f"{own_file.name} (at most {_FILES_MAX} files and {_FILES_BYTES_MAX >> 20} "
+                        "MB; give it a directory of its own)"
+                    )
+                found[name] = path.read_bytes()
+            except OSError as error:
+                raise MachineError(f"{path}: {error.strerror}") from None
+        return found
 
     def environment(self, wiring: Wiring) -> dict[str, str]:
         return render.environment(wiring)

@@ -130,7 +130,15 @@ class Config(ProxyConfig):
     """HAProxy, with settings of chaosd's own config file or with the user's haproxy.cfg."""
 
     type: Literal["haproxy"]
-    binary: str = Field("haproxy", min_length=1)
+    binary: str = Field(
+        "haproxy", min_length=1, description="the program, where it is one of this machine"
+    )
+    version: Annotated[str, Field(pattern=r"^\d+\.\d+(\.\d+)?$")] | None = Field(
+        None, description="such as 3.0: which image is taken, and what a local binary has to be"
+    )
+    image: str | None = Field(
+        None, min_length=1, description="an image of your own, where images are used"
+    )
     config: Path | None = Field(
         None, description="your own haproxy.cfg, relative to this file; see haproxy/haproxy.cfg"
     )
@@ -150,6 +158,13 @@ class Config(ProxyConfig):
         None, description="the path of an HTTP check; a check only connects if not set"
     )
     nbthread: int | None = Field(None, ge=1)
+
+    @field_validator("image")
+    @classmethod
+    def _one_of_the_two(cls, image: str | None, info: ValidationInfo) -> str | None:
+        if image is not None and info.data.get("version") is not None:
+            raise ValueError("set together with `version` (leave one of the two out)")
+        return image
 
     @field_validator("config")
     @classmethod

@@ -31,6 +31,7 @@ from chaosd.proxies.haproxy.model import (
 # What one poll takes beyond its timer: a round trip to a near nameserver, and HAProxy's clock in
 # milliseconds. A check's timer is late by the latter too.
 LATE_S_MEAN, LATE_S_MAX = 0.001, 0.002
+ARP_RETRY_S, ARP_LATE_S_MAX = 1.0, 0.02  # the kernel's timer runs in its own ticks
 PHASES = 64  # of the polls, over which the mean is taken
 _OLDEST: Version = (2, 1)  # before, `hold valid` was the poll period
 _HOLDS = {"nxdomain": "nx", "refused": "refused", "drop": "timeout"}
@@ -78,10 +79,30 @@ def recovery(config: Config, version: str | None, move: Move) -> Prediction | No
         if (prediction := case.predict()) is None:
             return None
         found.append(prediction)
-    return Prediction(
+    predicted = Prediction(
         lower_s=min(p.lower_s for p in found),
         mean_s=math.fsum(p.mean_s for p in found) / len(found),
         upper_s=max(p.upper_s for p in found),
+    )
+    return _with_arp(predicted, move, config.resolvers.timeout_resolve.s)
+
+
+def _with_arp(predicted: Prediction, move: Move, t_res: float) -> Prediction:
+    """What is added where a name is published before its host answers ARP, as Docker does.
+
+    A proxy that switches in between sends its first packet to nobody. The kernel asks for the host
+    again after 1 s (neigh/retrans_time_ms), and holds back whatever is sent meanwhile.
+    """
+    reachable, published = move.reachable_s, move.published_s
+    if reachable is None or published is None or reachable <= published:
+        return predicted
+    meets_nobody = min(1.0, (reachable - published) / t_res)
+    stalled = (published + reachable) / 2 + ARP_RETRY_S
+    more = max(0.0, stalled - max(reachable, move.listening_s or 0.0))
+    return Prediction(
+        lower_s=predicted.lower_s,
+        mean_s=predicted.mean_s + meets_nobody * more,
+        upper_s=max(predicted.upper_s, reachable + ARP_RETRY_S + ARP_LATE_S_MAX),
     )
 
 

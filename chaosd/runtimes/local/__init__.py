@@ -23,7 +23,7 @@ from chaosd.dns import DnsServer, Query
 from chaosd.errors import MachineError
 from chaosd.events import Address, Instance
 from chaosd.parts import KeyPath, OldIp, RuntimeConfig
-from chaosd.plugins import CanReplace, CellSpec, Holder, Prober, Recorder
+from chaosd.plugins import CanReplace, CellSpec, Holder, Prober, Proxy, ProxyHost, Recorder
 from chaosd.runtimes.local import loopback, processes
 from chaosd.runtimes.local.loopback import Loopback
 from chaosd.runtimes.local.processes import Child
@@ -45,7 +45,7 @@ class LocalRuntime:
     class Config(RuntimeConfig):
         type: Literal["local"] = "local"
 
-    uses_local_binary: ClassVar[bool] = True
+    has_proxy_program: ClassVar[bool] = True
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -57,6 +57,16 @@ class LocalRuntime:
             os.close(os.pidfd_open(os.getpid()))
         except OSError:
             return "it needs Linux 5.3 or later (process handles)"
+        return None
+
+    def lacks(self, proxy: Proxy, app_image: str) -> str | None:
+        _ = app_image  # see `problems`
+        if proxy.image is not None:
+            return f"the proxy's image {proxy.image} needs `runtime: docker`"
+        return None
+
+    def proxy_host(self, proxy: Proxy) -> ProxyHost | None:
+        _ = proxy
         return None
 
     def abilities(self) -> Sequence[type]:

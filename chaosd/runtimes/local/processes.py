@@ -35,7 +35,7 @@ OWNER = "CHAOSD_OWNER"
 RUN = "CHAOSD_RUN"
 
 
-class _Output(RotatingFileHandler):
+class OutputFile(RotatingFileHandler):
     """What a child said, in a file that stays small."""
 
     def __init__(self, path: Path) -> None:
@@ -76,7 +76,7 @@ class Child:
         self._ended = ended
         self._partial = b""
         self._awaited: tuple[str, asyncio.Future[str]] | None = None
-        self._file = None if output is None else _Output(output)
+        self._file = None if output is None else OutputFile(output)
         try:
             self._process = subprocess.Popen(
                 command,
@@ -105,6 +105,11 @@ class Child:
     @property
     def gone(self) -> bool:
         return self._gone.done()
+
+    @property
+    def exit_status(self) -> int | None:
+        """How it ended: negative for a signal, None while it lives."""
+        return self._process.returncode
 
     def signal(self, number: int) -> None:
         """Signal it and its own children now; nothing happens if it is gone."""

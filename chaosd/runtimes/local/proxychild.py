@@ -8,18 +8,15 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from chaosd.clock import SECOND_NS, sleep
 from chaosd.errors import ConfigError, MachineError
 from chaosd.events import Address
 from chaosd.plugins import CellSpec, Recorder, Wiring
+from chaosd.runtimes import door
 from chaosd.runtimes.local import processes
 from chaosd.runtimes.local.loopback import is_free
 from chaosd.runtimes.local.processes import Child
 
 DOOR_PORT = 8080
-DOOR_LIMIT_S = 30.0  # until the proxy has found the app for the first time
-KNOCK_PAUSE_S = 0.02
-KNOCK_LIMIT_S = 1.0
 LOG_BUFFER_BYTES = 4 << 20
 # A UNIX socket's path has 107 bytes, and HAProxy first binds it with `.<pid>.tmp` behind it.
 SOCKET_PATH_BYTES_MAX = 107 - len(".4194304.tmp")
@@ -51,7 +48,7 @@ class ProxyChild:
             app_name=cell.dns.name,
             app_port=cell.app.port,
             replicas=cell.app.replicas,
-            log=await self._open_log(dns.host),
+            log=str(await self._open_log(dns.host)),
             api=self.api,
         )
         config_file = cell.directory.resolve() / "haproxy.cfg"
@@ -74,18 +71,13 @@ class ProxyChild:
 
         Raises MachineError if it does not within the limit.
         """
-        clock = self._recorder.clock
-        limit_ns = clock.now_ns() + round(DOOR_LIMIT_S * SECOND_NS)
-        while problem := await _knock(self.entry, self._cell.dns.name):
-            if in_trouble():
-                return
-            if clock.now_ns() > limit_ns:
-                said = self.child.last_line if self.child is not None else ""
-                raise MachineError(
-                    f"the app does not answer through the proxy at {self.entry} within "
-                    f"{DOOR_LIMIT_S:g} s: {problem}; the proxy said last: {said or 'nothing'}"
-                )
-            await sleep(clock, KNOCK_PAUSE_S)
+        await door.answers(
+            self.entry,
+            self._cell.dns.name,
+            self._recorder.clock,
+            in_trouble=in_trouble,
+            last_word=lambda: self.child.last_line if self.child is not None else "",
+        )
 
     def process(self) -> dict[str, int]:
         """Its memory and descriptors, without what is unknown."""
@@ -158,22 +150,3 @@ class _LogReceiver(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         _ = addr
         self._heard(data.decode(errors="replace").rstrip("\r\n\0"))
-
-
-async def _knock(door: Address, host: str) -> str:
-    """Ask once through the proxy: what is wrong with the answer, "" if nothing."""
-    request = f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
-    try:
-        async with asyncio.timeout(KNOCK_LIMIT_S):
-            reader, writer = await asyncio.open_connection(*door)
-            try:
-                writer.write(request.encode())
-                words = (await reader.readline()).split()
-            finally:
-                writer.close()
-    except TimeoutError:
-        return f"no answer in {KNOCK_LIMIT_S:g} s"
-    except (OSError, ValueError) as error:
-        return str(error)
-    good = len(words) > 1 and words[0].startswith(b"HTTP/") and words[1] < b"400"
-    return "" if good else f"it says {b' '.join(words).decode(errors='replace')[:60] or 'nothing'}"

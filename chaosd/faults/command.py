@@ -1,0 +1,176 @@
+"""Run a program of the user's at T0: whatever it does is the fault."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from signal import SIGKILL
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, Field, ValidationInfo
+
+from chaosd.clock import VirtualClock
+from chaosd.errors import MachineError
+from chaosd.parts import FaultConfig
+from chaosd.plugins import CycleContext
+from chaosd.runtimes.local.processes import KILL_S, Child, labels
+from chaosd.tasks import uncancelled
+from chaosd.units import Duration, PositiveDuration
+
+TIMEOUT_MAX = Duration.parse("2m")  # the engine has its own limits beyond it
+LINES_MAX = 100  # of a program's output that are stored in a cycle
+LINE_MAX = 500  # characters
+BEGIN = "begin"  # the line that says that the deed is being done
+
+
+def _runnable(program: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+    """Find the program: on the PATH, or beside the config file if its path is relative."""
+    if not program:
+        return program
+    name, *arguments = program
+    if "/" in name:
+        name = str((info.context or {}).get("base", Path()) / name)
+    if shutil.which(name) is None:
+        raise ValueError(f"there is no program `{name}` that can be run (a list: [name, argument])")
+    return (name, *arguments)
+
+
+def _bounded(timeout: Duration) -> Duration:
+    if timeout > TIMEOUT_MAX:
+        raise ValueError(f"should be at most {TIMEOUT_MAX}")
+    return timeout
+
+
+Program = Annotated[tuple[str, ...], AfterValidator(_runnable)]
+
+
+class Command:
+    """Any program, without a shell: it moves, stops or breaks what only it knows.
+
+    The program finds CHAOSD_RUN, CHAOSD_CELL and CHAOSD_CYCLE in its environment. What it prints is
+    stored, line by line. It ends with all processes of its group: what is to stay needs a session
+    of its own (`setsid`). In a simulated world it runs in no time.
+    """
+
+    class Config(FaultConfig):
+        type: Literal["command"] = "command"
+        inject: Program = Field(
+            min_length=1, description="the program and its arguments; it ends when all is done"
+        )
+        heal: Program = Field((), description="run afterwards, whatever became of `inject`")
+        timeout: Annotated[PositiveDuration, AfterValidator(_bounded)] = Field(
+            Duration.parse("30s"), description="of each of them; then it is killed"
+        )
+        t0: Literal["start", "line"] = Field(
+            "start",
+            description="T0 is right before the program is started, or when it prints the line "
+            "`begin`, right before it does the deed",
+        )
+
+    needs: ClassVar[tuple[type, ...]] = ()
+    control: ClassVar[bool] = False
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self._begun = False  # T0 was declared
+        self._to_heal = False
+
+    async def inject(self, stage: Any, cycle: CycleContext) -> None:  # noqa: ARG002
+        program, self._begun, self._to_heal = self.config.inject, False, True
+        async with cycle.action("inject", program=list(program)):
+            if self.config.t0 == "start":
+                self._begin(cycle)
+            await self._run(program, cycle)
+        if not self._begun:
+            raise MachineError(f"{program[0]} ended without the line `{BEGIN}` (t0 is `line`)")
+
+    async def heal(self, stage: Any, cycle: CycleContext) -> None:  # noqa: ARG002
+        to_heal, self._to_heal = self._to_heal, False
+        if to_heal and self.config.heal:
+            self._begun = True
+            async with cycle.action("heal", program=list(self.config.heal)):
+                await self._run(self.config.heal, cycle)
+
+    def _begin(self, cycle: CycleContext) -> None:
+        if not self._begun:
+            self._begun = True
+            cycle.begin(old=None, new=None)
+
+    async def _run(self, program: tuple[str, ...], cycle: CycleContext) -> None:
+        """Run it to its end. Raises MachineError if it fails or takes too long."""
+        told = 0
+
+        def heard(line: str, at_ns: int) -> None:
+            nonlocal told
+            if line.strip() == BEGIN:
+                self._begin(cycle)
+            told += 1
+            if told <= LINES_MAX:
+                cycle.reading("command", "line", at_ns=at_ns, text=line[:LINE_MAX])
+
+        variables = {"CHAOSD_CELL": cycle.cell, "CHAOSD_CYCLE": str(cycle.number)}
+        environment = os.environ | labels(cycle.run) | variables
+        if isinstance(cycle.clock, VirtualClock):
+            status, last = _at_once(program, environment, cycle, heard, self.config.timeout.s)
+        else:
+            status, last = await _child(program, environment, cycle, heard, self.config.timeout.s)
+        if status is None:
+            what = f"took more than {self.config.timeout} (timeout) and was killed"
+        elif status:
+            what = f"ended with exit status {status}" if status > 0 else f"died of signal {-status}"
+        else:
+            return
+        raise MachineError(f"{program[0]} {what}{f': {last[:LINE_MAX]}' if last else ''}")
+
+
+Heard = Callable[[str, int], None]
+Ended = tuple[int | None, str]  # exit status, None if it was killed for its time; its last line
+
+
+async def _child(
+    program: tuple[str, ...],
+    environment: dict[str, str],
+    cycle: CycleContext,
+    heard: Heard,
+    limit_s: float,
+) -> Ended:
+    name = Path(program[0]).name
+    child = Child(name, program, environment=environment, clock=cycle.clock, heard=heard)
+    try:
+        in_time = await child.wait(limit_s)
+    finally:
+        if not child.gone:
+            await uncancelled(child.end(SIGKILL, KILL_S), 2 * KILL_S)
+    return child.exit_status if in_time else None, child.last_line
+
+
+def _at_once(
+    program: tuple[str, ...],
+    environment: dict[str, str],
+    cycle: CycleContext,
+    heard: Heard,
+    limit_s: float,
+) -> Ended:
+    """Run it while the simulated world stands still: nothing may await what is real there."""
+    try:
+        done = subprocess.run(
+            program,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            timeout=limit_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return None, ""
+    except OSError as error:
+        raise MachineError(f"{program[0]} can't be started: {error.strerror}") from error
+    lines = done.stdout.decode(errors="replace").splitlines()
+    for line in lines:
+        heard(line.rstrip(), cycle.clock.now_ns())
+    return done.returncode, lines[-1] if lines else ""

@@ -1,0 +1,191 @@
+"""A backend whose outages are known: a program of its own, for `chaosd calibrate`.
+
+    reference.py serve SOCKET              answers HTTP; says `listening HOST:PORT`; ends with stdin
+    reference.py outage SOCKET FROM TO SEED  has it go away once and prints the truth
+
+Single-threaded and with nothing but the standard library, so that nothing disturbs it. It stamps
+its outages itself with CLOCK_MONOTONIC: `away` once nobody is answered any more, `back` right
+before the first one can be. Being a program of its own it asks the operating system for the time.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import socket
+import sys
+from contextlib import suppress
+from math import exp, log
+from random import Random
+from time import monotonic_ns
+
+BACKLOG = 1024
+AWAKE_S, NAP_S_MAX = 0.003, 0.5  # a longer nap ends later, by a thousandth of it
+CLOSED_AT_ONCE = 10  # connections
+REQUEST_BYTES_MAX = 8192
+OUTAGE_S_MAX = 60.0
+MARGIN_S = 10.0  # beyond the outage, for one that waits for its end
+SECOND_NS = 1_000_000_000
+IDENTITY = "reference"
+ANSWER = (
+    f"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nX-Chaosd-Instance: {IDENTITY}\r\n\r\nok\n"
+).encode()
+MANNERS = ("refuse", "hang")
+
+
+class Backend:
+    """Answers every request, but for the time that it was told to be away."""
+
+    def __init__(self, control: str) -> None:
+        self._ready = selectors.DefaultSelector()
+        self._address = ("127.0.0.1", 0)
+        self._door = self._open()
+        self._address = self._door.getsockname()
+        self._held: list[socket.socket] = []  # connections that are never answered
+        self._control = socket.socket(socket.AF_UNIX)
+        self._control.bind(control)
+        self._control.listen()
+        self._ready.register(self._control, selectors.EVENT_READ, self._order)
+        self._ready.register(sys.stdin.buffer, selectors.EVENT_READ, None)
+        self._back_ns: int | None = None  # when the outage ends
+        self._hangs = self._closed = False
+        self._told: socket.socket | None = None  # who waits for its end
+
+    def serve(self) -> None:
+        """Serve until stdin is closed."""
+        print(f"listening {self._address[0]}:{self._address[1]}", flush=True)
+        while True:
+            for key, _ in self._ready.select(self._wait_s()):
+                if key.data is None:
+                    return
+                key.data(key.fileobj)
+
+    def _wait_s(self) -> float | None:
+        """How long nothing is due; what is due is done first.
+
+        An outage's end must not wait for the next request, or its phase would be the probes' own:
+        the last milliseconds, which the system rounds up, are waited for awake.
+        """
+        if self._back_ns is not None and monotonic_ns() >= self._back_ns:
+            self._come_back()
+        if self._held and not self._hangs:
+            self._let_go()
+            return 0.0
+        if self._back_ns is None:
+            return None
+        left_s = (self._back_ns - monotonic_ns()) / SECOND_NS - AWAKE_S
+        return min(max(0.0, left_s), NAP_S_MAX)
+
+    def _open(self) -> socket.socket:
+        door = socket.socket(socket.AF_INET)
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        door.setblocking(False)
+        door.bind(self._address)
+        door.listen(BACKLOG)
+        self._ready.register(door, selectors.EVENT_READ, self._accept)
+        return door
+
+    def _accept(self, door: socket.socket) -> None:
+        with suppress(BlockingIOError):
+            while door is self._door and not self._closed:  # else it was closed a moment ago
+                asked, _ = door.accept()
+                if self._hangs:
+                    self._held.append(asked)
+                    continue
+                asked.setblocking(False)
+                self._ready.register(asked, selectors.EVENT_READ, self._answer)
+
+    def _answer(self, asked: socket.socket) -> None:
+        if self._hangs:
+            self._ready.unregister(asked)
+            self._held.append(asked)
+            return
+        with suppress(OSError):
+            if asked.recv(REQUEST_BYTES_MAX):
+                asked.sendall(ANSWER)
+                return
+        # Closed by who asked: TIME_WAIT lies there. Tens of thousands of them at this port would
+        # make opening the door anew take milliseconds, in which nobody knows whether it is open.
+        self._ready.unregister(asked)
+        asked.close()
+
+    def _order(self, control: socket.socket) -> None:
+        """Go away, as a line says: how long in seconds, and in what manner."""
+        told, _ = control.accept()
+        told.settimeout(1.0)
+        seconds, manner = told.recv(100).decode().split()
+        if self._back_ns is not None:
+            told.close()
+            return
+        # What has come before is answered before: what comes from now on is not.
+        self._accept(self._door)
+        length_ns = round(min(float(seconds), OUTAGE_S_MAX) * SECOND_NS)
+        if manner == "hang":
+            self._hangs = True
+        else:
+            self._ready.unregister(self._door)
+            self._door.close()
+            self._closed = True
+        away_ns = monotonic_ns()
+        self._back_ns, self._told = away_ns + length_ns, told
+        with suppress(OSError):
+            told.sendall(f"away {away_ns} {manner}\n".encode())
+
+    def _come_back(self) -> None:
+        if self._hangs:
+            self._accept(self._door)  # what came until now came in the outage
+            self._hangs = False
+            back_ns = monotonic_ns()
+        else:
+            back_ns = monotonic_ns()
+            self._door, self._closed = self._open(), False
+        told, self._told, self._back_ns = self._told, None, None
+        if told is not None:
+            with told, suppress(OSError):
+                told.sendall(f"back {back_ns}\n".encode())
+
+    def _let_go(self) -> None:
+        """Close some that were never answered: not all at once, or the new ones would wait."""
+        for asked in self._held[:CLOSED_AT_ONCE]:
+            asked.close()
+        del self._held[:CLOSED_AT_ONCE]
+
+
+def raise_priority() -> None:
+    """Be as punctual as the prober is, where the system allows it."""
+    with suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+
+
+def outage(control: str, shortest_s: float, longest_s: float, seed: str) -> int:
+    """Have one outage made and print its two ends. Its length is drawn log-uniformly.
+
+    Each cycle has a draw of its own, which one seed repeats.
+    """
+    rng = Random(f"{seed} {os.environ.get('CHAOSD_CYCLE', '')}")  # noqa: S311
+    length_s = exp(rng.uniform(log(shortest_s), log(longest_s)))
+    with socket.socket(socket.AF_UNIX) as asked:
+        asked.settimeout(longest_s + MARGIN_S)
+        asked.connect(control)
+        asked.sendall(f"{length_s:.9f} {rng.choice(MANNERS)}".encode())
+        said = b""
+        while data := asked.recv(1000):
+            said += data
+            print(data.decode(), end="", flush=True)
+    return 0 if b"back" in said else 1
+
+
+def main() -> int:
+    match sys.argv[1:]:
+        case ["serve", control]:
+            raise_priority()
+            Backend(control).serve()
+            return 0
+        case ["outage", control, shortest, longest, seed]:
+            return outage(control, float(shortest), float(longest), seed)
+    print(__doc__, file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,182 @@
+"""The topology on a Docker engine: what people run, with the engine's own DNS between the parts.
+
+Every container has a fixed address of a private network of its cell. Files are put into containers
+and nothing is mounted from the machine, so that the engine may be anywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+from ipaddress import IPv4Network, ip_address
+from pathlib import PurePosixPath
+from typing import Any, ClassVar, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
+
+from chaosd.clock import Clock, RealClock
+from chaosd.parts import KeyPath, OldIp, RuntimeConfig
+from chaosd.plugins import CanReplace, CellSpec, Prober, Proxy, ProxyHost, Recorder
+from chaosd.units import Duration
+
+OLD_IP: tuple[OldIp, ...] = ("refuse", "imposter", "blackhole", "tarpit", "vacant")
+DNS_TTL_S = 600  # what Docker's DNS says, in every version
+
+
+class DockerConfig(RuntimeConfig):
+    """Docker, at DOCKER_HOST or where the current CLI context says."""
+
+    type: Literal["docker"] = "docker"
+    dns: Literal["docker", "forward"] = Field(
+        "docker",
+        description="who the proxy asks: Docker's own DNS, or chaosd's, which forwards to that one "
+        "and sees every query",
+    )
+    upstream: Literal["none", "host"] = Field(
+        "none",
+        description="who Docker's DNS asks for names that it does not know, as the app's is while "
+        "it is gone: nobody, or the engine's own servers, as it is for your containers",
+    )
+    subnets: str = Field(
+        "10.213.0.0/16", description="each cell's network takes a free /24 of this range"
+    )
+    publish: str = Field(
+        "127.0.0.1", description="where the engine publishes the proxy's door and Runtime API"
+    )
+    engine_wait: Duration = Field(
+        Duration.parse("2m"),
+        description="an engine that goes away is waited for this long; 0s ends the run at once",
+    )
+
+    @field_validator("subnets")
+    @classmethod
+    def _range(cls, text: str) -> str:
+        try:
+            network = IPv4Network(text)
+        except ValueError:
+            raise ValueError("not a range of IPv4 addresses (such as 10.213.0.0/16)") from None
+        if not network.is_private or network.prefixlen > 24:  # noqa: PLR2004
+            raise ValueError("should be private, and a /24 at least (such as 10.213.0.0/16)")
+        return text
+
+    @field_validator("publish")
+    @classmethod
+    def _one_address(cls, text: str) -> str:
+        try:
+            ip_address(text)
+        except ValueError:
+            raise ValueError("not an IP address (such as 127.0.0.1)") from None
+        return text
+
+
+class DockerRuntime:
+    """Where HAProxy and the app are containers of a Docker engine."""
+
+    Config = DockerConfig
+    has_proxy_program: ClassVar[bool] = True
+
+    def __init__(self, config: DockerConfig) -> None:
+        self.config = config
+
+    def unavailable(self) -> str | None:
+        from chaosd.runtimes.docker.engine import unreachable
+
+        return unreachable()
+
+    def lacks(self, proxy: Proxy, app_image: str) -> str | None:
+        from chaosd.runtimes.docker import engine, images
+        from chaosd.runtimes.docker.proxy import image_of
+        from chaosd.runtimes.docker.stage import OWN_IMAGE
+
+        # The placeholder is always our own image.
+        wanted = [image_of(proxy), images.app_tag()]
+        if app_image != OWN_IMAGE:
+            wanted.append(app_image)
+        api = engine.client()
+        if missing := images.missing(api, wanted):
+            return f"the engine has no image {', '.join(missing)} (`chaosd images` makes ours)"
+        return self._out_of_reach(api)
+
+    def _out_of_reach(self, api: Any) -> str | None:
+        """Whether ports that the engine publishes can't be reached from here."""
+        from chaosd.runtimes.docker import engine
+
+        remote = engine.address().startswith(("tcp://", "ssh://", "http://", "https://"))
+        loopback = ip_address(self.config.publish).is_loopback
+        if not (remote and loopback) or engine.own_container(api) is not None:
+            return None
+        where = engine.address()
+        if urlsplit(where).hostname in ("127.0.0.1", "localhost"):
+            return None
+        return (
+            f"the engine at {where} is on another machine and would publish the proxy's door on "
+            f"its own {self.config.publish} (set runtime.publish to an address that you can reach)"
+        )
+
+    def proxy_host(self, proxy: Proxy) -> ProxyHost | None:
+        from chaosd.runtimes.docker.members import FILES
+        from chaosd.runtimes.docker.proxy import image_of, run_once
+
+        return ProxyHost(directory=PurePosixPath(FILES), run=partial(run_once, image_of(proxy)))
+
+    def abilities(self) -> Sequence[type]:
+        return (CanReplace,)
+
+    def old_ip(self) -> Sequence[OldIp]:
+        return OLD_IP
+
+    def problems(self, cell: CellSpec) -> list[tuple[KeyPath, str]]:
+        """What Docker's own DNS can't be told."""
+        found: list[tuple[KeyPath, str]] = []
+        dns, own = cell.dns, self.config.dns == "docker"
+        if dns.publish != "start":
+            what = "Docker publishes a name when its container is started"
+            found.append((("dns", "publish"), f"{what} (leave it at start)"))
+        if own and dns.missing != "nxdomain":
+            what = "Docker's DNS answers for a missing name as it likes"
+            found.append((("dns", "missing"), f"{what} (leave it out, or runtime.dns: forward)"))
+        if own and dns.delay_s:
+            what = "Docker's DNS can't be delayed"
+            found.append((("dns", "delay"), f"{what} (leave it out, or runtime.dns: forward)"))
+        if dns.ttl_s != DNS_TTL_S:
+            what = f"Docker's DNS always says {DNS_TTL_S // 60} minutes"
+            found.append((("dns", "ttl"), f"{what} (leave it out)"))
+        return found
+
+    def loop_factory(self) -> Callable[[], Any]:
+        import uvloop
+
+        return uvloop.new_event_loop
+
+    def clock(self) -> Clock:
+        return RealClock()
+
+    def prober(self) -> Prober:
+        from chaosd.probes.host import ProbeHost
+        from chaosd.runtimes.local import processes
+
+        return ProbeHost(labels=processes.labels())
+
+    async def sweep(self) -> list[str]:
+        from chaosd.runtimes.docker import engine, objects
+        from chaosd.runtimes.local import processes
+
+        swept = await asyncio.to_thread(processes.sweep)
+        return swept + await asyncio.to_thread(
+            lambda: engine.translated(lambda: objects.sweep(engine.client(), self.clock()))
+        )
+
+    async def set_up(
+        self, cell: CellSpec, recorder: Recorder, failed: Callable[[Exception], None]
+    ) -> Any:
+        from chaosd.runtimes.docker.stage import DockerStage
+
+        stage = DockerStage(self.config, cell, recorder, failed)
+        try:
+            await stage.set_up()
+        except BaseException:
+            await stage.close()
+            raise
+        return stage

@@ -1,0 +1,228 @@
+"""The containers of a cell: made, started, listened to, and discarded, one by one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from chaosd.clock import SECOND_NS, sleep
+from chaosd.errors import MachineError
+from chaosd.runtimes.docker import objects
+from chaosd.runtimes.docker.engine import ConflictError, Engine, EngineAwayError, MissingError
+from chaosd.runtimes.docker.follow import Output
+from chaosd.runtimes.docker.network import Network
+
+GONE_PAUSE_S = 0.01
+KILL_LIMIT_S = 20.0
+DEATH_LOOKS, DEATH_PAUSE_S = 10, 0.5  # until an unexpected end is not the engine's own doing
+FILES = "/etc/chaosd"  # an anonymous volume: a read-only container takes files nowhere else
+
+Heard = Callable[[str, int, int], None]  # a line, when it was said, and how sure that is
+
+
+@dataclass(kw_only=True)
+class Blueprint:
+    """A container to be made."""
+
+    name: str
+    image: str
+    ip: str | None = None  # None: one of the dynamic range
+    aliases: tuple[str, ...] = ()
+    command: Sequence[str] | None = None
+    entrypoint: Sequence[str] | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    ports: Mapping[int, tuple[str, int]] = field(default_factory=dict)  # inside → (ip, port)
+    memory_mb: int = 128
+    pids: int = 64
+    own_image: bool = True
+    capability: str | None = None  # the one that it needs; it runs as root then
+    dns: Sequence[str] = ()
+    stdin: bool = False
+
+
+@dataclass(eq=False, kw_only=True)
+class Member:
+    """A container that was made."""
+
+    id: str
+    name: str
+    heard: Heard
+    expected: bool = False  # somebody here asked it to go
+    exit_code: int | None = None
+    last_line: str = ""
+    output: Output | None = None
+
+    def obituary(self) -> str:
+        """How it ended, and the last that it said."""
+        how = "" if self.exit_code is None else f" with exit status {self.exit_code}"
+        words = f": {self.last_line}" if self.last_line else ""
+        return f"container {self.name} died{how}{words}"
+
+
+class Members:
+    """Who belongs to the cell now."""
+
+    def __init__(self, engine: Engine, network: Network, labels: dict[str, str]) -> None:
+        self._engine = engine
+        self._network = network
+        self._labels = labels
+        self._by_id: dict[str, Member] = {}
+        self._work: set[asyncio.Task[Any]] = set()
+
+    def get(self, container: str) -> Member | None:
+        return self._by_id.get(container)
+
+    def __iter__(self) -> Any:
+        return iter(list(self._by_id.values()))
+
+    async def create(self, blueprint: Blueprint, heard: Heard) -> Member:
+        """Make it, not yet started. What has its name, a half-made one, is removed before."""
+        engine = self._engine
+
+        def attempt(api: Any) -> str:
+            try:
+                return self._create(api, blueprint)
+            except ConflictError:
+                objects.remove(api, engine.clock, blueprint.name)
+                return self._create(api, blueprint)
+
+        container = await engine.do(attempt)
+        member = Member(id=container, name=blueprint.name, heard=heard)
+        self._by_id[container] = member
+        return member
+
+    def _create(self, api: Any, blueprint: Blueprint) -> str:
+        from chaosd.runtimes.docker.engine import translated
+
+        host_config = objects.host_config(
+            api,
+            memory_mb=blueprint.memory_mb,
+            pids=blueprint.pids,
+            own_image=blueprint.own_image,
+            cap_add=[blueprint.capability] if blueprint.capability else None,
+            port_bindings=dict(blueprint.ports),
+            dns=list(blueprint.dns) or None,
+        )
+        container: str = translated(
+            lambda: api.create_container(
+                blueprint.image,
+                name=blueprint.name,
+                command=list(blueprint.command) if blueprint.command else None,
+                entrypoint=list(blueprint.entrypoint) if blueprint.entrypoint else None,
+                environment=dict(blueprint.environment),
+                user=_user(blueprint),
+                labels=self._labels,
+                ports=list(blueprint.ports),
+                volumes=[FILES] if blueprint.files else None,
+                host_config=host_config,
+                networking_config=self._network.endpoint(api, blueprint.ip, blueprint.aliases),
+                stdin_open=blueprint.stdin,
+            )
+        )["Id"]
+        if blueprint.files:
+            archive = objects.tar(blueprint.files)
+            translated(lambda: api.put_archive(container, FILES, archive))
+        return container
+
+    async def start(self, member: Member) -> None:
+        """Start it and listen to it. Raises MachineError."""
+        await self._engine.do(lambda api: api.start(member.id))
+        self.follow(member)
+
+    def follow(self, member: Member) -> None:
+        def heard(line: str, at_ns: int, error_ns: int) -> None:
+            if line:
+                member.last_line = line
+            member.heard(line, at_ns, error_ns)
+
+        if member.output is not None:
+            member.output.close()
+        member.output = Output(self._engine, member.id, heard)
+        member.output.start()
+
+    async def state(self, member: Member) -> dict[str, Any]:
+        """What the engine says of it: `Running`, `ExitCode`, `Pid`, … Empty if it is not there."""
+        try:
+            inspected = await self._engine.do(lambda api: api.inspect_container(member.id))
+        except MissingError:
+            return {}
+        found: dict[str, Any] = inspected["State"]
+        return found
+
+    async def end(self, member: Member, signal: str, grace_s: float) -> None:
+        """Signal it and return when it runs no more; it is killed after the grace."""
+        member.expected = True
+        await self._signal(member, signal)
+        if await self._gone(member, grace_s if signal != "KILL" else KILL_LIMIT_S):
+            return
+        await self._signal(member, "KILL")
+        if not await self._gone(member, KILL_LIMIT_S):
+            raise MachineError(f"container {member.name} does not die of SIGKILL")
+
+    async def _signal(self, member: Member, signal: str) -> None:
+        with suppress(MissingError, ConflictError):  # it is not running
+            await self._engine.do(lambda api: api.kill(member.id, signal))
+
+    async def _gone(self, member: Member, limit_s: float) -> bool:
+        clock = self._engine.clock
+        limit_ns = clock.now_ns() + round(limit_s * SECOND_NS)
+        while (await self.state(member)).get("Running"):
+            if clock.now_ns() > limit_ns:
+                return False
+            await sleep(clock, GONE_PAUSE_S)
+        return True
+
+    async def discard(self, container: str) -> None:
+        """Remove it, with what it printed. May be called twice."""
+        member = self._by_id.get(container)
+        if member is None:
+            return
+        member.expected = True
+        if member.output is not None:
+            member.output.close()
+        await self._engine.do(lambda api: objects.remove(api, self._engine.clock, container))
+        self._by_id.pop(container, None)
+
+    def soon(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let this go on beside everything else; `settle` waits for it."""
+        task = asyncio.get_running_loop().create_task(_quietly(work))
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)
+
+    async def settle(self, limit_s: float) -> None:
+        """Stop listening, and wait for what goes on."""
+        for member in self._by_id.values():
+            member.expected = True
+            if member.output is not None:
+                member.output.close()
+        for task in list(self._work):
+            task.cancel()
+        if self._work:
+            await asyncio.wait(list(self._work), timeout=limit_s)
+
+    async def really_died(self, member: Member) -> bool:
+        """Whether it ended by itself, rather than with the engine or by our own order."""
+        for _ in range(DEATH_LOOKS):
+            await sleep(self._engine.clock, DEATH_PAUSE_S)
+            if member.expected or not await self._engine.answers():
+                return False
+        state = await self.state(member)
+        member.exit_code = state.get("ExitCode")
+        return not state.get("Running")
+
+
+def _user(blueprint: Blueprint) -> str | None:
+    if blueprint.capability is not None:
+        return objects.ROOT
+    return objects.NOBODY if blueprint.own_image else None
+
+
+async def _quietly(work: Coroutine[Any, Any, None]) -> None:
+    # What fails here is a removal, which `close` attempts again, or a look at an engine that is
+    # away, which whoever needs it notices.
+    with suppress(MachineError, EngineAwayError):
+        await work

@@ -1,0 +1,173 @@
+"""What chaosd makes on an engine: labelled, limited, and found again by its labels.
+
+Only what carries our labels is ever touched. `chaosd.owner` says which process made it, and
+`chaosd.machine` on which machine, so that a run that lives is never taken for a dead one.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from chaosd.clock import SECOND_NS, Clock, pause
+from chaosd.errors import MachineError
+from chaosd.runtimes.docker.engine import ConflictError, MissingError, own_container, translated
+from chaosd.runtimes.local import processes
+
+RUN, CELL, OWNER = "chaosd.run", "chaosd.cell", "chaosd.owner"
+MACHINE, HOME = "chaosd.machine", "chaosd.home"
+REMOVE_LIMIT_S = 30.0
+REMOVE_PAUSE_S = 0.05
+NOBODY, ROOT = "65534:65534", "0:0"
+LOG_MAX = {"max-size": "5m", "max-file": "2"}
+OPEN_FILES_MAX = 16384  # HAProxy sizes its tables by this limit
+
+
+def labels(run_id: str, cell: str, home: str | None) -> dict[str, str]:
+    """What every object of a cell carries; `home` is the container that chaosd runs in."""
+    owner = {OWNER: processes.owner(), MACHINE: _machine(), HOME: home or ""}
+    return {RUN: run_id, CELL: cell, **owner}
+
+
+def host_config(
+    api: Any, *, memory_mb: int, pids: int, own_image: bool = True, **more: Any
+) -> dict[str, Any]:
+    """The limits of a container. Images that are not ours may need to write and to change user."""
+    hardening: dict[str, Any] = {"security_opt": ["no-new-privileges"]}
+    if own_image:
+        hardening |= {"cap_drop": ["ALL"], "read_only": True}
+    config: dict[str, Any] = api.create_host_config(
+        **hardening,
+        mem_limit=memory_mb << 20,
+        pids_limit=pids,
+        log_config={"Type": "json-file", "Config": LOG_MAX},
+        ulimits=[{"Name": "nofile", "Soft": OPEN_FILES_MAX, "Hard": OPEN_FILES_MAX}],
+        **more,
+    )
+    return config
+
+
+def tar(files: Mapping[str, bytes]) -> bytes:
+    """An archive of these files, readable by everybody."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        made: set[str] = set()
+        for name, data in files.items():
+            for parent in reversed(Path(name).parents[:-1]):
+                if str(parent) not in made:
+                    made.add(str(parent))
+                    folder = tarfile.TarInfo(str(parent))
+                    folder.type, folder.mode = tarfile.DIRTYPE, 0o755
+                    archive.addfile(folder)
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(data), 0o644
+            archive.addfile(entry, io.BytesIO(data))
+    return packed.getvalue()
+
+
+def remove(api: Any, clock: Clock, container: str) -> None:
+    """Remove a container with its anonymous volumes, and wait until it is gone, in a thread.
+
+    Raises MachineError if it is still there after 30 s.
+    """
+
+    def attempt() -> bool:
+        with suppress(ConflictError):  # its removal is in progress
+            translated(lambda: api.remove_container(container, force=True, v=True))
+        translated(lambda: api.inspect_container(container))
+        return False
+
+    _until_gone(attempt, clock, f"container {container[:12]}")
+
+
+def remove_network(api: Any, clock: Clock, network: str) -> None:
+    """Remove a network of ours, whoever is still attached to it, and wait until it is gone."""
+
+    def attempt() -> bool:
+        attached = translated(lambda: api.inspect_network(network)).get("Containers") or {}
+        for container in attached:
+            with suppress(MachineError):
+                translated(partial(_disconnect, api, container, network))
+        with suppress(MachineError):  # an endpoint that is just being made, for instance
+            translated(lambda: api.remove_network(network))
+        translated(lambda: api.inspect_network(network))
+        return False
+
+    _until_gone(attempt, clock, f"network {network[:12]}")
+
+
+def _disconnect(api: Any, container: str, network: str) -> None:
+    api.disconnect_container_from_network(container, network, force=True)
+
+
+def _until_gone(attempt: Callable[[], bool], clock: Clock, what: str) -> None:
+    """Attempt again and again until it raises MissingError."""
+    limit_ns = clock.now_ns() + round(REMOVE_LIMIT_S * SECOND_NS)
+    while clock.now_ns() < limit_ns:
+        try:
+            attempt()
+        except MissingError:
+            return
+        pause(REMOVE_PAUSE_S)
+    raise MachineError(f"{what} can't be removed within {REMOVE_LIMIT_S:g} s")
+
+
+def of_run(api: Any, run_id: str, cell: str) -> tuple[list[str], list[str]]:
+    """The ids of the containers and networks of one cell."""
+    wanted = {"label": [f"{RUN}={run_id}", f"{CELL}={cell}", OWNER]}
+    containers = translated(lambda: api.containers(all=True, filters=wanted))
+    networks = translated(lambda: api.networks(filters=wanted))
+    return [c["Id"] for c in containers], [n["Id"] for n in networks]
+
+
+def sweep(api: Any, clock: Clock) -> list[str]:
+    """Remove what dead owners have left, and say each in a few words."""
+    swept = []
+    for container, tags in _labelled(api.containers(all=True, filters={"label": [OWNER, RUN]})):
+        if _is_dead(api, tags):
+            remove(api, clock, container["Id"])
+            name = (container.get("Names") or ["?"])[0].lstrip("/")
+            swept.append(f"container {name} of run {tags[RUN]}")
+    for network, tags in _labelled(api.networks(filters={"label": [OWNER, RUN]})):
+        if _is_dead(api, tags):
+            remove_network(api, clock, network["Id"])
+            swept.append(f"network {network['Name']} of run {tags[RUN]}")
+    return swept
+
+
+def _labelled(found: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
+    """Those with all of our labels; an engine's filter is not relied upon for that."""
+    for each in found:
+        tags = each.get("Labels") or {}
+        if all(tags.get(label) for label in (RUN, CELL, OWNER, MACHINE)):
+            yield each, tags
+
+
+def _is_dead(api: Any, tags: dict[str, str]) -> bool:
+    """Whether the owner certainly lives no more; one that can't be judged from here is not dead."""
+    if home := tags.get(HOME):
+        if own_container(api) == home:
+            return processes.is_dead(tags[OWNER])
+        try:
+            inspected = translated(lambda: api.inspect_container(home))
+        except MissingError:
+            return True
+        return not inspected["State"]["Running"]
+    if tags[MACHINE] != _machine():
+        return False
+    boot = tags[OWNER].rpartition(":")[2]
+    rebooted = boot != processes.owner().rpartition(":")[2]
+    return rebooted or processes.is_dead(tags[OWNER])
+
+
+def _machine() -> str:
+    """What tells this machine from others, also after it was started anew."""
+    try:
+        return Path("/etc/machine-id").read_text().strip() or "unknown"
+    except OSError:
+        return "unknown"

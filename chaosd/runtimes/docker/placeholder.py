@@ -1,0 +1,72 @@
+"""What takes an old IP: a container that runs before T0, so that taking the IP over is quick."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from chaosd.clock import SECOND_NS, sleep
+from chaosd.errors import MachineError
+from chaosd.runtimes.docker.engine import Engine, EngineAwayError
+from chaosd.runtimes.docker.network import Network
+
+TAKE_LIMIT_S = 5.0  # how long the engine may still keep the address of the one that is gone
+TAKE_PAUSE_S = 0.01
+
+
+class DockerHolder:
+    """A placeholder on no network until it takes the IP."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        network: Network,
+        container: str,
+        discard: Callable[[str], Awaitable[None]],
+    ) -> None:
+        self._engine = engine
+        self._network = network
+        self._container = container
+        self._discard = discard
+
+    async def take(self, ip: str) -> None:
+        clock, network, container = self._engine.clock, self._network, self._container
+        limit_ns = clock.now_ns() + round(TAKE_LIMIT_S * SECOND_NS)
+        while True:
+            try:
+                await self._engine.do(lambda api: network.attach(api, container, ip))
+            except EngineAwayError:
+                raise
+            except MachineError as error:
+                # Its address is free a little later than the container is gone.
+                if clock.now_ns() > limit_ns:
+                    raise MachineError(f"the placeholder can't take {ip}: {error}") from None
+                await sleep(clock, TAKE_PAUSE_S)
+            else:
+                break
+        has = await self._engine.do(lambda api: network.address_of(api, container))
+        if has != ip:
+            raise MachineError(f"the placeholder has {has or 'no address'}, not {ip}")
+
+    async def release(self) -> None:
+        await self._discard(self._container)
+
+
+class Nobody:
+    """Takes the IP by leaving it vacant: nobody answers for it on the network."""
+
+    def __init__(self, engine: Engine, network: Network) -> None:
+        self._engine = engine
+        self._network = network
+
+    async def take(self, ip: str) -> None:
+        """Make sure that it is vacant."""
+        network = self._network
+        clock = self._engine.clock
+        limit_ns = clock.now_ns() + round(TAKE_LIMIT_S * SECOND_NS)
+        while (holder := await self._engine.do(lambda api: network.holder_of(api, ip))) is not None:
+            if clock.now_ns() > limit_ns:
+                raise MachineError(f"{ip} is not vacant: {holder} has it")
+            await sleep(clock, TAKE_PAUSE_S)
+
+    async def release(self) -> None:
+        """Nothing holds it."""

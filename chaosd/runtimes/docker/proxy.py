@@ -1,0 +1,230 @@
+"""The proxy of a cell in its container: its files put there, its ports published, its log read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from logging import makeLogRecord
+from pathlib import Path, PurePosixPath
+from random import SystemRandom
+from subprocess import CompletedProcess
+from typing import Any
+
+from chaosd.clock import SECOND_NS, pause
+from chaosd.errors import MachineError
+from chaosd.events import Address
+from chaosd.plugins import CellSpec, Proxy, Recorder, Wiring
+from chaosd.runtimes.docker import images, objects
+from chaosd.runtimes.docker.engine import Engine, MissingError, client, translated
+from chaosd.runtimes.docker.members import FILES, Blueprint, Member, Members
+from chaosd.runtimes.local.processes import OutputFile
+
+DOOR_PORT, API_PORT = 8080, 9999
+MEMORY_MB, PIDS = 512, 128
+# Ports are chosen here, below those that systems give away by themselves, and not by the engine: it
+# would choose others when the container is started again.
+PORT_FIRST, PORT_LAST = 20_000, 32_000
+PORT_ATTEMPTS_MAX = 20
+ECHO_NS = 50_000_000  # HAProxy says the same on its standard output and its standard error
+ONCE_LIMIT_S = 30.0
+ONCE_PAUSE_S = 0.02
+NAME = "haproxy.cfg"
+
+
+def image_of(proxy: Proxy) -> str:
+    """The image that the config asks for, by name or by version."""
+    return proxy.image or images.haproxy_tag(proxy.wanted_version or images.DEFAULT_HAPROXY)
+
+
+class DockerProxy:
+    """One proxy with its door, its log, and its Runtime API."""
+
+    def __init__(
+        self, cell: CellSpec, recorder: Recorder, engine: Engine, members: Members
+    ) -> None:
+        self.entry = Address("", 0)
+        self.api = ""
+        self.member: Member | None = None
+        self._cell = cell
+        self._recorder = recorder
+        self._engine = engine
+        self._members = members
+        self._pid = 0  # of this machine; 0 where it is another's
+        self._log = OutputFile(cell.directory / "haproxy.log")
+        self._said: dict[str, int] = {}
+
+    @property
+    def last_line(self) -> str:
+        return self.member.last_line if self.member is not None else ""
+
+    async def start(
+        self, ip: str, dns: Address, *, publish: str, inside: bool, upstream: Sequence[str]
+    ) -> None:
+        """Make and start it. Raises MachineError."""
+        cell, proxy = self._cell, self._cell.proxy
+        wanted = proxy.listen
+        port = wanted.port if wanted else DOOR_PORT
+        anywhere = Address("0.0.0.0", port)  # noqa: S104 - of its own network
+        wiring = Wiring(
+            listen=anywhere,
+            dns=dns,
+            app_name=cell.dns.name,
+            app_port=cell.app.port,
+            replicas=cell.app.replicas,
+            log="stdout",
+            api=f"ipv4@0.0.0.0:{API_PORT}",
+        )
+        text = proxy.render(wiring)
+        (cell.directory.resolve() / NAME).write_text(text)
+        file = PurePosixPath(FILES) / NAME
+        program, *arguments = proxy.command(file)
+        blueprint = Blueprint(
+            name=f"chaosd-{cell.run_id}-{cell.name}-proxy",
+            image=image_of(proxy),
+            ip=ip,
+            entrypoint=[program],
+            command=arguments,
+            environment=proxy.environment(wiring),
+            files=proxy.files() | {NAME: text.encode()},
+            memory_mb=MEMORY_MB,
+            pids=PIDS,
+            dns=upstream,
+        )
+        await self._start(blueprint, port, wanted, publish)
+        if inside:
+            self.entry, self.api = Address(ip, port), f"{ip}:{API_PORT}"
+        await self.look()
+
+    async def _start(
+        self, blueprint: Blueprint, port: int, wanted: Address | None, publish: str
+    ) -> None:
+        """Start it on ports of the host that are free."""
+        rng = SystemRandom()
+        host = self._engine.host if publish == "127.0.0.1" or not self._engine.is_here else publish
+        for _ in range(PORT_ATTEMPTS_MAX):
+            door, api = rng.sample(range(PORT_FIRST, PORT_LAST), 2)
+            published: Address = wanted or Address(publish, door)
+            blueprint.ports = {
+                port: (published.host, published.port),
+                API_PORT: (publish, api),
+            }
+            self.member = await self._members.create(blueprint, self._on_line)
+            try:
+                await self._members.start(self.member)
+            except MachineError as error:
+                taken = any(word in str(error) for word in ("already allocated", "already in use"))
+                if wanted is not None and taken and str(wanted.port) in str(error):
+                    raise MachineError(
+                        f"the proxy's door {wanted} is taken by another program "
+                        "(stop it, or set proxy.listen to another address)"
+                    ) from None
+                if not taken:
+                    raise
+                await self._members.discard(self.member.id)
+            else:
+                self.entry = wanted or Address(host, door)
+                if self.entry.host == "0.0.0.0":  # noqa: S104 - the user's own wish
+                    self.entry = Address(host, self.entry.port)
+                self.api = f"{host}:{api}"
+                return
+        raise MachineError(f"no free port between {PORT_FIRST} and {PORT_LAST} on {publish}")
+
+    async def look(self) -> None:
+        """Find its process, if it is one of this machine."""
+        if self.member is None or not self._engine.is_here:
+            return
+        pid = int((await self._members.state(self.member)).get("Pid") or 0)
+        self._pid = pid if _is_of_container(pid, self.member.id) else 0
+
+    def process(self) -> dict[str, int]:
+        """Its memory and descriptors, without what is unknown."""
+        if not self._pid:
+            return {}
+        found = {}
+        proc = Path(f"/proc/{self._pid}")
+        try:
+            for line in (proc / "status").read_text().splitlines():
+                if line.startswith("VmRSS:"):
+                    found["rss_bytes"] = int(line.split()[1]) << 10
+            found["fds"] = sum(1 for _ in (proc / "fd").iterdir())
+        except OSError:  # it is gone, or its descriptors are not ours to see
+            return found
+        return found
+
+    def close(self) -> None:
+        self._log.close()
+
+    def _on_line(self, line: str, at_ns: int, error_ns: int) -> None:
+        self._log.emit(makeLogRecord({"msg": line}))
+        said = self._cell.proxy.read_log(line)
+        if said is None:
+            return
+        what, data = said
+        key = f"{what} {data.get('server')} {data.get('old')} {data.get('new')}"
+        echo = at_ns - self._said.get(key, at_ns - ECHO_NS) < ECHO_NS
+        self._said[key] = at_ns
+        if not echo:
+            self._recorder.reading("proxy.log", what, at_ns=at_ns, error_ns=error_ns, **data)
+
+
+def _is_of_container(pid: int, container: str) -> bool:
+    """Whether the number means the same process here: chaosd may have numbers of its own."""
+    try:
+        return container in Path(f"/proc/{pid}/cgroup").read_text()
+    except OSError:
+        return False
+
+
+def run_once(
+    image: str, arguments: Sequence[str], environment: Mapping[str, str], files: Mapping[str, bytes]
+) -> CompletedProcess[str]:
+    """Run the proxy's program in a container of its own, without a network, and remove that."""
+    api = client()
+    clock = _clock()
+
+    def work() -> CompletedProcess[str]:
+        program, *rest = arguments
+        container = api.create_container(
+            image,
+            entrypoint=[program],
+            command=rest,
+            environment=dict(environment),
+            user=objects.NOBODY,
+            labels=objects.labels("check", "check", None),
+            volumes=[FILES],
+            host_config=objects.host_config(
+                api, memory_mb=MEMORY_MB, pids=PIDS, network_mode="none"
+            ),
+        )["Id"]
+        try:
+            if files:
+                api.put_archive(container, FILES, objects.tar(files))
+            api.start(container)
+            code = _wait(api, clock, container)
+            out = api.logs(container, stdout=True, stderr=False).decode(errors="replace")
+            err = api.logs(container, stdout=False, stderr=True).decode(errors="replace")
+        finally:
+            objects.remove(api, clock, container)
+        return CompletedProcess(list(arguments), code, out, err)
+
+    try:
+        return translated(work)
+    except MissingError as error:
+        raise MachineError(
+            f"{error} (make images, or set proxy.image to one that is there)"
+        ) from None
+
+
+def _wait(api: Any, clock: Any, container: str) -> int:
+    limit_ns = clock.now_ns() + round(ONCE_LIMIT_S * SECOND_NS)
+    while clock.now_ns() < limit_ns:
+        state = api.inspect_container(container)["State"]
+        if not state["Running"] and state["Status"] != "created":
+            return int(state["ExitCode"])
+        pause(ONCE_PAUSE_S)
+    raise MachineError(f"the proxy's program has not ended within {ONCE_LIMIT_S:g} s")
+
+
+def _clock() -> Any:
+    from chaosd.clock import RealClock
+
+    return RealClock()

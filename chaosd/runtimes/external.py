@@ -1,0 +1,253 @@
+"""Whatever stands already: another proxy, a cloud's load balancer, a backend. Nothing is managed.
+
+Probes ask it, faults of the `command` kind disturb it. It must be loopback or private unless the
+config says otherwise: chaosd does not attack strangers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from ipaddress import ip_address
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, Field
+
+from chaosd.clock import Clock, RealClock
+from chaosd.errors import ConfigError, MachineError
+from chaosd.events import ANYBODY, Address, Instance
+from chaosd.parts import KeyPath, OldIp, RuntimeConfig
+from chaosd.plugins import CellSpec, Prober, Proxy, ProxyHost, Recorder
+from chaosd.runtimes.local import processes
+
+LOOK_UP_LIMIT_S = 10.0
+LOG_BUFFER_BYTES = 4 << 20
+PORTS = {"http": 80, "https": 443}
+PORT_MAX = 65_535
+_URL = re.compile(
+    r"(?:(https?)://)?(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::(\d{1,5}))?(/.*)?"
+)
+
+
+def _address(text: str) -> Address:
+    """The address of a URL or of host:port. Raises ValueError."""
+    found = _URL.fullmatch(text)
+    port = int(found[4] or PORTS.get(found[1] or "", 0)) if found else 0
+    if not found or not 0 < port <= PORT_MAX:
+        raise ValueError("not an address (write it like http://10.0.0.5:8080/ or 10.0.0.5:8080)")
+    if found[5] not in (None, "/"):
+        raise ValueError(f"the path is the probe's (end here, and say `path: {found[5]}` there)")
+    return Address(found[2] or found[3], port)
+
+
+def _checked(text: str) -> str:
+    if text:
+        _address(text)
+    return text
+
+
+def _api(text: str) -> str:
+    return text if text.startswith("/") else _checked(text)
+
+
+Url = Annotated[str, AfterValidator(_checked)]
+
+
+class ExternalRuntime:
+    """A topology that chaosd finds and leaves as it is, but for what the user's commands do."""
+
+    class Config(RuntimeConfig):
+        type: Literal["external"] = "external"
+        target: Url = Field(
+            "",
+            description="where probes ask: http://host:port/ or host:port; the path, the Host "
+            "header and TLS are the probe's own",
+        )
+        direct: Url = Field(
+            "", description="where the control probe asks the app itself, past the proxy"
+        )
+        api: Annotated[str, AfterValidator(_api)] = Field(
+            "", description="the Runtime API of an HAProxy there: host:port or a socket's path"
+        )
+        log: Url = Field(
+            "", description="where the HAProxy there sends its log, by UDP: an own address:port"
+        )
+        identity_header: str | None = Field(
+            None,
+            pattern=r"^[A-Za-z0-9_-]{1,100}$",
+            description="the response header that says which instance has answered",
+        )
+        identities: tuple[str, ...] = Field(
+            (),
+            max_length=1000,
+            description="the instances that are the app: good answers by others are misrouted; "
+            "none named: whoever answers is the app",
+        )
+        allow_public: bool = Field(
+            default=False, description="it is yours, though its address is a public one"
+        )
+
+    has_proxy_program: ClassVar[bool] = False
+    default_proxy: ClassVar[str] = "unknown"
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def unavailable(self) -> str | None:
+        return None if sys.platform == "linux" else "it needs Linux"
+
+    def lacks(self, proxy: Proxy, app_image: str) -> str | None:
+        """Nothing is made, so nothing is needed."""
+
+    def proxy_host(self, proxy: Proxy) -> ProxyHost | None:
+        """The proxy is not chaosd's to run."""
+
+    def abilities(self) -> Sequence[type]:
+        return ()
+
+    def old_ip(self) -> Sequence[OldIp]:
+        return ()
+
+    def problems(self, cell: CellSpec) -> list[tuple[KeyPath, str]]:  # noqa: ARG002
+        config = self.config
+        if not config.target:
+            return [(("runtime",), "`target` is missing (such as target: http://10.0.0.5:8080/)")]
+        found: list[tuple[KeyPath, str]] = []
+        for key in ("target", "direct", "api"):
+            text = getattr(config, key)
+            if text and not text.startswith("/"):
+                what = _public(_address(text).host)
+                if what is not None and not config.allow_public:
+                    found.append((("runtime", key), what))
+        return found
+
+    def loop_factory(self) -> Callable[[], Any]:
+        import uvloop
+
+        return uvloop.new_event_loop
+
+    def clock(self) -> Clock:
+        return RealClock()
+
+    def prober(self) -> Prober:
+        from chaosd.probes.host import ProbeHost
+
+        return ProbeHost(labels=processes.labels())
+
+    async def sweep(self) -> list[str]:
+        return await asyncio.to_thread(processes.sweep)
+
+    async def set_up(
+        self,
+        cell: CellSpec,
+        recorder: Recorder,
+        failed: Callable[[Exception], None],  # noqa: ARG002
+    ) -> ExternalStage:
+        """Find it. Raises ConfigError if it is not to be asked, MachineError if it isn't found."""
+        if cell.name != "c1":
+            raise ConfigError("cells: there is one topology out there, not several (cells: 1)")
+        config = self.config
+        entry = await self._resolve(config.target)
+        direct = await self._resolve(config.direct) if config.direct else None
+        api = config.api
+        if api and not api.startswith("/"):
+            api = str(await self._resolve(api))
+        who = config.identities or (ANYBODY,)
+        stage = ExternalStage(
+            entry=entry,
+            direct=direct,
+            api=api or None,
+            app=tuple(Instance(identity, direct or entry) for identity in who),
+            identity_header=config.identity_header,
+        )
+        recorder.reading("engine", "target", url=config.target, address=str(entry))
+        if config.log:
+            stage.log = await _listen(_address(config.log), cell.proxy, recorder)
+        return stage
+
+    async def _resolve(self, text: str) -> Address:
+        """Its address, looked up once: a probe has one attempt and one address."""
+        host, port = _address(text)
+        try:
+            async with asyncio.timeout(LOOK_UP_LIMIT_S):
+                found = await asyncio.get_running_loop().getaddrinfo(
+                    host, port, type=socket.SOCK_STREAM
+                )
+        except OSError as error:  # a timeout is one, too
+            reason = error.strerror or f"no answer within {LOOK_UP_LIMIT_S:g} s"
+            raise MachineError(f"runtime.target: {host} can't be looked up: {reason}") from None
+        address = Address(str(found[0][4][0]), port)
+        what = _public(address.host)
+        if what is not None and not self.config.allow_public:
+            raise ConfigError(f"runtime: {host}: {what}")
+        return address
+
+
+class ExternalStage:
+    """What was found; taking it down leaves it as it is."""
+
+    way_in = "external"
+    dns_queries: int | None = None
+
+    def __init__(
+        self,
+        *,
+        entry: Address,
+        direct: Address | None,
+        api: str | None,
+        app: tuple[Instance, ...],
+        identity_header: str | None,
+    ) -> None:
+        self.entry, self.direct, self.api, self.app = entry, direct, api, app
+        self.identity_header = identity_header
+        self.log: asyncio.DatagramTransport | None = None
+
+    def proxy_process(self) -> dict[str, int]:
+        return {}
+
+    async def close(self) -> None:
+        if self.log is not None:
+            self.log.close()
+
+
+def _public(host: str) -> str | None:
+    """Say that this is a public address, or None: a name's is known once it is looked up."""
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
+    if not (address.is_global or address.is_multicast):
+        return None
+    return f"{address} is a public address (if it is yours, say allow_public: true)"
+
+
+class _LogReceiver(asyncio.DatagramProtocol):
+    def __init__(self, heard: Callable[[str], None]) -> None:
+        self._heard = heard
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        _ = addr
+        self._heard(data.decode(errors="replace").rstrip("\r\n\0"))
+
+
+async def _listen(at: Address, proxy: Proxy, recorder: Recorder) -> asyncio.DatagramTransport:
+    """Receive the proxy's log. Raises MachineError if the address can't be had."""
+
+    def heard(line: str) -> None:
+        at_ns = recorder.clock.now_ns()
+        if said := proxy.read_log(line):
+            what, data = said
+            recorder.reading("proxy.log", what, at_ns=at_ns, **data)
+
+    try:
+        transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+            lambda: _LogReceiver(heard), local_addr=at
+        )
+    except OSError as error:
+        raise MachineError(f"runtime.log: {at} can't be listened to: {error.strerror}") from None
+    receiver: socket.socket = transport.get_extra_info("socket")
+    receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, LOG_BUFFER_BYTES)
+    return transport

@@ -1,0 +1,93 @@
+"""`chaosd calibrate` as people type it, with its own backend and with somebody else's."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from chaosd.analysis.calibration import SLACK_S
+from chaosd.sinks.reader import RunReader
+
+BACKEND = Path(__file__).parent.parent / "data/backend/backend.py"
+
+
+def chaosd(where: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "chaosd", "calibrate", *arguments],
+        cwd=where, capture_output=True, text=True, timeout=80, check=False,
+    )  # fmt: skip
+
+
+def test_known_outages_are_measured_to_a_probe_interval(tmp_path) -> None:
+    done = chaosd(tmp_path, "--rates", "500", "--n", "6", "--outages", "50ms..800ms", "--seed", "3")
+    assert done.stderr == ""
+    [file] = tmp_path.glob("runs/calibrate-*/calibrate.json")
+    said = json.loads(file.read_text())
+    [rate] = said["rates"]
+    # The verdict is the worst one's; what a busy machine does to it is in each cycle's error bar.
+    assert done.returncode == {True: 0, False: 1, None: 4}[rate["ok"]]
+    assert len(rate["outages"]) + rate["unmeasured"] == 6
+    assert len(rate["outages"]) >= 5
+    for error in rate["outages"]:
+        assert 0.05 <= error["outage"]["length_s"] < 0.9
+        assert abs(error["gap_s"]) < error["resolution_s"] + SLACK_S
+        assert abs(error["loss_s"]) < error["resolution_s"] + SLACK_S
+        assert -SLACK_S < error["recovery_s"] < error["resolution_s"] + 0.01
+    assert len({error["outage"]["manner"] for error in rate["outages"]}) == 2
+    worst_s = max(abs(e["gap_s"]) for e in rate["outages"] if e["poor"] is None)
+    assert rate["accuracy"]["gap"]["worst_s"] == pytest.approx(worst_s)
+    assert rate["ok"] in (None, worst_s < 0.004)
+    for word in ("500/s   6/6", "bias", "spread", "worst", "gap", "loss", "recovery"):
+        assert word in done.stdout
+    # It is an ordinary run: the same files, the same report.
+    assert RunReader(file.parent / "500").manifest["runtime"] == "external"
+
+
+def test_somebody_elses_backend_can_be_calibrated_against(tmp_path) -> None:
+    """Whoever knows their own outages prints them, and that is all that is asked of them."""
+    mover = tmp_path / "mover.py"
+    mover.write_text(
+        "import subprocess, sys, json\n"
+        f"subprocess.run([sys.executable, {str(BACKEND)!r}, 'away', sys.argv[1], '0.2'])\n"
+        "said = json.loads(open(sys.argv[2]).read().splitlines()[-1])\n"
+        "print('away', said['away']); print('back', said['back'])\n"
+    )
+    truth = tmp_path / "truth"
+    with subprocess.Popen(
+        [sys.executable, BACKEND, truth], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as backend:
+        door, admin = backend.stdout.readline().split()
+        program = f"{sys.executable} {mover} {admin} {truth}"
+        options = ("--target", f"http://127.0.0.1:{door}/", "--command", program)
+        done = chaosd(tmp_path, "--rates", "200", "--n", "3", *options)
+        backend.stdin.close()
+        backend.wait(10)
+    assert done.stderr == ""
+    [file] = tmp_path.glob("runs/calibrate-*/calibrate.json")
+    [rate] = json.loads(file.read_text())["rates"]
+    assert len(rate["outages"]) == 3
+    for error in rate["outages"]:
+        assert error["outage"]["length_s"] == pytest.approx(0.2, abs=0.05)
+        assert abs(error["gap_s"]) < error["resolution_s"] + SLACK_S
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        (["--rates", "200,fast"], "--rates 200,fast: "),
+        (["--outages", "1ms..5s"], "--outages 1ms..5s: should be between 10ms and 30s"),
+        (["--outages", "5s..50ms"], "--outages 5s..50ms: should be between 10ms and 30s"),
+        (["--n", "0"], "--n 0: should be from 1 to"),
+        (["--target", "10.0.0.1:80"], "--target and --command go together"),
+        (["--target", "8.8.8.8:80", "--command", "true"], "8.8.8.8 is a public address"),
+    ],
+)
+def test_mistakes_are_said_in_a_line(tmp_path, options, what) -> None:
+    done = chaosd(tmp_path, *options)
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert what in line

@@ -1,0 +1,174 @@
+"""The `command` fault with real programs: their end, their limit, their group, their words."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from chaosd.clock import RealClock
+from chaosd.errors import MachineError
+from chaosd.events import Reading
+from chaosd.faults.command import LINES_MAX, Command
+from chaosd.recorder import CellRecorder
+
+
+class Cycle(CellRecorder):
+    """What a fault sees of a cycle: it keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.events = []
+        super().__init__(RealClock(), "c1", self.events.append)
+        self.run, self.number, self.cycle, self.ending = "r1", 7, 7, False
+        self.begun_ns = []
+
+    def begin(self, *, old, new) -> None:
+        assert (old, new) == (None, None)
+        self.begun_ns.append(time.monotonic_ns())
+
+    @property
+    def lines(self) -> list[str]:
+        return [e.data["text"] for e in self.events if isinstance(e, Reading)]
+
+
+def fault(*inject: str, **keys) -> Command:
+    part = {"every": "10s", "inject": inject} | keys
+    return Command(Command.Config.model_validate(part))
+
+
+def python(code: str) -> tuple[str, ...]:
+    return sys.executable, "-c", code
+
+
+def inject(command: Command, cycle: Cycle) -> None:
+    asyncio.run(asyncio.wait_for(command.inject(None, cycle), 20))
+
+
+def test_it_knows_its_cycle_and_its_words_are_stored() -> None:
+    cycle = Cycle()
+    names = "CHAOSD_RUN", "CHAOSD_CELL", "CHAOSD_CYCLE"
+    inject(fault(*python(f"import os; print([os.environ[n] for n in {names}])")), cycle)
+    assert cycle.lines == ["['r1', 'c1', '7']"]
+    assert len(cycle.begun_ns) == 1
+    asked, *_, done = cycle.events
+    assert (asked.edge, done.edge) == ("asked", "done")
+    assert asked.at_ns <= cycle.begun_ns[0] <= done.at_ns
+
+
+def test_of_a_chatterbox_only_the_first_lines_are_stored() -> None:
+    cycle = Cycle()
+    inject(fault(*python("for i in range(5000): print(i)")), cycle)
+    assert cycle.lines == [str(i) for i in range(LINES_MAX)]
+
+
+def test_no_shell_looks_at_its_arguments() -> None:
+    cycle = Cycle()
+    inject(fault("echo", "$HOME; false", "*"), cycle)
+    assert cycle.lines == ["$HOME; false *"]
+
+
+def test_t0_is_when_it_says_so() -> None:
+    cycle = Cycle()
+    code = "import time; print('soon', flush=True); time.sleep(0.3); print('begin', flush=True); "
+    stamp = "print(time.monotonic_ns()); time.sleep(0.2)"
+    inject(fault(*python(code + stamp), t0="line"), cycle)
+    [begun_ns] = cycle.begun_ns
+    assert cycle.lines[:2] == ["soon", "begin"]
+    assert -1e6 < begun_ns - int(cycle.lines[2]) < 50e6
+    with pytest.raises(MachineError, match="true ended without the line `begin`"):
+        inject(fault("true", t0="line"), Cycle())
+
+
+def test_its_failure_is_told_with_its_last_words() -> None:
+    code = "import sys; print('one'); print('no such load balancer'); sys.exit(3)"
+    with pytest.raises(MachineError, match=r"ended with exit status 3: no such load balancer$"):
+        inject(fault(*python(code)), Cycle())
+    with pytest.raises(MachineError, match=r"sh died of signal 15"):
+        inject(fault("sh", "-c", "kill $$"), Cycle())
+
+
+def gone(pid: int) -> bool:
+    """Whether this process is gone within two seconds, a zombie that nobody buries included."""
+    for _ in range(200):
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except OSError:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+FAMILY = "sleep 60 & echo $!; echo $$; wait"
+
+
+def test_at_its_limit_it_is_killed_with_its_children() -> None:
+    cycle = Cycle()
+    started = time.monotonic()
+    with pytest.raises(MachineError, match=r"sh took more than 300ms \(timeout\) and was killed"):
+        inject(fault("sh", "-c", FAMILY, timeout="300ms"), cycle)
+    assert time.monotonic() - started < 5
+    assert all(gone(int(pid)) for pid in cycle.lines)
+
+
+def test_cancelled_it_is_killed_with_its_children_and_healed() -> None:
+    cycle = Cycle()
+    command = fault("sh", "-c", FAMILY, heal=["echo", "healed"])
+
+    async def cut() -> None:
+        work = asyncio.ensure_future(command.inject(None, cycle))
+        async with asyncio.timeout(10):
+            while len(cycle.lines) < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+        await command.heal(None, cycle)
+        await command.heal(None, cycle)
+
+    asyncio.run(cut())
+    *pids, healed = cycle.lines
+    assert healed == "healed"  # and only once
+    assert len(pids) == 2
+    assert all(gone(int(pid)) for pid in pids)
+    ends = [(e.verb, e.edge) for e in cycle.events if not isinstance(e, Reading)]
+    assert ends == [("inject", "asked"), ("inject", "failed"), ("heal", "asked"), ("heal", "done")]
+
+
+def test_what_was_never_done_is_not_undone() -> None:
+    cycle = Cycle()
+    asyncio.run(fault("true", heal=["echo", "healed"]).heal(None, cycle))
+    assert cycle.events == []
+
+
+def test_a_heal_that_fails_is_told() -> None:
+    command = fault("true", heal=["false"])
+    inject(command, Cycle())
+    with pytest.raises(MachineError, match="false ended with exit status 1"):
+        asyncio.run(command.heal(None, Cycle()))
+
+
+def test_a_program_beside_the_config_is_found_from_anywhere(tmp_path) -> None:
+    from chaosd import config
+
+    program = tmp_path / "move.sh"
+    program.write_text("#!/bin/sh\n")
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        "name: x\nruntime: {type: external, target: '10.0.0.1:80'}\n"
+        "faults:\n  - {type: command, inject: [./move.sh, '1'], every: 5s}\n"
+    )
+    with pytest.raises(Exception, match=r"c.yaml:4: faults\[0\].inject: there is no program"):
+        config.load(file)
+    program.chmod(0o755)
+    loaded = config.load(file)
+    assert loaded.faults[0].inject == (str(program), "1")
+    assert loaded.proxy.type == "unknown"
+    again = tmp_path / "again.yaml"
+    again.write_text(config.dump(loaded))
+    assert config.load(again) == loaded
+    assert os.access(loaded.faults[0].inject[0], os.X_OK)
