@@ -23,6 +23,8 @@ BACKLOG = 1024
 AWAKE_S, NAP_S_MAX = 0.003, 0.5  # a longer nap ends later, by a thousandth of it
 CLOSED_AT_ONCE = 10  # connections
 REQUEST_BYTES_MAX = 8192
+ORDER_WORDS = 3
+WAIT_S_MAX = 0.02
 OUTAGE_S_MAX = 60.0
 MARGIN_S = 10.0  # beyond the outage, for one that waits for its end
 SECOND_NS = 1_000_000_000
@@ -45,9 +47,11 @@ class Backend:
         self._control = socket.socket(socket.AF_UNIX)
         self._control.bind(control)
         self._control.listen()
-        self._ready.register(self._control, selectors.EVENT_READ, self._order)
+        self._ready.register(self._control, selectors.EVENT_READ, self._meet)
         self._ready.register(sys.stdin.buffer, selectors.EVENT_READ, None)
-        self._back_ns: int | None = None  # when the outage ends
+        self._away_ns: int | None = None  # when the outage that is planned begins
+        self._back_ns: int | None = None  # when the one that goes on ends
+        self._length_ns, self._manner = 0, ""
         self._hangs = self._closed = False
         self._told: socket.socket | None = None  # who waits for its end
 
@@ -63,17 +67,20 @@ class Backend:
     def _wait_s(self) -> float | None:
         """How long nothing is due; what is due is done first.
 
-        An outage's end must not wait for the next request, or its phase would be the probes' own:
-        the last milliseconds, which the system rounds up, are waited for awake.
+        An outage's ends must not wait for the next request, or their phase would be the probes'
+        own: the last milliseconds, which the system rounds up, are waited for awake.
         """
+        if self._away_ns is not None and monotonic_ns() >= self._away_ns:
+            self._go_away()
         if self._back_ns is not None and monotonic_ns() >= self._back_ns:
             self._come_back()
         if self._held and not self._hangs:
             self._let_go()
             return 0.0
-        if self._back_ns is None:
+        due_ns = self._back_ns if self._away_ns is None else self._away_ns
+        if due_ns is None:
             return None
-        left_s = (self._back_ns - monotonic_ns()) / SECOND_NS - AWAKE_S
+        left_s = (due_ns - monotonic_ns()) / SECOND_NS - AWAKE_S
         return min(max(0.0, left_s), NAP_S_MAX)
 
     def _open(self) -> socket.socket:
@@ -96,10 +103,6 @@ class Backend:
                 self._ready.register(asked, selectors.EVENT_READ, self._answer)
 
     def _answer(self, asked: socket.socket) -> None:
-        if self._hangs:
-            self._ready.unregister(asked)
-            self._held.append(asked)
-            return
         with suppress(OSError):
             if asked.recv(REQUEST_BYTES_MAX):
                 asked.sendall(ANSWER)
@@ -109,27 +112,41 @@ class Backend:
         self._ready.unregister(asked)
         asked.close()
 
-    def _order(self, control: socket.socket) -> None:
-        """Go away, as a line says: how long in seconds, and in what manner."""
+    def _meet(self, control: socket.socket) -> None:
         told, _ = control.accept()
-        told.settimeout(1.0)
-        seconds, manner = told.recv(100).decode().split()
-        if self._back_ns is not None:
+        self._ready.register(told, selectors.EVENT_READ, self._order)
+
+    def _order(self, told: socket.socket) -> None:
+        """Plan an outage as a line says: in how many seconds, for how many, in what manner."""
+        self._ready.unregister(told)
+        words: list[str] = []
+        with suppress(OSError):  # whoever asked may have been killed
+            words = told.recv(100).decode().split()
+        if self._told is not None or len(words) != ORDER_WORDS:
             told.close()
             return
-        # What has come before is answered before: what comes from now on is not.
+        wait_s, length_s, self._manner = float(words[0]), float(words[1]), words[2]
+        self._away_ns = monotonic_ns() + round(wait_s * SECOND_NS)
+        self._length_ns = round(min(length_s, OUTAGE_S_MAX) * SECOND_NS)
+        self._told = told
+
+    def _go_away(self) -> None:
+        # What has come before is answered: what comes from now on is not.
         self._accept(self._door)
-        length_ns = round(min(float(seconds), OUTAGE_S_MAX) * SECOND_NS)
-        if manner == "hang":
+        if self._manner == "hang":
             self._hangs = True
         else:
             self._ready.unregister(self._door)
             self._door.close()
             self._closed = True
-        away_ns = monotonic_ns()
-        self._back_ns, self._told = away_ns + length_ns, told
-        with suppress(OSError):
-            told.sendall(f"away {away_ns} {manner}\n".encode())
+        away_ns, self._away_ns = monotonic_ns(), None
+        self._back_ns = away_ns + self._length_ns
+        self._tell(f"away {away_ns} {self._manner}")
+
+    def _tell(self, line: str) -> None:
+        if self._told is not None:
+            with suppress(OSError):
+                self._told.sendall(f"{line}\n".encode())
 
     def _come_back(self) -> None:
         if self._hangs:
@@ -139,10 +156,10 @@ class Backend:
         else:
             back_ns = monotonic_ns()
             self._door, self._closed = self._open(), False
-        told, self._told, self._back_ns = self._told, None, None
-        if told is not None:
-            with told, suppress(OSError):
-                told.sendall(f"back {back_ns}\n".encode())
+        self._tell(f"back {back_ns}")
+        if self._told is not None:
+            self._told.close()
+        self._told = self._back_ns = None
 
     def _let_go(self) -> None:
         """Close some that were never answered: not all at once, or the new ones would wait."""
@@ -163,11 +180,12 @@ def outage(control: str, shortest_s: float, longest_s: float, seed: str) -> int:
     Each cycle has a draw of its own, which one seed repeats.
     """
     rng = Random(f"{seed} {os.environ.get('CHAOSD_CYCLE', '')}")  # noqa: S311
+    wait_s = rng.uniform(0, WAIT_S_MAX)  # when this process gets its turn may depend on the probes
     length_s = exp(rng.uniform(log(shortest_s), log(longest_s)))
     with socket.socket(socket.AF_UNIX) as asked:
         asked.settimeout(longest_s + MARGIN_S)
         asked.connect(control)
-        asked.sendall(f"{length_s:.9f} {rng.choice(MANNERS)}".encode())
+        asked.sendall(f"{wait_s:.9f} {length_s:.9f} {rng.choice(MANNERS)}".encode())
         said = b""
         while data := asked.recv(1000):
             said += data

@@ -5,6 +5,8 @@ import shutil
 
 import pytest
 
+NEEDS = ("haproxy", "docker")  # markers of what a test needs on the machine
+
 
 @pytest.fixture
 def haproxy() -> str:
@@ -23,12 +25,12 @@ def pytest_terminal_summary(terminalreporter) -> None:
             if outcome == "passed" and report.when != "call":
                 continue
             folder = report.nodeid.split("/")[1] if report.nodeid.count("/") > 1 else "house rules"
-            kinds = [folder, *(m for m in ("haproxy", "docker") if m in report.keywords)]
+            kinds = {folder} | {m for m in NEEDS if m in report.keywords}
             for kind in kinds:
                 counts.setdefault(kind, {}).setdefault(outcome, 0)
                 counts[kind][outcome] += 1
     terminalreporter.section("what ran")
     for kind, outcomes in sorted(counts.items()):
         said = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
-        needs = " (needs it on this machine)" if kind in ("haproxy", "docker") else ""
+        needs = " (needs it on this machine)" if kind in NEEDS else ""
         terminalreporter.write_line(f"{kind}{needs}: {said}")

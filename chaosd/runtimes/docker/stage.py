@@ -153,6 +153,8 @@ class DockerStage:
         self.dns_queries = queries
 
     async def close(self) -> None:
+        if self._closed and self._net is None:
+            return
         self._closed = True
         engine = self._engine
         if self._events is not None:
@@ -163,8 +165,10 @@ class DockerStage:
             await engine.idle(CLOSE_LIMIT_S)
             if self._net is not None:
                 await self._remove_all()
+                self._net = None
         finally:
-            engine.close()
+            if self._net is None:
+                engine.close()
 
     async def _remove_all(self) -> None:
         cell, clock = self._cell, self._clock

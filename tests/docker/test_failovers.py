@@ -1,0 +1,146 @@
+"""Failovers on a real engine: fresh addresses, what is at the old one, nothing left behind."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from stand import left_of, volumes
+
+from chaosd.events import Action, CycleOutcome, Reading
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(150)]
+
+
+def test_the_app_is_found_again_on_verified_fresh_addresses(engine, daemon, tmp_path) -> None:
+    volumes_before = volumes(engine)
+    run = daemon(tmp_path / "d", "--cycles", "4")
+    assert run.wait() == 0, run.err
+    cycles = [c for c in run.cycles if c.outcome != CycleOutcome.SKIPPED]
+    assert [c.outcome for c in cycles] == [CycleOutcome.RECOVERED] * 4, cycles
+    addresses = [cycles[0].old_ip, *(c.new_ip for c in cycles)]
+    assert len(set(addresses)) == 5
+    for before, after in zip(cycles, cycles[1:], strict=False):
+        assert after.old_ip == before.new_ip
+    for cycle in cycles:
+        known = [cycle.phases[f"{p}_s"] for p in ("replace", "publish", "discover", "rejoin")]
+        assert None not in known, cycle.phases
+        total = sum(known) + cycle.phases["serve_s"]
+        assert total == pytest.approx(cycle.recovery_s, abs=1e-6)
+        assert cycle.misrouted == 0
+        assert cycle.failed > 0
+    assert left_of(engine, run.run_id) == []
+    # Other tests may have volumes of their own at this moment, but they don't stay.
+    assert len(volumes(engine) - volumes_before) <= 8
+
+
+def test_readings_of_the_engine_carry_its_own_stamps(engine, daemon, tmp_path) -> None:
+    run = daemon(tmp_path / "d", "--cycles", "1")
+    assert run.wait() == 0, run.err
+    events = [e for e in run.events if e.cycle == 1]
+    placeholder = "-refuse-"
+    said = {
+        (e.source, e.what): e
+        for e in events
+        if isinstance(e, Reading) and placeholder not in e.data.get("container", "")
+    }
+    asked = {(e.verb, e.edge): e.at_ns for e in events if isinstance(e, Action)}
+    for edge in (("docker", "die"), ("docker", "disconnect"), ("dns", "withdrawn")):
+        assert asked["stop", "asked"] <= said[edge].at_ns + said[edge].error_ns, edge
+        assert said[edge].at_ns <= asked["hold", "done"], edge
+    for edge in (("docker", "connect"), ("docker", "start"), ("app", "listening")):
+        assert asked["start", "asked"] <= said[edge].at_ns + said[edge].error_ns, edge
+    published = said["dns", "published"]
+    assert published.at_ns <= said["proxy.log", "address_changed"].at_ns + published.error_ns
+    assert published.data["ips"] == [said["engine", "begin"].data["new_ip"]]
+    engine_said = next(e for e in run.events if getattr(e, "what", "") == "engine")
+    assert engine_said.data["way_in"] == "published port"
+    assert engine_said.data["missing"] in ("drop", "servfail", "nxdomain", "refused", "empty")
+
+
+@pytest.mark.parametrize(
+    ("old_ip", "misrouted"),
+    [("imposter", True), ("blackhole", False), ("tarpit", False), ("vacant", False)],
+)
+def test_what_users_meet_at_the_old_address(engine, daemon, tmp_path, old_ip, misrouted) -> None:
+    fault = {"type": "recreate", "every": "6s", "old_ip": old_ip, "gap": "700ms"}
+    run = daemon(tmp_path / "d", "--cycles", "1", faults=[fault])
+    assert run.wait() == 0, run.err
+    (cycle,) = run.cycles
+    assert cycle.outcome == CycleOutcome.RECOVERED, cycle
+    assert (cycle.misrouted > 10) == misrouted
+    if not misrouted:
+        assert cycle.failed + cycle.masked > 10
+        assert cycle.misrouted == 0
+    assert left_of(engine, run.run_id) == []
+
+
+def test_two_runs_at_once_do_not_disturb_each_other(engine, daemon, tmp_path) -> None:
+    runs = [daemon(tmp_path / name, "--cycles", "2") for name in ("a", "b")]
+    for run in runs:
+        assert run.wait() == 0, run.err
+        cycles = [c for c in run.cycles if c.outcome != CycleOutcome.SKIPPED]
+        assert [c.outcome for c in cycles] == [CycleOutcome.RECOVERED] * 2
+        assert sum(c.misrouted for c in cycles) == 0
+        assert left_of(engine, run.run_id) == []
+    networks = {r.cycles[0].new_ip.rpartition(".")[0] for r in runs}
+    assert len(networks) == 2
+
+
+@pytest.mark.parametrize("after_s", [0.7, 2.5, 5.2])
+def test_what_a_killed_run_leaves_is_removed_by_the_next_clean(
+    engine, daemon, tmp_path, after_s
+) -> None:
+    run = daemon(tmp_path / "d", faults=[{"type": "recreate", "every": "1s"}])
+    time.sleep(after_s)
+    run.process.send_signal(signal.SIGKILL)
+    run.process.communicate()
+    time.sleep(0.5)  # what the engine was asked for last may still come into being
+    cleaned = subprocess.run(
+        [sys.executable, "-m", "chaosd", "clean"], capture_output=True, text=True, check=True
+    )
+    if after_s > 4:
+        assert f"of run {run.run_id}" in cleaned.stdout
+        assert left_of(engine, run.run_id) == []
+
+
+def test_look_alikes_are_never_touched(engine, tmp_path) -> None:
+    """Names like ours, some of our labels, an owner that can't be judged: all left alone."""
+    from chaosd.runtimes.docker import images
+
+    name = f"chaosd-{tmp_path.name[-6:].replace('_', 'x')}-lookalike"
+    labels = {"chaosd.run": "abcdef", "chaosd.cell": "c1"}
+    foreign = labels | {"chaosd.owner": "1:2:3:another", "chaosd.machine": "another"}
+    made, networks = [], []
+    try:
+        for number, tags in enumerate(({}, labels, foreign)):
+            made.append(
+                engine.create_container(images.app_tag(), name=f"{name}-{number}", labels=tags)
+            )
+        subnets = ("a", "b")
+        for suffix, tags in zip(subnets, (labels, foreign), strict=True):
+            networks.append(engine.create_network(f"{name}-{suffix}", labels=tags, internal=True))
+        engine.create_volume(f"{name}-v", labels=labels)
+        subprocess.run([sys.executable, "-m", "chaosd", "clean"], check=True, capture_output=True)
+        for each in made:
+            assert engine.inspect_container(each["Id"])
+        for each in networks:
+            assert engine.inspect_network(each["Id"])
+        assert engine.inspect_volume(f"{name}-v")
+    finally:
+        for each in made:
+            engine.remove_container(each["Id"], force=True, v=True)
+        for each in networks:
+            engine.remove_network(each["Id"])
+        engine.remove_volume(f"{name}-v")
+
+
+def test_no_engine_is_one_line_and_exit_3(daemon, tmp_path) -> None:
+    run = daemon(tmp_path / "d", env={"DOCKER_HOST": f"unix://{tmp_path}/none.sock"})
+    assert run.wait() == 3
+    assert run.err.count("\n") == 1
+    assert "no Docker engine answers" in run.err
+    assert "No such file" in run.err
