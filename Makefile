@@ -5,16 +5,23 @@ BIN := $(VENV)/bin
 CYCLES ?= 10
 RUN_OPTIONS ?= # such as --set proxy.resolvers.timeout_resolve=200ms
 
-.PHONY: help demo test check lint bench soak lock clean
+.PHONY: help demo images test check lint bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: haproxy $(VENV)/.installed ## set up what is needed and watch real failovers (CYCLES=10)
+	@if $(BIN)/chaosd images --engine 2>/dev/null; then \
+	  ./.ci/get-images $(BIN)/chaosd || echo "no images for Docker: going on without it"; fi
 	@$(BIN)/chaosd run configs/demo.yaml --cycles $(CYCLES) --set metrics.listen=127.0.0.1:0 $(RUN_OPTIONS)
 	@echo "next: $(BIN)/chaosd check configs/demo.yaml (or . $(BIN)/activate, then just chaosd)"
 
+images: $(VENV)/.installed ## make the images for Docker: by a registry, or else of Debian's packages
+	@./.ci/get-images $(BIN)/chaosd --all
+
 test: haproxy $(VENV)/.dev ## all tests; those that need what this machine lacks say so and are skipped
+	@if $(BIN)/chaosd images --engine 2>/dev/null; then \
+	  ./.ci/get-images $(BIN)/chaosd --all || echo "no images: tests on Docker are skipped"; fi
 	@$(BIN)/pytest -n auto --dist worksteal -q
 
 check: lint ## format, lint, types, and every example config

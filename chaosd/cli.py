@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from chaosd import __version__, plugins
-from chaosd.errors import ChaosdError, Exit
+from chaosd.errors import ChaosdError, ConfigError, Exit
 
 EPILOG = """\
   chaosd check configs/demo.yaml            what would run, the rendered haproxy.cfg, the prediction
@@ -110,6 +110,25 @@ def parser() -> argparse.ArgumentParser:
         command("calibrate", _calibrate, "measure known outages and say how wrong the meter is")
     )
     command("clean", _clean, "remove whatever dead runs of chaosd left behind, and nothing else")
+    images = command(
+        "images",
+        _images,
+        "make the images that `runtime: docker` needs, with a registry or without",
+    )
+    images.add_argument(
+        "haproxy", nargs="*", metavar="VERSION", help="HAProxy 2.2, 2.6, 3.0 or 3.2 (default: 3.0)"
+    )
+    images.add_argument("--all", action="store_true", help="all of these versions")
+    images.add_argument(
+        "--from",
+        dest="source",
+        choices=("auto", "registry", "debian"),
+        default="auto",
+        help="auto: a registry if one answers, Debian's packages otherwise",
+    )
+    images.add_argument("--mirror", metavar="URL", help="of Debian (default: the one of apt)")
+    images.add_argument("--engine", action="store_true", help="only say whether one answers")
+    images.add_argument("--remove", action="store_true", help="remove them all instead")
     command("plugins", _plugins, "list the runtimes, proxies, faults and probes that are installed")
     command("schema", _schema, "print the config's JSON Schema, for editors")
     command("version", _version, "print the version")
@@ -214,6 +233,29 @@ def _clean(_: argparse.Namespace) -> int:
         _print(f"removed {what}")
     if not removed:
         _print("nothing was left behind")
+    return Exit.OK
+
+
+def _images(arguments: argparse.Namespace) -> int:
+    from chaosd.runtimes.docker import engine, images
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    if arguments.engine:
+        engine.client(engine.PING_LIMIT_S)
+        return Exit.OK
+    if arguments.remove:
+        images.remove(say)
+        return Exit.OK
+    versions = arguments.haproxy or [images.DEFAULT_HAPROXY]
+    if arguments.all:
+        versions = list(images.HAPROXY_VERSIONS)
+    if unknown := [v for v in versions if v not in images.HAPROXY_VERSIONS]:
+        known = ", ".join(images.HAPROXY_VERSIONS)
+        raise ConfigError(f"images: unknown HAProxy version {unknown[0]} (known: {known})")
+    images.build(versions, source=arguments.source, mirror=arguments.mirror, say=say)
+    _print(*images.describe(versions))
     return Exit.OK
 
 

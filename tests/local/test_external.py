@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,7 +13,8 @@ from threading import Thread
 import pytest
 import yaml
 
-from chaosd.events import CycleOutcome, decode_cycle
+from chaosd.events import CycleOutcome, Outcome, decode_cycle
+from chaosd.sinks.reader import RunReader
 
 BACKEND = Path(__file__).parent.parent / "data/backend/backend.py"
 SLACK_S = 0.002
@@ -154,6 +156,54 @@ def test_who_is_not_the_app_is_misrouted(tmp_path) -> None:
         assert cycle.failed == 0
         assert 0.25 < cycle.outage_gap_s < 0.7
         assert cycle.recovery_s >= cycle.outage_gap_s
+
+
+@pytest.mark.haproxy
+def test_an_haproxy_that_is_there_is_read_by_its_log_and_its_api(
+    tmp_path, backend, haproxy
+) -> None:
+    """It is not chaosd's: its server goes down when the backend does, and it says so."""
+    door, admin, _ = backend
+    ports = []
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+        with socket.socket(socket.AF_INET, kind) as free:
+            free.bind(("127.0.0.1", 0))
+            ports.append(free.getsockname()[1])
+    listen, log = ports
+    api = tmp_path / "api"
+    (tmp_path / "haproxy.cfg").write_text(
+        f"global\n  log 127.0.0.1:{log} local0\n  stats socket {api} mode 600 level user\n"
+        "defaults\n  mode http\n  log global\n  timeout connect 1s\n  timeout client 5s\n"
+        f"  timeout server 5s\nlisten app\n  bind 127.0.0.1:{listen}\n"
+        f"  server app 127.0.0.1:{door} check inter 100ms fall 2 rise 2\n"
+    )
+    command = [haproxy, "-db", "-f", str(tmp_path / "haproxy.cfg")]
+    move = [sys.executable, str(BACKEND), "away", admin, "0.6"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        done = run(
+            tmp_path,
+            runtime={
+                "type": "external",
+                "target": f"127.0.0.1:{listen}",
+                "direct": f"127.0.0.1:{door}",
+                "api": str(api),
+                "log": f"127.0.0.1:{log}",
+            },
+            proxy={"type": "haproxy"},
+            faults=[{"type": "command", "inject": move, "every": "3s", "jitter": "0s"}],
+            probes=[{"type": "http", "rate": "100/s"}],
+            until={"cycles": 2},
+        )
+        process.terminate()
+    assert done.returncode == 0, done.stderr
+    for cycle in cycles_of(tmp_path):
+        assert cycle.outcome == CycleOutcome.RECOVERED
+        assert 0.5 < cycle.recovery_s < 1.5
+        assert cycle.predicted is None
+    reader = RunReader(tmp_path / "runs/latest")
+    assert {event.source for event in reader.events("down", "up")} == {"proxy.log"}
+    [direct] = [e.data["stream"] for e in reader.events("stream") if e.data["via"] == "direct"]
+    assert any(s.outcome == Outcome.REFUSED for s in reader.samples(direct, 0, 2**62))
 
 
 def test_nobody_there_is_said_in_a_line(tmp_path) -> None:

@@ -1,17 +1,52 @@
-"""The images of the topology, and their names."""
+"""The images of the topology: their names, and how they are made, with a registry or without one.
+
+With a registry they are built by haproxy/Dockerfile and http-server/Dockerfile. Without one, the
+same names are made of Debian's packages: mmdebstrap unpacks what is needed, and nothing else, into
+an archive that the engine imports. See docs/decisions/0005-images.md.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import io
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
-from chaosd.runtimes.docker.engine import MissingError, translated
+from chaosd.errors import MachineError
+from chaosd.runtimes.docker.engine import MissingError, client, translated
 from chaosd.runtimes.local import server_file
 
 HAPROXY_VERSIONS = ("2.2", "2.6", "3.0", "3.2")
 DEFAULT_HAPROXY = "3.0"
+Source = Literal["auto", "registry", "debian"]
+Say = Callable[[str], None]
+
+LABEL = "chaosd.image"  # what it is; only images with it are ever removed
+SUITES = {"2.2": "bullseye", "2.6": "bookworm", "3.0": "trixie", "3.2": "sid"}
+PYTHON_SUITE, PYTHON_PACKAGES = "bookworm", "python3-minimal,libpython3.11-stdlib"
+PULL_LIMIT_S = 20  # of a registry's silence
+BUILD_LIMIT_S = 300  # of one image
+MERGED_USR = Path("/usr/share/mmdebstrap/hooks/merged-usr")
+# What a root file system needs that is in no package that was unpacked.
+USERS = "root:x:0:0:root:/:/bin/false\nnobody:x:65534:65534:nobody:/:/bin/false\n"
+FOLDERS = ("proc", "sys", "dev", "tmp")
+LEFT_OUT = ("usr/share/doc/", "usr/share/man/", "usr/share/locale/", "var/cache/", "dev/")
+
+
+class Image(NamedTuple):
+    """An image to be made."""
+
+    tag: str
+    kind: str  # "haproxy" or "http-server"
+    version: str  # of HAProxy, or of server.py
 
 
 def haproxy_tag(version: str) -> str:
@@ -20,7 +55,17 @@ def haproxy_tag(version: str) -> str:
 
 def app_tag() -> str:
     """It changes with server.py, so that an old image is never taken for a new one."""
-    return f"chaosd-http-server:{hashlib.sha256(server_file().read_bytes()).hexdigest()[:12]}"
+    return f"chaosd-http-server:{_app_version()}"
+
+
+def _app_version() -> str:
+    return hashlib.sha256(server_file().read_bytes()).hexdigest()[:12]
+
+
+def wanted(versions: Sequence[str]) -> list[Image]:
+    """The app, and HAProxy in these versions."""
+    proxies = [Image(haproxy_tag(version), "haproxy", version) for version in versions]
+    return [Image(app_tag(), "http-server", _app_version()), *proxies]
 
 
 def missing(api: Any, tags: Sequence[str]) -> list[str]:
@@ -32,3 +77,222 @@ def missing(api: Any, tags: Sequence[str]) -> list[str]:
         except MissingError:
             found.append(tag)
     return found
+
+
+# --- making them ----------------------------------------------------------------------------------
+
+
+def build(versions: Sequence[str], *, source: Source, mirror: str | None, say: Say) -> None:
+    """Make the app's image and HAProxy's in these versions, where they are missing.
+
+    `auto` asks the registry first and then Debian's packages. Raises MachineError.
+    """
+    api = client(BUILD_LIMIT_S)
+    offline = ""
+    for image in wanted(versions):
+        if not missing(api, [image.tag]):
+            say(f"{image.tag}: is there")
+            continue
+        if source != "debian" and not offline:
+            offline = _from_registry(api, image, say)
+            if not offline:
+                continue
+            if source == "registry":
+                raise MachineError(f"{image.tag}: {offline}")
+            say(f"no registry ({offline}): from Debian's packages instead")
+        _from_debian(api, image, mirror, say)
+    _remove_superseded(api, say)
+
+
+def _from_registry(api: Any, image: Image, say: Say) -> str:
+    """Build it by its Dockerfile; what is wrong if its base can't be had, "" if all went well."""
+    folder = _folder(image.kind)
+    base, argument = {
+        "haproxy": (f"haproxy:{image.version}", {"HAPROXY": image.version}),
+        "http-server": (_base_of(folder / "Dockerfile"), {}),
+    }[image.kind]
+    say(f"{image.tag}: pulling {base}")
+    try:
+        if missing(api, [base]):
+            name, _, tag = base.partition(":")
+            quick = client(PULL_LIMIT_S)
+            for step in translated(lambda: quick.pull(name, tag=tag, stream=True, decode=True)):
+                if "error" in step:
+                    return str(step["error"])[:160]
+        said = translated(
+            lambda: list(
+                api.build(path=str(folder), tag=image.tag, buildargs=argument, rm=True, decode=True)
+            )
+        )
+    except MachineError as error:
+        return str(error)[:160]
+    for step in said:
+        if "error" in step:
+            raise MachineError(f"{image.tag}: {step['error'].strip()[:200]}")
+    say(f"{image.tag}: built from {base}")
+    return ""
+
+
+def _base_of(dockerfile: Path) -> str:
+    text = dockerfile.read_text()
+    default = dict(re.findall(r"^ARG (\w+)=(\S+)$", text, re.MULTILINE))
+    found = re.search(r"^FROM (\S+)$", text, re.MULTILINE)
+    base = found[1] if found else ""
+    return re.sub(r"\$\{(\w+)\}", lambda match: default.get(match[1], ""), base)
+
+
+def _from_debian(api: Any, image: Image, mirror: str | None, say: Say) -> None:
+    """Unpack the packages and import them as an image."""
+    suite, packages, extra = PYTHON_SUITE, PYTHON_PACKAGES, {"app/server.py": server_file()}
+    changes = ["USER 65534:65534", "EXPOSE 8080"]
+    if image.kind == "haproxy":
+        suite, packages, extra = SUITES[image.version], "haproxy", {}
+        changes = ["USER 65534:65534", 'ENTRYPOINT ["haproxy"]']
+    else:
+        changes.append('CMD ["python3", "-I", "-S", "/app/server.py"]')
+    labels = f"LABEL {LABEL}={image.kind} chaosd.from=debian"
+    say(f"{image.tag}: unpacking {packages} of Debian {suite}")
+    with tempfile.TemporaryDirectory(prefix="chaosd-image-") as scratch:
+        raw, packed = Path(scratch) / "raw.tar", Path(scratch) / "image.tar"
+        _mmdebstrap(suite, packages, mirror or debian_mirror(), raw)
+        with tarfile.open(packed, "w") as archive:
+            _copy(raw, archive, extra)
+        name, _, tag = image.tag.partition(":")
+        translated(
+            lambda: api.import_image(
+                src=str(packed), repository=name, tag=tag, changes=[*changes, labels]
+            )
+        )
+    say(f"{image.tag}: made of Debian {suite}'s packages")
+
+
+def _mmdebstrap(suite: str, packages: str, mirror: str, archive: Path) -> None:
+    program = shutil.which("mmdebstrap")
+    if program is None:
+        raise MachineError(
+            "no registry answers and mmdebstrap is not here to make the images of Debian's "
+            "packages (install it, e.g. `sudo apt install mmdebstrap`)"
+        )
+    options = ["--variant=extract", "--skip=check/empty", f"--include={packages}"]
+    # Old suites' and sid's index files are past their date on mirrors that stand still.
+    options.append('--aptopt=Acquire::Check-Valid-Until "false"')
+    if suite != "bullseye" and MERGED_USR.is_dir():
+        options.append(f"--hook-dir={MERGED_USR}")
+    try:
+        done = subprocess.run(
+            [program, "--quiet", *options, suite, str(archive), mirror],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=BUILD_LIMIT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise MachineError(
+            f"mmdebstrap {suite}: not done after {BUILD_LIMIT_S} s ({mirror})"
+        ) from None
+    if done.returncode:
+        errors = [line for line in done.stderr.splitlines() if line.startswith("E:")]
+        said = (errors or done.stderr.strip().splitlines() or ["it does not say why"])[0]
+        raise MachineError(f"mmdebstrap {suite} {mirror}: {said[:200]}")
+
+
+def _copy(raw: Path, archive: tarfile.TarFile, extra: dict[str, Path]) -> None:
+    """Copy the file system without what nobody reads, and add what no package has."""
+    ours = {"etc/passwd", *FOLDERS}
+    with tarfile.open(raw) as source:
+        for member in source:
+            name = member.name.removeprefix("./").rstrip("/")
+            if name in ours or name.startswith(LEFT_OUT) or member.isdev():
+                continue
+            data = source.extractfile(member) if member.isreg() else None
+            archive.addfile(member, data)
+    for name, path in extra.items():
+        _add(archive, name, path.read_bytes(), 0o644)
+    _add(archive, "etc/passwd", USERS.encode(), 0o644)
+    for folder in FOLDERS:
+        made = tarfile.TarInfo(folder)
+        made.type, made.mode = tarfile.DIRTYPE, 0o755
+        archive.addfile(made)
+
+
+def _add(archive: tarfile.TarFile, name: str, data: bytes, mode: int) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode = len(data), mode
+    archive.addfile(entry, io.BytesIO(data))
+
+
+def _remove_superseded(api: Any, say: Say) -> None:
+    """Remove images of an older server.py that nothing runs any more."""
+    for image in api.images(filters={"label": f"{LABEL}=http-server"}):
+        for tag in image.get("RepoTags") or []:
+            if tag.startswith("chaosd-http-server:") and tag != app_tag():
+                try:
+                    translated(partial(api.remove_image, tag))
+                except MachineError:
+                    continue
+                say(f"{tag}: removed, there is a newer server.py")
+
+
+def remove(say: Say) -> None:
+    """Remove every image that `build` has made, and no other."""
+    api = client()
+    for image in api.images(filters={"label": LABEL}):
+        for tag in image.get("RepoTags") or [image["Id"]]:
+            translated(partial(api.remove_image, tag))
+            say(f"removed {tag}")
+
+
+def describe(versions: Sequence[str]) -> Iterator[str]:
+    """A line for each image: its name, its size, and the build of HAProxy that is in it."""
+    from chaosd.runtimes.docker.proxy import run_once
+
+    api = client()
+    for image in wanted(versions):
+        size = api.inspect_image(image.tag)["Size"] / 1e6
+        build = ""
+        if image.kind == "haproxy":
+            build = f"  {run_once(image.tag, ['haproxy', '-vv'], {}, {}).stdout.splitlines()[0]}"
+        yield f"{image.tag:34} {size:5.0f} MB{build}"
+
+
+# --- where things are -----------------------------------------------------------------------------
+
+
+def _folder(kind: str) -> Path:
+    """Where the Dockerfile is: in the installed package, or in a checkout."""
+    if kind == "http-server":
+        return server_file().parent
+    package = Path(__file__).parents[2]
+    for folder in (package / "data" / kind, package.parent / kind):
+        if (folder / "Dockerfile").is_file():
+            return folder
+    raise MachineError(f"{package}: this installation lacks its {kind}/Dockerfile")
+
+
+def debian_mirror(root: Path = Path("/etc/apt")) -> str:
+    """The mirror that this machine's apt takes Debian itself from. Raises MachineError.
+
+    Mirrors of updates and security are others, and so are those of other vendors.
+    """
+    lists = root / "sources.list.d"
+    for file in sorted(lists.glob("*.sources")):
+        for stanza in re.split(r"\n\s*\n", file.read_text()):
+            fields = dict(re.findall(r"^(\w[\w-]*):\s*(.+)$", stanza, re.MULTILINE))
+            uri, components = fields.get("URIs", "").split(), fields.get("Components", "")
+            if uri and "main" in components.split() and _is_debian(uri[0]):
+                return uri[0]
+    for file in [root / "sources.list", *sorted(lists.glob("*.list"))]:
+        if not file.is_file():
+            continue
+        for line in file.read_text().splitlines():
+            found = re.match(r"deb\s+(?:\[[^]]*\]\s+)?(\S+)\s+\S+\s+(?:.*\s)?main\b", line)
+            if found and _is_debian(found[1]):
+                return str(found[1])
+    raise MachineError(
+        f"{root}: apt is set up with no Debian mirror (say one: chaosd images --mirror URL)"
+    )
+
+
+def _is_debian(uri: str) -> bool:
+    return re.search(r"/debian/?$", uri) is not None and os.sep in uri
