@@ -247,6 +247,8 @@ class CellRun:
         self.identities.event(event)
         if self.cycle is not None:
             self.cycle.keep(event)
+            if isinstance(event, Reading) and event.what == "disturbed":
+                self.cycle.invalid = event.data["reason"]  # not by the fault: it is no sample
         self._owner.emit(event)
 
     def take(self, sample: Sample) -> None:

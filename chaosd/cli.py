@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from chaosd import __version__, plugins
-from chaosd.errors import ChaosdError, ConfigError, Exit
+from chaosd.errors import ChaosdError, Exit
 
 EPILOG = """\
   chaosd check configs/demo.yaml            what would run, the rendered haproxy.cfg, the prediction
@@ -237,26 +237,9 @@ def _clean(_: argparse.Namespace) -> int:
 
 
 def _images(arguments: argparse.Namespace) -> int:
-    from chaosd.runtimes.docker import engine, images
+    from chaosd import images
 
-    def say(line: str) -> None:
-        print(line, flush=True)
-
-    if arguments.engine:
-        engine.client(engine.PING_LIMIT_S)
-        return Exit.OK
-    if arguments.remove:
-        images.remove(say)
-        return Exit.OK
-    versions = arguments.haproxy or [images.DEFAULT_HAPROXY]
-    if arguments.all:
-        versions = list(images.HAPROXY_VERSIONS)
-    if unknown := [v for v in versions if v not in images.HAPROXY_VERSIONS]:
-        known = ", ".join(images.HAPROXY_VERSIONS)
-        raise ConfigError(f"images: unknown HAProxy version {unknown[0]} (known: {known})")
-    images.build(versions, source=arguments.source, mirror=arguments.mirror, say=say)
-    _print(*images.describe(versions))
-    return Exit.OK
+    return images.main(arguments)
 
 
 def _plugins(_: argparse.Namespace) -> int:

@@ -29,11 +29,6 @@ class DockerConfig(RuntimeConfig):
     """Docker, at DOCKER_HOST or where the current CLI context says."""
 
     type: Literal["docker"] = "docker"
-    dns: Literal["docker", "forward"] = Field(
-        "docker",
-        description="who the proxy asks: Docker's own DNS, or chaosd's, which forwards to that one "
-        "and sees every query",
-    )
     upstream: Literal["none", "host"] = Field(
         "none",
         description="who Docker's DNS asks for names that it does not know, as the app's is while "
@@ -130,16 +125,16 @@ class DockerRuntime:
     def problems(self, cell: CellSpec) -> list[tuple[KeyPath, str]]:
         """What Docker's own DNS can't be told."""
         found: list[tuple[KeyPath, str]] = []
-        dns, own = cell.dns, self.config.dns == "docker"
+        dns = cell.dns
         if dns.publish != "start":
             what = "Docker publishes a name when its container is started"
             found.append((("dns", "publish"), f"{what} (leave it at start)"))
-        if own and dns.missing != "nxdomain":
+        if dns.missing != "nxdomain":
             what = "Docker's DNS answers for a missing name as it likes"
-            found.append((("dns", "missing"), f"{what} (leave it out, or runtime.dns: forward)"))
-        if own and dns.delay_s:
+            found.append((("dns", "missing"), f"{what} (leave it out)"))
+        if dns.delay_s:
             what = "Docker's DNS can't be delayed"
-            found.append((("dns", "delay"), f"{what} (leave it out, or runtime.dns: forward)"))
+            found.append((("dns", "delay"), f"{what} (leave it out)"))
         if dns.ttl_s != DNS_TTL_S:
             what = f"Docker's DNS always says {DNS_TTL_S // 60} minutes"
             found.append((("dns", "ttl"), f"{what} (leave it out)"))

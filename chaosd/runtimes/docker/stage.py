@@ -19,7 +19,7 @@ from chaosd.runtimes.docker import images, missing, network, objects
 from chaosd.runtimes.docker.engine import Engine, EngineAwayError, own_container
 from chaosd.runtimes.docker.follow import Events
 from chaosd.runtimes.docker.members import Blueprint, Member, Members
-from chaosd.runtimes.docker.network import NAMESERVER, PROXY, Network
+from chaosd.runtimes.docker.network import PROXY, Network
 from chaosd.runtimes.docker.placeholder import DockerHolder, Nobody
 from chaosd.runtimes.docker.proxy import DockerProxy
 
@@ -81,12 +81,12 @@ class DockerStage:
 
     async def set_up(self) -> None:
         """Bring everything up, in the order in which it needs each other."""
-        cell, engine, config = self._cell, self._engine, self._config
+        cell, engine = self._cell, self._engine
         cell.directory.mkdir(parents=True, exist_ok=True)
         await engine.meet()
         self._home = await engine.do(own_container)
         labels = objects.labels(cell.run_id, cell.name, self._home)
-        rng, pool = Random(cell.seed), IPv4Network(config.subnets)  # noqa: S311
+        rng, pool = Random(cell.seed), IPv4Network(self._config.subnets)  # noqa: S311
         name = f"chaosd-{cell.run_id}-{cell.name}"
         self._net = await engine.do(
             lambda api: network.create(api, name, pool, rng, labels, local=engine.is_here)
@@ -99,8 +99,6 @@ class DockerStage:
             await engine.do(lambda api: net.attach(api, home, None))
             self.way_in = "network"
         dns = Address(EMBEDDED_DNS, DNS_PORT)
-        if config.dns == "forward":
-            dns = await self._start_nameserver()
         instances = [self.reserve() for _ in range(cell.app.replicas)]
         for instance in instances:
             await self.start(instance)
@@ -141,16 +139,6 @@ class DockerStage:
         )
         if self._trouble:
             raise MachineError(self._trouble)
-
-    async def _start_nameserver(self) -> Address:
-        from chaosd.runtimes.docker.nameserver import start
-
-        address = Address(self._network.address(NAMESERVER), DNS_PORT)
-        await start(self._team, self._recorder, address, self._cell, self._upstream, self._count)
-        return address
-
-    def _count(self, queries: int) -> None:
-        self.dns_queries = queries
 
     async def close(self) -> None:
         if self._closed and self._net is None:
