@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-NEEDS = ("haproxy", "docker")  # markers of what a test needs on the machine
+NEEDS = ("haproxy", "docker", "prometheus")  # markers of what a test needs on the machine
 
 
 @pytest.fixture

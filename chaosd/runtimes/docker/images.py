@@ -281,7 +281,7 @@ def debian_mirror(root: Path = Path("/etc/apt")) -> str:
             fields = dict(re.findall(r"^(\w[\w-]*):\s*(.+)$", stanza, re.MULTILINE))
             uri, components = fields.get("URIs", "").split(), fields.get("Components", "")
             if uri and "main" in components.split() and _is_debian(uri[0]):
-                return uri[0]
+                return str(uri[0])
     for file in [root / "sources.list", *sorted(lists.glob("*.list"))]:
         if not file.is_file():
             continue

@@ -1,7 +1,8 @@
 """A cell's private network: its subnet, and which address is whose.
 
-In its /24 .1 is the gateway, .2 the proxy, and the app's instances rotate through .10 to .126. Whoever joins without asking for an address gets one of the upper half, so that
-no address of the app's is ever given away by the engine.
+In its /24 .1 is the gateway, .2 the proxy, and the app's instances rotate through .10 to .126.
+Whoever joins without asking for an address gets one of the upper half, so that no address of the
+app's is ever given away by the engine.
 """
 
 from __future__ import annotations
