@@ -22,6 +22,7 @@ from chaosd.units import Duration
 
 # Where a machine offers both, the one that is closest to what people run comes first.
 AUTO = ("docker", "local")
+OWN_APP = "http-server"  # it says in a header who it is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,13 @@ class Plan:
     @property
     def cell_names(self) -> tuple[str, ...]:
         return tuple(f"c{number}" for number in range(1, self.config.cells + 1))
+
+    @property
+    def by_address(self) -> bool:
+        """Whether the app's instances are told by their addresses."""
+        app = self.config.app
+        own = app.image == OWN_APP and not app.command
+        return app.identity == "address" or (app.identity == "auto" and not own)
 
     def rng(self, *purpose: str) -> Random:
         """A generator of its own for each purpose, so that one's use doesn't shift another's."""
@@ -66,6 +74,7 @@ class Plan:
                 env=dict(app.env),
                 remember_ips=app.remember_ips,
                 ready_timeout_s=app.ready_timeout.s,
+                by_address=self.by_address,
             ),
             dns=DnsSpec(
                 name=dns.name,
@@ -118,11 +127,31 @@ def build(config: Config, complain: Complain) -> Plan:
         proxy=proxy,
         proxy_name=config.proxy.type,
     )
-    impossible = _impossible(config, name, runtime) + runtime.problems(plan.cell("c1", Path()))
+    impossible = (
+        _impossible(config, name, runtime)
+        + _untold(plan)
+        + runtime.problems(plan.cell("c1", Path()))
+    )
     problems = [complain(*problem) for problem in impossible] + proxy.problems()
     if problems:
         raise ConfigError(*problems)
     return plan
+
+
+def _untold(plan: Plan) -> list[tuple[KeyPath, str]]:
+    """Where an address alone does not say who has answered."""
+    config = plan.config
+    found: list[tuple[KeyPath, str]] = []
+    if not plan.by_address or plan.runtime_name == "external":
+        return []
+    remedy = "let the app say its CHAOSD_IDENTITY in the header X-Chaosd-Instance"
+    for place, fault in enumerate(config.faults):
+        if getattr(fault, "old_ip", None) == "imposter":
+            what = "an imposter at the old address can't be told from the app without its header"
+            found.append(
+                (("faults", place, "old_ip"), f"{what} ({remedy}, and set app.identity: header)")
+            )
+    return found
 
 
 def _run_id(rng: Random) -> str:
@@ -196,6 +225,7 @@ def rehearse(plan: Plan) -> Rehearsal:
         app_name=config.dns.name,
         app_port=config.app.port,
         replicas=config.app.replicas,
+        by_address=plan.by_address,
         log="127.64.0.2:5140",
         api="/tmp/chaosd-check.sock",  # noqa: S108 - only named: `haproxy -c` binds nothing
     )

@@ -83,6 +83,11 @@ class AppSpec:
     env: dict[str, str]
     remember_ips: int
     ready_timeout_s: float
+    by_address: bool = False  # instances are told by their address: it has no identity header
+
+    def identity(self, number: str, ip: str) -> str:
+        """What answers of an instance will carry."""
+        return f"@{ip}" if self.by_address else number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,7 +238,8 @@ class Wiring:
     app_port: int
     replicas: int
     log: str | None  # where the proxy logs to: a UDP syslog receiver, or "stdout"
-    api: str  # the Runtime API: a UNIX socket's path
+    api: str  # the Runtime API, as the proxy binds it: a UNIX socket's path, or `ipv4@…`
+    by_address: bool = False  # let answers carry the address that they come from, as `@IP`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -97,6 +97,12 @@ class App(Part):
         Duration(0), description="how long an instance takes from its start until it listens"
     )
     replicas: int = Field(1, ge=1, le=32, description="how many instances serve at once")
+    identity: Literal["auto", "header", "address"] = Field(
+        "auto",
+        description="an answer's header X-Chaosd-Instance says which instance it is from "
+        "(CHAOSD_IDENTITY in its environment), or the address that HAProxy had it from does; "
+        "auto: the header of chaosd's own app, the address of any other",
+    )
     command: tuple[str, ...] = Field((), description="instead of the image's own command")
     env: dict[str, str] = Field({}, description="environment variables of every instance")
     remember_ips: int = Field(

@@ -19,7 +19,8 @@ from chaosd.errors import ConfigError, MachineError
 from chaosd.events import Address, Instance
 from chaosd.plugins import AppSpec, CanReplace, CellSpec, DnsSpec
 from chaosd.proxies.haproxy import HAProxy
-from chaosd.runtimes.local import LocalRuntime, proxychild
+from chaosd.runtimes import door
+from chaosd.runtimes.local import LocalRuntime
 
 BINARY = shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 needs_haproxy = [
@@ -497,7 +498,7 @@ def test_a_door_that_is_taken_is_one_line(tmp_path):
 
 
 def test_a_proxy_that_never_finds_the_app_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(proxychild, "DOOR_LIMIT_S", 0.5)
+    monkeypatch.setattr(door, "DOOR_LIMIT_S", 0.5)
 
     async def scenario():
         world = World(tmp_path, proxy={"server": {"extra": "disabled"}})

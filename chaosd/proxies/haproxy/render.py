@@ -96,6 +96,11 @@ def _backend(config: Config, wiring: Wiring) -> list[str]:
             "    option httpchk",
             f"    http-check send meth GET uri {config.http_check} ver HTTP/1.1 hdr Host {host}",
         ]
+    if wiring.by_address:
+        lines += [
+            "    # The app does not say who it is: its address does, as this connection had it.",
+            "    http-response set-header X-Chaosd-Instance @%si",
+        ]
     target = f"{wiring.app_name}:{wiring.app_port}"
     if wiring.replicas > 1:
         head = f"    server-template {SERVER} {wiring.replicas} {target}"

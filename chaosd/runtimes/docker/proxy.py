@@ -70,6 +70,7 @@ class DockerProxy:
             app_name=cell.dns.name,
             app_port=cell.app.port,
             replicas=cell.app.replicas,
+            by_address=cell.app.by_address,
             log="stdout",
             api=f"ipv4@0.0.0.0:{API_PORT}",
         )

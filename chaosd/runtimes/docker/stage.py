@@ -179,7 +179,8 @@ class DockerStage:
         cell = self._cell
         self._reserved += 1
         ip = self._network.fresh({each.instance.address.host for each in self._all()})
-        return Instance(f"{cell.run_id}.{cell.name}.{self._reserved}", Address(ip, cell.app.port))
+        identity = cell.app.identity(f"{cell.run_id}.{cell.name}.{self._reserved}", ip)
+        return Instance(identity, Address(ip, cell.app.port))
 
     async def start(self, instance: Instance) -> None:
         identity, (ip, _) = instance
@@ -209,6 +210,12 @@ class DockerStage:
         if has != ip:
             raise MachineError(f"{member.name} has {has or 'no address'}, not {ip}")
 
+    def _name_of(self, identity: str) -> str:
+        """The container's name; one that is told by its address has it in there."""
+        run = f"{self._cell.run_id}.{self._cell.name}"
+        words = identity.replace("@", f"{run}.") if identity.startswith("@") else identity
+        return f"chaosd-{words.replace('.', '-')}"
+
     def _blueprint(self, instance: Instance) -> Blueprint:
         app, own = self._cell.app, self._is_own
         variables = {
@@ -217,7 +224,7 @@ class DockerStage:
             "CHAOSD_START_DELAY": str(app.start_delay_s),
         }
         return Blueprint(
-            name=f"chaosd-{instance.identity.replace('.', '-')}",
+            name=self._name_of(instance.identity),
             image=images.app_tag() if own else app.image,
             ip=instance.address.host,
             aliases=(self._cell.dns.name,),
@@ -447,7 +454,7 @@ class DockerStage:
 
     def _withdraw(self, member: Member, at_ns: int, error_ns: int) -> None:
         for identity in list(self._published):
-            if member.name == f"chaosd-{identity.replace('.', '-')}":
+            if member.name == self._name_of(identity):
                 del self._published[identity]
                 self._say_name(at_ns, error_ns)
 

@@ -197,7 +197,8 @@ class LocalStage:
         cell = self._cell
         self._reserved += 1
         ip = self._network.fresh(cell.app.port)
-        return Instance(f"{cell.run_id}.{cell.name}.{self._reserved}", Address(ip, cell.app.port))
+        identity = cell.app.identity(f"{cell.run_id}.{cell.name}.{self._reserved}", ip)
+        return Instance(identity, Address(ip, cell.app.port))
 
     async def start(self, instance: Instance) -> None:
         identity = instance.identity

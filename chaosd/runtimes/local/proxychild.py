@@ -48,6 +48,7 @@ class ProxyChild:
             app_name=cell.dns.name,
             app_port=cell.app.port,
             replicas=cell.app.replicas,
+            by_address=cell.app.by_address,
             log=str(await self._open_log(dns.host)),
             api=self.api,
         )

@@ -1,0 +1,67 @@
+"""An app that does not say who it is: told by the address that HAProxy had its answer from."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from chaosd.events import CycleOutcome, decode_cycle
+
+pytestmark = [pytest.mark.haproxy, pytest.mark.usefixtures("haproxy")]
+
+APP = Path(__file__).parents[1] / "data/headerless.py"
+BASE = {
+    "name": "t",
+    "runtime": "local",
+    "metrics": None,
+    "app": {"command": [sys.executable, "-I", str(APP)]},
+    "proxy": {
+        "type": "haproxy",
+        "resolvers": {"timeout_resolve": "300ms", "timeout_retry": "300ms"},
+    },
+    "faults": [{"type": "recreate", "every": "3s"}],
+    "measure": {"stable_for": "300ms"},
+}
+
+
+def run(where: Path, *options: str, **keys) -> subprocess.CompletedProcess:
+    (where / "c.yaml").write_text(yaml.safe_dump(BASE | keys))
+    return subprocess.run(
+        [sys.executable, "-m", "chaosd", "run", "c.yaml", *options],
+        cwd=where,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_its_recovery_is_that_of_the_new_address(tmp_path) -> None:
+    done = run(tmp_path, "--cycles", "3")
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "runs/latest/cycles.jsonl").read_text().splitlines()
+    cycles = [c for c in map(decode_cycle, lines) if c.outcome != CycleOutcome.SKIPPED]
+    assert [c.outcome for c in cycles] == [CycleOutcome.RECOVERED] * 3
+    for cycle in cycles:
+        assert cycle.misrouted == 0
+        assert cycle.failed > 0
+        assert cycle.phases["discover_s"] is not None
+        # It can't be the old instance's answer: that is gone, and its address refuses.
+        assert cycle.recovery_s >= cycle.predicted.lower_s - 0.05
+    events = map(json.loads, (tmp_path / "runs/latest/events.jsonl").read_text().splitlines())
+    begins = [e["data"] for e in events if e.get("what") == "begin"]
+    assert {b["new"] for b in begins} == {f"@{c.new_ip}" for c in cycles}
+
+
+def test_an_imposter_can_not_be_told_by_its_address(tmp_path) -> None:
+    fault = {"type": "recreate", "every": "3s", "old_ip": "imposter"}
+    done = run(tmp_path, faults=[fault])
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "faults[0].old_ip" in done.stderr
+    assert "X-Chaosd-Instance" in done.stderr
