@@ -2,7 +2,7 @@
 
 With a registry they are built by haproxy/Dockerfile and http-server/Dockerfile. Without one, the
 same names are made of Debian's packages: mmdebstrap unpacks what is needed, and nothing else, into
-an archive that the engine imports. See docs/decisions/0005-images.md.
+an archive that the engine imports. See docs/decisions/0005-docker.md.
 """
 
 from __future__ import annotations
