@@ -119,6 +119,8 @@ class Prediction:
     lower_s: float
     mean_s: float
     upper_s: float
+    # Its distribution, where the algorithm was tried out: {"p05": …, "p50": …, "p95": …, …}.
+    quantiles_s: dict[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +152,8 @@ class Cycle:
     phases: dict[str, float | None] = field(default_factory=dict)  # "replace_s" … "settle_s"
     predicted: Prediction | None = None
     anomaly: bool | None = None
+    residual_s: float | None = None  # the recovery less the predicted mean
+    predicted_place: float | None = None  # the part of the predicted distribution that is shorter
     valid_reason: str | None = None  # why it is invalid, skipped or of poor quality
 
 

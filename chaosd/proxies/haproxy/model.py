@@ -13,7 +13,7 @@ src/server.c (snr_*), src/check.c (process_chk, chk_report_conn_err), src/backen
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
@@ -80,6 +80,10 @@ class Server:
     def usable(self) -> bool:
         """Whether new requests are given to it."""
         return not self.maintenance and self._health >= self._config.server.rise
+
+    def settle(self, ip: str) -> None:
+        """Have had this address for long, in full health."""
+        self.ip, self.maintenance, self._health = ip, False, self._health_full
 
     def move(self, now_ns: int, ip: str) -> None:
         """Take this address. Checks under way go on, and come to their end at the old one."""
@@ -228,6 +232,16 @@ class ProxyModel:
         # Requests that wait: (when, tie-breaker, request, step).
         self._waiting: list[tuple[int, int, Request, Callable[[int, Request], None]]] = []
         self._count = self._turn = 0
+
+    def settle(self, now_ns: int, ips: Sequence[str]) -> None:
+        """Let its servers have these addresses and be in full health, as if for long."""
+        for server, ip in zip(self.servers, ips, strict=True):
+            server.settle(ip)
+        resolve_ns = self.config.resolvers.timeout_resolve
+        last_ns = min(now_ns, self._dns_at_ns - resolve_ns)
+        self._last_seen = dict.fromkeys(ips, last_ns)
+        self._last_valid_ns = self._last_resolution_ns = last_ns
+        self._valid = True
 
     def next_ns(self) -> int:
         """When it has something to do next."""
