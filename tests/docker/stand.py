@@ -40,12 +40,19 @@ def why_not(version: str = images.DEFAULT_HAPROXY) -> str | None:
 class Daemon:
     """One `chaosd run` in a directory of its own."""
 
-    def __init__(self, where: Path, *options: str, env=None, **keys) -> None:
+    def __init__(
+        self, where: Path, *options: str, env=None, inside=(), command=None, **keys
+    ) -> None:
         where.mkdir(exist_ok=True)
         self.where = where
         (where / "c.yaml").write_text(yaml.safe_dump(BASE | keys))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "chaosd", "run", "c.yaml", *options],
+            [
+                *inside,
+                *(sys.executable, "-m", "chaosd"),
+                *(command or ["run", "c.yaml"]),
+                *options,
+            ],
             cwd=where,
             env=os.environ | (env or {}),
             stdout=subprocess.PIPE,

@@ -116,6 +116,14 @@ class Engine:
             self._returns = asyncio.get_running_loop().create_task(self._ping_until_it_answers())
         return await asyncio.shield(self._returns)
 
+    def absence(self) -> str:
+        """What to say if it did not return."""
+        waited = f" and did not return in {self._wait_s:g} s (runtime.engine_wait)"
+        return (
+            f"the Docker engine at {address()} went away{waited if self._wait_s else ''}; "
+            "what is left there is removed by `chaosd clean`"
+        )
+
     async def _ping_until_it_answers(self) -> bool:
         clock = self.clock
         if self._away_since_ns is None:

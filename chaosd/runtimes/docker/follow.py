@@ -52,6 +52,7 @@ class Follower:
             try:
                 api = client()
             except MachineError:
+                self._call(self._on_absence)
                 broken = True
             else:
                 with suppress(MachineError), api:
@@ -88,6 +89,9 @@ class Follower:
     def _on_return(self) -> None:
         """It has been taken up again after an interruption; in the event loop."""
 
+    def _on_absence(self) -> None:
+        """The engine does not answer now; in the event loop, and again and again."""
+
     def _goes_on(self) -> bool:
         return True
 
@@ -96,11 +100,17 @@ class Events(Follower):
     """What the engine says of containers and networks."""
 
     def __init__(
-        self, engine: Engine, heard: Callable[[dict[str, Any]], None], returned: Callable[[], None]
+        self,
+        engine: Engine,
+        heard: Callable[[dict[str, Any]], None],
+        *,
+        returned: Callable[[], None],
+        absent: Callable[[], None],
     ) -> None:
         super().__init__(engine, "docker-events")
         self._heard = heard
         self._returned = returned
+        self._absent = absent
         self._since_ns = engine.clock.unix_ns() + engine.offset_ns
         self._seen: list[str] = []  # of the last instant
 
@@ -120,6 +130,9 @@ class Events(Follower):
 
     def _on_return(self) -> None:
         self._returned()
+
+    def _on_absence(self) -> None:
+        self._absent()
 
 
 class Output(Follower):

@@ -66,7 +66,7 @@ class DockerStage:
         self._clock = recorder.clock
         self._failed = failed
         self._engine = Engine(recorder.clock, wait_s=config.engine_wait.s)
-        self._standing = self._closed = False
+        self._standing = self._closed = self._absent = False
         self._trouble = ""
         self._home: str | None = None
         self._net: Network | None = None
@@ -92,7 +92,9 @@ class DockerStage:
             lambda api: network.create(api, name, pool, rng, labels, local=engine.is_here)
         )
         self._members = Members(engine, self._net, labels)
-        self._events = Events(engine, self._on_event, self._on_return)
+        self._events = Events(
+            engine, self._on_event, returned=self._on_return, absent=self._on_absence
+        )
         self._events.start()
         if self._home is not None:
             home, net = self._home, self._net
@@ -379,6 +381,19 @@ class DockerStage:
             self._trouble = self._trouble or member.obituary()
             if self._standing:
                 self._failed(MachineError(member.obituary()))
+
+    def _on_absence(self) -> None:
+        if self._standing and not self._closed and not self._absent:
+            self._absent = True
+            self._recorder.reading("docker", "disturbed", reason="the Docker engine went away")
+            self._team.soon(self._wait_for_engine())
+
+    async def _wait_for_engine(self) -> None:
+        """Let the run end if the engine is away for too long."""
+        returned = await self._engine.returns()
+        self._absent = False
+        if not returned:
+            self._failed(EngineAwayError(self._engine.absence()))
 
     def _on_return(self) -> None:
         """The engine's events come again after an interruption."""
