@@ -60,6 +60,15 @@ class Query(NamedTuple):
     transport: str  # "udp" or "tcp"
 
 
+class Asked(NamedTuple):
+    """A question that is to be answered."""
+
+    message: dns.message.Message
+    transport: str
+    at_ns: int
+    send: Callable[[bytes], None]
+
+
 class DnsServer:
     """Answers on one address over UDP and TCP; never raises, whatever it is sent."""
 
@@ -95,10 +104,10 @@ class DnsServer:
         if self.missing != "stale":
             self._names[dns.name.from_text(name)] = []
 
-    async def start(self, host: str) -> Address:
-        """Listen there, on the usual port or else on a free one. Raises MachineError."""
+    async def start(self, host: str, port: int | None = None) -> Address:
+        """Listen there; without a port, on the usual or else on a free one. Raises MachineError."""
         loop = asyncio.get_running_loop()
-        udp, tcp = _bind(host)
+        udp, tcp = _bind(host, [port] if port is not None else [PORT, 0, 0, 0])
         self.address = Address(host, udp.getsockname()[1])
         self._udp, _ = await loop.create_datagram_endpoint(lambda: _Udp(self), sock=udp)
         self._tcp = await loop.create_server(
@@ -137,13 +146,19 @@ class DnsServer:
             send(_refusal(wire, dns.rcode.NOTIMP))
             return
         self.queries += 1
-        answer, query = self._answer(message, transport, at_ns)
+        self._look_up(Asked(message, transport, at_ns, send))
+
+    def _look_up(self, asked: Asked) -> None:
+        self._reply(asked, self._names.get(asked.message.question[0].name))
+
+    def _reply(self, asked: Asked, records: Sequence[dns.rdata.Rdata] | None) -> None:
+        answer, query = self._answer(asked.message, asked.transport, asked.at_ns, records)
         if self.delay_s == 0:
-            self._finish(answer, query, send)
+            self._finish(answer, query, asked.send)
         elif self._waiting < DELAYED_MAX:
             self._waiting += 1
             loop = asyncio.get_running_loop()
-            loop.call_later(self.delay_s, self._finish_late, answer, query, send)
+            loop.call_later(self.delay_s, self._finish_late, answer, query, asked.send)
 
     def _finish_late(
         self, answer: bytes | None, query: Query, send: Callable[[bytes], None]
@@ -158,11 +173,14 @@ class DnsServer:
         self._observe(query._replace(took_ns=self._clock.now_ns() - query.at_ns))
 
     def _answer(
-        self, message: dns.message.Message, transport: str, at_ns: int
+        self,
+        message: dns.message.Message,
+        transport: str,
+        at_ns: int,
+        records: Sequence[dns.rdata.Rdata] | None,
     ) -> tuple[bytes | None, Query]:
         """The answer as it is at this moment; a delayed one is not looked up again."""
         question = message.question[0]
-        records = self._names.get(question.name)
         rcode = self._rcode(question, records)
         found = [
             record
@@ -215,10 +233,10 @@ def _refusal(wire: bytes, rcode: dns.rcode.Rcode) -> bytes:
     return HEADER.pack(identity, FLAG_RESPONSE | opcode_and_rd | rcode, 0, 0, 0, 0)
 
 
-def _bind(host: str) -> tuple[socket.socket, socket.socket]:
-    """A UDP and a TCP socket on one port."""
+def _bind(host: str, ports: Sequence[int]) -> tuple[socket.socket, socket.socket]:
+    """A UDP and a TCP socket on one port, the first of these that is free."""
     problem = ""
-    for port in (PORT, 0, 0, 0):
+    for port in ports:
         udp, tcp = socket.socket(type=socket.SOCK_DGRAM), socket.socket()
         try:
             udp.bind((host, port))
@@ -229,7 +247,7 @@ def _bind(host: str) -> tuple[socket.socket, socket.socket]:
             problem = error.strerror or str(error)
         else:
             return udp, tcp
-    raise MachineError(f"the DNS server can't listen on {host}:{PORT}: {problem}")
+    raise MachineError(f"the DNS server can't listen on {host}:{ports[0]}: {problem}")
 
 
 # --- the two transports ---------------------------------------------------------------------------

@@ -34,6 +34,11 @@ class DockerConfig(RuntimeConfig):
         description="who Docker's DNS asks for names that it does not know, as the app's is while "
         "it is gone: nobody, or the engine's own servers, as it is for your containers",
     )
+    dns: Literal["engine", "forward"] = Field(
+        "engine",
+        description="whom the proxy asks: Docker's own DNS, or chaosd's, which forwards to it, "
+        "says what it is asked, and answers for a missing name as `dns` says",
+    )
     subnets: str = Field(
         "10.213.0.0/16", description="each cell's network takes a free /24 of this range"
     )
@@ -129,15 +134,18 @@ class DockerRuntime:
         if dns.publish != "start":
             what = "Docker publishes a name when its container is started"
             found.append((("dns", "publish"), f"{what} (leave it at start)"))
+        if self.config.dns == "forward":
+            return found
+        instead = "leave it out, or set runtime.dns to forward"
         if dns.missing != "nxdomain":
             what = "Docker's DNS answers for a missing name as it likes"
-            found.append((("dns", "missing"), f"{what} (leave it out)"))
+            found.append((("dns", "missing"), f"{what} ({instead})"))
         if dns.delay_s:
             what = "Docker's DNS can't be delayed"
-            found.append((("dns", "delay"), f"{what} (leave it out)"))
+            found.append((("dns", "delay"), f"{what} ({instead})"))
         if dns.ttl_s != DNS_TTL_S:
             what = f"Docker's DNS always says {DNS_TTL_S // 60} minutes"
-            found.append((("dns", "ttl"), f"{what} (leave it out)"))
+            found.append((("dns", "ttl"), f"{what} ({instead})"))
         return found
 
     def loop_factory(self) -> Callable[[], Any]:

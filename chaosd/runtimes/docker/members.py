@@ -41,7 +41,7 @@ class Blueprint:
     own_image: bool = True
     capability: str | None = None  # the one that it needs; it runs as root then
     dns: Sequence[str] = ()
-    stdin: bool = False
+    sysctls: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(eq=False, kw_only=True)
@@ -106,6 +106,7 @@ class Members:
             cap_add=[blueprint.capability] if blueprint.capability else None,
             port_bindings=dict(blueprint.ports),
             dns=list(blueprint.dns) or None,
+            sysctls=dict(blueprint.sysctls) or None,
         )
         container: str = translated(
             lambda: api.create_container(
@@ -120,7 +121,6 @@ class Members:
                 volumes=[FILES] if blueprint.files else None,
                 host_config=host_config,
                 networking_config=self._network.endpoint(api, blueprint.ip, blueprint.aliases),
-                stdin_open=blueprint.stdin,
             )
         )["Id"]
         if blueprint.files:

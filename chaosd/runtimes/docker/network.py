@@ -1,6 +1,7 @@
 """A cell's private network: its subnet, and which address is whose.
 
-In its /24 .1 is the gateway, .2 the proxy, and the app's instances rotate through .10 to .126.
+In its /24 .1 is the gateway, .2 the proxy, .3 chaosd's DNS if there is one, and the app's instances
+rotate through .10 to .126.
 Whoever joins without asking for an address gets one of the upper half, so that no address of the
 app's is ever given away by the engine.
 """
@@ -18,7 +19,7 @@ import docker.types
 from chaosd.errors import MachineError
 from chaosd.runtimes.docker.engine import MissingError, translated
 
-PROXY, APP_FIRST, APP_LAST = 2, 10, 126
+PROXY, NAMESERVER, APP_FIRST, APP_LAST = 2, 3, 10, 126
 ATTEMPTS_MAX = 50
 SUBNET_BITS = 24
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
 
 from chaosd.clock import SECOND_NS, sleep
 from chaosd.errors import MachineError
 from chaosd.runtimes.docker.engine import Engine, EngineAwayError
+from chaosd.runtimes.docker.members import Blueprint, Members
 from chaosd.runtimes.docker.network import Network
 
+ARM_LIMIT_S = 20.0
 TAKE_LIMIT_S = 5.0  # how long the engine may still keep the address of the one that is gone
 TAKE_PAUSE_S = 0.01
 
@@ -16,17 +18,11 @@ TAKE_PAUSE_S = 0.01
 class DockerHolder:
     """A placeholder on no network until it takes the IP."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        network: Network,
-        container: str,
-        discard: Callable[[str], Awaitable[None]],
-    ) -> None:
+    def __init__(self, engine: Engine, network: Network, team: Members, container: str) -> None:
         self._engine = engine
         self._network = network
+        self._team = team
         self._container = container
-        self._discard = discard
 
     async def take(self, ip: str) -> None:
         clock, network, container = self._engine.clock, self._network, self._container
@@ -48,7 +44,7 @@ class DockerHolder:
             raise MachineError(f"the placeholder has {has or 'no address'}, not {ip}")
 
     async def release(self) -> None:
-        await self._discard(self._container)
+        await self._team.discard(self._container)
 
 
 class Nobody:
@@ -70,3 +66,34 @@ class Nobody:
 
     async def release(self) -> None:
         """Nothing holds it."""
+
+
+async def arm(
+    engine: Engine, network: Network, team: Members, blueprint: Blueprint
+) -> DockerHolder:
+    """Start one that listens, and take it off the network until it is wanted.
+
+    Raises MachineError.
+    """
+    armed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def heard(line: str, at_ns: int, error_ns: int) -> None:
+        _ = at_ns, error_ns
+        if line.startswith("listening ") and not armed.done():
+            armed.set_result(None)
+
+    member = await team.create(blueprint, heard)
+    member.expected = True  # until it holds something, its end is for who waits for it
+    try:
+        await team.start(member)
+        async with asyncio.timeout(ARM_LIMIT_S):
+            await armed
+        await engine.do(lambda api: network.detach(api, member.id))
+    except TimeoutError:
+        team.soon(team.discard(member.id))
+        what = f"the placeholder {member.name} is not ready"
+        raise MachineError(f"{what}: {member.last_line or 'it says nothing'}") from None
+    except BaseException:
+        team.soon(team.discard(member.id))
+        raise
+    return DockerHolder(engine, network, team, member.id)

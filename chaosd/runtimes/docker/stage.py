@@ -15,20 +15,20 @@ from chaosd.events import Address, Instance
 from chaosd.parts import OldIp
 from chaosd.plugins import CellSpec, Holder, Recorder
 from chaosd.runtimes import door
-from chaosd.runtimes.docker import images, missing, network, objects
+from chaosd.runtimes.answers import Answers
+from chaosd.runtimes.docker import images, missing, network, objects, placeholder
 from chaosd.runtimes.docker.engine import Engine, EngineAwayError, own_container
 from chaosd.runtimes.docker.follow import Events
 from chaosd.runtimes.docker.members import Blueprint, Member, Members
-from chaosd.runtimes.docker.network import PROXY, Network
-from chaosd.runtimes.docker.placeholder import DockerHolder, Nobody
+from chaosd.runtimes.docker.network import NAMESERVER, PROXY, Network
 from chaosd.runtimes.docker.proxy import DockerProxy
+from chaosd.runtimes.docker.sidecar import EMBEDDED_DNS, Sidecar
 
 if TYPE_CHECKING:
     from chaosd.runtimes.docker import DockerConfig
 
 OWN_IMAGE = "http-server"
-DNS_PORT, EMBEDDED_DNS = 53, "127.0.0.11"
-ARM_LIMIT_S = 20.0
+DNS_PORT = 53
 ASK_LIMIT_S, ASK_PAUSE_S = 1.0, 0.01  # of a program of the user's, whether it lets somebody in
 CLOSE_LIMIT_S = 20.0
 # The name is in Docker's DNS a little before the engine says that the container is connected.
@@ -58,7 +58,6 @@ class DockerStage:
         self.entry = Address("", 0)
         self.way_in = "published port"
         self.api: str | None = None
-        self.dns_queries: int | None = None
         self.missing: str | None = None  # how the name is answered while nobody has it
         self._config = config
         self._cell = cell
@@ -73,6 +72,7 @@ class DockerStage:
         self._members: Members | None = None
         self._events: Events | None = None
         self._proxy: DockerProxy | None = None
+        self._sidecar: Sidecar | None = None
         self._incarnations: dict[str, Incarnation] = {}
         self._published: dict[str, str] = {}  # identity to IP
         self._reserved = 0
@@ -100,14 +100,13 @@ class DockerStage:
             home, net = self._home, self._net
             await engine.do(lambda api: net.attach(api, home, None))
             self.way_in = "network"
-        dns = Address(EMBEDDED_DNS, DNS_PORT)
+        dns = await self._nameserver()
         instances = [self.reserve() for _ in range(cell.app.replicas)]
         for instance in instances:
             await self.start(instance)
         for instance in instances:
             await self.ready(instance)
         await self._start_proxy(dns)
-        self.missing = await missing.find_out(self._members, name, self._upstream)
         self._recorder.reading(
             "docker",
             "engine",
@@ -120,6 +119,17 @@ class DockerStage:
             clock_error_ns=engine.offset_error_ns,
         )
         self._standing = True
+
+    async def _nameserver(self) -> Address:
+        """Whom the proxy asks; and how that one answers for a name that nobody has."""
+        cell, net = self._cell, self._network
+        if self._config.dns == "engine":
+            self.missing = await missing.find_out(self._team, net.name, self._upstream)
+            return Address(EMBEDDED_DNS, DNS_PORT)
+        self.missing = cell.dns.missing
+        answers = Answers(self._recorder, cell.dns.name)
+        self._sidecar = Sidecar(cell, self._engine, self._team, answers.heard)
+        return await self._sidecar.start(net.address(NAMESERVER), upstream=self._upstream)
 
     async def _start_proxy(self, dns: Address) -> None:
         net = self._network
@@ -274,44 +284,20 @@ class DockerStage:
 
     async def hold(self, manner: OldIp) -> Holder:
         if manner == "vacant":
-            return Nobody(self._engine, self._network)
-        armed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def heard(line: str, at_ns: int, error_ns: int) -> None:
-            _ = at_ns, error_ns
-            if line.startswith("listening ") and not armed.done():
-                armed.set_result(None)
-
+            return placeholder.Nobody(self._engine, self._network)
         self._reserved += 1
-        member = await self._team.create(
-            Blueprint(
-                name=f"chaosd-{self._cell.run_id}-{self._cell.name}-{manner}-{self._reserved}",
-                image=images.app_tag(),
-                environment={
-                    "CHAOSD_LISTEN": f"0.0.0.0:{self._cell.app.port}",
-                    "CHAOSD_MODE": manner,
-                },
-                # Some kernels let nobody else attach the filter that drops the packets.
-                capability="NET_ADMIN" if manner == "blackhole" else None,
-                dns=self._upstream,
-            ),
-            heard,
+        blueprint = Blueprint(
+            name=f"chaosd-{self._cell.run_id}-{self._cell.name}-{manner}-{self._reserved}",
+            image=images.app_tag(),
+            environment={
+                "CHAOSD_LISTEN": f"0.0.0.0:{self._cell.app.port}",
+                "CHAOSD_MODE": manner,
+            },
+            # Some kernels let nobody else attach the filter that drops the packets.
+            capability="NET_ADMIN" if manner == "blackhole" else None,
+            dns=self._upstream,
         )
-        member.expected = True  # until it holds something, its end is for who waits for it
-        try:
-            await self._team.start(member)
-            async with asyncio.timeout(ARM_LIMIT_S):
-                await armed
-            net = self._network
-            await self._engine.do(lambda api: net.detach(api, member.id))
-        except TimeoutError:
-            self._team.soon(self._team.discard(member.id))
-            what = f"the {manner} placeholder is not ready"
-            raise MachineError(f"{what}: {member.last_line or 'it says nothing'}") from None
-        except BaseException:
-            self._team.soon(self._team.discard(member.id))
-            raise
-        return DockerHolder(self._engine, self._network, member.id, self._team.discard)
+        return await placeholder.arm(self._engine, self._network, self._team, blueprint)
 
     # --- what happens ---
 
@@ -416,6 +402,10 @@ class DockerStage:
         self._recorder.reading("docker", "restored", containers=[m.name for m in dead])
 
     # --- what it is made of ---
+
+    @property
+    def dns_queries(self) -> int | None:
+        return self._sidecar.queries if self._sidecar is not None else None
 
     def proxy_process(self) -> dict[str, int]:
         return self._proxy.process() if self._proxy is not None else {}

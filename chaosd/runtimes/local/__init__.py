@@ -19,11 +19,12 @@ from signal import SIGKILL, SIGTERM
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from chaosd.clock import SECOND_NS, Clock, RealClock, sleep
-from chaosd.dns import DnsServer, Query
+from chaosd.dns import DnsServer
 from chaosd.errors import MachineError
 from chaosd.events import Address, Instance
 from chaosd.parts import KeyPath, OldIp, RuntimeConfig
 from chaosd.plugins import CanReplace, CellSpec, Holder, Prober, Proxy, ProxyHost, Recorder
+from chaosd.runtimes.answers import Answers
 from chaosd.runtimes.local import loopback, processes
 from chaosd.runtimes.local.loopback import Loopback
 from chaosd.runtimes.local.processes import Child
@@ -146,12 +147,11 @@ class LocalStage:
         self._reserved = 0
         self._dns = DnsServer(
             self._clock,
-            self._on_query,
+            Answers(recorder, cell.dns.name).heard,
             missing=cell.dns.missing,
             ttl_s=cell.dns.ttl_s,
             delay_s=cell.dns.delay_s,
         )
-        self._answered: dict[str, tuple[str, tuple[str, ...]]] = {}  # by query type
         self._loopback: Loopback | None = None
         self._proxy = ProxyChild(cell, recorder, self._spawn)
 
@@ -309,21 +309,6 @@ class LocalStage:
         self._trouble = self._trouble or child.obituary()
         if self._standing and not self._closed:
             self._failed(MachineError(child.obituary()))
-
-    def _on_query(self, query: Query) -> None:
-        """Store an answer that differs from the last one to the same question."""
-        answer = (query.rcode, query.ips)
-        if query.name == self._cell.dns.name and self._answered.get(query.qtype) != answer:
-            self._answered[query.qtype] = answer
-            self._recorder.reading(
-                "dns",
-                "answer",
-                at_ns=query.at_ns,
-                qtype=query.qtype,
-                rcode=query.rcode,
-                ips=list(query.ips),
-                took_ns=query.took_ns,
-            )
 
     # --- what it is made of ---
 

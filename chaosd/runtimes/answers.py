@@ -1,0 +1,29 @@
+"""The proxy's questions to chaosd's DNS, as readings: those whose answer is a new one."""
+
+from __future__ import annotations
+
+from chaosd.dns import Query
+from chaosd.plugins import Recorder
+
+
+class Answers:
+    """Stores an answer that differs from the last one to the same question."""
+
+    def __init__(self, recorder: Recorder, name: str) -> None:
+        self._recorder = recorder
+        self._name = name
+        self._last: dict[str, tuple[str, tuple[str, ...]]] = {}  # by query type
+
+    def heard(self, query: Query) -> None:
+        answer = (query.rcode, tuple(query.ips))
+        if query.name == self._name and self._last.get(query.qtype) != answer:
+            self._last[query.qtype] = answer
+            self._recorder.reading(
+                "dns",
+                "answer",
+                at_ns=query.at_ns,
+                qtype=query.qtype,
+                rcode=query.rcode,
+                ips=list(query.ips),
+                took_ns=query.took_ns,
+            )

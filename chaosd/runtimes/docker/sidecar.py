@@ -1,0 +1,103 @@
+"""chaosd's DNS as a container of the cell, which forwards to the engine's and says what it sees."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+
+import chaosd
+from chaosd.dns import PORT, Query
+from chaosd.errors import MachineError
+from chaosd.events import Address
+from chaosd.plugins import CellSpec
+from chaosd.runtimes.docker import images
+from chaosd.runtimes.docker.engine import Engine
+from chaosd.runtimes.docker.members import FILES, Blueprint, Member, Members
+
+PARTS = ("__init__", "clock", "dns", "errors", "events", "forwarder")
+START_LIMIT_S = 20.0
+EMBEDDED_DNS = "127.0.0.11"
+MEMORY_MB, PIDS = 128, 32
+
+
+class Sidecar:
+    """The nameserver that the proxy asks instead of the engine's own."""
+
+    def __init__(
+        self, cell: CellSpec, engine: Engine, members: Members, heard: Callable[[Query], None]
+    ) -> None:
+        self.queries = 0
+        self._cell = cell
+        self._engine = engine
+        self._members = members
+        self._heard = heard
+        self._listens: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def start(self, ip: str, *, upstream: tuple[str, ...]) -> Address:
+        """Make it and wait until it listens. Raises MachineError."""
+        dns = self._cell.dns
+        program = ["python3", "-S", "-B", "-m", "chaosd.forwarder"]
+        member = await self._members.create(
+            Blueprint(
+                name=f"chaosd-{self._cell.run_id}-{self._cell.name}-dns",
+                image=images.app_tag(),
+                ip=ip,
+                entrypoint=program,
+                command=["0.0.0.0", EMBEDDED_DNS, dns.missing, str(dns.ttl_s), str(dns.delay_s)],  # noqa: S104 - of its own network
+                environment={"PYTHONPATH": FILES},
+                files=await asyncio.to_thread(_program),
+                memory_mb=MEMORY_MB,
+                pids=PIDS,
+                dns=upstream,
+                sysctls={"net.ipv4.ip_unprivileged_port_start": "0"},
+            ),
+            self._on_line,
+        )
+        await self._members.start(member)
+        await self._until_it_listens(member)
+        return Address(ip, PORT)
+
+    async def _until_it_listens(self, member: Member) -> None:
+        try:
+            async with asyncio.timeout(START_LIMIT_S):
+                await self._listens
+        except TimeoutError:
+            what = "chaosd's DNS does not listen"
+            raise MachineError(f"{what}: {member.last_line or 'it says nothing'}") from None
+
+    def _on_line(self, line: str, at_ns: int, error_ns: int) -> None:
+        _ = error_ns
+        try:
+            said = json.loads(line)
+        except ValueError:  # a traceback, which is what it says last
+            return
+        if "listening" in said:
+            if not self._listens.done():
+                self._listens.set_result(None)
+            return
+        self.queries += 1
+        # Its own stamp is the best one, if it is of our clock.
+        own = self._engine.is_here and said["at_ns"] <= at_ns
+        self._heard(Query(**said | {"at_ns": said["at_ns"] if own else at_ns}))
+
+
+def _program() -> dict[str, bytes]:
+    """The files that it is made of."""
+    ours = {f"chaosd/{part}.py": files(chaosd) / f"{part}.py" for part in PARTS}
+    return {name: file.read_bytes() for name, file in (ours | _dnspython()).items()}
+
+
+def _dnspython() -> dict[str, Traversable]:
+    found: dict[str, Traversable] = {}
+    folders = [("dns", files("dns"))]
+    while folders:
+        path, folder = folders.pop()
+        for entry in folder.iterdir():
+            if entry.is_dir():
+                folders.append((f"{path}/{entry.name}", entry))
+            elif entry.name.endswith(".py"):
+                found[f"{path}/{entry.name}"] = entry
+    return found

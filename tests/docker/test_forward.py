@@ -1,0 +1,45 @@
+"""chaosd's DNS in front of Docker's: what the proxy asks is seen, and answered as configured."""
+
+from __future__ import annotations
+
+import pytest
+from stand import left_of
+
+from chaosd.events import CycleOutcome
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(120)]
+
+RESOLVERS = {"timeout_resolve": "200ms", "timeout_retry": "200ms", "hold": {"other": "10s"}}
+
+
+def test_the_proxys_questions_are_seen_and_a_missing_name_is_answered_as_configured(
+    engine, daemon, tmp_path
+):
+    run = daemon(
+        tmp_path,
+        *("--cycles", "3"),
+        runtime={"type": "docker", "dns": "forward"},
+        dns={"missing": "servfail", "delay": "20ms"},
+        proxy={"type": "haproxy", "resolvers": RESOLVERS},
+    )
+    assert run.wait() == 0, run.err
+    assert [cycle.outcome for cycle in run.cycles] == [CycleOutcome.RECOVERED] * 3
+    readings = [event for event in run.events if getattr(event, "source", "") == "dns"]
+    answers = [event.data for event in readings if event.what == "answer"]
+    for cycle in run.cycles:
+        new = cycle.new_ip.rpartition(":")[0] or cycle.new_ip
+        assert any(answer["ips"] == [new] for answer in answers)
+    # An AAAA of the gap may be asked when the name is back: that is NOERROR without an address.
+    gaps = [a["rcode"] for a in answers if not a["ips"] and a["qtype"] == "A"]
+    assert gaps
+    assert set(gaps) == {"SERVFAIL"}
+    assert min(answer["took_ns"] for answer in answers) >= 20_000_000
+    # What it counted is what HAProxy says that it has sent.
+    counts = [event.data["count"] for event in readings if event.what == "queries"]
+    sent = [
+        event.data["counters"]["dns"]["sent"]
+        for event in run.events
+        if getattr(event, "what", "") == "resolvers"
+    ]
+    assert abs(counts[-1] - sent[-1]) <= 2
+    assert left_of(engine, run.run_id) == []
