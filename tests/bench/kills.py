@@ -1,6 +1,6 @@
 """Kill the daemon at random moments, again and again: nothing may be left, everything readable.
 
-python tests/bench/kills.py [KILLS] [SEED]
+python tests/bench/kills.py [KILLS] [SEED] [local|docker]
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from chaosd.sinks.reader import RunReader
 
 CONFIG = """\
 name: kills
-runtime: local
+runtime: {runtime}
 metrics: null
-proxy: {type: haproxy, resolvers: {timeout_resolve: 200ms, timeout_retry: 200ms}}
-faults: [{type: recreate, every: 700ms, jitter: 100ms}]
-measure: {stable_for: 100ms}
+proxy: {{type: haproxy, resolvers: {{timeout_resolve: 200ms, timeout_retry: 200ms}}}}
+faults: [{{type: recreate, every: {every}, jitter: 100ms}}]
+measure: {{stable_for: 100ms}}
 """
-LIFE_S_MAX = 3.0
+LIFE_S_MAX = {"local": 3.0, "docker": 8.0}
+EVERY = {"local": "700ms", "docker": "2s"}
+LABEL = "chaosd.run"
 
 
 def labelled(where: Path) -> list[str]:
@@ -38,16 +40,27 @@ def labelled(where: Path) -> list[str]:
     return found
 
 
+def on_engine() -> list[str]:
+    """The names of what the engine has of any run."""
+    from chaosd.runtimes.docker.engine import client
+
+    with client() as api:
+        containers = api.containers(all=True, filters={"label": LABEL})
+        networks = api.networks(filters={"label": LABEL})
+    return [c["Names"][0] for c in containers] + [n["Name"] for n in networks]
+
+
 def main() -> int:
     kills = int(sys.argv[1]) if len(sys.argv) > 1 else 200
     rng = random.Random(int(sys.argv[2]) if len(sys.argv) > 2 else 1)
+    runtime = sys.argv[3] if len(sys.argv) > 3 else "local"
     bad, runs, left_by_kill = [], 0, 0
     with tempfile.TemporaryDirectory(prefix="chaosd-kills-") as where:
-        (Path(where) / "c.yaml").write_text(CONFIG)
+        (Path(where) / "c.yaml").write_text(CONFIG.format(runtime=runtime, every=EVERY[runtime]))
         command = [sys.executable, "-m", "chaosd", "run", "c.yaml"]
         for number in range(1, kills + 1):
             daemon = subprocess.Popen(command, cwd=where, stdout=subprocess.DEVNULL)
-            time.sleep(rng.uniform(0.05, LIFE_S_MAX))
+            time.sleep(rng.uniform(0.05, LIFE_S_MAX[runtime]))
             daemon.kill()
             daemon.wait()
             left_by_kill += len(labelled(Path(where)))
@@ -59,7 +72,7 @@ def main() -> int:
         subprocess.run(
             [*command, "--cycles", "1"], cwd=where, stdout=subprocess.DEVNULL, check=True
         )
-        for left in labelled(Path(where)):
+        for left in [*labelled(Path(where)), *(on_engine() if runtime == "docker" else [])]:
             bad.append(f"left behind: {left}")
         for directory in sorted(Path(where).glob("runs/kills-*")):
             runs += 1

@@ -23,10 +23,11 @@ def test_the_proxys_questions_are_seen_and_a_missing_name_is_answered_as_configu
         proxy={"type": "haproxy", "resolvers": RESOLVERS},
     )
     assert run.wait() == 0, run.err
-    assert [cycle.outcome for cycle in run.cycles] == [CycleOutcome.RECOVERED] * 3
+    recovered = [cycle for cycle in run.cycles if cycle.outcome == CycleOutcome.RECOVERED]
+    assert len(recovered) == 3
     readings = [event for event in run.events if getattr(event, "source", "") == "dns"]
     answers = [event.data for event in readings if event.what == "answer"]
-    for cycle in run.cycles:
+    for cycle in recovered:
         new = cycle.new_ip.rpartition(":")[0] or cycle.new_ip
         assert any(answer["ips"] == [new] for answer in answers)
     # An AAAA of the gap may be asked when the name is back: that is NOERROR without an address.

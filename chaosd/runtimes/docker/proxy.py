@@ -51,6 +51,7 @@ class DockerProxy:
         self._pid = 0  # of this machine; 0 where it is another's
         self._log = OutputFile(cell.directory / "haproxy.log")
         self._said: dict[str, int] = {}
+        self._closed = False
 
     @property
     def last_line(self) -> str:
@@ -152,9 +153,12 @@ class DockerProxy:
         return found
 
     def close(self) -> None:
+        self._closed = True
         self._log.close()
 
     def _on_line(self, line: str, at_ns: int, error_ns: int) -> None:
+        if self._closed:
+            return
         self._log.emit(makeLogRecord({"msg": line}))
         said = self._cell.proxy.read_log(line)
         if said is None:

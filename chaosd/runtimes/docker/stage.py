@@ -167,6 +167,8 @@ class DockerStage:
                 await self._remove_all()
                 self._net = None
         finally:
+            if self._proxy is not None:
+                self._proxy.close()
             if self._net is None:
                 engine.close()
 
