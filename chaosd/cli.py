@@ -23,7 +23,7 @@ EPILOG = """\
   chaosd run configs/demo.yaml --cycles 10  run it; without --cycles until Ctrl-C
   chaosd report runs/latest                 the same report again, from the files alone
 
-exit codes: 0 ok, 1 verdict fail (not yet), 2 config or usage, 3 machine, 4 verdict unknown, 70 bug
+exit codes: 0 ok, 1 verdict fail, 2 config or usage, 3 machine, 4 verdict unknown, 70 bug
 """
 
 

@@ -136,6 +136,7 @@ def _manifest(plan: Plan, proxy_version: str | None) -> dict[str, Any]:
         "proxy_version": proxy_version,
         "cells": list(plan.cell_names),
         "settings": asdict(plan.settings()),
+        "slo": plan.config.slo.objectives(),
         "host": {
             "system": platform.platform(),
             "python": platform.python_version(),
