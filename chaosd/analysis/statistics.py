@@ -77,7 +77,10 @@ def quantiles(values: Iterable[float], censored: Iterable[float] = ()) -> Quanti
         if n == 0:
             return Estimate(None, None, None)
         rank, (low, high) = quantile_rank(n, p), interval_ranks(n, p)
-        found = (at(rank), at(low), at(high)) if known else quantile(steps, p)
+        if known:
+            found = at(rank), None if low is None else least[low - 1], at(high)
+        else:
+            found = quantile(steps, p)
         return Estimate(*found, beyond=least[rank - 1] if found[0] is None else None)
 
     is_max_known = bool(ordered) and not (cut and cut[-1] >= ordered[-1])

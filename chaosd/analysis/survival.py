@@ -69,7 +69,8 @@ def quantile(steps: Sequence[Step], p: float) -> tuple[float | None, float | Non
     """The p-quantile and its 95 % interval: where the curve, and its band, come down to 1 - p.
 
     That is Brookmeyer and Crowley's interval (Biometrics 38, 1982, 29-41). None for what the curve,
-    or that side of its band, never comes down to.
+    or the band's upper side, never comes down to; if its lower side never does, the quantile is
+    beyond the last step.
     """
     rest = 1 - p + _ROUNDING
 
@@ -79,7 +80,10 @@ def quantile(steps: Sequence[Step], p: float) -> tuple[float | None, float | Non
 
     # Where nobody is left, the band's lower side is down there too; its upper one is unknown.
     lows = (0.0 if step.low is None else step.low for step in steps)
-    return first(step.survival for step in steps), first(lows), first(step.high for step in steps)
+    low = first(lows)
+    if low is None and steps:
+        low = steps[-1].time
+    return first(step.survival for step in steps), low, first(step.high for step in steps)
 
 
 def restricted_mean(steps: Sequence[Step], until: float) -> tuple[float, float | None]:

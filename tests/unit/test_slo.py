@@ -104,6 +104,7 @@ def test_what_was_not_observed_to_its_end_is_not_kept() -> None:
     assert (found.value, found.beyond, found.result) == (None, 30.0, "unknown")
     assert found.reason == "its upper bound is not known"
     assert one([*cycles(90), *[CENSORED] * 10], recovery_p95="800ms").result == "fail"
+    assert one([*cycles(80), *[CENSORED] * 20], recovery_p95="29s").result == "fail"
     assert one([*cycles(90), *[CENSORED] * 10], recovery_p50="800ms").result == "ok"
 
 
@@ -150,7 +151,7 @@ def test_availability_counts_all_requests_and_varies_as_the_cycles_do() -> None:
     some = [*cycles(25, failed=20), *cycles(25, failed=60)]  # 2,000 in all
     found = one(some, probes=(probe(100_000, 2_500),), availability="97%")
     assert (found.value, found.result, found.at_least) == (0.975, "ok", True)
-    # 500 were bad between the cycles; those in them vary by 20 each: the spread is 2.01 * 20.2 * √50.
+    # 500 were bad between the cycles; those in them vary by 20 each. The spread: 2.01 * 20.2 * √50.
     assert 1 - found.low == pytest.approx(0.025 * 2.71828 ** (287 / 2500), rel=0.01)
     assert one(some, probes=(probe(100_000, 2_500),), availability="97.5%").result == "unknown"
     assert one(some, probes=(probe(100_000, 2_500),), availability="98%").result == "fail"

@@ -87,9 +87,9 @@ def test_quantiles_are_order_statistics_with_the_censored_beyond_all(values, cen
         # The smallest value that at least a part p does not exceed.
         assert sum(v <= value for v in everything) >= p * n - 1e-9
         assert sum(v < value for v in everything) < p * n
-        for bound in (estimate.low, estimate.high):
-            assert bound is None or bound in values
+        assert estimate.low is None or estimate.low in [*values, *censored]
         assert estimate.low is None or estimate.low <= value
+        assert estimate.high is None or estimate.high in values
         assert estimate.high is None or estimate.high >= value
         assert (estimate.beyond is None) == (estimate.value is not None)
         assert estimate.beyond is None or estimate.beyond in censored
@@ -118,6 +118,13 @@ def test_what_is_said_to_be_beyond_is_beyond_however_long_the_censored_took(
         assert observed.max >= found.max_beyond
     if found.mean.beyond is not None:
         assert observed.mean.value >= found.mean.beyond - 1e-9
+
+
+def test_a_quantile_that_is_surely_beyond_has_a_lower_bound() -> None:
+    """A fifth was given up after 30 s: p95, and its whole interval, are more than that."""
+    found = quantiles([1.0] * 80, [30.0] * 20)
+    assert found.p95 == Estimate(None, 30.0, None, beyond=30.0)
+    assert found.p50 == Estimate(1.0, 1.0, 1.0)
 
 
 def test_what_was_cut_short_before_anything_ended_says_nothing() -> None:

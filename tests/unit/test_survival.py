@@ -50,6 +50,8 @@ def test_its_median_and_mean_are_the_ones_in_the_books() -> None:
     steps = kaplan_meier(REMISSION, CENSORED)
     # R: survfit(..., conf.type = "log-log") has the median 23, 13 to NA.
     assert quantile(steps, 0.5) == (23, 13, None)
+    # The band's lower side comes down to 0.188 and no further: p95 is beyond the last step.
+    assert quantile(steps, 0.95) == (None, 23, None)
     mean, error = restricted_mean(steps, 35)
     assert mean == pytest.approx(23.29, abs=0.005)
     # The book has 2.83, Greenwood's own; ours has the factor that makes it the usual one of a mean.
