@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from chaosd.analysis.survival import Step, Z, kaplan_meier, quantile, restricted_mean
 
@@ -125,6 +126,7 @@ def quantile_rank(n: int, p: float) -> int:
     return max(1, math.ceil(n * p))
 
 
+@lru_cache(maxsize=1024)  # a report asks for the same few again and again
 def interval_ranks(n: int, p: float) -> tuple[int | None, int | None]:
     """The ranks of the two values between which the p-quantile lies.
 
@@ -154,6 +156,7 @@ def _masses(n: int, p: float) -> Iterator[float]:
         yield math.exp(log_ways + k * log_p + (n - k) * log_q)
 
 
+@lru_cache(maxsize=1024)
 def share(count: int, n: int) -> Share:
     """A part of a whole of independent members, with Clopper and Pearson's interval."""
     if n == 0:

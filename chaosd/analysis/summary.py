@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -79,12 +81,12 @@ def summarise(
 ) -> Report:
     """Fold a run's cycles, a line of cycles.jsonl after the other, into its report."""
     stable_for_s = manifest.get("settings", {}).get("stable_for_ns", 0) / 1e9
-    total = Tally(stable_for_s)
-    cells = {cell: Tally(stable_for_s) for cell in manifest.get("cells", ())}
-    faults: dict[tuple[str, str], Tally] = {}
+    new = partial(Tally, stable_for_s)
+    total = new()
+    cells = defaultdict(new, {cell: new() for cell in manifest.get("cells", ())})
+    faults: defaultdict[tuple[str, str], Tally] = defaultdict(new)
     for cycle in cycles:
-        fault = faults.setdefault((cycle.cell, cycle.fault), Tally(stable_for_s))
-        for tally in (total, cells.setdefault(cycle.cell, Tally(stable_for_s)), fault):
+        for tally in (total, cells[cycle.cell], faults[cycle.cell, cycle.fault]):
             tally.add(cycle)
     parts = {cell: tally.part() for cell, tally in cells.items()}
     by_fault: dict[str, dict[str, Part]] = {cell: {} for cell in parts}

@@ -16,7 +16,7 @@ from chaosd.report.text import closing_lines, sentence
 from chaosd.sinks.reader import RunReader
 from chaosd.sinks.store import write_whole
 
-__all__ = ["analyse", "closing_lines", "exit_code", "recompute", "sentence", "write"]
+__all__ = ["analyse", "closing_lines", "exit_code", "recompute", "save", "sentence", "write"]
 
 
 def analyse(directory: Path) -> Report:
@@ -60,10 +60,15 @@ def _title(directory: Path, manifest: dict[str, Any]) -> str:
 def write(directory: Path) -> Report:
     """Make report.json, report.md and junit.xml from the run directory alone."""
     report = analyse(directory)
+    save(report, directory)
+    return report
+
+
+def save(report: Report, directory: Path) -> None:
+    """Put a run's report into its directory."""
     write_whole(directory / "report.json", json.render(report))
     write_whole(directory / "report.md", markdown.render(report, RunReader(directory).config()))
     write_whole(directory / "junit.xml", junit.render(report))
-    return report
 
 
 def exit_code(report: Report) -> Exit:
