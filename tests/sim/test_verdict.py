@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from chaosd import report
@@ -58,6 +59,15 @@ def test_a_run_ends_when_it_knows_enough(simulate) -> None:
     # With fewer there is no upper bound, however much alike they are.
     loose = simulate(until={"cycles": 400, "precision": "50%"}, probes=PROBES)
     assert len(loose.cycles) == 72
+
+
+def test_the_example_of_a_gate_keeps_its_objectives(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    gate = Path(__file__).parent.parent.parent / "configs/gate.yaml"
+    assert main(["run", str(gate), "--set", "runtime=sim", "--seed", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "verdict: ok (measured well; all 6 objectives are kept)" in out
+    assert "false alarms in 0 of" in out
 
 
 def test_a_run_that_never_knows_enough_ends_all_the_same(simulate) -> None:
