@@ -16,14 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from chaosd import __version__, plugins
-from chaosd.errors import ChaosdError, Exit
+from chaosd.errors import ChaosdError, ConfigError, Exit
+from chaosd.units import Percent
 
 EPILOG = """\
   chaosd check configs/demo.yaml            what would run, the rendered haproxy.cfg, the prediction
   chaosd run configs/demo.yaml --cycles 10  run it; without --cycles until Ctrl-C
   chaosd report runs/latest                 the same report again, from the files alone
+  chaosd compare baseline.json runs/latest  better, worse, the same, or unknown
 
-exit codes: 0 ok, 1 verdict fail (not yet), 2 config or usage, 3 machine, 4 verdict unknown, 70 bug
+exit codes: 0 ok, 1 verdict fail, 2 config or usage, 3 machine, 4 verdict unknown, 70 bug
 """
 
 
@@ -106,6 +108,9 @@ def parser() -> argparse.ArgumentParser:
     report = command("report", _report, "analyse a run directory again and render its report")
     report.add_argument("run", type=Path, metavar="RUN_DIR")
     report.add_argument("--json", action="store_true", help="print report.json instead of the text")
+    _compare_options(
+        command("compare", _compare, "say whether RUN_B got better or worse than RUN_A")
+    )
     _calibrate_options(
         command("calibrate", _calibrate, "measure known outages and say how wrong the meter is")
     )
@@ -133,6 +138,43 @@ def parser() -> argparse.ArgumentParser:
     command("schema", _schema, "print the config's JSON Schema, for editors")
     command("version", _version, "print the version")
     return top
+
+
+def _compare_options(added: argparse.ArgumentParser) -> None:
+    what = "a run directory, a report.json or a cycles.jsonl"
+    added.add_argument("a", type=Path, metavar="RUN_A", help=f"the baseline: {what}")
+    added.add_argument("b", type=Path, metavar="RUN_B", help="what is held against it")
+    added.add_argument(
+        "--margin", default="20%", metavar="SHARE", help="a p95 known to be this near is the same"
+    )
+    added.add_argument(
+        "--tolerance",
+        default="5%",
+        metavar="SHARE",
+        help="a difference known to be less does not matter",
+    )
+    added.add_argument("--json", action="store_true", help="print it as JSON instead of a table")
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from chaosd.analysis.compare import compare
+    from chaosd.report import compare as report
+
+    found = compare(
+        report.load(arguments.a),
+        report.load(arguments.b),
+        margin=_share(arguments.margin, "--margin"),
+        tolerance=_share(arguments.tolerance, "--tolerance"),
+    )
+    _print(*([report.render(found)] if arguments.json else report.lines(found)))
+    return report.EXITS[found.answer]
+
+
+def _share(text: str, option: str) -> float:
+    try:
+        return Percent.parse(text)
+    except ValueError as error:
+        raise ConfigError(f"{option}: {error}") from error
 
 
 def _calibrate_options(added: argparse.ArgumentParser) -> None:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from chaosd.analysis.precision import Precision, half_width
 from chaosd.cell import HEAL_LIMIT_S, CellRun
 from chaosd.clock import SECOND_NS
 from chaosd.errors import ChaosdError
@@ -44,6 +45,8 @@ class Engine:
         self._mute = False
         self._ticked_ns = 0
         self.enough = asyncio.Event()
+        precision = plan.config.until.precision
+        self._precision = None if precision is None else Precision(precision)
         self._failure: asyncio.Future[None] | None = None
         self._cells: list[CellRun] = []
         self._by_stream: dict[int, CellRun] = {}
@@ -55,6 +58,11 @@ class Engine:
 
     def finish(self, cycle: Cycle) -> None:
         self._tell(lambda sink: sink.cycle(cycle))
+        if self._precision is None or self.enough.is_set():
+            return
+        if (p95 := self._precision.add(cycle)) is not None:
+            self._say(f"p95 is known to ± {half_width(p95):.1%}: no more cycles")
+            self.enough.set()
 
     def _tell(self, say: Callable[[Sink], None]) -> None:
         """Tell every sink. One that can't take it ends the run.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -12,6 +12,7 @@ from typing import Any
 
 from chaosd import plugins
 from chaosd.analysis.recovery import Settings
+from chaosd.analysis.slo import cycles_needed
 from chaosd.clock import VirtualClock
 from chaosd.config import Config
 from chaosd.errors import ConfigError, MachineError
@@ -290,6 +291,8 @@ def outline(plan: Plan) -> str:
         ends.append(f"for {config.until.cycles} cycle{'s' if config.until.cycles > 1 else ''}")
     if config.until.time is not None:
         ends.append(f"for {config.until.time}")
+    if config.until.precision is not None:
+        ends.append(f"until p95 is known to ± {config.until.precision}")
     until = " or ".join(ends) or "until it is stopped"
     return f"{faults}{cells}, {until}; Ctrl-C ends it and writes the report"
 
@@ -305,7 +308,17 @@ def describe(plan: Plan) -> Sequence[str]:
         lines.append(f"direct probe to the app itself: {config.direct.rate}, during cycles only")
     if config.metrics is not None:
         lines.append(f"metrics: http://{config.metrics.listen}/metrics")
-    return lines
+    return [*lines, *_too_few(config)]
+
+
+def _too_few(config: Config) -> Iterator[str]:
+    """Objectives that this run can't keep, however well it goes."""
+    if config.until.cycles is None:
+        return
+    cycles = config.until.cycles * config.cells
+    for name, goal in config.slo.objectives().items():
+        if cycles < (needed := max(round(goal["min_cycles"]), cycles_needed(name))):
+            yield f"slo.{name} takes {needed} cycles, this run makes {cycles}: it will be unknown"
 
 
 def _every(every: Any) -> str:

@@ -8,7 +8,7 @@ import platform
 import secrets
 import signal
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +37,14 @@ def run(plan: Plan, rehearsal: Rehearsal) -> int:
     with asyncio.Runner(loop_factory=plan.runtime.loop_factory()) as runner:
         store, error = runner.run(measure(plan, rehearsal.proxy_version, directory, console))
     try:
-        written = report.write(directory)
+        written = report.analyse(directory)
+        code = report.exit_code(written) if error is None else error.exit_code
+        with suppress(ChaosdError):  # what ended the run must not be hidden by what comes after it
+            store.update(exit=int(code))
+        written = replace(written, manifest=written.manifest | {"exit": int(code)})
+        report.save(written, directory)
     except ChaosdError as failure:
         raise error or failure from None
-    code = report.exit_code(written) if error is None else error.exit_code
-    with suppress(ChaosdError):  # what ended the run must not be hidden by what comes after it
-        store.update(exit=int(code))
     # A run that failed before it measured anything has nothing to tell but why.
     if error is None or any(written.total.outcomes.values()):
         console.close()
@@ -136,6 +138,7 @@ def _manifest(plan: Plan, proxy_version: str | None) -> dict[str, Any]:
         "proxy_version": proxy_version,
         "cells": list(plan.cell_names),
         "settings": asdict(plan.settings()),
+        "slo": plan.config.slo.objectives(),
         "host": {
             "system": platform.platform(),
             "python": platform.python_version(),

@@ -1,4 +1,4 @@
-"""Durations, rates and times as people write them: `250ms`, `10s`, `100/s`, `0 3 * * mon`."""
+"""What people write: durations `250ms`, rates `100/s`, shares `99.9%`, times `0 3 * * mon`."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ _PART = rf"({_NUMBER})(ns|us|ms|s|m|h|d)"
 _DURATION = re.compile(rf"(?:{_PART})+")
 _DURATION_MAX_NS = 366 * _UNITS_NS["d"]
 _RATE = re.compile(rf"({_NUMBER})/(s|m|h)")
+_PERCENT = re.compile(rf"({_NUMBER})%")
 _RATE_MIN, _RATE_MAX = 1 / 3600, 100_000.0
 
 
@@ -131,6 +132,44 @@ class Rate(float):
         cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
         return {"type": "string", "pattern": r"^\d+(\.\d+)?/(s|m|h)$", "examples": ["100/s"]}
+
+
+class Percent(float):
+    """A part of one, written as `99.9%`; a plain 0 is nothing."""
+
+    @classmethod
+    def parse(cls, text: Any) -> Self:
+        """Read `99.9%`. Raises ValueError in words for the user."""
+        if isinstance(text, Percent):
+            return cls(text)
+        if text == 0 and not isinstance(text, bool):
+            return cls(0)
+        match = _PERCENT.fullmatch(text.replace(" ", "")) if isinstance(text, str) else None
+        if match is None:
+            raise ValueError("not a share (write it like 99.9% or 0.1%, or 0 for none)")
+        value = Fraction(match[1]) / 100
+        if value > 1:
+            raise ValueError("a share should be at most 100%")
+        return cls(value)
+
+    def __str__(self) -> str:
+        return f"{self * 100:.10g}%"
+
+    __repr__ = __str__
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            cls.parse, serialization=core_schema.plain_serializer_function_ser_schema(str)
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"type": "string", "pattern": r"^\d+(\.\d+)?%$", "examples": ["99.9%", "0.1%"]}
 
 
 def _comes(cron: str) -> str:

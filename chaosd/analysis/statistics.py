@@ -1,14 +1,18 @@
-"""Quantiles and shares with their confidence intervals; no assumption about any shape.
+"""Quantiles, means and shares with their confidence intervals; no assumption about any shape.
 
 All intervals have 95 %. A quantile's interval is made of order statistics (binomial, exact), so it
-holds for any distribution; where there are too few values for a bound, that bound is None.
+holds for any distribution; where there are too few values for a bound, that bound is None. Only
+where values were cut short amid the others is it one of Kaplan and Meier's curve (survival.py).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+
+from chaosd.analysis.survival import Step, Z, kaplan_meier, quantile, restricted_mean
 
 TAIL = 0.025  # of the probability, outside of the interval at each side
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
@@ -16,16 +20,20 @@ QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A number with its interval; None where it is unknown, or beyond what was observed."""
+    """A number with its interval; None where it is unknown, or beyond what was observed.
+
+    If the number is unknown because values were cut short, it is more than `beyond`.
+    """
 
     value: float | None
     low: float | None
     high: float | None
+    beyond: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantiles:
-    """What is known of a distribution from `n` values, `censored` of them longer than the limit."""
+    """What is known of a distribution from `n` values, `censored` of them cut short."""
 
     n: int
     censored: int
@@ -33,12 +41,14 @@ class Quantiles:
     p90: Estimate
     p95: Estimate
     p99: Estimate
-    max: float | None
+    max: float | None  # None if one was cut short later than that
+    max_beyond: float | None  # then it is more than this
+    mean: Estimate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """How many of how many, as a part of one, with its Clopper-Pearson interval."""
+    """How many of how many, as a part of one, with its interval."""
 
     count: int
     n: int
@@ -47,14 +57,19 @@ class Share:
     high: float | None
 
 
-def quantiles(values: Iterable[float], censored: int = 0) -> Quantiles:
+def quantiles(values: Iterable[float], censored: Iterable[float] = ()) -> Quantiles:
     """The p-quantile is the smallest value that at least the part p of all does not exceed.
 
-    Censored values count as larger than anything: the order of the others is as it would be had
-    they been observed to the end, and a quantile that falls among them is None.
+    `censored` are those of which only this is known: that they are larger. One that is less than
+    every value says nothing of them, by Kaplan and Meier's estimate or any other. Where all others
+    are beyond every value, the order is known, and with it the exact intervals of its ranks.
     """
-    ordered = sorted(values)
-    n = len(ordered) + censored
+    ordered, cut = sorted(values), sorted(censored)
+    telling = [value for value in cut if not ordered or value >= ordered[0]]
+    steps = kaplan_meier(ordered, telling)
+    known = not ordered or not telling or telling[0] >= ordered[-1]
+    n = len(ordered) + len(telling)
+    least = sorted([*ordered, *telling])  # had each cut one ended there and then
 
     def at(rank: int | None) -> float | None:
         return ordered[rank - 1] if rank is not None and rank <= len(ordered) else None
@@ -62,15 +77,48 @@ def quantiles(values: Iterable[float], censored: int = 0) -> Quantiles:
     def estimate(p: float) -> Estimate:
         if n == 0:
             return Estimate(None, None, None)
-        low, high = interval_ranks(n, p)
-        return Estimate(at(quantile_rank(n, p)), at(low), at(high))
+        rank, (low, high) = quantile_rank(n, p), interval_ranks(n, p)
+        if known:
+            found = at(rank), None if low is None else least[low - 1], at(high)
+        else:
+            found = quantile(steps, p)
+        return Estimate(*found, beyond=least[rank - 1] if found[0] is None else None)
 
+    is_max_known = bool(ordered) and not (cut and cut[-1] >= ordered[-1])
     return Quantiles(
-        n=n,
-        censored=censored,
+        n=len(ordered) + len(cut),
+        censored=len(cut),
         **{name: estimate(p) for name, p in QUANTILES.items()},
-        max=at(n) if n else None,
+        max=ordered[-1] if is_max_known else None,
+        max_beyond=cut[-1] if cut and not is_max_known else None,
+        mean=_mean(steps, least),
     )
+
+
+def _mean(steps: Sequence[Step], observed: Sequence[float]) -> Estimate:
+    """The mean; if the largest is cut short, it is only known to be more than so far observed."""
+    if not observed:
+        return Estimate(None, None, None)
+    mean, error = restricted_mean(steps, observed[-1])
+    if not steps or steps[-1].survival:
+        return Estimate(None, None, None, beyond=math.fsum(observed) / len(observed))
+    t = student(len(observed) - 1)
+    if error is None or t is None:
+        return Estimate(mean, None, None)
+    return Estimate(mean, mean - t * error, mean + t * error)
+
+
+def student(freedom: int) -> float | None:
+    """Student's 97.5 % quantile, to a hundredth; None below four degrees of freedom.
+
+    The expansion is Abramowitz and Stegun's, Handbook of Mathematical Functions, 26.7.5.
+    """
+    if freedom < 4:  # noqa: PLR2004 - where the expansion, and the mean of so few, is no good
+        return None
+    first = (Z**3 + Z) / 4
+    second = (5 * Z**5 + 16 * Z**3 + 3 * Z) / 96
+    third = (3 * Z**7 + 19 * Z**5 + 17 * Z**3 - 15 * Z) / 384
+    return Z + first / freedom + second / freedom**2 + third / freedom**3
 
 
 def quantile_rank(n: int, p: float) -> int:
@@ -78,6 +126,7 @@ def quantile_rank(n: int, p: float) -> int:
     return max(1, math.ceil(n * p))
 
 
+@lru_cache(maxsize=1024)  # a report asks for the same few again and again
 def interval_ranks(n: int, p: float) -> tuple[int | None, int | None]:
     """The ranks of the two values between which the p-quantile lies.
 
@@ -107,8 +156,9 @@ def _masses(n: int, p: float) -> Iterator[float]:
         yield math.exp(log_ways + k * log_p + (n - k) * log_q)
 
 
+@lru_cache(maxsize=1024)
 def share(count: int, n: int) -> Share:
-    """A part of a whole."""
+    """A part of a whole of independent members, with Clopper and Pearson's interval."""
     if n == 0:
         return Share(count=0, n=0, value=None, low=None, high=None)
     return Share(
@@ -118,6 +168,27 @@ def share(count: int, n: int) -> Share:
         low=0.0 if count == 0 else _root(lambda p: _at_least(count, n, p) - TAIL),
         high=1.0 if count == n else _root(lambda p: TAIL - _at_least(n - count, n, 1 - p)),
     )
+
+
+def ratio(counts: Sequence[float], sizes: Sequence[float]) -> Share:
+    """A part of a whole that comes in clusters: requests, of which a bad cycle spoils many at once.
+
+    The cycles are what is independent, so the variance is that from cycle to cycle (Cochran,
+    Sampling Techniques, 3rd ed., 2.11), and the interval symmetric in the logarithm, for it must
+    not go below zero. If nothing was counted in n cycles, then with 97.5 % at most the part
+    1 - 0.025^(1/n) of all cycles has any, and no more than that part of all requests.
+    """
+    count, size, n = math.fsum(counts), math.fsum(sizes), len(counts)
+    value, low, high = count / size if size else None, None, None
+    t = student(n - 1)
+    if value == 0:
+        low, high = 0.0, 1 - TAIL ** (1 / n)
+    elif value is not None and t is not None:
+        pairs = zip(counts, sizes, strict=True)
+        squares = math.fsum((c - value * s) ** 2 for c, s in pairs)
+        spread = math.exp(t * math.sqrt(squares * n / (n - 1)) / count)
+        low, high = value / spread, min(1.0, value * spread)
+    return Share(count=round(count), n=round(size), value=value, low=low, high=high)
 
 
 def _at_least(count: int, n: int, p: float) -> float:

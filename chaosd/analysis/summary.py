@@ -2,76 +2,29 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from chaosd.analysis.recovery import STOPPED, UNRECOVERED
-from chaosd.analysis.statistics import Quantiles, Share, quantile_rank, quantiles, share
+from chaosd.analysis import slo
+from chaosd.analysis.recovery import UNRECOVERED
+from chaosd.analysis.slo import Objective
+from chaosd.analysis.statistics import Share, quantile_rank
+from chaosd.analysis.tally import Part, Phase, Tally
 from chaosd.errors import Exit
-from chaosd.events import PHASES, Cycle, CycleOutcome, Outcome, Reading
+from chaosd.events import Cycle, Outcome, Reading
+
+__all__ = ["Objective", "Part", "Phase", "Probe", "ProbeFold", "Queries", "QueryFold", "Report"]
 
 # More than this makes the verdict unknown.
 POOR_SHARE_MAX = 0.05  # of valid cycles
 INVALID_SHARE_MAX = 0.05  # of valid and invalid cycles
 MISHAPS_MAX = 1  # of each kind, however short the run: one hiccup of a busy machine decides nothing
 LAG_US_MAX = 100_000  # lags are counted to the microsecond up to here
-MEASURED = ("recovery_s", "stable_recovery_s", "outage_gap_s", "outage_loss_s")
-COUNTS = ("samples", "failed", "masked", "misrouted", "dropped")
-VALID = (CycleOutcome.RECOVERED, CycleOutcome.CENSORED, CycleOutcome.CONTROL)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Phase:
-    """Where the seconds went: in the `n` recoveries in which this phase is known."""
-
-    n: int
-    mean_s: float | None
-    share: float | None  # of the seconds of all recoveries; `settle` comes after them and has none
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """The cycles of a cell, of one of its faults, or of the whole run."""
-
-    outcomes: dict[str, int]
-    stopped: int  # of the invalid ones, those cut off because chaosd was stopped
-    cut_off_s: float | None  # how long the longest of those had lasted without a recovery
-    poor: int  # valid cycles whose numbers can't be trusted much
-    disagreeing: int  # recoveries whose two outage estimators differ by more than their error
-    recovery_s: Quantiles
-    stable_recovery_s: Quantiles
-    outage_gap_s: Quantiles
-    outage_loss_s: Quantiles
-    control_s: Quantiles  # the recovery of control cycles: the meter's own floor
-    resolution_s: float | None  # the worst error bar of any of its recoveries
-    phases: dict[str, Phase]
-    phases_unknown_share: float | None
-    samples: int
-    failed: int
-    masked: int
-    misrouted: int
-    dropped: int
-    in_band: Share  # of the recoveries for which there is a prediction
-    predicted_mean_s: float | None
-    predicted_observed_mean_s: float | None  # the mean recovery of the same cycles
-
-    @property
-    def failovers(self) -> int:
-        return self.outcomes["recovered"] + self.outcomes["censored"]
-
-    @property
-    def valid(self) -> int:
-        return sum(self.outcomes[outcome] for outcome in VALID)
-
-    @property
-    def invalid(self) -> int:
-        """By a mishap: to stop chaosd is none."""
-        return self.outcomes["invalid"] - self.stopped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,13 +55,16 @@ class Queries:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What a run says. `verdict` is ok or unknown; `reasons` say why it is unknown."""
+    """What a run says. `verdict` is ok, fail or unknown; `reasons` say why it is not ok."""
 
     run: str
     manifest: dict[str, Any]
     verdict: str
     reasons: tuple[str, ...]
+    doubts: tuple[str, ...]  # those of them that are about the measurement
     notes: tuple[str, ...]
+    objectives: tuple[Objective, ...]
+    availability: Share  # good answers of all requests of the measuring probe
     total: Part
     cells: dict[str, Part]
     faults: dict[str, dict[str, Part]]  # cell → fault
@@ -124,30 +80,49 @@ def summarise(
     queries: Mapping[str, Queries],
 ) -> Report:
     """Fold a run's cycles, a line of cycles.jsonl after the other, into its report."""
-    total, cells = _Tally(), {cell: _Tally() for cell in manifest.get("cells", ())}
-    faults: dict[tuple[str, str], _Tally] = {}
+    stable_for_s = manifest.get("settings", {}).get("stable_for_ns", 0) / 1e9
+    new = partial(Tally, stable_for_s)
+    total = new()
+    cells = defaultdict(new, {cell: new() for cell in manifest.get("cells", ())})
+    faults: defaultdict[tuple[str, str], Tally] = defaultdict(new)
     for cycle in cycles:
-        fault = faults.setdefault((cycle.cell, cycle.fault), _Tally())
-        for tally in (total, cells.setdefault(cycle.cell, _Tally()), fault):
+        for tally in (total, cells[cycle.cell], faults[cycle.cell, cycle.fault]):
             tally.add(cycle)
     parts = {cell: tally.part() for cell, tally in cells.items()}
     by_fault: dict[str, dict[str, Part]] = {cell: {} for cell in parts}
     for (cell, label), tally in faults.items():
         by_fault[cell][label] = tally.part()
-    whole = total.part()
-    reasons = tuple(_doubts(manifest, whole, parts))
+    whole, probes = total.part(), tuple(probes)
+    doubts = tuple(_doubts(manifest, whole, parts))
+    availability = total.availability(*_answers(probes))
+    wanted = manifest.get("slo", {})
+    objectives = tuple(slo.judge(wanted, whole, availability, poor=bool(doubts)))
+    unmet = [f"{o.name}: {o.reason}" for o in objectives if o.result != slo.OK]
     return Report(
         run=run,
         manifest=dict(manifest),
-        verdict="unknown" if reasons else "ok",
-        reasons=reasons,
+        verdict=slo.verdict(doubts, objectives),
+        reasons=(*doubts, *unmet),
+        doubts=doubts,
         notes=tuple(_notes(manifest, whole)),
+        objectives=objectives,
+        availability=availability,
         total=whole,
         cells=parts,
         faults=by_fault,
-        probes=tuple(probes),
+        probes=probes,
         queries=dict(queries),
     )
+
+
+def _answers(probes: Iterable[Probe]) -> tuple[int, int]:
+    """Good answers and requests of the probe that measures, which is the first of each cell."""
+    first: dict[str, Probe] = {}
+    for probe in probes:
+        if probe.via == "proxy":
+            first.setdefault(probe.cell, probe)
+    good = sum(probe.outcomes["ok"] - probe.misrouted for probe in first.values())
+    return good, sum(probe.sent for probe in first.values())
 
 
 def _doubts(manifest: Mapping[str, Any], whole: Part, cells: Mapping[str, Part]) -> Iterable[str]:
@@ -188,124 +163,45 @@ def _notes(manifest: Mapping[str, Any], whole: Part) -> Iterable[str]:
         yield f"{_cycles(outside)} outside of the predicted band: anomalies"
     if whole.invalid:
         yield f"{_cycles(whole.invalid)} invalid: not among the numbers"
-    if whole.stopped:
-        longest = ", the longest" if whole.stopped > 1 else ""
-        lasted = f"{longest} after {whole.cut_off_s:.1f} s {UNRECOVERED}" if whole.cut_off_s else ""
-        yield f"{_cycles(whole.stopped)} cut off{lasted}: not among the numbers"
+    if whole.cut_off:
+        longest = ", the longest" if whole.cut_off > 1 else ""
+        lasted = f"{longest} after {whole.cut_off_s:.1f} s {UNRECOVERED}"
+        yield f"{_cycles(whole.cut_off)} cut off{lasted}: in the quantiles as longer than that"
+    if others := whole.stopped - whole.cut_off:
+        yield f"{_cycles(others)} cut off: not among the numbers"
     if whole.outcomes["skipped"]:
         yield f"{_cycles(whole.outcomes['skipped'])} skipped: faults come faster than recoveries"
     if whole.disagreeing:
         yield (
-            f"{_cycles(whole.disagreeing)} with good answers among the bad ones: the outage is "
-            "longer by its ends than by its losses"
+            f"{_cycles(whole.disagreeing)} of {whole.compared} with good answers among the bad "
+            "ones: the outage is longer by its ends than by its losses, by "
+            f"{whole.disagreement_max_s:.3f} s at most"
+        )
+    yield from _floor(whole)
+
+
+def _floor(whole: Part) -> Iterable[str]:
+    """What control cycles say of all others."""
+    control = whole.control
+    if control.alarmed:
+        kinds = {kind: getattr(control, kind) for kind in ("failed", "masked", "misrouted")}
+        counts = [f"{count:,} {kind}" for kind, count in kinds.items() if count]
+        counts += [f"{control.dropped:,} not sent"] if control.dropped else []
+        yield (
+            f"{control.alarmed} of {_cycles(control.cycles)} of control with {', '.join(counts)} "
+            f"of {control.samples:,} requests, though nothing was taken away: so much is not the "
+            "fault's doing"
+        )
+    floor_s, median = whole.control_s.max, whole.recovery_s.p50
+    if floor_s is not None and median.low is not None and median.low <= floor_s:
+        yield (
+            f"the median recovery is no longer than what control cycles take (up to {floor_s:.3f} "
+            "s): such recoveries can't be told from no disturbance"
         )
 
 
 def _cycles(count: int) -> str:
     return f"{count} cycle{'' if count == 1 else 's'}"
-
-
-class _Tally:
-    """Cycles, taken in one by one. Memory: a few numbers a cycle."""
-
-    def __init__(self) -> None:
-        self.outcomes = Counter({outcome.value: 0 for outcome in CycleOutcome})
-        self.counts = Counter[str]()
-        self.values: dict[str, list[float]] = {name: [] for name in MEASURED}
-        self.control: list[float] = []
-        self.phases: dict[str, list[float]] = {phase: [] for phase in PHASES}
-        self.resolution_s: float | None = None
-        self.cut_off_s: float | None = None
-        self.predicted: list[tuple[float, float]] = []  # mean, recovery
-        self.in_band = self.judged = 0
-
-    def add(self, cycle: Cycle) -> None:
-        self.outcomes[cycle.outcome.value] += 1
-        if cycle.outcome == CycleOutcome.INVALID:
-            self._add_invalid(cycle)
-        if cycle.outcome not in VALID:
-            return
-        self.counts["poor"] += cycle.valid_reason is not None
-        if cycle.outcome == CycleOutcome.CONTROL:
-            if cycle.recovery_s is not None:
-                self.control.append(cycle.recovery_s)
-            return
-        for name in COUNTS:
-            self.counts[name] += getattr(cycle, name)
-        # What is null in a cycle that recovered is unknown; in one that did not, it was longer.
-        for name in MEASURED:
-            value = getattr(cycle, name)
-            if value is not None and cycle.outcome == CycleOutcome.RECOVERED:
-                self.values[name].append(value)
-        if cycle.outcome == CycleOutcome.RECOVERED and cycle.stable_recovery_s is None:
-            self.counts["unstable"] += 1
-        self._add_recovery(cycle)
-        if cycle.anomaly is not None:
-            self.judged += 1
-            self.in_band += not cycle.anomaly
-
-    def _add_invalid(self, cycle: Cycle) -> None:
-        reason = cycle.valid_reason or ""
-        if not reason.startswith(STOPPED):
-            return
-        self.counts["stopped"] += 1
-        if reason.endswith(UNRECOVERED):
-            self.cut_off_s = max((cycle.end_ns - cycle.t0_ns) / 1e9, self.cut_off_s or 0.0)
-
-    def _add_recovery(self, cycle: Cycle) -> None:
-        if cycle.outcome != CycleOutcome.RECOVERED or cycle.recovery_s is None:
-            return
-        for phase, seconds in self.phases.items():
-            part_s = cycle.phases.get(f"{phase}_s")
-            if part_s is not None:
-                seconds.append(part_s)
-        if cycle.predicted is not None:
-            self.predicted.append((cycle.predicted.mean_s, cycle.recovery_s))
-        if cycle.resolution_s is None:
-            return
-        self.resolution_s = max(cycle.resolution_s, self.resolution_s or 0.0)
-        gap_s, loss_s = cycle.outage_gap_s, cycle.outage_loss_s
-        if gap_s is not None and loss_s is not None:
-            self.counts["disagreeing"] += gap_s - loss_s > 2 * cycle.resolution_s
-
-    def part(self) -> Part:
-        censored = self.outcomes["censored"]
-        recovered_s = sum(self.values["recovery_s"])
-        phases = {
-            phase: Phase(
-                n=len(seconds),
-                mean_s=_mean(seconds),
-                share=sum(seconds) / recovered_s if recovered_s and phase != "settle" else None,
-            )
-            for phase, seconds in self.phases.items()
-        }
-        known = [phase.share for phase in phases.values() if phase.share is not None]
-        means, observed = zip(*self.predicted, strict=True) if self.predicted else ((), ())
-        return Part(
-            outcomes=dict(self.outcomes),
-            stopped=self.counts["stopped"],
-            cut_off_s=self.cut_off_s,
-            poor=self.counts["poor"],
-            disagreeing=self.counts["disagreeing"],
-            recovery_s=quantiles(self.values["recovery_s"], censored),
-            stable_recovery_s=quantiles(
-                self.values["stable_recovery_s"], censored + self.counts["unstable"]
-            ),
-            outage_gap_s=quantiles(self.values["outage_gap_s"], censored),
-            outage_loss_s=quantiles(self.values["outage_loss_s"], censored),
-            control_s=quantiles(self.control, self.outcomes["control"] - len(self.control)),
-            resolution_s=self.resolution_s,
-            phases=phases,
-            phases_unknown_share=max(0.0, 1 - sum(known)) if known else None,
-            **{name: self.counts[name] for name in COUNTS},
-            in_band=share(self.in_band, self.judged),
-            predicted_mean_s=_mean(means),
-            predicted_observed_mean_s=_mean(observed),
-        )
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return math.fsum(values) / len(values) if values else None
 
 
 class ProbeFold:

@@ -28,14 +28,16 @@ from chaosd import plugins
 from chaosd.config import yamlfile
 from chaosd.config.complaints import complaints
 from chaosd.config.plugin import AUTO, Plugin, at, concrete, plugin_config
+from chaosd.config.slo import Slo
 from chaosd.config.yamlfile import Problem
 from chaosd.errors import ConfigError
 from chaosd.events import Address
 from chaosd.parts import FaultConfig, KeyPath, Part, ProbeConfig, ProxyConfig, RuntimeConfig
-from chaosd.units import Duration, PositiveDuration, Rate
+from chaosd.units import Duration, Percent, PositiveDuration, Rate
 
 _IN_FLIGHT_MAX = 500_000  # probes of a stream; what is under way is kept in memory
 _CYCLE_SAMPLES_MAX = 2_000_000  # some 400 MB; a cycle is kept in memory until it is over
+_PRECISION_MAX = 0.5  # of the estimate, to either side
 _LINE_MAX = 400  # characters of a problem: it is read by people
 
 # --- single values ------------------------------------------------------------------------------
@@ -75,6 +77,9 @@ def _address_text(address: Address) -> str:
     host = f"[{address.host}]" if ":" in address.host else address.host
     return f"{host}:{address.port}"
 
+
+# A section whose keys are all commented out.
+_NOTHING_SET = BeforeValidator(lambda value: {} if value is None else value)
 
 Listen = Annotated[
     Address,
@@ -210,6 +215,23 @@ class Until(Part):
 
     cycles: int | None = Field(None, ge=1, description="after this many cycles in each cell")
     time: PositiveDuration | None = Field(None, description="after this long")
+    precision: Percent | None = Field(
+        None,
+        description="once the 95 % interval of the recovery's p95 is no wider than this to either "
+        "side; it needs `cycles` or `time` too, for that may never be",
+    )
+
+    @model_validator(mode="after")
+    def _ends_anyway(self) -> Self:
+        if self.precision is None:
+            return self
+        if not 0 < self.precision <= _PRECISION_MAX:
+            right = f"more than 0%, at most {Percent(_PRECISION_MAX)}"
+            raise at(("precision",), f"not a useful precision ({right})")
+        if self.cycles is None and self.time is None:
+            what = "may never be reached (say `cycles` or `time` beside it, whichever comes first)"
+            raise at(("precision",), what)
+        return self
 
 
 class Config(Part):
@@ -256,7 +278,8 @@ class Config(Part):
         Metrics(), description="the Prometheus endpoint; null switches it off"
     )
     runs: Runs = Runs()
-    until: Annotated[Until, BeforeValidator(lambda value: {} if value is None else value)] = Until()
+    slo: Annotated[Slo, _NOTHING_SET] = Slo()
+    until: Annotated[Until, _NOTHING_SET] = Until()
 
     @field_validator("faults", "probes")
     @classmethod

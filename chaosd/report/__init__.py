@@ -1,4 +1,4 @@
-"""Report in; text, Markdown or JSON out; and from a run directory to its report, any time."""
+"""Report in; text, Markdown, JSON, JUnit out; and from a run directory to its report, any time."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from chaosd.analysis import phases, summary
+from chaosd.analysis import phases, slo, summary
 from chaosd.analysis.recovery import Identities, Settings, measure
 from chaosd.analysis.summary import Report
 from chaosd.errors import Exit, MachineError
 from chaosd.events import Cycle, Event, Reading
-from chaosd.report import json, markdown
+from chaosd.report import json, junit, markdown
 from chaosd.report.text import closing_lines, sentence
 from chaosd.sinks.reader import RunReader
 from chaosd.sinks.store import write_whole
 
-__all__ = ["analyse", "closing_lines", "exit_code", "recompute", "sentence", "write"]
+__all__ = ["analyse", "closing_lines", "exit_code", "recompute", "save", "sentence", "write"]
 
 
 def analyse(directory: Path) -> Report:
@@ -58,15 +58,21 @@ def _title(directory: Path, manifest: dict[str, Any]) -> str:
 
 
 def write(directory: Path) -> Report:
-    """Make report.json and report.md from the run directory alone."""
+    """Make report.json, report.md and junit.xml from the run directory alone."""
     report = analyse(directory)
-    write_whole(directory / "report.json", json.render(report))
-    write_whole(directory / "report.md", markdown.render(report, RunReader(directory).config()))
+    save(report, directory)
     return report
 
 
+def save(report: Report, directory: Path) -> None:
+    """Put a run's report into its directory."""
+    write_whole(directory / "report.json", json.render(report))
+    write_whole(directory / "report.md", markdown.render(report, RunReader(directory).config()))
+    write_whole(directory / "junit.xml", junit.render(report))
+
+
 def exit_code(report: Report) -> Exit:
-    return Exit.OK if report.verdict == "ok" else Exit.UNKNOWN
+    return {slo.OK: Exit.OK, slo.FAIL: Exit.FAIL}.get(report.verdict, Exit.UNKNOWN)
 
 
 def recompute(directory: Path) -> Iterator[Cycle]:

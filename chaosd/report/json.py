@@ -18,7 +18,10 @@ def render(report: Report) -> str:
         "run": report.run,
         "verdict": report.verdict,
         "reasons": report.reasons,
+        "doubts": report.doubts,
         "notes": report.notes,
+        "objectives": [asdict(objective) for objective in report.objectives],
+        "availability": asdict(report.availability),
         "total": _part(report.total),
         "cells": {
             cell: {

@@ -7,12 +7,15 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from chaosd.analysis.summary import Part, Report
 from chaosd.report import text
-from chaosd.report.text import estimate, seconds
+from chaosd.report.text import asked, estimate, observed, seconds
 
 HOW_TO_READ = """\
 * **recovery**: from taking the instance away to the first good answer of the *new* instance
-  through the proxy. In brackets its 95 % interval, made of order statistics; `?` where there were
-  too few cycles for a bound. A cycle that did not recover counts as longer than the limit.
+  through the proxy. In brackets its 95 % interval, free of assumptions about the shape; `?` where
+  there were too few cycles for a bound. A cycle that did not recover counts as longer than it was
+  observed; a number that depends on how much longer is unknown, and more than what is said.
+* **objectives** are judged by the interval: kept if all of it is on the right side of the target,
+  broken (fail) if none of it is, unknown in between. Too poor a measurement makes all unknown.
 * **outage**: from the last good to the first good probe (*gap*), and bad probes by their rate
   (*loss*). Good answers among bad ones make the second smaller.
 * **failed** requests got no good answer, **masked** ones got one only after the proxy's own
@@ -32,6 +35,7 @@ def render(report: Report, config: str) -> str:
     blocks = [
         f"# {report.run}",
         "\n".join(f"* {line}" for line in _headlines(report)),
+        *(["## Objectives", _objectives(report)] if report.objectives else []),
         "## Recovery",
         _recovery(report),
         "## Where the seconds went",
@@ -78,16 +82,37 @@ def _rows(report: Report) -> list[tuple[str, Part]]:
     return rows if len(rows) == 1 else [*rows, ("**all**", report.total)]
 
 
+def _objectives(report: Report) -> str:
+    head = ["objective", "observed", "n", "at least", "result", "why"]
+    rows = [
+        [asked(o), observed(o), o.n, o.min_cycles, f"**{o.result}**", o.reason]
+        for o in report.objectives
+    ]
+    return table(head, rows)
+
+
 def _recovery(report: Report) -> str:
-    head = ["cell, fault", "n", "p50", "p90", "p95", "p99", "longest", "stable p50", "in band"]
+    head = [
+        "cell, fault",
+        "n",
+        "p50",
+        "p90",
+        "p95",
+        "p99",
+        "longest",
+        "mean",
+        "stable p50",
+        "in band",
+    ]
     rows = []
     for name, part in _rows(report):
         found = part.recovery_s
-        longest = "beyond the limit" if found.censored else seconds(found.max)
         quantiles = [estimate(q) for q in (found.p50, found.p90, found.p95, found.p99)]
         band = f"{part.in_band.count}/{part.in_band.n}" if part.in_band.n else "–"
         stable = estimate(part.stable_recovery_s.p50)
-        rows.append([name, found.n, *quantiles, longest, stable, band])
+        n = f"{found.n}, {found.censored} censored" if found.censored else found.n
+        ends = [text.longest(found), estimate(found.mean), stable, band]
+        rows.append([name, n, *quantiles, *ends])
     return table(head, rows) if report.total.failovers else "No failover was measured."
 
 
@@ -151,10 +176,14 @@ def _quality(report: Report) -> str:
         lines.append(f"* {cycles} are of poor quality (probes late or lost)")
     if whole.resolution_s is not None:
         lines.append(f"* worst error bar of a recovery: {seconds(whole.resolution_s)}")
-    if whole.control_s.n:
+    if whole.compared:
+        agree = f"{whole.compared - whole.disagreeing} of {whole.compared} recoveries"
         lines.append(
-            f"* control cycles: p50 {estimate(whole.control_s.p50)}, n {whole.control_s.n}"
+            f"* the two estimators of the outage agree in {agree}; by its ends it was longer by "
+            f"{seconds(whole.disagreement_max_s)} at most"
         )
+    if whole.control.cycles:
+        lines.append(f"* control cycles: {text.control(whole)}")
     if whole.in_band.n:
         means = seconds(whole.predicted_mean_s), seconds(whole.predicted_observed_mean_s)
         lines.append(

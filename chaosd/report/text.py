@@ -7,13 +7,16 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
-from chaosd.analysis.statistics import Estimate, Share
+from chaosd.analysis.slo import OK, Objective
+from chaosd.analysis.statistics import Estimate, Quantiles, Share
 from chaosd.analysis.summary import Part, Report
 from chaosd.events import PHASES, Cycle, CycleOutcome
+from chaosd.units import Percent
 
 TOLD_SHARE_MIN = 0.1  # a phase of less than this part of a recovery is not worth a word
 LISTED_SHARE_MIN = 0.005  # what rounds to no percent is left out
 SECONDS_FROM_S = 0.1  # what is shorter is told in milliseconds
+PERCENT_DECIMALS_MAX = 5
 # From how many seconds on, in which unit, and how many decimals fewer than asked for.
 SCALES = (
     (100.0, 1.0, "s", 2),
@@ -35,6 +38,15 @@ def seconds(value_s: float | None, digits: int = 2) -> str:
         if value_s >= least_s:
             return f"{value_s * scale:.{max(0, digits - fewer)}f} {unit}"
     return "0 s"
+
+
+def percent(part: float | None) -> str:
+    """A part of one, to two places of what it lacks to nothing or to all: 0.12%, 39%, 99.953%."""
+    if part is None:
+        return "unknown"
+    rest = min(part, 1 - part) * 100
+    decimals = max(0, 1 - math.floor(math.log10(rest))) if rest > 0 else 0
+    return f"{part:.{min(decimals, PERCENT_DECIMALS_MAX)}%}"
 
 
 def band(lower_s: float, upper_s: float) -> str:
@@ -128,6 +140,7 @@ def closing_lines(report: Report, directory: Path) -> list[str]:
             f"{whole.masked:,} masked, {whole.misrouted:,} misrouted"
         )
     lines += quality(report)
+    lines += [f"slo: {objective(found)}" for found in report.objectives]
     lines += [f"note: {note}" for note in report.notes]
     lines.append(f"verdict: {report.verdict} ({verdict_words(report)})")
     lines.append(f"report: {directory / 'report.md'}")
@@ -136,7 +149,30 @@ def closing_lines(report: Report, directory: Path) -> list[str]:
 
 def verdict_words(report: Report) -> str:
     """What makes the verdict so; it is about the measurement alone as long as nothing is asked."""
-    return "; ".join(report.reasons) or "measured well; no objectives are set"
+    kept = len(report.objectives)
+    asked = f"all {kept} objectives are kept" if kept > 1 else "its objective is kept"
+    good = f"measured well; {asked if kept else 'no objectives are set'}"
+    return "; ".join(report.reasons) or good
+
+
+def objective(found: Objective) -> str:
+    """What was asked, what came of it, and from how many cycles."""
+    why = f": {found.reason}" if found.result != OK else ""
+    return f"{asked(found)}: {found.result}, {observed(found)} (n {found.n}){why}"
+
+
+def asked(found: Objective) -> str:
+    """An objective's name and target."""
+    target = seconds(found.target) if found.unit == "s" else str(Percent(found.target))
+    return f"{found.name} {'≥' if found.at_least else '≤'} {target}"
+
+
+def observed(found: Objective) -> str:
+    """An objective's number with its interval."""
+    if found.unit == "s":
+        return estimate(Estimate(found.value, found.low, found.high, found.beyond))
+    low, high = ("?" if b is None else percent(b) for b in (found.low, found.high))
+    return "unknown" if found.value is None else f"{percent(found.value)} [{low}–{high}]"
 
 
 def headline(report: Report) -> str:
@@ -159,18 +195,27 @@ def headline(report: Report) -> str:
 def quantile_words(part: Part) -> str:
     """p50, p95 and the longest recovery, with their intervals and error bar."""
     found = part.recovery_s
-    longest = "beyond the limit" if found.censored else seconds(found.max)
     bar = f", each ± {seconds(part.resolution_s)}" if part.resolution_s is not None else ""
+    censored = f", {found.censored} of them censored" if found.censored else ""
     return (
-        f"p50 {estimate(found.p50)}, p95 {estimate(found.p95)}, longest {longest} "
-        f"(n {found.n}, 95 % intervals{bar})"
+        f"p50 {estimate(found.p50)}, p95 {estimate(found.p95)}, longest {longest(found)} "
+        f"(n {found.n}{censored}, 95 % intervals{bar})"
     )
+
+
+def longest(found: Quantiles) -> str:
+    return seconds(found.max) if found.max_beyond is None else beyond(found.max_beyond)
+
+
+def beyond(least_s: float | None) -> str:
+    """What is longer than anybody waited."""
+    return "unknown" if least_s is None else f"unknown, > {seconds(least_s)}"
 
 
 def estimate(value: Estimate) -> str:
     """A quantile and its interval; `?` stands for a bound that so few values don't give."""
     if value.value is None:
-        return "beyond the limit" if value.low is not None else "unknown"
+        return beyond(value.beyond)
     low, high = (bare(bound, value.value) for bound in (value.low, value.high))
     return f"{seconds(value.value)} [{low}–{high}]"
 
@@ -215,5 +260,15 @@ def quality(report: Report) -> Iterable[str]:
             f"probes: {sent:,} sent, {dropped:,} could not be; schedule lag p50 "
             f"{seconds(worst.lag_p50_s)}, p99 {seconds(worst.lag_p99_s)}{poor}"
         )
-    if whole.control_s.n:
-        yield f"control: an undisturbed cycle's recovery is {estimate(whole.control_s.p50)}"
+    if whole.compared:
+        agree = whole.compared - whole.disagreeing
+        yield f"outages by their ends and by their losses: agree in {agree} of {whole.compared}"
+    if whole.control.cycles:
+        yield f"control: {control(whole)}"
+
+
+def control(part: Part) -> str:
+    """The meter's own floor: what cycles come to in which nothing is taken away."""
+    alarms, cycles = part.control.alarmed, part.control.cycles
+    floor = f"an undisturbed cycle's recovery is {estimate(part.control_s.p50)}"
+    return f"{floor}; false alarms in {alarms} of {cycles}"

@@ -438,12 +438,23 @@ def test_the_schema_completes_every_plugin() -> None:
     assert set(short["enum"]) >= {"auto", "local"}
 
 
+def test_the_schema_takes_an_objective_in_either_form() -> None:
+    made = config.schema()
+    forms = made["$defs"]["Slo"]["properties"]["availability"]["anyOf"]
+    (either,) = [form["oneOf"] for form in forms if "oneOf" in form]
+    assert either == [
+        {"type": "string", "pattern": r"^\d+(\.\d+)?%$", "examples": ["99.9%", "0.1%"]},
+        {"$ref": "#/$defs/LeastShare"},
+    ]
+
+
 def test_every_key_of_the_schema_is_described() -> None:
     made = config.schema()
     for key, value in made["properties"].items():
         parts = value.get("$ref", "").rpartition("/")[2]
         assert "description" in value or "description" in made["$defs"][parts], key
-    for part in (config.App, config.Dns, config.Direct, config.Measure, config.Metrics):
+    parts = (config.App, config.Dns, config.Direct, config.Measure, config.Metrics, config.Slo)
+    for part in (*parts, config.Until):
         for key, field in part.model_fields.items():
             assert field.description, f"{part.__name__}.{key}"
 

@@ -19,7 +19,7 @@ from chaosd.analysis.summary import summarise
 from chaosd.errors import Exit, MachineError
 from chaosd.events import Address, Cycle, CycleOutcome, Event, Outcome, Reading, Sample
 from chaosd.report import analyse, closing_lines, exit_code, recompute, sentence, write
-from chaosd.report.text import band, estimate, seconds
+from chaosd.report.text import band, estimate, longest, percent, seconds
 from chaosd.sinks.prometheus import PrometheusSink
 from chaosd.sinks.reader import RunReader
 from chaosd.sinks.store import RunStore
@@ -345,6 +345,12 @@ def test_the_report_of_a_run(directory) -> None:
     assert http.outcomes["refused"] >= whole.failed
 
 
+ALARM = (
+    "1 of 1 cycle of control with 30 failed of 131 requests, though nothing was taken away: so "
+    "much is not the fault's doing"
+)
+
+
 def test_the_closing_lines(directory) -> None:
     assert closing_lines(write(directory), directory) == [
         "6 failovers (and 1 control, 1 skipped)",
@@ -359,9 +365,11 @@ def test_the_closing_lines(directory) -> None:
             "probes: 3,502 sent, 0 could not be; schedule lag p50 35 µs, p99 35 µs; 0 of 7 cycles "
             "of poor quality"
         ),
-        "control: an undisturbed cycle's recovery is 1.0 ms [?–?]",
+        "outages by their ends and by their losses: agree in 6 of 6",
+        "control: an undisturbed cycle's recovery is 1.0 ms [?–?]; false alarms in 1 of 1",
         "note: 1 cycle outside of the predicted band: anomalies",
         "note: 1 cycle skipped: faults come faster than recoveries",
+        f"note: {ALARM}",
         "verdict: ok (measured well; no objectives are set)",
         f"report: {directory / 'report.md'}",
     ]
@@ -375,14 +383,22 @@ def test_report_json_is_for_programs(directory) -> None:
         "run",
         "verdict",
         "reasons",
+        "doubts",
         "notes",
+        "objectives",
+        "availability",
         "total",
         "cells",
         "probes",
         "manifest",
     ]
     total = value["total"]
-    assert total["recovery_s"]["p50"] == {"value": 0.701, "low": 0.301, "high": 1.501}
+    assert total["recovery_s"]["p50"] == {
+        "value": 0.701,
+        "low": 0.301,
+        "high": 1.501,
+        "beyond": None,
+    }
     assert total["recovery_s"]["n"] == total["failovers"] == 6
     assert total["cycles"] == 8
     assert set(total["phases"]["discover"]) == {"n", "mean_s", "share"}
@@ -440,6 +456,7 @@ def test_what_is_left_of_a_killed_run_is_reported(directory) -> None:
     assert found.notes == (
         "the run did not end by itself: this is what was stored until it was cut off",
         "1 cycle outside of the predicted band: anomalies",
+        ALARM,
     )
 
 
@@ -449,6 +466,7 @@ def test_what_is_left_of_a_killed_run_is_reported(directory) -> None:
 def verdict(*cycles: Cycle, **manifest) -> tuple[str, tuple[str, ...]]:
     found = summarise("made", MANIFEST | {"end_unix": 1.0} | manifest, cycles, [], {})
     assert exit_code(found) == (Exit.OK if found.verdict == "ok" else Exit.UNKNOWN)
+    assert found.doubts == found.reasons
     return found.verdict, found.reasons
 
 
@@ -460,6 +478,7 @@ CUT_OFF = replace(
     end_ns=made.T0 + 50_100 * MS,
     valid_reason="chaosd was stopped in the middle of it, without a recovery",
 )
+LONGER = "without a recovery: in the quantiles as longer than that"
 CENSORED = made.cycle(
     outcome=CycleOutcome.CENSORED, recovery_s=None, stable_recovery_s=None, outage_gap_s=None
 )
@@ -520,15 +539,16 @@ def test_unknown_outranks_ok_and_says_why(cycles, manifest, reasons) -> None:
     [
         ([INVALID, INVALID], ["2 cycles invalid: not among the numbers"]),
         ([STOPPED], ["1 cycle cut off: not among the numbers"]),
-        ([CUT_OFF], ["1 cycle cut off after 50.1 s without a recovery: not among the numbers"]),
+        (
+            [CUT_OFF],
+            [f"1 cycle cut off after 50.1 s {LONGER}"],
+        ),
         (
             [CUT_OFF, replace(CUT_OFF, end_ns=made.T0 + SECOND), STOPPED, INVALID],
             [
                 "1 cycle invalid: not among the numbers",
-                (
-                    "3 cycles cut off, the longest after 50.1 s without a recovery: not among the "
-                    "numbers"
-                ),
+                f"2 cycles cut off, the longest after 50.1 s {LONGER}",
+                "1 cycle cut off: not among the numbers",
             ],
         ),
     ],
@@ -550,7 +570,7 @@ def test_a_run_of_invalid_cycles_only_reads_well(tmp_path) -> None:
         "0 failovers (and 3 invalid)",
         "probes: 1 sent, 0 could not be; schedule lag p50 0 s, p99 0 s",
         "note: 2 cycles invalid: not among the numbers",
-        "note: 1 cycle cut off after 50.1 s without a recovery: not among the numbers",
+        f"note: 1 cycle cut off after 50.1 s {LONGER}",
         "verdict: unknown (cell c1: no valid cycle)",
     ]
     text = (tmp_path / "report.md").read_text()
@@ -576,16 +596,31 @@ def test_the_nameservers_counts_are_folded_while_they_are_read(tmp_path, monkeyp
 
 
 def test_censored_cycles_stay_in_the_quantiles() -> None:
-    found = summarise("made", MANIFEST, [made.cycle()] * 3 + [CENSORED] * 2, [], {}).total
+    censored = replace(CENSORED, end_ns=made.T0 + 30 * SECOND, outage_loss_s=29.0)
+    found = summarise("made", MANIFEST, [made.cycle()] * 3 + [censored] * 2, [], {}).total
     assert (found.recovery_s.n, found.recovery_s.censored) == (5, 2)
     assert found.recovery_s.p50.value == 1.043
     assert found.recovery_s.p90.value is found.recovery_s.max is None
-    assert estimate(found.recovery_s.p90) == "beyond the limit"
-    # What a cycle had lost when it was cut off is not what it would have lost.
-    assert (found.outage_loss_s.n, found.outage_loss_s.p90.value) == (5, None)
-    never_stable = made.cycle(stable_recovery_s=None)
-    found = summarise("made", MANIFEST, [made.cycle(), never_stable, CENSORED], [], {}).total
+    assert (found.recovery_s.p90.beyond, found.recovery_s.max_beyond) == (30.0, 30.0)
+    assert estimate(found.recovery_s.p90) == longest(found.recovery_s) == "unknown, > 30.0 s"
+    # What a cycle had lost when it was given up is not what it would have lost.
+    assert (found.outage_loss_s.n, found.outage_loss_s.p90.beyond) == (5, 29.0)
+    never_stable = made.cycle(stable_recovery_s=None, end_ns=made.T0 + 30 * SECOND)
+    found = summarise("made", MANIFEST, [made.cycle(), never_stable, censored], [], {}).total
     assert (found.recovery_s.censored, found.stable_recovery_s.censored) == (1, 2)
+    # It takes `stable_for` to be called stable, so a later one could not have been seen.
+    assert found.stable_recovery_s.p50.beyond == 29.0
+
+
+def test_what_was_cut_off_by_a_stop_was_longer_than_that() -> None:
+    """Else a daemon that is stopped now and then would forget its longest recoveries."""
+    cut_off = replace(CUT_OFF, end_ns=made.T0 + 1_500 * MS)
+    cycles = [made.cycle(recovery_s=second / 10) for second in range(1, 21)]
+    found = summarise("made", MANIFEST, [*cycles, *[cut_off] * 5], [], {}).total
+    plain = summarise("made", MANIFEST, cycles, [], {}).total
+    assert (found.failovers, found.recovery_s.n, found.recovery_s.censored) == (20, 25, 5)
+    assert (plain.recovery_s.p50.value, plain.recovery_s.p90.value) == (1.0, 1.8)
+    assert (found.recovery_s.p50.value, found.recovery_s.p90.value) == (1.3, 1.9)
 
 
 def test_a_run_without_a_failover_has_a_report_too(tmp_path) -> None:
@@ -600,7 +635,51 @@ def test_flapping_outages_are_noted() -> None:
     flapping = made.cycle(outage_gap_s=0.9, outage_loss_s=0.7)
     found = summarise("made", MANIFEST | {"end_unix": 1.0}, [flapping, made.cycle()], [], {})
     assert found.total.disagreeing == 1
-    assert found.notes[0].startswith("1 cycle with good answers among the bad ones")
+    assert found.notes[0].startswith("1 cycle of 2 with good answers among the bad ones")
+    assert found.notes[0].endswith("by 0.200 s at most")
+    quality = list(report.text.quality(found))
+    assert "outages by their ends and by their losses: agree in 1 of 2" in quality
+
+
+def test_the_floor_of_the_meter_is_said() -> None:
+    control = made.cycle(outcome=CycleOutcome.CONTROL, recovery_s=0.01, masked=0)
+    alarm = replace(control, failed=2, dropped=1)
+    short = [made.cycle(recovery_s=0.01 * tenth) for tenth in range(1, 30)]
+
+    def notes(*cycles: Cycle) -> list[str]:
+        found = summarise("made", MANIFEST | {"end_unix": 1.0}, cycles, [], {})
+        assert found.total.control.cycles == sum(c.outcome == "control" for c in cycles)
+        return list(found.notes)
+
+    assert notes(made.cycle(), *[control] * 3) == []
+    assert notes(*short, *[control] * 3) == []
+    assert notes(made.cycle(), alarm, *[control] * 3) == [
+        (
+            "1 of 4 cycles of control with 2 failed, 1 not sent of 1,724 requests, though nothing "
+            "was taken away: so much is not the fault's doing"
+        )
+    ]
+    (said,) = notes(*short, replace(control, recovery_s=0.2))
+    assert said.startswith(
+        "the median recovery is no longer than what control cycles take (up to 0"
+    )
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        (0.0, "0%"),
+        (1.0, "100%"),
+        (0.39, "39%"),
+        (0.05, "5.0%"),
+        (0.00123, "0.12%"),
+        (0.99953, "99.953%"),
+        (1e-9, "0.00000%"),
+        (None, "unknown"),
+    ],
+)
+def test_shares_are_told_to_two_places(part, said) -> None:
+    assert percent(part) == said
 
 
 @FEW

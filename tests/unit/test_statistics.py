@@ -16,7 +16,9 @@ from chaosd.analysis.statistics import (
     interval_ranks,
     quantile_rank,
     quantiles,
+    ratio,
     share,
+    student,
 )
 
 FEW = settings(derandomize=True, max_examples=200, deadline=None)
@@ -70,12 +72,12 @@ def test_intervals_cover_95_percent_and_are_the_narrowest_such(p) -> None:
 
 
 @FEW
-@given(VALUES, strategies.integers(0, 10))
+@given(VALUES, strategies.lists(strategies.floats(100, 200), max_size=10))
 def test_quantiles_are_order_statistics_with_the_censored_beyond_all(values, censored) -> None:
     found = quantiles(values, censored)
-    everything = sorted(values) + [math.inf] * censored
+    everything = sorted(values) + [math.inf] * len(censored)
     n = len(everything)
-    assert (found.n, found.censored) == (n, censored)
+    assert (found.n, found.censored) == (n, len(censored))
     for name, p in QUANTILES.items():
         estimate = getattr(found, name)
         if not n:
@@ -85,23 +87,107 @@ def test_quantiles_are_order_statistics_with_the_censored_beyond_all(values, cen
         # The smallest value that at least a part p does not exceed.
         assert sum(v <= value for v in everything) >= p * n - 1e-9
         assert sum(v < value for v in everything) < p * n
-        for bound in (estimate.low, estimate.high):
-            assert bound is None or bound in values
+        assert estimate.low is None or estimate.low in [*values, *censored]
         assert estimate.low is None or estimate.low <= value
+        assert estimate.high is None or estimate.high in values
         assert estimate.high is None or estimate.high >= value
-    assert found.max == (max(values) if values and not censored else None)
+        assert (estimate.beyond is None) == (estimate.value is not None)
+        assert estimate.beyond is None or estimate.beyond in censored
+    at_limit = any(c >= v for c in censored for v in [max(values, default=0)])
+    assert found.max == (max(values) if values and not at_limit else None)
+    assert found.max_beyond == (max(censored) if at_limit else None)
 
 
 @FEW
-@given(VALUES, strategies.integers(1, 10), strategies.floats(100, 200))
-def test_censored_values_could_have_been_anything_beyond_the_limit(values, censored, value) -> None:
-    """Had they been observed to the end, no known quantile would be another."""
-    found, observed = quantiles(values, censored), quantiles(values + [value] * censored)
+@given(
+    VALUES,
+    strategies.lists(strategies.floats(0, 200), min_size=1, max_size=10),
+    strategies.floats(0, 100),
+)
+def test_what_is_said_to_be_beyond_is_beyond_however_long_the_censored_took(
+    values, censored, more
+) -> None:
+    """Had they been observed to the end, the quantile would have been no less."""
+    censored = [c for c in censored if c >= min(values, default=0)]  # others say nothing
+    found = quantiles(values, censored)
+    observed = quantiles([*values, *(c + more for c in censored)])
     for name in QUANTILES:
-        known = getattr(found, name)
-        for field in ("value", "low", "high"):
-            if getattr(known, field) is not None:
-                assert getattr(known, field) == getattr(getattr(observed, name), field)
+        if (beyond := getattr(found, name).beyond) is not None:
+            assert getattr(observed, name).value >= beyond
+    if found.max_beyond is not None:
+        assert observed.max >= found.max_beyond
+    if found.mean.beyond is not None:
+        assert observed.mean.value >= found.mean.beyond - 1e-9
+
+
+def test_a_quantile_that_is_surely_beyond_has_a_lower_bound() -> None:
+    """A fifth was given up after 30 s: p95, and its whole interval, are more than that."""
+    found = quantiles([1.0] * 80, [30.0] * 20)
+    assert found.p95 == Estimate(None, 30.0, None, beyond=30.0)
+    assert found.p50 == Estimate(1.0, 1.0, 1.0)
+
+
+def test_what_was_cut_short_before_anything_ended_says_nothing() -> None:
+    values = [float(v) for v in range(10, 40)]
+    found, plain = quantiles(values, [1.0, 9.9]), quantiles(values)
+    assert (found.n, found.censored) == (32, 2)
+    assert (found.p50, found.p95, found.mean) == (plain.p50, plain.p95, plain.mean)
+
+
+def test_what_was_cut_short_in_the_middle_makes_the_quantiles_larger_and_wider() -> None:
+    values = [float(v) for v in range(1, 101)]
+    found, plain = quantiles(values, [50.5] * 40), quantiles(values)
+    # Of 90 at risk at 51, forty of whom go on, 50 end: each counts for 1.8 of 140.
+    assert plain.p50 == Estimate(50.0, 40.0, 61.0)
+    assert found.p50.value == 62.0
+    assert found.p50.low < 62.0 < found.p50.high
+    assert found.p95.low < found.p95.value == 97.0
+    assert (found.max, found.max_beyond) == (100.0, None)
+    assert found.mean.value == pytest.approx(
+        # Each of those cut short takes as long as the others that had come as far.
+        (sum(values) + 40 * sum(values[50:]) / 50) / 140
+    )
+
+
+@pytest.mark.parametrize(
+    ("freedom", "expected"), [(4, 2.776), (5, 2.571), (10, 2.228), (30, 2.042), (120, 1.980)]
+)
+def test_students_quantiles_are_those_of_the_tables(freedom, expected) -> None:
+    assert student(freedom) == pytest.approx(expected, abs=0.008)
+    assert student(3) is None
+
+
+def test_a_mean_has_students_interval() -> None:
+    # Student's own sleep data: the difference of two drugs, mean 1.58, interval 0.70 to 2.46.
+    differences = [1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4]
+    mean = quantiles(differences).mean
+    assert mean.value == pytest.approx(1.58)
+    assert (mean.low, mean.high) == (pytest.approx(0.70, abs=0.01), pytest.approx(2.46, abs=0.01))
+    assert quantiles(differences, [5.0]).mean.value is None  # whose mean nobody knows
+    assert quantiles([1.0, 2.0]).mean == Estimate(1.5, None, None)
+
+
+def test_requests_of_one_cycle_are_no_independent_witnesses() -> None:
+    """All that failed failed in one cycle of ten: that says little of the next ten."""
+    sizes = [100] * 10
+    evenly, at_once = ratio([10] * 9 + [9], sizes), ratio([99] + [0] * 9, sizes)
+    assert evenly.value == at_once.value == 0.099
+    assert evenly.high - evenly.low < 0.01
+    assert at_once.low < 0.02
+    assert at_once.high > 0.5
+    # Cochran's estimator of a ratio, by hand: 6 of 60, residuals 1 -1 1 -1 0.
+    found = ratio([2, 0, 3, 1, 0], [10, 10, 20, 20, 0])
+    spread = 2.769 * math.sqrt(4 * 5 / 4) / 6
+    assert found.low == pytest.approx(0.1 / math.exp(spread), rel=1e-3)
+    assert found.high == pytest.approx(0.1 * math.exp(spread), rel=1e-3)
+
+
+def test_shares_of_nothing_bad() -> None:
+    assert ratio([0] * 100, [400] * 100) == Share(
+        count=0, n=40_000, value=0.0, low=0.0, high=1 - 0.025**0.01
+    )
+    assert ratio([1, 2], [10, 10]) == Share(count=3, n=20, value=0.15, low=None, high=None)
+    assert ratio([], []) == Share(count=0, n=0, value=None, low=None, high=None)
 
 
 def test_twenty_values() -> None:

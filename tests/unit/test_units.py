@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from chaosd.units import Duration, PositiveDuration, Rate
+from chaosd.units import Duration, Percent, PositiveDuration, Rate
 
 YEAR_NS = 366 * 86_400 * 10**9
 
@@ -135,3 +135,31 @@ def test_a_positive_duration_is_more_than_nothing() -> None:
     assert adapter.validate_python("1ns") == 1
     with pytest.raises(ValidationError, match="should be more than 0s"):
         adapter.validate_python("0s")
+
+
+# --- shares ---
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("99.9%", 0.999), ("0.1 %", 0.001), ("100%", 1.0), ("0%", 0.0), (0, 0.0)]
+)
+def test_shares_are_read(text: Any, value: float) -> None:
+    assert Percent.parse(text) == value
+
+
+@pytest.mark.parametrize("text", [1, 0.5, None, True, False, "5", "-1%", "1e1%", "", "%", "a%"])
+def test_what_is_no_share_is_said_in_words(text: Any) -> None:
+    with pytest.raises(ValueError) as caught:
+        Percent.parse(text)
+    assert str(caught.value) == "not a share (write it like 99.9% or 0.1%, or 0 for none)"
+
+
+def test_nothing_is_more_than_all() -> None:
+    with pytest.raises(ValueError, match="at most 100%"):
+        Percent.parse("100.1%")
+
+
+@given(thousandths=st.integers(0, 100_000))
+def test_shares_are_written_as_they_are_read(thousandths: int) -> None:
+    share = Percent.parse(f"{thousandths / 1000}%")
+    assert Percent.parse(str(share)) == share

@@ -1,0 +1,185 @@
+"""Two runs held against each other: better, worse, the same, or not to be told. Pure.
+
+Each run's numbers come with their own 95 % intervals, exact or Kaplan and Meier's, whatever the
+shape and however many cycles were censored. The interval of a difference is made of the two by
+Zou and Donner's method of variance estimates recovery (Statistics in Medicine 27, 2008, 1693-1702):
+its lower limit is as far from the difference as the hypotenuse of the two distances that matter for
+it, from B's number down to B's lower limit and from A's up to A's upper one. Nothing is drawn at
+random, and a report.json is enough for a baseline.
+
+Why not a permutation test or a bootstrap: docs/decisions/0007-comparing.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+from chaosd.analysis.statistics import Estimate, share
+from chaosd.analysis.survival import Z
+
+SAME, BETTER, WORSE, UNKNOWN = "same", "better", "worse", "unknown"
+MARGIN, TOLERANCE = 0.20, 0.05  # of A's number
+DECIDING = "recovery p95"  # it must be known to be the same; of the others no difference is shown
+QUANTITIES = {DECIDING: "p95", "recovery p50": "p50", "recovery mean": "mean"}
+SHARES = ("failed", "misrouted", "censored")
+# The number that decides has its own 95 %; the others have that together (Bonferroni), so that to
+# look at more of them does not find more differences where there are none.
+OTHERS_WIDENED = NormalDist().inv_cdf(1 - 0.025 / (len(QUANTITIES) - 1 + len(SHARES))) / Z
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """What is compared of a run."""
+
+    name: str
+    failovers: int
+    numbers: dict[str, Estimate]
+    resolution_s: float
+    limit_s: float | None  # of a recovery; None if it is not known
+    doubts: tuple[str, ...]
+
+    @classmethod
+    def of(cls, report: Mapping[str, Any]) -> Side:
+        """From a report as it is in report.json. Raises KeyError, TypeError if it is none."""
+        total = report["total"]
+        failovers, outcomes = total["failovers"], total["outcomes"]
+        censored = share(outcomes["censored"], failovers)
+        numbers = {
+            name: Estimate(**total["recovery_s"][key]) for name, key in QUANTITIES.items()
+        } | {
+            "censored": Estimate(censored.value, censored.low, censored.high),
+            **{
+                name: Estimate(*(total[f"{name}_share"][key] for key in ("value", "low", "high")))
+                for name in SHARES
+                if name != "censored"
+            },
+        }
+        limit_ns = report["manifest"].get("settings", {}).get("recovery_limit_ns")
+        return cls(
+            name=report["run"],
+            failovers=failovers,
+            numbers=numbers,
+            resolution_s=total["resolution_s"] or 0.0,
+            limit_s=None if limit_ns is None else limit_ns / 1e9,
+            doubts=tuple(report["doubts"]),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One number of both runs; the difference is B's less A's, with its interval."""
+
+    name: str
+    unit: str  # `s`, or `share`
+    a: Estimate
+    b: Estimate
+    difference: Estimate
+    answer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Two runs' numbers, and what they come to; `reasons` say why."""
+
+    a: Side
+    b: Side
+    margin: float
+    tolerance: float
+    rows: tuple[Row, ...]
+    answer: str
+    reasons: tuple[str, ...]
+
+
+def compare(
+    a: Side, b: Side, *, margin: float = MARGIN, tolerance: float = TOLERANCE
+) -> Comparison:
+    """Hold B against A, the baseline.
+
+    A number is better or worse if all of its difference's interval is on one side of zero; the
+    same, if all of it is within `tolerance` of A's number or within the error bar, or, where it has
+    zero in it, within `margin`. The answer is worse if any number is; else better if any is; else
+    the same if the recovery's p95 is.
+    """
+    rows = tuple(_rows(a, b, margin, tolerance))
+    doubts = [f"{side.name}: {doubt}" for side in (a, b) for doubt in side.doubts]
+    answers = {row.name: row.answer for row in rows}
+    answer, reasons = UNKNOWN, doubts
+    if not doubts:
+        for answer in (WORSE, BETTER):
+            reasons = [name for name, found in answers.items() if found == answer]
+            if reasons:
+                break
+        else:
+            answer, reasons = answers[DECIDING], []
+            if answer == UNKNOWN:
+                reasons = [
+                    f"{DECIDING} may differ by more than {margin:.0%}: more cycles would tell"
+                ]
+    return Comparison(
+        a=a,
+        b=b,
+        margin=margin,
+        tolerance=tolerance,
+        rows=rows,
+        answer=answer,
+        reasons=tuple(reasons),
+    )
+
+
+def _rows(a: Side, b: Side, margin: float, tolerance: float) -> Iterator[Row]:
+    bar_s = max(a.resolution_s, b.resolution_s)
+    for name in QUANTITIES:
+        one, other = a.numbers[name], b.numbers[name]
+        # A recovery is measured too long, by up to the error bar: the same in both if that is.
+        bias_s = abs(a.resolution_s - b.resolution_s)
+        found = _difference(one, other, bias_s, 1.0 if name == DECIDING else OTHERS_WIDENED)
+        whole = one.value or 0.0
+        answer = _answer(found, max(tolerance * whole, bar_s), margin * whole)
+        yield Row(name=name, unit="s", a=one, b=other, difference=found, answer=answer)
+    for name in SHARES:
+        one, other = a.numbers[name], b.numbers[name]
+        found = _difference(one, other, 0.0, OTHERS_WIDENED)
+        if name == "censored" and a.limit_s != b.limit_s:
+            found = Estimate(None, None, None)  # they were given up at different times
+        answer = _answer(found, 0.0, 0.0)
+        yield Row(name=name, unit="share", a=one, b=other, difference=found, answer=answer)
+
+
+def _difference(a: Estimate, b: Estimate, bias: float, widened: float) -> Estimate:
+    """B less A, `widened` times as wide; `bias` is how much of it may be the meter's doing."""
+    if a.value is None or b.value is None:
+        # What is beyond everything observed still differs if the two intervals are apart.
+        low = None if a.high is None or b.low is None else b.low - a.high - bias
+        high = None if a.low is None or b.high is None else b.high - a.low + bias
+        return Estimate(None, low if (low or 0) > 0 else None, high if (high or 0) < 0 else None)
+    value = b.value - a.value
+    down = _hypotenuse(b.value, b.low, a.high, a.value)
+    up = _hypotenuse(b.high, b.value, a.value, a.low)
+    low = None if down is None else value - widened * down - bias
+    high = None if up is None else value + widened * up + bias
+    return Estimate(value, low, high)
+
+
+def _hypotenuse(*ends: float | None) -> float | None:
+    first, second, third, fourth = ends
+    if first is None or second is None or third is None or fourth is None:
+        return None
+    return math.hypot(first - second, third - fourth)
+
+
+def _answer(found: Estimate, small: float, margin: float) -> str:
+    def within(zone: float) -> bool:
+        low, high = found.low, found.high
+        return low is not None and high is not None and -zone <= low and high <= zone
+
+    if within(small):
+        return SAME
+    if found.low is not None and found.low > 0:
+        return WORSE
+    if found.high is not None and found.high < 0:
+        return BETTER
+    return SAME if within(margin) else UNKNOWN

@@ -1,0 +1,156 @@
+"""Objectives held against what was measured: kept, broken, or not to be told. Pure.
+
+An objective is judged by its number's 95 % interval, not by the number: it is kept if all of the
+interval is on the right side of the target, and broken if none of it is. In between nobody knows,
+and more cycles would tell. A number has to come from `min_cycles` cycles at least.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from chaosd.analysis.statistics import QUANTILES, TAIL, Estimate, Share, share
+from chaosd.analysis.tally import Part
+
+OK, FAIL, UNKNOWN = "ok", "fail", "unknown"
+# What a duration's objective is about, and how far its error bar reaches down and up: a recovery
+# is never measured too short, an outage is as often too short as too long.
+DURATIONS = {
+    "recovery": ("recovery_s", 1, 0),
+    "stable_recovery": ("stable_recovery_s", 1, 0),
+    "outage": ("outage_gap_s", 1, 1),
+}
+REQUESTS = {"failed": "failed_share", "masked": "masked_share", "misrouted": "misrouted_share"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
+    """One objective: what was asked, what was found in `n` cycles, and what that comes to."""
+
+    name: str
+    unit: str  # `s`, or `share`: a part of one
+    at_least: bool  # the target is a lower bound
+    target: float
+    value: float | None
+    low: float | None
+    high: float | None
+    beyond: float | None  # where the value is unknown, it is more than this
+    n: int
+    min_cycles: int
+    result: str
+    reason: str  # of what is not ok; empty otherwise
+
+
+def judge(
+    wanted: Mapping[str, Mapping[str, Any]], part: Part, availability: Share, *, poor: bool
+) -> Iterator[Objective]:
+    """Each objective of `wanted`, its name → `target` and `min_cycles`, in its order.
+
+    Nothing is kept or broken if the measurement is `poor`.
+    """
+    for name, goal in wanted.items():
+        found = _found(name, part, availability, goal["target"], goal["min_cycles"])
+        if poor:
+            seems = {OK: "seems kept", FAIL: "seems broken", UNKNOWN: "is unknown"}[found.result]
+            reason = f"{seems}, and the measurement is too poor to tell"
+            found = replace(found, result=UNKNOWN, reason=reason)
+        yield found
+
+
+def verdict(doubts: tuple[str, ...], objectives: tuple[Objective, ...]) -> str:
+    """A poor measurement can't even be trusted where it says fail; one broken objective is enough.
+
+    Otherwise what is not known outranks what is ok.
+    """
+    results = {objective.result for objective in objectives}
+    if not doubts and FAIL in results:
+        return FAIL
+    return UNKNOWN if doubts or UNKNOWN in results else OK
+
+
+def cycles_needed(name: str) -> int:
+    """How many cycles it takes until an objective can be kept at all: until it has a bound."""
+    p = QUANTILES.get(name.rpartition("_")[2])
+    return 1 if p is None else math.ceil(math.log(TAIL) / math.log(p))
+
+
+def _found(name: str, part: Part, availability: Share, target: float, min_cycles: int) -> Objective:
+    what, _, quantile = name.rpartition("_")
+    if what in DURATIONS:
+        field, down, up = DURATIONS[what]
+        quantiles, bar_s = getattr(part, field), part.resolution_s or 0.0
+        estimate, n = getattr(quantiles, quantile), quantiles.n
+        result, reason = _duration(estimate, target, down * bar_s, up * bar_s)
+        if estimate.high is None and result == UNKNOWN and n < (needed := cycles_needed(name)):
+            reason = f"its upper bound takes {needed} cycles"
+        unit, at_least = "s", False
+    else:
+        counted, n = _counted(name, part, availability)
+        estimate = Estimate(counted.value, counted.low, counted.high)
+        unit, at_least = "share", name == "availability"
+        result, reason = _share(counted, target, at_least=at_least)
+    surely = result == FAIL and unit == "share" and _is_nothing(target, at_least=at_least)
+    if n < min_cycles and not surely:
+        result, reason = UNKNOWN, f"too few cycles: {n} of {min_cycles}"
+    return Objective(
+        name=name,
+        unit=unit,
+        at_least=at_least,
+        target=target,
+        value=estimate.value,
+        low=estimate.low,
+        high=estimate.high,
+        beyond=estimate.beyond,
+        n=n,
+        min_cycles=min_cycles,
+        result=result,
+        reason=reason,
+    )
+
+
+def _counted(name: str, part: Part, availability: Share) -> tuple[Share, int]:
+    """A share, and of how many cycles it is."""
+    if name == "availability":
+        return availability, part.failovers
+    if name == "censored":
+        return share(part.outcomes["censored"], part.failovers), part.failovers
+    if name == "anomalies":
+        return share(part.in_band.n - part.in_band.count, part.in_band.n), part.in_band.n
+    found: Share = getattr(part, REQUESTS[name])
+    return found, part.failovers
+
+
+def _duration(found: Estimate, target: float, down_s: float, up_s: float) -> tuple[str, str]:
+    if found.high is not None and found.high + up_s <= target:
+        return OK, ""
+    if found.low is not None and found.low - down_s > target:
+        return FAIL, "all of its interval is above the target"
+    if found.high is None:
+        return UNKNOWN, "its upper bound is not known"
+    return UNKNOWN, "the target is within its interval: more cycles would tell"
+
+
+def _share(found: Share, target: float, *, at_least: bool) -> tuple[str, str]:
+    """Where nothing bad was seen at all, that is good enough for any target."""
+    bad = found.n - found.count if at_least else found.count
+    if not found.n:
+        return UNKNOWN, "nothing was counted"
+    if not bad:
+        return OK, ""
+    if _is_nothing(target, at_least=at_least):
+        return FAIL, f"{bad:,} of {found.n:,} where none should be"
+    if found.low is None or found.high is None:
+        return UNKNOWN, "its interval takes five cycles"
+    if found.low >= target if at_least else found.high <= target:
+        return OK, ""
+    if found.high < target if at_least else found.low > target:
+        return FAIL, f"all of its interval is {'below' if at_least else 'above'} the target"
+    return UNKNOWN, "the target is within its interval: more cycles would tell"
+
+
+def _is_nothing(target: float, *, at_least: bool) -> bool:
+    """Whether nothing bad at all is allowed: one is too many, however few cycles there were."""
+    return target == 1 if at_least else target == 0

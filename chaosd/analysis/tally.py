@@ -1,0 +1,261 @@
+"""Cycles taken in one by one, and what they come to: a Part of the report. Pure."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from chaosd.analysis.recovery import STOPPED, UNRECOVERED
+from chaosd.analysis.statistics import Quantiles, Share, quantiles, ratio, share
+from chaosd.events import PHASES, Cycle, CycleOutcome
+
+MEASURED = ("recovery_s", "stable_recovery_s", "outage_gap_s", "outage_loss_s")
+COUNTS = ("samples", "failed", "masked", "misrouted", "dropped")
+BAD = ("failed", "masked", "misrouted")
+VALID = (CycleOutcome.RECOVERED, CycleOutcome.CENSORED, CycleOutcome.CONTROL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """Where the seconds went: in the `n` recoveries in which this phase is known."""
+
+    n: int
+    mean_s: float | None
+    share: float | None  # of the seconds of all recoveries; `settle` comes after them and has none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Control:
+    """What was bad where nothing was taken away: false alarms, the floor of every other count."""
+
+    cycles: int
+    alarmed: int  # those in which any request was failed, masked, misrouted or not sent
+    samples: int
+    failed: int
+    masked: int
+    misrouted: int
+    dropped: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """The cycles of a cell, of one of its faults, or of the whole run."""
+
+    outcomes: dict[str, int]
+    stopped: int  # of the invalid ones, those cut off because chaosd was stopped
+    cut_off: int  # of those, the ones without a recovery: censored in the quantiles
+    cut_off_s: float | None  # how long the longest of them had lasted
+    poor: int  # valid cycles whose numbers can't be trusted much
+    compared: int  # recoveries for which both outage estimators are known
+    disagreeing: int  # of those, the ones whose estimators differ by more than their error
+    disagreement_max_s: float | None  # by how much the first is the longer one, at most
+    recovery_s: Quantiles
+    stable_recovery_s: Quantiles
+    outage_gap_s: Quantiles
+    outage_loss_s: Quantiles
+    control_s: Quantiles  # the recovery of control cycles: the meter's own floor
+    control: Control
+    resolution_s: float | None  # the worst error bar of any of its recoveries
+    phases: dict[str, Phase]
+    phases_unknown_share: float | None
+    samples: int
+    failed: int
+    masked: int
+    misrouted: int
+    dropped: int
+    failed_share: Share  # of the requests that were sent
+    masked_share: Share
+    misrouted_share: Share
+    in_band: Share  # of the recoveries for which there is a prediction
+    predicted_mean_s: float | None
+    predicted_observed_mean_s: float | None  # the mean recovery of the same cycles
+
+    @property
+    def failovers(self) -> int:
+        return self.outcomes["recovered"] + self.outcomes["censored"]
+
+    @property
+    def valid(self) -> int:
+        return sum(self.outcomes[outcome] for outcome in VALID)
+
+    @property
+    def invalid(self) -> int:
+        """By a mishap: to stop chaosd is none."""
+        return self.outcomes["invalid"] - self.stopped
+
+
+class Tally:
+    """Cycles, taken in one by one. Memory: a few numbers a cycle.
+
+    No recovery can be stable later than `stable_for_s` before the limit: what is not by then takes
+    longer.
+    """
+
+    def __init__(self, stable_for_s: float) -> None:
+        self.outcomes = Counter({outcome.value: 0 for outcome in CycleOutcome})
+        self.counts, self.control_counts = Counter[str](), Counter[str]()
+        self.values: dict[str, list[float]] = {name: [] for name in MEASURED}
+        self.censored: dict[str, list[float]] = {name: [] for name in MEASURED}
+        self.control: list[float] = []
+        self.control_censored: list[float] = []
+        self.requests = {name: array("q") for name in ("sent", "bad", *BAD)}  # of each failover
+        self.phases: dict[str, list[float]] = {phase: [] for phase in PHASES}
+        self.resolution_s: float | None = None
+        self.disagreement_max_s: float | None = None
+        self.cut_off_s: list[float] = []
+        self.predicted: list[tuple[float, float]] = []  # mean, recovery
+        self.in_band = self.judged = 0
+        self._stable_for_s = stable_for_s
+
+    def add(self, cycle: Cycle) -> None:
+        self.outcomes[cycle.outcome.value] += 1
+        if cycle.outcome == CycleOutcome.INVALID:
+            self._add_invalid(cycle)
+        if cycle.outcome not in VALID:
+            return
+        self.counts["poor"] += cycle.valid_reason is not None
+        if cycle.outcome == CycleOutcome.CONTROL:
+            self._add_control(cycle)
+            return
+        for name in COUNTS:
+            self.counts[name] += getattr(cycle, name)
+        self.requests["sent"].append(cycle.samples - cycle.dropped)
+        self.requests["bad"].append(cycle.failed + cycle.misrouted)
+        for name in BAD:
+            self.requests[name].append(getattr(cycle, name))
+        self._add_measured(cycle)
+        self._add_recovery(cycle)
+        if cycle.anomaly is not None:
+            self.judged += 1
+            self.in_band += not cycle.anomaly
+
+    def _add_invalid(self, cycle: Cycle) -> None:
+        reason = cycle.valid_reason or ""
+        if not reason.startswith(STOPPED):
+            return
+        self.counts["stopped"] += 1
+        if reason.endswith(UNRECOVERED):
+            lasted_s = _lasted_s(cycle)
+            self.cut_off_s.append(lasted_s)
+            # The longest are cut off most often: without them, quantiles would be too small.
+            for name in ("recovery_s", "stable_recovery_s"):
+                self.censored[name].append(lasted_s)
+
+    def _add_control(self, cycle: Cycle) -> None:
+        if cycle.recovery_s is not None:
+            self.control.append(cycle.recovery_s)
+        else:
+            self.control_censored.append(_lasted_s(cycle))
+        for name in COUNTS:
+            self.control_counts[name] += getattr(cycle, name)
+        bad = cycle.failed + cycle.masked + cycle.misrouted + cycle.dropped
+        self.control_counts["alarmed"] += bad > 0
+
+    def _add_measured(self, cycle: Cycle) -> None:
+        lasted_s, recovered = _lasted_s(cycle), cycle.outcome == CycleOutcome.RECOVERED
+        for name in MEASURED:
+            value = getattr(cycle, name)
+            if recovered:  # what is null here is unknown, but for what never became stable
+                if value is not None:
+                    self.values[name].append(value)
+                elif name == "stable_recovery_s":
+                    limit_s = lasted_s - self._stable_for_s
+                    self.censored[name].append(max(limit_s, cycle.recovery_s or 0.0))
+            elif name.startswith("outage"):  # so much of it had been seen
+                self.censored[name].append(value or cycle.outage_loss_s or 0.0)
+            else:
+                self.censored[name].append(lasted_s)
+
+    def _add_recovery(self, cycle: Cycle) -> None:
+        if cycle.outcome != CycleOutcome.RECOVERED or cycle.recovery_s is None:
+            return
+        for phase, seconds in self.phases.items():
+            part_s = cycle.phases.get(f"{phase}_s")
+            if part_s is not None:
+                seconds.append(part_s)
+        if cycle.predicted is not None:
+            self.predicted.append((cycle.predicted.mean_s, cycle.recovery_s))
+        if cycle.resolution_s is None:
+            return
+        self.resolution_s = max(cycle.resolution_s, self.resolution_s or 0.0)
+        gap_s, loss_s = cycle.outage_gap_s, cycle.outage_loss_s
+        if gap_s is not None and loss_s is not None:
+            difference_s = gap_s - loss_s
+            self.counts["compared"] += 1
+            self.counts["disagreeing"] += difference_s > 2 * cycle.resolution_s
+            self.disagreement_max_s = max(difference_s, self.disagreement_max_s or 0.0)
+
+    def part(self) -> Part:
+        recovered_s = sum(self.values["recovery_s"])
+        phases = {
+            phase: Phase(
+                n=len(seconds),
+                mean_s=_mean(seconds),
+                share=sum(seconds) / recovered_s if recovered_s and phase != "settle" else None,
+            )
+            for phase, seconds in self.phases.items()
+        }
+        known = [phase.share for phase in phases.values() if phase.share is not None]
+        means, observed = zip(*self.predicted, strict=True) if self.predicted else ((), ())
+        counted: dict[str, Any] = {name: self.counts[name] for name in COUNTS}
+        counted |= {f"{name}_share": self.share(name) for name in BAD}
+        counted |= {n: quantiles(self.values[n], self.censored[n]) for n in MEASURED}
+        return Part(
+            outcomes=dict(self.outcomes),
+            stopped=self.counts["stopped"],
+            cut_off=len(self.cut_off_s),
+            cut_off_s=max(self.cut_off_s, default=None),
+            poor=self.counts["poor"],
+            compared=self.counts["compared"],
+            disagreeing=self.counts["disagreeing"],
+            disagreement_max_s=self.disagreement_max_s,
+            control_s=quantiles(self.control, self.control_censored),
+            control=Control(
+                cycles=self.outcomes["control"],
+                **{name: self.control_counts[name] for name in ("alarmed", *COUNTS)},
+            ),
+            resolution_s=self.resolution_s,
+            phases=phases,
+            phases_unknown_share=max(0.0, 1 - sum(known)) if known else None,
+            **counted,
+            in_band=share(self.in_band, self.judged),
+            predicted_mean_s=_mean(means),
+            predicted_observed_mean_s=_mean(observed),
+        )
+
+    @property
+    def failovers(self) -> int:
+        return self.outcomes["recovered"] + self.outcomes["censored"]
+
+    def recovery(self) -> Quantiles:
+        return quantiles(self.values["recovery_s"], self.censored["recovery_s"])
+
+    def share(self, name: str) -> Share:
+        """What part of the requests of all failovers came to this."""
+        return ratio(self.requests[name], self.requests["sent"])
+
+    def availability(self, good: int, sent: int) -> Share:
+        """What part of all requests was answered well, in failovers and between them.
+
+        Probes come at a fixed rate, so each failover stands for as many of them; how much they
+        differ is known from what each spoilt itself.
+        """
+        bad, n = self.requests["bad"], max(1, len(self.requests["bad"]))
+        besides = sent - good - sum(bad)
+        lost = ratio([count + besides / n for count in bad], [sent / n] * len(bad))
+        whole = good / sent if sent else None
+        low = 1 - lost.high if lost.high is not None else None
+        high = 1 - lost.low if lost.low is not None else None
+        return Share(count=good, n=sent, value=whole, low=low, high=high)
+
+
+def _lasted_s(cycle: Cycle) -> float:
+    return (cycle.end_ns - cycle.t0_ns) / 1e9
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return math.fsum(values) / len(values) if values else None

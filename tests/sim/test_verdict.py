@@ -1,0 +1,94 @@
+"""Objectives, precision and comparison, from the config to the exit code, on a simulated world."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+from chaosd import report
+from chaosd.cli import main
+
+# Recoveries are 0.2 to 1.3 s, evenly: half of them longer than 0.75 s.
+KEPT = {"recovery_p50": "1s", "recovery_p95": "1400ms", "misrouted": 0, "availability": "70%"}
+BROKEN = {"recovery_p95": "500ms"}
+PROBES = [{"type": "http", "rate": "50/s"}]
+
+
+def test_objectives_decide_the_exit_code(simulate) -> None:
+    def run(slo, cycles: int = 100):
+        ran = simulate(slo=slo, until={"cycles": cycles}, probes=PROBES)
+        assert ran.code == ran.report["manifest"]["exit"]
+        return ran
+
+    kept = run(KEPT)
+    assert (kept.code, kept.report["verdict"]) == (0, "ok")
+    assert "verdict: ok (measured well; all 4 objectives are kept)" in kept.said
+    broken = run(KEPT | BROKEN)
+    assert (broken.code, broken.report["verdict"]) == (1, "fail")
+    assert [o["result"] for o in broken.report["objectives"]] == ["ok", "fail", "ok", "ok"]
+    unknown = run(KEPT, cycles=50)
+    assert (unknown.code, unknown.report["verdict"]) == (4, "unknown")
+    assert unknown.report["reasons"] == ["recovery_p95: its upper bound takes 72 cycles"]
+    # All of it is in the run directory, to be judged again at any time.
+    before = (broken.directory / "report.json").read_bytes()
+    assert report.exit_code(report.write(broken.directory)) == 1
+    assert (broken.directory / "report.json").read_bytes() == before
+    assert "| recovery_p95 ≤ 0.50 s |" in (broken.directory / "report.md").read_text()
+    suite = ET.parse(broken.directory / "junit.xml").getroot()
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("5", "1", "0")
+
+
+def test_check_says_which_objectives_so_few_cycles_can_not_keep(simulate, capsys) -> None:
+    simulate(slo=KEPT, until={"cycles": 30})
+    assert main(["check", "t.yaml"]) == 0
+    out = capsys.readouterr().out
+    assert "slo.recovery_p95 takes 72 cycles, this run makes 30: it will be unknown\n" in out
+    assert out.count("it will be unknown") == 1
+    assert main(["check", "t.yaml", "--cycles", "100"]) == 0
+    assert "it will be unknown" not in capsys.readouterr().out
+
+
+def test_a_run_ends_when_it_knows_enough(simulate) -> None:
+    ran = simulate(until={"cycles": 400, "precision": "4%"}, probes=PROBES)
+    assert (ran.code, ran.report["manifest"]["reason"]) == (0, "done")
+    p95 = ran.report["total"]["recovery_s"]["p95"]
+    assert (p95["high"] - p95["low"]) / 2 <= 0.04 * p95["value"]
+    assert 72 <= len(ran.cycles) < 400
+    assert "p95 is known to ± 3." in ran.said
+    # With fewer there is no upper bound, however much alike they are.
+    loose = simulate(until={"cycles": 400, "precision": "50%"}, probes=PROBES)
+    assert len(loose.cycles) == 72
+
+
+def test_the_example_of_a_gate_keeps_its_objectives(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    gate = Path(__file__).parent.parent.parent / "configs/gate.yaml"
+    assert main(["run", str(gate), "--set", "runtime=sim", "--seed", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "verdict: ok (measured well; all 6 objectives are kept)" in out
+    assert "false alarms in 0 of" in out
+
+
+def test_a_run_that_never_knows_enough_ends_all_the_same(simulate) -> None:
+    ran = simulate(until={"cycles": 80, "precision": "0.1%"}, probes=PROBES)
+    assert len(ran.cycles) == 80
+    assert "no more cycles" not in ran.said
+
+
+def test_runs_are_compared(simulate, capsys) -> None:
+    def run(seed: int, **fault):
+        faults = [{"type": "recreate", "every": "5s"} | fault]
+        ran = simulate(seed=seed, faults=faults, until={"cycles": 100}, probes=PROBES)
+        return str(ran.directory)
+
+    baseline, same, longer = run(1), run(2), run(3, gap="400ms")
+    capsys.readouterr()
+    assert main(["compare", baseline, same]) == 0
+    assert "\nsame: " in capsys.readouterr().out
+    assert main(["compare", f"{baseline}/report.json", longer, "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["answer"] == "worse"
+    assert "recovery p95" in found["reasons"]
+    assert main(["compare", longer, baseline]) == 0
+    assert "\nbetter: " in capsys.readouterr().out

@@ -1,0 +1,295 @@
+"""Two runs compared: how often that is right, for samples whose truth is known."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import made
+import pytest
+
+from chaosd.analysis.compare import Comparison, Side, compare
+from chaosd.analysis.compare import _difference as difference
+from chaosd.analysis.statistics import Estimate
+from chaosd.analysis.summary import summarise
+from chaosd.cli import main
+from chaosd.errors import ConfigError
+from chaosd.events import Cycle, CycleOutcome, encode
+from chaosd.report import compare as files
+from chaosd.report import json as report_json
+
+MANIFEST = {"name": "made", "run": "a", "cells": ["c1"], "end_unix": 1.0}
+LIMIT = {"settings": {"recovery_limit_ns": 30 * made.SECOND, "stable_for_ns": made.SECOND}}
+RATE_HZ = 100
+
+
+def cycle(recovery_s: float, **changes: Any) -> Cycle:
+    """A failover after a poll, probed at 100/s: what failed is most of the recovery."""
+    failed = round(0.8 * recovery_s * RATE_HZ)
+    samples = round((recovery_s + 1) * RATE_HZ)
+    values = {"recovery_s": recovery_s, "failed": failed, "samples": samples, "masked": 0}
+    return made.cycle(**(values | changes))
+
+
+def censored(limit_s: float = 30.0) -> Cycle:
+    gone = dict.fromkeys(("recovery_s", "stable_recovery_s", "outage_gap_s"))
+    end_ns = made.T0 + round(limit_s * made.SECOND)
+    changes = {"outcome": CycleOutcome.CENSORED, "end_ns": end_ns}
+    return made.cycle(**changes, **gone, samples=3000, failed=3000, masked=0)
+
+
+def side(cycles: Sequence[Cycle], **manifest: Any) -> Side:
+    report = summarise("made", MANIFEST | LIMIT | manifest, cycles, (), {})
+    return Side.of(json.loads(report_json.render(report)))
+
+
+def uniform(random: Random, start_s: float) -> list[Cycle]:
+    """What the simulated world gives: a gap, then whatever is left of HAProxy's period."""
+    return [cycle(start_s + random.uniform(0, 1.0)) for _ in range(100)]
+
+
+def longer(cycles: Sequence[Cycle], change: Callable[[float], float]) -> list[Cycle]:
+    return [cycle(change(c.recovery_s)) for c in cycles]
+
+
+def answers(start_s: float, change: Callable[[float], float]) -> Counter[str]:
+    """Of a hundred pairs of a hundred cycles each."""
+    random = Random(f"pairs {start_s}")
+    found: Counter[str] = Counter()
+    for _ in range(100):
+        a, b = uniform(random, start_s), uniform(random, start_s)
+        found[compare(side(a), side(longer(b, change))).answer] += 1
+    return found
+
+
+# configs/sim.yaml gives 0.2 to 1.2 s; an app that is slower to start 0.5 to 1.5 s.
+@pytest.mark.parametrize("start_s", [0.2, 0.5])
+def test_runs_of_the_same_settings_are_the_same(start_s) -> None:
+    assert answers(start_s, lambda s: s)["same"] >= 95
+
+
+@pytest.mark.parametrize("start_s", [0.2, 0.5])
+def test_a_change_of_20_percent_is_found(start_s) -> None:
+    mean = start_s + 0.5
+    assert answers(start_s, lambda s: 1.2 * s)["worse"] >= 95
+    assert answers(start_s, lambda s: s + 0.2 * mean)["worse"] >= 95
+    assert answers(start_s, lambda s: s / 1.2)["better"] >= 95
+
+
+def test_too_few_cycles_tell_nothing() -> None:
+    random = Random(1)
+    a, b = uniform(random, 0.2), uniform(random, 0.2)
+    found = compare(side(a[:30]), side(b[:30]))
+    assert found.answer == "unknown"
+    assert found.reasons == ("recovery p95 may differ by more than 20%: more cycles would tell",)
+    assert compare(side([]), side([])).answer == "unknown"  # by its doubts
+
+
+# --- the intervals ---
+
+
+def wilson(count: int, n: int) -> Estimate:
+    z2, p = 1.959964**2, count / n
+    middle = (2 * count + z2) / 2 / (n + z2)
+    half = math.sqrt(z2) * math.sqrt(z2 + 4 * count * (1 - p)) / 2 / (n + z2)
+    return Estimate(p, middle - half, middle + half)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "low", "high"),
+    [
+        # Newcombe, Statistics in Medicine 17, 1998, 873-890, table II, method 10.
+        ((56, 70), (48, 80), 0.0524, 0.3339),
+        ((9, 10), (3, 10), 0.1705, 0.8090),
+        ((5, 56), (0, 29), -0.0381, 0.1926),
+    ],
+)
+def test_the_interval_of_a_difference_is_the_one_in_the_papers(one, other, low, high) -> None:
+    found = difference(wilson(*other), wilson(*one), 0.0, 1.0)
+    assert found.value == pytest.approx(one[0] / one[1] - other[0] / other[1])
+    assert (found.low, found.high) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
+
+
+def test_a_missing_bound_leaves_that_side_open() -> None:
+    a, b = Estimate(1.0, 0.9, None), Estimate(2.0, 1.8, 2.2)
+    found = difference(a, b, 0.0, 1.0)
+    assert (found.value, found.low) == (1.0, None)
+    assert found.high == pytest.approx(1 + math.hypot(0.2, 0.1))
+    found = difference(b, a, 0.0, 1.0)
+    assert (found.low, found.high) == (pytest.approx(-1 - math.hypot(0.2, 0.1)), None)
+
+
+def test_what_is_beyond_all_that_was_observed_differs_if_the_intervals_are_apart() -> None:
+    a, beyond = Estimate(1.0, 0.9, 1.1), Estimate(None, 1.5, None, beyond=30.0)
+    assert difference(a, beyond, 0.0, 1.0) == Estimate(None, pytest.approx(0.4), None)
+    assert difference(beyond, a, 0.0, 1.0) == Estimate(None, None, pytest.approx(-0.4))
+    overlapping = Estimate(None, 1.05, None, beyond=30.0)
+    assert difference(a, overlapping, 0.0, 1.0) == Estimate(None, None, None)
+
+
+# --- the answer ---
+
+
+def rows(found: Comparison) -> dict[str, str]:
+    return {row.name: row.answer for row in found.rows}
+
+
+def numbers(p95_low: float, p95: float, p95_high: float, resolution_s: float = 0.0) -> Side:
+    """A run of which only the p95 is known."""
+    unknown = Estimate(None, None, None)
+    names = ("recovery p50", "recovery mean", "failed", "misrouted", "censored")
+    known = {"recovery p95": Estimate(p95, p95_low, p95_high)} | dict.fromkeys(names, unknown)
+    return Side(
+        name="x",
+        failovers=100,
+        numbers=known,
+        resolution_s=resolution_s,
+        limit_s=30.0,
+        doubts=(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("b", "answer"),
+    [
+        (numbers(1.00, 1.00, 1.00), "same"),
+        (numbers(1.00, 1.04, 1.04), "same"),  # known, and too small to matter
+        (numbers(1.06, 1.06, 1.06), "worse"),
+        (numbers(0.94, 0.94, 0.94), "better"),
+        (numbers(1.01, 1.04, 1.06), "worse"),
+        (numbers(0.90, 1.00, 1.19), "same"),
+        (numbers(0.90, 1.00, 1.21), "unknown"),
+        (numbers(0.79, 1.00, 1.10), "unknown"),
+    ],
+)
+def test_the_margin_and_the_tolerance(b, answer) -> None:
+    assert compare(numbers(1.0, 1.0, 1.0), b).answer == answer
+
+
+def test_what_the_meter_cannot_see_is_no_difference() -> None:
+    a, b = numbers(1.0, 1.0, 1.0), numbers(1.1, 1.1, 1.1)
+    assert compare(a, b).answer == "worse"
+    coarse = (replace(a, resolution_s=0.11), replace(b, resolution_s=0.11))
+    assert compare(*coarse).answer == "same"
+    # A coarser meter measures longer recoveries: that much of it may be the meter's doing.
+    b = numbers(1.3, 1.3, 1.3)
+    assert compare(a, b).answer == "worse"
+    assert compare(a, replace(b, resolution_s=0.31), margin=0.7).answer == "same"
+    assert compare(a, replace(b, resolution_s=0.29), margin=0.7).answer == "worse"
+
+
+def test_recoveries_that_never_come_are_worse() -> None:
+    a = [cycle(0.5 + place / 100) for place in range(100)]
+    found = compare(side(a), side([*a[:80], *[censored()] * 20]))
+    assert found.answer == "worse"
+    assert rows(found)["censored"] == rows(found)["recovery p95"] == "worse"
+    assert found.rows[0].b.beyond == 30.0
+    text = "\n".join(files.lines(found))
+    assert "unknown, > 30.0 s" in text
+    # Given up at different times, they can't be counted against each other.
+    limit = {"settings": {"recovery_limit_ns": 10 * made.SECOND}}
+    assert rows(compare(side(a), side([*a, *[censored(10)] * 9], **limit)))["censored"] == "unknown"
+
+
+def test_a_poor_measurement_makes_everything_unknown() -> None:
+    random = Random(2)
+    a = uniform(random, 0.2)
+    poor = [replace(c, valid_reason="probes were sent late") for c in longer(a, lambda s: 2 * s)]
+    found = compare(side(a), side(poor))
+    assert rows(found)["recovery p95"] == "worse"
+    assert found.answer == "unknown"
+    assert found.reasons == ("made: 100 of 100 cycles of poor quality (at most 5 % may be)",)
+
+
+def test_worse_outranks_better() -> None:
+    random = Random(3)
+    a = uniform(random, 0.2)
+    quicker = [replace(c, misrouted=20) for c in longer(a, lambda s: s / 2)]
+    found = compare(side(a), side(quicker))
+    assert (rows(found)["recovery p95"], rows(found)["misrouted"]) == ("better", "worse")
+    assert (found.answer, found.reasons) == ("worse", ("misrouted",))
+
+
+# --- files and exit codes ---
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """Three run directories: two alike, and one that is half as long again."""
+    random = Random(4)
+    for name, factor in (("a", 1.0), ("b", 1.0), ("slow", 1.5)):
+        (directory := tmp_path / name).mkdir()
+        cycles = longer(uniform(random, 0.2), lambda s, factor=factor: factor * s)
+        (directory / "cycles.jsonl").write_text("".join(f"{encode(c)}\n" for c in cycles))
+        manifest = MANIFEST | LIMIT | {"run": name}
+        (directory / "run.json").write_text(json.dumps(manifest))
+        report = summarise(f"made {name}", manifest, cycles, (), {})
+        (directory / "report.json").write_text(report_json.render(report))
+    return tmp_path
+
+
+def test_exit_codes(runs, capsys) -> None:
+    def code(*arguments: str) -> int:
+        return main(["compare", *(str(runs / a) if a[0] != "-" else a for a in arguments)])
+
+    assert code("a", "b") == 0
+    assert "\nsame: recovery p95 is, to within 20%" in capsys.readouterr().out
+    assert code("a", "slow") == 1
+    out = capsys.readouterr().out
+    assert out.startswith("A: made a, 100 failovers\nB: made slow, 100 failovers\n")
+    assert "\nworse: in recovery p95, recovery p50, recovery mean, failed\n" in out
+    assert code("slow", "a") == 0
+    assert "\nbetter: in recovery p95" in capsys.readouterr().out
+    assert code("a", "b", "--margin=2%") == 4
+    assert code("a", "nothing") == 2
+    assert code("a", "b", "--margin=2") == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "chaosd: --margin: not a share (write it like 99.9% or 0.1%, or 0 for none)"
+    )
+
+
+def test_json_is_for_programs(runs, capsys) -> None:
+    assert main(["compare", str(runs / "a"), str(runs / "slow"), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert list(found) == ["a", "b", "margin", "tolerance", "rows", "answer", "reasons"]
+    assert (found["answer"], found["margin"]) == ("worse", 0.2)
+    row = found["rows"][0]
+    assert (row["name"], row["unit"], row["answer"]) == ("recovery p95", "s", "worse")
+    assert row["difference"]["value"] == pytest.approx(row["b"]["value"] - row["a"]["value"])
+
+
+def test_a_baseline_may_be_one_file(runs) -> None:
+    """Of a run directory in a repository, report.json is enough; or its cycles."""
+    expected = files.load(runs / "a")
+    assert files.load(runs / "a" / "run.json") == expected
+    assert files.load(runs / "a" / "report.json") == expected
+    (kept := runs / "kept").mkdir()
+    shutil.copy(runs / "a" / "report.json", kept)
+    assert files.load(kept) == expected
+    cycles = files.load(runs / "a" / "cycles.jsonl")
+    assert cycles.numbers == expected.numbers
+    assert (cycles.limit_s, cycles.doubts) == (None, ())
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "what"),
+    [
+        ("x.json", "{}", "not a report of this version of chaosd (KeyError: 'total')"),
+        ("x.json", "[]", "not a report of this version of chaosd (TypeError: "),
+        ("x.json", "{", "can't be compared: Expecting property name"),
+        ("x.jsonl", "{}\n", "can't be compared: not a cycle"),
+        ("run.json", "{", "can't be compared: "),
+    ],
+)
+def test_what_can_not_be_compared_is_said(tmp_path, name, content, what) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        files.load(tmp_path / name)
+    assert str(caught.value).startswith(f"{tmp_path / name}: {what}")

@@ -1,0 +1,267 @@
+"""Objectives: when they are kept, broken, or not to be told; and how CI servers are told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import made
+import pytest
+
+from chaosd.analysis.slo import Objective, cycles_needed, verdict
+from chaosd.analysis.summary import Probe, Report, summarise
+from chaosd.config.slo import Slo
+from chaosd.errors import Exit
+from chaosd.events import Cycle, CycleOutcome
+from chaosd.report import closing_lines, exit_code, junit, markdown
+
+MANIFEST = {"cells": ["c1"], "start_unix": 1e9, "end_unix": 1e9 + 60}
+CENSORED = made.cycle(
+    outcome=CycleOutcome.CENSORED,
+    recovery_s=None,
+    stable_recovery_s=None,
+    outage_gap_s=None,
+    end_ns=made.T0 + 30 * made.SECOND,
+)
+TIMES = ("recovery_s", "stable_recovery_s", "outage_gap_s")
+POOR = {"valid_reason": "probes were sent late"}
+
+
+def cycles(count: int, **changes: Any) -> list[Cycle]:
+    """Recoveries, and outages, of 10 ms, 20 ms, 30 ms, …"""
+    return [
+        made.cycle(**dict.fromkeys(TIMES, place / 100) | changes) for place in range(1, count + 1)
+    ]
+
+
+def probe(sent: int, bad: int) -> Probe:
+    return Probe(
+        cell="c1",
+        probe="http",
+        via="proxy",
+        interval_s=0.01,
+        sent=sent,
+        outcomes={"ok": sent - bad},
+        misrouted=0,
+        masked=0,
+        dropped=0,
+        lag_p50_s=0.0,
+        lag_p99_s=0.0,
+        lag_max_s=0.0,
+    )
+
+
+def judged(some: list[Cycle], *, probes: tuple[Probe, ...] = (), **slo: Any) -> Report:
+    wanted = Slo.model_validate(slo).objectives()
+    return summarise("made", MANIFEST | {"slo": wanted}, some, probes, {})
+
+
+def one(some: list[Cycle], *, probes: tuple[Probe, ...] = (), **slo: Any) -> Objective:
+    (found,) = judged(some, probes=probes, **slo).objectives
+    return found
+
+
+# Of 0.01 to 1.00 s, p95 is 0.95 s, from 0.90 to 1.00 s; each may be 10.1 ms less.
+@pytest.mark.parametrize(
+    ("target", "result"),
+    [("1s", "ok"), ("999ms", "unknown"), ("900ms", "unknown"), ("889ms", "fail")],
+)
+def test_a_duration_is_judged_by_its_interval_and_error_bar(target, result) -> None:
+    found = one(cycles(100), recovery_p95=target)
+    assert (found.value, found.low, found.high, found.n) == (0.95, 0.9, 1.0, 100)
+    assert found.result == result
+    assert bool(found.reason) == (result != "ok")
+
+
+def test_an_outage_may_be_longer_than_measured() -> None:
+    assert one(cycles(100), outage_p95="1s").result == "unknown"
+    assert one(cycles(100), outage_p95="1011ms").result == "ok"
+
+
+def test_too_few_cycles_have_no_upper_bound() -> None:
+    found = one(cycles(71), recovery_p95="10s")
+    assert (found.result, found.reason) == ("unknown", "its upper bound takes 72 cycles")
+    assert one(cycles(72), recovery_p95="10s").result == "ok"
+    assert [cycles_needed(f"recovery_p{p}") for p in (50, 95, 99)] == [6, 72, 368]
+    # What is far too long is so with few cycles too.
+    assert one(cycles(71), recovery_p95="10ms").result == "fail"
+
+
+def test_a_minimum_of_cycles_comes_before_anything_else() -> None:
+    assert one(cycles(20), recovery_p50="10s").result == "ok"
+    found = one(cycles(19), recovery_p50="10s")
+    assert (found.result, found.reason) == ("unknown", "too few cycles: 19 of 20")
+    assert one(cycles(19), recovery_p50="1ms").result == "unknown"
+    assert one(cycles(19), recovery_p50="10s", min_cycles=19).result == "ok"
+    own = {"at_most": "10s", "min_cycles": 30}
+    assert one(cycles(29), recovery_p50=own, min_cycles=5).reason == "too few cycles: 29 of 30"
+
+
+def test_what_was_not_observed_to_its_end_is_not_kept() -> None:
+    found = one([*cycles(90), *[CENSORED] * 10], recovery_p95="60s")
+    assert (found.value, found.beyond, found.result) == (None, 30.0, "unknown")
+    assert found.reason == "its upper bound is not known"
+    assert one([*cycles(90), *[CENSORED] * 10], recovery_p95="800ms").result == "fail"
+    assert one([*cycles(80), *[CENSORED] * 20], recovery_p95="29s").result == "fail"
+    assert one([*cycles(90), *[CENSORED] * 10], recovery_p50="800ms").result == "ok"
+
+
+@pytest.mark.parametrize(
+    ("name", "spoilt"),
+    [
+        ("failed", {"failed": 200}),
+        ("masked", {"masked": 200}),
+        ("misrouted", {"misrouted": 200}),
+    ],
+)
+def test_shares_of_requests(name, spoilt) -> None:
+    clean = {"failed": 0, "masked": 0, "misrouted": 0, "samples": 400}
+    good, bad = cycles(50, **clean), cycles(50, **(clean | spoilt))
+    assert one(good, **{name: 0}).result == "ok"
+    # One request in 50 cycles is too many where none is allowed, and few where some are.
+    spot = [*good, made.cycle(**(clean | {name: 1}))]
+    assert one(spot, **{name: 0}).result == "fail"
+    assert one(spot[-3:], **{name: 0}).result == "fail"
+    assert one(spot, **{name: "1%"}).result == "ok"
+    mixed = [*good, *bad]
+    found = one(mixed, **{name: "25%"})
+    assert (found.value, found.n, found.result) == (0.25, 100, "unknown")
+    assert found.low < 0.25 < found.high
+    assert one(mixed, **{name: "15%"}).result == "fail"
+    assert one(mixed, **{name: "35%"}).result == "ok"
+
+
+def test_shares_of_cycles() -> None:
+    some = [*cycles(95), *[replace(CENSORED, anomaly=None)] * 5]
+    assert one(some, censored=0).result == "fail"
+    found = one(some, censored="5%")  # of 1.6 to 11.3 %
+    assert (found.value, found.result) == (0.05, "unknown")
+    assert one(some, censored="12%").result == "ok"
+    assert one(some, censored="1%").result == "fail"
+    odd = [*cycles(95), *cycles(5, anomaly=True), *cycles(7, anomaly=None)]
+    assert (one(odd, anomalies="5%").n, one(odd, anomalies="12%").result) == (100, "ok")
+    assert one(odd, anomalies="1%").result == "fail"
+    unpredicted = one(cycles(50, anomaly=None), anomalies="5%")
+    assert (unpredicted.result, unpredicted.n) == ("unknown", 0)
+
+
+def test_availability_counts_all_requests_and_varies_as_the_cycles_do() -> None:
+    some = [*cycles(25, failed=20), *cycles(25, failed=60)]  # 2,000 in all
+    found = one(some, probes=(probe(100_000, 2_500),), availability="97%")
+    assert (found.value, found.result, found.at_least) == (0.975, "ok", True)
+    # 500 were bad between the cycles; those in them vary by 20 each. The spread: 2.01 * 20.2 * √50.
+    assert 1 - found.low == pytest.approx(0.025 * 2.71828 ** (287 / 2500), rel=0.01)
+    assert one(some, probes=(probe(100_000, 2_500),), availability="97.5%").result == "unknown"
+    assert one(some, probes=(probe(100_000, 2_500),), availability="98%").result == "fail"
+    assert one(cycles(50), probes=(probe(100_000, 0),), availability="100%").result == "ok"
+    assert one(cycles(50), availability="100%").reason == "nothing was counted"
+
+
+def test_every_objective_of_the_config_is_judged() -> None:
+    """And each is kept by a run that is good in every way."""
+    wanted = {
+        name: "99%" if name == "availability" else "10s" if "_p" in name else "100%"
+        for name in Slo.model_fields
+        if name != "min_cycles"
+    }
+    found = judged(cycles(400), probes=(probe(1000, 0),), **wanted)
+    assert [o.name for o in found.objectives] == list(wanted)
+    assert {o.result for o in found.objectives} == {"ok"}
+    assert (found.verdict, found.reasons, exit_code(found)) == ("ok", (), Exit.OK)
+    assert "measured well; all 15 objectives are kept" in markdown.render(found, "")
+
+
+# --- the verdict ---
+
+
+@pytest.mark.parametrize(
+    ("results", "doubts", "expected"),
+    [
+        ([], (), "ok"),
+        (["ok", "ok"], (), "ok"),
+        (["ok", "unknown"], (), "unknown"),
+        (["ok", "unknown", "fail"], (), "fail"),
+        (["ok"], ("poor",), "unknown"),
+        (["fail"], ("poor",), "unknown"),
+    ],
+)
+def test_the_verdict(results, doubts, expected) -> None:
+    template = one(cycles(50), recovery_p50="10s")
+    objectives = tuple(replace(template, result=result) for result in results)
+    assert verdict(doubts, objectives) == expected
+
+
+def test_a_broken_objective_fails_the_run_and_says_why() -> None:
+    found = judged(cycles(100), recovery_p50="10s", recovery_p95="100ms")
+    assert (found.verdict, exit_code(found)) == ("fail", Exit.FAIL)
+    assert found.reasons == ("recovery_p95: all of its interval is above the target",)
+    assert found.doubts == ()
+    lines = closing_lines(found, Path("runs/x"))
+    assert [line for line in lines if line.startswith(("slo", "verdict", "report"))] == [
+        "slo: recovery_p50 ≤ 10.0 s: ok, 0.50 s [0.40–0.61] (n 100)",
+        (
+            "slo: recovery_p95 ≤ 0.10 s: fail, 0.95 s [0.90–1.00] (n 100): all of its interval is "
+            "above the target"
+        ),
+        "verdict: fail (recovery_p95: all of its interval is above the target)",
+        "report: runs/x/report.md",
+    ]
+
+
+def test_a_poor_measurement_neither_keeps_nor_breaks_anything() -> None:
+    found = judged(cycles(100, **POOR), recovery_p50="10s", recovery_p95="100ms")
+    assert (found.verdict, exit_code(found)) == ("unknown", Exit.UNKNOWN)
+    assert found.reasons == (
+        "100 of 100 cycles of poor quality (at most 5 % may be)",
+        "recovery_p50: seems kept, and the measurement is too poor to tell",
+        "recovery_p95: seems broken, and the measurement is too poor to tell",
+    )
+
+
+# --- for CI servers ---
+
+
+def test_junit_has_a_case_for_each_objective_and_for_the_measurement() -> None:
+    found = judged(
+        cycles(100), recovery_p50="10s", recovery_p95="100ms", recovery_p99="10s", failed="1%"
+    )
+    suite = ET.fromstring(junit.render(found))
+    assert suite.attrib == {
+        "name": "chaosd made",
+        "tests": "5",
+        "failures": "1",
+        "errors": "1",
+        "skipped": "0",
+        "timestamp": "2001-09-09T01:46:40",
+        "time": "60.000",
+    }
+    cases = {case.get("name"): case for case in suite}
+    assert list(cases) == [
+        "measurement",
+        "slo recovery_p50 ≤ 10.0 s",
+        "slo recovery_p95 ≤ 0.10 s",
+        "slo recovery_p99 ≤ 10.0 s",
+        "slo failed ≤ 1%",
+    ]
+    assert len(cases["measurement"]) == 0
+    assert cases["slo recovery_p50 ≤ 10.0 s"].findtext("system-out").endswith("(n 100)")
+    failure = cases["slo recovery_p95 ≤ 0.10 s"].find("failure")
+    assert failure.get("message") == "all of its interval is above the target"
+    assert failure.text.startswith("recovery_p95 ≤ 0.10 s: fail, 0.95 s [0.90–1.00] (n 100)")
+    # Servers take what is skipped for passed, and nobody knows whether this is.
+    error = cases["slo recovery_p99 ≤ 10.0 s"].find("error")
+    assert error.get("message") == "its upper bound takes 368 cycles"
+
+
+def test_junit_says_that_the_measurement_was_poor() -> None:
+    suite = ET.fromstring(junit.render(judged(cycles(100, **POOR), recovery_p50="10s")))
+    assert (suite.get("failures"), suite.get("errors")) == ("0", "2")
+    assert "of poor quality" in suite[0].find("error").get("message")
+
+
+def test_junit_is_xml_whatever_ended_the_run() -> None:
+    manifest = {"exit": 3, "reason": "HAProxy said \x1b[31m<no> & \x00 \ud800"}
+    text = junit.render(summarise("made", manifest, cycles(3), [], {}))
+    assert "said �[31m<no> & � �" in ET.fromstring(text.encode())[0].find("error").get("message")
