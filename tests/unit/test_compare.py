@@ -270,6 +270,8 @@ def test_a_baseline_may_be_one_file(runs) -> None:
     expected = files.load(runs / "a")
     assert files.load(runs / "a" / "run.json") == expected
     assert files.load(runs / "a" / "report.json") == expected
+    (runs / "b" / "report.json").write_text("{}")  # of a run, its cycles count, not an old report
+    assert files.load(runs / "b").failovers == 100
     (kept := runs / "kept").mkdir()
     shutil.copy(runs / "a" / "report.json", kept)
     assert files.load(kept) == expected

@@ -66,7 +66,7 @@ def one(some: list[Cycle], *, probes: tuple[Probe, ...] = (), **slo: Any) -> Obj
 # Of 0.01 to 1.00 s, p95 is 0.95 s, from 0.90 to 1.00 s; each may be 10.1 ms less.
 @pytest.mark.parametrize(
     ("target", "result"),
-    [("1s", "ok"), ("999ms", "unknown"), ("900ms", "unknown"), ("889ms", "fail")],
+    [("1s", "ok"), ("999ms", "unknown"), ("890ms", "unknown"), ("889ms", "fail")],
 )
 def test_a_duration_is_judged_by_its_interval_and_error_bar(target, result) -> None:
     found = one(cycles(100), recovery_p95=target)
@@ -133,6 +133,11 @@ def test_shares_of_requests(name, spoilt) -> None:
     assert one(mixed, **{name: "35%"}).result == "ok"
 
 
+def test_what_could_not_be_sent_is_no_request() -> None:
+    found = one(cycles(20, samples=400, dropped=200, failed=100, masked=0), failed="10%")
+    assert (found.value, found.result) == (0.5, "fail")
+
+
 def test_shares_of_cycles() -> None:
     some = [*cycles(95), *[replace(CENSORED, anomaly=None)] * 5]
     assert one(some, censored=0).result == "fail"
@@ -157,6 +162,18 @@ def test_availability_counts_all_requests_and_varies_as_the_cycles_do() -> None:
     assert one(some, probes=(probe(100_000, 2_500),), availability="98%").result == "fail"
     assert one(cycles(50), probes=(probe(100_000, 0),), availability="100%").result == "ok"
     assert one(cycles(50), availability="100%").reason == "nothing was counted"
+
+
+def test_availability_is_the_measuring_probes() -> None:
+    """Of each cell, and whoever is misrouted was not answered well."""
+    measuring = replace(probe(1000, 100), misrouted=50)
+    others = (
+        replace(probe(1000, 1000), probe="second"),
+        replace(probe(1000, 1000), via="direct"),
+        replace(probe(1000, 0), cell="c2"),
+    )
+    found = one(cycles(50), probes=(measuring, *others), availability="50%")
+    assert found.value == 1850 / 2000
 
 
 def test_every_objective_of_the_config_is_judged() -> None:
@@ -263,5 +280,6 @@ def test_junit_says_that_the_measurement_was_poor() -> None:
 
 def test_junit_is_xml_whatever_ended_the_run() -> None:
     manifest = {"exit": 3, "reason": "HAProxy said \x1b[31m<no> & \x00 \ud800"}
-    text = junit.render(summarise("made", manifest, cycles(3), [], {}))
+    text = junit.render(summarise("made \x07", manifest, cycles(3), [], {}))
+    assert ET.fromstring(text.encode()).get("name") == "chaosd made �"
     assert "said �[31m<no> & � �" in ET.fromstring(text.encode())[0].find("error").get("message")

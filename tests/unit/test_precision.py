@@ -1,0 +1,58 @@
+"""When a run knows enough."""
+
+from __future__ import annotations
+
+import made
+import pytest
+
+from chaosd.analysis.precision import CYCLES_MIN, Precision, half_width
+from chaosd.analysis.statistics import Estimate, quantiles
+from chaosd.events import CycleOutcome
+
+
+def cycles_until(precision: float, recoveries_s: list[float | None]) -> int | None:
+    """How many cycles it takes; None is a recovery that never came."""
+    fold = Precision(precision)
+    for count, recovery_s in enumerate(recoveries_s, start=1):
+        outcome = CycleOutcome.CENSORED if recovery_s is None else CycleOutcome.RECOVERED
+        if fold.add(made.cycle(outcome=outcome, recovery_s=recovery_s)) is not None:
+            return count
+    return None
+
+
+def test_it_takes_an_upper_bound_of_the_p95() -> None:
+    assert CYCLES_MIN == 72
+    assert cycles_until(0.01, [1.0] * 200) == 72
+    # What is skipped or invalid is no failover, and does not count.
+    fold = Precision(0.01)
+    for _ in range(100):
+        assert fold.add(made.cycle(outcome=CycleOutcome.INVALID, recovery_s=None)) is None
+
+
+def test_it_looks_seldom() -> None:
+    """Who looks after each cycle stops too often when it only looks good."""
+    recoveries_s = [1.0] * 68 + [2.0] * 4 + [1.0] * 400
+    good = next(n for n in range(72, 400) if quantiles(recoveries_s[:n]).p95.high == 1.0)
+    looks = [72]
+    while looks[-1] < good:
+        looks.append(-(-looks[-1] * 105 // 100))
+    assert good not in looks
+    assert cycles_until(0.01, recoveries_s) == looks[-1]
+
+
+def test_recoveries_that_never_come_are_never_known_well() -> None:
+    assert cycles_until(0.5, [1.0, None] * 300) is None
+
+
+@pytest.mark.parametrize(
+    ("estimate", "half"),
+    [
+        (Estimate(1.0, 0.9, 1.2), 0.15),
+        (Estimate(1.0, None, 1.2), None),
+        (Estimate(1.0, 0.9, None), None),
+        (Estimate(None, 0.9, None, beyond=2.0), None),
+        (Estimate(0.0, 0.0, 0.0), None),
+    ],
+)
+def test_half_a_width(estimate, half) -> None:
+    assert half_width(estimate) == (None if half is None else pytest.approx(half))
