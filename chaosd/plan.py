@@ -16,7 +16,7 @@ from chaosd.analysis.slo import cycles_needed
 from chaosd.clock import VirtualClock
 from chaosd.config import Config
 from chaosd.errors import ConfigError, MachineError
-from chaosd.events import Address
+from chaosd.events import Address, Prediction
 from chaosd.parts import Between, FaultConfig, KeyPath
 from chaosd.plugins import AppSpec, CanForetell, CellSpec, DnsSpec, Fault, Proxy, Runtime, Wiring
 from chaosd.units import Duration
@@ -133,7 +133,8 @@ def build(config: Config, complain: Complain) -> Plan:
         + _untold(plan)
         + runtime.problems(plan.cell("c1", Path()))
     )
-    problems = [complain(*problem) for problem in impossible] + proxy.problems()
+    problems = [complain(*problem) for problem in impossible]
+    problems += proxy.problems(by_address=plan.by_address)
     if problems:
         raise ConfigError(*problems)
     return plan
@@ -266,7 +267,7 @@ def _foretold(plan: Plan, part: FaultConfig, fault: Fault) -> str:
         return "no prediction: the model does not reach these settings"
     said = (
         f"recovery predicted between {predicted.lower_s:.2f} s and {predicted.upper_s:.2f} s, "
-        f"mean {predicted.mean_s:.2f} s (if the app starts in {start_s:.2f} s)"
+        f"mean {predicted.mean_s:.2f} s{_likely(predicted)} (if the app starts in {start_s:.2f} s)"
     )
     measure, every = plan.config.measure, part.every
     if predicted.upper_s > measure.recovery_limit.s:
@@ -276,6 +277,12 @@ def _foretold(plan: Plan, part: FaultConfig, fault: Fault) -> str:
     if move.old_ip == "imposter":
         said += "; until HAProxy has the new address, requests go to the imposter: misrouted"
     return said
+
+
+def _likely(predicted: Prediction) -> str:
+    known = predicted.quantiles_s or {}
+    said = [f"{name} {known[name]:.2f} s" for name in ("p50", "p95") if name in known]
+    return "".join(f", {each}" for each in said)
 
 
 def outline(plan: Plan) -> str:

@@ -296,8 +296,11 @@ class Proxy(Protocol):
     def version(self) -> str:
         """The version of the binary at hand, as "2.6.12". MachineError if there is none."""
 
-    def problems(self) -> list[str]:
-        """What is wrong with the user's own config file, as `file:line: what (the remedy)`."""
+    def problems(self, *, by_address: bool = False) -> list[str]:
+        """What is wrong with the user's own config file, as `file:line: what (the remedy)`.
+
+        With `by_address` its answers have to carry the address that they come from.
+        """
 
     def advice(self) -> list[str]:
         """What would be known if that file were a little different; nothing of it stops a run."""

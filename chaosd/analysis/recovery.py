@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from chaosd.analysis import phases
+from chaosd.analysis.residuals import place
 from chaosd.analysis.statistics import quantile_rank
 from chaosd.events import (
     ANYBODY,
@@ -301,6 +302,7 @@ def measure(
         edges = phases.edges(events, begin, recovered_ns=fold.recovered_ns, direct_ns=direct_ns)
         parts = phases.phases(begin.at_ns, edges, fold.recovered_ns, fold.stable_ns(end.at_ns))
     predicted = _predicted(events)
+    residual_s, place = _against(predicted, outcome, measured.get("recovery_s"), fold)
     return Cycle(
         cycle=end.cycle,
         cell=end.cell,
@@ -323,6 +325,8 @@ def measure(
         lag_p99_s=fold.lag_p99_s(),
         phases=parts,
         predicted=predicted,
+        residual_s=residual_s,
+        predicted_place=place,
         anomaly=_anomaly(outcome, fold, predicted, end.at_ns),
         valid_reason=fold.poor() if invalid is None else _why(invalid, fold, control=control),
     )
@@ -373,6 +377,24 @@ def _measured(fold: RecoveryFold, end_ns: int) -> dict[str, float | None]:
 def _predicted(events: Iterable[Event]) -> Prediction | None:
     said = phases.reading(events, "engine", "predicted")
     return Prediction(**said.data) if said is not None else None
+
+
+def _against(
+    predicted: Prediction | None,
+    outcome: CycleOutcome,
+    recovery_s: float | None,
+    fold: RecoveryFold,
+) -> tuple[float | None, float | None]:
+    """The residual, and the place in the predicted distribution."""
+    resolution_s = fold.resolution_s()
+    if predicted is None or outcome != CycleOutcome.RECOVERED:
+        return None, None
+    if recovery_s is None or resolution_s is None:
+        return None, None
+    # To the nanosecond, as everything that is measured.
+    residual_s = round(recovery_s - predicted.mean_s, 9)
+    share = place(predicted, recovery_s, resolution_s)
+    return residual_s, None if share is None else round(share, 6)
 
 
 def _anomaly(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chaosd.analysis.recovery import STOPPED, UNRECOVERED
+from chaosd.analysis.residuals import Residuals, residuals
 from chaosd.analysis.statistics import Quantiles, Share, quantiles, ratio, share
 from chaosd.events import PHASES, Cycle, CycleOutcome
 
@@ -73,6 +74,7 @@ class Part:
     in_band: Share  # of the recoveries for which there is a prediction
     predicted_mean_s: float | None
     predicted_observed_mean_s: float | None  # the mean recovery of the same cycles
+    residual: Residuals
 
     @property
     def failovers(self) -> int:
@@ -108,6 +110,7 @@ class Tally:
         self.disagreement_max_s: float | None = None
         self.cut_off_s: list[float] = []
         self.predicted: list[tuple[float, float]] = []  # mean, recovery
+        self.places: list[float] = []
         self.in_band = self.judged = 0
         self._stable_for_s = stable_for_s
 
@@ -179,6 +182,8 @@ class Tally:
                 seconds.append(part_s)
         if cycle.predicted is not None:
             self.predicted.append((cycle.predicted.mean_s, cycle.recovery_s))
+            if cycle.predicted_place is not None:
+                self.places.append(cycle.predicted_place)
         if cycle.resolution_s is None:
             return
         self.resolution_s = max(cycle.resolution_s, self.resolution_s or 0.0)
@@ -225,6 +230,7 @@ class Tally:
             in_band=share(self.in_band, self.judged),
             predicted_mean_s=_mean(means),
             predicted_observed_mean_s=_mean(observed),
+            residual=residuals([o - m for m, o in self.predicted], self.places),
         )
 
     @property

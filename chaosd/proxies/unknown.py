@@ -39,7 +39,7 @@ class Unknown:
     def version(self) -> str:
         return ""
 
-    def problems(self) -> list[str]:
+    def problems(self, *, by_address: bool = False) -> list[str]:  # noqa: ARG002
         return []
 
     def advice(self) -> list[str]:

@@ -188,6 +188,7 @@ def _quality(report: Report) -> str:
         means = seconds(whole.predicted_mean_s), seconds(whole.predicted_observed_mean_s)
         lines.append(
             f"* predicted mean {means[0]}, observed {means[1]}: {text.in_band(whole.in_band)}"
+            f"{text.residual(whole.residual)}"
         )
     for cell, queries in report.queries.items():
         rate = f", {queries.per_second:.2f}/s" if queries.per_second is not None else ""

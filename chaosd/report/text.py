@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
+from chaosd.analysis.residuals import Residuals
 from chaosd.analysis.slo import OK, Objective
 from chaosd.analysis.statistics import Estimate, Quantiles, Share
 from chaosd.analysis.summary import Part, Report
@@ -134,7 +135,7 @@ def closing_lines(report: Report, directory: Path) -> list[str]:
         lines.append(f"recovery: {quantile_words(whole)}")
         lines.append(f"where the seconds went: {where(whole)}")
         if whole.in_band.n:
-            lines.append(f"predicted: {in_band(whole.in_band)}")
+            lines.append(f"predicted: {in_band(whole.in_band)}{residual(whole.residual)}")
         lines.append(
             f"requests during failovers: {whole.samples:,}; {whole.failed:,} failed, "
             f"{whole.masked:,} masked, {whole.misrouted:,} misrouted"
@@ -246,6 +247,17 @@ def in_band(found: Share) -> str:
         f"{found.count} of {found.n} recoveries within their band "
         f"({found.low:.0%}–{found.high:.0%} of all such)"
     )
+
+
+def residual(found: Residuals) -> str:
+    """What is observed less what is predicted, and whether the distribution holds."""
+    if found.mean_s is None or found.low_s is None or found.high_s is None:
+        return ""
+    mean, low, high = (f"{value * 1e3:+.0f}" for value in (found.mean_s, found.low_s, found.high_s))
+    said = f"; {mean} ms [{low} to {high}] on average beside the predicted mean"
+    if found.uniform_p is not None:
+        said += f", distributed as predicted with p {found.uniform_p:.2f}"
+    return said
 
 
 def quality(report: Report) -> Iterable[str]:

@@ -1,4 +1,4 @@
-"""Seven settings on real HAProxy: how many failovers lie in the predicted band.
+"""Thirteen settings on real HAProxy: how many failovers lie in the predicted band.
 
 python tests/bench/prediction.py [HAPROXY [HAPROXY ...]] [--cycles=4]
 """
@@ -21,18 +21,30 @@ faults: [{type: recreate, every: 5s}]
 probes: [{type: http, rate: 50/s}]
 """
 RESOLVERS, SERVER, FAULT = "proxy.resolvers.", "proxy.server.", "faults.0."
+QUICK_POLL = f"{RESOLVERS}timeout_resolve=200ms"
 SETTINGS = {
-    "short timeout resolve": [f"{RESOLVERS}timeout_resolve=200ms"],
-    "hold obsolete": [f"{RESOLVERS}hold.obsolete=1s"],
-    "going DOWN": [f"{SERVER}inter=300ms", f"{SERVER}fall=2", f"{FAULT}gap=1200ms"],
-    "long NXDOMAIN": [f"{RESOLVERS}timeout_retry=400ms", f"{FAULT}gap=1500ms", f"{FAULT}every=7s"],
-    "no answer": ["dns.missing=drop", f"{FAULT}gap=1s", f"{FAULT}every=8s"],
-    "redispatch": ["proxy.redispatch=1", f"{FAULT}old_ip=blackhole"],
+    "timeout resolve 200ms": [QUICK_POLL],
+    "timeout resolve 1s": [],
+    "timeout resolve 3s": [f"{RESOLVERS}timeout_resolve=3s", f"{FAULT}every=9s"],
+    "hold obsolete 1s": [f"{RESOLVERS}hold.obsolete=1s"],
+    "hold obsolete 1s, resolve 200ms": [QUICK_POLL, f"{RESOLVERS}hold.obsolete=1s"],
+    "goes DOWN": [f"{SERVER}inter=300ms", f"{SERVER}fall=2", f"{FAULT}gap=1200ms"],
+    "goes DOWN, rise 4": [
+        *(f"{SERVER}{x}" for x in ("inter=250ms", "fall=1", "rise=4")),
+        f"{FAULT}gap=700ms",
+    ],
+    "gap shorter than timeout retry": [QUICK_POLL, f"{FAULT}gap=500ms"],
+    "gap longer than timeout retry": [
+        *(f"{RESOLVERS}{x}" for x in ("timeout_resolve=500ms", "timeout_retry=400ms")),
+        *(f"{FAULT}{x}" for x in ("gap=1500ms", "every=7s")),
+    ],
+    "no answer in the gap": ["dns.missing=drop", f"{FAULT}gap=1s", f"{FAULT}every=8s"],
+    "black hole, no redispatch": [f"{FAULT}old_ip=blackhole", f"{FAULT}every=8s"],
+    "black hole, redispatch": ["proxy.redispatch=1", f"{FAULT}old_ip=blackhole"],
     "maintenance": [
         *(f"{RESOLVERS}{x}" for x in ("hold.nx=500ms", "timeout_retry=200ms")),
         f"{RESOLVERS}timeout_resolve=500ms",
-        f"{FAULT}gap=2s",
-        f"{FAULT}every=7s",
+        *(f"{FAULT}{x}" for x in ("gap=2s", "every=7s")),
     ],
 }
 
@@ -52,12 +64,21 @@ def main() -> int:
                 run = Path(where) / "runs/latest"
                 total = json.loads((run / "report.json").read_text())["total"]
                 version = json.loads((run / "run.json").read_text())["proxy_version"]
-                band, p50 = total["in_band"], total["recovery_s"]["p50"]["value"]
+                band, recovery = total["in_band"], total["recovery_s"]
                 outside += band["n"] - band["count"]
+                worst = total["misrouted"], total["failed"], total["masked"]
                 print(
-                    f"{version} {name}: {band['count']} of {band['n']} in the band, p50 {p50:.2f} s"
+                    f"{version} {name}: {band['count']} of {band['n']} in the band, "
+                    f"p50 {_quantile(recovery, 'p50')}, p95 {_quantile(recovery, 'p95')}; "
+                    "misrouted {}, failed {}, masked {}".format(*worst),
+                    flush=True,
                 )
     return 1 if outside else 0
+
+
+def _quantile(recovery: dict, name: str) -> str:
+    value = recovery[name]["value"]
+    return "?" if value is None else f"{value:.2f} s"
 
 
 if __name__ == "__main__":

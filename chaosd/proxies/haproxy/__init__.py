@@ -13,7 +13,16 @@ from typing import Any
 from chaosd.errors import ConfigError, MachineError
 from chaosd.events import Address, Prediction
 from chaosd.plugins import Move, ProxyHost, Wiring
-from chaosd.proxies.haproxy import api, config, log, own, predict, render
+from chaosd.proxies.haproxy import (
+    api,
+    config,
+    log,
+    own,
+    ownsettings,
+    predict,
+    render,
+    simulate,
+)
 from chaosd.proxies.haproxy.model import ProxyModel
 from chaosd.sim.world import World
 
@@ -147,11 +156,15 @@ class HAProxy:
 
     # --- its config file ---
 
-    def problems(self) -> list[str]:
-        return own.problems(self.config.config) if self.config.config is not None else []
+    def problems(self, *, by_address: bool = False) -> list[str]:
+        own_file = self.config.config
+        return own.problems(own_file, by_address=by_address) if own_file is not None else []
 
     def advice(self) -> list[str]:
-        return own.advice(self.config.config) if self.config.config is not None else []
+        if self.config.config is None:
+            return []
+        _, unread = ownsettings.read(self.config.config)
+        return own.advice(self.config.config) + ([unread] if unread is not None else [])
 
     def render(self, wiring: Wiring) -> str:
         """The text of haproxy.cfg; the user's own as it is, if there is one."""
@@ -211,9 +224,13 @@ class HAProxy:
 
         For the version that `version()` has found or that is simulated; the newest otherwise.
         """
+        settings: config.Config | None = self.config
         if self.config.config is not None:
+            settings, _ = ownsettings.read(self.config.config)
+        band = predict.recovery(settings, self._version, move) if settings is not None else None
+        if settings is None or band is None:
             return None
-        return predict.recovery(self.config, self._version, move)
+        return simulate.distribution(settings, self._version, move, band)
 
     def simulate(
         self, *, version: str, world: World, rng: Random, start_ns: int, servers: int

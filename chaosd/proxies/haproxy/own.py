@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+IDENTITY_HEADER = "X-Chaosd-Instance"
 _SECTIONS = (
     *("global", "defaults", "frontend", "backend", "listen", "resolvers", "peers", "userlist"),
     *("mailers", "program", "http-errors", "ring", "log-forward", "cache", "fcgi-app", "crt-store"),
@@ -36,10 +37,13 @@ class Line(NamedTuple):
         return any(re.search(rf"\$\{{?{variable}\b", word) for word in self.words)
 
 
-def problems(path: Path) -> list[str]:
-    """Say what keeps chaosd from measuring this file, one line each."""
+def problems(path: Path, *, by_address: bool = False) -> list[str]:
+    """Say what keeps chaosd from measuring this file, one line each.
+
+    With `by_address` its answers have to carry the address that they come from.
+    """
     try:
-        lines = list(_lines(path))
+        lines = read_lines(path)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or "not text"
         return [f"{path}: can't be read: {reason} (give the path of your haproxy.cfg)"]
@@ -49,7 +53,7 @@ def problems(path: Path) -> list[str]:
             f'{path}: nothing binds to "${{CHAOSD_LISTEN}}", so probes can\'t get in '
             '(add: bind "${CHAOSD_LISTEN}" to a frontend)'
         )
-    servers = _servers(lines)
+    servers = app_servers(lines)
     if not servers:
         found.append(
             f'{path}: no server is at "${{CHAOSD_APP}}", so the app can\'t be reached '
@@ -67,6 +71,12 @@ def problems(path: Path) -> list[str]:
             f'{path}: no nameserver is at "${{CHAOSD_DNS}}", so moves can\'t be seen '
             '(add: nameserver dns "${CHAOSD_DNS}" to a resolvers section)'
         )
+    if by_address and not any(IDENTITY_HEADER in line.words for line in lines):
+        found.append(
+            f"{path}: nothing says which address an answer comes from, and the app does not say "
+            f"who it is (add: http-response set-header {IDENTITY_HEADER} @%si to the backend, "
+            "or let the app say it and set app.identity: header)"
+        )
     return found + [
         complaint for line in servers if (complaint := _lookup(path, line, lines, asking))
     ]
@@ -75,7 +85,7 @@ def problems(path: Path) -> list[str]:
 def advice(path: Path) -> list[str]:
     """Say what would be known if the file were a little different; nothing here stops a run."""
     try:
-        lines = list(_lines(path))
+        lines = read_lines(path)
     except (OSError, UnicodeError):
         return []
     found = []
@@ -107,16 +117,16 @@ def timers_s(path: Path) -> tuple[float, ...]:
     HAProxy's defaults where the file doesn't say, or says it by a variable.
     """
     try:
-        lines = list(_lines(path))
+        lines = read_lines(path)
     except (OSError, UnicodeError):  # `problems` says so
         return (_RESOLVE_S, _INTER_S)
     resolve_s, inter_s = [], []
-    for server in _servers(lines):
-        words = _settings(server, lines)
-        resolve_s.append(_resolve_s(f"resolvers {_last('resolvers', words)}", lines))
+    for server in app_servers(lines):
+        words = server_words(server, lines)
+        resolve_s.append(_resolve_s(f"resolvers {last('resolvers', words)}", lines))
         switches = [word for word in words if word in ("check", "no-check")]
         if switches[-1:] == ["check"]:
-            inter_s.append(_seconds(_last("inter", words), _INTER_S))
+            inter_s.append(_seconds(last("inter", words), _INTER_S))
     return tuple(dict.fromkeys([*resolve_s, *inter_s]))
 
 
@@ -130,12 +140,17 @@ def _resolve_s(section: str, lines: list[Line]) -> float:
 
 
 def _seconds(text: str | None, default_s: float) -> float:
+    found = seconds(text, default_s)
+    return default_s if found is None else found
+
+
+def seconds(text: str | None, default_s: float | None) -> float | None:
     """Read a time as HAProxy writes it, in milliseconds if it has no unit."""
     found = _TIME.fullmatch(text or "")
     return int(found[1]) * _UNITS_S[found[2] or "ms"] if found else default_s
 
 
-def _servers(lines: list[Line]) -> list[Line]:
+def app_servers(lines: list[Line]) -> list[Line]:
     """The servers that are the app."""
     return [
         line
@@ -144,7 +159,7 @@ def _servers(lines: list[Line]) -> list[Line]:
     ]
 
 
-def _settings(server: Line, lines: list[Line]) -> tuple[str, ...]:
+def server_words(server: Line, lines: list[Line]) -> tuple[str, ...]:
     """The server's own words after those that it inherits; what is said last holds."""
     inherited: list[str] = []
     for place in ("defaults", server.section):
@@ -158,7 +173,7 @@ def _settings(server: Line, lines: list[Line]) -> tuple[str, ...]:
 def _lookup(path: Path, server: Line, lines: list[Line], asking: set[str]) -> str | None:
     """Say why this server is never looked up at chaosd's nameserver, if so."""
     where = f"{path}:{server.number}"
-    used = _last("resolvers", _settings(server, lines))
+    used = last("resolvers", server_words(server, lines))
     if used is None:
         section = next(iter(sorted(asking)), "…")
         return (
@@ -174,10 +189,15 @@ def _lookup(path: Path, server: Line, lines: list[Line], asking: set[str]) -> st
     return None
 
 
-def _last(keyword: str, words: tuple[str, ...]) -> str | None:
+def last(keyword: str, words: tuple[str, ...]) -> str | None:
     """What follows this word where it stands last."""
     values = [value for word, value in pairwise(words) if word == keyword]
     return values[-1].strip("\"'") if values else None
+
+
+def read_lines(path: Path) -> list[Line]:
+    """Read the file. Raises OSError and UnicodeError."""
+    return list(_lines(path))
 
 
 def _lines(path: Path) -> Iterator[Line]:

@@ -1,0 +1,89 @@
+"""How far a prediction is from what was observed: residuals, and whether its distribution holds."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from chaosd.analysis.survival import Z
+from chaosd.events import Prediction
+
+PLACES_MIN = 8  # fewer say nothing of a distribution
+KOLMOGOROV_TERMS = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Residuals:
+    """Observed less predicted mean, in seconds, over `n` recoveries.
+
+    `low_s` and `high_s` are the 95 % interval of the mean. `uniform_p` is how likely recoveries of
+    the predicted distribution would be spread at least as unevenly over it (Kolmogorov-Smirnov).
+    """
+
+    n: int
+    mean_s: float | None
+    low_s: float | None
+    high_s: float | None
+    uniform_p: float | None
+
+
+def place(predicted: Prediction, recovery_s: float, resolution_s: float) -> float | None:
+    """Which part of the predicted distribution is shorter than this recovery: uniform if all holds.
+
+    It is averaged over the recovery's error bar, since a distribution may have lumps: a proxy that
+    has switched before the app listens recovers when that listens. None without a distribution.
+    """
+    if predicted.quantiles_s is None:
+        return None
+    half_s = resolution_s / 2
+    return (
+        _share_below(predicted, recovery_s - half_s) + _share_below(predicted, recovery_s + half_s)
+    ) / 2
+
+
+def _share_below(predicted: Prediction, value_s: float) -> float:
+    """Straight lines between the quantiles that are known."""
+    known = [(predicted.lower_s, 0.0)]
+    known += [(at_s, int(name[1:]) / 100) for name, at_s in (predicted.quantiles_s or {}).items()]
+    known.append((predicted.upper_s, 1.0))
+    if value_s < known[0][0]:
+        return 0.0
+    for (low_s, low), (high_s, high) in itertools.pairwise(known):
+        if value_s < high_s:
+            return low + (high - low) * (value_s - low_s) / (high_s - low_s)
+    return 1.0
+
+
+def residuals(values_s: Sequence[float], places: Sequence[float]) -> Residuals:
+    """Fold the residuals and places of many recoveries."""
+    n = len(values_s)
+    mean_s = math.fsum(values_s) / n if n else None
+    low_s = high_s = None
+    if mean_s is not None and n > 1:
+        variance = math.fsum((value - mean_s) ** 2 for value in values_s) / (n - 1)
+        half_s = Z * math.sqrt(variance / n)
+        low_s, high_s = mean_s - half_s, mean_s + half_s
+    return Residuals(
+        n=n, mean_s=mean_s, low_s=low_s, high_s=high_s, uniform_p=uniform_p(sorted(places))
+    )
+
+
+def uniform_p(ordered: Sequence[float]) -> float | None:
+    """Kolmogorov and Smirnov's test of sorted values against the uniform distribution of 0 to 1.
+
+    The asymptotic distribution with Stephens' correction for few values (1970): good to a hundredth
+    from 8 on. None for fewer.
+    """
+    n = len(ordered)
+    if n < PLACES_MIN:
+        return None
+    most = max(max((k + 1) / n - value, value - k / n) for k, value in enumerate(ordered))
+    scaled = most * (math.sqrt(n) + 0.12 + 0.11 / math.sqrt(n))
+    if scaled < 0.2:  # noqa: PLR2004 - the series does not converge there, and it is 1 to 12 digits
+        return 1.0
+    terms = (
+        (-1) ** (k - 1) * math.exp(-2 * (k * scaled) ** 2) for k in range(1, KOLMOGOROV_TERMS + 1)
+    )
+    return min(1.0, max(0.0, 2 * math.fsum(terms)))

@@ -1,0 +1,61 @@
+"""Residuals: the place in a predicted distribution, and whether places fill it evenly."""
+
+import random
+
+import pytest
+
+from chaosd.analysis.residuals import place, residuals, uniform_p
+from chaosd.events import Prediction
+
+# Uniform from 1 s to 2 s.
+QUANTILES = {f"p{q:02}": 1 + q / 100 for q in (5, 10, 50, 90, 95)}
+EVEN = Prediction(lower_s=1.0, mean_s=1.5, upper_s=2.0, quantiles_s=QUANTILES)
+
+
+@pytest.mark.parametrize(
+    ("recovery_s", "share"),
+    [(0.5, 0.0), (1.0, 0.0), (1.25, 0.25), (1.5, 0.5), (1.97, 0.97), (2.0, 1.0), (9.0, 1.0)],
+)
+def test_the_place_is_the_part_that_is_shorter(recovery_s, share):
+    assert place(EVEN, recovery_s, 0.0) == pytest.approx(share)
+
+
+def test_a_lump_is_met_in_its_middle():
+    """Half of all recover at exactly 1 s: the error bar decides, and not the rounding."""
+    quantiles = {"p05": 1.0, "p50": 1.0, "p95": 1.9}
+    lumpy = Prediction(lower_s=1.0, mean_s=1.2, upper_s=2.0, quantiles_s=quantiles)
+    assert place(lumpy, 1.0, 0.02) == pytest.approx(0.25, abs=0.01)
+
+
+def test_without_a_distribution_there_is_no_place():
+    assert place(Prediction(lower_s=1, mean_s=1, upper_s=2), 1.5, 0.01) is None
+
+
+def test_the_mean_residual_has_an_interval():
+    found = residuals([0.1, 0.3, 0.2, 0.2], [])
+    assert found.n == 4
+    assert found.mean_s == pytest.approx(0.2)
+    # 1.96 times 0.0816 / √4
+    assert found.high_s - found.mean_s == pytest.approx(0.08, abs=0.001)
+    assert found.mean_s - found.low_s == pytest.approx(0.08, abs=0.001)
+    assert found.uniform_p is None
+    assert residuals([], []).mean_s is None
+
+
+def test_uniform_places_are_taken_for_uniform_and_others_are_not():
+    """Of uniform samples one in twenty has p below 0.05, whatever their number."""
+    rng = random.Random(3)
+    for n in (8, 20, 200):
+        low = 0
+        for _ in range(1000):
+            low += uniform_p(sorted(rng.random() for _ in range(n))) < 0.05
+        assert 30 <= low <= 70, n
+    squeezed = sorted(0.25 + rng.random() / 2 for _ in range(100))
+    assert uniform_p(squeezed) < 0.001
+    assert uniform_p([0.1] * 7) is None
+
+
+def test_a_known_value_of_the_statistic():
+    """D of 0.1, 0.2, … 0.8 is 0.2: at 0.8, of which all eight eighths are below."""
+    # (√8 + 0.12 + 0.11 / √8) 0.2 = 0.5974 → Q = 0.868
+    assert uniform_p([k / 10 for k in range(1, 9)]) == pytest.approx(0.868, abs=0.005)
