@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
-from chaosd import schedule
+from chaosd import flight, schedule
 from chaosd.analysis import phases
 from chaosd.analysis.recovery import STOPPED, Identities, RecoveryFold, Reorder, measure
 from chaosd.clock import SECOND_NS, Clock
@@ -37,6 +37,7 @@ from chaosd.plan import Plan
 from chaosd.plugins import Fault, IsFound, Prober, Stage
 from chaosd.recorder import CellRecorder
 from chaosd.tasks import uncancelled
+from chaosd.watch import watched
 
 # Each wait has a limit; these are far beyond what a healthy machine needs.
 STEADY_LIMIT_S = 60.0  # from the first probe until the app answers without a gap
@@ -355,7 +356,9 @@ class CellRun:
             self._owner.prober.aim(self._direct, self.stage.direct)
         try:
             if self.is_steady():
-                await self._inject_and_watch(fault, cycle)
+                api = self.stage.api if self.stage is not None else None
+                async with watched(self.plan.proxy, api, cycle):
+                    await self._inject_and_watch(fault, cycle)
             else:
                 cycle.invalid = "the app did not answer steadily before it"
         except (MachineError, OSError) as error:
@@ -427,6 +430,7 @@ class CellRun:
         if direct is not None:
             self._owner.prober.aim(direct, None)
         events, samples, who = cycle.events, cycle.samples, self.identities
-        self._owner.finish(
-            measure(events, samples, who, settings=settings, stream=self.main, direct=direct)
-        )
+        measured = measure(events, samples, who, settings=settings, stream=self.main, direct=direct)
+        self._owner.finish(measured)
+        if flight.reason(measured) is not None:
+            flight.write(self._owner.directory, measured, events, samples)

@@ -150,6 +150,7 @@ class Cycle:
     dropped: int = 0
     lag_p99_s: float | None = None  # how late the probes of this cycle were sent
     phases: dict[str, float | None] = field(default_factory=dict)  # "replace_s" … "settle_s"
+    phases_error_s: float | None = None  # of the edge between them that is known worst
     predicted: Prediction | None = None
     anomaly: bool | None = None
     residual_s: float | None = None  # the recovery less the predicted mean

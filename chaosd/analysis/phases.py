@@ -24,6 +24,7 @@ class Edges(NamedTuple):
     published_ns: int | None  # the name answers the new IP
     switched_ns: int | None  # the proxy has the new IP
     usable_ns: int | None  # the proxy holds the server there for usable
+    error_ns: int = 0  # of the one that is known worst
 
 
 def reading(events: Iterable[Event], source: str, what: str) -> Reading | None:
@@ -53,13 +54,17 @@ def edges(
     runtime does not tell.
     """
     new, new_ip = begin.data["new"], begin.data["new_ip"]
-    listening = _at(events, "app", "listening", identity=new)
+    listening = _said(events, "app", "listening", identity=new)
+    published = _published(events, begin.data["old_ip"], new_ip)
     moved = _switch(events, new_ip)
+    usable = _usable(events, begin.at_ns, moved, recovered_ns) if moved else None
+    known = [said for said in (listening, published, moved, usable) if said is not None]
     return Edges(
-        listening_ns=direct_ns if listening is None else listening,
-        published_ns=_published_ns(events, begin.data["old_ip"], new_ip),
+        listening_ns=direct_ns if listening is None else listening.at_ns,
+        published_ns=published.at_ns if published else None,
         switched_ns=moved.at_ns if moved else None,
-        usable_ns=_usable_ns(events, begin.at_ns, moved, recovered_ns) if moved else None,
+        usable_ns=usable.at_ns if usable else None,
+        error_ns=max((said.error_ns for said in known), default=0),
     )
 
 
@@ -74,7 +79,8 @@ def phases(
     """
     ends: list[int | None] = []
     latest_ns = t0_ns
-    for edge_ns in (*edges, recovered_ns):
+    known = edges.listening_ns, edges.published_ns, edges.switched_ns, edges.usable_ns
+    for edge_ns in (*known, recovered_ns):
         if edge_ns is not None:
             latest_ns = max(latest_ns, edge_ns)
             if recovered_ns is not None:
@@ -101,6 +107,7 @@ def move(
         raise ValueError("a cycle that never began has no move")
     direct_ns = first_answer_ns(samples, direct, begin.data["new"])
     edge = edges(events, begin, recovered_ns=None, direct_ns=direct_ns)
+    reachable = _said(events, "app", "reachable", identity=begin.data["new"])
     # A name that is withdrawn while others still answer for it is not missing.
     missing = [
         w.at_ns
@@ -122,9 +129,7 @@ def move(
         old_ip=cast("OldIp", held[0] if held else "vacant"),
         others=others,
         dns_s=settings.dns_delay_s,
-        reachable_s=_after(
-            begin.at_ns, _at(events, "app", "reachable", identity=begin.data["new"])
-        ),
+        reachable_s=_after(begin.at_ns, reachable.at_ns if reachable is not None else None),
     )
 
 
@@ -148,20 +153,20 @@ def _readings(
     return [e for e in events if isinstance(e, Reading) and e.what in whats and e.source in sources]
 
 
-def _at(events: Iterable[Event], source: str, what: str, **data: Any) -> int | None:
+def _said(events: Iterable[Event], source: str, what: str, **data: Any) -> Reading | None:
     wanted = data.items()
     found = _readings(events, (source,), (what,))
-    return min((r.at_ns for r in found if wanted <= r.data.items()), default=None)
+    return min((r for r in found if wanted <= r.data.items()), key=_at_ns, default=None)
 
 
-def _published_ns(events: Iterable[Event], old_ip: str | None, new_ip: str) -> int | None:
+def _published(events: Iterable[Event], old_ip: str | None, new_ip: str) -> Reading | None:
     """When the name answered the new IP and no longer the old one.
 
     As long as the old one is among the answers, a proxy may well stay there.
     """
     found = [r for r in _readings(events, ("dns",), ("published",)) if new_ip in r.data["ips"]]
     alone = [r for r in found if old_ip not in r.data["ips"]]
-    return min((r.at_ns for r in alone or found), default=None)
+    return min(alone or found, key=_at_ns, default=None)
 
 
 def _switch(events: Iterable[Event], new_ip: str) -> Reading | None:
@@ -173,9 +178,9 @@ def _switch(events: Iterable[Event], new_ip: str) -> Reading | None:
     return None
 
 
-def _usable_ns(
+def _usable(
     events: Iterable[Event], t0_ns: int, moved: Reading, recovered_ns: int | None
-) -> int | None:
+) -> Reading | None:
     """The switch, or when the server came back from its last absence before the recovery.
 
     None if it went away and nobody told of its return.
@@ -192,8 +197,9 @@ def _usable_ns(
             if r.what in LEFT and (recovered_ns is None or r.at_ns <= recovered_ns)
         ]
         if left:
-            came_back = [r.at_ns for r in said if r.what in CAME_BACK and r.at_ns >= max(left)]
-            return max(moved.at_ns, min(came_back)) if came_back else None
+            came_back = [r for r in said if r.what in CAME_BACK and r.at_ns >= max(left)]
+            first = min(came_back, key=_at_ns, default=None)
+            return first and max(moved, first, key=_at_ns)
         if said:
             break  # the log told of this server, and not that it was away
-    return moved.at_ns
+    return moved

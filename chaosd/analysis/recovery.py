@@ -297,9 +297,11 @@ def measure(
     outcome = _outcome(fold, invalid=invalid is not None, control=control)
     measured = _measured(fold, end.at_ns) if invalid is None else {}
     parts: dict[str, float | None] = dict.fromkeys([f"{phase}_s" for phase in PHASES])
+    parts_error_s = None
     if invalid is None and not control:
         direct_ns = phases.first_answer_ns(mine, direct, new)
         edges = phases.edges(events, begin, recovered_ns=fold.recovered_ns, direct_ns=direct_ns)
+        parts_error_s = edges.error_ns / 1e9
         parts = phases.phases(begin.at_ns, edges, fold.recovered_ns, fold.stable_ns(end.at_ns))
     predicted = _predicted(events)
     residual_s, place = _against(predicted, outcome, measured.get("recovery_s"), fold)
@@ -324,6 +326,7 @@ def measure(
         dropped=fold.dropped,
         lag_p99_s=fold.lag_p99_s(),
         phases=parts,
+        phases_error_s=parts_error_s,
         predicted=predicted,
         residual_s=residual_s,
         predicted_place=place,

@@ -360,8 +360,8 @@ def test_the_closing_lines(directory) -> None:
         ),
         "where the seconds went: discover 70%, replace 30%",
         (
-            "predicted: 5 of 6 recoveries within their band (36%–100% of all such); +34 ms [-311 to "
-            "+380] on average beside the predicted mean"
+            "predicted: 5 of 6 recoveries within their band (36%–100% of all such); +34 ms "
+            "[-311 to +380] on average beside the predicted mean"
         ),
         "requests during failovers: 1,106; 500 failed, 0 masked, 0 misrouted",
         (

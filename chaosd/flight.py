@@ -1,0 +1,66 @@
+"""The flight record of a cycle that is worth a second look: all that is known of its time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from chaosd.events import Cycle, CycleOutcome, Event, Outcome, Sample
+from chaosd.sinks.store import unwritable, write_whole
+
+FILES_MAX = 200  # of a run: then the events and samples in the run directory have to do
+SAMPLES_MAX = 5_000
+EVENTS_MAX = 2_000
+
+
+def reason(cycle: Cycle) -> str | None:
+    """Why there should be one, or None."""
+    if cycle.outcome == CycleOutcome.CENSORED:
+        return "not recovered within the limit"
+    if cycle.anomaly:
+        return "outside of the predicted band"
+    if cycle.misrouted:
+        return "requests answered by somebody else"
+    return None
+
+
+def record(cycle: Cycle, events: Iterable[Event], samples: Iterable[Sample]) -> dict[str, Any]:
+    """Everything around it, by the time since T0 in milliseconds and in its order.
+
+    Samples are [sent, took, outcome, HTTP status, who]; stream by stream, as many as there is room.
+    """
+    by_stream: dict[str, list[list[Any]]] = {}
+    for s in sorted(samples, key=lambda sample: sample.scheduled_ns)[:SAMPLES_MAX]:
+        took_ms = round((s.done_ns - s.scheduled_ns) / 1e6, 3)
+        outcome = Outcome(s.outcome).name.lower()
+        row = [_ms(s.scheduled_ns, cycle), took_ms, outcome, s.status, s.who]
+        by_stream.setdefault(str(s.stream), []).append(row)
+    ordered = sorted(events, key=lambda event: event.at_ns)[:EVENTS_MAX]
+    return {
+        "why": reason(cycle),
+        "cycle": asdict(cycle),
+        "events": [{"ms": _ms(event.at_ns, cycle), **asdict(event)} for event in ordered],
+        "samples": by_stream,
+    }
+
+
+def write(
+    directory: Path, cycle: Cycle, events: Iterable[Event], samples: Iterable[Sample]
+) -> None:
+    """Write `flight/CELL-CYCLE.json` into the run directory. Raises MachineError if it can't."""
+    folder = directory / "flight"
+    try:
+        folder.mkdir(exist_ok=True)
+        full = sum(1 for _ in folder.iterdir()) >= FILES_MAX
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    if not full:
+        text = json.dumps(record(cycle, events, samples), separators=(",", ":"))
+        write_whole(folder / f"{cycle.cell}-{cycle.cycle}.json", text + "\n")
+
+
+def _ms(at_ns: int, cycle: Cycle) -> float:
+    return round((at_ns - cycle.t0_ns) / 1e6, 3)
