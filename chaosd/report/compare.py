@@ -86,7 +86,8 @@ def lines(found: Comparison) -> Iterator[str]:
 
 
 def _cells(row: Row) -> list[str]:
-    answer = "no difference shown" if row.answer == UNKNOWN else row.answer
+    unshown = row.answer == UNKNOWN and row.difference.value is not None
+    answer = "no difference shown" if unshown else row.answer
     if row.unit == "share":
         cells = [_share(row.a), _share(row.b), _change(row.difference, percent)]
     else:
