@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from chaosd.clock import SECOND_NS, sleep
+from chaosd.clock import sleep
 from chaosd.plugins import Proxy, Recorder
 
 LOOK_S = 0.05  # between the end of one look and the next
@@ -62,7 +62,7 @@ class _Watch:
         answered_ns = clock.now_ns()
         before_ns, self._looked_ns = self._looked_ns, asked_ns
         # It has changed at some time between this look and the one before.
-        at_ns = (max(before_ns, asked_ns - SECOND_NS) + answered_ns) // 2
+        at_ns = (before_ns + answered_ns) // 2
         for server in said["servers"]:
             self._compare(server, at_ns, error_ns=answered_ns - at_ns)
         self._last = said["resolvers"]

@@ -7,7 +7,7 @@ its lower limit is as far from the difference as the hypotenuse of the two dista
 it, from B's number down to B's lower limit and from A's up to A's upper one. Nothing is drawn at
 random, and a report.json is enough for a baseline.
 
-Why not a permutation test or a bootstrap: docs/decisions/0007-comparing.md.
+Why not a permutation test or a bootstrap: docs/decisions/0007-statistics.md.
 """
 
 from __future__ import annotations

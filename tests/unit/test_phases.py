@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import made
@@ -29,7 +30,21 @@ def found(*events, recovered_ms: int | None = 2000, direct_ns: int | None = None
 
 
 def in_ms(edge: Edges) -> tuple[int | None, ...]:
-    return tuple(None if ns is None else (ns - T0) // MS for ns in edge)
+    return tuple(None if ns is None else (ns - T0) // MS for ns in edge[:4])
+
+
+def test_the_error_is_that_of_the_edge_that_is_known_worst() -> None:
+    def seen(ms: int, source: str, what: str, error_ms: int, **data: str) -> Reading:
+        return replace(at(ms, source, what, **data), error_ns=error_ms * MS)
+
+    switched = {"server": "s1", "old": OLD_IP, "new": NEW_IP}
+    api = seen(700, "proxy.api", "address_changed", 25, **switched)
+    log = seen(710, "proxy.log", "address_changed", 2, **switched)
+    listening = seen(260, "app", "listening", 10, identity=NEW)
+    other = seen(100, "app", "listening", 99, identity="another")
+    assert found(listening, other, api).error_ns == 25 * MS
+    assert found(listening, other, api, log).error_ns == 10 * MS  # the poll is not needed then
+    assert found().error_ns == 0
 
 
 SWITCHED = at(900, "proxy.log", "address_changed", server="s1", old=OLD_IP, new=NEW_IP)

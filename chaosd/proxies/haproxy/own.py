@@ -93,8 +93,8 @@ def advice(path: Path) -> list[str]:
     if not logging:
         found.append(
             f'{path}: nothing logs to "${{CHAOSD_LOG}}", so when the proxy saw the move, and when '
-            'its server came and went, stays unknown (add: log "${CHAOSD_LOG}" local0 notice to '
-            "global, and log global to defaults)"
+            "its server came and went, is known by its stats socket at best, to some 30 ms "
+            '(add: log "${CHAOSD_LOG}" local0 notice to global, and log global to defaults)'
         )
     elif all(line.section == "global" for line in logging) and not any(
         line.words[:2] == ("log", "global") for line in lines

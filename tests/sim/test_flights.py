@@ -1,0 +1,37 @@
+"""Flight records: only of cycles that are worth it, complete, and limited in number."""
+
+from __future__ import annotations
+
+import json
+
+import chaosd.flight
+
+
+def test_a_misrouted_cycle_has_one_with_all_that_is_known(simulate) -> None:
+    imposter = {"type": "recreate", "every": "10s", "old_ip": "imposter"}
+    ran = simulate("--cycles", "3", faults=[imposter])
+    folder = ran.directory / "flight"
+    for cycle in ran.cycles:
+        flight = json.loads((folder / f"c1-{cycle.cycle}.json").read_text())
+        assert flight["why"] == "requests answered by somebody else"
+        assert flight["cycle"]["recovery_s"] == cycle.recovery_s
+        whats = [event.get("what") for event in flight["events"]]
+        assert {"begin", "address_changed", "published", "end"} <= set(whats)
+        times = [event["ms"] for event in flight["events"]]
+        assert times == sorted(times)
+        samples = [row for rows in flight["samples"].values() for row in rows]
+        strangers = [row for row in samples if row[2] == "ok" and "imposter" in row[4]]
+        assert len(strangers) >= cycle.misrouted > 0
+
+
+def test_a_good_cycle_has_none(simulate) -> None:
+    ran = simulate("--cycles", "3")
+    assert [cycle.anomaly for cycle in ran.cycles] == [False] * 3
+    assert not (ran.directory / "flight").exists()
+
+
+def test_their_number_is_limited(simulate, monkeypatch) -> None:
+    monkeypatch.setattr(chaosd.flight, "FILES_MAX", 2)
+    imposter = {"type": "recreate", "every": "10s", "old_ip": "imposter"}
+    ran = simulate("--cycles", "4", faults=[imposter])
+    assert len(list((ran.directory / "flight").iterdir())) == 2

@@ -1,0 +1,86 @@
+"""The close look at the proxy: what changes becomes a reading with its error, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from chaosd.clock import VirtualClock, VirtualLoop, sleep
+from chaosd.recorder import CellRecorder
+from chaosd.watch import LOOK_S, watched
+
+MS = 1_000_000
+
+
+class Proxy:
+    """Its answers over time: (until this second, address, admin state, operational state)."""
+
+    def __init__(self, clock, story):
+        self.clock, self.story, self.looks = clock, story, 0
+
+    async def read_api(self, api):
+        assert api == "socket"
+        self.looks += 1
+        now_s = self.clock.now_ns() / 1e9
+        addr, admin, op = next(rest for until, *rest in self.story if now_s < until)
+        if addr == "gone":
+            raise OSError(addr)
+        server = {"backend": "b", "server": "s", "addr": addr, "admin_state": admin, "op_state": op}
+        counters = {"dns": {"sent": 10 + self.looks, "valid": 3}}
+        return {"servers": [server], "resolvers": counters}
+
+
+def watch(story, *, api="socket", seconds=2.0):
+    events = []
+
+    async def scene():
+        clock = VirtualClock()
+        proxy = Proxy(clock, story)
+        async with watched(proxy, api, CellRecorder(clock, "c1", events.append)):
+            await sleep(clock, seconds)
+        looks = proxy.looks
+        await sleep(clock, 1.0)
+        assert proxy.looks == looks  # it has ended
+        return looks
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return events, runner.run(scene())
+
+
+def test_changes_are_told_with_the_half_of_the_pause_as_error():
+    story = [(0.52, "a", 0, 2), (0.91, None, 0x20, 0), (1.33, "b", 0, 0), (9, "b", 0, 2)]
+    events, looks = watch(story)
+    told = [(e.what, e.data.get("old"), e.data.get("new")) for e in events[:-1]]
+    assert told == [
+        ("maint", None, None),
+        ("address_changed", None, "b"),
+        ("down", None, None),
+        ("up", None, None),
+    ]
+    for event, at_s in zip(events, (0.52, 0.91, 0.91, 1.33), strict=False):
+        assert event.source == "proxy.api"
+        assert event.data["server"] == "b/s"
+        assert abs(event.at_ns - at_s * 1e9) <= event.error_ns <= LOOK_S * 1e9
+    assert looks == pytest.approx(2.0 / LOOK_S, abs=2)
+
+
+def test_in_the_end_it_tells_what_was_counted_meanwhile():
+    events, looks = watch([(9, "a", 0, 2)])
+    (counted,) = events
+    assert counted.what == "counted"
+    assert counted.data["counters"] == {"dns": {"sent": looks - 1}}
+
+
+def test_a_proxy_that_does_not_answer_is_waited_for():
+    story = [(0.5, "a", 0, 2), (1.0, "gone", 0, 0), (9, "b", 0, 2)]
+    events, _ = watch(story)
+    (changed, _) = events
+    assert changed.what == "address_changed"
+    # It may have changed at any time since it was last heard of.
+    assert changed.at_ns - changed.error_ns <= 500 * MS
+    assert changed.at_ns + changed.error_ns >= 1000 * MS
+
+
+def test_without_an_api_nothing_is_asked():
+    assert watch([], api=None) == ([], 0)
