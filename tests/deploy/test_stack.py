@@ -182,3 +182,28 @@ def test_a_real_prometheus_answers_every_query(prometheus, haproxy, tmp_path) ->
         daemon.terminate()
         daemon.wait(40)
         scraper.close()
+
+
+def test_compose_understands_its_file() -> None:
+    for command in (["docker", "compose"], ["docker-compose"]):
+        if shutil.which(command[0]) is None:
+            continue
+        if subprocess.run([*command, "version"], capture_output=True, check=False).returncode == 0:
+            break
+    else:
+        pytest.skip("no docker compose on this machine")
+    file = ROOT / "deploy/compose.yaml"
+    done = subprocess.run(
+        [*command, "-p", "chaosd", "-f", file, "config"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    services = yaml.safe_load(done.stdout)["services"]
+    assert set(services) == {"chaosd", "prometheus", "grafana"}
+    for name, service in services.items():
+        assert not service.get("privileged")
+        for port in service.get("ports", []):
+            host = port["host_ip"] if isinstance(port, dict) else port.rpartition(":")[0]
+            assert host.startswith("127.0.0.1"), name

@@ -288,7 +288,8 @@ def test_what_is_missing_is_said_with_what_to_add(
             (
                 'my.cfg: nothing logs to "${CHAOSD_LOG}", so when the proxy saw the move, and '
                 "when its server came and went, is known by its stats socket at best, to some "
-                '30 ms (add: log "${CHAOSD_LOG}" local0 notice to global, and log global to defaults)'
+                '30 ms (add: log "${CHAOSD_LOG}" local0 notice to global, '
+                "and log global to defaults)"
             ),
         ),
         (

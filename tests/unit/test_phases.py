@@ -34,7 +34,7 @@ def in_ms(edge: Edges) -> tuple[int | None, ...]:
 
 
 def test_the_error_is_that_of_the_edge_that_is_known_worst() -> None:
-    def seen(ms: int, source: str, what: str, error_ms: int, **data: str) -> Reading:
+    def seen(ms: int, source: str, what: str, error_ms: int, **data: str):
         return replace(at(ms, source, what, **data), error_ns=error_ms * MS)
 
     switched = {"server": "s1", "old": OLD_IP, "new": NEW_IP}
