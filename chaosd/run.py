@@ -37,12 +37,13 @@ def run(plan: Plan, rehearsal: Rehearsal) -> int:
     with asyncio.Runner(loop_factory=plan.runtime.loop_factory()) as runner:
         store, error = runner.run(measure(plan, rehearsal.proxy_version, directory, console))
     try:
-        written = report.analyse(directory)
+        found = report.analyse(directory)
+        written = found.report
         code = report.exit_code(written) if error is None else error.exit_code
         with suppress(ChaosdError):  # what ended the run must not be hidden by what comes after it
             store.update(exit=int(code))
         written = replace(written, manifest=written.manifest | {"exit": int(code)})
-        report.save(written, directory)
+        report.save(found._replace(report=written), directory)
     except ChaosdError as failure:
         raise error or failure from None
     # A run that failed before it measured anything has nothing to tell but why.

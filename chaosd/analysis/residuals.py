@@ -39,12 +39,12 @@ def place(predicted: Prediction, recovery_s: float, resolution_s: float) -> floa
         return None
     half_s = resolution_s / 2
     return (
-        _share_below(predicted, recovery_s - half_s) + _share_below(predicted, recovery_s + half_s)
+        share_below(predicted, recovery_s - half_s) + share_below(predicted, recovery_s + half_s)
     ) / 2
 
 
-def _share_below(predicted: Prediction, value_s: float) -> float:
-    """Straight lines between the quantiles that are known."""
+def share_below(predicted: Prediction, value_s: float) -> float:
+    """The predicted distribution: straight lines between the quantiles that are known."""
     known = [(predicted.lower_s, 0.0)]
     known += [(at_s, int(name[1:]) / 100) for name, at_s in (predicted.quantiles_s or {}).items()]
     known.append((predicted.upper_s, 1.0))

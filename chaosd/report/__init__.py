@@ -1,17 +1,18 @@
-"""Report in; text, Markdown, JSON, JUnit out; and from a run directory to its report, any time."""
+"""Report in; text, Markdown, HTML, JSON, JUnit out; and from a run directory to its report."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from chaosd.analysis import phases, slo, summary
+from chaosd.analysis.heat import Heat, HeatFold
 from chaosd.analysis.recovery import Identities, Settings, measure
 from chaosd.analysis.summary import Report
 from chaosd.errors import Exit, MachineError
 from chaosd.events import Cycle, Event, Reading
-from chaosd.report import json, junit, markdown
+from chaosd.report import html, json, junit, markdown
 from chaosd.report.text import closing_lines, sentence
 from chaosd.sinks.reader import RunReader
 from chaosd.sinks.store import write_whole
@@ -19,12 +20,21 @@ from chaosd.sinks.store import write_whole
 __all__ = ["analyse", "closing_lines", "exit_code", "recompute", "save", "sentence", "write"]
 
 
-def analyse(directory: Path) -> Report:
+class Analysed(NamedTuple):
+    """A run's report, and what its pictures are made of."""
+
+    report: Report
+    cycles: list[Cycle]
+    heat: Heat
+
+
+def analyse(directory: Path) -> Analysed:
     """Fold a run directory's files, whatever state they were left in, into its report.
 
     Raises MachineError if it is no run directory.
     """
     reader = RunReader(directory)
+    cycles = list(reader.cycles())
     streams: list[Reading] = []
     counts = summary.QueryFold()
     identities: dict[str, set[str]] = {}
@@ -39,15 +49,18 @@ def analyse(directory: Path) -> Report:
             identities.setdefault(event.cell, set()).add(event.data["identity"])
     slow_after_ns = reader.manifest.get("settings", {}).get("slow_after_ns", 0)
     fold = summary.ProbeFold(streams, identities, slow_after_ns)
+    heat = HeatFold(cycles, streams, identities, slow_after_ns)
     for block in reader.blocks():
         fold.add(block.records, block.names)
-    return summary.summarise(
+        heat.add(block.records, block.names)
+    report = summary.summarise(
         _title(directory, reader.manifest),
         reader.manifest,
-        reader.cycles(),
+        cycles,
         fold.probes(),
         counts.queries(),
     )
+    return Analysed(report, cycles, heat.heat())
 
 
 def _title(directory: Path, manifest: dict[str, Any]) -> str:
@@ -58,17 +71,29 @@ def _title(directory: Path, manifest: dict[str, Any]) -> str:
 
 
 def write(directory: Path) -> Report:
-    """Make report.json, report.md and junit.xml from the run directory alone."""
-    report = analyse(directory)
-    save(report, directory)
-    return report
+    """Make report.json, .md and .html and junit.xml from the run directory alone."""
+    found = analyse(directory)
+    save(found, directory)
+    return found.report
 
 
-def save(report: Report, directory: Path) -> None:
+def save(found: Analysed, directory: Path) -> None:
     """Put a run's report into its directory."""
+    report, config = found.report, RunReader(directory).config()
     write_whole(directory / "report.json", json.render(report))
-    write_whole(directory / "report.md", markdown.render(report, RunReader(directory).config()))
+    write_whole(directory / "report.md", markdown.render(report, config))
     write_whole(directory / "junit.xml", junit.render(report))
+    page = html.render(report, found.cycles, found.heat, _flights(found.cycles, directory), config)
+    write_whole(directory / "report.html", page)
+
+
+def _flights(cycles: list[Cycle], directory: Path) -> list[html.Flight]:
+    """The worst cycles, with the events around them."""
+    worst = html.worst(cycles)
+    around: dict[tuple[str, int], list[Event]] = {(c.cell, c.cycle): [] for c in worst}
+    for event in RunReader(directory).events_of(around) if worst else ():
+        around[event.cell, event.cycle].append(event)
+    return [html.Flight(cycle, around[cycle.cell, cycle.cycle]) for cycle in worst]
 
 
 def exit_code(report: Report) -> Exit:

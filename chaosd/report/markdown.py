@@ -35,15 +35,15 @@ def render(report: Report, config: str) -> str:
     blocks = [
         f"# {report.run}",
         "\n".join(f"* {line}" for line in _headlines(report)),
-        *(["## Objectives", _objectives(report)] if report.objectives else []),
+        *(["## Objectives", objectives(report)] if report.objectives else []),
         "## Recovery",
-        _recovery(report),
+        recovery(report),
         "## Where the seconds went",
-        _phases(whole),
+        phases(whole),
         "## What users saw",
-        _requests(report),
+        requests(report),
         "## How good these numbers are",
-        _quality(report),
+        quality(report),
         "## How to read this",
         HOW_TO_READ,
         "## Settings",
@@ -82,7 +82,8 @@ def _rows(report: Report) -> list[tuple[str, Part]]:
     return rows if len(rows) == 1 else [*rows, ("**all**", report.total)]
 
 
-def _objectives(report: Report) -> str:
+def objectives(report: Report) -> str:
+    """What was asked, and what came of it."""
     head = ["objective", "observed", "n", "at least", "result", "why"]
     rows = [
         [asked(o), observed(o), o.n, o.min_cycles, f"**{o.result}**", o.reason]
@@ -91,7 +92,8 @@ def _objectives(report: Report) -> str:
     return table(head, rows)
 
 
-def _recovery(report: Report) -> str:
+def recovery(report: Report) -> str:
+    """The quantiles of each cell and fault."""
     head = [
         "cell, fault",
         "n",
@@ -116,7 +118,7 @@ def _recovery(report: Report) -> str:
     return table(head, rows) if report.total.failovers else "No failover was measured."
 
 
-def _phases(part: Part) -> str:
+def phases(part: Part) -> str:
     rows: list[list[object]] = [
         [
             name,
@@ -132,7 +134,8 @@ def _phases(part: Part) -> str:
     return found if part.failovers else "No failover was measured."
 
 
-def _requests(report: Report) -> str:
+def requests(report: Report) -> str:
+    """What became of the requests."""
     head = [
         "cell, fault",
         "requests",
@@ -158,7 +161,8 @@ def _requests(report: Report) -> str:
     return table(head, rows) + note if report.total.failovers else "No failover was measured."
 
 
-def _quality(report: Report) -> str:
+def quality(report: Report) -> str:
+    """How good the numbers are."""
     head = ["cell, probe, via", "every", "sent", "not sent", "lag p50", "lag p99", "lag max"]
     rows = [
         [
@@ -197,9 +201,14 @@ def _quality(report: Report) -> str:
 
 
 def _settings(report: Report, config: str) -> str:
-    facts = [[key, value] for key, value in report.manifest.items() if _is_short(value)]
     block = f"\n\n```yaml\n{config.rstrip()}\n```" if config else ""
-    return table(["run", ""], facts) + block
+    return facts(report) + block
+
+
+def facts(report: Report) -> str:
+    """What the manifest says in a word or two."""
+    short = [[key, value] for key, value in report.manifest.items() if _is_short(value)]
+    return table(["run", ""], short)
 
 
 def _is_short(value: object) -> bool:

@@ -144,7 +144,7 @@ def closing_lines(report: Report, directory: Path) -> list[str]:
     lines += [f"slo: {objective(found)}" for found in report.objectives]
     lines += [f"note: {note}" for note in report.notes]
     lines.append(f"verdict: {report.verdict} ({verdict_words(report)})")
-    lines.append(f"report: {directory / 'report.md'}")
+    lines.append(f"report: {directory / 'report.html'}")
     return lines
 
 
@@ -219,6 +219,11 @@ def estimate(value: Estimate) -> str:
         return beyond(value.beyond)
     low, high = (bare(bound, value.value) for bound in (value.low, value.high))
     return f"{seconds(value.value)} [{low}–{high}]"
+
+
+def short(value: Estimate) -> str:
+    """The number alone."""
+    return seconds(value.value) if value.value is not None else f"> {seconds(value.beyond)}"
 
 
 def bare(bound_s: float | None, like_s: float) -> str:

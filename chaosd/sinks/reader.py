@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -64,6 +64,14 @@ class RunReader:
         """All events in the order in which they were stored, or only the readings named."""
         marks = [f'"what":"{what}"' for what in whats]
         return self._lines("events.jsonl", decode_event, marks)
+
+    def events_of(self, cycles: Iterable[tuple[str, int]]) -> Iterator[Event]:
+        """The events of these cycles of these cells, in the order in which they were stored."""
+        return self._lines(
+            "events.jsonl",
+            decode_event,
+            [f'"cell":{json.dumps(cell)},"cycle":{number},' for cell, number in cycles],
+        )
 
     def blocks(self) -> Iterator[Block]:
         """All samples, a block after the other."""

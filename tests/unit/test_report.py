@@ -374,7 +374,7 @@ def test_the_closing_lines(directory) -> None:
         "note: 1 cycle skipped: faults come faster than recoveries",
         f"note: {ALARM}",
         "verdict: ok (measured well; no objectives are set)",
-        f"report: {directory / 'report.md'}",
+        f"report: {directory / 'report.html'}",
     ]
 
 
@@ -593,7 +593,7 @@ def test_the_nameservers_counts_are_folded_while_they_are_read(tmp_path, monkeyp
         alive.append(sum(isinstance(o, Reading) and o.what == "queries" for o in gc.get_objects()))
 
     monkeypatch.setattr(RunReader, "events", events)
-    found = analyse(tmp_path).queries["c1"]
+    found = analyse(tmp_path).report.queries["c1"]
     assert (found.count, found.per_second) == (2005, 2.0)
     assert alive[0] < 10
 
@@ -726,7 +726,7 @@ def test_the_metrics_page_and_the_report_count_alike(data, tmp_path_factory) -> 
         }
     finally:
         page.close()
-    for probe in analyse(directory).probes:
+    for probe in analyse(directory).report.probes:
         mine = [s for s in samples if s.stream == (1 if probe.via == "proxy" else 2)]
         lags = sorted(s.sent_ns - s.scheduled_ns for s in mine if s.outcome != Outcome.DROPPED)
         assert probe.sent == len(lags)
@@ -747,7 +747,7 @@ def test_ten_thousand_cycles_take_seconds(tmp_path) -> None:
     for number in range(10_000):
         run.cycle(made.cycle(cycle=number, recovery_s=1 + number / 1e4))
     run.close()
-    found = analyse(tmp_path)
+    found = analyse(tmp_path).report
     assert found.total.recovery_s.p50.value == 1.4999
     assert found.total.recovery_s.p50.low == pytest.approx(1.49, abs=1e-3)
 

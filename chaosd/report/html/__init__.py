@@ -1,0 +1,230 @@
+"""A run as one page that needs nothing else: report.html."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from html import escape
+from importlib.resources import files
+from typing import NamedTuple
+
+from chaosd.analysis.heat import Heat
+from chaosd.analysis.summary import Report
+from chaosd.events import PHASES, Action, Cycle, CycleOutcome, Event
+from chaosd.report import markdown, text
+from chaosd.report.html import pictures
+from chaosd.report.html.pictures import key
+
+WORST_MAX, EVENTS_MAX = 10, 200
+POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+
+
+class Flight(NamedTuple):
+    """A cycle that is worth a second look, with what was said and done around it."""
+
+    cycle: Cycle
+    events: Sequence[Event]
+
+
+def worst(cycles: Sequence[Cycle]) -> list[Cycle]:
+    """Those not recovered, those outside of their band, and the longest; the gravest first."""
+    kinds = (CycleOutcome.RECOVERED, CycleOutcome.CENSORED)
+    failovers = [cycle for cycle in cycles if cycle.outcome in kinds]
+
+    def gravity(cycle: Cycle) -> tuple[bool, bool, float]:
+        lasted_s = (cycle.end_ns - cycle.t0_ns) / 1e9
+        censored = cycle.outcome == CycleOutcome.CENSORED
+        return censored, bool(cycle.anomaly), cycle.recovery_s or lasted_s
+
+    return sorted(failovers, key=gravity, reverse=True)[:WORST_MAX]
+
+
+def render(
+    report: Report, cycles: Sequence[Cycle], heat: Heat, flights: Sequence[Flight], config: str
+) -> str:
+    """The whole page. No script, no request to anywhere: it can be mailed, archived and printed."""
+    style = (files(__package__) / "style.css").read_text()
+    blocks = [
+        _head(report),
+        *_pictures(report, cycles, heat),
+        _section("Recovery", markdown.recovery(report)),
+        _section("What users saw", markdown.requests(report)),
+        _worst(flights),
+        _section("How good these numbers are", markdown.quality(report)),
+        _section("How to read this", markdown.HOW_TO_READ),
+        _section("Settings", markdown.facts(report)),
+        f"<pre>{escape(config)}</pre>" if config else "",
+    ]
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(report.run)} - chaosd</title><style>{style}</style></head>"
+        f"<body><main>{''.join(blocks)}</main></body></html>\n"
+    )
+
+
+def _head(report: Report) -> str:
+    whole, manifest = report.total, report.manifest
+    found = whole.recovery_s
+    tiles = [(text.headline(report), "failovers", f"{whole.failovers:,}")]
+    if whole.failovers:
+        tiles += [
+            (f"{name} {text.estimate(value)}", f"recovery {name}", text.short(value))
+            for name, value in (("p50", found.p50), ("p95", found.p95))
+        ]
+        tiles += [
+            (f"of {whole.samples:,} requests during failovers", name, f"{count:,}")
+            for name, count in (
+                ("failed", whole.failed),
+                ("masked", whole.masked),
+                ("misrouted", whole.misrouted),
+            )
+        ]
+    cards = "".join(
+        f'<div class="tile"><span>{escape(name)}</span><b>{escape(value)}</b>'
+        f"<span>{escape(note)}</span></div>"
+        for note, name, value in tiles
+    )
+    proxy = " ".join(str(manifest.get(k) or "") for k in ("proxy", "proxy_version"))
+    where = f"{proxy.strip()}, runtime {manifest.get('runtime', '?')}"
+    notes = "".join(f"<li>{escape(note)}</li>" for note in report.notes)
+    objectives = _section("Objectives", markdown.objectives(report)) if report.objectives else ""
+    return (
+        f'<header><div><h1>{escape(report.run)}</h1><div class="sub">{escape(where)}</div></div>'
+        f'<div class="verdict {report.verdict}">verdict: {report.verdict}</div></header>'
+        f"<p>{escape(text.verdict_words(report))}</p>"
+        f'<div class="tiles">{cards}</div>' + (f"<ul>{notes}</ul>" if notes else "") + objectives
+    )
+
+
+def _pictures(report: Report, cycles: Sequence[Cycle], heat: Heat) -> Iterator[str]:
+    whole = report.total
+    n = whole.recovery_s.n
+    censored = (
+        f", {whole.recovery_s.censored} of them censored" if whole.recovery_s.censored else ""
+    )
+    bar = f"; each is known to ± {text.seconds(whole.resolution_s)}" if whole.resolution_s else ""
+    yield _figure(
+        "Recovery over time",
+        pictures.over_time(cycles),
+        key("recovered", "recovered", "dot")
+        + key("censored", "not recovered: at least as long", "mark")
+        + key("anomaly", "outside of its band", "mark")
+        + key("area band", "predicted for these moves"),
+        f"n {n} failovers{censored}{bar}.",
+    )
+    yield _figure(
+        "How often it took how long",
+        pictures.distribution(cycles),
+        key("line observed", "observed, with its 95 % interval", "line")
+        + key("line predicted", "predicted by HAProxy's algorithm", "line"),
+        f"n {n}{censored}; {text.in_band(whole.in_band)}{text.residual(whole.residual)}.",
+    )
+    yield _figure(
+        "Where the seconds went",
+        pictures.phases(cycles),
+        "".join(
+            key(phase, escape(f"{phase}{_share(report, phase)}"))
+            for phase in (*(p for p in PHASES if p != "settle"), "unknown")
+        ),
+        f"n {whole.outcomes['recovered']} recoveries; a bar is one, or the mean of neighbours.",
+    )
+    yield _figure(
+        "What became of requests",
+        pictures.heat(heat),
+        key("good", "good")
+        + key("masked", "masked: good, but late")
+        + key("failed", "failed")
+        + key("misrouted", "misrouted: answered by somebody else"),
+        f"n {heat.cycles} failovers, a row for each or for neighbours; the gravest outcome of "
+        "each instant, paler the rarer. The dashed line is T0.",
+    )
+
+
+def _share(report: Report, phase: str) -> str:
+    whole = report.total
+    share = whole.phases_unknown_share if phase == "unknown" else whole.phases[phase].share
+    return f" {share:.0%}" if share is not None else ""
+
+
+def _figure(title: str, picture: str, legend: str, words: str) -> str:
+    if not picture:
+        return ""
+    return (
+        f"<h2>{title}</h2><figure>{picture}<figcaption>{legend}<br>{escape(words)}</figcaption>"
+        "</figure>"
+    )
+
+
+def _worst(flights: Sequence[Flight]) -> str:
+    if not flights:
+        return ""
+    return "<h2>The worst cycles</h2>" + "".join(_flight(each) for each in flights)
+
+
+def _flight(flight: Flight) -> str:
+    cycle = flight.cycle
+    rows = []
+    for event in sorted(flight.events, key=lambda e: e.at_ns)[:EVENTS_MAX]:
+        ms = (event.at_ns - cycle.t0_ns) / 1e6
+        who, what = (
+            ("chaosd", f"{event.verb} {event.edge}")
+            if isinstance(event, Action)
+            else (event.source, event.what)
+        )
+        data = json.dumps(event.data, ensure_ascii=False)[:300]
+        cells = (f"{ms:.1f}", who, what, data)
+        rows.append(f'<tr><td class="n">{"</td><td>".join(map(escape, cells))}</td></tr>')
+    return (
+        f"<details><summary>{escape(text.sentence(cycle, wide=True))}</summary>"
+        '<table><tr><th class="n">ms</th><th>who</th><th>what</th><th></th></tr>'
+        f"{''.join(rows)}</table></details>"
+    )
+
+
+def _section(title: str, words: str) -> str:
+    return f"<h2>{escape(title)}</h2>{''.join(_blocks(words.splitlines()))}"
+
+
+def _blocks(lines: Iterable[str]) -> Iterator[str]:
+    """The Markdown that report.md is made of: tables, lists and paragraphs, and nothing else."""
+    table: list[str] = []
+    items: list[str] = []
+    for line in [*lines, ""]:
+        if line.startswith("| "):
+            table.append(line)
+        elif line.startswith("* "):
+            items.append(line[2:])
+        elif items and line.startswith("  "):
+            items[-1] += line[1:]
+        else:
+            if items:
+                yield "<ul>" + "".join(f"<li>{_inline(item)}</li>" for item in items) + "</ul>"
+            if table:
+                yield _table(table)
+            table, items = [], []
+            if line.strip():
+                yield f"<p>{_inline(line)}</p>"
+
+
+def _table(lines: Sequence[str]) -> str:
+    rows = [re.split(r" (?<!\\)\| ", line.strip()[2:-2] + " ") for line in lines]
+    numbers = ["n" if cell.strip() == "---:" else "" for cell in rows[1]]
+
+    def row(cells: Sequence[str], tag: str) -> str:
+        return "".join(
+            f'<{tag} class="{kind}">{_inline(cell.strip())}</{tag}>'
+            for cell, kind in zip(cells, numbers, strict=False)
+        )
+
+    body = "".join(f"<tr>{row(cells, 'td')}</tr>" for cells in rows[2:])
+    return f"<table><tr>{row(rows[0], 'th')}</tr>{body}</table>"
+
+
+def _inline(words: str) -> str:
+    found = escape(words.replace("\\|", "|"))
+    found = re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", found)
+    found = re.sub(r"`(.+?)`", r"<code>\1</code>", found)
+    return re.sub(r"(?<!\w)\*([^*\s][^*]*)\*", r"<em>\1</em>", found)

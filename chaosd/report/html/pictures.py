@@ -1,0 +1,198 @@
+"""The report's pictures: which numbers go into which chart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from chaosd.analysis.heat import KINDS, Heat
+from chaosd.analysis.residuals import share_below
+from chaosd.analysis.survival import kaplan_meier
+from chaosd.events import PHASES, Cycle, CycleOutcome
+from chaosd.report.html import charts
+from chaosd.report.html.charts import Frame
+
+COLUMNS_MAX = 120  # of bars, and of steps of a curve
+MIXED_MAX = 400  # predictions that are mixed into one curve
+BEFORE = [phase for phase in PHASES if phase != "settle"]
+MANY = 1_000
+LONG_SPAN = 200
+
+
+def _lasted_s(cycle: Cycle) -> float:
+    return cycle.recovery_s if cycle.recovery_s is not None else (cycle.end_ns - cycle.t0_ns) / 1e9
+
+
+def _unit(span_s: float) -> tuple[str, int]:
+    """The unit in which a time span is no long number."""
+    for unit, length in (("s", 1), ("min", 60), ("h", 3600)):
+        if span_s / length < LONG_SPAN:
+            return unit, length
+    return "d", 86400
+
+
+def over_time(cycles: Sequence[Cycle]) -> str:
+    """Each cycle's recovery by the hour, over the band that was predicted for it."""
+    failovers = [c for c in cycles if c.outcome in (CycleOutcome.RECOVERED, CycleOutcome.CENSORED)]
+    if not failovers:
+        return ""
+    start_ns = cycles[0].t0_ns
+    span_s = max(1.0, (cycles[-1].t0_ns - start_ns) / 1e9)
+    unit, divisor = _unit(span_s)
+
+    def at(cycle: Cycle) -> float:
+        return (cycle.t0_ns - start_ns) / 1e9 / divisor
+
+    top_s = max(map(_lasted_s, failovers)) * 1.08
+    frame = Frame.of((0, span_s / divisor), (0, top_s), 320)
+    width = (span_s / divisor) / COLUMNS_MAX
+    columns: dict[int, list[Cycle]] = {}
+    for cycle in failovers:
+        if cycle.predicted is not None:
+            columns.setdefault(int(at(cycle) / width), []).append(cycle)
+    parts = ['<g class="many">' if len(failovers) > MANY else "<g>"]
+    for column, some in columns.items():
+        bounds = [c.predicted for c in some if c.predicted is not None]
+        low, high = min(b.lower_s for b in bounds), min(top_s, max(b.upper_s for b in bounds))
+        parts.append(
+            charts.bar(frame, (column * width, (column + 1) * width), (low, high), "area band")
+        )
+    by_kind = {
+        "censored": [c for c in failovers if c.outcome == CycleOutcome.CENSORED],
+        "anomaly": [c for c in failovers if c.anomaly],
+        "control": [c for c in cycles if c.outcome == CycleOutcome.CONTROL and c.recovery_s],
+    }
+    good = [(at(c), _lasted_s(c)) for c in failovers if c.outcome == CycleOutcome.RECOVERED]
+    parts.append(charts.dots(frame, good, "recovered"))
+    parts += [
+        charts.marks(frame, [(at(c), _lasted_s(c)) for c in some], kind)
+        for kind, some in by_kind.items()
+    ]
+    title = f"Recovery time of {len(failovers)} failovers over the run"
+    return frame.svg(title, [*parts, "</g>"], x=f"{unit} since the first cycle", y="recovery, s")
+
+
+def distribution(cycles: Sequence[Cycle]) -> str:
+    """The share of recoveries that were shorter, with its interval, beside the predicted one."""
+    values = [c.recovery_s for c in cycles if c.outcome == CycleOutcome.RECOVERED]
+    known = sorted(value for value in values if value is not None)
+    censored = [_lasted_s(c) for c in cycles if c.outcome == CycleOutcome.CENSORED]
+    if not known:
+        return ""
+    steps = kaplan_meier(known, censored)
+    steps = [*steps[:: -(-len(steps) // (2 * COLUMNS_MAX))], steps[-1]]
+    frame = Frame.of((0, known[-1] * 1.05), (0, 1))
+    band: list[tuple[float, float, float]] = []
+    curve = [(0.0, 0.0)]
+    share = 0.0
+    bounds = (0.0, 0.0)
+    for step in steps:
+        curve += [(step.time, share), (step.time, 1 - step.survival)]
+        share = 1 - step.survival
+        before = bounds
+        if step.low is not None and step.high is not None:
+            bounds = 1 - step.high, 1 - step.low
+        band += [(step.time, *before), (step.time, *bounds)]
+    curve.append((known[-1] * 1.05, share))
+    parts = [charts.area(frame, band, "confidence"), charts.line(frame, curve, "observed")]
+    predicted = [c.predicted for c in cycles if c.predicted and c.predicted.quantiles_s]
+    if predicted:
+        some = predicted[:: -(-len(predicted) // MIXED_MAX)]
+        xs = [known[-1] * 1.05 * k / COLUMNS_MAX for k in range(COLUMNS_MAX + 1)]
+        mixed = [(x, sum(share_below(p, x) for p in some) / len(some)) for x in xs]
+        parts.append(charts.line(frame, mixed, "predicted"))
+    title = f"Distribution of {len(known)} recovery times"
+    return frame.svg(title, parts, x="recovery, s", y="share of recoveries")
+
+
+def phases(cycles: Sequence[Cycle]) -> str:
+    """The parts of each recovery on top of each other; of groups of cycles, their means."""
+    some = [c for c in cycles if c.outcome == CycleOutcome.RECOVERED and c.recovery_s is not None]
+    if not some:
+        return ""
+    count = min(COLUMNS_MAX, len(some))
+    groups = [some[k * len(some) // count : (k + 1) * len(some) // count] for k in range(count)]
+    rows = []
+    for group in groups:
+        means = {
+            phase: sum(c.phases.get(f"{phase}_s") or 0.0 for c in group) / len(group)
+            for phase in BEFORE
+        }
+        whole = sum(c.recovery_s or 0.0 for c in group) / len(group)
+        rows.append(means | {"unknown": max(0.0, whole - sum(means.values()))})
+    top_s = max(sum(row.values()) for row in rows) * 1.05
+    frame = Frame.of((some[0].cycle, max(some[-1].cycle, some[0].cycle + 1)), (0, top_s), 260)
+    width = (frame.x.high - frame.x.low) / count
+    parts = []
+    for place, row in enumerate(rows):
+        left, floor = frame.x.low + place * width, 0.0
+        for phase, part_s in row.items():
+            x = (left + width * 0.08, left + width * 0.92)
+            parts.append(charts.bar(frame, x, (floor, floor + part_s), phase))
+            floor += part_s
+    title = f"Phases of {len(some)} recoveries"
+    return frame.svg(title, parts, x="cycle", y="s")
+
+
+def heat(found: Heat) -> str:
+    """A row per cycle, or per some cycles; what became of the requests sent at each instant."""
+    rows, columns = found.counts.shape[:2]
+    if not rows:
+        return ""
+    height = max(140, min(560, rows * 14)) + charts.BOTTOM + charts.TOP
+    frame = Frame.of((found.from_s, found.to_s), (rows, 0), height)
+    width = (found.to_s - found.from_s) / columns
+    parts = []
+    for row in range(rows):
+        column = 0
+        kinds = [_worst(found.counts[row, column]) for column in range(columns)]
+        while column < columns:
+            end = column + 1
+            while end < columns and kinds[end] == kinds[column]:
+                end += 1
+            kind, opacity = kinds[column]
+            if kind:
+                x = (found.from_s + column * width, found.from_s + end * width)
+                shape = charts.bar(frame, x, (row + 0.06, row + 0.94), kind)
+                if opacity < 1:
+                    shape = shape.replace("/>", f' opacity="{opacity}"/>')
+                parts.append(shape)
+            column = end
+    zero = frame.x(0)
+    parts.append(
+        f'<line class="t0" x1="{zero}" x2="{zero}" y1="{charts.TOP}" '
+        f'y2="{height - charts.BOTTOM}"/>'
+    )
+    title = f"Outcomes of requests around T0 of {found.cycles} cycles"
+    return _rows_named(frame, found).svg(title, parts, x="request sent, s after T0", y="cycle")
+
+
+def _rows_named(frame: Frame, found: Heat) -> Frame:
+    """The same places under the cycles' own numbers."""
+    first, last = found.first[0], found.first[-1] + max(1, found.cycles // len(found.first))
+    return Frame(frame.x, charts.Axis(last, first, frame.y.start, frame.y.end), frame.height)
+
+
+def _worst(counts: Sequence[int]) -> tuple[str, float]:
+    """The gravest thing that happened there, and how strongly it is drawn."""
+    whole = sum(int(count) for count in counts)
+    for kind in reversed(KINDS):
+        if count := int(counts[KINDS.index(kind)]):
+            share = 1.0 if kind == "good" else count / whole
+            return kind, max(0.25, round(share * 4) / 4)
+    return "", 0.0
+
+
+def key(kind: str, words: str, shape: str = "square") -> str:
+    """A legend's entry."""
+    inside = {
+        "square": f'<rect class="{kind}" width="12" height="12"/>',
+        "dot": f'<path class="dot {kind}" d="M6 6h0"/>',
+        "line": f'<path class="line {kind}" d="M0 6h12"/>',
+        "mark": f'<path class="mark {kind}" d="M6 8l0-6l5 9h-10z"/>'
+        if kind == "censored"
+        else f'<path class="mark {kind}" d="M1 6a5 5 0 1 0 10 0a5 5 0 1 0-10 0"/>',
+    }[shape]
+    return (
+        f'<span class="key"><svg viewBox="0 0 12 12" aria-hidden="true">{inside}</svg>{words}'
+        "</span>"
+    )
