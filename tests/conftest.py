@@ -5,7 +5,12 @@ import shutil
 
 import pytest
 
-NEEDS = ("haproxy", "docker", "prometheus")  # markers of what a test needs on the machine
+NEEDS = (
+    "haproxy",
+    "docker",
+    "prometheus",
+    "chromium",
+)  # markers of what a test needs on the machine
 
 
 @pytest.fixture

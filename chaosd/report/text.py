@@ -226,6 +226,14 @@ def short(value: Estimate) -> str:
     return seconds(value.value) if value.value is not None else f"> {seconds(value.beyond)}"
 
 
+def interval(value: Estimate) -> str:
+    """Its 95 % interval alone."""
+    if value.value is None:
+        return "95 % interval unknown"
+    low, high = (bare(bound, value.value) for bound in (value.low, value.high))
+    return f"95 % interval {low}–{high}"
+
+
 def bare(bound_s: float | None, like_s: float) -> str:
     """A bound in the unit of the value that it belongs to, without the unit."""
     if bound_s is None:

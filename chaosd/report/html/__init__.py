@@ -17,6 +17,7 @@ from chaosd.report.html import pictures
 from chaosd.report.html.pictures import key
 
 WORST_MAX, EVENTS_MAX = 10, 200
+_NUMBER = re.compile(r"\s*([\d?–<>+-]|unknown|$)")  # noqa: RUF001 - an en dash is nothing there
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
@@ -71,7 +72,7 @@ def _head(report: Report) -> str:
     tiles = [(text.headline(report), "failovers", f"{whole.failovers:,}")]
     if whole.failovers:
         tiles += [
-            (f"{name} {text.estimate(value)}", f"recovery {name}", text.short(value))
+            (text.interval(value), f"recovery {name}", text.short(value))
             for name, value in (("p50", found.p50), ("p95", found.p95))
         ]
         tiles += [
@@ -211,7 +212,10 @@ def _blocks(lines: Iterable[str]) -> Iterator[str]:
 
 def _table(lines: Sequence[str]) -> str:
     rows = [re.split(r" (?<!\\)\| ", line.strip()[2:-2] + " ") for line in lines]
-    numbers = ["n" if cell.strip() == "---:" else "" for cell in rows[1]]
+    # A column of words stays on the left, whatever Markdown's alignment says.
+    columns = zip(*rows[2:], strict=False)
+    numbers = ["n" if all(map(_NUMBER.match, column)) else "" for column in columns]
+    numbers += [""] * (len(rows[0]) - len(numbers))
 
     def row(cells: Sequence[str], tag: str) -> str:
         return "".join(

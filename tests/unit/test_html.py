@@ -1,0 +1,206 @@
+"""report.html: whole, self-contained, escaped, and small; what its charts show."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from random import Random
+
+import made
+import numpy as np
+import pytest
+
+from chaosd.analysis.heat import COLUMNS, KINDS, HeatFold
+from chaosd.analysis.summary import summarise
+from chaosd.events import Cycle, CycleOutcome, Outcome, Prediction
+from chaosd.report import html
+from chaosd.report.html.charts import Axis, Frame
+from chaosd.sinks.store import RECORDS
+
+VOID = {"meta", "br", "line", "path", "rect"}
+SECOND = 1_000_000_000
+
+
+class Whole(HTMLParser):
+    """Checks that every element is closed in its turn, and gathers what refers elsewhere."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.elsewhere, self.words, self.scripts = [], [], [], 0
+
+    def handle_starttag(self, tag, attrs):
+        self.scripts += tag == "script"
+        self.elsewhere += [v for k, v in attrs if k in ("src", "href", "action", "data")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        pass
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def cycles(count, *, name="recreate", seed=1):
+    rng = Random(seed)
+    made_ = []
+    for number in range(1, count + 1):
+        t0_ns = number * 30 * SECOND
+        recovery_s = 0.2 + rng.random()
+        quantiles = {f"p{q:02}": 0.2 + q / 100 for q in (5, 50, 95)}
+        predicted = Prediction(lower_s=0.2, mean_s=0.7, upper_s=1.21, quantiles_s=quantiles)
+        parts = {"replace_s": 0.2, "discover_s": recovery_s - 0.2}
+        empty = dict.fromkeys(("publish_s", "rejoin_s", "serve_s", "settle_s"), 0.0)
+        made_.append(
+            Cycle(
+                cycle=number, cell="c1", fault=name, runtime="made", proxy="haproxy",
+                outcome=CycleOutcome.RECOVERED, t0_unix=0.0, t0_ns=t0_ns,
+                end_ns=t0_ns + 3 * SECOND, recovery_s=recovery_s, stable_recovery_s=recovery_s,
+                outage_gap_s=recovery_s, outage_loss_s=recovery_s, resolution_s=0.01,
+                samples=100, failed=40, phases=parts | empty, predicted=predicted, anomaly=False,
+            )
+        )  # fmt: skip
+    return made_
+
+
+def page(some, *, name="a run", config="", events=()):
+    manifest = {"name": name, "run": "x", "cells": ["c1"], "end_unix": 1.0}
+    report = summarise(name, manifest, some, [], {})
+    heat = HeatFold(some, [made.stream()], {"c1": {made.NEW}}, 100_000_000).heat()
+    flights = [html.Flight(cycle, events) for cycle in html.worst(some)]
+    return html.render(report, some, heat, flights, config)
+
+
+def parsed(text) -> Whole:
+    found = Whole()
+    found.feed(text)
+    assert found.open == []
+    return found
+
+
+def test_it_is_whole_and_refers_to_nothing_else():
+    text = page(cycles(40))
+    found = parsed(text)
+    assert found.elsewhere == []
+    assert found.scripts == 0
+    assert "url(" not in text
+    assert "@import" not in text
+    assert "://" not in text
+    assert "default-src 'none'" in text
+    words = " ".join(found.words)
+    for part in ("Recovery over time", "How often it took how long", "Where the seconds went"):
+        assert part in words
+    assert "n 40" in words
+
+
+def test_what_users_write_is_text_and_nothing_else():
+    evil = '<script>alert("x")</script>|**&'
+    event = made.reading(made.T0, evil, evil, word=evil)
+    found = parsed(page(cycles(3, name=evil), name=evil, config=evil, events=[event]))
+    assert found.scripts == 0
+    words = "".join(found.words)
+    assert words.count('<script>alert("x")</script>') >= 5
+
+
+def test_ten_thousand_cycles_are_a_small_page():
+    some = cycles(10_000)
+    some[5000] = made_censored(some[5000])
+    text = page(some)
+    assert len(text.encode()) < 2_000_000
+    parsed(text)
+    assert text.count("h0") >= 9_999  # none is left out
+
+
+def made_censored(cycle: Cycle) -> Cycle:
+    from dataclasses import replace
+
+    return replace(cycle, outcome=CycleOutcome.CENSORED, recovery_s=None, stable_recovery_s=None)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_few_cycles_are_a_page_too(count):
+    parsed(page(cycles(count)))
+
+
+def test_the_worst_are_those_not_recovered_then_anomalies_then_the_longest():
+    from dataclasses import replace
+
+    some = cycles(30)
+    some[3] = made_censored(some[3])
+    some[7] = replace(some[7], anomaly=True)
+    found = html.worst(some)
+    assert [c.cycle for c in found[:2]] == [4, 8]
+    rest = [c.recovery_s for c in found[2:]]
+    assert (
+        rest
+        == sorted((c.recovery_s for c in some if c not in (some[3], some[7])), reverse=True)[:8]
+    )
+
+
+def test_the_heat_counts_each_request_once_at_its_place():
+    some = cycles(2)
+    names = [made.NEW, "somebody"]
+    rows = [
+        # scheduled, took_us, outcome, who: before T0, failed at 0.3 s, misrouted, masked, outside
+        (some[0].t0_ns - SECOND // 4, 900, Outcome.OK, 0),
+        (some[0].t0_ns + 300_000_000, 900, Outcome.REFUSED, 0),
+        (some[0].t0_ns + 310_000_000, 900, Outcome.OK, 1),
+        (some[1].t0_ns + 900_000_000, 200_000, Outcome.OK, 0),
+        (some[1].t0_ns + 29 * SECOND, 900, Outcome.OK, 0),
+    ]
+    records = np.zeros(len(rows), RECORDS)
+    records["stream"] = 1
+    for place, (at_ns, took_us, outcome, who) in enumerate(rows):
+        records[place]["scheduled_ns"], records[place]["took_us"] = at_ns, took_us
+        records[place]["outcome"], records[place]["who"] = outcome, who
+    fold = HeatFold(some, [made.stream()], {"c1": {made.NEW}}, 100_000_000)
+    fold.add(records, names)
+    heat = fold.heat()
+    assert heat.counts.sum() == 4
+    assert heat.counts.sum(axis=(0, 1)).tolist() == [1, 1, 1, 1]
+    width = (heat.to_s - heat.from_s) / COLUMNS
+
+    def where(kind):
+        ((row, column),) = np.argwhere(heat.counts[:, :, KINDS.index(kind)])
+        low = heat.from_s + column * width
+        return row, low, low + width
+
+    for kind, row, at_s in [
+        ("good", 0, -0.25), ("failed", 0, 0.3), ("misrouted", 0, 0.31), ("masked", 1, 0.9)
+    ]:  # fmt: skip
+        found, low, high = where(kind)
+        assert found == row
+        assert low - 1e-6 <= at_s <= high + 1e-6
+
+
+def test_ticks_are_round_and_inside():
+    for low, high in [(0, 1), (0, 2.31), (0, 0.042), (3, 317), (40, 7), (0, 9_999)]:
+        ticks = Axis(low, high, 0, 100).ticks()
+        assert 3 <= len(ticks) <= 8
+        assert all(min(low, high) <= tick <= max(low, high) for tick in ticks)
+    frame = Frame.of((0, 10), (0, 1))
+    assert frame.y(0) > frame.y(1)
+
+
+@pytest.mark.chromium
+def test_a_real_browser_shows_it_without_complaints(tmp_path):
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no Chromium on this machine")
+    file = tmp_path / "report.html"
+    file.write_text(page(cycles(300)))
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
+    done = subprocess.run(
+        [program, *options, f"--user-data-dir={tmp_path}/profile", "--dump-dom", file.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "CONSOLE" not in done.stderr
+    assert done.stdout.count("<svg") >= 4
+    assert "How to read this" in done.stdout
