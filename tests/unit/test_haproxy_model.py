@@ -628,3 +628,24 @@ def test_among_others_the_band_holds_too(
     )
     found = recovered_s(model, world)
     assert band.lower_s - 1e-6 <= found <= band.upper_s + 1e-6, f"{found} not in {band}"
+
+
+def test_old_versions_count_the_age_of_records_in_whole_seconds() -> None:
+    """Finding 1: 2.2.9 keeps an address until its clock's second has changed, whatever the period.
+
+    With a poll each 200 ms and no hold, that is up to a second, evenly; newer ones take a poll.
+    """
+    settings = config(resolvers={"timeout_resolve": "200ms"}, server={"check": False})
+    here = move(published_s=0.0, listening_s=0.0)
+    found = {
+        version: [recovered_s(*stand(settings, here, seed, version)) for seed in range(60)]
+        for version in ("2.2.9", "2.6.12")
+    }
+    assert max(found["2.6.12"]) < 0.21
+    assert max(found["2.2.9"]) > 0.8
+    assert min(found["2.2.9"]) < 0.3
+    assert 0.4 < sum(found["2.2.9"]) / 60 < 0.75
+    for version, recoveries in found.items():
+        band = predict.recovery(settings, version, here)
+        assert band.lower_s - 1e-6 <= min(recoveries)
+        assert max(recoveries) <= band.upper_s + 1e-6

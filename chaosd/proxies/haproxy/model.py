@@ -27,6 +27,8 @@ BACKEND = "app"
 CHECKS_ASK_AGAIN = (2, 6, 7)
 # Entering maintenance forgets the address (2.4) and what the last answers held (2.5).
 FORGETS_ADDRESS, FORGETS_ANSWERS = (2, 4), (2, 5)
+# Before, the age of a record is a difference of whole seconds (docs/findings.md; seen in 2.2.9).
+COUNTS_MILLISECONDS = (2, 5)
 HAS_INIT_STATE = (3, 1)
 
 _HOLDS = {"NXDOMAIN": "nx", "REFUSED": "refused"}
@@ -223,6 +225,9 @@ class ProxyModel:
                 server.check_at_ns = first_ns + place * config.server.inter // servers
         # The resolver.
         self._last_seen: dict[str, int] = {}
+        self._whole_seconds = self._version < COUNTS_MILLISECONDS
+        # Where its clock's seconds begin is nobody's choice.
+        self._second_ns = rng.randrange(SECOND_NS) if self._whole_seconds else 0
         self._last_valid_ns = self._last_resolution_ns = start_ns
         self._valid = self._resolving = False
         self._rounds_left = 0
@@ -332,8 +337,9 @@ class ProxyModel:
         """
         self._last_valid_ns = now_ns
         self._last_seen |= dict.fromkeys(ips, now_ns)
-        obsolete_ns = now_ns - self.config.resolvers.hold.obsolete
-        self._last_seen = {ip: at for ip, at in self._last_seen.items() if at >= obsolete_ns}
+        self._last_seen = {
+            ip: at for ip, at in self._last_seen.items() if not self._is_obsolete(at, now_ns)
+        }
         for server in self.servers:
             if server.ip is not None and server.ip in self._last_seen:
                 server.move(now_ns, server.ip)
@@ -345,6 +351,13 @@ class ProxyModel:
             else:
                 server.enter_maintenance(now_ns, "No IP for server")
         self._resolved(now_ns, valid=True)
+
+    def _is_obsolete(self, seen_ns: int, now_ns: int) -> bool:
+        hold_ns = self.config.resolvers.hold.obsolete
+        if self._whole_seconds:
+            seen, now = ((at + self._second_ns) // SECOND_NS for at in (seen_ns, now_ns))
+            return seen + hold_ns // SECOND_NS < now
+        return seen_ns < now_ns - hold_ns
 
     def _ask_again(self, now_ns: int) -> None:
         """A failed check asks at once if the last answer is bad or older than `hold valid`."""

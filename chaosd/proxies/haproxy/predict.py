@@ -22,6 +22,7 @@ from chaosd.plugins import Move
 from chaosd.proxies.haproxy.config import Config
 from chaosd.proxies.haproxy.model import (
     CHECKS_ASK_AGAIN,
+    COUNTS_MILLISECONDS,
     FORGETS_ANSWERS,
     HAS_INIT_STATE,
     Version,
@@ -118,7 +119,8 @@ class _Case:
     t_res: float
     t_retry: float
     rounds: int
-    obsolete: float
+    obsolete: float  # Ho, at least: the old record is obsolete so long after L
+    obsolete_most: float  # at most: more where ages are counted in whole seconds
     inter: float
     fast: float
     down: float
@@ -145,6 +147,10 @@ class _Case:
         elif move.old_ip == "blackhole":
             check_ns = min(server.inter, timeouts.connect) if timeouts.check else server.inter
         resolvers = config.resolvers
+        least = most = hold.obsolete.s
+        if version < COUNTS_MILLISECONDS:  # floor(now) > floor(L) + floor(Ho)
+            least = math.floor(least)
+            most = least + 1.0
         queries = 1 if server.resolve_prefer == "ipv4" else 2
         return cls(
             config=config,
@@ -155,7 +161,8 @@ class _Case:
             t_res=resolvers.timeout_resolve.s,
             t_retry=resolvers.timeout_retry.s,
             rounds=resolvers.resolve_retries,
-            obsolete=hold.obsolete.s,
+            obsolete=least,
+            obsolete_most=most,
             inter=server.inter.s,
             fast=server.fast_ns / 1e9,
             down=server.down_ns / 1e9,
@@ -175,7 +182,8 @@ class _Case:
             switches = [self._switch_at(place) for place in _evenly()]
         else:
             never, always = self._maintenance()
-            if not never and self.obsolete and not self.forgets:
+            lives_on = self.obsolete_most > self.published - self.missing
+            if not never and lives_on and not self.forgets:
                 return None
             bounds = self._through_gap(never=never, always=always)
             switches = [self._switch_in_gap(place) for place in _evenly()]
@@ -198,7 +206,7 @@ class _Case:
         """
         period = self.t_res + self.late
         least = max(1, math.ceil(self.obsolete / period))
-        most = max(1, math.ceil(self.obsolete / self.t_res))
+        most = max(1, math.ceil(self.obsolete_most / self.t_res))
         lower = self.published + (least - 1) * self.t_res
         upper = self.published + most * period + self.late
         if self.asks_again and self._hold_valid < self.t_res:
@@ -213,7 +221,7 @@ class _Case:
         That needs a poll between the old IP's end and D; without one it is a plain switch. In
         maintenance no check fails, so that none asks again.
         """
-        latest = self.published + self.obsolete + self.t_res + 2 * self.late
+        latest = self.published + self.obsolete_most + self.t_res + 2 * self.late
         switch = Bounds(self.published, max(self._switch().upper, latest))
         return self._rejoin(switch).union(self._rejoin_from_maintenance(switch))
 
@@ -225,7 +233,7 @@ class _Case:
 
     def _switch_at(self, phase: float) -> Switch:
         period = self.t_res + self.late_mean
-        polls = max(1, math.ceil(self.obsolete / period))
+        polls = max(1, math.ceil((self.obsolete + self.obsolete_most) / 2 / period))
         at = self.published + (polls - 1 + phase) * period + self.late_mean
         if self.asks_again and self._hold_valid < self.t_res:
             spacing = self.down + self.check_s
@@ -279,14 +287,14 @@ class _Case:
         period = self.t_res + self.late
         alive = Bounds(
             max(answered.lower, self.missing - period + self.obsolete),
-            max(answered.upper, self.missing + self.obsolete + period + self.late),
+            max(answered.upper, self.missing + self.obsolete_most + period + self.late),
         )
         if never:
-            return self._rejoin(alive if self.obsolete else answered)
+            return self._rejoin(alive if self.obsolete_most else answered)
         woken = self._rejoin_from_maintenance(answered)
         if always:
             return woken
-        return woken.union(self._rejoin(alive if self.obsolete else answered))
+        return woken.union(self._rejoin(alive if self.obsolete_most else answered))
 
     def _switch_in_gap(self, phase: float) -> Switch:
         """Walk through the queries of one phase, whole resolutions at a time."""
@@ -304,8 +312,9 @@ class _Case:
         hold = getattr(self.config.resolvers.hold, self.hold).s
         end = last_valid + max(1, math.ceil(hold / cycle)) * cycle
         maintenance = end - self._silence < self.published
-        if self.obsolete and not maintenance:
-            at += max(0, math.ceil((last_valid + self.obsolete - at) / period)) * period
+        if self.obsolete_most and not maintenance:
+            obsolete = last_valid + (self.obsolete + self.obsolete_most) / 2
+            at += max(0, math.ceil((obsolete - at) / period)) * period
         return Switch(at + late, maintenance)
 
     # --- rejoin ---
