@@ -525,7 +525,7 @@ def test_a_vacant_ip_may_refuse_or_be_a_black_hole() -> None:
         ({}, "2.0.33", {}),
         ({"server": {"extra": "slowstart 10s"}}, "3.0.11", {}),
         (
-            {"resolvers": {"hold": {"obsolete": "5s", "nx": "0s"}}},
+            {"resolvers": {"hold": {"obsolete": "12s", "nx": "0s"}}},
             "2.2.9",
             GAP | {"published_s": 9.0},
         ),
