@@ -30,8 +30,9 @@ check: lint ## format, lint, types, and every example config
 lint: $(VENV)/.dev
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
 
-bench: haproxy $(VENV)/.dev ## what probes and failovers cost beside httpx, wrk and bare docker, in one run (2 min)
+bench: haproxy $(VENV)/.dev ## what probes and failovers cost beside httpx, wrk and bare docker, in one run (3 min)
 	@$(BIN)/python tests/bench/probes.py
+	@$(BIN)/python tests/bench/store.py
 	@$(BIN)/python tests/bench/failovers.py
 
 lock: $(VENV)/.dev ## write constraints.txt anew from what is installed

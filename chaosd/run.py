@@ -21,6 +21,7 @@ from chaosd.plan import Plan, Rehearsal, outline
 from chaosd.sinks import Sink
 from chaosd.sinks.console import Console
 from chaosd.sinks.prometheus import PrometheusSink
+from chaosd.sinks.retention import Retention
 from chaosd.sinks.store import RunStore
 
 BUG = "a bug of chaosd"
@@ -68,7 +69,11 @@ async def measure(
     engine = Engine(plan, directory, console.say)
     clock, real = engine.clock, isinstance(engine.clock, RealClock)
     manifest = _manifest(plan, proxy_version) | {"start_unix": clock.unix_ns() / SECOND_NS}
-    store = RunStore(directory, manifest, config.dump(plan.config), threads=real)
+    keep, slow = plan.config.runs.keep_samples, plan.settings().slow_after_ns
+    retention = Retention(directory, int(keep), slow) if keep is not None else None
+    store = RunStore(
+        directory, manifest, config.dump(plan.config), threads=real, retention=retention
+    )
     sinks: list[Sink] = [store, console]
     failure: ChaosdError | None = None
     reason = BUG

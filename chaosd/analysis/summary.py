@@ -244,6 +244,35 @@ class ProbeFold:
             self._misrouted[stream] += int((~good).sum())
             self._masked[stream] += int((answered["took_us"][good] > self._slow_after_us).sum())
 
+    def state(self) -> dict[str, Any]:
+        """What was counted so far, for JSON; `restore` takes it up again."""
+        return {
+            str(stream): {
+                "outcomes": self._outcomes[stream].tolist(),
+                "lags": {
+                    str(lag): int(self._lags[stream][lag])
+                    for lag in np.flatnonzero(self._lags[stream]).tolist()
+                },
+                "lag_max_us": self._lag_max_us[stream],
+                "misrouted": self._misrouted[stream],
+                "masked": self._masked[stream],
+            }
+            for stream in self._streams
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Add what another fold of the same streams has counted."""
+        for name, counted in state.items():
+            stream = int(name)
+            if stream not in self._streams:
+                continue
+            self._outcomes[stream] += np.array(counted["outcomes"], np.int64)
+            for lag, count in counted["lags"].items():
+                self._lags[stream][int(lag)] += count
+            self._lag_max_us[stream] = max(self._lag_max_us[stream], counted["lag_max_us"])
+            self._misrouted[stream] += counted["misrouted"]
+            self._masked[stream] += counted["masked"]
+
     def probes(self) -> list[Probe]:
         return [
             Probe(

@@ -49,6 +49,8 @@ def analyse(directory: Path) -> Analysed:
             identities.setdefault(event.cell, set()).add(event.data["identity"])
     slow_after_ns = reader.manifest.get("settings", {}).get("slow_after_ns", 0)
     fold = summary.ProbeFold(streams, identities, slow_after_ns)
+    if (before := reader.folded()) is not None:
+        fold.restore(before["probes"])
     heat = HeatFold(cycles, streams, identities, slow_after_ns)
     for block in reader.blocks():
         fold.add(block.records, block.names)

@@ -16,6 +16,7 @@ from chaosd.events import Cycle, Event, Sample, decode_cycle, decode_event
 from chaosd.sinks.store import MARK, RECORDS, read_names, read_tail, suffixed
 
 T = TypeVar("T")
+FOLDED = "samples.folded.json"
 BLOCKS_CACHED = 8  # of some 4 MB each
 COLUMNS = [name for name in RECORDS.names or () if name != "mark"]
 
@@ -105,15 +106,50 @@ class RunReader:
                 except ValueError as error:
                     raise MachineError(f"{path}:{number}: {error}") from error
 
+    def folded(self) -> dict[str, Any] | None:
+        """The counts of samples that are not kept any more; see retention.py."""
+        return folded(self.directory)
+
     def _index(self) -> list[_Place]:
         if self._places is None:
+            before = self.folded()
+            through = before["through"] if before is not None else 0
             stems = {
                 path.with_suffix("")
                 for suffix in ("parquet", "tail")
                 for path in self.directory.glob(f"samples.*.{suffix}")
+                if chunk_number(path) > through
             }
             self._places = [place for stem in sorted(stems) for place in _places(stem)]
         return self._places
+
+
+def chunk_number(path: Path) -> int:
+    """Of `samples.00012.parquet`: 12."""
+    return int(path.name.split(".")[1])
+
+
+def folded(directory: Path) -> dict[str, Any] | None:
+    """What is left of samples that were folded; None if none were. Raises MachineError."""
+    try:
+        found: dict[str, Any] = json.loads((directory / FOLDED).read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise MachineError(f"{directory / FOLDED}: can't be read: {error}") from error
+    return found
+
+
+def parquet_chunks(directory: Path) -> Iterator[tuple[Path, int]]:
+    """Closed chunks in their order, each with the scheduled time of its last sample."""
+    for path in sorted(directory.glob("samples.*.parquet")):
+        places = _places(path.with_suffix(""))
+        yield path, max((place.scheduled_ns[1] for place in places), default=0)
+
+
+def load(path: Path) -> Iterator[Block]:
+    """The blocks of a closed chunk."""
+    return map(_load, _places(path.with_suffix("")))
 
 
 def _places(stem: Path) -> list[_Place]:

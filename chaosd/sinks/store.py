@@ -5,6 +5,7 @@
     cycles.jsonl        a line per finished cycle
     events.jsonl        a line per action's edge or reading, in the kernel before `event` returns
     samples.00001.parquet  a closed chunk of samples, sorted by stream and scheduled time
+    samples.folded.json    the counts of chunks that are not kept (`runs.keep_samples`)
     samples.00002.tail     the open chunk: records of 32 bytes, appended each second
     samples.00002.who      the names that the open chunk's records refer to, a JSON string a line
 
@@ -20,8 +21,9 @@ import os
 import struct
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -129,6 +131,16 @@ class _Chunk:
         self._who.close()
 
 
+class KeepsSome(Protocol):
+    """Does away with old samples: see retention.py."""
+
+    def event(self, event: Event) -> None: ...
+
+    def known(self) -> Any: ...
+
+    def apply(self, newest_ns: int, known: Any) -> None: ...
+
+
 class RunStore:
     """Writes a run directory. Raises MachineError when the disk does not take it any more.
 
@@ -144,6 +156,7 @@ class RunStore:
         threads: bool = True,
         chunk_samples: int = CHUNK_SAMPLES,
         chunk_age_ns: int = CHUNK_AGE_NS,
+        retention: KeepsSome | None = None,
     ) -> None:
         self.directory = directory
         self.manifest = dict(manifest)
@@ -154,6 +167,8 @@ class RunStore:
         self._first_ns: int | None = None  # scheduled time of the chunk's first sample
         self._held = bytearray()
         self._closed = False
+        self._retention = retention
+        self._newest_ns = 0
         self._rare: dict[tuple[str, str], tuple[int, Event | None]] = {}
         self._answers: dict[str, tuple[int, int]] = {}
         self._pool = ThreadPoolExecutor(1, "parquet") if threads else None
@@ -193,6 +208,8 @@ class RunStore:
             self.tick()
 
     def event(self, event: Event) -> None:
+        if self._retention is not None:
+            self._retention.event(event)
         if isinstance(event, Reading) and self._put_off(event):
             return
         self._events.append(f"{encode(event)}\n".encode())
@@ -209,6 +226,7 @@ class RunStore:
         if not self._held:
             return
         newest_ns: int = RECORD.unpack_from(self._held, len(self._held) - RECORD.size)[0]
+        self._newest_ns = newest_ns
         chunk = self._open()
         chunk.append(bytes(self._held))
         self._held.clear()
@@ -249,10 +267,14 @@ class RunStore:
     def _close_chunk(self) -> None:
         chunk, self._chunk, self._first_ns = self._open(), None, None
         chunk.close()
-        if self._pool is not None:
-            self._conversions.append(self._pool.submit(convert, chunk.stem))
-        else:
-            convert(chunk.stem)
+        work = [partial(convert, chunk.stem)]
+        if self._retention is not None:
+            work.append(partial(self._retention.apply, self._newest_ns, self._retention.known()))
+        for step in work:
+            if self._pool is not None:
+                self._conversions.append(self._pool.submit(step))
+            else:
+                step()
 
     def _reap(self) -> None:
         """Raise what went wrong in the thread. Nothing is lost by it: the tail is still there."""

@@ -1,0 +1,71 @@
+"""Old samples become counts: the report of probes stays the same, and no crash counts one twice."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import made
+import pytest
+
+from chaosd.events import Outcome, Sample
+from chaosd.report import analyse
+from chaosd.sinks.reader import FOLDED, RunReader
+from chaosd.sinks.retention import Retention
+from chaosd.sinks.store import RunStore
+
+MS, SECOND, SLOW = 1_000_000, 1_000_000_000, 100_000_000
+MANIFEST = {"name": "n", "run": "r", "cells": ["c1"], "settings": {"slow_after_ns": SLOW}}
+
+
+def sample(number: int) -> Sample:
+    at_ns = number * 10 * MS
+    took_ns = 200 * MS if number % 7 == 0 else 2 * MS
+    outcome = Outcome.REFUSED if number % 11 == 0 else Outcome.OK
+    who = "" if outcome != Outcome.OK else made.NEW if number % 13 else "somebody"
+    lag_ns = (number % 50) * 1000
+    return Sample(1, at_ns, at_ns + lag_ns, at_ns + took_ns, outcome, 200, who)
+
+
+def stored(directory, *, keep_s: float | None, seconds: int = 60):
+    """A minute of samples in chunks of 500, five seconds each."""
+    retention = Retention(directory, round(keep_s * SECOND), SLOW) if keep_s else None
+    store = RunStore(directory, MANIFEST, "", threads=False, chunk_samples=500, retention=retention)
+    store.event(made.stream())
+    store.event(made.reading(0, "engine", "instance", cycle=0, identity=made.NEW))
+    for second in range(seconds):
+        store.samples([sample(number) for number in range(second * 100, second * 100 + 100)])
+        store.tick()
+    store.close()
+    return directory
+
+
+def test_the_report_of_probes_is_the_same(tmp_path):
+    whole = stored(tmp_path / "whole", keep_s=None)
+    some = stored(tmp_path / "some", keep_s=20)
+    assert analyse(whole).report.probes == analyse(some).report.probes
+    kept = sorted(path.name for path in some.glob("samples.*.parquet"))
+    assert 4 <= len(kept) <= 6
+    assert len(list(whole.glob("samples.*.parquet"))) == 12
+    # What is kept is the newest.
+    reader = RunReader(some)
+    assert len(reader.samples(1, 40 * SECOND, 60 * SECOND)) == 2000
+    assert reader.samples(1, 0, 20 * SECOND) == []
+
+
+def test_a_chunk_that_was_counted_and_not_yet_removed_is_not_counted_again(tmp_path):
+    whole = stored(tmp_path / "whole", keep_s=None)
+    some = stored(tmp_path / "some", keep_s=20)
+    through = json.loads((some / FOLDED).read_text())["through"]
+    leftover = f"samples.{through:05}.parquet"
+    shutil.copy(whole / leftover, some / leftover)  # as a kill between the two steps leaves it
+    assert analyse(some).report.probes == analyse(whole).report.probes
+
+
+def test_an_unreadable_file_of_counts_is_said_in_a_line(tmp_path):
+    from chaosd.errors import MachineError
+
+    some = stored(tmp_path / "some", keep_s=20)
+    (some / FOLDED).write_text("{")
+    with pytest.raises(MachineError, match=r"samples\.folded\.json: can't be read"):
+        analyse(some)
