@@ -107,7 +107,7 @@ class DnsServer:
     async def start(self, host: str, port: int | None = None) -> Address:
         """Listen there; without a port, on the usual or else on a free one. Raises MachineError."""
         loop = asyncio.get_running_loop()
-        udp, tcp = _bind(host, [port] if port is not None else [PORT, 0, 0, 0])
+        udp, tcp = _bind(host, [PORT, 0, 0, 0] if port is None else [port] * (1 if port else 4))
         self.address = Address(host, udp.getsockname()[1])
         self._udp, _ = await loop.create_datagram_endpoint(lambda: _Udp(self), sock=udp)
         self._tcp = await loop.create_server(

@@ -201,7 +201,9 @@ def test_an_haproxy_that_is_there_is_read_by_its_log_and_its_api(
         assert 0.5 < cycle.recovery_s < 1.5
         assert cycle.predicted is None
     reader = RunReader(tmp_path / "runs/latest")
-    assert {event.source for event in reader.events("down", "up")} == {"proxy.log"}
+    # Its log says it when it happens, and its API when it is asked.
+    sources = {event.source for event in reader.events("down", "up")}
+    assert sources == {"proxy.log", "proxy.api"}
     [direct] = [e.data["stream"] for e in reader.events("stream") if e.data["via"] == "direct"]
     assert any(s.outcome == Outcome.REFUSED for s in reader.samples(direct, 0, 2**62))
 

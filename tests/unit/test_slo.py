@@ -223,7 +223,7 @@ def test_a_broken_objective_fails_the_run_and_says_why() -> None:
             "above the target"
         ),
         "verdict: fail (recovery_p95: all of its interval is above the target)",
-        "report: runs/x/report.md",
+        "report: runs/x/report.html",
     ]
 
 

@@ -188,7 +188,7 @@ def key(kind: str, words: str, shape: str = "square") -> str:
         "square": f'<rect class="{kind}" width="12" height="12"/>',
         "dot": f'<path class="dot {kind}" d="M6 6h0"/>',
         "line": f'<path class="line {kind}" d="M0 6h12"/>',
-        "mark": f'<path class="mark {kind}" d="M6 8l0-6l5 9h-10z"/>'
+        "mark": f'<path class="mark {kind}" d="M6 1l5 9h-10z"/>'
         if kind == "censored"
         else f'<path class="mark {kind}" d="M1 6a5 5 0 1 0 10 0a5 5 0 1 0-10 0"/>',
     }[shape]
