@@ -155,7 +155,7 @@ def test_who_is_not_the_app_is_misrouted(tmp_path) -> None:
         assert 20 <= cycle.misrouted <= 60
         assert cycle.failed == 0
         assert 0.25 < cycle.outage_gap_s < 0.7
-        assert cycle.recovery_s >= cycle.outage_gap_s
+        assert cycle.recovery_s >= cycle.outage_gap_s - 0.02  # of which each is known to 10 ms
 
 
 @pytest.mark.haproxy
