@@ -111,6 +111,7 @@ class Tally:
         self.cut_off_s: list[float] = []
         self.predicted: list[tuple[float, float]] = []  # mean, recovery
         self.places: list[float] = []
+        self.unresolved = 0  # predicted, and cut short
         self.in_band = self.judged = 0
         self._stable_for_s = stable_for_s
 
@@ -174,6 +175,7 @@ class Tally:
                 self.censored[name].append(lasted_s)
 
     def _add_recovery(self, cycle: Cycle) -> None:
+        self.unresolved += cycle.outcome == CycleOutcome.CENSORED and cycle.predicted is not None
         if cycle.outcome != CycleOutcome.RECOVERED or cycle.recovery_s is None:
             return
         for phase, seconds in self.phases.items():
@@ -230,7 +232,11 @@ class Tally:
             in_band=share(self.in_band, self.judged),
             predicted_mean_s=_mean(means),
             predicted_observed_mean_s=_mean(observed),
-            residual=residuals([o - m for m, o in self.predicted], self.places),
+            # What was cut short is longer than the rest: without it, means would lie.
+            residual=residuals(
+                [] if self.unresolved else [o - m for m, o in self.predicted],
+                [] if self.unresolved else self.places,
+            ),
         )
 
     @property

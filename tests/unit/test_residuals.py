@@ -59,3 +59,21 @@ def test_a_known_value_of_the_statistic():
     """D of 0.1, 0.2, … 0.8 is 0.2: at 0.8, of which all eight eighths are below."""
     # (√8 + 0.12 + 0.11 / √8) 0.2 = 0.5974 → Q = 0.868
     assert uniform_p([k / 10 for k in range(1, 9)]) == pytest.approx(0.868, abs=0.005)
+
+
+def test_with_a_censored_cycle_there_is_no_mean_residual():
+    """What was cut short is longer than the rest, which alone would look too quick."""
+    import made
+
+    from chaosd.analysis.summary import summarise
+    from chaosd.events import CycleOutcome
+
+    good = [made.cycle(cycle=number) for number in range(1, 10)]
+    cut = made.cycle(
+        cycle=10, outcome=CycleOutcome.CENSORED, recovery_s=None, stable_recovery_s=None
+    )
+    manifest = {"cells": ["c1"]}
+    assert summarise("x", manifest, good, [], {}).total.residual.n == 9
+    whole = summarise("x", manifest, [*good, cut], [], {}).total
+    assert whole.residual.mean_s is None
+    assert whole.residual.uniform_p is None
