@@ -188,8 +188,13 @@ def _load(place: _Place) -> Block:
         except FileNotFoundError:
             # It was converted since the index was made: the same samples in the same order.
             return _whole(parquet)
-    with pq.ParquetFile(parquet, read_dictionary=["who"]) as file:
-        return _block(file.read_row_group(place.row_group, use_threads=False))
+    try:
+        with pq.ParquetFile(parquet, read_dictionary=["who"]) as file:
+            return _block(file.read_row_group(place.row_group, use_threads=False))
+    except FileNotFoundError:
+        raise MachineError(
+            f"{parquet}: its samples became counts while they were read (try again)"
+        ) from None
 
 
 def _whole(parquet: Path) -> Block:

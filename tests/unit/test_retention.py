@@ -69,3 +69,16 @@ def test_an_unreadable_file_of_counts_is_said_in_a_line(tmp_path):
     (some / FOLDED).write_text("{")
     with pytest.raises(MachineError, match=r"samples\.folded\.json: can't be read"):
         analyse(some)
+
+
+def test_a_chunk_that_goes_while_it_is_read_is_said_in_a_line(tmp_path):
+    from chaosd.errors import MachineError
+
+    whole = stored(tmp_path / "whole", keep_s=None)
+    reader = RunReader(whole)
+    blocks = reader.blocks()
+    next(blocks)
+    for path in whole.glob("samples.*.parquet"):
+        path.unlink()
+    with pytest.raises(MachineError, match="try again"):
+        next(blocks)
