@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from chaosd.analysis.calibration import SLACK_S
 from chaosd.sinks.reader import RunReader
+
+BUSY_S = 0.02  # of a machine that runs other tests beside it; the command itself says what it is
 
 BACKEND = Path(__file__).parent.parent / "data/backend/backend.py"
 
@@ -34,9 +35,9 @@ def test_known_outages_are_measured_to_a_probe_interval(tmp_path) -> None:
     assert len(rate["outages"]) >= 5
     for error in rate["outages"]:
         assert 0.05 <= error["outage"]["length_s"] < 0.9
-        assert abs(error["gap_s"]) < error["resolution_s"] + SLACK_S
-        assert abs(error["loss_s"]) < error["resolution_s"] + SLACK_S
-        assert -SLACK_S < error["recovery_s"] < error["resolution_s"] + 0.01
+        assert abs(error["gap_s"]) < error["resolution_s"] + BUSY_S
+        assert abs(error["loss_s"]) < error["resolution_s"] + BUSY_S
+        assert -BUSY_S < error["recovery_s"] < error["resolution_s"] + BUSY_S
     assert len({error["outage"]["manner"] for error in rate["outages"]}) == 2
     worst_s = max(abs(e["gap_s"]) for e in rate["outages"] if e["poor"] is None)
     assert rate["accuracy"]["gap"]["worst_s"] == pytest.approx(worst_s)
@@ -72,7 +73,7 @@ def test_somebody_elses_backend_can_be_calibrated_against(tmp_path) -> None:
     assert len(rate["outages"]) == 3
     for error in rate["outages"]:
         assert error["outage"]["length_s"] == pytest.approx(0.2, abs=0.05)
-        assert abs(error["gap_s"]) < error["resolution_s"] + SLACK_S
+        assert abs(error["gap_s"]) < error["resolution_s"] + BUSY_S
 
 
 @pytest.mark.parametrize(
