@@ -104,7 +104,8 @@ def calibrate(wanted: Wanted) -> int:
     console = Console()
     mean_s = (wanted.shortest.s + wanted.longest.s) / 4 + PAUSE_MEAN_S
     about = Duration(round(len(wanted.rates) * wanted.count * mean_s) * 10**9)
-    many = f"{wanted.count} outages at each of {len(wanted.rates)} rates"
+    rates = len(wanted.rates)
+    many = f"{wanted.count} outages at " + (f"each of {rates} rates" if rates > 1 else "one rate")
     if wanted.target is None:
         console.say(
             f"{many}, {wanted.shortest} to {wanted.longest} long, about {about} in all; "

@@ -197,9 +197,10 @@ class CellRun:
 
     def expect(self, instance: Instance) -> None:
         host = instance.address.host
-        if self.cycle is not None and host in self._hosts:
+        if self.cycle is not None and not self.cycle.control and host in self._hosts:
             self.cycle.invalid = f"{host} is not a fresh IP: it was in use lately"
-        self._hosts.append(host)
+        if host not in self._hosts:
+            self._hosts.append(host)
         recorder = self.cycle or self.recorder
         recorder.reading(
             "engine",

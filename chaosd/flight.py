@@ -14,6 +14,7 @@ from chaosd.sinks.store import unwritable, write_whole
 FILES_MAX = 200  # of a run: then the events and samples in the run directory have to do
 SAMPLES_MAX = 5_000
 EVENTS_MAX = 2_000
+LOG_LINES_MAX, LOG_BYTES_MAX = 50, 20_000
 
 
 def reason(cycle: Cycle) -> str | None:
@@ -58,8 +59,22 @@ def write(
     except OSError as error:
         raise unwritable(folder, error) from error
     if not full:
-        text = json.dumps(record(cycle, events, samples), separators=(",", ":"))
+        found = record(cycle, events, samples) | {"log": _log(directory / cycle.cell)}
+        text = json.dumps(found, separators=(",", ":"))
         write_whole(folder / f"{cycle.cell}-{cycle.cycle}.json", text + "\n")
+
+
+def _log(folder: Path) -> list[str]:
+    """The last lines that the proxy wrote so far, as it wrote them."""
+    found: list[str] = []
+    for path in sorted(folder.glob("*.log")):
+        try:
+            with path.open("rb") as file:
+                file.seek(max(0, path.stat().st_size - LOG_BYTES_MAX))
+                found += file.read().decode(errors="replace").splitlines()[-LOG_LINES_MAX:]
+        except OSError:
+            continue  # a record without it is better than none
+    return found
 
 
 def _ms(at_ns: int, cycle: Cycle) -> float:

@@ -147,11 +147,16 @@ def _untold(plan: Plan) -> list[tuple[KeyPath, str]]:
     if not plan.by_address or plan.runtime_name == "external":
         return []
     remedy = "let the app say its CHAOSD_IDENTITY in the header X-Chaosd-Instance"
-    for place, fault in enumerate(config.faults):
+    for place, (fault, built) in enumerate(zip(config.faults, plan.faults(), strict=True)):
         if getattr(fault, "old_ip", None) == "imposter":
             what = "an imposter at the old address can't be told from the app without its header"
             found.append(
                 (("faults", place, "old_ip"), f"{what} ({remedy}, and set app.identity: header)")
+            )
+        if built.control and built.needs:
+            what = "an app that comes back at its address looks the same as before without its"
+            found.append(
+                (("faults", place), f"{what} header ({remedy}, and set app.identity: header)")
             )
     return found
 
@@ -247,16 +252,15 @@ def rehearse(plan: Plan) -> Rehearsal:
     return Rehearsal(proxy_version=version, rendered=rendered, notes=tuple(notes))
 
 
-# Only for foretelling before a run; afterwards each cycle is predicted from what really happened.
-APP_START_S = 0.05
-
-
 def _foretold(plan: Plan, part: FaultConfig, fault: Fault) -> str:
-    if fault.control:
+    if fault.control and not fault.needs:
         return "a control cycle: recovery of about one probe interval, nothing failed"
+    if fault.control:
+        return "a control cycle: it recovers without a new address"
     if not isinstance(fault, CanForetell):
         return "no prediction before it has happened"
-    start_s = APP_START_S + plan.config.app.start_delay.s
+    # Only before a run; afterwards each cycle is predicted from what really happened.
+    start_s = plan.runtime.app_start_s + plan.config.app.start_delay.s
     move = replace(
         fault.foretell(start_s, plan.config.dns.missing),
         others=plan.config.app.replicas > 1,
@@ -267,7 +271,8 @@ def _foretold(plan: Plan, part: FaultConfig, fault: Fault) -> str:
         return "no prediction: the model does not reach these settings"
     said = (
         f"recovery predicted between {predicted.lower_s:.2f} s and {predicted.upper_s:.2f} s, "
-        f"mean {predicted.mean_s:.2f} s{_likely(predicted)} (if the app starts in {start_s:.2f} s)"
+        f"mean {predicted.mean_s:.2f} s{_likely(predicted)} (if the app starts in {start_s:.2f} s, "
+        f"and a missing name is answered with {plan.config.dns.missing})"
     )
     measure, every = plan.config.measure, part.every
     if predicted.upper_s > measure.recovery_limit.s:

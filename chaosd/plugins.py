@@ -63,8 +63,8 @@ class CycleContext(Recorder, Protocol):
         Inside of the action, so that nothing is written between this instant and the deed.
 
         `new`, expected before, is the instance whose first good answer ends the recovery. It is
-        None in a control cycle, where any instance of the app will do, and where nobody can tell
-        it: then the first good answer after a bad one ends the recovery.
+        None in a control cycle that takes nothing away, where any instance of the app will do, and
+        where nobody can tell it: then the first good answer after a bad one ends the recovery.
         """
 
 
@@ -136,6 +136,7 @@ class Runtime(Protocol):
 
     Config: ClassVar[type[RuntimeConfig]]
     has_proxy_program: ClassVar[bool]  # whether there is a real proxy that can be asked beforehand
+    app_start_s: ClassVar[float]  # about how long an instance takes to listen: only for foretelling
 
     def __init__(self, config: Any) -> None: ...
 
@@ -196,8 +197,11 @@ class CanReplace(Protocol):
 
     app: tuple[Instance, ...]
 
-    def reserve(self) -> Instance:
-        """Choose the identity and the fresh, verified unused address of the next instance."""
+    def reserve(self, at: str | None = None) -> Instance:
+        """Choose the identity and the fresh, verified unused address of the next instance.
+
+        With `at` its address is this one, which another instance leaves before it is started.
+        """
 
     async def start(self, instance: Instance) -> None:
         """Start it at its address and publish its name; return when it is started (not yet ready).
@@ -341,7 +345,7 @@ class Fault(Protocol):
 
     Config: ClassVar[type[FaultConfig]]
     needs: ClassVar[Sequence[type]]  # the abilities that a stage must have
-    control: ClassVar[bool]  # True: nothing is broken, the cycle shows the meter's own floor
+    control: ClassVar[bool]  # True: the proxy has nothing to find, the cycle shows a floor
 
     def __init__(self, config: Any) -> None: ...
 

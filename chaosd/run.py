@@ -69,7 +69,7 @@ async def measure(
     engine = Engine(plan, directory, console.say)
     clock, real = engine.clock, isinstance(engine.clock, RealClock)
     manifest = _manifest(plan, proxy_version) | {"start_unix": clock.unix_ns() / SECOND_NS}
-    keep, slow = plan.config.runs.keep_samples, plan.settings().slow_after_ns
+    keep, slow = plan.config.runs.keep_raw, plan.settings().slow_after_ns
     retention = Retention(directory, int(keep), slow) if keep is not None else None
     store = RunStore(
         directory, manifest, config.dump(plan.config), threads=real, retention=retention

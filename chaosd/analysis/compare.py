@@ -41,6 +41,7 @@ class Side:
     resolution_s: float
     limit_s: float | None  # of a recovery; None if it is not known
     doubts: tuple[str, ...]
+    config: dict[str, Any]  # what it was made with, by path; empty if that is not known
 
     @classmethod
     def of(cls, report: Mapping[str, Any]) -> Side:
@@ -66,6 +67,7 @@ class Side:
             resolution_s=total["resolution_s"] or 0.0,
             limit_s=None if limit_ns is None else limit_ns / 1e9,
             doubts=tuple(report["doubts"]),
+            config=report.get("config") or {},
         )
 
 
@@ -92,6 +94,7 @@ class Comparison:
     rows: tuple[Row, ...]
     answer: str
     reasons: tuple[str, ...]
+    changed: dict[str, tuple[Any, Any]] | None  # settings of A and of B that are not the same
 
 
 def compare(
@@ -127,7 +130,14 @@ def compare(
         rows=rows,
         answer=answer,
         reasons=tuple(reasons),
+        changed=_changed(a.config, b.config) if a.config and b.config else None,
     )
+
+
+def _changed(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """In the order in which they stand; None is one that is not set, or not there."""
+    paths = dict.fromkeys([*a, *b])
+    return {path: (a.get(path), b.get(path)) for path in paths if a.get(path) != b.get(path)}
 
 
 def _rows(a: Side, b: Side, margin: float, tolerance: float) -> Iterator[Row]:
@@ -142,7 +152,7 @@ def _rows(a: Side, b: Side, margin: float, tolerance: float) -> Iterator[Row]:
         yield Row(name=name, unit="s", a=one, b=other, difference=found, answer=answer)
     for name in SHARES:
         one, other = a.numbers[name], b.numbers[name]
-        found = _difference(one, other, 0.0, OTHERS_WIDENED)
+        found = _within_one(_difference(one, other, 0.0, OTHERS_WIDENED))
         if name == "censored" and a.limit_s != b.limit_s:
             found = Estimate(None, None, None)  # they were given up at different times
         answer = _answer(found, 0.0, 0.0)
@@ -162,6 +172,13 @@ def _difference(a: Estimate, b: Estimate, bias: float, widened: float) -> Estima
     low = None if down is None else value - widened * down - bias
     high = None if up is None else value + widened * up + bias
     return Estimate(value, low, high)
+
+
+def _within_one(found: Estimate) -> Estimate:
+    """Two shares can't differ by more than all."""
+    low = None if found.low is None else max(-1.0, found.low)
+    high = None if found.high is None else min(1.0, found.high)
+    return Estimate(found.value, low, high)
 
 
 def _hypotenuse(*ends: float | None) -> float | None:

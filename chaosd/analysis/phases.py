@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from chaosd.events import PHASES, Action, Event, Outcome, Reading, Sample, rounded_ns
@@ -57,6 +58,8 @@ def edges(
     listening = _said(events, "app", "listening", identity=new)
     published = _published(events, begin.data["old_ip"], new_ip)
     moved = _switch(events, new_ip)
+    if moved is None and stays(begin):
+        moved = _stayed(events, begin)
     usable = _usable(events, begin.at_ns, moved, recovered_ns) if moved else None
     known = [said for said in (listening, published, moved, usable) if said is not None]
     return Edges(
@@ -176,6 +179,22 @@ def _switch(events: Iterable[Event], new_ip: str) -> Reading | None:
         if to_new := [r for r in found if r.data["new"] == new_ip]:
             return min(to_new, key=_at_ns)
     return None
+
+
+def stays(begin: Reading) -> bool:
+    """Whether the instance comes back at the address that it had."""
+    new_ip = begin.data["new_ip"]
+    return new_ip is not None and new_ip == begin.data["old_ip"]
+
+
+def _stayed(events: Iterable[Event], begin: Reading) -> Reading | None:
+    """The proxy has the address all the time; None if it is unknown which server that is.
+
+    Unless it has put the server into maintenance: then it forgets the address, and takes it anew.
+    """
+    left = _readings(events, (LOG, API), LEFT)
+    servers = {r.data["server"] for r in left if r.at_ns >= begin.at_ns} or {None}
+    return replace(begin, data={"server": servers.pop()}) if len(servers) == 1 else None
 
 
 def _usable(

@@ -114,7 +114,7 @@ class Reorder:
 class RecoveryFold:
     """Samples of a cycle's measuring stream, in scheduled order, folded into its numbers.
 
-    `new` is the instance whose answer ends the recovery; None in a control cycle, where any of
+    `new` is the instance whose answer ends the recovery; None where nothing was taken away: any of
     `identities` will do if it was asked after T0. Memory is eight bytes a sample, for the lag.
 
     Stable is the recovery itself, unless a bad sample is scheduled within `stable_for` from it: a
@@ -298,7 +298,7 @@ def measure(
     measured = _measured(fold, end.at_ns) if invalid is None else {}
     parts: dict[str, float | None] = dict.fromkeys([f"{phase}_s" for phase in PHASES])
     parts_error_s = None
-    if invalid is None and not control:
+    if invalid is None and not (control and new is None):
         direct_ns = phases.first_answer_ns(mine, direct, new)
         edges = phases.edges(events, begin, recovered_ns=fold.recovered_ns, direct_ns=direct_ns)
         parts_error_s = edges.error_ns / 1e9

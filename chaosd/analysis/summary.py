@@ -139,7 +139,7 @@ def _doubts(manifest: Mapping[str, Any], whole: Part, cells: Mapping[str, Part])
         doubt for cell, part in cells.items() for doubt in _quality_doubts(part, f"cell {cell}: ")
     )
     if silent := whole.control_s.censored:
-        yield f"{silent} of {_cycles(whole.outcomes['control'])} of control without a good answer"
+        yield f"{silent} of {_cycles(whole.control.cycles)} of control without a good answer"
 
 
 def _quality_doubts(part: Part, where: str) -> list[str]:
@@ -191,6 +191,11 @@ def _floor(whole: Part) -> Iterable[str]:
             f"{control.alarmed} of {_cycles(control.cycles)} of control with {', '.join(counts)} "
             f"of {control.samples:,} requests, though nothing was taken away: so much is not the "
             "fault's doing"
+        )
+    if whole.restart.misrouted:
+        yield (
+            f"{whole.restart.misrouted:,} requests were answered by somebody who is not the app in "
+            f"{_cycles(whole.restart.cycles)} in which its address was nobody else's"
         )
     floor_s, median = whole.control_s.max, whole.recovery_s.p50
     if floor_s is not None and median.low is not None and median.low <= floor_s:

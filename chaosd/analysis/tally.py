@@ -43,6 +43,16 @@ class Control:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Restart:
+    """Cycles in which the app came back at its own address: a recovery with nothing to find."""
+
+    cycles: int
+    recovery_s: Quantiles
+    wait_s: Quantiles  # how much of that went by after it listened again
+    misrouted: int  # false alarms: there was nobody else to ask
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
     """The cycles of a cell, of one of its faults, or of the whole run."""
 
@@ -58,7 +68,8 @@ class Part:
     stable_recovery_s: Quantiles
     outage_gap_s: Quantiles
     outage_loss_s: Quantiles
-    control_s: Quantiles  # the recovery of control cycles: the meter's own floor
+    control_s: Quantiles  # the recovery where nothing was taken away: the meter's own floor
+    restart: Restart
     control: Control
     resolution_s: float | None  # the worst error bar of any of its recoveries
     phases: dict[str, Phase]
@@ -102,8 +113,9 @@ class Tally:
         self.counts, self.control_counts = Counter[str](), Counter[str]()
         self.values: dict[str, list[float]] = {name: [] for name in MEASURED}
         self.censored: dict[str, list[float]] = {name: [] for name in MEASURED}
-        self.control: list[float] = []
-        self.control_censored: list[float] = []
+        self.control, self.control_censored = list[float](), list[float]()
+        self.restart, self.restart_censored = list[float](), list[float]()
+        self.restart_wait: list[float] = []
         self.requests = {name: array("q") for name in ("sent", "bad", *BAD)}  # of each failover
         self.phases: dict[str, list[float]] = {phase: [] for phase in PHASES}
         self.resolution_s: float | None = None
@@ -150,6 +162,10 @@ class Tally:
                 self.censored[name].append(lasted_s)
 
     def _add_control(self, cycle: Cycle) -> None:
+        if cycle.new_ip is not None:
+            self._add_restart(cycle)
+            return
+        self.control_counts["cycles"] += 1
         if cycle.recovery_s is not None:
             self.control.append(cycle.recovery_s)
         else:
@@ -158,6 +174,16 @@ class Tally:
             self.control_counts[name] += getattr(cycle, name)
         bad = cycle.failed + cycle.masked + cycle.misrouted + cycle.dropped
         self.control_counts["alarmed"] += bad > 0
+
+    def _add_restart(self, cycle: Cycle) -> None:
+        self.control_counts["restarts"] += 1
+        self.control_counts["restarts_misrouted"] += cycle.misrouted
+        if cycle.recovery_s is None:
+            self.restart_censored.append(_lasted_s(cycle))
+            return
+        self.restart.append(cycle.recovery_s)
+        if (replace_s := cycle.phases.get("replace_s")) is not None:
+            self.restart_wait.append(cycle.recovery_s - replace_s)
 
     def _add_measured(self, cycle: Cycle) -> None:
         lasted_s, recovered = _lasted_s(cycle), cycle.outcome == CycleOutcome.RECOVERED
@@ -222,8 +248,13 @@ class Tally:
             disagreement_max_s=self.disagreement_max_s,
             control_s=quantiles(self.control, self.control_censored),
             control=Control(
-                cycles=self.outcomes["control"],
-                **{name: self.control_counts[name] for name in ("alarmed", *COUNTS)},
+                **{name: self.control_counts[name] for name in ("cycles", "alarmed", *COUNTS)},
+            ),
+            restart=Restart(
+                cycles=self.control_counts["restarts"],
+                recovery_s=quantiles(self.restart, self.restart_censored),
+                wait_s=quantiles(self.restart_wait),
+                misrouted=self.control_counts["restarts_misrouted"],
             ),
             resolution_s=self.resolution_s,
             phases=phases,

@@ -208,10 +208,10 @@ class Runs(Part):
     directory: Path = Field(
         Path("runs"), description="relative to where chaosd is started; made if it is missing"
     )
-    keep_samples: PositiveDuration | None = Field(
+    keep_raw: PositiveDuration | None = Field(
         None,
-        description="raw samples older than this become counts (an hour's files at a time); cycles "
-        "and events are always kept; without it, so are all samples",
+        description="samples older than this become counts (an hour's files at a time), and "
+        "actions and readings go once they are twice as old; cycles stay, and without it all does",
     )
 
 

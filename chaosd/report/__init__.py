@@ -13,6 +13,7 @@ from chaosd.analysis.summary import Report
 from chaosd.errors import Exit, MachineError
 from chaosd.events import Cycle, Event, Reading
 from chaosd.report import html, json, junit, markdown
+from chaosd.report.settings import settings
 from chaosd.report.text import closing_lines, sentence
 from chaosd.sinks.reader import RunReader
 from chaosd.sinks.store import write_whole
@@ -35,23 +36,23 @@ def analyse(directory: Path) -> Analysed:
     """
     reader = RunReader(directory)
     cycles = list(reader.cycles())
-    streams: list[Reading] = []
+    streams: dict[int, Reading] = {}  # told again where a file of events begins
     counts = summary.QueryFold()
     identities: dict[str, set[str]] = {}
     for event in reader.events("stream", "instance", "queries"):
         if not isinstance(event, Reading):
             continue
         if event.what == "stream":
-            streams.append(event)
+            streams[event.data["stream"]] = event
         elif event.what == "queries":
             counts.add(event)
         else:
             identities.setdefault(event.cell, set()).add(event.data["identity"])
     slow_after_ns = reader.manifest.get("settings", {}).get("slow_after_ns", 0)
-    fold = summary.ProbeFold(streams, identities, slow_after_ns)
+    fold = summary.ProbeFold(list(streams.values()), identities, slow_after_ns)
     if (before := reader.folded()) is not None:
         fold.restore(before["probes"])
-    heat = HeatFold(cycles, streams, identities, slow_after_ns)
+    heat = HeatFold(cycles, list(streams.values()), identities, slow_after_ns)
     for block in reader.blocks():
         fold.add(block.records, block.names)
         heat.add(block.records, block.names)
@@ -81,8 +82,9 @@ def write(directory: Path) -> Report:
 
 def save(found: Analysed, directory: Path) -> None:
     """Put a run's report into its directory."""
-    report, config = found.report, RunReader(directory).config()
-    write_whole(directory / "report.json", json.render(report))
+    report, reader = found.report, RunReader(directory)
+    config = reader.config()
+    write_whole(directory / "report.json", json.render(report, settings(reader)))
     write_whole(directory / "report.md", markdown.render(report, config))
     write_whole(directory / "junit.xml", junit.render(report))
     page = html.render(report, found.cycles, found.heat, _flights(found.cycles, directory), config)

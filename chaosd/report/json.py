@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -11,8 +12,8 @@ from chaosd.analysis.summary import Part, Report
 VERSION = 1  # of this shape; keys are only added within one
 
 
-def render(report: Report) -> str:
-    """Unknown numbers are null; durations are seconds."""
+def render(report: Report, settings: Mapping[str, Any]) -> str:
+    """Unknown numbers are null; durations are seconds. `settings` made the run."""
     value = {
         "version": VERSION,
         "run": report.run,
@@ -33,6 +34,7 @@ def render(report: Report) -> str:
         },
         "probes": [asdict(probe) for probe in report.probes],
         "manifest": report.manifest,
+        "config": dict(settings),
     }
     return json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 

@@ -25,7 +25,8 @@ HOW_TO_READ = """\
   answer), then *settle* (stable). What nobody reported is unknown, not guessed.
 * **in band**: the recovery is what the proxy's algorithm gives for its settings and for when the
   name and the app were really there.
-* **control** cycles take nothing away: their recovery is the floor below which nothing is measured.
+* **control** cycles are no failovers: where nothing is taken away the recovery is the floor below
+  which nothing is measured; after a *restart* at the same address no other has to be found.
 """
 
 
@@ -188,6 +189,8 @@ def quality(report: Report) -> str:
         )
     if whole.control.cycles:
         lines.append(f"* control cycles: {text.control(whole)}")
+    if whole.restart.cycles:
+        lines.append(f"* restarts at the same address: {text.restarts(whole)}")
     if whole.in_band.n:
         means = seconds(whole.predicted_mean_s), seconds(whole.predicted_observed_mean_s)
         lines.append(

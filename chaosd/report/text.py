@@ -64,9 +64,11 @@ def sentence(cycle: Cycle, *, wide: bool = False) -> str:
         case CycleOutcome.SKIPPED | CycleOutcome.INVALID:
             return f"{start}: {cycle.outcome}, {cycle.valid_reason}"
         case CycleOutcome.CONTROL:
-            took = cycle.recovery_s
+            took, parts = cycle.recovery_s, _phases(cycle)
+            what = f"app restarted at {cycle.new_ip}" if cycle.new_ip else "nothing was taken away"
             answer = "never answered" if took is None else f"answered after {seconds(took, 3)}"
-            return f"{start}: control, nothing was taken away: {answer}; {_requests(cycle)}"
+            answer += f" ({parts})" if took is not None and parts else ""
+            return f"{start}: control, {what}: {answer}; {_requests(cycle)}"
         case CycleOutcome.CENSORED:
             limit_s = (cycle.end_ns - cycle.t0_ns) / 1e9
             ending = f"not recovered within {limit_s:g} s"
@@ -290,6 +292,8 @@ def quality(report: Report) -> Iterable[str]:
         yield f"outages by their ends and by their losses: agree in {agree} of {whole.compared}"
     if whole.control.cycles:
         yield f"control: {control(whole)}"
+    if whole.restart.cycles:
+        yield f"restarts at the same address: {restarts(whole)}"
 
 
 def control(part: Part) -> str:
@@ -297,3 +301,14 @@ def control(part: Part) -> str:
     alarms, cycles = part.control.alarmed, part.control.cycles
     floor = f"an undisturbed cycle's recovery is {estimate(part.control_s.p50)}"
     return f"{floor}; false alarms in {alarms} of {cycles}"
+
+
+def restarts(part: Part) -> str:
+    """What a recovery takes that has no address to find."""
+    found = part.restart
+    wait = ""
+    if found.wait_s.p50.value is not None:
+        wait = f", {estimate(found.wait_s.p50)} of it after the app listened again"
+    censored = f", {found.recovery_s.censored} never answered" if found.recovery_s.censored else ""
+    median = estimate(found.recovery_s.p50)
+    return f"recovery p50 {median}{wait}; n = {found.cycles:,}{censored}"

@@ -91,6 +91,7 @@ class ExternalRuntime:
         )
 
     has_proxy_program: ClassVar[bool] = False
+    app_start_s: ClassVar[float] = 0.0
     default_proxy: ClassVar[str] = "unknown"
 
     def __init__(self, config: Config) -> None:

@@ -107,15 +107,19 @@ class SimStage:
 
     # --- replacing instances ---
 
-    def reserve(self) -> Instance:
+    def reserve(self, at: str | None = None) -> Instance:
         world = self._world
-        in_use = {*world.at_ip, *self._recent_ips}
-        while (ip := f"10.64.{world.rng.randrange(256)}.{world.rng.randrange(1, 255)}") in in_use:
-            pass
-        self._recent_ips.append(ip)
+        ip = at or self._fresh_ip()
         self._reserved += 1
         identity = f"{world.cell.run_id}.{world.cell.name}.{self._reserved}"
         return Instance(identity, Address(ip, world.cell.app.port))
+
+    def _fresh_ip(self) -> str:
+        rng, in_use = self._world.rng, {*self._world.at_ip, *self._recent_ips}
+        while (ip := f"10.64.{rng.randrange(256)}.{rng.randrange(1, 255)}") in in_use:
+            pass
+        self._recent_ips.append(ip)
+        return ip
 
     async def start(self, instance: Instance) -> None:
         world, now_ns = self._world, self._now_ns()
@@ -260,6 +264,7 @@ class SimRuntime:
 
     Config = SimConfig
     has_proxy_program: ClassVar[bool] = False
+    app_start_s: ClassVar[float] = 0.05
 
     def __init__(self, config: SimConfig) -> None:
         self.config = config

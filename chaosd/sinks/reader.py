@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from chaosd.errors import MachineError
 from chaosd.events import Cycle, Event, Sample, decode_cycle, decode_event
-from chaosd.sinks.store import MARK, RECORDS, read_names, read_tail, suffixed
+from chaosd.sinks.store import EVENTS_OLD, MARK, RECORDS, read_names, read_tail, suffixed
 
 T = TypeVar("T")
 FOLDED = "samples.folded.json"
@@ -64,15 +64,17 @@ class RunReader:
     def events(self, *whats: str) -> Iterator[Event]:
         """All events in the order in which they were stored, or only the readings named."""
         marks = [f'"what":"{what}"' for what in whats]
-        return self._lines("events.jsonl", decode_event, marks)
+        return self._event_lines(marks)
 
     def events_of(self, cycles: Iterable[tuple[str, int]]) -> Iterator[Event]:
         """The events of these cycles of these cells, in the order in which they were stored."""
-        return self._lines(
-            "events.jsonl",
-            decode_event,
-            [f'"cell":{json.dumps(cell)},"cycle":{number},' for cell, number in cycles],
+        return self._event_lines(
+            [f'"cell":{json.dumps(cell)},"cycle":{number},' for cell, number in cycles]
         )
+
+    def _event_lines(self, marks: Sequence[str]) -> Iterator[Event]:
+        for name in (EVENTS_OLD, "events.jsonl"):
+            yield from self._lines(name, decode_event, marks)
 
     def blocks(self) -> Iterator[Block]:
         """All samples, a block after the other."""

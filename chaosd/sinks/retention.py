@@ -1,21 +1,30 @@
-"""Old samples, folded into counts: what a run of months keeps of its first days.
+"""What a run of months keeps of its first days: its cycles, and counts instead of raw data.
 
-Cycles and events stay as they are. Of the samples, those older than `runs.keep_samples` become what
-the report says of probes in total: outcomes, and each one's lateness to the microsecond. A chunk is
-in the counts or in its own file, never in both: the counts name the last chunk that is in them.
+Samples older than `runs.keep_raw` become what the report says of probes in total: outcomes, and
+each one's lateness to the microsecond. A chunk is in the counts or in its own file, never in both:
+the counts name the last chunk that is in them.
+
+Events are in two files, each of which spans as much as is kept; when the newer one does, the older
+one goes. What of all that came before a file is needed to understand what follows stands at its
+beginning once more: the streams, the latest instances, and the nameserver's counts.
 """
 
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from chaosd.analysis.summary import ProbeFold
 from chaosd.events import Event, Reading
 from chaosd.sinks.reader import FOLDED, chunk_number, folded, load, parquet_chunks
-from chaosd.sinks.store import write_whole
+from chaosd.sinks.store import CHUNK_AGE_NS, write_whole
+
+INSTANCES_MIN = 128  # of a cell: the latest, however old they are
+LATE_CHUNKS = 4  # a chunk lasts an hour, and is folded when a later one is closed
 
 
 class Retention:
@@ -26,21 +35,45 @@ class Retention:
         self._keep_ns = keep_ns
         self._slow_after_ns = slow_after_ns
         self._streams: list[Reading] = []
-        self._identities: dict[str, set[str]] = {}
+        self._queries: dict[str, list[Reading]] = {}  # the first and the last, by cell
+        self._instances: dict[str, deque[Reading]] = {}  # by cell
+
+    @property
+    def span_ns(self) -> int:
+        """Of one file of events: all samples that have not become counts yet lie within it."""
+        return self._keep_ns + LATE_CHUNKS * CHUNK_AGE_NS
 
     def event(self, event: Event) -> None:
-        """Take note of who belongs to the app, and of which probes there are."""
+        """Take note of who belongs to the app, of which probes there are, and of the counts."""
         if not isinstance(event, Reading):
             return
         if event.what == "stream":
             self._streams.append(event)
+        elif event.what == "queries":
+            first = self._queries.get(event.cell, [event])[0]
+            self._queries[event.cell] = [first, event]
         elif event.what == "instance":
-            self._identities.setdefault(event.cell, set()).add(event.data["identity"])
+            instances = self._instances.setdefault(event.cell, deque())
+            instances.append(event)
+            # The oldest ones went long before the samples that are still there.
+            while (
+                len(instances) > INSTANCES_MIN
+                and instances[INSTANCES_MIN].at_ns < event.at_ns - self.span_ns
+            ):
+                instances.popleft()
 
     def known(self) -> tuple[list[Reading], dict[str, set[str]]]:
         """What is known now, for a thread."""
-        identities = {cell: set(names) for cell, names in self._identities.items()}
+        identities = {
+            cell: {instance.data["identity"] for instance in instances}
+            for cell, instances in self._instances.items()
+        }
         return list(self._streams), identities
+
+    def head(self) -> list[Reading]:
+        """What a new file of events begins with."""
+        latest = [list(instances)[-INSTANCES_MIN:] for instances in self._instances.values()]
+        return [*self._streams, *chain(*latest), *chain(*self._queries.values())]
 
     def apply(self, newest_ns: int, known: tuple[list[Reading], Mapping[str, set[str]]]) -> None:
         """Fold what is older than the newest by more than is kept. Raises MachineError."""

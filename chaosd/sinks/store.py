@@ -4,8 +4,9 @@
     config.yaml         the effective config
     cycles.jsonl        a line per finished cycle
     events.jsonl        a line per action's edge or reading, in the kernel before `event` returns
+    events.old.jsonl    those before, where not all are kept (`runs.keep_raw`)
     samples.00001.parquet  a closed chunk of samples, sorted by stream and scheduled time
-    samples.folded.json    the counts of chunks that are not kept (`runs.keep_samples`)
+    samples.folded.json    the counts of chunks that are not kept (`runs.keep_raw`)
     samples.00002.tail     the open chunk: records of 32 bytes, appended each second
     samples.00002.who      the names that the open chunk's records refer to, a JSON string a line
 
@@ -39,6 +40,7 @@ HELD_SAMPLES_MAX = 100_000  # in memory between two ticks
 NAMES_MAX = 40_000  # of a chunk; a record has two bytes for them
 BATCH_MAX = 20_000  # so that one batch can't bring more names than there is room for
 ROW_GROUP = 131_072  # records that are read together
+EVENTS_OLD = "events.old.jsonl"
 RARE_NS = 60 * SECOND_NS
 RARE = frozenset({"resolvers", "process", "queries"})  # counters: the latest one says it all
 ANSWERS_PER_SECOND_MAX = 20  # of a cell; `queries` counts them all
@@ -132,7 +134,12 @@ class _Chunk:
 
 
 class KeepsSome(Protocol):
-    """Does away with old samples: see retention.py."""
+    """Does away with what is old: see retention.py."""
+
+    @property
+    def span_ns(self) -> int: ...
+
+    def head(self) -> Sequence[Event]: ...
 
     def event(self, event: Event) -> None: ...
 
@@ -168,6 +175,7 @@ class RunStore:
         self._held = bytearray()
         self._closed = False
         self._retention = retention
+        self._events_from_ns: int | None = None
         self._newest_ns = 0
         self._rare: dict[tuple[str, str], tuple[int, Event | None]] = {}
         self._answers: dict[str, tuple[int, int]] = {}
@@ -212,7 +220,28 @@ class RunStore:
             self._retention.event(event)
         if isinstance(event, Reading) and self._put_off(event):
             return
+        self._write(event)
+        if self._events_from_ns is None:
+            self._events_from_ns = event.at_ns
+        if self._retention is None:
+            return
+        if event.at_ns - self._events_from_ns > self._retention.span_ns:
+            self._turn_over(self._retention.head())
+
+    def _write(self, event: Event) -> None:
         self._events.append(f"{encode(event)}\n".encode())
+
+    def _turn_over(self, head: Sequence[Event]) -> None:
+        """Begin a new file of events; the one before the last goes."""
+        path = self._events.path
+        self._events.close()
+        try:
+            path.replace(path.with_name(EVENTS_OLD))
+        except OSError as error:
+            raise unwritable(path, error) from error
+        self._events, self._events_from_ns = _Appended(path), None
+        for event in head:
+            self._write(event)
 
     def cycle(self, cycle: Cycle) -> None:
         self._cycles.append(f"{encode(cycle)}\n".encode())
@@ -245,7 +274,7 @@ class RunStore:
         try:
             for _, event in self._rare.values():
                 if event is not None:
-                    self._events.append(f"{encode(event)}\n".encode())
+                    self._write(event)
             self.tick()
             if self._chunk is not None:
                 self._close_chunk()

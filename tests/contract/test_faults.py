@@ -15,6 +15,8 @@ VARIANTS = [
     {"type": "command", "inject": ["echo", "begin"], "heal": ["true"], "t0": "line"},
     {"type": "noop"},
     {"type": "recreate"},
+    {"type": "restart"},
+    {"type": "restart", "signal": "TERM", "grace": "1s", "gap": "0s"},
     {"type": "recreate", "signal": "TERM", "grace": "1s", "old_ip": "blackhole"},
     {"type": "recreate", "order": "make-before-break", "old_ip": "imposter"},
 ]

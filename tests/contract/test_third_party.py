@@ -47,17 +47,17 @@ def chaosd(*arguments: str, env: dict[str, str], cwd: Path) -> subprocess.Comple
 def test_it_is_listed(installed, tmp_path) -> None:
     said = chaosd("plugins", env=installed, cwd=tmp_path).stdout
     assert "chaosd-example" in said
-    assert "chaosd_example.restart:Restart" in said
+    assert "chaosd_example.redeploy:Redeploy" in said
 
 
 def test_its_fault_conforms(installed, tmp_path) -> None:
-    code = "from chaosd.testing import check_fault; check_fault({'type': 'restart'})"
+    code = "from chaosd.testing import check_fault; check_fault({'type': 'redeploy'})"
     subprocess.run([sys.executable, "-c", code], env=installed, check=True, timeout=90)
 
 
 def test_its_mistakes_are_said_like_ours(installed, tmp_path) -> None:
     (tmp_path / "c.yaml").write_text(
-        "name: x\nruntime: sim\nfaults:\n  - type: restart\n    every: 5s\n    paws: 1s\n"
+        "name: x\nruntime: sim\nfaults:\n  - type: redeploy\n    every: 5s\n    paws: 1s\n"
     )
     done = chaosd("check", "c.yaml", env=installed, cwd=tmp_path)
     assert done.returncode == 2
@@ -73,7 +73,7 @@ def test_its_fault_and_its_probe_run_in_the_real_world(installed, tmp_path, hapr
         "runtime": "local",
         "metrics": None,
         "proxy": {"type": "haproxy", "resolvers": {"timeout_resolve": "300ms"}},
-        "faults": [{"type": "restart", "every": "2s"}],
+        "faults": [{"type": "redeploy", "every": "2s"}],
         "probes": [{"type": "http"}, {"type": "banner", "rate": "20/s"}],
         "until": {"cycles": 2},
     }

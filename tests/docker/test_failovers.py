@@ -37,6 +37,19 @@ def test_the_app_is_found_again_on_verified_fresh_addresses(engine, daemon, tmp_
     assert len(volumes(engine) - volumes_before) <= 8
 
 
+def test_a_container_comes_back_at_its_own_address(engine, daemon, tmp_path) -> None:
+    run = daemon(tmp_path / "d", "--cycles", "4", faults=[{"type": "restart", "every": "4s"}])
+    assert run.wait() == 0, run.err
+    cycles = [c for c in run.cycles if c.outcome != CycleOutcome.SKIPPED]
+    assert [c.outcome for c in cycles] == [CycleOutcome.CONTROL] * 4, cycles
+    assert len({ip for c in cycles for ip in (c.old_ip, c.new_ip)}) == 1
+    for cycle in cycles:
+        assert cycle.recovery_s > cycle.phases["replace_s"] > 0.1
+        assert cycle.failed + cycle.masked > 0  # it really was away
+        assert (cycle.misrouted, cycle.phases["discover_s"]) == (0, 0.0)
+    assert left_of(engine, run.run_id) == []
+
+
 def test_readings_of_the_engine_carry_its_own_stamps(engine, daemon, tmp_path) -> None:
     run = daemon(tmp_path / "d", "--cycles", "1")
     assert run.wait() == 0, run.err

@@ -128,6 +128,27 @@ def test_an_imposter_is_counted_as_misrouted(tmp_path) -> None:
         expected = (cycle.recovery_s - 0.03) * 100
         assert cycle.misrouted == pytest.approx(expected, rel=0.25, abs=8)
         assert cycle.failed <= 5
+        # What HAProxy itself said is in the flight record, word for word.
+        record = daemon.directory / f"flight/{cycle.cell}-{cycle.cycle}.json"
+        said = json.loads(record.read_text())["log"]
+        assert any(
+            "changed" in line and f"{cycle.new_ip} by" in line.replace("'", "") for line in said
+        )
+
+
+def test_a_restart_at_the_same_address_needs_no_resolver(tmp_path) -> None:
+    # Were the address looked up, this would take seconds.
+    slow = {"type": "haproxy", "resolvers": {"timeout_resolve": "10s"}}
+    faults = [{"type": "restart", "every": "3s"}]
+    run = Daemon(tmp_path / "d", "--cycles", "3", faults=faults, proxy=slow)
+    assert run.wait() == 0, run.err
+    cycles = [c for c in run.cycles if c.outcome != CycleOutcome.SKIPPED]
+    assert [c.outcome for c in cycles] == [CycleOutcome.CONTROL] * 3
+    assert len({ip for c in cycles for ip in (c.old_ip, c.new_ip)}) == 1
+    for cycle in cycles:
+        assert 0.2 < cycle.phases["replace_s"] <= cycle.recovery_s
+        assert cycle.failed + cycle.masked > 0
+        assert cycle.misrouted == 0
 
 
 def test_refuse_and_blackhole_fail_as_the_reference_says(tmp_path) -> None:

@@ -60,8 +60,9 @@ def test_its_recovery_is_that_of_the_new_address(tmp_path) -> None:
 
 def test_an_imposter_can_not_be_told_by_its_address(tmp_path) -> None:
     fault = {"type": "recreate", "every": "3s", "old_ip": "imposter"}
-    done = run(tmp_path, faults=[fault])
+    done = run(tmp_path, faults=[fault, {"type": "restart", "every": "3s"}])
     assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert "faults[0].old_ip" in done.stderr
-    assert "X-Chaosd-Instance" in done.stderr
+    imposter, restart = done.stderr.splitlines()
+    assert "faults[0].old_ip: an imposter" in imposter
+    assert "faults[1]: an app that comes back at its address looks the same" in restart
+    assert "X-Chaosd-Instance" in imposter

@@ -69,6 +69,30 @@ def test_a_control_cycle_shows_the_meters_floor(simulate) -> None:
         assert 0 < cycle.recovery_s < 0.02
 
 
+def test_a_restart_at_its_own_address_is_a_control_and_no_failover(simulate) -> None:
+    faults = [{"type": "recreate", "every": "6s"}, {"type": "restart", "every": "6s"}]
+    ran = simulate(faults=faults, until={"cycles": 30})
+    moved = [c for c in ran.cycles if c.fault == "recreate" and c.recovery_s]
+    stayed = [c for c in ran.cycles if c.fault == "restart" and c.recovery_s]
+    assert len(moved) > 5
+    assert len(stayed) > 5
+    for cycle in stayed:
+        assert (cycle.outcome, cycle.old_ip) == (CycleOutcome.CONTROL, cycle.new_ip)
+        assert (cycle.misrouted, cycle.predicted, cycle.anomaly) == (0, None, None)
+        assert (cycle.phases["discover_s"], cycle.valid_reason) == (0.0, None)
+        known = [part for phase, part in cycle.phases.items() if phase != "settle_s"]
+        assert sum(known) == pytest.approx(cycle.recovery_s)
+    whole = ran.report["total"]
+    assert whole["outcomes"]["recovered"] == whole["recovery_s"]["n"] == len(moved)
+    restart = whole["restart"]
+    assert (restart["cycles"], restart["misrouted"]) == (len(stayed), 0)
+    assert whole["control"]["cycles"] == 0
+    # What makes a failover longer is the address that has to be found.
+    p50_s = restart["recovery_s"]["p50"]["value"]
+    assert restart["wait_s"]["p50"]["value"] < p50_s < whole["recovery_s"]["p50"]["value"]
+    assert "restarts at the same address: recovery p50" in ran.said
+
+
 def test_a_cycle_that_would_overlap_is_skipped_and_the_cadence_stays(simulate) -> None:
     ran = simulate(
         faults=[{"type": "recreate", "every": "1s", "jitter": "0s"}], until={"cycles": 8}

@@ -165,6 +165,8 @@ def cycle(**changes: Any) -> Cycle:
         "predicted": Prediction(lower_s=0.3, mean_s=0.8, upper_s=1.31),
         "anomaly": False,
     }
+    if changes.get("outcome") == CycleOutcome.CONTROL:  # nothing was taken away
+        values |= {"old_ip": None, "new_ip": None, "phases": {}, "predicted": None}
     return Cycle(**(values | changes))
 
 

@@ -14,7 +14,9 @@ from typing import Any
 
 import made
 import pytest
+import yaml
 
+from chaosd import report as reports
 from chaosd.analysis.compare import Comparison, Side, compare
 from chaosd.analysis.compare import _difference as difference
 from chaosd.analysis.statistics import Estimate
@@ -24,6 +26,8 @@ from chaosd.errors import ConfigError
 from chaosd.events import Cycle, CycleOutcome, encode
 from chaosd.report import compare as files
 from chaosd.report import json as report_json
+from chaosd.report.settings import settings
+from chaosd.sinks.reader import RunReader
 
 MANIFEST = {"name": "made", "run": "a", "cells": ["c1"], "end_unix": 1.0}
 LIMIT = {"settings": {"recovery_limit_ns": 30 * made.SECOND, "stable_for_ns": made.SECOND}}
@@ -47,7 +51,7 @@ def censored(limit_s: float = 30.0) -> Cycle:
 
 def side(cycles: Sequence[Cycle], **manifest: Any) -> Side:
     report = summarise("made", MANIFEST | LIMIT | manifest, cycles, (), {})
-    return Side.of(json.loads(report_json.render(report)))
+    return Side.of(json.loads(report_json.render(report, {})))
 
 
 def uniform(random: Random, start_s: float) -> list[Cycle]:
@@ -153,6 +157,7 @@ def numbers(p95_low: float, p95: float, p95_high: float, resolution_s: float = 0
         resolution_s=resolution_s,
         limit_s=30.0,
         doubts=(),
+        config={},
     )
 
 
@@ -231,7 +236,11 @@ def runs(tmp_path: Path) -> Path:
         manifest = MANIFEST | LIMIT | {"run": name}
         (directory / "run.json").write_text(json.dumps(manifest))
         report = summarise(f"made {name}", manifest, cycles, (), {})
-        (directory / "report.json").write_text(report_json.render(report))
+        slow = {"timeout_resolve": "200ms"} if name == "slow" else {"timeout_resolve": "1s"}
+        config = {"name": name, "proxy": {"resolvers": slow}, "faults": [{"type": "recreate"}]}
+        (directory / "config.yaml").write_text(yaml.safe_dump(config))
+        said = report_json.render(report, settings(RunReader(directory)))
+        (directory / "report.json").write_text(said)
     return tmp_path
 
 
@@ -240,10 +249,15 @@ def test_exit_codes(runs, capsys) -> None:
         return main(["compare", *(str(runs / a) if a[0] != "-" else a for a in arguments)])
 
     assert code("a", "b") == 0
-    assert "\nsame: recovery p95 is, to within 20%" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "\nsettings: the same\n" in out
+    assert "\nsame: recovery p95 is, to within 20%" in out
     assert code("a", "slow") == 1
     out = capsys.readouterr().out
-    assert out.startswith("A: made a, 100 failovers\nB: made slow, 100 failovers\n")
+    assert out.startswith(
+        "A: made a, 100 failovers\nB: made slow, 100 failovers\n"
+        "proxy.resolvers.timeout_resolve: 1s → 200ms\n"
+    )
     assert "\nworse: in recovery p95, recovery p50, recovery mean, failed\n" in out
     assert code("slow", "a") == 0
     assert "\nbetter: in recovery p95" in capsys.readouterr().out
@@ -255,10 +269,28 @@ def test_exit_codes(runs, capsys) -> None:
     )
 
 
+def test_a_baseline_knows_its_settings(runs) -> None:
+    """A committed report.json has them, and an own haproxy.cfg counts by what is in it."""
+    for name, text in (("a", "one"), ("b", "other")):
+        config = {"name": name, "proxy": {"type": "haproxy", "config": "/etc/own.cfg"}}
+        (runs / name / "config.yaml").write_text(yaml.safe_dump(config))
+        (runs / name / "c1").mkdir()
+        (runs / name / "c1/haproxy.cfg").write_text(text)
+    reports.write(runs / "a")
+    baseline = runs / "baseline.json"
+    (runs / "a/report.json").rename(baseline)
+    changed = compare(files.load(baseline), files.load(runs / "b")).changed
+    assert list(changed) == ["proxy.config"]
+    assert changed["proxy.config"][0] != changed["proxy.config"][1]
+    assert compare(files.load(baseline), files.load(runs / "a")).changed == {}
+    assert compare(files.load(runs / "slow/cycles.jsonl"), files.load(runs / "a")).changed is None
+
+
 def test_json_is_for_programs(runs, capsys) -> None:
     assert main(["compare", str(runs / "a"), str(runs / "slow"), "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
-    assert list(found) == ["a", "b", "margin", "tolerance", "rows", "answer", "reasons"]
+    assert list(found) == ["a", "b", "margin", "tolerance", "rows", "answer", "reasons", "changed"]
+    assert found["changed"] == {"proxy.resolvers.timeout_resolve": ["1s", "200ms"]}
     assert (found["answer"], found["margin"]) == ("worse", 0.2)
     row = found["rows"][0]
     assert (row["name"], row["unit"], row["answer"]) == ("recovery p95", "s", "worse")

@@ -632,3 +632,10 @@ def test_a_secret_is_masked_for_people_and_given_to_the_prober(tmp_path: Path) -
     assert "hunter2" not in config.dump(loaded)
     assert "(not shown)" in config.dump(loaded)
     assert "hunter2" in loaded.probes[0].model_dump_json()
+
+
+@pytest.mark.parametrize(("said", "meant"), [("2.6", "2.6"), ("3.0", "3.0"), ("'3.2'", "3.2")])
+def test_a_version_of_haproxy_needs_no_quotes(tmp_path, said, meant) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("name: x\nruntime: sim\nfaults: [{type: noop, every: 5s}]\n")
+    assert config.load(file, [f"proxy.version={said}"]).proxy.version == meant

@@ -460,3 +460,21 @@ def test_the_addresses_as_environment() -> None:
 def test_timers_that_faults_must_not_lock_to() -> None:
     assert HAProxy(config()).timers_s() == (1.0, 2.0)
     assert HAProxy(config(server={"check": False})).timers_s() == (1.0,)
+
+
+@pytest.mark.parametrize(
+    ("server", "resolvers", "is_locked"),
+    [
+        ({}, {}, False),  # the defaults: nothing goes DOWN within one poll
+        ({"inter": "500ms", "fall": 2}, {}, True),
+        ({"inter": "470ms", "fall": 2}, {"timeout_resolve": "1130ms"}, False),
+        ({"inter": "500ms", "fall": 2, "check": False}, {}, False),
+        ({"inter": "2s", "fastinter": "500ms", "fall": 2}, {}, True),
+        ({"fall": 2}, {"hold": {"obsolete": "2s"}}, True),  # 2 s and 1 s: the other way round
+        ({"fall": 2}, {}, False),
+    ],
+)
+def test_periods_that_lock_are_told_where_it_matters(server, resolvers, is_locked) -> None:
+    advice = HAProxy(config(server=server, resolvers=resolvers)).advice()
+    assert len(advice) == is_locked
+    assert all("keep their phase" in line for line in advice)

@@ -47,6 +47,34 @@ def test_the_error_is_that_of_the_edge_that_is_known_worst() -> None:
     assert found().error_ns == 0
 
 
+def test_at_its_own_address_there_is_nothing_to_discover() -> None:
+    begin = made.begin(new_ip=OLD_IP, control=True)
+    listening = at(260, "app", "listening", identity=NEW)
+    published = at(250, "dns", "published", ips=[OLD_IP])
+    down, up = (at(ms, "proxy.log", what, server="s1") for ms, what in ((90, "down"), (700, "up")))
+    other = at(100, "proxy.log", "down", server="s2")
+
+    def stayed(*events) -> Edges:
+        return edges(events, begin, recovered_ns=T0 + 900 * MS, direct_ns=None)
+
+    assert in_ms(stayed(listening, published)) == (260, 250, 0, 0)
+    assert in_ms(stayed(listening, published, down, up)) == (260, 250, 0, 700)
+    assert in_ms(stayed(listening, published, down)) == (260, 250, 0, None)
+    # In maintenance HAProxy forgets the address: then there was something to discover after all.
+    again = at(690, "proxy.log", "address_changed", server="s1", old=None, new=OLD_IP)
+    assert in_ms(stayed(listening, published, down, again, up)) == (260, 250, 690, 700)
+    assert in_ms(stayed(listening, published, down, up, other)) == (260, 250, None, None)
+    parts = phases(T0, stayed(listening, published, down, up), T0 + 900 * MS, T0 + 900 * MS)
+    assert parts == {
+        "replace_s": 0.26,
+        "publish_s": 0.0,
+        "discover_s": 0.0,
+        "rejoin_s": 0.44,
+        "serve_s": 0.2,
+        "settle_s": 0.0,
+    }
+
+
 SWITCHED = at(900, "proxy.log", "address_changed", server="s1", old=OLD_IP, new=NEW_IP)
 
 

@@ -15,7 +15,7 @@ from made import IMPOSTER, INTERVAL, MS, NEW_IP, OLD_IP, SECOND
 
 from chaosd import report
 from chaosd.analysis.recovery import Identities, RecoveryFold, Reorder, measure
-from chaosd.analysis.summary import summarise
+from chaosd.analysis.summary import Report, summarise
 from chaosd.errors import Exit, MachineError
 from chaosd.events import Address, Cycle, CycleOutcome, Event, Outcome, Reading, Sample
 from chaosd.report import analyse, closing_lines, exit_code, recompute, sentence, write
@@ -112,8 +112,6 @@ def test_the_sentence_of_the_design() -> None:
             {
                 "outcome": CycleOutcome.CONTROL,
                 "recovery_s": 0.00123,
-                "old_ip": None,
-                "new_ip": None,
                 "masked": 0,
             },
             (
@@ -129,6 +127,18 @@ def test_the_sentence_of_the_design() -> None:
             ),
         ),
         (
+            {
+                "outcome": CycleOutcome.CONTROL,
+                "recovery_s": 0.226,
+                "new_ip": "A",
+                "phases": {"replace_s": 0.22, "discover_s": 0.0, "serve_s": 0.006},
+            },
+            (
+                "control, app restarted at A: answered after 0.226 s (replace 0.22 s); "
+                "0 of 431 requests failed, 104 masked, 0 misrouted"
+            ),
+        ),
+        (
             {"old_ip": None, "predicted": None, "phases": {}},
             (
                 "app came up at B, recovered in 1.043 s; 0 of 431 requests failed, 104 masked, "
@@ -138,7 +148,8 @@ def test_the_sentence_of_the_design() -> None:
     ],
 )
 def test_sentences(changes, expected) -> None:
-    changed = {"old_ip": "A", "new_ip": "B"} | changes
+    ips = {} if changes.get("outcome") == CycleOutcome.CONTROL else {"old_ip": "A", "new_ip": "B"}
+    changed = ips | changes
     assert sentence(made.cycle(**changed)) == f"cycle 12: {expected}"
 
 
@@ -297,6 +308,7 @@ def directory(tmp_path) -> Path:
             fault="noop",
             outcome=CycleOutcome.CONTROL,
             recovery_s=0.001,
+            new_ip=None,
             anomaly=None,
         )
     )
@@ -394,6 +406,7 @@ def test_report_json_is_for_programs(directory) -> None:
         "cells",
         "probes",
         "manifest",
+        "config",
     ]
     total = value["total"]
     assert total["recovery_s"]["p50"] == {
@@ -644,13 +657,33 @@ def test_flapping_outages_are_noted() -> None:
     assert "outages by their ends and by their losses: agree in 1 of 2" in quality
 
 
+def summarised(*cycles: Cycle) -> Report:
+    return summarise("made", MANIFEST | {"end_unix": 1.0}, cycles, [], {})
+
+
+def test_a_restart_with_requests_for_somebody_else_is_a_false_alarm() -> None:
+    restart = made.cycle(outcome=CycleOutcome.CONTROL, new_ip=NEW_IP, phases={"replace_s": 1.0})
+    silent = replace(restart, recovery_s=None, phases={})
+    cycles = [made.cycle(), *[restart] * 3, silent, replace(restart, misrouted=3)]
+    found = summarised(*cycles)
+    assert list(found.notes) == [
+        (
+            "3 requests were answered by somebody who is not the app in 5 cycles in which its "
+            "address was nobody else's"
+        )
+    ]
+    again = found.total.restart
+    assert (again.cycles, again.recovery_s.n, again.recovery_s.censored) == (5, 5, 1)
+    assert again.wait_s.p50.value == pytest.approx(0.043)
+
+
 def test_the_floor_of_the_meter_is_said() -> None:
     control = made.cycle(outcome=CycleOutcome.CONTROL, recovery_s=0.01, masked=0)
     alarm = replace(control, failed=2, dropped=1)
     short = [made.cycle(recovery_s=0.01 * tenth) for tenth in range(1, 30)]
 
     def notes(*cycles: Cycle) -> list[str]:
-        found = summarise("made", MANIFEST | {"end_unix": 1.0}, cycles, [], {})
+        found = summarised(*cycles)
         assert found.total.control.cycles == sum(c.outcome == "control" for c in cycles)
         return list(found.notes)
 

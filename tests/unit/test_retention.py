@@ -62,6 +62,43 @@ def test_a_chunk_that_was_counted_and_not_yet_removed_is_not_counted_again(tmp_p
     assert analyse(some).report.probes == analyse(whole).report.probes
 
 
+def stored_days(directory, *, keep_s: float | None):
+    """Three days: an instance every ten minutes, counts of queries, a few samples an hour."""
+    retention = Retention(directory, round(keep_s * SECOND), SLOW) if keep_s else None
+    store = RunStore(directory, MANIFEST, "", threads=False, retention=retention)
+    store.event(made.stream())
+    store.event(made.reading(0, "engine", "instance", cycle=0, cell="still", identity="first"))
+    for minute in range(10, 3 * 24 * 60, 10):
+        at_ns = minute * 60 * SECOND
+        who = f"app.{minute}"
+        store.event(made.reading(at_ns, "engine", "instance", cycle=minute, identity=who))
+        store.event(made.reading(at_ns + 1, "engine", "end", cycle=minute))
+        store.event(made.reading(at_ns, "dns", "queries", cycle=0, count=minute * 7))
+        store.samples([Sample(1, at_ns, at_ns, at_ns + MS, Outcome.OK, 200, who)] * 3)
+        store.tick()
+    store.close()
+    return directory
+
+
+def test_old_events_go_and_what_they_explained_is_still_known(tmp_path):
+    whole = stored_days(tmp_path / "whole", keep_s=None)
+    some = stored_days(tmp_path / "some", keep_s=2 * 3600)
+    assert analyse(some).report.probes == analyse(whole).report.probes
+    assert analyse(some).report.queries == analyse(whole).report.queries
+    size = {
+        run: sum(path.stat().st_size for path in run.glob("events*.jsonl")) for run in (whole, some)
+    }
+    assert len(list(whole.glob("events*.jsonl"))) == 1
+    assert len(list(some.glob("events*.jsonl"))) == 2
+    assert size[some] < size[whole] / 2
+    # Everything of the last hours is there, once and in its order.
+    kept = list(RunReader(some).events("end"))
+    assert kept == list(RunReader(whole).events("end"))[-len(kept) :]
+    assert kept[0].at_ns < (3 * 24 - 6) * 3600 * SECOND
+    cells = {e.cell for e in RunReader(some).events("instance")}
+    assert cells == {"c1", "still"}
+
+
 def test_an_unreadable_file_of_counts_is_said_in_a_line(tmp_path):
     from chaosd.errors import MachineError
 

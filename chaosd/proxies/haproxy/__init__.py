@@ -82,7 +82,7 @@ class HAProxy:
             if not f"{found[1]}.".startswith(f"{self.config.version or found[1]}."):
                 raise MachineError(
                     f"{self._binary} is {found[1]}, not the {self.config.version} of proxy.version "
-                    "(set proxy.binary, or take `runtime: docker`, which has images)"
+                    "(set proxy.binary, or take `runtime: docker` with an image of it)"
                 )
             self._version = found[1]
         return self._version
@@ -161,10 +161,12 @@ class HAProxy:
         return own.problems(own_file, by_address=by_address) if own_file is not None else []
 
     def advice(self) -> list[str]:
-        if self.config.config is None:
-            return []
-        _, unread = ownsettings.read(self.config.config)
-        return own.advice(self.config.config) + ([unread] if unread is not None else [])
+        own_file = self.config.config
+        if own_file is None:
+            return config.locked(self.config)
+        settings, unread = ownsettings.read(own_file)
+        locked = config.locked(settings) if settings is not None else []
+        return own.advice(own_file) + ([unread] if unread is not None else []) + locked
 
     def render(self, wiring: Wiring) -> str:
         """The text of haproxy.cfg; the user's own as it is, if there is one."""

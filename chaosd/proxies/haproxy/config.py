@@ -6,7 +6,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
 from chaosd.events import Address
 from chaosd.parts import Part, ProxyConfig
@@ -126,6 +126,11 @@ class TimeoutsConfig(Part):
     )
 
 
+def _as_text(value: Any) -> Any:
+    """YAML takes 3.0 for a number; no version of HAProxy ends in a nought that would be lost."""
+    return str(value) if isinstance(value, float) else value
+
+
 class Config(ProxyConfig):
     """HAProxy, with settings of chaosd's own config file or with the user's haproxy.cfg."""
 
@@ -133,7 +138,9 @@ class Config(ProxyConfig):
     binary: str = Field(
         "haproxy", min_length=1, description="the program, where it is one of this machine"
     )
-    version: Annotated[str, Field(pattern=r"^\d+\.\d+(\.\d+)?$")] | None = Field(
+    version: Annotated[
+        Annotated[str, Field(pattern=r"^\d+\.\d+(\.\d+)?$")] | None, BeforeValidator(_as_text)
+    ] = Field(
         None, description="such as 3.0: which image is taken, and what a local binary has to be"
     )
     image: str | None = Field(
@@ -205,3 +212,20 @@ def address(text: str) -> Address:
     if ":" in host:
         raise ValueError("an IPv6 address; the door is an IPv4 one (write it like 127.0.0.1:8080)")
     return Address(host, int(port))
+
+
+def locked(settings: Config) -> list[str]:
+    """Advice where checks and polls keep their phase, and it matters: docs/findings.md, 6.
+
+    It matters where checks can take the server DOWN while the proxy still has the old address.
+    """
+    server, resolvers = settings.server, settings.resolvers
+    inter, resolve = sorted((server.fast_ns, int(resolvers.timeout_resolve)))
+    down_ns = (server.fall - 1) * server.fast_ns
+    old_ns = resolvers.timeout_resolve + resolvers.hold.obsolete
+    if not server.check or not inter or resolve % inter or down_ns >= old_ns:
+        return []
+    checks, polls = Duration(server.fast_ns), resolvers.timeout_resolve
+    what = f"checks each {checks} and polls each {polls} keep their phase for minutes"
+    why = "so the recoveries of one cell resemble each other more than their intervals know"
+    return [f"{what}, {why} (set `cells: 5`, or periods that don't divide each other)"]

@@ -113,6 +113,7 @@ def _pictures(report: Report, cycles: Sequence[Cycle], heat: Heat) -> Iterator[s
         key("recovered", "recovered", "dot")
         + key("censored", "not recovered: at least as long", "mark")
         + key("anomaly", "outside of its band", "mark")
+        + (key("control", "control", "mark") if whole.outcomes["control"] else "")
         + key("area band", "predicted for these moves"),
         f"n {n} failovers{censored}{bar}.",
     )

@@ -76,6 +76,7 @@ class DockerRuntime:
 
     Config = DockerConfig
     has_proxy_program: ClassVar[bool] = True
+    app_start_s: ClassVar[float] = 0.3
 
     def __init__(self, config: DockerConfig) -> None:
         self.config = config

@@ -189,10 +189,10 @@ class DockerStage:
 
     # --- replacing instances ---
 
-    def reserve(self) -> Instance:
+    def reserve(self, at: str | None = None) -> Instance:
         cell = self._cell
         self._reserved += 1
-        ip = self._network.fresh({each.instance.address.host for each in self._all()})
+        ip = at or self._network.fresh({each.instance.address.host for each in self._all()})
         identity = cell.app.identity(f"{cell.run_id}.{cell.name}.{self._reserved}", ip)
         return Instance(identity, Address(ip, cell.app.port))
 
@@ -214,8 +214,15 @@ class DockerStage:
 
     async def _start(self, member: Member, ip: str) -> None:
         """Start it, and verify by inspection that it has the address that it was to have."""
-        await self._team.start(member)
         net = self._network
+        try:
+            await self._team.start(member)
+        except MachineError as error:
+            if "already in use" not in str(error):
+                raise
+            # One that comes back: the address is free a little later than the container is gone.
+            await placeholder.Nobody(self._engine, net).take(ip)
+            await self._team.start(member)
         has = await self._engine.do(lambda api: net.address_of(api, member.id))
         if has is None and not (state := await self._team.state(member)).get("Running"):
             member.exit_code = state.get("ExitCode")

@@ -47,6 +47,7 @@ class LocalRuntime:
         type: Literal["local"] = "local"
 
     has_proxy_program: ClassVar[bool] = True
+    app_start_s: ClassVar[float] = 0.05
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -193,10 +194,10 @@ class LocalStage:
 
     # --- replacing instances ---
 
-    def reserve(self) -> Instance:
+    def reserve(self, at: str | None = None) -> Instance:
         cell = self._cell
         self._reserved += 1
-        ip = self._network.fresh(cell.app.port)
+        ip = at or self._network.fresh(cell.app.port)
         identity = cell.app.identity(f"{cell.run_id}.{cell.name}.{self._reserved}", ip)
         return Instance(identity, Address(ip, cell.app.port))
 

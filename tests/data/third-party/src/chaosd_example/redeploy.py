@@ -11,9 +11,9 @@ from chaosd.plugins import CanReplace, CycleContext
 from chaosd.units import Duration
 
 
-class Restart:
+class Redeploy:
     class Config(FaultConfig):
-        type: Literal["restart"] = "restart"
+        type: Literal["redeploy"] = "redeploy"
         pause: Duration = Duration.parse("100ms")
 
     needs: ClassVar[tuple[type, ...]] = (CanReplace,)

@@ -1,0 +1,72 @@
+"""Restart an instance at its own address: the control in which a proxy has nothing to find."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from chaosd.clock import sleep
+from chaosd.events import Instance
+from chaosd.faults.recreate import WAIT_MAX
+from chaosd.parts import FaultConfig
+from chaosd.plugins import CanReplace, CycleContext
+from chaosd.units import Duration
+
+
+class Restart:
+    """What `recreate` does, but for the fresh IP.
+
+    The app is as long away, and its name with it; what the proxy does not need is a new address.
+    So the difference of the two is what finding it costs, and no answer can be misrouted.
+    """
+
+    class Config(FaultConfig):
+        type: Literal["restart"] = "restart"
+        signal: Literal["KILL", "TERM"] = Field("KILL", description="how the instance is ended")
+        grace: Duration = Field(
+            Duration.parse("10s"), description="after TERM, how long before it is killed"
+        )
+        gap: Duration = Field(
+            Duration.parse("200ms"), description="between the instance gone and started again"
+        )
+
+        @model_validator(mode="after")
+        def _not_for_ever(self) -> Self:
+            for name, duration in (("grace", self.grace), ("gap", self.gap)):
+                if duration > WAIT_MAX:
+                    raise ValueError(f"`{name}` should be at most {WAIT_MAX}")
+            return self
+
+    needs: ClassVar[tuple[type, ...]] = (CanReplace,)
+    control: ClassVar[bool] = True
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self._again: Instance | None = None
+
+    async def inject(self, stage: CanReplace, cycle: CycleContext) -> None:
+        config, old = self.config, stage.app[0]
+        ip = old.address.host
+        again = self._again = stage.reserve(at=ip)
+        cycle.expect(again)
+        async with cycle.action("stop", identity=old.identity, ip=ip, signal=config.signal):
+            cycle.begin(old=old, new=again)
+            await stage.stop(old, config.signal, config.grace.s)
+        await sleep(cycle.clock, config.gap.s)
+        await self._start(stage, cycle, again)
+
+    async def heal(self, stage: CanReplace, cycle: CycleContext) -> None:
+        """See to it that it serves again."""
+        again, self._again = self._again, None
+        if again is None or cycle.ending:
+            return
+        if any(other.address == again.address for other in stage.app):
+            await stage.ready(again)
+        else:
+            await self._start(stage, cycle, again)
+
+    async def _start(self, stage: CanReplace, cycle: CycleContext, again: Instance) -> None:
+        async with cycle.action("start", identity=again.identity, ip=again.address.host):
+            await stage.start(again)
+        await stage.ready(again)

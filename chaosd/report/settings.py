@@ -1,0 +1,47 @@
+"""What a run was made with, flat: what may make one run differ from another."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from chaosd.sinks.reader import RunReader
+
+# Where results go, and when a run ends, makes no recovery longer.
+ASIDE = frozenset({"name", "seed", "runs", "metrics", "until", "slo"})
+FACTS = ("chaosd", "runtime", "proxy_version")  # of the manifest
+
+
+def settings(reader: RunReader) -> dict[str, Any]:
+    """Each setting by its path, such as `proxy.resolvers.timeout_resolve`; empty if all is lost."""
+    try:
+        config = yaml.safe_load(reader.config())
+    except yaml.YAMLError:
+        config = None
+    if not isinstance(config, dict):
+        return {}
+    found = dict(_flat("", {key: part for key, part in config.items() if key not in ASIDE}))
+    found |= {fact: reader.manifest.get(fact) for fact in FACTS}
+    if found.get("proxy.config") is not None:  # its path says nothing of what is in it
+        found["proxy.config"] = _digest(reader)
+    return found
+
+
+def _flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield from _flat(f"{path}.{key}" if path else str(key), part)
+    elif isinstance(value, list):
+        for place, part in enumerate(value):
+            yield from _flat(f"{path}[{place}]", part)
+    else:
+        yield path, value
+
+
+def _digest(reader: RunReader) -> str | None:
+    """Of the file that the proxy ran with."""
+    files = sorted(reader.directory.glob("*/haproxy.cfg"))
+    return f"text {hashlib.sha256(files[0].read_bytes()).hexdigest()[:12]}" if files else None
