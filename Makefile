@@ -22,7 +22,7 @@ images: $(VENV)/.installed ## make the images for Docker: by a registry, or else
 test: haproxy $(VENV)/.dev ## all tests; those that need what this machine lacks say so and are skipped
 	@if $(BIN)/chaosd images --engine 2>/dev/null; then \
 	  ./.ci/get-images $(BIN)/chaosd --all || echo "no images: tests on Docker are skipped"; fi
-	@$(BIN)/pytest -n auto --dist worksteal -q
+	@$(BIN)/pytest -n auto --maxschedchunk=4 -q
 
 check: lint ## format, lint, types, and every example config
 	@for config in configs/*.yaml; do $(BIN)/chaosd check -q $$config || exit; done

@@ -119,7 +119,7 @@ def test_every_plugin_file_has_its_entry_point() -> None:
     declared = {point.split(":")[0] for group in points.values() for point in group.values()}
     # What carries the probes, and is none itself.
     helpers = {f"chaosd.probes.{name}" for name in ("host", "worker", "wire", "outcomes")}
-    helpers |= {f"chaosd.runtimes.{name}" for name in ("answers", "door")}
+    helpers |= {f"chaosd.runtimes.{name}" for name in ("answers", "door", "syslog")}
     for kind in ("runtimes", "proxies", "faults", "probes"):
         for path in sorted((PACKAGE / kind).iterdir()):
             if path.stem.startswith("__"):

@@ -148,8 +148,12 @@ class RecoveryFold:
         self._from_ns = t0_ns - settings.lookback_ns
         self._limit_ns = t0_ns + settings.recovery_limit_ns
         self._spoilt = False  # a bad sample has come after the recovery
-        self._good_before_ns: int | None = None  # scheduled times at the two ends of the outage
+        # Scheduled times at the two ends of the outage.
+        self._good_before_ns: int | None = None
+        self._bad_ns: tuple[int, int] | None = None  # the first and the last
         self._good_after_ns: int | None = None
+        self._sent_ns: int | None = None  # when the latest one that was sent was scheduled
+        self._pause_ns = settings.interval_ns  # the longest between two that were sent
 
     def injected(self, at_ns: int) -> None:
         """All of the fault is done: where the new instance is unknown, nothing is over before."""
@@ -177,6 +181,9 @@ class RecoveryFold:
         took_ns = rounded_ns(done_ns - scheduled_ns)
         lag_ns = rounded_ns(sent_ns - scheduled_ns)
         done_ns = scheduled_ns + took_ns
+        last_ns = scheduled_ns if self._sent_ns is None else self._sent_ns
+        if outcome != Outcome.DROPPED:
+            self._sent_ns = scheduled_ns
         good = outcome == Outcome.OK and who in self._identities
         if good:
             self._add_good(scheduled_ns, scheduled_ns + lag_ns, done_ns, who)
@@ -186,6 +193,7 @@ class RecoveryFold:
         if outcome == Outcome.DROPPED:
             self.dropped += 1
             return
+        self._pause_ns = max(self._pause_ns, scheduled_ns - last_ns)
         self.lags_ns.append(lag_ns)
         if good:
             self.masked += took_ns > self._settings.slow_after_ns
@@ -219,7 +227,8 @@ class RecoveryFold:
             self.recovered_ns = self.stable_from_ns = None
         self.misrouted += misrouted
         self.failed += not misrouted
-        self._good_after_ns = None
+        first_ns, _ = self._bad_ns or (scheduled_ns, scheduled_ns)
+        self._bad_ns, self._good_after_ns = (first_ns, scheduled_ns), None
         # What fails before the recovery is the outage; from then on, whatever fails is a relapse,
         # though a good answer to an earlier probe may still be under way.
         if self.recovered_ns is not None and scheduled_ns >= self.recovered_ns:
@@ -233,19 +242,26 @@ class RecoveryFold:
         return start_ns
 
     def outage_gap_s(self) -> float | None:
-        if not self._bad:
+        """Halfway between the shortest that it can have been and the longest.
+
+        From the first bad one to the last, and from the last good one before to the first good one
+        after: that is one interval less than the latter, if every probe was sent.
+        """
+        if self._bad_ns is None:
             return 0.0
         if self._good_before_ns is None or self._good_after_ns is None:
             return None
-        return (self._good_after_ns - self._good_before_ns - self._settings.interval_ns) / 1e9
+        first_ns, last_ns = self._bad_ns
+        return (last_ns - first_ns + self._good_after_ns - self._good_before_ns) / 2e9
 
     def outage_loss_s(self) -> float:
         return self._bad * self._settings.interval_ns / 1e9
 
     def resolution_s(self) -> float | None:
+        """The error bar: the longest time without a probe, and the worst lateness of any."""
         if not self.lags_ns:
             return None
-        return (self._settings.interval_ns + max(self.lags_ns)) / 1e9
+        return (self._pause_ns + max(self.lags_ns)) / 1e9
 
     def lag_p99_s(self) -> float | None:
         if not self.lags_ns:

@@ -95,6 +95,19 @@ def quantiles(values: Iterable[float], censored: Iterable[float] = ()) -> Quanti
     )
 
 
+def error_bar(values: Sequence[tuple[float, float]], censored: int = 0) -> float | None:
+    """By how much any quantile would be less if each value were less by its own error bar.
+
+    `values` are (value, its error bar). Nobody knows more of a quantile than this; one value that
+    is known badly makes no other worse, as the worst bar of all would have it. None of nothing.
+    """
+    ordered = sorted(value for value, _ in values)
+    least = sorted(value - bar for value, bar in values)
+    ranks = [quantile_rank(len(values) + censored, p) for p in QUANTILES.values()]
+    shifts = [ordered[rank - 1] - least[rank - 1] for rank in ranks if rank <= len(values)]
+    return max(shifts, default=None)
+
+
 def _mean(steps: Sequence[Step], observed: Sequence[float]) -> Estimate:
     """The mean; if the largest is cut short, it is only known to be more than so far observed."""
     if not observed:

@@ -11,7 +11,7 @@ from typing import Any
 
 from chaosd.analysis.recovery import STOPPED, UNRECOVERED
 from chaosd.analysis.residuals import Residuals, residuals
-from chaosd.analysis.statistics import Quantiles, Share, quantiles, ratio, share
+from chaosd.analysis.statistics import Quantiles, Share, error_bar, quantiles, ratio, share
 from chaosd.events import PHASES, Cycle, CycleOutcome
 
 MEASURED = ("recovery_s", "stable_recovery_s", "outage_gap_s", "outage_loss_s")
@@ -71,7 +71,7 @@ class Part:
     control_s: Quantiles  # the recovery where nothing was taken away: the meter's own floor
     restart: Restart
     control: Control
-    resolution_s: float | None  # the worst error bar of any of its recoveries
+    resolution_s: float | None  # by how much its quantiles may be too long; see `error_bar`
     phases: dict[str, Phase]
     phases_unknown_share: float | None
     samples: int
@@ -118,7 +118,7 @@ class Tally:
         self.restart_wait: list[float] = []
         self.requests = {name: array("q") for name in ("sent", "bad", *BAD)}  # of each failover
         self.phases: dict[str, list[float]] = {phase: [] for phase in PHASES}
-        self.resolution_s: float | None = None
+        self.known: list[tuple[float, float]] = []  # recovery, its error bar
         self.disagreement_max_s: float | None = None
         self.cut_off_s: list[float] = []
         self.predicted: list[tuple[float, float]] = []  # mean, recovery
@@ -214,7 +214,7 @@ class Tally:
                 self.places.append(cycle.predicted_place)
         if cycle.resolution_s is None:
             return
-        self.resolution_s = max(cycle.resolution_s, self.resolution_s or 0.0)
+        self.known.append((cycle.recovery_s, cycle.resolution_s))
         gap_s, loss_s = cycle.outage_gap_s, cycle.outage_loss_s
         if gap_s is not None and loss_s is not None:
             difference_s = gap_s - loss_s
@@ -256,7 +256,7 @@ class Tally:
                 wait_s=quantiles(self.restart_wait),
                 misrouted=self.control_counts["restarts_misrouted"],
             ),
-            resolution_s=self.resolution_s,
+            resolution_s=error_bar(self.known, len(self.censored["recovery_s"])),
             phases=phases,
             phases_unknown_share=max(0.0, 1 - sum(known)) if known else None,
             **counted,

@@ -180,7 +180,7 @@ def quality(report: Report) -> str:
         cycles = f"{whole.poor} of {whole.valid} valid cycles"
         lines.append(f"* {cycles} are of poor quality (probes late or lost)")
     if whole.resolution_s is not None:
-        lines.append(f"* worst error bar of a recovery: {seconds(whole.resolution_s)}")
+        lines.append(f"* {text.probing(whole)} to a quantile of the recovery")
     if whole.compared:
         agree = f"{whole.compared - whole.disagreeing} of {whole.compared} recoveries"
         lines.append(

@@ -198,12 +198,17 @@ def headline(report: Report) -> str:
 def quantile_words(part: Part) -> str:
     """p50, p95 and the longest recovery, with their intervals and error bar."""
     found = part.recovery_s
-    bar = f", each ± {seconds(part.resolution_s)}" if part.resolution_s is not None else ""
+    bar = f"; {probing(part)}" if part.resolution_s is not None else ""
     censored = f", {found.censored} of them censored" if found.censored else ""
     return (
         f"p50 {estimate(found.p50)}, p95 {estimate(found.p95)}, longest {longest(found)} "
         f"(n {found.n}{censored}, 95 % intervals{bar})"
     )
+
+
+def probing(part: Part) -> str:
+    """What the probes' own interval and lateness may have added to any quantile."""
+    return f"probing adds at most {seconds(part.resolution_s)}"
 
 
 def longest(found: Quantiles) -> str:

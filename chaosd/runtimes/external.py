@@ -22,9 +22,9 @@ from chaosd.events import ANYBODY, Address, Instance
 from chaosd.parts import KeyPath, OldIp, RuntimeConfig
 from chaosd.plugins import CellSpec, Prober, Proxy, ProxyHost, Recorder
 from chaosd.runtimes.local import processes
+from chaosd.runtimes.syslog import LogReceiver
 
 LOOK_UP_LIMIT_S = 10.0
-LOG_BUFFER_BYTES = 4 << 20
 PORTS = {"http": 80, "https": 443}
 PORT_MAX = 65_535
 _URL = re.compile(
@@ -166,7 +166,12 @@ class ExternalRuntime:
         )
         recorder.reading("engine", "target", url=config.target, address=str(entry))
         if config.log:
-            stage.log = await _listen(_address(config.log), cell.proxy, recorder)
+            at = _address(config.log)
+            try:
+                stage.log = LogReceiver(at, cell.proxy, recorder)
+            except OSError as error:
+                what = f"{at} can't be listened to: {error.strerror}"
+                raise MachineError(f"runtime.log: {what}") from None
         return stage
 
     async def _resolve(self, text: str) -> Address:
@@ -204,7 +209,7 @@ class ExternalStage:
     ) -> None:
         self.entry, self.direct, self.api, self.app = entry, direct, api, app
         self.identity_header = identity_header
-        self.log: asyncio.DatagramTransport | None = None
+        self.log: LogReceiver | None = None
 
     def proxy_process(self) -> dict[str, int]:
         return {}
@@ -223,32 +228,3 @@ def _public(host: str) -> str | None:
     if not (address.is_global or address.is_multicast):
         return None
     return f"{address} is a public address (if it is yours, say allow_public: true)"
-
-
-class _LogReceiver(asyncio.DatagramProtocol):
-    def __init__(self, heard: Callable[[str], None]) -> None:
-        self._heard = heard
-
-    def datagram_received(self, data: bytes, addr: Any) -> None:
-        _ = addr
-        self._heard(data.decode(errors="replace").rstrip("\r\n\0"))
-
-
-async def _listen(at: Address, proxy: Proxy, recorder: Recorder) -> asyncio.DatagramTransport:
-    """Receive the proxy's log. Raises MachineError if the address can't be had."""
-
-    def heard(line: str) -> None:
-        at_ns = recorder.clock.now_ns()
-        if said := proxy.read_log(line):
-            what, data = said
-            recorder.reading("proxy.log", what, at_ns=at_ns, **data)
-
-    try:
-        transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
-            lambda: _LogReceiver(heard), local_addr=at
-        )
-    except OSError as error:
-        raise MachineError(f"runtime.log: {at} can't be listened to: {error.strerror}") from None
-    receiver: socket.socket = transport.get_extra_info("socket")
-    receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, LOG_BUFFER_BYTES)
-    return transport

@@ -17,5 +17,9 @@ class Page(BaseHTTPRequestHandler):
         pass
 
 
+class Server(ThreadingHTTPServer):
+    request_queue_size = 512  # a SYN that finds no room comes again a second later
+
+
 host, _, port = os.environ["CHAOSD_LISTEN"].rpartition(":")
-ThreadingHTTPServer((host, int(port)), Page).serve_forever()
+Server((host, int(port)), Page).serve_forever()

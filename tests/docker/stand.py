@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from machine import but_for_lateness
 
 from chaosd.events import decode_cycle
 from chaosd.runtimes.docker import images
@@ -67,7 +68,7 @@ class Daemon:
             self.process.kill()
             self.out, self.err = self.process.communicate()
             pytest.fail(f"it hangs; it said: {self.out[-500:]} {self.err[-500:]}")
-        return self.process.returncode
+        return but_for_lateness(self.process.returncode, self.directory)
 
     @property
     def directory(self) -> Path:

@@ -22,17 +22,16 @@ def ask(ip: str, limit_s: float) -> str:
     """How a connection there ends: an answer's first word, or the error's name."""
     with socket.socket() as client:
         client.settimeout(limit_s)
+        silence = "silence"
         try:
             client.connect((ip, 8080))
-        except TimeoutError:
-            return "silence"
-        except OSError as error:
-            return errno.errorcode[error.errno]
-        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        try:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")  # may have the connect's error
+            silence = "taken, no answer"
             answer = client.recv(4096).decode()
         except TimeoutError:
-            return "taken, no answer"
+            return silence
+        except OSError as error:
+            return errno.errorcode[error.errno]
         return "imposter" if "X-Chaosd-Instance: imposter" in answer else answer[:40]
 
 

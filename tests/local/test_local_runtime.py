@@ -43,6 +43,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
     def log_message(self, *_): pass
 host, port = os.environ["CHAOSD_LISTEN"].split(":")
+http.server.HTTPServer.request_queue_size = 512
 http.server.HTTPServer((host, int(port)), Handler).serve_forever()
 """
 OWN_COMMAND = (sys.executable, "-c", OWN_APP)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from random import Random
 
 import made
@@ -75,8 +76,11 @@ def naive(samples: list[Sample], config, *, is_control: bool = False) -> dict:
         before = [s for s in good if s.scheduled_ns < bad[0].scheduled_ns]
         after = [s for s in good if bad[-1].scheduled_ns < s.scheduled_ns < end]
         if before and after:
-            gap = (after[0].scheduled_ns - before[-1].scheduled_ns - config.interval_ns) / 1e9
+            longest = after[0].scheduled_ns - before[-1].scheduled_ns
+            gap = (longest + bad[-1].scheduled_ns - bad[0].scheduled_ns) / 2e9
     lags = sorted(s.sent_ns - s.scheduled_ns for s in sent)
+    went = [s for s in rows if s.outcome != Outcome.DROPPED and s.scheduled_ns < end]
+    pauses = [b.scheduled_ns - a.scheduled_ns for a, b in pairwise(went) if b in sent]
     return {
         "end_ns": end,
         "recovery_s": None if recovered is None else (recovered - T0) / 1e9,
@@ -90,7 +94,7 @@ def naive(samples: list[Sample], config, *, is_control: bool = False) -> dict:
             s in good and s.done_ns - s.scheduled_ns > config.slow_after_ns for s in sent
         ),
         "dropped": len(inside) - len(sent),
-        "resolution_s": (config.interval_ns + lags[-1]) / 1e9 if lags else None,
+        "resolution_s": (max([config.interval_ns, *pauses]) + lags[-1]) / 1e9 if lags else None,
         "lag_p99_s": lags[-(len(lags) // 100) - 1] / 1e9 if lags else None,
     }
 
@@ -186,6 +190,34 @@ def test_a_known_outage_is_estimated_within_an_interval(outage_us: int, shift_us
     assert cycle.recovery_s * SECOND >= outage_ns
     assert cycle.stable_recovery_s == cycle.recovery_s
     assert cycle.outcome == CycleOutcome.RECOVERED
+
+
+@FEW
+@given(
+    strategies.integers(200_000, 2_000_000),
+    strategies.integers(0, 9_999),
+    strategies.lists(
+        strategies.tuples(strategies.integers(-20, 230), strategies.integers(1, 40)), max_size=3
+    ),
+)
+def test_whatever_could_not_be_sent_the_error_bar_knows_it(outage_us, shift_us, holes) -> None:
+    """A prober that stood still at an end of the outage must not make it longer unnoticed."""
+    outage_ns, shift_ns = outage_us * 1000, shift_us * 1000
+    lost = {place for first, count in holes for place in range(first, first + count)}
+
+    def answer(at_ns: int) -> tuple[int, Outcome, str]:
+        if (at_ns - T0 - shift_ns) // INTERVAL in lost:
+            return 0, Outcome.DROPPED, ""
+        return made.failover(outage_ns)(at_ns)
+
+    samples = made.row(T0 - SECOND + shift_ns, T0 + 6 * SECOND, answer)
+    cycle = measured(samples, over(samples, made.settings()))
+    if cycle.outage_gap_s == 0.0:  # all of it went by unseen
+        assert outage_ns <= cycle.resolution_s * SECOND
+        return
+    assert abs(cycle.outage_gap_s * SECOND - outage_ns) <= cycle.resolution_s * SECOND
+    late_ns = cycle.recovery_s * SECOND - outage_ns
+    assert 0 <= late_ns <= cycle.resolution_s * SECOND + MS
 
 
 # --- the cases that a reader would ask about ---
@@ -308,7 +340,8 @@ def test_an_outage_does_not_reach_back_beyond_the_lookback() -> None:
     assert lookback == 3 * SECOND
     lost = made.sample(T0, MS, Outcome.REFUSED, "")
     back = made.sample(T0 + INTERVAL, who=NEW)
-    for before, gap_s in ((T0 - lookback, 3.0), (T0 - lookback - 1, None)):
+    # Nothing was sent in between: anything from 0 to 3.01 s.
+    for before, gap_s in ((T0 - lookback, 1.505), (T0 - lookback - 1, None)):
         assert measured([made.sample(before), lost, back], T0 + SECOND).outage_gap_s == gap_s
 
 

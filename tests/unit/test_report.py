@@ -368,7 +368,7 @@ def test_the_closing_lines(directory) -> None:
         "6 failovers (and 1 control, 1 skipped)",
         (
             "recovery: p50 0.70 s [0.30–1.50], p95 1.50 s [0.90–?], longest 1.50 s (n 6, 95 % "
-            "intervals, each ± 10 ms)"
+            "intervals; probing adds at most 10 ms)"
         ),
         "where the seconds went: discover 70%, replace 30%",
         (

@@ -13,6 +13,7 @@ from chaosd.analysis.statistics import (
     TAIL,
     Estimate,
     Share,
+    error_bar,
     interval_ranks,
     quantile_rank,
     quantiles,
@@ -22,6 +23,7 @@ from chaosd.analysis.statistics import (
 )
 
 FEW = settings(derandomize=True, max_examples=200, deadline=None)
+TIMES = strategies.floats(0, 100)
 VALUES = strategies.lists(strategies.floats(0, 100), max_size=40)
 
 
@@ -224,6 +226,29 @@ def test_shares_have_clopper_and_pearsons_interval(count, n, low, high) -> None:
         pytest.approx(low, abs=1e-4),
         pytest.approx(high, abs=1e-4),
     )
+
+
+def test_one_value_that_is_known_badly_makes_no_other_quantile_worse() -> None:
+    values = [(0.5 + place / 1000, 0.01) for place in range(1000)]
+    assert error_bar(values) == pytest.approx(0.01)
+    values[300] = (0.8, 0.7)  # a probe's pause of 0.7 s, once in a thousand cycles
+    assert error_bar(values) == pytest.approx(0.01, abs=0.0011)
+    values[-20:] = [(value, 0.7) for value, _ in values[-20:]]  # p99 is among these
+    assert error_bar(values) > 0.02
+    assert error_bar([(1.0, 0.3)]) == pytest.approx(0.3)
+    assert error_bar([(1.0, 0.3)], censored=1) == pytest.approx(0.3)
+    assert error_bar([], censored=3) is None
+
+
+@FEW
+@given(strategies.lists(strategies.tuples(TIMES, TIMES), min_size=1), strategies.randoms())
+def test_no_quantile_is_off_by_more_than_the_error_bar(values, random) -> None:
+    bar = error_bar(values)
+    true = quantiles([value - random.random() * error for value, error in values])
+    seen = quantiles([value for value, _ in values])
+    for name in ("p50", "p90", "p95", "p99"):
+        off = getattr(seen, name).value - getattr(true, name).value
+        assert -1e-9 <= off <= bar + 1e-9
 
 
 def test_a_share_of_nothing_is_unknown() -> None:

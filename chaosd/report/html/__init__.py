@@ -106,7 +106,7 @@ def _pictures(report: Report, cycles: Sequence[Cycle], heat: Heat) -> Iterator[s
     censored = (
         f", {whole.recovery_s.censored} of them censored" if whole.recovery_s.censored else ""
     )
-    bar = f"; each is known to ± {text.seconds(whole.resolution_s)}" if whole.resolution_s else ""
+    bar = f"; {text.probing(whole)}" if whole.resolution_s else ""
     yield _figure(
         "Recovery over time",
         pictures.over_time(cycles),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,9 +14,9 @@ from chaosd.runtimes import door
 from chaosd.runtimes.local import processes
 from chaosd.runtimes.local.loopback import is_free
 from chaosd.runtimes.local.processes import Child
+from chaosd.runtimes.syslog import LogReceiver
 
 DOOR_PORT = 8080
-LOG_BUFFER_BYTES = 4 << 20
 # A UNIX socket's path has 107 bytes, and HAProxy first binds it with `.<pid>.tmp` behind it.
 SOCKET_PATH_BYTES_MAX = 107 - len(".4194304.tmp")
 
@@ -32,7 +31,7 @@ class ProxyChild:
         self._cell = cell
         self._recorder = recorder
         self._spawn = spawn
-        self._log: asyncio.DatagramTransport | None = None
+        self._log: LogReceiver | None = None
         self._shortcut: Path | None = None
 
     async def start(self, door: str, dns: Address, ended: Callable[[Child], None]) -> None:
@@ -42,6 +41,7 @@ class ProxyChild:
         """
         cell = self._cell
         self.api = self._socket_path()
+        self._log = LogReceiver(Address(dns.host, 0), cell.proxy, self._recorder)
         wiring = Wiring(
             listen=self._listen(door),
             dns=dns,
@@ -49,7 +49,7 @@ class ProxyChild:
             app_port=cell.app.port,
             replicas=cell.app.replicas,
             by_address=cell.app.by_address,
-            log=str(await self._open_log(dns.host)),
+            log=str(self._log.address),
             api=self.api,
         )
         config_file = cell.directory.resolve() / "haproxy.cfg"
@@ -122,32 +122,3 @@ class ProxyChild:
         if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
             raise MachineError(f"{path} is too long for a UNIX socket (set TMPDIR to a short path)")
         return str(path)
-
-    async def _open_log(self, host: str) -> Address:
-        """Listen for its log. A burst waits in the kernel; the proxy waits for nobody."""
-        receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, LOG_BUFFER_BYTES)
-        try:
-            receiver.bind((host, 0))
-            self._log, _ = await asyncio.get_running_loop().create_datagram_endpoint(
-                lambda: _LogReceiver(self._on_log), sock=receiver
-            )
-        except BaseException:
-            receiver.close()
-            raise
-        return Address(host, receiver.getsockname()[1])
-
-    def _on_log(self, line: str) -> None:
-        at_ns = self._recorder.clock.now_ns()
-        if said := self._cell.proxy.read_log(line):
-            what, data = said
-            self._recorder.reading("proxy.log", what, at_ns=at_ns, **data)
-
-
-class _LogReceiver(asyncio.DatagramProtocol):
-    def __init__(self, heard: Callable[[str], None]) -> None:
-        self._heard = heard
-
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        _ = addr
-        self._heard(data.decode(errors="replace").rstrip("\r\n\0"))

@@ -1,0 +1,82 @@
+"""A log line's instant is the kernel's, however late chaosd comes to read it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+
+import pytest
+import uvloop
+
+from chaosd.clock import RealClock
+from chaosd.events import Address
+from chaosd.proxies.haproxy.log import read
+from chaosd.runtimes.syslog import LogReceiver
+
+CHANGED = b"<133>Nov 25 12:00:00 haproxy[7]: be/app changed its IP from 1.1.1.1 to 1.1.1.2 by r/n."
+BUSY_S = 0.3
+
+
+class Proxy:
+    read_log = staticmethod(read)
+
+
+class Recording:
+    def __init__(self) -> None:
+        self.clock = RealClock()
+        self.readings = []
+
+    def reading(self, source, what, *, at_ns, error_ns, **data) -> None:
+        self.readings.append((source, what, at_ns, error_ns, data))
+
+
+async def hear(recorder: Recording, lines: list[bytes]) -> list[tuple[int, int]]:
+    """Send lines to a receiver whose loop is busy; the instants before and after each."""
+    receiver = LogReceiver(Address("127.0.0.1", 0), Proxy(), recorder)
+    sent = []
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.sendto(b"the first one may be without a stamp", receiver.address)
+            for line in lines:
+                await asyncio.sleep(0.01)
+                before_ns = time.monotonic_ns()
+                sender.sendto(line, receiver.address)
+                sent.append((before_ns, time.monotonic_ns()))
+                time.sleep(BUSY_S)  # noqa: ASYNC251 - a busy loop is the point
+        for _ in range(500):
+            if len(recorder.readings) >= sum(line == CHANGED for line in lines):
+                break
+            await asyncio.sleep(0.01)
+    finally:
+        receiver.close()
+        receiver.close()
+    return sent
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_line_is_stamped_when_it_came_and_not_when_it_was_read(loop) -> None:
+    recorder = Recording()
+    with asyncio.Runner(loop_factory=loop) as runner:
+        sent = runner.run(hear(recorder, [CHANGED, b"nothing of interest", CHANGED]))
+    assert len(recorder.readings) == 2
+    for (source, what, at_ns, error_ns, data), (before_ns, after_ns) in zip(
+        recorder.readings, sent[::2], strict=True
+    ):
+        assert (source, what) == ("proxy.log", "address_changed")
+        assert data == {"server": "be/app", "old": "1.1.1.1", "new": "1.1.1.2"}
+        # Two clocks of one kernel: they are slewed by 0.05 % at most.
+        slack_ns = error_ns + BUSY_S * 1e9 / 1000
+        assert before_ns - slack_ns <= at_ns <= after_ns + slack_ns
+
+
+def test_a_wall_clock_that_leaps_is_not_believed() -> None:
+    class Leaping(RealClock):
+        def unix_ns(self) -> int:
+            return super().unix_ns() - 3600 * 10**9
+
+    recorder = Recording()
+    recorder.clock = Leaping()
+    sent = asyncio.run(hear(recorder, [CHANGED]))
+    [(_, _, at_ns, _, _)] = recorder.readings
+    assert sent[0][0] <= at_ns <= time.monotonic_ns()
