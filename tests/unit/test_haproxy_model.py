@@ -597,15 +597,21 @@ def test_redispatch_goes_to_another_server_at_once() -> None:
     assert max(took_ns for took_ns, _ in took) == 0
 
 
-@settings(max_examples=100, derandomize=True, deadline=None)
-@given(CONFIGS, st.integers(0, 6000), st.integers(0, 6000), st.integers(0, 10**6))
+@settings(max_examples=400, derandomize=True, deadline=None)
+@given(
+    *(CONFIGS, VERSIONS, st.sampled_from(["refuse", "imposter", "blackhole", "tarpit"])),
+    *(st.integers(0, 6000), st.integers(0, 6000), st.integers(0, 10**6)),
+)
 def test_among_others_the_band_holds_too(
-    config: Config, gap_ms: int, start_ms: int, seed: int
+    config: Config, version: str, old_ip: str, gap_ms: int, start_ms: int, seed: int
 ) -> None:
     """One of three moves; the name goes on answering with the other two."""
-    happens = move(published_s=gap_ms / 1000, listening_s=start_ms / 1000, others=True)
-    band = predict.recovery(config, "3.0.11", happens)
-    assert band is not None
+    happens = move(
+        published_s=gap_ms / 1000, listening_s=start_ms / 1000, others=True, old_ip=old_ip
+    )
+    band = predict.recovery(config, version, happens)
+    if band is None:
+        return
     world = MoveWorld(happens, 20 * S)
 
     def resolve(now_ns: int, qtype: str) -> Answer:
@@ -620,7 +626,7 @@ def test_among_others_the_band_holds_too(
     )
     rng = Random(seed)
     model = ProxyModel(
-        *(config, "3.0.11", world, rng),
+        *(config, version, world, rng),
         start_ns=0,
         servers=3,
         poll_at_ns=rng.randrange(S),

@@ -371,12 +371,14 @@ class _Case:
         server = self.config.server
         late = (server.rise + 1) * LATE_S_MAX
         listens = self.listening <= switch.lower
+        # A check that is under way may come to its end at the old IP after maintenance is left.
         pause = max(self.inter, self.fast, self.down) + self.check_s + LATE_S_MAX
         if self.init_state == "fully-down":
             return Bounds(lower + self._rise, upper + pause + self._rise + late)
-        after_down = self.down + self._rise + late
+        after_down = self.down + self.check_s + self._rise + late
         if self.init_state == "down":
-            return Bounds(lower, upper + (pause if listens else max(pause, after_down)))
+            quick = listens and not self.check_s
+            return Bounds(lower, upper + (pause if quick else max(pause, after_down)))
         if listens:
             return Bounds(lower, upper)
         fall = server.fall if self.init_state == "fully-up" else 1

@@ -1,0 +1,105 @@
+"""The two descriptions of HAProxy's algorithm against each other: its trials, and the closed form.
+
+What a run says is the trials' distribution within the closed form's band. Where they disagree one
+of them is wrong, and cutting the one off at the other would hide it.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+
+from chaosd.plugins import Move
+from chaosd.proxies.haproxy import predict
+from chaosd.proxies.haproxy.config import Config
+from chaosd.proxies.haproxy.simulate import distribution, recoveries_s
+
+VERSIONS = ("2.2.9", "2.4.20", "2.6.12", "3.0.11", "3.2.26", "3.2.26", "3.2.26")
+# Checks that wait long are the hardest, and where `init-state` (3.1) decides what comes of them.
+OLD_IPS = ("refuse", "imposter", "blackhole", "blackhole", "tarpit", "vacant")
+MISSING = ("nxdomain", "servfail", "refused", "empty", "drop", "stale")
+TIMER_S = 0.003  # HAProxy's timers are late by up to 1.5 ms each
+
+
+def settings(rng: Random) -> Config:
+    def ms(low: int, high: int) -> str:
+        return f"{rng.randint(low, high)}ms"
+
+    server: dict[str, Any] = {
+        "check": rng.random() < 0.9,
+        "inter": ms(100, 3000),
+        "fall": rng.choice([1, 1, 2, 3, 4]),
+        "rise": rng.randint(1, 3),
+        "resolve_prefer": rng.choice(["ipv4", "ipv6"]),
+        "init_state": rng.choice([None, "fully-up", "down", "down", "fully-down"]),
+    }
+    server |= {key: ms(50, 3000) for key in ("fastinter", "downinter") if rng.random() < 0.5}
+    hold = {key: ms(0, 8000) for key in ("nx", "refused", "timeout", "other")}
+    hold |= {"valid": ms(0, 4000), "obsolete": rng.choice(["0s", "0s", ms(1, 6000)])}
+    return Config.model_validate(
+        {
+            "type": "haproxy",
+            "server": server,
+            "resolvers": {
+                "timeout_resolve": rng.choice([ms(100, 600), ms(100, 3000)]),
+                "timeout_retry": ms(50, 2000),
+                "resolve_retries": rng.randint(1, 4),
+                "hold": hold,
+            },
+            "timeouts": {"connect": ms(100, 2000), "check": rng.choice([None, ms(100, 2000)])},
+            "http_check": rng.choice([None, "/healthz"]),
+        }
+    )
+
+
+def move(rng: Random, *, others: bool) -> Move:
+    missing_s = None if others else rng.choice([None, rng.randint(0, 500) / 1000])
+    quick = rng.random() < 0.5
+
+    def after(ms_max: int) -> float:
+        return rng.randint(0, 500 if quick else ms_max) / 1e3
+
+    return Move(
+        published_s=(missing_s or 0.0) + after(9000),
+        listening_s=after(9000),
+        missing_s=missing_s,
+        missing_class=rng.choice(MISSING),
+        old_ip=rng.choice(OLD_IPS),
+        others=others,
+        dns_s=rng.choice([0.0, 0.0, 0.03]),
+    )
+
+
+@pytest.mark.parametrize("others", [False, True])
+def test_no_trial_leaves_the_band(others) -> None:
+    rng = Random(f"trials {others}")
+    tried, outside = 0, []
+    for _ in range(800):
+        config, version, happens = settings(rng), rng.choice(VERSIONS), move(rng, others=others)
+        band = predict.recovery(config, version, happens)
+        found = recoveries_s(config, version, happens, steps_max=1000)
+        if band is None or not found:
+            continue
+        tried += 1
+        early_s, late_s = band.lower_s - found[0], found[-1] - band.upper_s
+        if max(early_s, late_s) > TIMER_S:
+            outside.append((early_s, late_s, version, happens, config))
+    assert tried > 500
+    assert not outside, outside[:2]
+
+
+def test_the_distribution_is_the_trials() -> None:
+    rng = Random("distribution")
+    for _ in range(50):
+        config, happens = settings(rng), move(rng, others=False)
+        band = predict.recovery(config, "3.0.11", happens)
+        if band is None:
+            continue
+        found = recoveries_s(config, "3.0.11", happens)
+        said = distribution(config, "3.0.11", happens, band)
+        assert said.mean_s == pytest.approx(sum(found) / len(found), abs=TIMER_S)
+        values = list(said.quantiles_s.values())
+        assert values == sorted(values)
+        assert band.lower_s <= values[0] <= values[-1] <= band.upper_s
