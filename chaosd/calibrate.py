@@ -12,14 +12,17 @@ import json
 import os
 import secrets
 import select
+import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from chaosd import __version__, plan, run
 from chaosd.analysis.calibration import Accuracy, Calibration, compare, outages
@@ -65,9 +68,13 @@ def wanted(
     seed: int | None,
     directory: Path,
     target: str | None,
-    command: Sequence[str],
+    command: str,
 ) -> Wanted:
     """Read what the user typed. Raises ConfigError."""
+    try:
+        program = tuple(shlex.split(command))
+    except ValueError as error:
+        raise ConfigError(f"--command {command}: {error} (quote it as for a shell)") from None
     try:
         found = tuple(
             Rate.parse(f"{rate.strip().removesuffix('/s')}/s") for rate in rates.split(",")
@@ -76,6 +83,8 @@ def wanted(
         raise ConfigError(f"--rates {rates}: {error} (such as 200,500,1000)") from None
     if len(found) > RATES_MAX:
         raise ConfigError(f"--rates: {len(found)} of them (at most {RATES_MAX})")
+    if len(set(found)) < len(found):
+        raise ConfigError(f"--rates {rates}: one of them is named twice")
     low, dots, high = lengths.partition("..")
     try:
         shortest, longest = Duration.parse(low), Duration.parse(high if dots else low)
@@ -85,9 +94,9 @@ def wanted(
         raise ConfigError(f"--outages {lengths}: should be between {SHORTEST} and {LONGEST}")
     if not 1 <= count <= OUTAGES_MAX:
         raise ConfigError(f"--n {count}: should be from 1 to {OUTAGES_MAX:,}")
-    if (target is None) != (not command):
+    if (target is None) != (not program):
         raise ConfigError("--target and --command go together: who is asked, and what moves it")
-    return Wanted(
+    wanted = Wanted(
         rates=found,
         shortest=shortest,
         longest=longest,
@@ -95,8 +104,11 @@ def wanted(
         seed=secrets.randbits(32) if seed is None else seed,
         directory=directory,
         target=target,
-        command=tuple(command),
+        command=program,
     )
+    for rate in wanted.rates:
+        _config(rate, wanted, target or "127.0.0.1:1", program or (sys.executable,))
+    return wanted
 
 
 def calibrate(wanted: Wanted) -> int:
@@ -117,11 +129,17 @@ def calibrate(wanted: Wanted) -> int:
     found: dict[str, Calibration] = {}
     with _backend(wanted) as (target, command):
         for rate in wanted.rates:
-            found[str(rate)] = _at(rate, wanted, target, command, directory / f"{rate:g}")
+            calibration = _at(rate, wanted, target, command, directory / f"{rate:g}")
+            if calibration is None:
+                break
+            found[str(rate)] = calibration
     console.say("")
+    missing = len(wanted.rates) - len(found)
+    if missing:
+        console.say(f"stopped: {missing} of {rates} rates {'are' if missing > 1 else 'is'} missing")
     for line in table(found):
         console.say(line)
-    ok = [calibration.ok for calibration in found.values()]
+    ok = [calibration.ok for calibration in found.values()] + [None] * missing
     write_whole(directory / "calibrate.json", json.dumps(_json(wanted, found), indent=2) + "\n")
     console.say(f"calibrate.json: {directory / 'calibrate.json'}")
     return Exit.UNKNOWN if None in ok else Exit.OK if all(ok) else Exit.FAIL
@@ -152,27 +170,41 @@ class _Progress(Console):
         super().say(f"{self._rate} {self._made:3}/{self._count} {what}")
 
 
+def _config(rate: Rate, wanted: Wanted, target: str, command: tuple[str, ...]) -> Config:
+    """The run that measures at this rate. Raises ConfigError for what the user typed."""
+    limit = Duration(wanted.longest + round(MARGIN_S * 10**9))
+    values = {
+        "name": "calibrate",
+        "runtime": {"type": "external", "target": target},
+        "proxy": {"type": "unknown"},
+        "seed": wanted.seed,
+        "faults": [{"type": "command", "inject": command, "every": PAUSE, "timeout": limit}],
+        "probes": [{"type": "http", "rate": rate, "timeout": "250ms"}],
+        "direct": None,
+        "metrics": None,
+        "measure": {"stable_for": STABLE_FOR, "recovery_limit": limit},
+        "runs": {"directory": wanted.directory},
+        "until": {"cycles": wanted.count},
+    }
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        options = {"runtime": "--target", "faults": "--command", "probes": "--rates"}
+        first = error.errors()[0]
+        key = str(first["loc"][0])
+        what = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{options.get(key, f'--{key}')}: {what}") from None
+
+
 def _at(
     rate: Rate, wanted: Wanted, target: str, command: tuple[str, ...], directory: Path
-) -> Calibration:
-    """Make the outages at one rate and compare. Raises ChaosdError if the run fails or is ended."""
-    limit = Duration(wanted.longest + round(MARGIN_S * 10**9))
-    config = Config.model_validate(
-        {
-            "name": "calibrate",
-            "runtime": {"type": "external", "target": target},
-            "proxy": {"type": "unknown"},
-            "seed": wanted.seed,
-            "faults": [{"type": "command", "inject": command, "every": PAUSE, "timeout": limit}],
-            "probes": [{"type": "http", "rate": rate, "timeout": "250ms"}],
-            "direct": None,
-            "metrics": None,
-            "measure": {"stable_for": STABLE_FOR, "recovery_limit": limit},
-            "runs": {"directory": wanted.directory},
-            "until": {"cycles": wanted.count},
-        }
-    )
-    planned = plan.build(config, lambda where, what: f"{where[0]}: {what}")
+) -> Calibration | None:
+    """Make the outages at one rate and compare; None if it is stopped meanwhile.
+
+    Raises ChaosdError if the run fails.
+    """
+    config = _config(rate, wanted, target, command)
+    planned = plan.build(config, lambda where, what: f"--{where[-1]}: {what}")
     rehearsal = plan.rehearse(planned)
     directory.mkdir()
     progress = _Progress(rate, wanted.count)
@@ -183,8 +215,8 @@ def _at(
     if error is not None:
         raise error
     reader = RunReader(directory)
-    if (reason := reader.manifest.get("reason")) != "done":
-        raise MachineError(f"calibrate was {reason} before it was done; so far: {directory}")
+    if reader.manifest.get("reason") != "done":
+        return None
     return compare(
         reader.cycles(), outages(reader.events("line")), interval_s=rate.interval_ns / 1e9
     )
@@ -271,7 +303,9 @@ def table(found: dict[str, Calibration]) -> list[str]:
 
 
 def _row(name: str, accuracy: Accuracy, calibration: Calibration) -> str:
-    bias = f"{accuracy.bias_s * 1e3:+.2f} ± {accuracy.bias_error_s * 1e3:.2f} ms"
+    error_s = accuracy.bias_error_s
+    known = "?" if error_s is None else f"{error_s * 1e3:.2f}"
+    bias = f"{accuracy.bias_s * 1e3:+.2f} ± {known} ms"
     rest = [f"{seconds * 1e3:.2f} ms" for seconds in (accuracy.sd_s, accuracy.worst_s)]
     row = f"{name:<9} {bias:>18} {rest[0]:>8} {rest[1]:>8}"
     if name != "gap":

@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import json
 import os
-import shlex
 import signal
 import sys
 import traceback
@@ -153,6 +152,8 @@ def _compare_options(added: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="a difference known to be less does not matter",
     )
+    added.add_argument("--fault", metavar="LABEL", help="only the failovers of this fault")
+    added.add_argument("--cell", metavar="NAME", help="only the failovers of this cell")
     added.add_argument("--json", action="store_true", help="print it as JSON instead of a table")
 
 
@@ -160,9 +161,10 @@ def _compare(arguments: argparse.Namespace) -> int:
     from chaosd.analysis.compare import compare
     from chaosd.report import compare as report
 
+    which = {"fault": arguments.fault, "cell": arguments.cell}
     found = compare(
-        report.load(arguments.a),
-        report.load(arguments.b),
+        report.load(arguments.a, **which),
+        report.load(arguments.b, **which),
         margin=_share(arguments.margin, "--margin"),
         tolerance=_share(arguments.tolerance, "--tolerance"),
     )
@@ -210,7 +212,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
             seed=arguments.seed,
             directory=arguments.directory,
             target=arguments.target,
-            command=shlex.split(arguments.program),
+            command=arguments.program,
         )
     )
 

@@ -45,8 +45,8 @@ class Engine:
         self._mute = False
         self._ticked_ns = 0
         self.enough = asyncio.Event()
-        precision = plan.config.until.precision
-        self._precision = None if precision is None else Precision(precision)
+        precision, goals = plan.config.until.precision, plan.config.slo.objectives()
+        self._precision = None if precision is None else Precision(precision, goals)
         self._failure: asyncio.Future[None] | None = None
         self._cells: list[CellRun] = []
         self._by_stream: dict[int, CellRun] = {}
@@ -129,6 +129,10 @@ class Engine:
             self._failure.result()
         if failure is not None:
             raise failure
+        if self._precision is not None and not self._precision.reached:
+            half, wanted = half_width(self._precision.p95()), self.plan.config.until.precision
+            known = "not known" if half is None else f"known to ± {half:.1%} only"
+            self._say(f"p95 is {known}: until.precision ({wanted}) was not reached")
         return reason
 
     async def _one_of(self, endings: list[asyncio.Future[Any]], limit: Duration | None) -> bool:

@@ -157,6 +157,16 @@ class Cycle:
     predicted_place: float | None = None  # the part of the predicted distribution that is shorter
     valid_reason: str | None = None  # why it is invalid, skipped or of poor quality
 
+    @property
+    def lasted_s(self) -> float:
+        """From T0 to the end of the observation."""
+        return (self.end_ns - self.t0_ns) / 1e9
+
+    @property
+    def took_at_least_s(self) -> float:
+        """The recovery, or how long there was none."""
+        return self.lasted_s if self.recovery_s is None else self.recovery_s
+
 
 def rounded_ns(duration_ns: int) -> int:
     """To the whole microsecond: what is stored of a sample's durations, and so what they count."""

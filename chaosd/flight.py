@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from chaosd.events import Cycle, CycleOutcome, Event, Outcome, Sample
 from chaosd.sinks.store import unwritable, write_whole
 
-FILES_MAX = 200  # of a run: then the events and samples in the run directory have to do
+# Of a run: then the events and samples in its directory have to do. Where an imposter is wanted
+# each cycle is misrouted, and must not take the place of what is unexpected.
+FILES_MAX, MISROUTED_MAX = 200, 50
 SAMPLES_MAX = 5_000
+RUN_ENDS = (
+    100  # samples at each end of a stretch that came to the same: what is between is left out
+)
 EVENTS_MAX = 2_000
 LOG_LINES_MAX, LOG_BYTES_MAX = 50, 20_000
+
+
+MISROUTED = "requests answered by somebody else"
 
 
 def reason(cycle: Cycle) -> str | None:
@@ -24,17 +33,20 @@ def reason(cycle: Cycle) -> str | None:
     if cycle.anomaly:
         return "outside of the predicted band"
     if cycle.misrouted:
-        return "requests answered by somebody else"
+        return MISROUTED
     return None
 
 
 def record(cycle: Cycle, events: Iterable[Event], samples: Iterable[Sample]) -> dict[str, Any]:
     """Everything around it, by the time since T0 in milliseconds and in its order.
 
-    Samples are [sent, took, outcome, HTTP status, who]; stream by stream, as many as there is room.
+    Samples are [sent, took, outcome, HTTP status, who], stream by stream. Of many, those are
+    `left_out` that are in the middle of a long stretch of the same.
     """
     by_stream: dict[str, list[list[Any]]] = {}
-    for s in sorted(samples, key=lambda sample: sample.scheduled_ns)[:SAMPLES_MAX]:
+    everything = sorted(samples, key=lambda s: (s.stream, s.scheduled_ns))
+    telling = _telling(everything)
+    for s in telling:
         took_ms = round((s.done_ns - s.scheduled_ns) / 1e6, 3)
         outcome = Outcome(s.outcome).name.lower()
         row = [_ms(s.scheduled_ns, cycle), took_ms, outcome, s.status, s.who]
@@ -45,7 +57,22 @@ def record(cycle: Cycle, events: Iterable[Event], samples: Iterable[Sample]) -> 
         "cycle": asdict(cycle),
         "events": [{"ms": _ms(event.at_ns, cycle), **asdict(event)} for event in ordered],
         "samples": by_stream,
+        "left_out": len(everything) - len(telling),
     }
+
+
+def _telling(ordered: Sequence[Sample]) -> Sequence[Sample]:
+    """All of them, or as many as there is room for around every change."""
+    if len(ordered) <= SAMPLES_MAX:
+        return ordered
+    found: list[Sample] = []
+    for _, same in groupby(ordered, key=lambda s: (s.stream, s.outcome, s.who)):
+        stretch = list(same)
+        if len(stretch) > 2 * RUN_ENDS:
+            stretch = stretch[:RUN_ENDS] + stretch[-RUN_ENDS:]
+        found += stretch
+    half = SAMPLES_MAX // 2
+    return found if len(found) <= SAMPLES_MAX else found[:half] + found[-half:]
 
 
 def write(
@@ -55,7 +82,8 @@ def write(
     folder = directory / "flight"
     try:
         folder.mkdir(exist_ok=True)
-        full = sum(1 for _ in folder.iterdir()) >= FILES_MAX
+        most = MISROUTED_MAX if reason(cycle) == MISROUTED else FILES_MAX
+        full = sum(1 for _ in folder.iterdir()) >= most
     except OSError as error:
         raise unwritable(folder, error) from error
     if not full:

@@ -11,6 +11,7 @@ from random import Random
 from typing import Any
 
 from chaosd import plugins
+from chaosd.analysis.precision import cycles_wanted
 from chaosd.analysis.recovery import Settings
 from chaosd.analysis.slo import cycles_needed
 from chaosd.clock import VirtualClock
@@ -324,13 +325,17 @@ def describe(plan: Plan) -> Sequence[str]:
 
 
 def _too_few(config: Config) -> Iterator[str]:
-    """Objectives that this run can't keep, however well it goes."""
+    """What this run can't come to know, however well it goes."""
     if config.until.cycles is None:
         return
     cycles = config.until.cycles * config.cells
+    made = f"this run makes {cycles}" + (" of all faults" if len(config.faults) > 1 else "")
     for name, goal in config.slo.objectives().items():
         if cycles < (needed := max(round(goal["min_cycles"]), cycles_needed(name))):
-            yield f"slo.{name} takes {needed} cycles, this run makes {cycles}: it will be unknown"
+            where = f"faults.{name.replace(': ', '.')}" if "fault" in goal else name
+            yield f"slo.{where} takes {needed} cycles, {made}: it will be unknown"
+    if config.until.precision is not None and cycles < (needed := cycles_wanted({})[None]):
+        yield f"until.precision takes {needed} failovers, {made}: it will not be reached"
 
 
 def _every(every: Any) -> str:

@@ -36,7 +36,7 @@ class Duration(int):
         """Read `250ms`, `10s`, `1m30s`, or a plain 0. Raises ValueError in words for the user."""
         if isinstance(text, Duration):
             return cls(text)
-        if text == 0 and not isinstance(text, bool):
+        if text in (0, "0") and not isinstance(text, bool):
             return cls(0)
         if not isinstance(text, str):
             unit = f"{text}s or {text}ms" if isinstance(text, int | float) else "250ms or 10s"
@@ -142,7 +142,7 @@ class Percent(float):
         """Read `99.9%`. Raises ValueError in words for the user."""
         if isinstance(text, Percent):
             return cls(text)
-        if text == 0 and not isinstance(text, bool):
+        if text in (0, "0") and not isinstance(text, bool):
             return cls(0)
         match = _PERCENT.fullmatch(text.replace(" ", "")) if isinstance(text, str) else None
         if match is None:

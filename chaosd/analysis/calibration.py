@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
+from chaosd.analysis.statistics import student
 from chaosd.events import Cycle, CycleOutcome, Event, Reading
 
 # What a probe takes to come to the backend, and what a busy machine adds to it; the rest of the
@@ -47,7 +48,7 @@ class Accuracy:
     """What one estimator's errors come to, in seconds."""
 
     bias_s: float  # the mean error
-    bias_error_s: float  # its 95 % interval is this much to either side
+    bias_error_s: float | None  # its 95 % interval is this much to either side; None of too few
     sd_s: float
     worst_s: float  # the largest error, without its sign
 
@@ -56,10 +57,10 @@ class Accuracy:
         count = len(errors_s)
         mean = math.fsum(errors_s) / count
         variance = math.fsum((e - mean) ** 2 for e in errors_s) / max(1, count - 1)
-        sd = math.sqrt(variance)
+        sd, t = math.sqrt(variance), student(count - 1)
         return cls(
             bias_s=mean,
-            bias_error_s=1.96 * sd / math.sqrt(count),
+            bias_error_s=None if t is None else t * sd / math.sqrt(count),
             sd_s=sd,
             worst_s=max(abs(e) for e in errors_s),
         )

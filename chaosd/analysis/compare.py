@@ -25,7 +25,15 @@ SAME, BETTER, WORSE, UNKNOWN = "same", "better", "worse", "unknown"
 MARGIN, TOLERANCE = 0.20, 0.05  # of A's number
 DECIDING = "recovery p95"  # it must be known to be the same; of the others no difference is shown
 QUANTITIES = {DECIDING: "p95", "recovery p50": "p50", "recovery mean": "mean"}
-SHARES = ("failed", "misrouted", "censored")
+# Of the requests of all failovers, and of the failovers themselves: what is never seen in one run
+# can be no more than some part of the failovers, which says little of the requests.
+SHARES = {
+    "failed": "failed_share",
+    "misrouted": "misrouted_share",
+    "any failed": "failed_cycles",
+    "any misrouted": "misrouted_cycles",
+    "censored": "",
+}
 # The number that decides has its own 95 %; the others have that together (Bonferroni), so that to
 # look at more of them does not find more differences where there are none.
 OTHERS_WIDENED = NormalDist().inv_cdf(1 - 0.025 / (len(QUANTITIES) - 1 + len(SHARES))) / Z
@@ -40,35 +48,39 @@ class Side:
     numbers: dict[str, Estimate]
     resolution_s: float
     limit_s: float | None  # of a recovery; None if it is not known
+    stable_for_s: float | None  # how long a failover is watched after its recovery
     doubts: tuple[str, ...]
     config: dict[str, Any]  # what it was made with, by path; empty if that is not known
 
     @classmethod
-    def of(cls, report: Mapping[str, Any]) -> Side:
-        """From a report as it is in report.json. Raises KeyError, TypeError if it is none."""
-        total = report["total"]
-        failovers, outcomes = total["failovers"], total["outcomes"]
-        censored = share(outcomes["censored"], failovers)
-        numbers = {
-            name: Estimate(**total["recovery_s"][key]) for name, key in QUANTITIES.items()
-        } | {
-            "censored": Estimate(censored.value, censored.low, censored.high),
-            **{
-                name: Estimate(*(total[f"{name}_share"][key] for key in ("value", "low", "high")))
-                for name in SHARES
-                if name != "censored"
-            },
-        }
-        limit_ns = report["manifest"].get("settings", {}).get("recovery_limit_ns")
+    def of(cls, report: Mapping[str, Any], part: Mapping[str, Any]) -> Side:
+        """From a report as it is in report.json, and one of its parts: `total`, or a fault's."""
+        outcomes = part["outcomes"]
+        censored = share(outcomes["censored"], part["failovers"])
+        shares = {name: part.get(key) for name, key in SHARES.items() if key}
+        settings = report["manifest"].get("settings", {})
         return cls(
             name=report["run"],
-            failovers=failovers,
-            numbers=numbers,
-            resolution_s=total["resolution_s"] or 0.0,
-            limit_s=None if limit_ns is None else limit_ns / 1e9,
+            failovers=part["failovers"],
+            numbers={
+                **{name: _estimate(part["recovery_s"][key]) for name, key in QUANTITIES.items()},
+                **{name: _estimate(found or {}) for name, found in shares.items()},
+                "censored": Estimate(censored.value, censored.low, censored.high),
+            },
+            resolution_s=part["resolution_s"] or 0.0,
+            limit_s=_seconds(settings.get("recovery_limit_ns")),
+            stable_for_s=_seconds(settings.get("stable_for_ns")),
             doubts=tuple(report["doubts"]),
             config=report.get("config") or {},
         )
+
+
+def _estimate(found: Mapping[str, Any]) -> Estimate:
+    return Estimate(*(found.get(key) for key in ("value", "low", "high", "beyond")))
+
+
+def _seconds(duration_ns: int | None) -> float | None:
+    return None if duration_ns is None else duration_ns / 1e9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,8 +116,8 @@ def compare(
 
     A number is better or worse if all of its difference's interval is on one side of zero; the
     same, if all of it is within `tolerance` of A's number or within the error bar, or, where it has
-    zero in it, within `margin`. The answer is worse if any number is; else better if any is; else
-    the same if the recovery's p95 is.
+    zero in it, within `margin`. A meter that can't see a difference of `margin` can't say the same.
+    The answer is worse if any number is; else better if any is; else the same if p95 is.
     """
     rows = tuple(_rows(a, b, margin, tolerance))
     doubts = [f"{side.name}: {doubt}" for side in (a, b) for doubt in side.doubts]
@@ -148,14 +160,16 @@ def _rows(a: Side, b: Side, margin: float, tolerance: float) -> Iterator[Row]:
         bias_s = abs(a.resolution_s - b.resolution_s)
         found = _difference(one, other, bias_s, 1.0 if name == DECIDING else OTHERS_WIDENED)
         whole = one.value or 0.0
-        answer = _answer(found, max(tolerance * whole, bar_s), margin * whole)
+        answer = _answer(found, tolerance * whole, bar_s, margin * whole)
         yield Row(name=name, unit="s", a=one, b=other, difference=found, answer=answer)
     for name in SHARES:
         one, other = a.numbers[name], b.numbers[name]
         found = _within_one(_difference(one, other, 0.0, OTHERS_WIDENED))
-        if name == "censored" and a.limit_s != b.limit_s:
-            found = Estimate(None, None, None)  # they were given up at different times
-        answer = _answer(found, 0.0, 0.0)
+        # They were given up at different times, or watched for longer.
+        watched = (a.limit_s, b.limit_s) if name == "censored" else (a.stable_for_s, b.stable_for_s)
+        if watched[0] != watched[1]:
+            found = Estimate(None, None, None)
+        answer = _answer(found, 0.0, 0.0, 0.0)
         yield Row(name=name, unit="share", a=one, b=other, difference=found, answer=answer)
 
 
@@ -188,15 +202,15 @@ def _hypotenuse(*ends: float | None) -> float | None:
     return math.hypot(first - second, third - fourth)
 
 
-def _answer(found: Estimate, small: float, margin: float) -> str:
+def _answer(found: Estimate, tolerance: float, bar: float, margin: float) -> str:
     def within(zone: float) -> bool:
         low, high = found.low, found.high
         return low is not None and high is not None and -zone <= low and high <= zone
 
-    if within(small):
-        return SAME
+    if within(max(tolerance, bar)):
+        return SAME if bar <= margin or within(tolerance) else UNKNOWN
     if found.low is not None and found.low > 0:
         return WORSE
     if found.high is not None and found.high < 0:
         return BETTER
-    return SAME if within(margin) else UNKNOWN
+    return SAME if within(margin) and bar <= margin else UNKNOWN

@@ -4,31 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
+from chaosd.analysis.samples import KINDS, kinds, measuring
 from chaosd.analysis.statistics import quantile_rank
-from chaosd.events import Cycle, CycleOutcome, Outcome, Reading
+from chaosd.events import Cycle, CycleOutcome, Reading
 
 BEFORE_S = 0.5
 ROWS_MAX, COLUMNS = 60, 120
 SHOWN_SHARE = 0.98  # of the recoveries are shown as a whole
-KINDS = ("good", "masked", "failed", "misrouted")
+NO_ROW = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heat:
-    """`counts[row][column]` has a number of requests for each of KINDS.
+    """`counts[row][column]` has a number of requests for each of samples.KINDS.
 
-    A row is one cycle, or several that follow each other; `first` are the numbers of the cycles
-    that rows begin with. Columns are equally long, from `from_s` to `to_s` after T0.
+    A row is one failover, or several that follow each other, by T0. Columns are equally long, from
+    `from_s` to `to_s` after T0.
     """
 
     from_s: float
     to_s: float
     cycles: int
-    first: tuple[int, ...]
     counts: Any  # an array of rows x columns x kinds
 
 
@@ -42,23 +43,22 @@ class HeatFold:
         identities: Mapping[str, Container[str]],
         slow_after_ns: int,
     ) -> None:
-        shown = [c for c in cycles if c.outcome in (CycleOutcome.RECOVERED, CycleOutcome.CENSORED)]
+        kinds_shown = (CycleOutcome.RECOVERED, CycleOutcome.CENSORED)
+        shown = sorted((c for c in cycles if c.outcome in kinds_shown), key=attrgetter("t0_ns"))
         self._identities = identities
         self._slow_after_us = slow_after_ns / 1000
         self._to_s = _longest_s(shown)
         self._rows = min(ROWS_MAX, len(shown))
         self._cycles = shown
-        # The measuring stream of a cell is its first one through the proxy.
-        self._streams: dict[str, int] = {}
-        for reading in streams:
-            if reading.data["via"] == "proxy":
-                self._streams.setdefault(reading.data["cell"], reading.data["stream"])
+        self._streams = measuring(streams)
         self._counts = np.zeros((self._rows * COLUMNS * len(KINDS),), np.int64)
+        # Other cycles have no row, but what was sent in them belongs to no failover before them.
+        rows = {id(cycle): row for row, cycle in enumerate(shown)}
         self._by_cell: dict[str, tuple[Any, Any]] = {}
         for cell in self._streams:
-            mine = sorted((c.t0_ns, row) for row, c in enumerate(shown) if c.cell == cell)
-            t0s, rows = zip(*mine, strict=True) if mine else ((), ())
-            self._by_cell[cell] = np.array(t0s, np.int64), np.array(rows, np.int64)
+            mine = sorted((c.t0_ns, rows.get(id(c), NO_ROW)) for c in cycles if c.cell == cell)
+            t0s, places = zip(*mine, strict=True) if mine else ((), ())
+            self._by_cell[cell] = np.array(t0s, np.int64), np.array(places, np.int64)
 
     def add(self, records: Any, names: Sequence[str]) -> None:
         """Records of `stream scheduled_ns took_us outcome who`, sorted by stream."""
@@ -74,38 +74,25 @@ class HeatFold:
             since_s = (at_ns - t0s[np.maximum(place, 0)]) / 1e9
             width_s = (self._to_s + BEFORE_S) / COLUMNS
             column = (since_s / width_s).astype(np.int64)
-            inside = (place >= 0) & (column < COLUMNS)
+            inside = (place >= 0) & (column < COLUMNS) & (rows[place] != NO_ROW)
             row = rows[place[inside]] * self._rows // len(self._cycles)
-            kind = self._kinds(mine[inside], names, self._identities.get(cell, ()))
+            known = self._identities.get(cell, ())
+            kind = kinds(mine[inside], names, known, self._slow_after_us)
             flat = (row * COLUMNS + column[inside]) * len(KINDS) + kind
             self._counts += np.bincount(flat, minlength=len(self._counts))
 
-    def _kinds(self, mine: Any, names: Sequence[str], identities: Container[str]) -> Any:
-        ours = np.array([name in identities for name in names], bool)
-        answered = mine["outcome"] == Outcome.OK
-        good = answered & ours[mine["who"]]
-        masked = good & (mine["took_us"] > self._slow_after_us)
-        kinds = np.full(len(mine), KINDS.index("failed"), np.int64)
-        kinds[good] = KINDS.index("good")
-        kinds[masked] = KINDS.index("masked")
-        kinds[answered & ~good] = KINDS.index("misrouted")
-        return kinds
-
     def heat(self) -> Heat:
-        count = len(self._cycles)
-        first = [-(-row * count // self._rows) for row in range(self._rows)] if count else []
         return Heat(
             from_s=-BEFORE_S,
             to_s=self._to_s,
-            cycles=count,
-            first=tuple(self._cycles[place].cycle for place in first),
+            cycles=len(self._cycles),
             counts=self._counts.reshape((self._rows, COLUMNS, len(KINDS))),
         )
 
 
 def _longest_s(cycles: Sequence[Cycle]) -> float:
     """How far to look: nearly all recoveries, and a little of the time after them."""
-    ends = sorted((c.recovery_s or (c.end_ns - c.t0_ns) / 1e9) for c in cycles)
+    ends = sorted(c.took_at_least_s for c in cycles)
     if not ends:
         return 1.0
     return max(0.5, 1.25 * ends[quantile_rank(len(ends), SHOWN_SHARE) - 1])

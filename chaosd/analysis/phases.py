@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # Below, log outranks API: the log says things when they happen, the API when it is asked.
 LOG, API = "proxy.log", "proxy.api"
-LEFT, CAME_BACK = ("down", "maint"), ("up", "ready")
+LEFT, CAME_BACK = ("down", "maint"), ("up",)
 
 
 class Edges(NamedTuple):

@@ -8,6 +8,9 @@ interval has an upper bound at all.
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 from chaosd.analysis.slo import cycles_needed
 from chaosd.analysis.statistics import Estimate
@@ -18,23 +21,45 @@ CYCLES_MIN = cycles_needed("recovery_p95")
 LOOKS_GROWTH = 1.05  # so many times the cycles of the look before
 
 
-class Precision:
-    """All cells' cycles, taken in as they finish, until their p95 is known well enough."""
+def cycles_wanted(goals: Mapping[str, Mapping[str, Any]]) -> dict[str | None, int]:
+    """How many failovers objectives take at least: of all faults (None), and of each."""
+    found: dict[str | None, int] = {None: CYCLES_MIN}
+    for name, goal in goals.items():
+        label = goal.get("fault")
+        needed = max(round(goal["min_cycles"]), cycles_needed(name))
+        found[label] = max(needed, found.get(label, 0))
+    return found
 
-    def __init__(self, wanted: float) -> None:
+
+class Precision:
+    """All cells' cycles, taken in as they finish, until their p95 is known well enough.
+
+    And until there are as many failovers as the objectives `goals` take to be judged at all.
+    """
+
+    def __init__(self, wanted: float, goals: Mapping[str, Mapping[str, Any]]) -> None:
         self.wanted = wanted
+        self.reached = False
         self._tally = Tally(stable_for_s=0.0)
-        self._look_at = CYCLES_MIN
+        self._missing = Counter(cycles_wanted(goals))
+        self._look_at = self._missing.pop(None)
 
     def add(self, cycle: Cycle) -> Estimate | None:
         """Take in a cycle; p95 if it is known well enough now, to `wanted` of it to either side."""
+        before = self._tally.failovers
         self._tally.add(cycle)
-        if self._tally.failovers < self._look_at:
+        self._missing[cycle.fault] -= self._tally.failovers - before
+        if self._tally.failovers < self._look_at or max(self._missing.values()) > 0:
             return None
-        self._look_at = math.ceil(self._look_at * LOOKS_GROWTH)
-        p95 = self._tally.recovery().p95
+        self._look_at = math.ceil(self._tally.failovers * LOOKS_GROWTH)
+        p95 = self.p95()
         half = half_width(p95)
-        return p95 if half is not None and half <= self.wanted else None
+        self.reached = half is not None and half <= self.wanted
+        return p95 if self.reached else None
+
+    def p95(self) -> Estimate:
+        """As it is known by now."""
+        return self._tally.recovery().p95
 
 
 def half_width(found: Estimate) -> float | None:

@@ -122,8 +122,8 @@ class RecoveryFold:
     then the earliest end of a good sample of the first stretch that lasts `stable_for` from there.
 
     With `unknown` nobody can tell the new instance: the recovery is the first good answer to what
-    was scheduled after the first bad one. If nothing was bad once the fault was `injected`, there
-    was no outage, and the recovery is T0 itself.
+    was scheduled after the last bad one, of those up to when the fault was `injected`, or else
+    after the first one. If nothing was bad by then, there was no outage, and the recovery is T0.
     """
 
     def __init__(
@@ -223,7 +223,8 @@ class RecoveryFold:
         return self.failed + self.misrouted
 
     def _add_bad(self, scheduled_ns: int, *, misrouted: bool) -> None:
-        if self.unknown and not self._bad:  # there is an outage
+        injecting = self._injected_ns is None or scheduled_ns < self._injected_ns
+        if self.unknown and (injecting or not self._bad):  # there is an outage, or more of it
             self.recovered_ns = self.stable_from_ns = None
         self.misrouted += misrouted
         self.failed += not misrouted
@@ -311,9 +312,9 @@ def measure(
             fold.add(sample)
     invalid = end.data.get("invalid")
     outcome = _outcome(fold, invalid=invalid is not None, control=control)
-    measured = _measured(fold, end.at_ns) if invalid is None else {}
-    parts: dict[str, float | None] = dict.fromkeys([f"{phase}_s" for phase in PHASES])
-    parts_error_s = None
+    reason = fold.poor() if invalid is None else _why(invalid, fold, control=control)
+    measured = _measured(fold, end.at_ns, invalid, reason)
+    parts, parts_error_s = _unknown_parts(), None
     if invalid is None and not (control and new is None):
         direct_ns = phases.first_answer_ns(mine, direct, new)
         edges = phases.edges(events, begin, recovered_ns=fold.recovered_ns, direct_ns=direct_ns)
@@ -347,7 +348,7 @@ def measure(
         residual_s=residual_s,
         predicted_place=place,
         anomaly=_anomaly(outcome, fold, predicted, end.at_ns),
-        valid_reason=fold.poor() if invalid is None else _why(invalid, fold, control=control),
+        valid_reason=reason,
     )
 
 
@@ -363,7 +364,7 @@ def _never_began(end: Reading, settings: Settings) -> Cycle:
         t0_unix=end.data.get("unix", 0.0),
         t0_ns=end.at_ns,
         end_ns=end.at_ns,
-        phases=dict.fromkeys([f"{phase}_s" for phase in PHASES]),
+        phases=_unknown_parts(),
         valid_reason=end.data.get("invalid") or "it never began",
     )
 
@@ -383,7 +384,17 @@ def _outcome(fold: RecoveryFold, *, invalid: bool, control: bool) -> CycleOutcom
     return CycleOutcome.CENSORED if fold.recovered_ns is None else CycleOutcome.RECOVERED
 
 
-def _measured(fold: RecoveryFold, end_ns: int) -> dict[str, float | None]:
+def _unknown_parts() -> dict[str, float | None]:
+    return dict.fromkeys([f"{phase}_s" for phase in PHASES])
+
+
+def _measured(
+    fold: RecoveryFold, end_ns: int, invalid: str | None, reason: str | None
+) -> dict[str, float | None]:
+    if invalid is not None:
+        # Of what was cut off in the middle of an outage so much of that is known.
+        lost = reason is not None and reason.endswith(UNRECOVERED)
+        return {"outage_loss_s": fold.outage_loss_s()} if lost else {}
     stable_ns = fold.stable_ns(end_ns)
     return {
         "recovery_s": None if fold.recovered_ns is None else (fold.recovered_ns - fold.t0_ns) / 1e9,

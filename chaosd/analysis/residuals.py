@@ -7,10 +7,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from chaosd.analysis.survival import Z
+from chaosd.analysis.statistics import student
 from chaosd.events import Prediction
 
 PLACES_MIN = 8  # fewer say nothing of a distribution
+BAR_STEPS = 20
 KOLMOGOROV_TERMS = 100
 
 
@@ -18,8 +19,9 @@ KOLMOGOROV_TERMS = 100
 class Residuals:
     """Observed less predicted mean, in seconds, over `n` recoveries.
 
-    `low_s` and `high_s` are the 95 % interval of the mean. `uniform_p` is how likely recoveries of
-    the predicted distribution would be spread at least as unevenly over it (Kolmogorov-Smirnov).
+    `low_s` and `high_s` are the 95 % interval of the mean (Student's). `uniform_p` is how likely
+    recoveries of the predicted distribution would be spread at least as unevenly over it
+    (Kolmogorov-Smirnov).
     """
 
     n: int
@@ -32,15 +34,18 @@ class Residuals:
 def place(predicted: Prediction, recovery_s: float, resolution_s: float) -> float | None:
     """Which part of the predicted distribution is shorter than this recovery: uniform if all holds.
 
-    It is averaged over the recovery's error bar, since a distribution may have lumps: a proxy that
-    has switched before the app listens recovers when that listens. None without a distribution.
+    A recovery is never measured too short, and too long by as much as its error bar: the truth is
+    anywhere in there, so the place is averaged over it. That matters where a distribution has lumps
+    (a proxy that has switched before the app listens recovers when that listens). None without a
+    distribution.
     """
     if predicted.quantiles_s is None:
         return None
-    half_s = resolution_s / 2
-    return (
-        share_below(predicted, recovery_s - half_s) + share_below(predicted, recovery_s + half_s)
-    ) / 2
+    step_s = resolution_s / BAR_STEPS
+    places = (
+        share_below(predicted, recovery_s - (step + 0.5) * step_s) for step in range(BAR_STEPS)
+    )
+    return math.fsum(places) / BAR_STEPS
 
 
 def share_below(predicted: Prediction, value_s: float) -> float:
@@ -61,9 +66,9 @@ def residuals(values_s: Sequence[float], places: Sequence[float]) -> Residuals:
     n = len(values_s)
     mean_s = math.fsum(values_s) / n if n else None
     low_s = high_s = None
-    if mean_s is not None and n > 1:
+    if mean_s is not None and (t := student(n - 1)) is not None:
         variance = math.fsum((value - mean_s) ** 2 for value in values_s) / (n - 1)
-        half_s = Z * math.sqrt(variance / n)
+        half_s = t * math.sqrt(variance / n)
         low_s, high_s = mean_s - half_s, mean_s + half_s
     return Residuals(
         n=n, mean_s=mean_s, low_s=low_s, high_s=high_s, uniform_p=uniform_p(sorted(places))

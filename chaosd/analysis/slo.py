@@ -45,17 +45,24 @@ class Objective:
 
 
 def judge(
-    wanted: Mapping[str, Mapping[str, Any]], part: Part, availability: Share, *, poor: bool
+    wanted: Mapping[str, Mapping[str, Any]],
+    whole: Part,
+    faults: Mapping[str, Part],
+    availability: Share,
+    *,
+    poor: bool,
 ) -> Iterator[Objective]:
-    """Each objective of `wanted`, its name → `target` and `min_cycles`, in its order.
+    """Each objective of `wanted`, its name → `target`, `min_cycles` and perhaps `fault`, in order.
 
     Nothing is kept or broken if the measurement is `poor`.
     """
     for name, goal in wanted.items():
+        label = goal.get("fault")
+        part = whole if label is None else faults[label]
         found = _found(name, part, availability, goal["target"], goal["min_cycles"])
         if poor:
-            seems = {OK: "seems kept", FAIL: "seems broken", UNKNOWN: "is unknown"}[found.result]
-            reason = f"{seems}, and the measurement is too poor to tell"
+            seems = {OK: "seems kept", FAIL: "seems broken", UNKNOWN: found.reason}[found.result]
+            reason = f"{seems}; the measurement is too poor to tell"
             found = replace(found, result=UNKNOWN, reason=reason)
         yield found
 
@@ -77,7 +84,10 @@ def cycles_needed(name: str) -> int:
     return 1 if p is None else math.ceil(math.log(TAIL) / math.log(p))
 
 
-def _found(name: str, part: Part, availability: Share, target: float, min_cycles: int) -> Objective:
+def _found(
+    title: str, part: Part, availability: Share, target: float, min_cycles: int
+) -> Objective:
+    name = title.rpartition(": ")[2]
     what, _, quantile = name.rpartition("_")
     if what in DURATIONS:
         field, down, up = DURATIONS[what]
@@ -96,7 +106,7 @@ def _found(name: str, part: Part, availability: Share, target: float, min_cycles
     if n < min_cycles and not surely:
         result, reason = UNKNOWN, f"too few cycles: {n} of {min_cycles}"
     return Objective(
-        name=name,
+        name=title,
         unit=unit,
         at_least=at_least,
         target=target,

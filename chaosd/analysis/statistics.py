@@ -189,18 +189,21 @@ def ratio(counts: Sequence[float], sizes: Sequence[float]) -> Share:
     The cycles are what is independent, so the variance is that from cycle to cycle (Cochran,
     Sampling Techniques, 3rd ed., 2.11), and the interval symmetric in the logarithm, for it must
     not go below zero. If nothing was counted in n cycles, then with 97.5 % at most the part
-    1 - 0.025^(1/n) of all cycles has any, and no more than that part of all requests.
+    1 - 0.025^(1/n) of all cycles has any, and no more than that part of all requests. Nor can more
+    cycles be excluded of which each is as bad as the worst that was seen: the bound is no less.
     """
     count, size, n = math.fsum(counts), math.fsum(sizes), len(counts)
     value, low, high = count / size if size else None, None, None
     t = student(n - 1)
+    unseen = 1 - TAIL ** (1 / n) if n else 1.0
     if value == 0:
-        low, high = 0.0, 1 - TAIL ** (1 / n)
+        low, high = 0.0, unseen
     elif value is not None and t is not None:
         pairs = zip(counts, sizes, strict=True)
         squares = math.fsum((c - value * s) ** 2 for c, s in pairs)
         spread = math.exp(t * math.sqrt(squares * n / (n - 1)) / count)
-        low, high = value / spread, min(1.0, value * spread)
+        worst = max(c / s for c, s in zip(counts, sizes, strict=True) if s)
+        low, high = value / spread, min(1.0, max(value * spread, unseen * worst))
     return Share(count=round(count), n=round(size), value=value, low=low, high=high)
 
 

@@ -3,46 +3,26 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from chaosd.analysis import slo
 from chaosd.analysis.recovery import UNRECOVERED
+from chaosd.analysis.samples import Probe
 from chaosd.analysis.slo import Objective
-from chaosd.analysis.statistics import Share, quantile_rank
+from chaosd.analysis.statistics import Share
 from chaosd.analysis.tally import Part, Phase, Tally
 from chaosd.errors import Exit
-from chaosd.events import Cycle, Outcome, Reading
+from chaosd.events import Cycle, Reading
 
-__all__ = ["Objective", "Part", "Phase", "Probe", "ProbeFold", "Queries", "QueryFold", "Report"]
+__all__ = ["Objective", "Part", "Phase", "Probe", "Queries", "QueryFold", "Report"]
 
 # More than this makes the verdict unknown.
 POOR_SHARE_MAX = 0.05  # of valid cycles
 INVALID_SHARE_MAX = 0.05  # of valid and invalid cycles
 MISHAPS_MAX = 1  # of each kind, however short the run: one hiccup of a busy machine decides nothing
-LAG_US_MAX = 100_000  # lags are counted to the microsecond up to here
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Probe:
-    """All samples of a stream, in cycles and between them."""
-
-    cell: str
-    probe: str
-    via: str
-    interval_s: float
-    sent: int
-    outcomes: dict[str, int]
-    misrouted: int
-    masked: int
-    dropped: int
-    lag_p50_s: float | None
-    lag_p99_s: float | None
-    lag_max_s: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +48,7 @@ class Report:
     total: Part
     cells: dict[str, Part]
     faults: dict[str, dict[str, Part]]  # cell → fault
+    of_fault: dict[str, Part]  # in all cells
     probes: tuple[Probe, ...]
     queries: dict[str, Queries]  # by cell, where it is known
 
@@ -82,21 +63,24 @@ def summarise(
     """Fold a run's cycles, a line of cycles.jsonl after the other, into its report."""
     stable_for_s = manifest.get("settings", {}).get("stable_for_ns", 0) / 1e9
     new = partial(Tally, stable_for_s)
-    total = new()
+    wanted = manifest.get("slo", {})
+    labels = (goal["fault"] for goal in wanted.values() if "fault" in goal)
+    total, of_fault = new(), defaultdict(new, {label: new() for label in labels})
     cells = defaultdict(new, {cell: new() for cell in manifest.get("cells", ())})
     faults: defaultdict[tuple[str, str], Tally] = defaultdict(new)
     for cycle in cycles:
-        for tally in (total, cells[cycle.cell], faults[cycle.cell, cycle.fault]):
+        cell, label = cycle.cell, cycle.fault
+        for tally in (total, cells[cell], faults[cell, label], of_fault[label]):
             tally.add(cycle)
     parts = {cell: tally.part() for cell, tally in cells.items()}
     by_fault: dict[str, dict[str, Part]] = {cell: {} for cell in parts}
     for (cell, label), tally in faults.items():
         by_fault[cell][label] = tally.part()
     whole, probes = total.part(), tuple(probes)
-    doubts = tuple(_doubts(manifest, whole, parts))
+    doubts = tuple(_doubts(manifest, whole, parts, by_fault))
     availability = total.availability(*_answers(probes))
-    wanted = manifest.get("slo", {})
-    objectives = tuple(slo.judge(wanted, whole, availability, poor=bool(doubts)))
+    by_label = {label: tally.part() for label, tally in of_fault.items()}
+    objectives = tuple(slo.judge(wanted, whole, by_label, availability, poor=bool(doubts)))
     unmet = [f"{o.name}: {o.reason}" for o in objectives if o.result != slo.OK]
     return Report(
         run=run,
@@ -110,6 +94,7 @@ def summarise(
         total=whole,
         cells=parts,
         faults=by_fault,
+        of_fault=by_label,
         probes=probes,
         queries=dict(queries),
     )
@@ -125,7 +110,12 @@ def _answers(probes: Iterable[Probe]) -> tuple[int, int]:
     return good, sum(probe.sent for probe in first.values())
 
 
-def _doubts(manifest: Mapping[str, Any], whole: Part, cells: Mapping[str, Part]) -> Iterable[str]:
+def _doubts(
+    manifest: Mapping[str, Any],
+    whole: Part,
+    cells: Mapping[str, Part],
+    faults: Mapping[str, Mapping[str, Part]],
+) -> Iterable[str]:
     """Why the numbers don't speak for themselves: unknown outranks ok."""
     if manifest.get("exit") in (Exit.SETUP, Exit.BUG):
         yield f"the run ended with an error: {manifest.get('reason')}"
@@ -134,15 +124,29 @@ def _doubts(manifest: Mapping[str, Any], whole: Part, cells: Mapping[str, Part])
             yield f"cell {cell}: no valid cycle"
     if not cells:
         yield "no valid cycle"
-    # What one cell has too much of must not drown among the others.
-    yield from _quality_doubts(whole, "") or (
-        doubt for cell, part in cells.items() for doubt in _quality_doubts(part, f"cell {cell}: ")
-    )
+    by_cell = {f"cell {cell}: ": part for cell, part in cells.items()}
+    by_fault = {
+        (cell, f"cell {cell}: fault {label}: "): part
+        for cell, parts in faults.items()
+        for label, part in parts.items()
+    }
+    # What one cell, or one fault, has too much of must not drown among the others.
+    for level in ({"": whole}, by_cell, {where: part for (_, where), part in by_fault.items()}):
+        if found := [doubt for where, part in level.items() for doubt in _quality(part, where)]:
+            yield from found
+            break
+    for (cell, where), part in by_fault.items():
+        if part.invalid and not part.valid and cells[cell].valid:
+            yield f"{where}no valid cycle"
+        if part.undisturbed and part.undisturbed == part.failovers:
+            yield f"{where}no outage in any of {_cycles(part.failovers)}: it disturbs nothing"
     if silent := whole.control_s.censored:
         yield f"{silent} of {_cycles(whole.control.cycles)} of control without a good answer"
+    if silent := whole.restart.recovery_s.censored:
+        yield f"{silent} of {_cycles(whole.restart.cycles)} at the same address without a recovery"
 
 
-def _quality_doubts(part: Part, where: str) -> list[str]:
+def _quality(part: Part, where: str) -> list[str]:
     """A part without any valid cycle has another reason already."""
     if not part.valid:
         return []
@@ -156,7 +160,7 @@ def _quality_doubts(part: Part, where: str) -> list[str]:
 
 def _notes(manifest: Mapping[str, Any], whole: Part) -> Iterable[str]:
     if manifest.get("end_unix") is None:
-        yield "the run did not end by itself: this is what was stored until it was cut off"
+        yield "the run has not ended by itself: this is what was stored up to now, or to its death"
     if whole.misrouted:
         yield f"{whole.misrouted:,} requests were answered by somebody who is not the app"
     if outside := whole.in_band.n - whole.in_band.count:
@@ -169,8 +173,10 @@ def _notes(manifest: Mapping[str, Any], whole: Part) -> Iterable[str]:
         yield f"{_cycles(whole.cut_off)} cut off{lasted}: in the quantiles as longer than that"
     if others := whole.stopped - whole.cut_off:
         yield f"{_cycles(others)} cut off: not among the numbers"
+    if whole.undisturbed:
+        yield f"{_cycles(whole.undisturbed)} without an outage: counted as a recovery of 0 s"
     if whole.outcomes["skipped"]:
-        yield f"{_cycles(whole.outcomes['skipped'])} skipped: faults come faster than recoveries"
+        yield f"{_cycles(whole.outcomes['skipped'])} skipped: another one was still going on"
     if whole.disagreeing:
         yield (
             f"{_cycles(whole.disagreeing)} of {whole.compared} with good answers among the bad "
@@ -207,106 +213,6 @@ def _floor(whole: Part) -> Iterable[str]:
 
 def _cycles(count: int) -> str:
     return f"{count} cycle{'' if count == 1 else 's'}"
-
-
-class ProbeFold:
-    """Samples of all streams, a block of stored records after the other, folded into counts.
-
-    Exact, in a fixed amount of memory for each stream. `identities` are the app's, of each cell.
-    """
-
-    def __init__(
-        self,
-        streams: Iterable[Reading],
-        identities: Mapping[str, Container[str]],
-        slow_after_ns: int,
-    ) -> None:
-        self._streams = {reading.data["stream"]: reading.data for reading in streams}
-        self._identities = identities
-        self._slow_after_us = slow_after_ns / 1000
-        self._outcomes = {stream: np.zeros(len(Outcome), np.int64) for stream in self._streams}
-        self._lags = {stream: np.zeros(LAG_US_MAX + 1, np.int64) for stream in self._streams}
-        self._lag_max_us = dict.fromkeys(self._streams, 0)
-        self._misrouted = dict.fromkeys(self._streams, 0)
-        self._masked = dict.fromkeys(self._streams, 0)
-
-    def add(self, records: Any, names: Sequence[str]) -> None:
-        """Records of `stream outcome who lag_us took_us`, sorted by stream; `who` is into names."""
-        for stream, data in self._streams.items():
-            first, last = np.searchsorted(records["stream"], [stream, stream + 1])
-            mine = records[first:last]
-            if not len(mine):
-                continue
-            self._outcomes[stream] += np.bincount(mine["outcome"], minlength=len(Outcome))
-            lags_us = mine["lag_us"][mine["outcome"] != Outcome.DROPPED]
-            if len(lags_us):
-                clipped = np.clip(lags_us, 0, LAG_US_MAX)
-                self._lags[stream] += np.bincount(clipped, minlength=LAG_US_MAX + 1)
-                self._lag_max_us[stream] = max(self._lag_max_us[stream], int(lags_us.max()))
-            ours = np.array([name in self._identities[data["cell"]] for name in names], bool)
-            answered = mine[mine["outcome"] == Outcome.OK]
-            good = ours[answered["who"]]
-            self._misrouted[stream] += int((~good).sum())
-            self._masked[stream] += int((answered["took_us"][good] > self._slow_after_us).sum())
-
-    def state(self) -> dict[str, Any]:
-        """What was counted so far, for JSON; `restore` takes it up again."""
-        return {
-            str(stream): {
-                "outcomes": self._outcomes[stream].tolist(),
-                "lags": {
-                    str(lag): int(self._lags[stream][lag])
-                    for lag in np.flatnonzero(self._lags[stream]).tolist()
-                },
-                "lag_max_us": self._lag_max_us[stream],
-                "misrouted": self._misrouted[stream],
-                "masked": self._masked[stream],
-            }
-            for stream in self._streams
-        }
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Add what another fold of the same streams has counted."""
-        for name, counted in state.items():
-            stream = int(name)
-            if stream not in self._streams:
-                continue
-            self._outcomes[stream] += np.array(counted["outcomes"], np.int64)
-            for lag, count in counted["lags"].items():
-                self._lags[stream][int(lag)] += count
-            self._lag_max_us[stream] = max(self._lag_max_us[stream], counted["lag_max_us"])
-            self._misrouted[stream] += counted["misrouted"]
-            self._masked[stream] += counted["masked"]
-
-    def probes(self) -> list[Probe]:
-        return [
-            Probe(
-                cell=data["cell"],
-                probe=data["probe"],
-                via=data["via"],
-                interval_s=data["interval_ns"] / 1e9,
-                sent=int(self._outcomes[stream].sum() - self._outcomes[stream][Outcome.DROPPED]),
-                outcomes={
-                    outcome.name.lower(): int(self._outcomes[stream][outcome])
-                    for outcome in Outcome
-                    if outcome != Outcome.DROPPED
-                },
-                misrouted=self._misrouted[stream],
-                masked=self._masked[stream],
-                dropped=int(self._outcomes[stream][Outcome.DROPPED]),
-                lag_p50_s=self._lag_s(stream, 0.5),
-                lag_p99_s=self._lag_s(stream, 0.99),
-                lag_max_s=self._lag_s(stream, 1.0),
-            )
-            for stream, data in sorted(self._streams.items())
-        ]
-
-    def _lag_s(self, stream: int, p: float) -> float | None:
-        counts = np.cumsum(self._lags[stream])
-        if not counts[-1]:
-            return None
-        lag_us = int(np.searchsorted(counts, quantile_rank(int(counts[-1]), p)))
-        return (self._lag_max_us[stream] if lag_us == LAG_US_MAX else lag_us) / 1e6
 
 
 class QueryFold:

@@ -61,6 +61,7 @@ class Part:
     cut_off: int  # of those, the ones without a recovery: censored in the quantiles
     cut_off_s: float | None  # how long the longest of them had lasted
     poor: int  # valid cycles whose numbers can't be trusted much
+    undisturbed: int  # recoveries of 0 s: a `command` of which nothing was to be seen
     compared: int  # recoveries for which both outage estimators are known
     disagreeing: int  # of those, the ones whose estimators differ by more than their error
     disagreement_max_s: float | None  # by how much the first is the longer one, at most
@@ -82,6 +83,8 @@ class Part:
     failed_share: Share  # of the requests that were sent
     masked_share: Share
     misrouted_share: Share
+    failed_cycles: Share  # failovers in which any request was
+    misrouted_cycles: Share
     in_band: Share  # of the recoveries for which there is a prediction
     predicted_mean_s: float | None
     predicted_observed_mean_s: float | None  # the mean recovery of the same cycles
@@ -121,7 +124,7 @@ class Tally:
         self.known: list[tuple[float, float]] = []  # recovery, its error bar
         self.disagreement_max_s: float | None = None
         self.cut_off_s: list[float] = []
-        self.predicted: list[tuple[float, float]] = []  # mean, recovery
+        self.predicted: list[tuple[float, float, float]] = []  # mean, recovery, its error bar
         self.places: list[float] = []
         self.unresolved = 0  # predicted, and cut short
         self.in_band = self.judged = 0
@@ -155,11 +158,13 @@ class Tally:
             return
         self.counts["stopped"] += 1
         if reason.endswith(UNRECOVERED):
-            lasted_s = _lasted_s(cycle)
+            lasted_s = cycle.lasted_s
             self.cut_off_s.append(lasted_s)
             # The longest are cut off most often: without them, quantiles would be too small.
             for name in ("recovery_s", "stable_recovery_s"):
                 self.censored[name].append(lasted_s)
+            for name in ("outage_gap_s", "outage_loss_s"):
+                self.censored[name].append(cycle.outage_loss_s or 0.0)
 
     def _add_control(self, cycle: Cycle) -> None:
         if cycle.new_ip is not None:
@@ -169,7 +174,7 @@ class Tally:
         if cycle.recovery_s is not None:
             self.control.append(cycle.recovery_s)
         else:
-            self.control_censored.append(_lasted_s(cycle))
+            self.control_censored.append(cycle.lasted_s)
         for name in COUNTS:
             self.control_counts[name] += getattr(cycle, name)
         bad = cycle.failed + cycle.masked + cycle.misrouted + cycle.dropped
@@ -179,14 +184,14 @@ class Tally:
         self.control_counts["restarts"] += 1
         self.control_counts["restarts_misrouted"] += cycle.misrouted
         if cycle.recovery_s is None:
-            self.restart_censored.append(_lasted_s(cycle))
+            self.restart_censored.append(cycle.lasted_s)
             return
         self.restart.append(cycle.recovery_s)
         if (replace_s := cycle.phases.get("replace_s")) is not None:
             self.restart_wait.append(cycle.recovery_s - replace_s)
 
     def _add_measured(self, cycle: Cycle) -> None:
-        lasted_s, recovered = _lasted_s(cycle), cycle.outcome == CycleOutcome.RECOVERED
+        lasted_s, recovered = cycle.lasted_s, cycle.outcome == CycleOutcome.RECOVERED
         for name in MEASURED:
             value = getattr(cycle, name)
             if recovered:  # what is null here is unknown, but for what never became stable
@@ -195,6 +200,8 @@ class Tally:
                 elif name == "stable_recovery_s":
                     limit_s = lasted_s - self._stable_for_s
                     self.censored[name].append(max(limit_s, cycle.recovery_s or 0.0))
+                elif name == "outage_gap_s":  # it had no end when nobody looked any more
+                    self.censored[name].append(cycle.outage_loss_s or 0.0)
             elif name.startswith("outage"):  # so much of it had been seen
                 self.censored[name].append(value or cycle.outage_loss_s or 0.0)
             else:
@@ -204,12 +211,14 @@ class Tally:
         self.unresolved += cycle.outcome == CycleOutcome.CENSORED and cycle.predicted is not None
         if cycle.outcome != CycleOutcome.RECOVERED or cycle.recovery_s is None:
             return
+        self.counts["undisturbed"] += cycle.recovery_s == 0
         for phase, seconds in self.phases.items():
             part_s = cycle.phases.get(f"{phase}_s")
             if part_s is not None:
                 seconds.append(part_s)
         if cycle.predicted is not None:
-            self.predicted.append((cycle.predicted.mean_s, cycle.recovery_s))
+            bar_s = cycle.resolution_s or 0.0
+            self.predicted.append((cycle.predicted.mean_s, cycle.recovery_s, bar_s))
             if cycle.predicted_place is not None:
                 self.places.append(cycle.predicted_place)
         if cycle.resolution_s is None:
@@ -233,9 +242,14 @@ class Tally:
             for phase, seconds in self.phases.items()
         }
         known = [phase.share for phase in phases.values() if phase.share is not None]
-        means, observed = zip(*self.predicted, strict=True) if self.predicted else ((), ())
+        means = [mean_s for mean_s, _, _ in self.predicted]
+        # A recovery is measured too long by half of its error bar on average.
+        observed = [recovery_s - bar_s / 2 for _, recovery_s, bar_s in self.predicted]
         counted: dict[str, Any] = {name: self.counts[name] for name in COUNTS}
         counted |= {f"{name}_share": self.share(name) for name in BAD}
+        for name in ("failed", "misrouted"):
+            counts = self.requests[name]
+            counted[f"{name}_cycles"] = share(sum(map(bool, counts)), len(counts))
         counted |= {n: quantiles(self.values[n], self.censored[n]) for n in MEASURED}
         return Part(
             outcomes=dict(self.outcomes),
@@ -243,6 +257,7 @@ class Tally:
             cut_off=len(self.cut_off_s),
             cut_off_s=max(self.cut_off_s, default=None),
             poor=self.counts["poor"],
+            undisturbed=self.counts["undisturbed"],
             compared=self.counts["compared"],
             disagreeing=self.counts["disagreeing"],
             disagreement_max_s=self.disagreement_max_s,
@@ -265,7 +280,7 @@ class Tally:
             predicted_observed_mean_s=_mean(observed),
             # What was cut short is longer than the rest: without it, means would lie.
             residual=residuals(
-                [] if self.unresolved else [o - m for m, o in self.predicted],
+                [] if self.unresolved else [o - m for o, m in zip(observed, means, strict=True)],
                 [] if self.unresolved else self.places,
             ),
         )
@@ -285,19 +300,18 @@ class Tally:
         """What part of all requests was answered well, in failovers and between them.
 
         Probes come at a fixed rate, so each failover stands for as many of them; how much they
-        differ is known from what each spoilt itself.
+        differ is known from what each spoilt. What was lost besides may have been lost at once: it
+        counts as if in pieces as large as the worst failover's.
         """
-        bad, n = self.requests["bad"], max(1, len(self.requests["bad"]))
-        besides = sent - good - sum(bad)
-        lost = ratio([count + besides / n for count in bad], [sent / n] * len(bad))
+        bad: list[float] = list(self.requests["bad"])
+        if (besides := sent - good - sum(bad)) > 0:
+            pieces = math.ceil(besides / max(bad, default=0)) if any(bad) else 1
+            bad += [besides / pieces] * pieces
+        lost = ratio(bad, [sent / len(bad) for _ in bad])
         whole = good / sent if sent else None
         low = 1 - lost.high if lost.high is not None else None
         high = 1 - lost.low if lost.low is not None else None
         return Share(count=good, n=sent, value=whole, low=low, high=high)
-
-
-def _lasted_s(cycle: Cycle) -> float:
-    return (cycle.end_ns - cycle.t0_ns) / 1e9
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -19,6 +19,7 @@ from pydantic import (
     PlainSerializer,
     PlainValidator,
     ValidationError,
+    ValidationInfo,
     WithJsonSchema,
     field_validator,
     model_validator,
@@ -301,6 +302,15 @@ class Config(Part):
                     (index,), f"is called `{part.label}`, as [{first}] is (say another `name:`)"
                 )
         return parts
+
+    @field_validator("slo")
+    @classmethod
+    def _faults_are_there(cls, slo: Slo, info: ValidationInfo) -> Slo:
+        labels = [fault.label for fault in info.data.get("faults", ())]
+        for label in slo.faults if labels else ():
+            if label not in labels:
+                raise at(("faults", label), f"no fault has this label (there: {', '.join(labels)})")
+        return slo
 
     @field_validator("probes")
     @classmethod

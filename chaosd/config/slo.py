@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, Tag
@@ -52,8 +53,8 @@ _Usual = Annotated[
 ]
 
 
-class Slo(Part):
-    """What a run's numbers should be; each is a target, or {at_most: 2s, min_cycles: 100}."""
+class Objectives(Part):
+    """What failovers should come to; each is a target, or {at_most: 2s, min_cycles: 100}."""
 
     min_cycles: int = Field(
         20, ge=1, le=1_000_000, description="with fewer, an objective is neither kept nor broken"
@@ -67,26 +68,39 @@ class Slo(Part):
     outage_p50: _Time | None = Field(None, description="median outage, gap-derived")
     outage_p95: _Time | None = Field(None, description="as of the recovery")
     outage_p99: _Time | None = Field(None, description="as of the recovery")
-    availability: _Usual | None = Field(
-        None, description="good answers of all requests of the whole run, at least: 99%"
-    )
     failed: _Rare | None = Field(None, description="of the requests during failovers, at most")
     masked: _Rare | None = Field(None, description="as failed ones: good, but slow")
     misrouted: _Rare | None = Field(None, description="as failed ones: answered by somebody else")
     anomalies: _Rare | None = Field(None, description="of the recoveries with a prediction")
     censored: _Rare | None = Field(None, description="of the failovers: not recovered in time")
 
-    def objectives(self) -> dict[str, dict[str, float]]:
+    def goals(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Each one that is set: its `target`, in seconds or parts of one, and `min_cycles`."""
-        found = {}
         for name in type(self).model_fields:
             goal = getattr(self, name)
-            if name == "min_cycles" or goal is None:
+            if name in ("min_cycles", "faults") or goal is None:
                 continue
             least = self.min_cycles
             if isinstance(goal, Part):
                 least = getattr(goal, "min_cycles", None) or least
                 goal = getattr(goal, "at_least" if isinstance(goal, LeastShare) else "at_most")
             target = float(goal) if isinstance(goal, Percent) else goal.s
-            found[name] = {"target": target, "min_cycles": least}
+            yield name, {"target": target, "min_cycles": least}
+
+
+class Slo(Objectives):
+    """What a run's numbers should be, all failovers taken together, and those of single faults."""
+
+    availability: _Usual | None = Field(
+        None, description="good answers of all requests of the whole run, at least: 99%"
+    )
+    faults: dict[str, Objectives] = Field(
+        {}, description="the same for the failovers of one fault, by its label"
+    )
+
+    def objectives(self) -> dict[str, dict[str, Any]]:
+        """All goals by name; one of a fault has its `fault`, and `LABEL: ` before its name."""
+        found = dict(self.goals())
+        for label, part in self.faults.items():
+            found |= {f"{label}: {name}": goal | {"fault": label} for name, goal in part.goals()}
         return found

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from chaosd.analysis import phases, slo, summary
 from chaosd.analysis.heat import Heat, HeatFold
-from chaosd.analysis.recovery import Identities, Settings, measure
+from chaosd.analysis.recovery import STOPPED, Identities, Settings, measure
+from chaosd.analysis.samples import ProbeFold, measuring
 from chaosd.analysis.summary import Report
 from chaosd.errors import Exit, MachineError
 from chaosd.events import Cycle, Event, Reading
@@ -19,6 +21,8 @@ from chaosd.sinks.reader import RunReader
 from chaosd.sinks.store import write_whole
 
 __all__ = ["analyse", "closing_lines", "exit_code", "recompute", "save", "sentence", "write"]
+
+FOREVER_NS = 2**63 - 1
 
 
 class Analysed(NamedTuple):
@@ -36,24 +40,32 @@ def analyse(directory: Path) -> Analysed:
     """
     reader = RunReader(directory)
     cycles = list(reader.cycles())
+    # In this order: whoever answered a sample that is stored has been told of before.
+    blocks, before = reader.blocks(), reader.folded()
     streams: dict[int, Reading] = {}  # told again where a file of events begins
     counts = summary.QueryFold()
     identities: dict[str, set[str]] = {}
-    for event in reader.events("stream", "instance", "queries"):
+    open_: dict[str, Reading] = {}  # the cycle that has begun and not ended, by cell
+    for event in reader.events("stream", "instance", "queries", "begin", "end"):
         if not isinstance(event, Reading):
             continue
         if event.what == "stream":
             streams[event.data["stream"]] = event
         elif event.what == "queries":
             counts.add(event)
+        elif event.what == "begin":
+            open_[event.cell] = event
+        elif event.what == "end":
+            open_.pop(event.cell, None)
         else:
             identities.setdefault(event.cell, set()).add(event.data["identity"])
+    cycles += _unfinished(reader, open_, measuring(streams.values()), identities)
     slow_after_ns = reader.manifest.get("settings", {}).get("slow_after_ns", 0)
-    fold = summary.ProbeFold(list(streams.values()), identities, slow_after_ns)
-    if (before := reader.folded()) is not None:
+    fold = ProbeFold(list(streams.values()), identities, slow_after_ns)
+    if before is not None:
         fold.restore(before["probes"])
     heat = HeatFold(cycles, list(streams.values()), identities, slow_after_ns)
-    for block in reader.blocks():
+    for block in blocks:
         fold.add(block.records, block.names)
         heat.add(block.records, block.names)
     report = summary.summarise(
@@ -64,6 +76,37 @@ def analyse(directory: Path) -> Analysed:
         counts.queries(),
     )
     return Analysed(report, cycles, heat.heat())
+
+
+def _unfinished(
+    reader: RunReader,
+    begins: Mapping[str, Reading],
+    streams: Mapping[str, int],
+    known: Mapping[str, Iterable[str]],
+) -> Iterator[Cycle]:
+    """The cycles that were under way when the run was killed, or still are.
+
+    Like those that are cut off by a stop: if there was no recovery yet, it takes longer than that.
+    """
+    if not begins or "settings" not in reader.manifest:
+        return
+    settings = Settings(**reader.manifest["settings"])
+    for cell, begin in begins.items():
+        samples = reader.samples(streams[cell], begin.at_ns - settings.lookback_ns, FOREVER_NS)
+        if not samples or samples[-1].scheduled_ns < begin.at_ns:
+            continue
+        # What was sent later may have been answered, and the answer not been stored.
+        end = replace(
+            begin,
+            at_ns=samples[-1].scheduled_ns + 1,
+            what="end",
+            data={"invalid": f"{STOPPED} in the middle of it"},
+        )
+        identities = Identities()
+        for identity in known.get(cell, ()):
+            identities.add(identity)
+        events = [*reader.events_of([(cell, begin.cycle)]), end]
+        yield measure(events, samples, identities, settings=settings, stream=streams[cell])
 
 
 def _title(directory: Path, manifest: dict[str, Any]) -> str:

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from chaosd.analysis import summary
 from chaosd.analysis.compare import (
@@ -25,26 +27,93 @@ from chaosd.errors import ConfigError, Exit, MachineError
 from chaosd.events import decode_cycle
 from chaosd.report import json as report_json
 from chaosd.report.settings import settings
-from chaosd.report.text import estimate, percent, seconds
-from chaosd.sinks.reader import RunReader
+from chaosd.report.text import SECONDS_FROM_S, estimate, share
+from chaosd.sinks.reader import RunReader, lines_of
 
+P = TypeVar("P")
+POINTS = (100.0, 1, "points")  # of a share: percentage points
 CHANGED_MAX = 12  # then it is another experiment
 KINDS = "a run directory, a report.json or a cycles.jsonl"
 EXITS = {SAME: Exit.OK, BETTER: Exit.OK, WORSE: Exit.FAIL, UNKNOWN: Exit.UNKNOWN}
 
 
-def load(path: Path) -> Side:
+class _Needed(BaseModel):
+    """The keys of report.json that are compared; whatever else is in it does not matter."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+
+class _Number(_Needed):
+    value: float | None
+    low: float | None
+    high: float | None
+    beyond: float | None = None
+
+
+class _Recovery(_Needed):
+    p50: _Number
+    p95: _Number
+    mean: _Number
+
+
+class _Part(_Needed):
+    failovers: int
+    outcomes: dict[str, int]
+    resolution_s: float | None
+    recovery_s: _Recovery
+    failed_share: _Number
+    misrouted_share: _Number
+    failed_cycles: _Number | None = None
+    misrouted_cycles: _Number | None = None
+
+
+class _Cell(_Part):
+    faults: dict[str, _Part] = {}
+
+
+class _Report(_Needed):
+    version: Literal[1]
+    run: str
+    doubts: list[str]
+    manifest: dict[str, Any]
+    config: dict[str, Any] = {}
+    total: _Part
+    cells: dict[str, _Cell] = {}
+    faults: dict[str, _Part] = {}
+
+
+def load(path: Path, *, fault: str | None = None, cell: str | None = None) -> Side:
     """What is compared of a run, from its directory or one of its files.
 
-    Raises ConfigError if it is neither.
+    All of its failovers, or those of one fault, of one cell, or of both. Raises ConfigError if it
+    is no run, or has none of these.
     """
     try:
-        return Side.of(_report(path))
-    except (KeyError, TypeError, AttributeError) as error:
-        what = f"not a report of this version of chaosd ({type(error).__name__}: {error})"
+        found = _Report.model_validate(_report(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        what = f"not a report of this version of chaosd ({where}: {first['msg']})"
         raise ConfigError(f"{path}: {what} (`chaosd report RUN_DIR` makes it anew)") from error
     except (OSError, ValueError, MachineError) as error:
         raise ConfigError(f"{path}: can't be compared: {error} (it takes {KINDS})") from error
+    part: _Part = found.total
+    faults = found.faults
+    if cell is not None:
+        part = whole = _one(path, "cell", cell, found.cells)
+        faults = whole.faults
+    if fault is not None:
+        part = _one(path, "fault", fault, faults)
+    side = Side.of(found.model_dump(), part.model_dump())
+    which = ", ".join(f"{kind} {name}" for kind, name in (("cell", cell), ("fault", fault)) if name)
+    return replace(side, name=f"{side.name} ({which})") if which else side
+
+
+def _one(path: Path, kind: str, name: str, parts: Mapping[str, P]) -> P:
+    if name not in parts:
+        there = ", ".join(parts) or "none"
+        raise ConfigError(f"{path}: has no {kind} `{name}` (there: {there})")
+    return parts[name]
 
 
 def _report(path: Path) -> Any:
@@ -63,8 +132,7 @@ def _report(path: Path) -> Any:
         found = summary.summarise(title, reader.manifest, reader.cycles(), (), {})
         config = settings(reader)
     elif path.suffix == ".jsonl":
-        lines = path.read_text(encoding="utf-8").splitlines()
-        found = summary.summarise(str(path), {}, map(decode_cycle, lines), (), {})
+        found = summary.summarise(str(path), {}, lines_of(path, decode_cycle), (), {})
     else:
         return json.loads(path.read_text(encoding="utf-8"))
     return json.loads(report_json.render(found, config))
@@ -112,31 +180,34 @@ def _cells(row: Row) -> list[str]:
     unshown = row.answer == UNKNOWN and row.difference.value is not None
     answer = "no difference shown" if unshown else row.answer
     if row.unit == "share":
-        cells = [_share(row.a), _share(row.b), _change(row.difference, percent)]
-    else:
-        cells = [estimate(row.a), estimate(row.b), _change(row.difference, seconds)]
-        if row.difference.value is not None and row.a.value:
-            part = row.difference.value / row.a.value
-            cells[-1] += f" = {'−' if part < 0 else '+'}{abs(part):.0%}"
-    return [row.name, *cells, answer]
+        change = _change(row.difference, *POINTS)
+        return [row.name, share(row.a), share(row.b), change, answer]
+    change = _change(row.difference, *_unit(row.difference))
+    if row.difference.value is not None and row.a.value:
+        change += f" = {_signed(100 * row.difference.value / row.a.value, 0)}%"
+    return [row.name, estimate(row.a), estimate(row.b), change, answer]
 
 
-def _share(found: Estimate) -> str:
+def _unit(found: Estimate) -> tuple[float, int, str]:
+    """One unit for a difference and its interval: how many in a second, decimals, its name."""
+    largest = max(abs(value or 0.0) for value in (found.value, found.low, found.high))
+    return (1.0, 2, "s") if largest >= SECONDS_FROM_S else (1e3, 0, "ms")
+
+
+def _change(found: Estimate, scale: float, decimals: int, unit: str) -> str:
     if found.value is None:
         return "unknown"
-    low, high = ("?" if bound is None else percent(bound) for bound in (found.low, found.high))
-    return f"{percent(found.value)} [{low}–{high}]"
+    value, low, high = (
+        "?" if number is None else _signed(number * scale, decimals)
+        for number in (found.value, found.low, found.high)
+    )
+    return f"{value} [{low} to {high}] {unit}"
 
 
-def _change(found: Estimate, words: Any) -> str:
-    def signed(value: float | None) -> str:
-        if value is None:
-            return "?"
-        return f"{'−' if value < 0 else '+'}{words(abs(value))}"
-
-    if found.value is None:
-        return "unknown"
-    return f"{signed(found.value)} [{signed(found.low)} to {signed(found.high)}]"
+def _signed(value: float, decimals: int) -> str:
+    text = f"{abs(value):.{decimals}f}"
+    sign = "" if float(text) == 0 else "−" if value < 0 else "+"
+    return f"{sign}{text}"
 
 
 def _why(found: Comparison) -> str:

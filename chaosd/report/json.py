@@ -32,6 +32,7 @@ def render(report: Report, settings: Mapping[str, Any]) -> str:
             }
             for cell, part in report.cells.items()
         },
+        "faults": {label: _part(part) for label, part in report.of_fault.items()},
         "probes": [asdict(probe) for probe in report.probes],
         "manifest": report.manifest,
         "config": dict(settings),

@@ -12,7 +12,7 @@ from chaosd.analysis.slo import OK, Objective
 from chaosd.analysis.statistics import Estimate, Quantiles, Share
 from chaosd.analysis.summary import Part, Report
 from chaosd.events import PHASES, Cycle, CycleOutcome
-from chaosd.units import Percent
+from chaosd.units import Duration, Percent
 
 TOLD_SHARE_MIN = 0.1  # a phase of less than this part of a recovery is not worth a word
 LISTED_SHARE_MIN = 0.005  # what rounds to no percent is left out
@@ -70,8 +70,9 @@ def sentence(cycle: Cycle, *, wide: bool = False) -> str:
             answer += f" ({parts})" if took is not None and parts else ""
             return f"{start}: control, {what}: {answer}; {_requests(cycle)}"
         case CycleOutcome.CENSORED:
-            limit_s = (cycle.end_ns - cycle.t0_ns) / 1e9
-            ending = f"not recovered within {limit_s:g} s"
+            ending = f"not recovered within {cycle.lasted_s:g} s"
+        case CycleOutcome.RECOVERED if cycle.recovery_s == 0:
+            ending = "no outage was seen"
         case CycleOutcome.RECOVERED:
             ending = f"recovered in {seconds(cycle.recovery_s, 3)}{_stable(cycle)}"
     parts = _phases(cycle)
@@ -89,7 +90,7 @@ def _moved(cycle: Cycle) -> str:
 
 def _stable(cycle: Cycle) -> str:
     if cycle.stable_recovery_s is None:
-        return ", never stable"
+        return ", not known to be stable"
     if cycle.stable_recovery_s == cycle.recovery_s:
         return ""
     return f", stable after {seconds(cycle.stable_recovery_s, 3)}"
@@ -166,16 +167,22 @@ def objective(found: Objective) -> str:
 
 def asked(found: Objective) -> str:
     """An objective's name and target."""
-    target = seconds(found.target) if found.unit == "s" else str(Percent(found.target))
+    target = Duration(round(found.target * 1e9)) if found.unit == "s" else Percent(found.target)
     return f"{found.name} {'≥' if found.at_least else '≤'} {target}"
 
 
 def observed(found: Objective) -> str:
     """An objective's number with its interval."""
-    if found.unit == "s":
-        return estimate(Estimate(found.value, found.low, found.high, found.beyond))
-    low, high = ("?" if b is None else percent(b) for b in (found.low, found.high))
-    return "unknown" if found.value is None else f"{percent(found.value)} [{low}–{high}]"
+    found_out = Estimate(found.value, found.low, found.high, found.beyond)
+    return estimate(found_out) if found.unit == "s" else share(found_out)
+
+
+def share(found: Estimate | Share) -> str:
+    """A part of something and its interval."""
+    if found.value is None:
+        return "unknown"
+    low, high = ("?" if bound is None else percent(bound) for bound in (found.low, found.high))
+    return f"{percent(found.value)} [{low}–{high}]"
 
 
 def headline(report: Report) -> str:
@@ -223,7 +230,8 @@ def beyond(least_s: float | None) -> str:
 def estimate(value: Estimate) -> str:
     """A quantile and its interval; `?` stands for a bound that so few values don't give."""
     if value.value is None:
-        return beyond(value.beyond)
+        least = "" if value.low is None else f" [{bare(value.low, value.low)}–?]"
+        return f"{beyond(value.beyond)}{least}"
     low, high = (bare(bound, value.value) for bound in (value.low, value.high))
     return f"{seconds(value.value)} [{low}–{high}]"
 

@@ -223,7 +223,7 @@ class _Cycles:
             return  # the meter's own floor must not mix with what it measures
         outage_s = cycle.outage_loss_s if cycle.outage_gap_s is None else cycle.outage_gap_s
         self.outage.labels(*labels).inc(max(0.0, outage_s or 0.0))
-        beyond_s = math.nextafter((cycle.end_ns - cycle.t0_ns) / 1e9, math.inf)
+        beyond_s = math.nextafter(cycle.lasted_s, math.inf)
         exemplar = {"cycle": str(cycle.cycle)}
         for metric, value in (
             (self.recovery, cycle.recovery_s),

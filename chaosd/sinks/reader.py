@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from chaosd.errors import MachineError
 from chaosd.events import Cycle, Event, Sample, decode_cycle, decode_event
-from chaosd.sinks.store import EVENTS_OLD, MARK, RECORDS, read_names, read_tail, suffixed
+from chaosd.sinks.store import EVENTS_OLD, MARK, RECORDS, read_chunk, suffixed
 
 T = TypeVar("T")
 FOLDED = "samples.folded.json"
@@ -32,9 +32,10 @@ class _Place(NamedTuple):
     """Where a block lies, and what may be in it."""
 
     stem: Path
-    row_group: int | None  # None for a tail
+    row_group: int
     streams: tuple[int, int]
     scheduled_ns: tuple[int, int]
+    tail: Block | None = None  # of the open chunk: itself, for it is soon another
 
 
 class RunReader:
@@ -50,6 +51,7 @@ class RunReader:
             ) from error
         self._block = lru_cache(BLOCKS_CACHED)(_load)
         self._places: list[_Place] | None = None
+        self._folded: dict[str, Any] | None = None
 
     def config(self) -> str:
         """The effective config, or nothing if it is lost."""
@@ -77,9 +79,12 @@ class RunReader:
             yield from self._lines(name, decode_event, marks)
 
     def blocks(self) -> Iterator[Block]:
-        """All samples, a block after the other."""
-        for place in self._index():
-            yield _load(place)
+        """All samples, a block after the other: those that were stored when this was called.
+
+        Call it before reading the events of a run that goes on: what is known of an instance is
+        stored before its first answer.
+        """
+        return (place.tail or _load(place) for place in self._index())
 
     def samples(self, stream: int, from_ns: int, to_ns: int) -> list[Sample]:
         """A stream's samples scheduled from this instant until before that, in this order."""
@@ -87,7 +92,8 @@ class RunReader:
         for place in self._index():
             (low, high), (first_ns, last_ns) = place.streams, place.scheduled_ns
             if low <= stream <= high and first_ns < to_ns and last_ns >= from_ns:
-                found += _cut(self._block(place), stream, from_ns, to_ns)
+                block = place.tail or self._block(place)
+                found += _cut(block, stream, from_ns, to_ns)
         # Neighbouring chunks overlap a little: samples are stored in the order of their ends.
         return sorted(found, key=lambda sample: sample.scheduled_ns)
 
@@ -95,26 +101,16 @@ class RunReader:
         self, name: str, decode: Callable[[str], T], marks: Sequence[str] = ()
     ) -> Iterator[T]:
         path = self.directory / name
-        if not path.exists():
-            return
-        with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.endswith("\n"):
-                    return  # a torn end
-                if marks and not any(mark in line for mark in marks):
-                    continue
-                try:
-                    yield decode(line)
-                except ValueError as error:
-                    raise MachineError(f"{path}:{number}: {error}") from error
+        return lines_of(path, decode, marks) if path.exists() else iter(())
 
     def folded(self) -> dict[str, Any] | None:
         """The counts of samples that are not kept any more; see retention.py."""
-        return folded(self.directory)
+        self._index()  # so that none is in both, or in neither
+        return self._folded
 
     def _index(self) -> list[_Place]:
         if self._places is None:
-            before = self.folded()
+            before = self._folded = folded(self.directory)
             through = before["through"] if before is not None else 0
             stems = {
                 path.with_suffix("")
@@ -122,8 +118,26 @@ class RunReader:
                 for path in self.directory.glob(f"samples.*.{suffix}")
                 if chunk_number(path) > through
             }
-            self._places = [place for stem in sorted(stems) for place in _places(stem)]
+            ordered = sorted(stems, key=chunk_number)
+            self._places = [place for stem in ordered for place in _places(stem)]
         return self._places
+
+
+def lines_of(path: Path, decode: Callable[[str], T], marks: Sequence[str] = ()) -> Iterator[T]:
+    """What each whole line of a file says, or each that has one of these marks in it.
+
+    Raises MachineError for a line that is not what it should be, but for a torn one at the end.
+    """
+    with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith("\n"):
+                return
+            if marks and not any(mark in line for mark in marks):
+                continue
+            try:
+                yield decode(line)
+            except ValueError as error:
+                raise MachineError(f"{path}:{number}: {error}") from error
 
 
 def chunk_number(path: Path) -> int:
@@ -144,7 +158,7 @@ def folded(directory: Path) -> dict[str, Any] | None:
 
 def parquet_chunks(directory: Path) -> Iterator[tuple[Path, int]]:
     """Closed chunks in their order, each with the scheduled time of its last sample."""
-    for path in sorted(directory.glob("samples.*.parquet")):
+    for path in sorted(directory.glob("samples.*.parquet"), key=chunk_number):
         places = _places(path.with_suffix(""))
         yield path, max((place.scheduled_ns[1] for place in places), default=0)
 
@@ -159,16 +173,18 @@ def _places(stem: Path) -> list[_Place]:
     parquet = suffixed(stem, "parquet")
     if not parquet.exists():
         try:
-            records = read_tail(stem)
+            block = Block(*read_chunk(stem))
         except FileNotFoundError:
             if not parquet.exists():
                 raise
             return _places(stem)  # it has become one this very moment
-        if not len(records):
+        if not len(block.records):
             return []
-        bounds = [(int(records[c].min()), int(records[c].max())) for c in COLUMNS]
-        by_name = dict(zip(COLUMNS, bounds, strict=True))
-        return [_Place(stem, None, by_name["stream"], by_name["scheduled_ns"])]
+        low, high = (
+            [int(most(block.records[c])) for c in ("stream", "scheduled_ns")]
+            for most in (np.min, np.max)
+        )
+        return [_Place(stem, 0, (low[0], high[0]), (low[1], high[1]), block)]
     metadata = pq.read_metadata(parquet)
     found = []
     for group in range(metadata.num_row_groups):
@@ -184,12 +200,6 @@ def _places(stem: Path) -> list[_Place]:
 
 def _load(place: _Place) -> Block:
     parquet = suffixed(place.stem, "parquet")
-    if place.row_group is None:
-        try:
-            return Block(read_tail(place.stem), read_names(place.stem))
-        except FileNotFoundError:
-            # It was converted since the index was made: the same samples in the same order.
-            return _whole(parquet)
     try:
         with pq.ParquetFile(parquet, read_dictionary=["who"]) as file:
             return _block(file.read_row_group(place.row_group, use_threads=False))
@@ -197,11 +207,6 @@ def _load(place: _Place) -> Block:
         raise MachineError(
             f"{parquet}: its samples became counts while they were read (try again)"
         ) from None
-
-
-def _whole(parquet: Path) -> Block:
-    with pq.ParquetFile(parquet, read_dictionary=["who"]) as file:
-        return _block(file.read(use_threads=False))
 
 
 def _block(table: Any) -> Block:

@@ -18,7 +18,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from chaosd.analysis.summary import ProbeFold
+from chaosd.analysis.samples import ProbeFold
 from chaosd.events import Event, Reading
 from chaosd.sinks.reader import FOLDED, chunk_number, folded, load, parquet_chunks
 from chaosd.sinks.store import CHUNK_AGE_NS, write_whole

@@ -337,19 +337,24 @@ def suffixed(stem: Path, suffix: str) -> Path:
     return stem.with_name(f"{stem.name}.{suffix}")
 
 
-def read_tail(stem: Path) -> np.ndarray[Any, np.dtype[np.void]]:
-    """The whole records of an open chunk, sorted; a torn one at its end is dropped."""
+def read_chunk(stem: Path) -> tuple[np.ndarray[Any, np.dtype[np.void]], list[str]]:
+    """The whole records of an open chunk, sorted, and the names that they refer to.
+
+    What is torn at the end is dropped: of the records as of the names. A name that is lost so, as
+    by a power cut, is nobody's.
+    """
+    names = [""]
+    for line in suffixed(stem, "who").read_bytes().split(b"\n")[:-1]:
+        try:
+            names.append(str(json.loads(line)))
+        except ValueError:
+            break
     records = np.fromfile(suffixed(stem, "tail"), RECORDS)
     torn = np.flatnonzero(records["mark"] != MARK)
     if len(torn):
         records = records[: torn[0]]
-    return records[np.lexsort((records["scheduled_ns"], records["stream"]))]
-
-
-def read_names(stem: Path) -> list[str]:
-    """The names that an open chunk's records refer to."""
-    whole, _, _ = suffixed(stem, "who").read_bytes().rpartition(b"\n")
-    return ["", *(json.loads(line) for line in whole.splitlines())]
+    records["who"][records["who"] >= len(names)] = 0
+    return records[np.lexsort((records["scheduled_ns"], records["stream"]))], names
 
 
 def convert(stem: Path) -> None:
@@ -357,7 +362,7 @@ def convert(stem: Path) -> None:
     temporary, final = suffixed(stem, "parquet.tmp"), suffixed(stem, "parquet")
     try:
         pq.write_table(
-            _table(read_tail(stem), read_names(stem)),
+            _table(*read_chunk(stem)),
             temporary,
             compression="zstd",
             use_dictionary=["stream", "outcome", "status", "who"],

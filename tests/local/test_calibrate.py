@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,8 @@ def test_known_outages_are_measured_to_a_probe_interval(tmp_path) -> None:
         assert abs(error["gap_s"]) < error["resolution_s"] + BUSY_S
         assert abs(error["loss_s"]) < error["resolution_s"] + BUSY_S
         assert -BUSY_S < error["recovery_s"] < error["resolution_s"] + BUSY_S
+        if error["poor"] is None and error["resolution_s"] < 0.003:  # nothing was in its way
+            assert abs(error["gap_s"]) < rate["limit_s"] == 0.004
     assert len({error["outage"]["manner"] for error in rate["outages"]}) == 2
     worst_s = max(abs(e["gap_s"]) for e in rate["outages"] if e["poor"] is None)
     assert rate["accuracy"]["gap"]["worst_s"] == pytest.approx(worst_s)
@@ -76,6 +79,26 @@ def test_somebody_elses_backend_can_be_calibrated_against(tmp_path) -> None:
         assert abs(error["gap_s"]) < error["resolution_s"] + BUSY_S
 
 
+def test_what_is_done_when_it_is_stopped_is_told(tmp_path) -> None:
+    options = ["--rates", "500,200", "--n", "2", "--outages", "50ms..100ms"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "chaosd", "calibrate", *options],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if line.startswith("200/s"):
+                process.send_signal(signal.SIGINT)
+                break
+        rest, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (4, "")
+    assert "stopped: 1 of 2 rates is missing\n" in rest
+    assert "\n   500/s    2 gap " in rest or "\n   500/s 2 of poor quality" in rest
+    [file] = tmp_path.glob("runs/calibrate-*/calibrate.json")
+    assert [rate["rate"] for rate in json.loads(file.read_text())["rates"]] == ["500/s"]
+
+
 @pytest.mark.parametrize(
     ("options", "what"),
     [
@@ -85,6 +108,11 @@ def test_somebody_elses_backend_can_be_calibrated_against(tmp_path) -> None:
         (["--n", "0"], "--n 0: should be from 1 to"),
         (["--target", "10.0.0.1:80"], "--target and --command go together"),
         (["--target", "8.8.8.8:80", "--command", "true"], "8.8.8.8 is a public address"),
+        (["--target", "foo", "--command", "true"], "--target: not an address"),
+        (["--target", "127.0.0.1:80", "--command", "no-such"], "--command: there is no program"),
+        (["--target", "127.0.0.1:80", "--command", "a 'b"], "--command a 'b: No closing quotation"),
+        (["--seed", "-4"], "--seed: "),
+        (["--rates", "500,500"], "--rates 500,500: one of them is named twice"),
     ],
 )
 def test_mistakes_are_said_in_a_line(tmp_path, options, what) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 import chaosd.flight
 
 
@@ -31,7 +33,24 @@ def test_a_good_cycle_has_none(simulate) -> None:
 
 
 def test_their_number_is_limited(simulate, monkeypatch) -> None:
-    monkeypatch.setattr(chaosd.flight, "FILES_MAX", 2)
+    monkeypatch.setattr(chaosd.flight, "MISROUTED_MAX", 2)
     imposter = {"type": "recreate", "every": "10s", "old_ip": "imposter"}
     ran = simulate("--cycles", "4", faults=[imposter])
     assert len(list((ran.directory / "flight").iterdir())) == 2
+
+
+def test_a_long_one_has_every_change_and_says_what_is_left_out(simulate) -> None:
+    imposter = {"type": "recreate", "every": "20s", "old_ip": "imposter", "gap": "6s"}
+    probes = [{"type": "http", "rate": "1000/s"}]
+    ran = simulate("--cycles", "1", faults=[imposter], probes=probes, measure={"slow_after": "1s"})
+    [cycle] = ran.cycles
+    flight = json.loads((ran.directory / "flight/c1-1.json").read_text())
+    rows = flight["samples"]["1"]
+    assert sum(map(len, flight["samples"].values())) <= chaosd.flight.SAMPLES_MAX
+    assert flight["left_out"] > 1000
+    new = next(row for row in rows if row[0] > 0 and row[2] == "ok" and "imposter" not in row[4])
+    assert new[0] + new[1] == pytest.approx(cycle.recovery_s * 1000, abs=0.01)
+    before = next(row for row in reversed(rows) if row[0] < new[0])
+    assert "imposter" in before[4]
+    assert new[0] - before[0] < 1.5
+    assert rows[-1][0] > cycle.recovery_s * 1000 + 900  # to the end of the observation

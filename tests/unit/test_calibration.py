@@ -120,6 +120,16 @@ def test_the_recovery_is_the_first_good_answer_after_a_bad_one() -> None:
     assert twice.stable_recovery_s == pytest.approx(0.901)
 
 
+def test_nothing_is_over_while_the_program_is_still_at_work() -> None:
+    """A rolling restart, or a blip before the deed: the last outage is the one that counts."""
+    rolling = seen([(1000, 1050), (3000, 3050), (5000, 9000)], injected_ms=9500, until_ms=12000)
+    assert (rolling.recovery_s, rolling.stable_recovery_s) == (9.001, 9.001)
+    assert rolling.outage_gap_s == pytest.approx(8.0)
+    assert rolling.outage_loss_s == pytest.approx(4.1)
+    after = seen([(100, 110), (2000, 5000), (5300, 5400)], injected_ms=5100, until_ms=8000)
+    assert (after.recovery_s, after.stable_recovery_s) == (5.001, 5.401)
+
+
 def test_nothing_bad_is_no_outage_and_only_once_all_is_done() -> None:
     calm = seen([], injected_ms=700)
     assert (calm.outcome, calm.recovery_s, calm.outage_gap_s) == ("recovered", 0.0, 0.0)

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from chaosd import report as reports
-from chaosd.analysis.compare import Comparison, Side, compare
+from chaosd.analysis.compare import SHARES, Comparison, Side, compare
 from chaosd.analysis.compare import _difference as difference
 from chaosd.analysis.statistics import Estimate
 from chaosd.analysis.summary import summarise
@@ -51,7 +51,8 @@ def censored(limit_s: float = 30.0) -> Cycle:
 
 def side(cycles: Sequence[Cycle], **manifest: Any) -> Side:
     report = summarise("made", MANIFEST | LIMIT | manifest, cycles, (), {})
-    return Side.of(json.loads(report_json.render(report, {})))
+    said = json.loads(report_json.render(report, {}))
+    return Side.of(said, said["total"])
 
 
 def uniform(random: Random, start_s: float) -> list[Cycle]:
@@ -148,14 +149,15 @@ def rows(found: Comparison) -> dict[str, str]:
 def numbers(p95_low: float, p95: float, p95_high: float, resolution_s: float = 0.0) -> Side:
     """A run of which only the p95 is known."""
     unknown = Estimate(None, None, None)
-    names = ("recovery p50", "recovery mean", "failed", "misrouted", "censored")
-    known = {"recovery p95": Estimate(p95, p95_low, p95_high)} | dict.fromkeys(names, unknown)
+    known = dict.fromkeys(["recovery p50", "recovery mean", *SHARES], unknown)
+    known |= {"recovery p95": Estimate(p95, p95_low, p95_high)}
     return Side(
         name="x",
         failovers=100,
         numbers=known,
         resolution_s=resolution_s,
         limit_s=30.0,
+        stable_for_s=1.0,
         doubts=(),
         config={},
     )
@@ -190,6 +192,40 @@ def test_what_the_meter_cannot_see_is_no_difference() -> None:
     assert compare(a, replace(b, resolution_s=0.29), margin=0.7).answer == "worse"
 
 
+def test_a_meter_that_is_too_coarse_can_not_say_the_same() -> None:
+    a, b = numbers(0.49, 0.50, 0.51, 0.6), numbers(0.94, 0.95, 0.96, 0.6)
+    assert compare(a, b).answer == "unknown"
+    far = numbers(1.60, 1.70, 1.80, 0.6)
+    assert compare(a, far).answer == "worse"
+    assert compare(far, a).answer == "better"
+    # One badly known recovery of a hundred makes no quantile coarse.
+    some = [cycle(0.3 + place / 500) for place in range(100)]
+    late = [*some[:50], replace(some[50], resolution_s=0.6), *some[51:]]
+    slow = longer(late, lambda s: 1.9 * s)
+    assert compare(side(late), side(slow)).answer == "worse"
+
+
+def test_what_one_run_never_sees_and_the_other_always_is_a_difference() -> None:
+    some = [cycle(0.3 + place / 500, failed=0) for place in range(100)]
+    for name, found in (("misrouted", "any misrouted"), ("failed", "any failed")):
+        spoilt = [replace(c, **{name: 3}) for c in some]
+        assert compare(side(some), side(spoilt)).reasons == (found,)
+        assert compare(side(spoilt), side(some)).answer == "better"
+        assert compare(side(some), side([*some[:97], *spoilt[:3]])).answer == "same"
+
+
+def test_a_longer_look_is_no_better_proxy() -> None:
+    """What is watched for longer after its recovery has more good requests."""
+    random = Random(8)
+    some = uniform(random, 0.2)
+    longer_look = [replace(c, samples=c.samples + 900) for c in some]
+    seen = {"settings": LIMIT["settings"] | {"stable_for_ns": 10 * made.SECOND}}
+    found = compare(side(some), side(longer_look, **seen))
+    assert found.answer == "same"
+    assert rows(found)["failed"] == "unknown"
+    assert compare(side(some), side(longer_look)).reasons == ("failed",)
+
+
 def test_recoveries_that_never_come_are_worse() -> None:
     a = [cycle(0.5 + place / 100) for place in range(100)]
     found = compare(side(a), side([*a[:80], *[censored()] * 20]))
@@ -219,7 +255,7 @@ def test_worse_outranks_better() -> None:
     quicker = [replace(c, misrouted=20) for c in longer(a, lambda s: s / 2)]
     found = compare(side(a), side(quicker))
     assert (rows(found)["recovery p95"], rows(found)["misrouted"]) == ("better", "worse")
-    assert (found.answer, found.reasons) == ("worse", ("misrouted",))
+    assert (found.answer, found.reasons) == ("worse", ("misrouted", "any misrouted"))
 
 
 # --- files and exit codes ---
@@ -312,13 +348,60 @@ def test_a_baseline_may_be_one_file(runs) -> None:
     assert (cycles.limit_s, cycles.doubts) == (None, ())
 
 
+def test_a_report_of_another_shape_is_told_by_its_key(runs) -> None:
+    """Keys may come in addition within a version; wrong ones are named."""
+    report = json.loads((runs / "a/report.json").read_text())
+    other = runs / "other.json"
+    more = {**report, "news": 1, "total": {**report["total"], "more": {}}}
+    more["total"]["recovery_s"]["p95"]["sd"] = 0.1
+    other.write_text(json.dumps(more))
+    assert files.load(other) == files.load(runs / "a")
+    for path, value in (("version", 2), ("total.recovery_s.p95.value", "x"), ("doubts", None)):
+        wrong = json.loads((runs / "a/report.json").read_text())
+        *parents, last = path.split(".")
+        place = wrong
+        for key in parents:
+            place = place[key]
+        place[last] = value
+        other.write_text(json.dumps(wrong))
+        with pytest.raises(ConfigError, match=rf"this version of chaosd \({path}: "):
+            files.load(other)
+
+
+def test_what_is_torn_at_the_end_of_a_ledger_is_left_out(runs) -> None:
+    ledger = runs / "a/cycles.jsonl"
+    with ledger.open("a") as file:
+        file.write('{"cycle":101,"cell":"c1"')
+    assert files.load(ledger).failovers == 100
+    with ledger.open("a") as file:
+        file.write("\n")
+    with pytest.raises(ConfigError, match=r"cycles.jsonl:101: "):
+        files.load(ledger)
+
+
+def test_one_fault_or_one_cell_can_be_compared(runs, capsys) -> None:
+    random = Random(9)
+    for name, factor in (("a", 1.0), ("b", 1.3)):
+        cycles = [replace(c, fault="blue") for c in uniform(random, 0.2)]
+        cycles += [replace(cycle(factor * c.recovery_s), fault="green") for c in cycles]
+        lines = "".join(f"{encode(c)}\n" for c in cycles)
+        (runs / name / "cycles.jsonl").write_text(lines)
+    here, there = str(runs / "a"), str(runs / "b")
+    assert main(["compare", here, there, "--fault", "blue"]) in (0, 4)
+    assert "A: made a (fault blue), 100 failovers\n" in capsys.readouterr().out
+    assert main(["compare", here, there, "--fault", "green", "--cell", "c1"]) == 1
+    assert "B: made b (cell c1, fault green), 100 failovers\n" in capsys.readouterr().out
+    assert main(["compare", here, there, "--fault", "red"]) == 2
+    assert "has no fault `red` (there: blue, green)" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("name", "content", "what"),
     [
-        ("x.json", "{}", "not a report of this version of chaosd (KeyError: 'total')"),
-        ("x.json", "[]", "not a report of this version of chaosd (TypeError: "),
+        ("x.json", "{}", "not a report of this version of chaosd (version: Field required)"),
+        ("x.json", "[]", "not a report of this version of chaosd (: Input should be"),
         ("x.json", "{", "can't be compared: Expecting property name"),
-        ("x.jsonl", "{}\n", "can't be compared: not a cycle"),
+        ("x.jsonl", "{}\n", "can't be compared: "),
         ("run.json", "{", "can't be compared: "),
     ],
 )

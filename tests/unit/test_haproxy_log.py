@@ -74,7 +74,11 @@ TABLE: list[tuple[str, str, dict[str, Any]]] = [
         {"server": "b/s", "reason": "DNS timeout status"},
     ),
     ("Server b/s ('app.net') is UP/READY (resolves again).", "up", {"server": "b/s"}),
-    ("Server b/s ('app.net') is DOWN/READY (resolves again).", "ready", {"server": "b/s"}),
+    (
+        "Server b/s ('app.net') is DOWN/READY (resolves again).",
+        "down",
+        {"server": "b/s", "reason": "resolves again"},
+    ),
     (
         "Server b/s administratively READY thanks to valid DNS answer.",
         "ready",

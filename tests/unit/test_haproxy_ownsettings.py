@@ -9,7 +9,9 @@ from chaosd.proxies.haproxy import HAProxy, ownsettings
 
 ROOT = Path(__file__).parents[2]
 BASE = """\
-defaults
+global
+    {global}
+defaults{name}
     mode http
     timeout connect 500ms
     timeout client 5s
@@ -25,12 +27,12 @@ backend b
     {backend}
     server app "${{CHAOSD_APP}}" check resolvers r {server}
 """
+EMPTY = dict.fromkeys(("global", "name", "defaults", "resolvers", "backend", "server"), "")
 
 
 def read(tmp_path, **parts):
     path = tmp_path / "h.cfg"
-    empty = {"defaults": "", "resolvers": "", "backend": "", "server": ""}
-    path.write_text(BASE.format(**empty | parts))
+    path.write_text(BASE.format(**EMPTY | parts))
     return ownsettings.read(path)
 
 
@@ -70,19 +72,32 @@ def test_what_is_said_is_read_with_its_units_and_its_order(tmp_path):
     assert config.http_check == "/up"
 
 
+def test_a_defaults_section_with_a_name_holds_and_can_be_taken_back(tmp_path):
+    said = "option httpchk GET /up\n    timeout check 300ms\n    retries 7"
+    config, unread = read(tmp_path, name=" web", defaults=said)
+    assert unread is None
+    assert (config.http_check, config.timeouts.check.s, config.retries) == ("/up", 0.3, 7)
+    config, _ = read(tmp_path, name=" web", defaults=said, backend="no option httpchk")
+    assert (config.http_check, config.retries) == (None, 7)
+
+
 @pytest.mark.parametrize(
     ("parts", "what"),
     [
         (
             {"server": "slowstart 10s"},
-            "h.cfg:15: no prediction with `slowstart` on the server line",
+            "h.cfg:17: no prediction with `slowstart` on the server line",
         ),
-        ({"server": "inter"}, "h.cfg:15: no prediction with `inter` without a value"),
-        ({"server": 'inter "${X}"'}, 'h.cfg:15: no prediction with `"${X}"`, whose value'),
+        ({"server": "inter"}, "h.cfg:17: no prediction with `inter` without a value"),
+        ({"server": 'inter "${X}"'}, 'h.cfg:17: no prediction with `"${X}"`, whose value'),
         ({"resolvers": "nameserver two 127.0.0.1:53"}, "more than one nameserver"),
         ({"resolvers": "parse-resolv-conf"}, "more than one nameserver"),
-        ({"backend": "option tcp-check"}, "h.cfg:14: no prediction with `option tcp-check`"),
+        ({"backend": "option tcp-check"}, "h.cfg:16: no prediction with `option tcp-check`"),
         ({"defaults": "retry-on all-retryable-errors"}, "no prediction with `retry-on"),
+        ({"backend": "server b 10.0.0.9:80"}, "h.cfg:16: no prediction with another server"),
+        ({"backend": "http-check connect port 9"}, "h.cfg:16: no prediction with `http-check con"),
+        ({"global": "spread-checks 50"}, "h.cfg:2: no prediction with `spread-checks`"),
+        ({"name": " web", "defaults": "option tcp-check"}, "no prediction with `option tcp-check`"),
         ({"server": "inter 500us"}, "h.cfg: no prediction: server.inter: HAProxy counts whole"),
     ],
 )
@@ -95,8 +110,7 @@ def test_what_is_not_understood_is_not_guessed(tmp_path, parts, what):
 
 def test_two_servers_for_the_app_are_beyond_it(tmp_path):
     path = tmp_path / "h.cfg"
-    empty = {"defaults": "", "resolvers": "", "backend": "", "server": ""}
-    text = BASE.format(**empty) + '    server two "${CHAOSD_APP}" check resolvers r\n'
+    text = BASE.format(**EMPTY) + '    server two "${CHAOSD_APP}" check resolvers r\n'
     path.write_text(text)
     assert "more than one server" in ownsettings.read(path)[1]
 

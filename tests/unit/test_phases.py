@@ -158,12 +158,15 @@ def test_what_nobody_told_is_unknown() -> None:
     ("said", "usable_ms"),
     [
         ([], 900),
-        ([(300, "maint"), (950, "ready")], 950),
+        ([(300, "maint"), (950, "up"), (950, "ready")], 950),
+        # With `init-state fully-down` to be out of maintenance is not to be usable.
+        ([(300, "maint"), (950, "down"), (950, "ready"), (1500, "up")], 1500),
+        ([(300, "maint"), (950, "ready")], None),
         ([(300, "down"), (600, "up")], 900),  # back before the switch
         ([(300, "down")], None),  # away, and nobody told of its return
         ([(300, "down"), (950, "up"), (1200, "down"), (1500, "up")], 1500),
         ([(2500, "down"), (2600, "up")], 900),  # after the recovery: no part of it
-        ([(300, "maint"), (2001, "ready")], 2001),  # the log came a moment late
+        ([(300, "maint"), (2001, "up")], 2001),  # the log came a moment late
         ([(-500, "down"), (950, "up")], 900),  # before T0: another matter
     ],
 )

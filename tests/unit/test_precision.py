@@ -5,14 +5,15 @@ from __future__ import annotations
 import made
 import pytest
 
-from chaosd.analysis.precision import CYCLES_MIN, Precision, half_width
+from chaosd.analysis.precision import CYCLES_MIN, Precision, cycles_wanted, half_width
 from chaosd.analysis.statistics import Estimate, quantiles
+from chaosd.config.slo import Slo
 from chaosd.events import CycleOutcome
 
 
 def cycles_until(precision: float, recoveries_s: list[float | None]) -> int | None:
     """How many cycles it takes; None is a recovery that never came."""
-    fold = Precision(precision)
+    fold = Precision(precision, {})
     for count, recovery_s in enumerate(recoveries_s, start=1):
         outcome = CycleOutcome.CENSORED if recovery_s is None else CycleOutcome.RECOVERED
         if fold.add(made.cycle(outcome=outcome, recovery_s=recovery_s)) is not None:
@@ -24,9 +25,23 @@ def test_it_takes_an_upper_bound_of_the_p95() -> None:
     assert CYCLES_MIN == 72
     assert cycles_until(0.01, [1.0] * 200) == 72
     # What is skipped or invalid is no failover, and does not count.
-    fold = Precision(0.01)
+    fold = Precision(0.01, {})
     for _ in range(100):
         assert fold.add(made.cycle(outcome=CycleOutcome.INVALID, recovery_s=None)) is None
+
+
+def test_it_goes_on_until_every_objective_can_be_judged() -> None:
+    goals = Slo.model_validate(
+        {"recovery_p99": "5s", "faults": {"imposter": {"misrouted": "50%", "min_cycles": 300}}}
+    ).objectives()
+    assert cycles_wanted(goals) == {None: 368, "imposter": 300}
+    fold, count = Precision(0.01, goals), 0
+    for fault in ["recreate", "recreate", "imposter"] * 400:
+        count += 1
+        if fold.add(made.cycle(fault=fault)) is not None:
+            break
+    assert count == 900  # of which 300 are the imposter's
+    assert fold.reached
 
 
 def test_it_looks_seldom() -> None:

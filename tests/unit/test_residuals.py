@@ -6,6 +6,9 @@ import pytest
 
 from chaosd.analysis.residuals import place, residuals, uniform_p
 from chaosd.events import Prediction
+from chaosd.plugins import Move
+from chaosd.proxies.haproxy import predict, simulate
+from chaosd.proxies.haproxy.config import Config
 
 # Uniform from 1 s to 2 s.
 QUANTILES = {f"p{q:02}": 1 + q / 100 for q in (5, 10, 50, 90, 95)}
@@ -20,26 +23,67 @@ def test_the_place_is_the_part_that_is_shorter(recovery_s, share):
     assert place(EVEN, recovery_s, 0.0) == pytest.approx(share)
 
 
-def test_a_lump_is_met_in_its_middle():
-    """Half of all recover at exactly 1 s: the error bar decides, and not the rounding."""
+def test_a_lump_is_filled_by_where_the_probes_met_it():
+    """Half of all recover at exactly 1 s, and are measured anywhere up to an interval later."""
     quantiles = {"p05": 1.0, "p50": 1.0, "p95": 1.9}
     lumpy = Prediction(lower_s=1.0, mean_s=1.2, upper_s=2.0, quantiles_s=quantiles)
-    assert place(lumpy, 1.0, 0.02) == pytest.approx(0.25, abs=0.01)
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        met = place(lumpy, 1.0 + 0.02 * share, 0.02)
+        assert met == pytest.approx(0.5 * share, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("resolvers", "move"),
+    [
+        ({"timeout_resolve": "200ms", "timeout_retry": "200ms"}, {"listening_s": 3.2}),
+        ({}, {"listening_s": 1.2}),
+        ({"timeout_resolve": "200ms"}, {"published_s": 0.0, "missing_s": None}),
+        ({}, {}),
+    ],
+)
+def test_a_world_that_is_the_model_is_not_refuted(resolvers, move):
+    """Measured by probes, of which one in a lump of the distribution is as good as any other."""
+    config = Config.model_validate({"type": "haproxy", "resolvers": resolvers})
+    happens = {"published_s": 0.2, "listening_s": 0.25, "missing_s": 0.0} | move
+    happens = Move(missing_class="nxdomain", old_ip="refuse", **happens)
+    band = predict.recovery(config, "3.0.11", happens)
+    predicted = simulate.distribution(config, "3.0.11", happens, band)
+    recoveries = simulate.recoveries_s(config, "3.0.11", happens)
+    interval_s, low, means = 0.02, 0, []
+    for seed in range(40):
+        rng = random.Random(seed)
+        seen = [rng.choice(recoveries) + rng.random() * interval_s for _ in range(200)]
+        places = sorted(place(predicted, recovery_s, interval_s) for recovery_s in seen)
+        low += uniform_p(places) < 0.05
+        means.append(sum(seen) / len(seen) - interval_s / 2 - predicted.mean_s)
+    assert low <= 6
+    assert sum(means) / len(means) == pytest.approx(0.0, abs=0.012)
 
 
 def test_without_a_distribution_there_is_no_place():
     assert place(Prediction(lower_s=1, mean_s=1, upper_s=2), 1.5, 0.01) is None
 
 
-def test_the_mean_residual_has_an_interval():
-    found = residuals([0.1, 0.3, 0.2, 0.2], [])
-    assert found.n == 4
+def test_the_mean_residual_has_students_interval():
+    found = residuals([0.1, 0.3, 0.2, 0.2, 0.2], [])
+    assert found.n == 5
     assert found.mean_s == pytest.approx(0.2)
-    # 1.96 times 0.0816 / √4
-    assert found.high_s - found.mean_s == pytest.approx(0.08, abs=0.001)
-    assert found.mean_s - found.low_s == pytest.approx(0.08, abs=0.001)
+    # 2.776 times 0.0707 / √5; the expansion of Student's quantile is 0.3 % less there.
+    assert found.high_s - found.mean_s == pytest.approx(0.0878, abs=0.0005)
+    assert found.mean_s - found.low_s == pytest.approx(0.0878, abs=0.0005)
     assert found.uniform_p is None
     assert residuals([], []).mean_s is None
+    assert residuals([0.1, 0.2, 0.3, 0.4], []).low_s is None
+
+
+def test_ninety_five_of_a_hundred_intervals_hold_the_truth_also_of_few():
+    rng = random.Random(4)
+    for n in (5, 8, 30):
+        held = 0
+        for _ in range(1000):
+            found = residuals([rng.gauss(0, 1) for _ in range(n)], [])
+            held += found.low_s <= 0 <= found.high_s
+        assert 930 <= held <= 970, n
 
 
 def test_uniform_places_are_taken_for_uniform_and_others_are_not():

@@ -22,7 +22,7 @@ from chaosd.errors import MachineError
 from chaosd.events import Outcome, Sample, rounded_ns
 from chaosd.sinks import store as module
 from chaosd.sinks.reader import RunReader
-from chaosd.sinks.store import RECORD, RECORDS, RunStore, read_tail
+from chaosd.sinks.store import RECORD, RECORDS, RunStore, read_chunk
 
 FEW = settings(derandomize=True, max_examples=60, deadline=None)
 EVERYTHING = (0, 10**19)
@@ -226,7 +226,7 @@ def test_what_is_held_between_two_ticks_is_bounded(tmp_path, monkeypatch) -> Non
     monkeypatch.setattr(module, "HELD_SAMPLES_MAX", 10)
     run = stored(tmp_path)
     run.samples([made.sample(T0 + i) for i in range(15)])
-    assert len(read_tail(tmp_path / "samples.00001")) == 15
+    assert len(read_chunk(tmp_path / "samples.00001")[0]) == 15
     run.close()
 
 

@@ -53,7 +53,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str, _Data], ...] = tuple(
             _server_and_reason,
         ),
         (rf"^{_SERVER}{_FQDN} is UP(?:/READY|, reason:|\.)", "up", _server),
-        (rf"^{_SERVER}{_FQDN} is DOWN/READY", "ready", _server),
+        (rf"^{_SERVER}{_FQDN} is DOWN/READY \((?P<reason>[^)]*)\)", "down", _server_and_reason),
         (rf"^{_SERVER} administratively READY", "ready", _server),
         (
             rf"^{_SERVER}{_FQDN} is DOWN, reason: (?P<reason>.*?){_REASON_END}",
@@ -66,6 +66,8 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str, _Data], ...] = tuple(
 
 def read(line: str) -> tuple[str, dict[str, Any]] | None:
     """Say what a line tells: address_changed, up, down, maint or ready, and of which server.
+
+    Ready is out of maintenance, whether usable or not.
 
     `server` is `backend/server`. None for everything else: traffic, start-up, other changes.
     """

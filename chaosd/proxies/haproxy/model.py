@@ -116,6 +116,8 @@ class Server:
         self.maintenance = False
         if self.usable:
             self._say(now_ns, "up")
+        else:
+            self._say(now_ns, "down", reason="resolves again")
         self._say(now_ns, "ready")
 
     def _say(self, at_ns: int, what: str, **data: Any) -> None:

@@ -17,11 +17,11 @@ _SECTIONS = (
     *("mailers", "program", "http-errors", "ring", "log-forward", "cache", "fcgi-app", "crt-store"),
     *("traces", "acme", "log-profile"),
 )
-# A backslash takes the next character as it is; quotes hide a `#`.
 # HAProxy's own, where the file doesn't say.
 _RESOLVE_S, _INTER_S = 1.0, 2.0
 _TIME = re.compile(r"(\d{1,15})(us|ms|s|m|h|d)?")
 _UNITS_S = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+# A backslash takes the next character as it is; quotes hide a `#`.
 _COMMENT = re.compile(r"""((?:\\.|"(?:\\.|[^"\\])*"|'[^']*'|[^#\\"'])*)#.*""")
 
 

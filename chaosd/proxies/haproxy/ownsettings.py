@@ -40,6 +40,8 @@ _BEYOND_OPTIONS = (
     *("ldap-check", "spop-check", "external-check", "transparent", "http_proxy"),
 )
 _BEYOND = ("retry-on", "tcp-check", "external-check", "dispatch", "use-server", "email-alert")
+_HTTP_CHECKS = ("expect", "send", "comment")  # they change what a check asks, not when or where
+_BEYOND_GLOBAL = ("spread-checks", "dns-accept-family")
 
 
 class _BeyondError(Exception):
@@ -76,18 +78,29 @@ def _settings(path: Path, lines: list[Line]) -> dict[str, Any]:
     servers = own.app_servers(lines)
     if len(servers) != 1 or servers[0].words[0] != "server":
         raise _BeyondError(f"{path}: no prediction with more than one server for the app")
-    if len({line.section for line in lines if line.section.startswith("defaults")}) > 1:
+    if len({line.section for line in lines if _is_defaults(line)}) > 1:
         raise _BeyondError(f"{path}: no prediction with more than one defaults section")
     server = servers[0]
     words = own.server_words(server, lines)
     place = _Place(path, server)
+    for line in lines:
+        if line.section == "global" and line.words[0] in _BEYOND_GLOBAL:
+            raise _Place(path, line).beyond(f"`{line.words[0]}`")
+        beside = line.section == server.section and line.words[0] in ("server", "server-template")
+        if beside and line != server:
+            raise _Place(path, line).beyond("another server beside the app")
     section = f"resolvers {own.last('resolvers', words)}"
     return {
         "type": "haproxy",
         "server": _server(place, list(words)),
         "resolvers": _resolvers(path, [line for line in lines if line.section == section]),
-        **_backend(path, [li for li in lines if li.section in ("defaults", server.section)]),
+        **_backend(path, [li for li in lines if _is_defaults(li) or li.section == server.section]),
     }
+
+
+def _is_defaults(line: Line) -> bool:
+    """It may have a name."""
+    return line.section.split()[:1] == ["defaults"]
 
 
 def _server(place: _Place, words: list[str]) -> dict[str, Any]:
@@ -135,10 +148,14 @@ def _backend(path: Path, lines: list[Line]) -> dict[str, Any]:
     """What defaults and the backend say; what is said last holds."""
     timeouts: dict[str, Any] = {"check": None}
     found: dict[str, Any] = {"timeouts": timeouts}
-    for line in sorted(lines, key=lambda each: each.section != "defaults"):
+    for line in sorted(lines, key=_is_defaults, reverse=True):
         place = _Place(path, line)
         word, *values = line.words
-        if word in _BEYOND or (word == "option" and values[:1] and values[0] in _BEYOND_OPTIONS):
+        if (
+            word in _BEYOND
+            or (word == "option" and values[:1] and values[0] in _BEYOND_OPTIONS)
+            or (word == "http-check" and values[:1] and values[0] not in _HTTP_CHECKS)
+        ):
             raise place.beyond(f"`{' '.join(line.words[:2])}`")
         if word == "timeout" and len(values) > 1 and values[0] in _TIMEOUTS:
             timeouts[values[0]] = _time(place, _plain(place, values[1]))
@@ -149,6 +166,8 @@ def _backend(path: Path, lines: list[Line]) -> dict[str, Any]:
             found["redispatch"] = int(every) if every.lstrip("-").isdecimal() else True
         elif line.words[:3] == ("no", "option", "redispatch"):
             found["redispatch"] = False
+        elif line.words[:3] == ("no", "option", "httpchk"):
+            found["http_check"] = None
         elif values[:1] == ["httpchk"] and word == "option":
             found["http_check"] = next((v for v in values[1:] if v.startswith("/")), "/")
     if "connect" not in timeouts:

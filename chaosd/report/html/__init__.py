@@ -34,9 +34,8 @@ def worst(cycles: Sequence[Cycle]) -> list[Cycle]:
     failovers = [cycle for cycle in cycles if cycle.outcome in kinds]
 
     def gravity(cycle: Cycle) -> tuple[bool, bool, float]:
-        lasted_s = (cycle.end_ns - cycle.t0_ns) / 1e9
         censored = cycle.outcome == CycleOutcome.CENSORED
-        return censored, bool(cycle.anomaly), cycle.recovery_s or lasted_s
+        return censored, bool(cycle.anomaly), cycle.took_at_least_s
 
     return sorted(failovers, key=gravity, reverse=True)[:WORST_MAX]
 

@@ -11,6 +11,11 @@ WIDTH, LEFT, RIGHT, TOP, BOTTOM = 960, 58, 14, 10, 34
 TICKS = 6
 POINTS_MAX = 20_000
 LONG = 100_000
+SHAPES = {
+    "censored": "m0-6l5 9h-10z",
+    "anomaly": "m-5 0a5 5 0 1 0 10 0a5 5 0 1 0-10 0",
+    "control": "m-3 0l3-3l3 3l-3 3z",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +26,7 @@ class Axis:
     high: float
     start: float
     end: float
+    whole: bool = False  # there is nothing between two whole numbers
 
     def __call__(self, value: float) -> float:
         share = (value - self.low) / ((self.high - self.low) or 1.0)
@@ -32,6 +38,8 @@ class Axis:
         rough = (high - low) / TICKS or 1.0
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(k * power for k in (1, 2, 5, 10) if k * power >= rough)
+        if self.whole:
+            step = max(1.0, step)
         first = math.ceil(low / step)
         count = math.floor(high / step) - first + 1
         return [round((first + k) * step, 10) for k in range(max(count, 0))]
@@ -51,11 +59,21 @@ class Frame:
 
     @classmethod
     def of(
-        cls, xs: tuple[float, float], ys: tuple[float, float], height: int = 300, left: int = LEFT
+        cls,
+        xs: tuple[float, float],
+        ys: tuple[float, float],
+        height: int = 300,
+        *,
+        whole: str = "",
     ) -> Frame:
-        return cls(Axis(*xs, left, WIDTH - RIGHT), Axis(*ys, height - BOTTOM, TOP), height)
+        """`whole` names the axes of whole numbers, such as "x"."""
+        return cls(
+            Axis(*xs, LEFT, WIDTH - RIGHT, "x" in whole),
+            Axis(*ys, height - BOTTOM, TOP, "y" in whole),
+            height,
+        )
 
-    def svg(self, title: str, parts: Iterable[str], *, x: str, y: str, extra: str = "") -> str:
+    def svg(self, title: str, parts: Iterable[str], *, x: str, y: str) -> str:
         """The whole picture, with its axes named and a title for those who can't see it."""
         lines = [
             f'<line x1="{self.x.start}" x2="{self.x.end}" y1="{at}" y2="{at}"/>'
@@ -81,7 +99,7 @@ class Frame:
         return (
             f'<svg viewBox="0 0 {WIDTH} {self.height}" role="img" aria-label="{escape(title)}">'
             f'<g class="grid">{"".join(lines)}</g>{"".join(parts)}'
-            f'<g class="labels">{"".join(labels)}{extra}</g></svg>'
+            f'<g class="labels">{"".join(labels)}</g></svg>'
         )
 
 
@@ -96,14 +114,8 @@ def dots(frame: Frame, points: Sequence[tuple[float, float]], kind: str) -> str:
 
 def marks(frame: Frame, points: Sequence[tuple[float, float]], kind: str) -> str:
     """Points that are few and matter, by a shape of their own: a triangle, a ring or a cross."""
-    shape = {
-        "censored": "m0-6l5 9h-10z",
-        "anomaly": "m-5 0a5 5 0 1 0 10 0a5 5 0 1 0-10 0",
-        "invalid": "m-3-3l6 6m0-6l-6 6",
-        "control": "m-3 0l3-3l3 3l-3 3z",
-    }[kind]
     step = -(-len(points) // POINTS_MAX) or 1
-    d = "".join(f"M{frame.x(x)} {frame.y(y)}{shape}" for x, y in points[::step])
+    d = "".join(f"M{frame.x(x)} {frame.y(y)}{SHAPES[kind]}" for x, y in points[::step])
     return f'<path class="mark {kind}" d="{d}"/>' if d else ""
 
 

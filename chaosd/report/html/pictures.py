@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 
-from chaosd.analysis.heat import KINDS, Heat
+from chaosd.analysis.heat import Heat
 from chaosd.analysis.residuals import share_below
+from chaosd.analysis.samples import KINDS
 from chaosd.analysis.survival import kaplan_meier
 from chaosd.events import PHASES, Cycle, CycleOutcome
 from chaosd.report.html import charts
@@ -16,10 +18,6 @@ MIXED_MAX = 400  # predictions that are mixed into one curve
 BEFORE = [phase for phase in PHASES if phase != "settle"]
 MANY = 1_000
 LONG_SPAN = 200
-
-
-def _lasted_s(cycle: Cycle) -> float:
-    return cycle.recovery_s if cycle.recovery_s is not None else (cycle.end_ns - cycle.t0_ns) / 1e9
 
 
 def _unit(span_s: float) -> tuple[str, int]:
@@ -35,14 +33,15 @@ def over_time(cycles: Sequence[Cycle]) -> str:
     failovers = [c for c in cycles if c.outcome in (CycleOutcome.RECOVERED, CycleOutcome.CENSORED)]
     if not failovers:
         return ""
-    start_ns = cycles[0].t0_ns
-    span_s = max(1.0, (cycles[-1].t0_ns - start_ns) / 1e9)
+    begins = [c.t0_ns for c in cycles]  # in the order in which they ended
+    start_ns = min(begins)
+    span_s = max(1.0, (max(begins) - start_ns) / 1e9)
     unit, divisor = _unit(span_s)
 
     def at(cycle: Cycle) -> float:
         return (cycle.t0_ns - start_ns) / 1e9 / divisor
 
-    top_s = max(map(_lasted_s, failovers)) * 1.08
+    top_s = max(c.took_at_least_s for c in failovers) * 1.08
     frame = Frame.of((0, span_s / divisor), (0, top_s), 320)
     width = (span_s / divisor) / COLUMNS_MAX
     columns: dict[int, list[Cycle]] = {}
@@ -61,10 +60,10 @@ def over_time(cycles: Sequence[Cycle]) -> str:
         "anomaly": [c for c in failovers if c.anomaly],
         "control": [c for c in cycles if c.outcome == CycleOutcome.CONTROL and c.recovery_s],
     }
-    good = [(at(c), _lasted_s(c)) for c in failovers if c.outcome == CycleOutcome.RECOVERED]
+    good = [(at(c), c.took_at_least_s) for c in failovers if c.outcome == CycleOutcome.RECOVERED]
     parts.append(charts.dots(frame, good, "recovered"))
     parts += [
-        charts.marks(frame, [(at(c), _lasted_s(c)) for c in some], kind)
+        charts.marks(frame, [(at(c), c.took_at_least_s) for c in some], kind)
         for kind, some in by_kind.items()
     ]
     title = f"Recovery time of {len(failovers)} failovers over the run"
@@ -75,7 +74,7 @@ def distribution(cycles: Sequence[Cycle]) -> str:
     """The share of recoveries that were shorter, with its interval, beside the predicted one."""
     values = [c.recovery_s for c in cycles if c.outcome == CycleOutcome.RECOVERED]
     known = sorted(value for value in values if value is not None)
-    censored = [_lasted_s(c) for c in cycles if c.outcome == CycleOutcome.CENSORED]
+    censored = [c.took_at_least_s for c in cycles if c.outcome == CycleOutcome.CENSORED]
     if not known:
         return ""
     steps = kaplan_meier(known, censored)
@@ -106,7 +105,10 @@ def distribution(cycles: Sequence[Cycle]) -> str:
 
 def phases(cycles: Sequence[Cycle]) -> str:
     """The parts of each recovery on top of each other; of groups of cycles, their means."""
-    some = [c for c in cycles if c.outcome == CycleOutcome.RECOVERED and c.recovery_s is not None]
+    some = sorted(
+        (c for c in cycles if c.outcome == CycleOutcome.RECOVERED and c.recovery_s is not None),
+        key=attrgetter("t0_ns"),
+    )
     if not some:
         return ""
     count = min(COLUMNS_MAX, len(some))
@@ -120,7 +122,7 @@ def phases(cycles: Sequence[Cycle]) -> str:
         whole = sum(c.recovery_s or 0.0 for c in group) / len(group)
         rows.append(means | {"unknown": max(0.0, whole - sum(means.values()))})
     top_s = max(sum(row.values()) for row in rows) * 1.05
-    frame = Frame.of((some[0].cycle, max(some[-1].cycle, some[0].cycle + 1)), (0, top_s), 260)
+    frame = Frame.of((0.5, len(some) + 0.5), (0, top_s), 260, whole="x")
     width = (frame.x.high - frame.x.low) / count
     parts = []
     for place, row in enumerate(rows):
@@ -130,7 +132,7 @@ def phases(cycles: Sequence[Cycle]) -> str:
             parts.append(charts.bar(frame, x, (floor, floor + part_s), phase))
             floor += part_s
     title = f"Phases of {len(some)} recoveries"
-    return frame.svg(title, parts, x="cycle", y="s")
+    return frame.svg(title, parts, x="recovery, by the time of its T0", y="s")
 
 
 def heat(found: Heat) -> str:
@@ -139,7 +141,8 @@ def heat(found: Heat) -> str:
     if not rows:
         return ""
     height = max(140, min(560, rows * 14)) + charts.BOTTOM + charts.TOP
-    frame = Frame.of((found.from_s, found.to_s), (rows, 0), height)
+    frame = Frame.of((found.from_s, found.to_s), (found.cycles + 0.5, 0.5), height, whole="y")
+    each = found.cycles / rows
     width = (found.to_s - found.from_s) / columns
     parts = []
     for row in range(rows):
@@ -152,7 +155,8 @@ def heat(found: Heat) -> str:
             kind, opacity = kinds[column]
             if kind:
                 x = (found.from_s + column * width, found.from_s + end * width)
-                shape = charts.bar(frame, x, (row + 0.06, row + 0.94), kind)
+                y = (0.5 + (row + 0.06) * each, 0.5 + (row + 0.94) * each)
+                shape = charts.bar(frame, x, y, kind)
                 if opacity < 1:
                     shape = shape.replace("/>", f' opacity="{opacity}"/>')
                 parts.append(shape)
@@ -163,19 +167,13 @@ def heat(found: Heat) -> str:
         f'y2="{height - charts.BOTTOM}"/>'
     )
     title = f"Outcomes of requests around T0 of {found.cycles} cycles"
-    return _rows_named(frame, found).svg(title, parts, x="request sent, s after T0", y="cycle")
-
-
-def _rows_named(frame: Frame, found: Heat) -> Frame:
-    """The same places under the cycles' own numbers."""
-    first, last = found.first[0], found.first[-1] + max(1, found.cycles // len(found.first))
-    return Frame(frame.x, charts.Axis(last, first, frame.y.start, frame.y.end), frame.height)
+    return frame.svg(title, parts, x="request sent, s after T0", y="failover, by its T0")
 
 
 def _worst(counts: Sequence[int]) -> tuple[str, float]:
     """The gravest thing that happened there, and how strongly it is drawn."""
     whole = sum(int(count) for count in counts)
-    for kind in reversed(KINDS):
+    for kind in reversed(KINDS[: KINDS.index("dropped")]):  # what was never sent became nothing
         if count := int(counts[KINDS.index(kind)]):
             share = 1.0 if kind == "good" else count / whole
             return kind, max(0.25, round(share * 4) / 4)
@@ -188,9 +186,7 @@ def key(kind: str, words: str, shape: str = "square") -> str:
         "square": f'<rect class="{kind}" width="12" height="12"/>',
         "dot": f'<path class="dot {kind}" d="M6 6h0"/>',
         "line": f'<path class="line {kind}" d="M0 6h12"/>',
-        "mark": f'<path class="mark {kind}" d="M6 1l5 9h-10z"/>'
-        if kind == "censored"
-        else f'<path class="mark {kind}" d="M1 6a5 5 0 1 0 10 0a5 5 0 1 0-10 0"/>',
+        "mark": f'<path class="mark {kind}" d="M6 6{charts.SHAPES.get(kind, "")}"/>',
     }[shape]
     return (
         f'<span class="key"><svg viewBox="0 0 12 12" aria-hidden="true">{inside}</svg>{words}'

@@ -1,0 +1,160 @@
+"""What stored samples came to: a block of records after the other, folded. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from chaosd.analysis.statistics import quantile_rank
+from chaosd.events import ANYBODY, Outcome, Reading
+
+LAG_US_MAX = 100_000  # lags are counted to the microsecond up to here
+KINDS = ("good", "masked", "failed", "misrouted", "dropped")  # but for the last, by gravity
+
+
+def kinds(
+    records: Any, names: Sequence[str], identities: Container[str], slow_after_us: float
+) -> Any:
+    """Which of KINDS each record of `outcome who took_us` is; `who` is into names.
+
+    `identities` are the app's: good answers by others are misrouted.
+    """
+    everybody = ANYBODY in identities
+    ours = np.array([everybody or name in identities for name in names], bool)
+    answered = records["outcome"] == Outcome.OK
+    good = answered & ours[records["who"]]
+    found = np.full(len(records), KINDS.index("failed"), np.int64)
+    found[good] = KINDS.index("good")
+    found[good & (records["took_us"] > slow_after_us)] = KINDS.index("masked")
+    found[answered & ~good] = KINDS.index("misrouted")
+    found[records["outcome"] == Outcome.DROPPED] = KINDS.index("dropped")
+    return found
+
+
+def measuring(streams: Iterable[Reading]) -> dict[str, int]:
+    """The stream that measures, by cell: the first one through the proxy."""
+    found: dict[str, int] = {}
+    for reading in streams:
+        if reading.data["via"] == "proxy":
+            found.setdefault(reading.data["cell"], reading.data["stream"])
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """All samples of a stream, in cycles and between them."""
+
+    cell: str
+    probe: str
+    via: str
+    interval_s: float
+    sent: int
+    outcomes: dict[str, int]
+    misrouted: int
+    masked: int
+    dropped: int
+    lag_p50_s: float | None
+    lag_p99_s: float | None
+    lag_max_s: float | None
+
+
+class ProbeFold:
+    """Samples of all streams, a block of stored records after the other, folded into counts.
+
+    Exact, in a fixed amount of memory for each stream. `identities` are the app's, of each cell.
+    """
+
+    def __init__(
+        self,
+        streams: Iterable[Reading],
+        identities: Mapping[str, Container[str]],
+        slow_after_ns: int,
+    ) -> None:
+        self._streams = {reading.data["stream"]: reading.data for reading in streams}
+        self._identities = identities
+        self._slow_after_us = slow_after_ns / 1000
+        self._outcomes = {stream: np.zeros(len(Outcome), np.int64) for stream in self._streams}
+        self._lags = {stream: np.zeros(LAG_US_MAX + 1, np.int64) for stream in self._streams}
+        self._lag_max_us = dict.fromkeys(self._streams, 0)
+        self._misrouted = dict.fromkeys(self._streams, 0)
+        self._masked = dict.fromkeys(self._streams, 0)
+
+    def add(self, records: Any, names: Sequence[str]) -> None:
+        """Records of `stream outcome who lag_us took_us`, sorted by stream; `who` is into names."""
+        for stream, data in self._streams.items():
+            first, last = np.searchsorted(records["stream"], [stream, stream + 1])
+            mine = records[first:last]
+            if not len(mine):
+                continue
+            self._outcomes[stream] += np.bincount(mine["outcome"], minlength=len(Outcome))
+            lags_us = mine["lag_us"][mine["outcome"] != Outcome.DROPPED]
+            if len(lags_us):
+                clipped = np.clip(lags_us, 0, LAG_US_MAX)
+                self._lags[stream] += np.bincount(clipped, minlength=LAG_US_MAX + 1)
+                self._lag_max_us[stream] = max(self._lag_max_us[stream], int(lags_us.max()))
+            found = kinds(mine, names, self._identities[data["cell"]], self._slow_after_us)
+            counts = np.bincount(found, minlength=len(KINDS))
+            self._misrouted[stream] += int(counts[KINDS.index("misrouted")])
+            self._masked[stream] += int(counts[KINDS.index("masked")])
+
+    def state(self) -> dict[str, Any]:
+        """What was counted so far, for JSON; `restore` takes it up again."""
+        return {
+            str(stream): {
+                "outcomes": self._outcomes[stream].tolist(),
+                "lags": {
+                    str(lag): int(self._lags[stream][lag])
+                    for lag in np.flatnonzero(self._lags[stream]).tolist()
+                },
+                "lag_max_us": self._lag_max_us[stream],
+                "misrouted": self._misrouted[stream],
+                "masked": self._masked[stream],
+            }
+            for stream in self._streams
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Add what another fold of the same streams has counted."""
+        for name, counted in state.items():
+            stream = int(name)
+            if stream not in self._streams:
+                continue
+            self._outcomes[stream] += np.array(counted["outcomes"], np.int64)
+            for lag, count in counted["lags"].items():
+                self._lags[stream][int(lag)] += count
+            self._lag_max_us[stream] = max(self._lag_max_us[stream], counted["lag_max_us"])
+            self._misrouted[stream] += counted["misrouted"]
+            self._masked[stream] += counted["masked"]
+
+    def probes(self) -> list[Probe]:
+        return [
+            Probe(
+                cell=data["cell"],
+                probe=data["probe"],
+                via=data["via"],
+                interval_s=data["interval_ns"] / 1e9,
+                sent=int(self._outcomes[stream].sum() - self._outcomes[stream][Outcome.DROPPED]),
+                outcomes={
+                    outcome.name.lower(): int(self._outcomes[stream][outcome])
+                    for outcome in Outcome
+                    if outcome != Outcome.DROPPED
+                },
+                misrouted=self._misrouted[stream],
+                masked=self._masked[stream],
+                dropped=int(self._outcomes[stream][Outcome.DROPPED]),
+                lag_p50_s=self._lag_s(stream, 0.5),
+                lag_p99_s=self._lag_s(stream, 0.99),
+                lag_max_s=self._lag_s(stream, 1.0),
+            )
+            for stream, data in sorted(self._streams.items())
+        ]
+
+    def _lag_s(self, stream: int, p: float) -> float | None:
+        counts = np.cumsum(self._lags[stream])
+        if not counts[-1]:
+            return None
+        lag_us = int(np.searchsorted(counts, quantile_rank(int(counts[-1]), p)))
+        return (self._lag_max_us[stream] if lag_us == LAG_US_MAX else lag_us) / 1e6
