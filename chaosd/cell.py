@@ -41,6 +41,7 @@ from chaosd.watch import watched
 
 # Each wait has a limit; these are far beyond what a healthy machine needs.
 STEADY_LIMIT_S = 60.0  # from the first probe until the app answers without a gap
+STEADY_SAID_S = 5.0  # then it is said that this is being waited for
 INJECT_LIMIT_S = 300.0  # one fault, its grace times included
 HEAL_LIMIT_S = 180.0
 HEAL_LIMIT_AT_STOP_S = 10.0  # everything is taken down right afterwards anyway
@@ -61,6 +62,8 @@ class Owner(Protocol):
 
     @property
     def failing(self) -> bool: ...
+
+    def say(self, text: str) -> None: ...
 
     def emit(self, event: Event) -> None: ...
 
@@ -220,7 +223,12 @@ class CellRun:
     async def steady(self) -> None:
         """Wait until the app has answered through the proxy for a while without a gap."""
         limit_ns = self.clock.now_ns() + round(STEADY_LIMIT_S * SECOND_NS)
+        patience_ns: int | None = self.clock.now_ns() + round(STEADY_SAID_S * SECOND_NS)
         while not self.is_steady():
+            if patience_ns is not None and self.clock.now_ns() > patience_ns:
+                patience_ns = None
+                what = "waiting for the app to answer steadily through the proxy"
+                self._owner.say(f"cell {self.name}: {what} ({self._last_answer()})")
             if self.clock.now_ns() > limit_ns:
                 raise MachineError(
                     f"cell {self.name}: the app never answered steadily through the proxy within "

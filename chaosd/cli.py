@@ -258,6 +258,8 @@ def _run(arguments: argparse.Namespace) -> int:
 def _report(arguments: argparse.Namespace) -> int:
     from chaosd import report
 
+    if not arguments.run.is_dir():
+        raise ConfigError(f"{arguments.run}: there is no such directory (such as runs/latest)")
     written = report.write(arguments.run)
     if arguments.json:
         _print((arguments.run / "report.json").read_text().rstrip())

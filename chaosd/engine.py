@@ -41,7 +41,7 @@ class Engine:
         self.prober = plan.runtime.prober()
         self.directory = directory
         self._sinks: Sequence[Sink] = ()
-        self._say = say
+        self.say = say
         self._mute = False
         self._ticked_ns = 0
         self.enough = asyncio.Event()
@@ -61,7 +61,7 @@ class Engine:
         if self._precision is None or self.enough.is_set():
             return
         if (p95 := self._precision.add(cycle)) is not None:
-            self._say(f"p95 is known to ± {half_width(p95):.1%}: no more cycles")
+            self.say(f"p95 is known to ± {half_width(p95):.1%}: no more cycles")
             self.enough.set()
 
     def _tell(self, say: Callable[[Sink], None]) -> None:
@@ -132,7 +132,7 @@ class Engine:
         if self._precision is not None and not self._precision.reached:
             half, wanted = half_width(self._precision.p95()), self.plan.config.until.precision
             known = "not known" if half is None else f"known to ± {half:.1%} only"
-            self._say(f"p95 is {known}: until.precision ({wanted}) was not reached")
+            self.say(f"p95 is {known}: until.precision ({wanted}) was not reached")
         return reason
 
     async def _one_of(self, endings: list[asyncio.Future[Any]], limit: Duration | None) -> bool:
@@ -152,7 +152,7 @@ class Engine:
     async def _work(self) -> None:
         runtime = self.plan.runtime
         for what in await runtime.sweep():
-            self._say(f"removed what a dead run left behind: {what}")
+            self.say(f"removed what a dead run left behind: {what}")
         await self.prober.start(self._deliver, self.fail)
         await self._set_up()
         stops = [

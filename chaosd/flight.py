@@ -37,6 +37,11 @@ def reason(cycle: Cycle) -> str | None:
     return None
 
 
+def name(cycle: Cycle) -> str:
+    """Where its record is in the run directory."""
+    return f"flight/{cycle.cell}-{cycle.cycle}.json"
+
+
 def record(cycle: Cycle, events: Iterable[Event], samples: Iterable[Sample]) -> dict[str, Any]:
     """Everything around it, by the time since T0 in milliseconds and in its order.
 
@@ -78,8 +83,9 @@ def _telling(ordered: Sequence[Sample]) -> Sequence[Sample]:
 def write(
     directory: Path, cycle: Cycle, events: Iterable[Event], samples: Iterable[Sample]
 ) -> None:
-    """Write `flight/CELL-CYCLE.json` into the run directory. Raises MachineError if it can't."""
-    folder = directory / "flight"
+    """Write it into the run directory, if there is room. Raises MachineError if it can't."""
+    path = directory / name(cycle)
+    folder = path.parent
     try:
         folder.mkdir(exist_ok=True)
         most = MISROUTED_MAX if reason(cycle) == MISROUTED else FILES_MAX
@@ -89,7 +95,7 @@ def write(
     if not full:
         found = record(cycle, events, samples) | {"log": _log(directory / cycle.cell)}
         text = json.dumps(found, separators=(",", ":"))
-        write_whole(folder / f"{cycle.cell}-{cycle.cycle}.json", text + "\n")
+        write_whole(path, text + "\n")
 
 
 def _log(folder: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -63,6 +64,7 @@ class Plan:
         app, dns = self.config.app, self.config.dns
         return CellSpec(
             name=name,
+            cells=self.config.cells,
             run_id=self.run_id,
             directory=directory,
             seed=f"{self.seed} {name}",
@@ -135,7 +137,12 @@ def build(config: Config, complain: Complain) -> Plan:
         + runtime.problems(plan.cell("c1", Path()))
     )
     problems = [complain(*problem) for problem in impossible]
-    problems += proxy.problems(by_address=plan.by_address)
+    own_file = getattr(config.proxy, "config", None)
+    if own_file is not None and not own_file.is_file():
+        what = f"there is no file {own_file} (the path of your own, relative to this one)"
+        problems.append(complain(("proxy", "config"), what))
+    else:
+        problems += proxy.problems(by_address=plan.by_address)
     if problems:
         raise ConfigError(*problems)
     return plan
@@ -193,17 +200,24 @@ def _impossible(config: Config, name: str, runtime: Runtime) -> list[tuple[KeyPa
         problems.append((("proxy", "listen"), f"{what} (leave it out, or cells: 1)"))
     abilities, manners = runtime.abilities(), runtime.old_ip()
     for place, fault in enumerate(config.faults):
-        kind = plugins.find("faults", fault.type)
-        missing = [need.__name__ for need in getattr(kind, "needs", ()) if need not in abilities]
-        if missing:
+        needs = getattr(plugins.find("faults", fault.type), "needs", ())
+        if missing := [need.__name__ for need in needs if need not in abilities]:
             what = f"the {name} runtime can't do a {fault.type}: it lacks {', '.join(missing)}"
-            others = ", ".join(plugins.available("runtimes"))
-            problems.append((("faults", place), f"{what} (runtimes: {others})"))
+            problems.append((("faults", place), f"{what} (these can: {', '.join(_able(needs))})"))
+            continue  # what else it can't do of it does not matter then
         manner = getattr(fault, "old_ip", None)
         if manner is not None and manner not in manners:
             what = f"the {name} runtime can't make an old IP `{manner}`"
             problems.append((("faults", place, "old_ip"), f"{what} (it can: {', '.join(manners)})"))
     return problems
+
+
+def _able(needs: Sequence[type]) -> Iterator[str]:
+    """The runtimes that have these abilities."""
+    for name in plugins.available("runtimes"):
+        kind: Any = plugins.find("runtimes", name)
+        if set(needs) <= set(kind(kind.Config(type=name)).abilities()):
+            yield name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,10 +261,19 @@ def rehearse(plan: Plan) -> Rehearsal:
             file.write_text(rendered)
             complaint = proxy.check(file, proxy.environment(wiring))
         if complaint is not None:
-            raise ConfigError(f"the proxy refuses its config: {complaint}")
+            raise ConfigError(_refused(complaint, file, rendered))
     notes += [f"advice: {advice}" for advice in proxy.advice()]
     notes += foretold
     return Rehearsal(proxy_version=version, rendered=rendered, notes=tuple(notes))
+
+
+def _refused(complaint: str, file: Path, rendered: str) -> str:
+    """What the proxy says of the file that was rendered: that is gone, so its line is quoted."""
+    quoted = ""
+    if found := re.match(rf"{re.escape(str(file))}:(\d+): ", complaint):
+        line = rendered.splitlines()[int(found[1]) - 1].strip()
+        complaint, quoted = complaint[found.end() :], f" (in the line `{line}` that it comes to)"
+    return f"the proxy refuses its config: {complaint}{quoted}"
 
 
 def _foretold(plan: Plan, part: FaultConfig, fault: Fault) -> str:
@@ -317,7 +340,7 @@ def describe(plan: Plan) -> Sequence[str]:
     for place, probe in enumerate(config.probes):
         role = ", measures recovery" if place == 0 else ""
         lines.append(f"probe {probe.label}: {probe.rate}, timeout {probe.timeout}{role}")
-    if config.direct is not None:
+    if config.direct is not None and getattr(config.runtime, "direct", True):
         lines.append(f"direct probe to the app itself: {config.direct.rate}, during cycles only")
     if config.metrics is not None:
         lines.append(f"metrics: http://{config.metrics.listen}/metrics")

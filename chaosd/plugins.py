@@ -103,9 +103,10 @@ class DnsSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellSpec:
-    """One topology to be set up. `seed` makes its choices repeatable."""
+    """One topology to be set up, of `cells`. `seed` makes its choices repeatable."""
 
     name: str
+    cells: int
     run_id: str
     directory: Path  # the cell's own, inside the run's: haproxy.cfg and sockets go here
     app: AppSpec
@@ -308,6 +309,12 @@ class Proxy(Protocol):
 
     def advice(self) -> list[str]:
         """What would be known if that file were a little different; nothing of it stops a run."""
+
+    def settings(self) -> dict[str, Any]:
+        """What the user's own config file says, in the words of the YAML, where it is understood.
+
+        Empty if there is none: then the YAML says it all.
+        """
 
     def render(self, wiring: Wiring) -> str:
         """The text of the proxy's config file."""

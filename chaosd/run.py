@@ -142,6 +142,7 @@ def _manifest(plan: Plan, proxy_version: str | None) -> dict[str, Any]:
         "runtime_why": plan.why,
         "proxy": plan.proxy_name,
         "proxy_version": proxy_version,
+        "proxy_settings": plan.proxy.settings(),
         "cells": list(plan.cell_names),
         "settings": asdict(plan.settings()),
         "slo": plan.config.slo.objectives(),

@@ -75,6 +75,7 @@ class Part:
     resolution_s: float | None  # by how much its quantiles may be too long; see `error_bar`
     phases: dict[str, Phase]
     phases_unknown_share: float | None
+    phases_error_s: float | None  # of the edge between phases that is known worst, in any recovery
     samples: int
     failed: int
     masked: int
@@ -121,6 +122,7 @@ class Tally:
         self.restart_wait: list[float] = []
         self.requests = {name: array("q") for name in ("sent", "bad", *BAD)}  # of each failover
         self.phases: dict[str, list[float]] = {phase: [] for phase in PHASES}
+        self.phases_error_s: float | None = None
         self.known: list[tuple[float, float]] = []  # recovery, its error bar
         self.disagreement_max_s: float | None = None
         self.cut_off_s: list[float] = []
@@ -216,6 +218,8 @@ class Tally:
             part_s = cycle.phases.get(f"{phase}_s")
             if part_s is not None:
                 seconds.append(part_s)
+        if cycle.phases_error_s is not None:
+            self.phases_error_s = max(cycle.phases_error_s, self.phases_error_s or 0.0)
         if cycle.predicted is not None:
             bar_s = cycle.resolution_s or 0.0
             self.predicted.append((cycle.predicted.mean_s, cycle.recovery_s, bar_s))
@@ -274,6 +278,7 @@ class Tally:
             resolution_s=error_bar(self.known, len(self.censored["recovery_s"])),
             phases=phases,
             phases_unknown_share=max(0.0, 1 - sum(known)) if known else None,
+            phases_error_s=self.phases_error_s,
             **counted,
             in_band=share(self.in_band, self.judged),
             predicted_mean_s=_mean(means),

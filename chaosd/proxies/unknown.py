@@ -45,6 +45,9 @@ class Unknown:
     def advice(self) -> list[str]:
         return []
 
+    def settings(self) -> dict[str, Any]:
+        return {}
+
     def render(self, wiring: Wiring) -> str:  # noqa: ARG002
         raise ConfigError("proxy: an `unknown` one can't be run (it is for `runtime: external`)")
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from json import loads
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from chaosd import flight
 from chaosd.analysis import phases, slo, summary
 from chaosd.analysis.heat import Heat, HeatFold
 from chaosd.analysis.recovery import STOPPED, Identities, Settings, measure
@@ -15,7 +17,7 @@ from chaosd.analysis.summary import Report
 from chaosd.errors import Exit, MachineError
 from chaosd.events import Cycle, Event, Reading
 from chaosd.report import html, json, junit, markdown
-from chaosd.report.settings import settings
+from chaosd.report.settings import files, settings
 from chaosd.report.text import closing_lines, sentence
 from chaosd.sinks.reader import RunReader
 from chaosd.sinks.store import write_whole
@@ -126,11 +128,11 @@ def write(directory: Path) -> Report:
 def save(found: Analysed, directory: Path) -> None:
     """Put a run's report into its directory."""
     report, reader = found.report, RunReader(directory)
-    config = reader.config()
+    texts = files(reader)
     write_whole(directory / "report.json", json.render(report, settings(reader)))
-    write_whole(directory / "report.md", markdown.render(report, config))
+    write_whole(directory / "report.md", markdown.render(report, texts))
     write_whole(directory / "junit.xml", junit.render(report))
-    page = html.render(report, found.cycles, found.heat, _flights(found.cycles, directory), config)
+    page = html.render(report, found.cycles, found.heat, _flights(found.cycles, directory), texts)
     write_whole(directory / "report.html", page)
 
 
@@ -140,7 +142,19 @@ def _flights(cycles: list[Cycle], directory: Path) -> list[html.Flight]:
     around: dict[tuple[str, int], list[Event]] = {(c.cell, c.cycle): [] for c in worst}
     for event in RunReader(directory).events_of(around) if worst else ():
         around[event.cell, event.cycle].append(event)
-    return [html.Flight(cycle, around[cycle.cell, cycle.cycle]) for cycle in worst]
+    return [
+        html.Flight(cycle, around[cycle.cell, cycle.cycle], _record(directory, cycle))
+        for cycle in worst
+    ]
+
+
+def _record(directory: Path, cycle: Cycle) -> dict[str, Any]:
+    """Its flight record; empty if it has none."""
+    try:
+        found: dict[str, Any] = loads((directory / flight.name(cycle)).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found
 
 
 def exit_code(report: Report) -> Exit:

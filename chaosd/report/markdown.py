@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from chaosd.analysis.summary import Part, Report
+from chaosd.clock import SECOND_NS, utc
 from chaosd.report import text
-from chaosd.report.text import asked, estimate, observed, seconds
+from chaosd.report.text import asked, estimate, observed, seconds, share
 
 HOW_TO_READ = """\
 * **recovery**: from taking the instance away to the first good answer of the *new* instance
@@ -30,8 +31,8 @@ HOW_TO_READ = """\
 """
 
 
-def render(report: Report, config: str) -> str:
-    """Everything that a reader needs, with nothing else at hand."""
+def render(report: Report, files: Mapping[str, str]) -> str:
+    """Everything that a reader needs, with nothing else at hand: `files` by name, as they were."""
     whole = report.total
     blocks = [
         f"# {report.run}",
@@ -48,7 +49,7 @@ def render(report: Report, config: str) -> str:
         "## How to read this",
         HOW_TO_READ,
         "## Settings",
-        _settings(report, config),
+        _settings(report, files),
     ]
     return "\n\n".join(block.rstrip() for block in blocks) + "\n"
 
@@ -132,6 +133,9 @@ def phases(part: Part) -> str:
     if part.phases_unknown_share is not None:
         rows.append(["unknown", "", "", f"{part.phases_unknown_share:.0%}"])
     found = table(["phase", "n", "mean", "of all recovery seconds"], rows)
+    if part.phases_error_s is not None:
+        worst = seconds(part.phases_error_s)
+        found += f"\n\nThe edge between two phases that is known worst is known to ± {worst}."
     return found if part.failovers else "No failover was measured."
 
 
@@ -158,8 +162,15 @@ def requests(report: Report) -> str:
         ]
         for name, part in _rows(report)
     ]
-    note = "\n\nCounted from T0 to the end of each failover's observation."
-    return table(head, rows) + note if report.total.failovers else "No failover was measured."
+    whole = report.total
+    kinds = (("failed", whole.failed_share), ("misrouted", whole.misrouted_share))
+    shares = [f"{name} {share(found)}" for name, found in (*kinds, ("masked", whole.masked_share))]
+    note = (
+        "\n\nCounted from T0 to the end of each failover's observation. Of all of them, with 95 % "
+        f"intervals: {', '.join(shares)}. Of all requests of the whole run, "
+        f"{share(report.availability)} were answered well."
+    )
+    return table(head, rows) + note if whole.failovers else "No failover was measured."
 
 
 def quality(report: Report) -> str:
@@ -203,16 +214,29 @@ def quality(report: Report) -> str:
     return "\n\n".join(block for block in ("\n".join(lines), table(head, rows)) if block)
 
 
-def _settings(report: Report, config: str) -> str:
-    block = f"\n\n```yaml\n{config.rstrip()}\n```" if config else ""
-    return facts(report) + block
+def _settings(report: Report, files: Mapping[str, str]) -> str:
+    blocks = [f"`{name}`:\n\n```\n{text.rstrip()}\n```" for name, text in files.items()]
+    return "\n\n".join([facts(report), *blocks])
 
 
 def facts(report: Report) -> str:
-    """What the manifest says in a word or two."""
-    short = [[key, value] for key, value in report.manifest.items() if _is_short(value)]
-    return table(["run", ""], short)
+    """What the run was: its versions, its time, its machine."""
+    known = report.manifest
+    start, end = known.get("start_unix"), known.get("end_unix")
+    host = known.get("host") or {}
+    ended = {} if end is None else {"ended": f"{_date(end)}: {known.get('reason')}"}
+    rows = {
+        "run": report.run,
+        "seed": known.get("seed"),
+        "chaosd": known.get("chaosd"),
+        "runtime": " ".join(str(known[key]) for key in ("runtime", "runtime_why") if key in known),
+        "proxy": " ".join(str(known[k]) for k in ("proxy", "proxy_version") if known.get(k)),
+        "started": None if start is None else _date(start),
+        **ended,
+        "host": ", ".join(f"{key} {value}" for key, value in host.items()),
+    }
+    return table(["", ""], [[key, value] for key, value in rows.items() if value])
 
 
-def _is_short(value: object) -> bool:
-    return isinstance(value, str | int | float | bool) or value is None
+def _date(unix_s: float) -> str:
+    return utc(round(unix_s * SECOND_NS)).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -24,6 +24,7 @@ def settings(reader: RunReader) -> dict[str, Any]:
     if not isinstance(config, dict):
         return {}
     found = dict(_flat("", {key: part for key, part in config.items() if key not in ASIDE}))
+    found |= dict(_flat("proxy", reader.manifest.get("proxy_settings") or {}))
     found |= {fact: reader.manifest.get(fact) for fact in FACTS}
     if found.get("proxy.config") is not None:  # its path says nothing of what is in it
         found["proxy.config"] = _digest(reader)
@@ -41,7 +42,15 @@ def _flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield path, value
 
 
+def files(reader: RunReader) -> dict[str, str]:
+    """The texts that the run was made with, by name: the effective config, and the proxy's."""
+    found = {"config.yaml": reader.config()}
+    for path in sorted(reader.directory.glob("*/haproxy.cfg"))[:1]:  # cells differ in addresses
+        found[f"{path.parent.name}/{path.name}"] = path.read_text(errors="replace")
+    return {name: text for name, text in found.items() if text}
+
+
 def _digest(reader: RunReader) -> str | None:
     """Of the file that the proxy ran with."""
-    files = sorted(reader.directory.glob("*/haproxy.cfg"))
-    return f"text {hashlib.sha256(files[0].read_bytes()).hexdigest()[:12]}" if files else None
+    text = next((text for name, text in files(reader).items() if "/" in name), None)
+    return None if text is None else f"text {hashlib.sha256(text.encode()).hexdigest()[:12]}"

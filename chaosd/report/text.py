@@ -18,6 +18,7 @@ TOLD_SHARE_MIN = 0.1  # a phase of less than this part of a recovery is not wort
 LISTED_SHARE_MIN = 0.005  # what rounds to no percent is left out
 SECONDS_FROM_S = 0.1  # what is shorter is told in milliseconds
 PERCENT_DECIMALS_MAX = 5
+P_SHOWN_MIN = 0.01
 # From how many seconds on, in which unit, and how many decimals fewer than asked for.
 SCALES = (
     (100.0, 1.0, "s", 2),
@@ -143,6 +144,8 @@ def closing_lines(report: Report, directory: Path) -> list[str]:
             f"requests during failovers: {whole.samples:,}; {whole.failed:,} failed, "
             f"{whole.masked:,} masked, {whole.misrouted:,} misrouted"
         )
+    if whole.failovers and report.availability.n:
+        lines.append(f"availability: {share(report.availability)} of all requests of the run")
     lines += quality(report)
     lines += [f"slo: {objective(found)}" for found in report.objectives]
     lines += [f"note: {note}" for note in report.notes]
@@ -271,10 +274,9 @@ def where(part: Part) -> str:
 def in_band(found: Share) -> str:
     if found.low is None or found.high is None:
         return "nothing to compare"
-    return (
-        f"{found.count} of {found.n} recoveries within their band "
-        f"({found.low:.0%}–{found.high:.0%} of all such)"
-    )
+    low, high = f"{found.low:.0%}", f"{found.high:.0%}"
+    bounds = f"over {found.low:.1%}" if low == high == "100%" else f"{low}–{high}"
+    return f"{found.count} of {found.n} recoveries within their band ({bounds} of all such)"
 
 
 def residual(found: Residuals) -> str:
@@ -284,7 +286,8 @@ def residual(found: Residuals) -> str:
     mean, low, high = (f"{value * 1e3:+.0f}" for value in (found.mean_s, found.low_s, found.high_s))
     said = f"; {mean} ms [{low} to {high}] on average beside the predicted mean"
     if found.uniform_p is not None:
-        said += f", distributed as predicted with p {found.uniform_p:.2f}"
+        p = f"p {found.uniform_p:.2f}" if found.uniform_p >= P_SHOWN_MIN else f"p < {P_SHOWN_MIN}"
+        said += f", distributed as predicted with {p}"
     return said
 
 

@@ -112,11 +112,13 @@ class ExternalRuntime:
     def old_ip(self) -> Sequence[OldIp]:
         return ()
 
-    def problems(self, cell: CellSpec) -> list[tuple[KeyPath, str]]:  # noqa: ARG002
+    def problems(self, cell: CellSpec) -> list[tuple[KeyPath, str]]:
         config = self.config
         if not config.target:
             return [(("runtime",), "`target` is missing (such as target: http://10.0.0.5:8080/)")]
         found: list[tuple[KeyPath, str]] = []
+        if cell.cells > 1:
+            found.append((("cells",), "there is one topology out there, not several (cells: 1)"))
         for key in ("target", "direct", "api"):
             text = getattr(config, key)
             if text and not text.startswith("/"):
@@ -148,8 +150,6 @@ class ExternalRuntime:
         failed: Callable[[Exception], None],  # noqa: ARG002
     ) -> ExternalStage:
         """Find it. Raises ConfigError if it is not to be asked, MachineError if it isn't found."""
-        if cell.name != "c1":
-            raise ConfigError("cells: there is one topology out there, not several (cells: 1)")
         config = self.config
         entry = await self._resolve(config.target)
         direct = await self._resolve(config.direct) if config.direct else None

@@ -103,6 +103,7 @@ class World:
             | (app or {})
         )
         self.cell = CellSpec(
+            cells=1,
             name="cell",
             run_id=secrets.token_hex(4),
             directory=directory,

@@ -51,6 +51,7 @@ def cell(
         "delay_s": 0.0,
     }
     return CellSpec(
+        cells=1,
         name="c1",
         run_id="r",
         directory=Path("/nowhere"),

@@ -34,7 +34,7 @@ def test_objectives_decide_the_exit_code(simulate) -> None:
     before = (broken.directory / "report.json").read_bytes()
     assert report.exit_code(report.write(broken.directory)) == 1
     assert (broken.directory / "report.json").read_bytes() == before
-    assert "| recovery_p95 ≤ 0.50 s |" in (broken.directory / "report.md").read_text()
+    assert "| recovery_p95 ≤ 500ms |" in (broken.directory / "report.md").read_text()
     suite = ET.parse(broken.directory / "junit.xml").getroot()
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("5", "1", "0")
 

@@ -219,7 +219,8 @@ def own(text: str, tmp_path: Path) -> tuple[list[str], list[str]]:
     file = tmp_path / "my.cfg"
     file.write_text(text)
     proxy = HAProxy(config(config=file))
-    advice = [line for line in proxy.advice() if "no prediction" not in line]
+    settings = ("no prediction", "retries 3 without redispatch")
+    advice = [line for line in proxy.advice() if not any(what in line for what in settings)]
     return (
         [line.removeprefix(f"{tmp_path}/") for line in proxy.problems()],
         [line.removeprefix(f"{tmp_path}/") for line in advice],
@@ -476,5 +477,49 @@ def test_timers_that_faults_must_not_lock_to() -> None:
 )
 def test_periods_that_lock_are_told_where_it_matters(server, resolvers, is_locked) -> None:
     advice = HAProxy(config(server=server, resolvers=resolvers)).advice()
-    assert len(advice) == is_locked
-    assert all("keep their phase" in line for line in advice)
+    assert any("keep their phase for minutes" in line for line in advice) == is_locked
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({}, ["retries 3 without redispatch: "]),
+        ({"redispatch": 1}, []),
+        ({"retries": 0}, []),
+        (
+            {"redispatch": True, "resolvers": {"timeout_resolve": "200ms"}},
+            ["timeout retry 1s is longer than timeout resolve 200ms: "],
+        ),
+        (
+            {
+                "redispatch": True,
+                "server": {"check": False},
+                "resolvers": {"hold": {"obsolete": "30s"}},
+            },
+            ["hold obsolete 30s: "],
+        ),
+    ],
+)
+def test_what_settings_do_that_one_would_not_think_is_told_beforehand(
+    tmp_path: Path, values, told
+) -> None:
+    advice = HAProxy(config(**values)).advice()
+    assert len(advice) == len(told)
+    assert all(line.startswith(what) for line, what in zip(advice, told, strict=True))
+    # Of an own file, too, as far as it is understood.
+    text = EXAMPLE.read_text().replace("timeout resolve 1s", "timeout resolve 100ms")
+    (tmp_path / "own.cfg").write_text(text)
+    own_advice = HAProxy(config(config=tmp_path / "own.cfg")).advice()
+    assert any(line.startswith("timeout retry 1s is longer than") for line in own_advice)
+
+
+def test_beside_an_own_file_no_default_is_shown_that_does_not_hold(tmp_path: Path) -> None:
+    text = EXAMPLE.read_text().replace("timeout resolve 1s", "timeout resolve 300ms")
+    (tmp_path / "own.cfg").write_text(text)
+    written = config(config=tmp_path / "own.cfg").model_dump(mode="json")
+    assert "resolvers" not in written
+    assert "retries" not in written
+    assert "resolvers" in config().model_dump(mode="json")
+    said = HAProxy(config(config=tmp_path / "own.cfg")).settings()
+    assert said["resolvers"]["timeout_resolve"] == "300ms"
+    assert HAProxy(config()).settings() == {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from random import Random
 
@@ -67,12 +68,12 @@ def cycles(count, *, name="recreate", seed=1):
     return made_
 
 
-def page(some, *, name="a run", config="", events=()):
+def page(some, *, name="a run", config="", events=(), record=None):
     manifest = {"name": name, "run": "x", "cells": ["c1"], "end_unix": 1.0}
     report = summarise(name, manifest, some, [], {})
     heat = HeatFold(some, [made.stream()], {"c1": {made.NEW}}, 100_000_000).heat()
-    flights = [html.Flight(cycle, events) for cycle in html.worst(some)]
-    return html.render(report, some, heat, flights, config)
+    flights = [html.Flight(cycle, events, record or {}) for cycle in html.worst(some)]
+    return html.render(report, some, heat, flights, {"config.yaml": config} if config else {})
 
 
 def parsed(text) -> Whole:
@@ -100,10 +101,28 @@ def test_it_is_whole_and_refers_to_nothing_else():
 def test_what_users_write_is_text_and_nothing_else():
     evil = '<script>alert("x")</script>|**&'
     event = made.reading(made.T0, evil, evil, word=evil)
-    found = parsed(page(cycles(3, name=evil), name=evil, config=evil, events=[event]))
+    record = {"samples": {evil: [[1, 2, "ok", 200, evil]]}, "log": [evil], "left_out": 7}
+    found = parsed(
+        page(cycles(3, name=evil), name=evil, config=evil, events=[event], record=record)
+    )
     assert found.scripts == 0
     words = "".join(found.words)
-    assert words.count('<script>alert("x")</script>') >= 5
+    assert words.count('<script>alert("x")</script>') >= 8
+
+
+def test_the_worst_have_their_flight_records():
+    rows = [[ms, 0.5, "ok", 200, "app-1"] for ms in range(-100, 0, 10)]
+    rows += [[ms, 1.5, "http_error", 503, ""] for ms in range(0, 50, 10)]
+    record = {"samples": {"1": rows}, "log": ["be/app changed its IP"], "left_out": 7}
+    early = made.reading(made.T0, "proxy.api", "address_changed", new="x")
+    early = replace(early, error_ns=25_000_000)
+    words = " ".join(parsed(page(cycles(3), events=[early], record=record)).words)
+    assert "stream 1: sent -100 to -10 ms: 10 ok 200 by app-1, in 0.5 to 0.5 ms" in words
+    assert "stream 1: sent 0 to 40 ms: 5 http_error 503, in 1.5 to 1.5 ms" in words
+    assert "(7 are left out)" in words
+    assert "be/app changed its IP" in words
+    assert "flight/c1-3.json" in words
+    assert "± 25.0" in words  # what the API told may have been before
 
 
 def test_ten_thousand_cycles_are_a_small_page():
@@ -116,8 +135,6 @@ def test_ten_thousand_cycles_are_a_small_page():
 
 
 def made_censored(cycle: Cycle) -> Cycle:
-    from dataclasses import replace
-
     return replace(cycle, outcome=CycleOutcome.CENSORED, recovery_s=None, stable_recovery_s=None)
 
 
@@ -127,8 +144,6 @@ def test_few_cycles_are_a_page_too(count):
 
 
 def test_the_worst_are_those_not_recovered_then_anomalies_then_the_longest():
-    from dataclasses import replace
-
     some = cycles(30)
     some[3] = made_censored(some[3])
     some[7] = replace(some[7], anomaly=True)

@@ -376,6 +376,7 @@ def test_the_closing_lines(directory) -> None:
             "[-424 to +482] on average beside the predicted mean"
         ),
         "requests during failovers: 1,106; 500 failed, 0 masked, 0 misrouted",
+        "availability: 86% [73%–92.5%] of all requests of the run",
         (
             "probes: 3,502 sent, 0 could not be; schedule lag p50 35 µs, p99 35 µs; 0 of 7 cycles "
             "of poor quality"
@@ -447,7 +448,8 @@ def test_report_md_stands_alone(directory) -> None:
     assert "noop" not in text  # a control cycle is no row of failovers
     assert "| discover | 6 | 0.58 s | 70% |" in text
     assert "* c1: 125 DNS queries from the proxy, 1.00/s" in text
-    assert "```yaml\nname: made\n```" in text
+    assert "`config.yaml`:\n\n```\nname: made\n```" in text
+    assert "| ended | 2001-09-09 01:47:40 UTC: done |" in text
     # Every table is whole: as many cells in each row as in its head.
     for block in text.split("\n\n"):
         rows = [line for line in block.splitlines() if line.startswith("|")]

@@ -194,7 +194,7 @@ def test_every_objective_of_the_config_is_judged() -> None:
     assert [o.name for o in found.objectives] == list(wanted)
     assert {o.result for o in found.objectives} == {"ok"}
     assert (found.verdict, found.reasons, exit_code(found)) == ("ok", (), Exit.OK)
-    assert "measured well; all 15 objectives are kept" in markdown.render(found, "")
+    assert "measured well; all 15 objectives are kept" in markdown.render(found, {})
 
 
 def test_a_fault_has_objectives_of_its_own() -> None:

@@ -23,6 +23,7 @@ from chaosd.proxies.haproxy import (
     render,
     simulate,
 )
+from chaosd.proxies.haproxy.config import OF_THE_FILE
 from chaosd.proxies.haproxy.model import ProxyModel
 from chaosd.sim.world import World
 
@@ -163,10 +164,17 @@ class HAProxy:
     def advice(self) -> list[str]:
         own_file = self.config.config
         if own_file is None:
-            return config.locked(self.config)
+            return config.surprises(self.config)
         settings, unread = ownsettings.read(own_file)
-        locked = config.locked(settings) if settings is not None else []
-        return own.advice(own_file) + ([unread] if unread is not None else []) + locked
+        found = config.surprises(settings) if settings is not None else []
+        return own.advice(own_file) + ([unread] if unread is not None else []) + found
+
+    def settings(self) -> dict[str, Any]:
+        """What the user's own file says, as far as it is understood; nothing without one."""
+        if self.config.config is None:
+            return {}
+        settings, _ = ownsettings.read(self.config.config)
+        return {} if settings is None else settings.model_dump(mode="json", include={*OF_THE_FILE})
 
     def render(self, wiring: Wiring) -> str:
         """The text of haproxy.cfg; the user's own as it is, if there is one."""

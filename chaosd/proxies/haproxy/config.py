@@ -6,7 +6,15 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+)
 
 from chaosd.events import Address
 from chaosd.parts import Part, ProxyConfig
@@ -131,6 +139,13 @@ def _as_text(value: Any) -> Any:
     return str(value) if isinstance(value, float) else value
 
 
+# What the user's own haproxy.cfg says itself.
+OF_THE_FILE = (
+    *("resolvers", "server", "timeouts", "retries", "redispatch"),
+    *("http_reuse", "http_check", "nbthread"),
+)
+
+
 class Config(ProxyConfig):
     """HAProxy, with settings of chaosd's own config file or with the user's haproxy.cfg."""
 
@@ -179,10 +194,7 @@ class Config(ProxyConfig):
         base = (info.context or {}).get("base")
         return Path(base) / value if value is not None and base is not None else value
 
-    @field_validator(
-        *("resolvers", "server", "timeouts", "retries", "redispatch"),
-        *("http_reuse", "http_check", "nbthread"),
-    )
+    @field_validator(*OF_THE_FILE)
     @classmethod
     def _not_beside_an_own_file(cls, value: Any, info: ValidationInfo) -> Any:
         # A default may be spelled out, as in the effective config of a run.
@@ -190,6 +202,12 @@ class Config(ProxyConfig):
         if info.data.get("config") is not None and value != default:
             raise ValueError("set in two places (with `config`, your own file says it)")
         return value
+
+    @model_serializer(mode="wrap")
+    def _what_counts(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Beside an own file the defaults of what that file says would be untrue."""
+        written: dict[str, Any] = write(self)
+        return {k: v for k, v in written.items() if self.config is None or k not in OF_THE_FILE}
 
     @field_validator("listen")
     @classmethod
@@ -212,6 +230,28 @@ def address(text: str) -> Address:
     if ":" in host:
         raise ValueError("an IPv6 address; the door is an IPv4 one (write it like 127.0.0.1:8080)")
     return Address(host, int(port))
+
+
+def surprises(settings: Config) -> list[str]:
+    """Advice where the settings do what one would not think: docs/findings.md, 1 to 3."""
+    resolvers, found = settings.resolvers, []
+    if resolvers.timeout_retry > resolvers.timeout_resolve:
+        found.append(
+            f"timeout retry {resolvers.timeout_retry} is longer than timeout resolve "
+            f"{resolvers.timeout_resolve}: a name that is missing for a moment is asked for again "
+            "only after the former (make it as short)"
+        )
+    if resolvers.hold.obsolete:
+        found.append(
+            f"hold obsolete {resolvers.hold.obsolete}: a server keeps an address that is no longer "
+            "in the answers for so long, A records included (0s, unless answers are partial)"
+        )
+    if settings.retries and not settings.redispatch:
+        found.append(
+            f"retries {settings.retries} without redispatch: a request that was sent to the old "
+            "address is tried there again, whatever DNS says by then (option redispatch 1)"
+        )
+    return found + locked(settings)
 
 
 def locked(settings: Config) -> list[str]:

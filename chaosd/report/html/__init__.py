@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from importlib.resources import files
-from typing import NamedTuple
+from itertools import groupby
+from typing import Any, NamedTuple
 
 from chaosd.analysis.heat import Heat
 from chaosd.analysis.summary import Report
 from chaosd.events import PHASES, Action, Cycle, CycleOutcome, Event
+from chaosd.flight import name as flight_name
 from chaosd.report import markdown, text
 from chaosd.report.html import pictures
 from chaosd.report.html.pictures import key
 
-WORST_MAX, EVENTS_MAX = 10, 200
+WORST_MAX, EVENTS_MAX, LOG_LINES_SHOWN = 10, 200, 30
+ERROR_SHOWN_NS = 50_000  # what is known better is known
 _NUMBER = re.compile(r"\s*([\d?–<>+-]|unknown|$)")  # noqa: RUF001 - an en dash is nothing there
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
@@ -26,6 +29,7 @@ class Flight(NamedTuple):
 
     cycle: Cycle
     events: Sequence[Event]
+    record: Mapping[str, Any]  # its flight record; empty if it has none
 
 
 def worst(cycles: Sequence[Cycle]) -> list[Cycle]:
@@ -41,7 +45,11 @@ def worst(cycles: Sequence[Cycle]) -> list[Cycle]:
 
 
 def render(
-    report: Report, cycles: Sequence[Cycle], heat: Heat, flights: Sequence[Flight], config: str
+    report: Report,
+    cycles: Sequence[Cycle],
+    heat: Heat,
+    flights: Sequence[Flight],
+    texts: Mapping[str, str],
 ) -> str:
     """The whole page. No script, no request to anywhere: it can be mailed, archived and printed."""
     style = (files(__package__) / "style.css").read_text()
@@ -54,7 +62,10 @@ def render(
         _section("How good these numbers are", markdown.quality(report)),
         _section("How to read this", markdown.HOW_TO_READ),
         _section("Settings", markdown.facts(report)),
-        f"<pre>{escape(config)}</pre>" if config else "",
+        *(
+            f"<p><code>{escape(name)}</code>:</p><pre>{escape(t)}</pre>"
+            for name, t in texts.items()
+        ),
     ]
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -132,6 +143,8 @@ def _pictures(report: Report, cycles: Sequence[Cycle], heat: Heat) -> Iterator[s
         ),
         f"n {whole.outcomes['recovered']} recoveries; a bar is one, or the mean of neighbours.",
     )
+    if whole.failovers:
+        yield "".join(_blocks(markdown.phases(whole).splitlines()))
     yield _figure(
         "What became of requests",
         pictures.heat(heat),
@@ -166,23 +179,48 @@ def _worst(flights: Sequence[Flight]) -> str:
 
 
 def _flight(flight: Flight) -> str:
-    cycle = flight.cycle
+    cycle, record = flight.cycle, flight.record
     rows = []
     for event in sorted(flight.events, key=lambda e: e.at_ns)[:EVENTS_MAX]:
         ms = (event.at_ns - cycle.t0_ns) / 1e6
-        who, what = (
-            ("chaosd", f"{event.verb} {event.edge}")
+        who, what, error_ns = (
+            ("chaosd", f"{event.verb} {event.edge}", 0)
             if isinstance(event, Action)
-            else (event.source, event.what)
+            else (event.source, event.what, event.error_ns)
         )
         data = json.dumps(event.data, ensure_ascii=False)[:300]
-        cells = (f"{ms:.1f}", who, what, data)
-        rows.append(f'<tr><td class="n">{"</td><td>".join(map(escape, cells))}</td></tr>')
+        known = f"± {error_ns / 1e6:.1f}" if error_ns >= ERROR_SHOWN_NS else ""
+        cells = f'<td class="n">{ms:.1f}</td><td class="n">{known}</td>'
+        rows.append(
+            f"<tr>{cells}{''.join(f'<td>{escape(c)}</td>' for c in (who, what, data))}</tr>"
+        )
+    head = '<th class="n">ms</th><th class="n">known to</th><th>who</th><th>what</th><th></th>'
+    parts = [f"<table><tr>{head}</tr>{''.join(rows)}</table>"]
+    if record:
+        parts += [
+            f"<p>Requests, stream by stream ({record.get('left_out', 0):,} are left out):</p>",
+            f"<pre>{escape(chr(10).join(_stretches(record.get('samples', {}))))}</pre>",
+            f"<p>The end of the proxy's own log; all of it is in {escape(flight_name(cycle))}:</p>",
+            f"<pre>{escape(chr(10).join(record.get('log', [])[-LOG_LINES_SHOWN:]))}</pre>",
+        ]
     return (
         f"<details><summary>{escape(text.sentence(cycle, wide=True))}</summary>"
-        '<table><tr><th class="n">ms</th><th>who</th><th>what</th><th></th></tr>'
-        f"{''.join(rows)}</table></details>"
+        f"{''.join(parts)}</details>"
     )
+
+
+def _stretches(streams: Mapping[str, Sequence[Sequence[Any]]]) -> Iterator[str]:
+    """What requests came to, a line for each stretch of the same."""
+    for stream, rows in streams.items():
+        for (outcome, status, who), same in groupby(rows, key=lambda row: tuple(row[2:5])):
+            some = list(same)
+            by = f" by {who}" if who else ""
+            took = [row[1] for row in some]
+            yield (
+                f"stream {stream}: sent {some[0][0]:.0f} to {some[-1][0]:.0f} ms: {len(some)} "
+                f"{outcome}{f' {status}' if status else ''}{by}, "
+                f"in {min(took):.1f} to {max(took):.1f} ms"
+            )
 
 
 def _section(title: str, words: str) -> str:
