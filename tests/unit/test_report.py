@@ -503,6 +503,8 @@ CENSORED = made.cycle(
     outcome=CycleOutcome.CENSORED, recovery_s=None, stable_recovery_s=None, outage_gap_s=None
 )
 
+RESTART = made.cycle(outcome=CycleOutcome.CONTROL, new_ip=NEW_IP, phases={"replace_s": 1.0})
+
 
 @pytest.mark.parametrize(
     ("cycles", "manifest", "reasons"),
@@ -548,6 +550,37 @@ CENSORED = made.cycle(
             ["1 of 1 cycle of control without a good answer"],
         ),
         ([made.cycle(outcome=CycleOutcome.CONTROL, recovery_s=0.001)], {}, []),
+        # What a fault comes to must not drown among control cycles.
+        (
+            [INVALID, *[made.cycle(outcome=CycleOutcome.CONTROL, fault="noop")] * 400],
+            {},
+            ["cell c1: fault recreate: no valid cycle"],
+        ),
+        (
+            [INVALID] * 20 + [made.cycle(outcome=CycleOutcome.CONTROL, fault="noop")] * 400,
+            {},
+            [
+                "cell c1: fault recreate: no valid cycle",
+            ],
+        ),
+        (
+            [made.cycle(outcome=CycleOutcome.CONTROL, fault="noop")] * 400
+            + [INVALID, INVALID, made.cycle()],
+            {},
+            ["cell c1: fault recreate: 2 of 3 cycles invalid (at most 5 % may be)"],
+        ),
+        ([STOPPED, made.cycle(outcome=CycleOutcome.CONTROL, fault="noop")], {}, []),
+        (
+            [made.cycle(), *[RESTART] * 3, replace(RESTART, recovery_s=None)],
+            {},
+            ["1 of 4 cycles at the same address without a recovery"],
+        ),
+        (
+            [made.cycle(fault="command", recovery_s=0.0)] * 8,
+            {},
+            ["cell c1: fault command: no outage in any of 8 cycles: it disturbs nothing"],
+        ),
+        ([made.cycle(fault="command", recovery_s=0.0), made.cycle(fault="command")], {}, []),
     ],
 )
 def test_unknown_outranks_ok_and_says_why(cycles, manifest, reasons) -> None:
@@ -642,6 +675,21 @@ def test_what_was_cut_off_by_a_stop_was_longer_than_that() -> None:
     assert (found.failovers, found.recovery_s.n, found.recovery_s.censored) == (20, 25, 5)
     assert (plain.recovery_s.p50.value, plain.recovery_s.p90.value) == (1.0, 1.8)
     assert (found.recovery_s.p50.value, found.recovery_s.p90.value) == (1.3, 1.9)
+
+
+def test_an_outage_without_an_end_is_at_least_what_was_lost() -> None:
+    """It answered for a moment, and then no more: the longest outages must not be left out."""
+    short = [made.cycle(outage_gap_s=0.5, outage_loss_s=0.5)] * 80
+    relapsed = made.cycle(
+        recovery_s=0.6, stable_recovery_s=None, outage_gap_s=None, outage_loss_s=29.9,
+        end_ns=made.T0 + 30 * SECOND,
+    )  # fmt: skip
+    cut_off = replace(CUT_OFF, outage_loss_s=12.0)
+    found = summarised(*short, *[relapsed] * 80, cut_off).total
+    assert (found.outage_gap_s.n, found.outage_gap_s.censored) == (161, 81)
+    assert found.outage_gap_s.p95.value is None
+    assert found.outage_gap_s.p95.beyond == 29.9
+    assert (found.outage_loss_s.n, found.outage_loss_s.censored) == (161, 1)
 
 
 def test_a_run_without_a_failover_has_a_report_too(tmp_path) -> None:
