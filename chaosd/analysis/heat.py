@@ -56,7 +56,8 @@ class HeatFold:
         rows = {id(cycle): row for row, cycle in enumerate(shown)}
         self._by_cell: dict[str, tuple[Any, Any]] = {}
         for cell in self._streams:
-            mine = sorted((c.t0_ns, rows.get(id(c), NO_ROW)) for c in cycles if c.cell == cell)
+            made = [c for c in cycles if c.cell == cell and c.outcome != CycleOutcome.SKIPPED]
+            mine = sorted((c.t0_ns, rows.get(id(c), NO_ROW)) for c in made)
             t0s, places = zip(*mine, strict=True) if mine else ((), ())
             self._by_cell[cell] = np.array(t0s, np.int64), np.array(places, np.int64)
 

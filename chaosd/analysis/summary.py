@@ -81,7 +81,7 @@ def summarise(
     availability = total.availability(*_answers(probes))
     by_label = {label: tally.part() for label, tally in of_fault.items()}
     objectives = tuple(slo.judge(wanted, whole, by_label, availability, poor=bool(doubts)))
-    unmet = [f"{o.name}: {o.reason}" for o in objectives if o.result != slo.OK]
+    unmet = [f"{o.name}: {o.reason}" for o in objectives if o.result != slo.OK and not doubts]
     return Report(
         run=run,
         manifest=dict(manifest),

@@ -10,6 +10,7 @@ from pydantic import Discriminator, Field, Tag
 from chaosd.parts import Part
 from chaosd.units import Percent, PositiveDuration
 
+MIN_CYCLES = 20
 _MinCycles = Annotated[int | None, Field(ge=1, le=1_000_000)]
 _MIN_CYCLES = "for this one objective; not set: `slo.min_cycles`"
 
@@ -56,9 +57,7 @@ _Usual = Annotated[
 class Objectives(Part):
     """What failovers should come to; each is a target, or {at_most: 2s, min_cycles: 100}."""
 
-    min_cycles: int = Field(
-        20, ge=1, le=1_000_000, description="with fewer, an objective is neither kept nor broken"
-    )
+    min_cycles: _MinCycles = Field(None, description="for these; not set: `slo.min_cycles`")
     recovery_p50: _Time | None = Field(None, description="median recovery, such as 1s")
     recovery_p95: _Time | None = Field(None, description="it takes 72 cycles to be kept")
     recovery_p99: _Time | None = Field(None, description="it takes 368 cycles to be kept")
@@ -74,13 +73,13 @@ class Objectives(Part):
     anomalies: _Rare | None = Field(None, description="of the recoveries with a prediction")
     censored: _Rare | None = Field(None, description="of the failovers: not recovered in time")
 
-    def goals(self) -> Iterator[tuple[str, dict[str, Any]]]:
+    def goals(self, min_cycles: int) -> Iterator[tuple[str, dict[str, Any]]]:
         """Each one that is set: its `target`, in seconds or parts of one, and `min_cycles`."""
         for name in type(self).model_fields:
             goal = getattr(self, name)
             if name in ("min_cycles", "faults") or goal is None:
                 continue
-            least = self.min_cycles
+            least = self.min_cycles or min_cycles
             if isinstance(goal, Part):
                 least = getattr(goal, "min_cycles", None) or least
                 goal = getattr(goal, "at_least" if isinstance(goal, LeastShare) else "at_most")
@@ -91,6 +90,12 @@ class Objectives(Part):
 class Slo(Objectives):
     """What a run's numbers should be, all failovers taken together, and those of single faults."""
 
+    min_cycles: int = Field(
+        MIN_CYCLES,
+        ge=1,
+        le=1_000_000,
+        description="with fewer, an objective is neither kept nor broken",
+    )
     availability: _Usual | None = Field(
         None, description="good answers of all requests of the whole run, at least: 99%"
     )
@@ -100,7 +105,8 @@ class Slo(Objectives):
 
     def objectives(self) -> dict[str, dict[str, Any]]:
         """All goals by name; one of a fault has its `fault`, and `LABEL: ` before its name."""
-        found = dict(self.goals())
+        found = dict(self.goals(self.min_cycles))
         for label, part in self.faults.items():
-            found |= {f"{label}: {name}": goal | {"fault": label} for name, goal in part.goals()}
+            goals = part.goals(self.min_cycles)
+            found |= {f"{label}: {name}": goal | {"fault": label} for name, goal in goals}
         return found

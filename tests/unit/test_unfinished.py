@@ -175,6 +175,8 @@ def test_what_was_sent_in_other_cycles_is_not_painted_into_failovers(tmp_path) -
     values.pop("predicted")
     with (tmp_path / "cycles.jsonl").open("a") as file:
         file.write(json.dumps(values | {"predicted": None}) + "\n")
+    skipped = made.cycle(cycle=3, t0_ns=T0 + 5 * SECOND, end_ns=T0 + 5 * SECOND, outcome="skipped")
+    run.store.cycle(skipped)  # nothing was done then
     heat = analyse(tmp_path).heat
     counts = dict(zip(KINDS, heat.counts.sum(axis=(0, 1)), strict=True))
     assert counts["failed"] == 0
