@@ -26,7 +26,6 @@ from pydantic import ValidationError
 
 from chaosd import __version__, plan, run
 from chaosd.analysis.calibration import Accuracy, Calibration, compare, outages
-from chaosd.clock import RealClock, utc
 from chaosd.config import Config
 from chaosd.errors import ConfigError, Exit, MachineError
 from chaosd.events import Cycle, CycleOutcome
@@ -125,7 +124,7 @@ def calibrate(wanted: Wanted) -> int:
         )
     else:
         console.say(f"{many}, {wanted.target} as `{' '.join(wanted.command)}` moves it")
-    directory = _directory(wanted.directory)
+    directory = run.new_directory(wanted.directory, "calibrate")
     found: dict[str, Calibration] = {}
     with _backend(wanted) as (target, command):
         for rate in wanted.rates:
@@ -220,16 +219,6 @@ def _at(
     return compare(
         reader.cycles(), outages(reader.events("line")), interval_s=rate.interval_ns / 1e9
     )
-
-
-def _directory(runs: Path) -> Path:
-    now = utc(RealClock().unix_ns()).strftime("%Y%m%dT%H%M%SZ")
-    directory = runs / f"calibrate-{now}-{secrets.token_hex(3)}"
-    try:
-        directory.mkdir(parents=True)
-    except OSError as error:
-        raise MachineError(f"{directory}: can't be made: {error.strerror}") from error
-    return directory
 
 
 # --- the backend ----------------------------------------------------------------------------------

@@ -157,16 +157,28 @@ def _manifest(plan: Plan, proxy_version: str | None) -> dict[str, Any]:
 def _new_directory(plan: Plan) -> Path:
     """Make runs/<name>-<utc>-<id> and let runs/latest point to it."""
     runs = plan.config.runs.directory
-    # The name is the real wall's even if the run's own time is virtual, or runs would collide.
-    now = utc(RealClock().unix_ns()).strftime("%Y%m%dT%H%M%SZ")
-    directory = runs / f"{plan.config.name}-{now}-{secrets.token_hex(3)}"
+    directory = new_directory(runs, plan.config.name)
     try:
-        directory.mkdir(parents=True)
         beside = runs / f".latest-{secrets.token_hex(3)}"
         beside.symlink_to(directory.name)
         beside.replace(runs / "latest")
     except OSError as error:
-        raise MachineError(
-            f"runs.directory: {runs} can't be written: {error.strerror} (name another one)"
-        ) from error
+        raise _unmade(runs, error) from error
     return directory
+
+
+def new_directory(runs: Path, name: str) -> Path:
+    """Make one that nobody has. Raises MachineError if that is not possible."""
+    # The name is the real wall's even if the run's own time is virtual, or runs would collide.
+    now = utc(RealClock().unix_ns()).strftime("%Y%m%dT%H%M%SZ")
+    directory = runs / f"{name}-{now}-{secrets.token_hex(3)}"
+    try:
+        directory.mkdir(parents=True)
+    except OSError as error:
+        raise _unmade(runs, error) from error
+    return directory
+
+
+def _unmade(runs: Path, error: OSError) -> MachineError:
+    what = f"{runs} can't be written: {error.strerror} (name another one)"
+    return MachineError(f"runs.directory: {what}")

@@ -15,6 +15,7 @@ from functools import lru_cache
 from chaosd.analysis.survival import Step, Z, kaplan_meier, quantile, restricted_mean
 
 TAIL = 0.025  # of the probability, outside of the interval at each side
+SERIAL_MIN, SERIAL_Z = 20, 2.576
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 
 
@@ -106,6 +107,24 @@ def error_bar(values: Sequence[tuple[float, float]], censored: int = 0) -> float
     ranks = [quantile_rank(len(values) + censored, p) for p in QUANTILES.values()]
     shifts = [ordered[rank - 1] - least[rank - 1] for rank in ranks if rank <= len(values)]
     return max(shifts, default=None)
+
+
+def serial(pairs: Sequence[tuple[float, float]]) -> float | None:
+    """How much values that follow each other resemble each other: from -1 to 1, 0 if not at all.
+
+    None if that may well be chance: if it is less than a resemblance which independent values have
+    in one of 200 cases (r is normal with variance 1/n then), or if there are few pairs.
+    """
+    n = len(pairs)
+    if n < SERIAL_MIN:
+        return None
+    both = [value for pair in pairs for value in pair]
+    mean = math.fsum(both) / len(both)
+    spread = math.fsum((value - mean) ** 2 for value in both) / 2
+    if not spread:
+        return None
+    found = math.fsum((a - mean) * (b - mean) for a, b in pairs) / spread
+    return found if found > SERIAL_Z / math.sqrt(n) else None
 
 
 def _mean(steps: Sequence[Step], observed: Sequence[float]) -> Estimate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ def summarise(
         verdict=slo.verdict(doubts, objectives),
         reasons=(*doubts, *unmet),
         doubts=doubts,
-        notes=tuple(_notes(manifest, whole)),
+        notes=tuple(_notes(manifest, whole, by_label)),
         objectives=objectives,
         availability=availability,
         total=whole,
@@ -158,7 +159,7 @@ def _quality(part: Part, where: str) -> list[str]:
     return doubts
 
 
-def _notes(manifest: Mapping[str, Any], whole: Part) -> Iterable[str]:
+def _notes(manifest: Mapping[str, Any], whole: Part, faults: Mapping[str, Part]) -> Iterable[str]:
     if manifest.get("end_unix") is None:
         yield "the run has not ended by itself: this is what was stored up to now, or to its death"
     if whole.misrouted:
@@ -182,6 +183,14 @@ def _notes(manifest: Mapping[str, Any], whole: Part) -> Iterable[str]:
             f"{_cycles(whole.disagreeing)} of {whole.compared} with good answers among the bad "
             "ones: the outage is longer by its ends than by its losses, by "
             f"{whole.disagreement_max_s:.3f} s at most"
+        )
+    by_fault = {label: part.serial for label, part in faults.items() if part.serial is not None}
+    for label, alike in by_fault.items():
+        # The variance of a mean of such values is so many times that of independent ones.
+        wider = math.sqrt((1 + alike) / (1 - alike))
+        yield (
+            f"{label}: recoveries that follow each other are alike (serial correlation "
+            f"{alike:.2f}): intervals should be some {wider:.1f} times as wide, or the run longer"
         )
     yield from _floor(whole)
 

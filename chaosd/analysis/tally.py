@@ -11,7 +11,15 @@ from typing import Any
 
 from chaosd.analysis.recovery import STOPPED, UNRECOVERED
 from chaosd.analysis.residuals import Residuals, residuals
-from chaosd.analysis.statistics import Quantiles, Share, error_bar, quantiles, ratio, share
+from chaosd.analysis.statistics import (
+    Quantiles,
+    Share,
+    error_bar,
+    quantiles,
+    ratio,
+    serial,
+    share,
+)
 from chaosd.events import PHASES, Cycle, CycleOutcome
 
 MEASURED = ("recovery_s", "stable_recovery_s", "outage_gap_s", "outage_loss_s")
@@ -90,6 +98,7 @@ class Part:
     predicted_mean_s: float | None
     predicted_observed_mean_s: float | None  # the mean recovery of the same cycles
     residual: Residuals
+    serial: float | None  # how much recoveries that follow each other are alike; None: by chance
 
     @property
     def failovers(self) -> int:
@@ -130,6 +139,8 @@ class Tally:
         self.places: list[float] = []
         self.unresolved = 0  # predicted, and cut short
         self.in_band = self.judged = 0
+        self.follow: list[tuple[float, float]] = []  # recoveries of one cell and fault in a row
+        self._before: dict[tuple[str, str], float] = {}
         self._stable_for_s = stable_for_s
 
     def add(self, cycle: Cycle) -> None:
@@ -214,6 +225,10 @@ class Tally:
         if cycle.outcome != CycleOutcome.RECOVERED or cycle.recovery_s is None:
             return
         self.counts["undisturbed"] += cycle.recovery_s == 0
+        before_s = self._before.get((cycle.cell, cycle.fault))
+        if before_s is not None:
+            self.follow.append((before_s, cycle.recovery_s))
+        self._before[cycle.cell, cycle.fault] = cycle.recovery_s
         for phase, seconds in self.phases.items():
             part_s = cycle.phases.get(f"{phase}_s")
             if part_s is not None:
@@ -288,6 +303,7 @@ class Tally:
                 [] if self.unresolved else [o - m for o, m in zip(observed, means, strict=True)],
                 [] if self.unresolved else self.places,
             ),
+            serial=serial(self.follow),
         )
 
     @property

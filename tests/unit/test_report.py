@@ -692,6 +692,20 @@ def test_an_outage_without_an_end_is_at_least_what_was_lost() -> None:
     assert (found.outage_loss_s.n, found.outage_loss_s.censored) == (161, 1)
 
 
+def test_recoveries_that_are_alike_are_noted_with_what_it_means() -> None:
+    """As where checks and polls keep their phase: docs/findings.md, 6."""
+    locked = [made.cycle(recovery_s=0.5 + 0.3 * (place // 10 % 2)) for place in range(60)]
+    [note] = summarised(*locked).notes
+    assert note.startswith("recreate: recoveries that follow each other are alike (serial corr")
+    assert note.endswith(" times as wide, or the run longer")
+    # Of two faults that take turns each is looked at by itself.
+    turns = [
+        made.cycle(recovery_s=1.0 + 0.01 * (place % 7), fault=f"f{place % 2}")
+        for place in range(60)
+    ]
+    assert summarised(*turns).notes == ()
+
+
 def test_a_run_without_a_failover_has_a_report_too(tmp_path) -> None:
     RunStore(tmp_path / "run", MANIFEST, "").close()
     found = write(tmp_path / "run")
@@ -733,7 +747,7 @@ def test_a_restart_with_requests_for_somebody_else_is_a_false_alarm() -> None:
 def test_the_floor_of_the_meter_is_said() -> None:
     control = made.cycle(outcome=CycleOutcome.CONTROL, recovery_s=0.01, masked=0)
     alarm = replace(control, failed=2, dropped=1)
-    short = [made.cycle(recovery_s=0.01 * tenth) for tenth in range(1, 30)]
+    short = [made.cycle(recovery_s=0.01 * (1 + place * 11 % 29)) for place in range(29)]
 
     def notes(*cycles: Cycle) -> list[str]:
         found = summarised(*cycles)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from itertools import pairwise
+from random import Random
 
 import pytest
 from hypothesis import given, settings, strategies
@@ -18,6 +20,7 @@ from chaosd.analysis.statistics import (
     quantile_rank,
     quantiles,
     ratio,
+    serial,
     share,
     student,
 )
@@ -249,6 +252,23 @@ def test_no_quantile_is_off_by_more_than_the_error_bar(values, random) -> None:
     for name in ("p50", "p90", "p95", "p99"):
         off = getattr(seen, name).value - getattr(true, name).value
         assert -1e-9 <= off <= bar + 1e-9
+
+
+def test_values_that_follow_each_other_and_are_alike_are_told() -> None:
+    rng, chance = Random(6), 0
+    for _ in range(1000):
+        values = [rng.lognormvariate(0, 0.5) for _ in range(100)]
+        chance += serial(list(pairwise(values))) is not None
+    assert chance <= 20  # one in 200, and as many again for the shape
+    # A first-order process of 0.6: what is left of the last value, and something new.
+    found, value, values = [], 0.0, []
+    for _ in range(20):
+        values = [value := 0.6 * value + rng.gauss(0, 1) for _ in range(200)]
+        found.append(serial(list(pairwise(values))))
+    assert None not in found
+    assert sum(found) / len(found) == pytest.approx(0.6, abs=0.06)
+    assert serial(list(pairwise(values[:20]))) is None  # too few to tell
+    assert serial([(1.0, 1.0)] * 50) is None
 
 
 def test_a_share_of_nothing_is_unknown() -> None:
