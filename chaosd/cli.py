@@ -242,7 +242,7 @@ def _check(arguments: argparse.Namespace) -> int:
     if arguments.quiet:
         _print(f"{arguments.config}: ok")
         return Exit.OK
-    _print("# the plan", *plan.describe(planned), *rehearsal.notes, "")
+    _print("# the plan", *plan.describe(planned), *rehearsal.advice, *rehearsal.notes, "")
     _print("# the proxy's config (a run chooses the addresses)", rehearsal.rendered)
     _print("# the effective config", config.dump(loaded).rstrip())
     return Exit.OK

@@ -130,9 +130,8 @@ class Engine:
         if failure is not None:
             raise failure
         if self._precision is not None and not self._precision.reached:
-            half, wanted = half_width(self._precision.p95()), self.plan.config.until.precision
-            known = "not known" if half is None else f"known to ± {half:.1%} only"
-            self.say(f"p95 is {known}: until.precision ({wanted}) was not reached")
+            wanted = self.plan.config.until.precision
+            self.say(f"until.precision ({wanted}) was not reached: {self._precision.lacks()}")
         return reason
 
     async def _one_of(self, endings: list[asyncio.Future[Any]], limit: Duration | None) -> bool:

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from chaosd.events import Cycle, CycleOutcome, Event, Outcome, Sample
 from chaosd.sinks.store import unwritable, write_whole
 
+T = TypeVar("T")
 # Of a run: then the events and samples in its directory have to do. Where an imposter is wanted
 # each cycle is misrouted, and must not take the place of what is unexpected.
 FILES_MAX, MISROUTED_MAX = 200, 50
@@ -46,17 +47,19 @@ def record(cycle: Cycle, events: Iterable[Event], samples: Iterable[Sample]) -> 
     """Everything around it, by the time since T0 in milliseconds and in its order.
 
     Samples are [sent, took, outcome, HTTP status, who], stream by stream. Of many, those are
-    `left_out` that are in the middle of a long stretch of the same.
+    `left_out` that are in the middle of a long stretch of the same, and if there are still too
+    many, those that are far from T0 and the recovery; so it is with events.
     """
     by_stream: dict[str, list[list[Any]]] = {}
     everything = sorted(samples, key=lambda s: (s.stream, s.scheduled_ns))
-    telling = _telling(everything)
+    telling = _telling(everything, cycle)
     for s in telling:
         took_ms = round((s.done_ns - s.scheduled_ns) / 1e6, 3)
         outcome = Outcome(s.outcome).name.lower()
         row = [_ms(s.scheduled_ns, cycle), took_ms, outcome, s.status, s.who]
         by_stream.setdefault(str(s.stream), []).append(row)
-    ordered = sorted(events, key=lambda event: event.at_ns)[:EVENTS_MAX]
+    said = sorted(events, key=lambda event: event.at_ns)
+    ordered = _near(said, [event.at_ns for event in said], _instants(cycle), EVENTS_MAX)
     return {
         "why": reason(cycle),
         "cycle": asdict(cycle),
@@ -66,18 +69,38 @@ def record(cycle: Cycle, events: Iterable[Event], samples: Iterable[Sample]) -> 
     }
 
 
-def _telling(ordered: Sequence[Sample]) -> Sequence[Sample]:
-    """All of them, or as many as there is room for around every change."""
+def _telling(ordered: Sequence[Sample], cycle: Cycle) -> Sequence[Sample]:
+    """All of them, or as many as there is room for: around changes, T0 and the recovery."""
     if len(ordered) <= SAMPLES_MAX:
         return ordered
+    streams: dict[int, list[Sample]] = {}
+    for stream, some in groupby(ordered, key=lambda s: s.stream):
+        for _, same in groupby(some, key=lambda s: (s.outcome, s.who)):
+            stretch = list(same)
+            if len(stretch) > 2 * RUN_ENDS:
+                stretch = stretch[:RUN_ENDS] + stretch[-RUN_ENDS:]
+            streams.setdefault(stream, []).extend(stretch)
+    room, instants = SAMPLES_MAX // len(streams), _instants(cycle)
     found: list[Sample] = []
-    for _, same in groupby(ordered, key=lambda s: (s.stream, s.outcome, s.who)):
-        stretch = list(same)
-        if len(stretch) > 2 * RUN_ENDS:
-            stretch = stretch[:RUN_ENDS] + stretch[-RUN_ENDS:]
-        found += stretch
-    half = SAMPLES_MAX // 2
-    return found if len(found) <= SAMPLES_MAX else found[:half] + found[-half:]
+    for kept in streams.values():
+        found += _near(kept, [s.scheduled_ns for s in kept], instants, room)
+    return found
+
+
+def _instants(cycle: Cycle) -> list[int]:
+    """T0, and the recovery or else the end."""
+    return [cycle.t0_ns, cycle.t0_ns + round(cycle.took_at_least_s * 1e9)]
+
+
+def _near(
+    some: Sequence[T], at_ns: Sequence[int], instants: Sequence[int], most: int
+) -> Sequence[T]:
+    """Those that are nearest to any of these instants, in their order."""
+    if len(some) <= most:
+        return some
+    away = [min(abs(at - instant) for instant in instants) for at in at_ns]
+    nearest = sorted(range(len(some)), key=away.__getitem__)[:most]
+    return [some[place] for place in sorted(nearest)]
 
 
 def write(

@@ -134,6 +134,7 @@ def build(config: Config, complain: Complain) -> Plan:
     impossible = (
         _impossible(config, name, runtime)
         + _untold(plan)
+        + _unjudged(plan)
         + runtime.problems(plan.cell("c1", Path()))
     )
     problems = [complain(*problem) for problem in impossible]
@@ -167,6 +168,18 @@ def _untold(plan: Plan) -> list[tuple[KeyPath, str]]:
                 (("faults", place), f"{what} header ({remedy}, and set app.identity: header)")
             )
     return found
+
+
+def _unjudged(plan: Plan) -> list[tuple[KeyPath, str]]:
+    """Objectives of faults that make no failovers."""
+    what = "is a control and makes no failovers, of which alone an objective can be"
+    pairs = zip(plan.config.faults, plan.faults(), strict=True)
+    controls = {fault.label for fault, built in pairs if built.control}
+    return [
+        (("slo", "faults", label), f"`{label}` {what} (leave it out)")
+        for label in plan.config.slo.faults
+        if label in controls
+    ]
 
 
 def _run_id(rng: Random) -> str:
@@ -226,6 +239,7 @@ class Rehearsal:
 
     proxy_version: str | None  # None where it is not a program of this machine
     rendered: str  # the proxy's config, with stand-ins for the addresses that a run chooses
+    advice: tuple[str, ...]
     notes: tuple[str, ...]
 
 
@@ -240,7 +254,9 @@ def rehearse(plan: Plan) -> Rehearsal:
         for fault, built in zip(config.faults, plan.faults(), strict=True)
     ]
     if hasattr(plan.runtime, "default_proxy"):  # nothing is made, so nothing is rendered
-        return Rehearsal(proxy_version="as found", rendered="# not made here", notes=(*foretold,))
+        return Rehearsal(
+            proxy_version="as found", rendered="# not made here", advice=(), notes=(*foretold,)
+        )
     wiring = Wiring(
         listen=Address("127.64.0.1", 8080),
         dns=Address("127.64.0.2", 5353),
@@ -262,9 +278,12 @@ def rehearse(plan: Plan) -> Rehearsal:
             complaint = proxy.check(file, proxy.environment(wiring))
         if complaint is not None:
             raise ConfigError(_refused(complaint, file, rendered))
-    notes += [f"advice: {advice}" for advice in proxy.advice()]
-    notes += foretold
-    return Rehearsal(proxy_version=version, rendered=rendered, notes=tuple(notes))
+    return Rehearsal(
+        proxy_version=version,
+        rendered=rendered,
+        advice=tuple(f"advice: {advice}" for advice in proxy.advice()),
+        notes=(*notes, *foretold),
+    )
 
 
 def _refused(complaint: str, file: Path, rendered: str) -> str:
@@ -357,7 +376,8 @@ def _too_few(config: Config) -> Iterator[str]:
         if cycles < (needed := max(round(goal["min_cycles"]), cycles_needed(name))):
             where = f"faults.{name.replace(': ', '.')}" if "fault" in goal else name
             yield f"slo.{where} takes {needed} cycles, {made}: it will be unknown"
-    if config.until.precision is not None and cycles < (needed := cycles_wanted({})[None]):
+    needed = cycles_wanted(config.slo.objectives())[None]
+    if config.until.precision is not None and cycles < needed:
         yield f"until.precision takes {needed} failovers, {made}: it will not be reached"
 
 

@@ -32,8 +32,8 @@ def run(plan: Plan, rehearsal: Rehearsal) -> int:
     """Do what `chaosd run` does, once the plan is known to be possible. Returns the exit code."""
     directory = _new_directory(plan)
     console = Console()
-    for advice in plan.proxy.advice():
-        console.say(f"advice: {advice}")
+    for advice in rehearsal.advice:
+        console.say(advice)
     console.say(f"runtime: {plan.runtime_name} ({plan.why}), {_proxy(plan, rehearsal)}")
     with asyncio.Runner(loop_factory=plan.runtime.loop_factory()) as runner:
         store, error = runner.run(measure(plan, rehearsal.proxy_version, directory, console))

@@ -131,9 +131,7 @@ def compare(
         else:
             answer, reasons = answers[DECIDING], []
             if answer == UNKNOWN:
-                reasons = [
-                    f"{DECIDING} may differ by more than {margin:.0%}: more cycles would tell"
-                ]
+                reasons = [f"{DECIDING} {_why_unknown(a, b, margin)}"]
     return Comparison(
         a=a,
         b=b,
@@ -144,6 +142,13 @@ def compare(
         reasons=tuple(reasons),
         changed=_changed(a.config, b.config) if a.config and b.config else None,
     )
+
+
+def _why_unknown(a: Side, b: Side, margin: float) -> str:
+    bar_s, whole_s = max(a.resolution_s, b.resolution_s), a.numbers[DECIDING].value
+    if whole_s is not None and bar_s > margin * whole_s:
+        return f"is known to {bar_s:.3f} s by the probes, too coarsely: a higher rate would tell"
+    return f"may differ by more than {margin:.0%}: more cycles would tell"
 
 
 def _changed(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -208,7 +213,7 @@ def _answer(found: Estimate, tolerance: float, bar: float, margin: float) -> str
         return low is not None and high is not None and -zone <= low and high <= zone
 
     if within(max(tolerance, bar)):
-        return SAME if bar <= margin or within(tolerance) else UNKNOWN
+        return SAME if bar <= margin else UNKNOWN
     if found.low is not None and found.low > 0:
         return WORSE
     if found.high is not None and found.high < 0:

@@ -40,9 +40,9 @@ class Precision:
     def __init__(self, wanted: float, goals: Mapping[str, Mapping[str, Any]]) -> None:
         self.wanted = wanted
         self.reached = False
-        self._tally = Tally(stable_for_s=0.0)
+        self._tally = Tally()
         self._missing = Counter(cycles_wanted(goals))
-        self._look_at = self._missing.pop(None)
+        self._least = self._look_at = self._missing.pop(None)
 
     def add(self, cycle: Cycle) -> Estimate | None:
         """Take in a cycle; p95 if it is known well enough now, to `wanted` of it to either side."""
@@ -60,6 +60,14 @@ class Precision:
     def p95(self) -> Estimate:
         """As it is known by now."""
         return self._tally.recovery().p95
+
+    def lacks(self) -> str:
+        """Why it has not been reached, in words."""
+        half, missing = half_width(self.p95()), sum(max(0, n) for n in self._missing.values())
+        missing = max(missing, self._least - self._tally.failovers)
+        if missing > 0:
+            return f"{missing} more failovers are needed before anything can be judged"
+        return "p95 is not known" if half is None else f"p95 is known to ± {half:.1%} only"
 
 
 def half_width(found: Estimate) -> float | None:

@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
+from typing import NamedTuple
 
 from chaosd.analysis import phases
 from chaosd.analysis.residuals import place
@@ -61,6 +62,30 @@ class Settings:
         Long enough for those still under way at T0 and for a last good one before the outage.
         """
         return self.timeout_ns + max(SECOND_NS, 2 * self.interval_ns)
+
+
+class Observed(NamedTuple):
+    """What is known of a recovery: so many seconds, or, if it was cut short, more than that."""
+
+    seconds: float
+    censored: bool
+
+
+def observed(cycle: Cycle) -> Observed | None:
+    """What a cycle says of how long recoveries take; None for control, invalid and skipped ones.
+
+    One that was cut off because chaosd was stopped is invalid, but if it had not recovered by then
+    it takes longer than that: the longest are cut off most often.
+    """
+    if cycle.outcome == CycleOutcome.RECOVERED and cycle.recovery_s is not None:
+        return Observed(cycle.recovery_s, censored=False)
+    reason = cycle.valid_reason or ""
+    cut_off = reason.startswith(STOPPED) and reason.endswith(UNRECOVERED)
+    if cycle.outcome == CycleOutcome.CENSORED or (
+        cycle.outcome == CycleOutcome.INVALID and cut_off
+    ):
+        return Observed(cycle.lasted_s, censored=True)
+    return None
 
 
 class Identities:
@@ -370,8 +395,12 @@ def _never_began(end: Reading, settings: Settings) -> Cycle:
 
 
 def _why(invalid: str, fold: RecoveryFold, *, control: bool) -> str:
-    """A cycle that was cut off before it recovered might have been the longest: keep that."""
-    if invalid.startswith(STOPPED) and fold.recovered_ns is None and not control:
+    """A cycle that was cut off before it recovered might have been the longest: keep that.
+
+    But for one of which nothing was to be seen so far, where nobody can tell the new instance.
+    """
+    began = not fold.unknown or fold.failed or fold.misrouted
+    if invalid.startswith(STOPPED) and fold.recovered_ns is None and not control and began:
         return f"{invalid}, {UNRECOVERED}"
     return invalid
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from chaosd.analysis.statistics import quantile_rank
-from chaosd.events import ANYBODY, Outcome, Reading
+from chaosd.events import ANYBODY, Cycle, CycleOutcome, Outcome, Reading
 
 LAG_US_MAX = 100_000  # lags are counted to the microsecond up to here
 KINDS = ("good", "masked", "failed", "misrouted", "dropped")  # but for the last, by gravity
@@ -41,6 +42,47 @@ def measuring(streams: Iterable[Reading]) -> dict[str, int]:
         if reading.data["via"] == "proxy":
             found.setdefault(reading.data["cell"], reading.data["stream"])
     return found
+
+
+class Windows:
+    """Requests of the measuring streams from one T0 to the next: what was lost together.
+
+    Blocks of stored records are folded into how many were sent in each window, and how many of them
+    were not answered well. `identities` are the app's, of each cell.
+    """
+
+    def __init__(
+        self,
+        cycles: Iterable[Cycle],
+        streams: Mapping[str, int],
+        identities: Mapping[str, Container[str]],
+    ) -> None:
+        t0s: dict[str, list[int]] = {cell: [] for cell in streams}
+        for cycle in cycles:
+            if cycle.outcome != CycleOutcome.SKIPPED and cycle.cell in t0s:
+                t0s[cycle.cell].append(cycle.t0_ns)
+        self._streams, self._identities = streams, identities
+        self._t0s = {cell: np.array(sorted(some), np.int64) for cell, some in t0s.items()}
+        self._counts = {
+            cell: np.zeros((2, len(some) + 1), np.int64) for cell, some in self._t0s.items()
+        }
+
+    def add(self, records: Any, names: Sequence[str]) -> None:
+        """Records of `stream scheduled_ns outcome who`, sorted by stream."""
+        for cell, stream in self._streams.items():
+            first, last = np.searchsorted(records["stream"], [stream, stream + 1])
+            mine = records[first:last]
+            sent = mine[mine["outcome"] != Outcome.DROPPED]
+            found = kinds(sent, names, self._identities.get(cell, ()), math.inf)
+            window = np.searchsorted(self._t0s[cell], sent["scheduled_ns"], side="right")
+            for row, some in enumerate((window, window[found != KINDS.index("good")])):
+                self._counts[cell][row] += np.bincount(some, minlength=len(self._t0s[cell]) + 1)
+
+    def counts(self) -> tuple[list[int], list[int]]:
+        """Those sent, and those lost, in each window of any cell in which any was sent."""
+        both = np.concatenate([np.zeros((2, 0), np.int64), *self._counts.values()], axis=1)
+        sent, lost = both[:, both[0] > 0].tolist()
+        return sent, lost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

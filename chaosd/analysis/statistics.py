@@ -96,16 +96,16 @@ def quantiles(values: Iterable[float], censored: Iterable[float] = ()) -> Quanti
     )
 
 
-def error_bar(values: Sequence[tuple[float, float]], censored: int = 0) -> float | None:
-    """By how much any quantile would be less if each value were less by its own error bar.
+def error_bar(values: Sequence[tuple[float, float]]) -> float | None:
+    """By how much any quantile from the median on would be less if each value were less by its bar.
 
     `values` are (value, its error bar). Nobody knows more of a quantile than this; one value that
     is known badly makes no other worse, as the worst bar of all would have it. None of nothing.
     """
     ordered = sorted(value for value, _ in values)
     least = sorted(value - bar for value, bar in values)
-    ranks = [quantile_rank(len(values) + censored, p) for p in QUANTILES.values()]
-    shifts = [ordered[rank - 1] - least[rank - 1] for rank in ranks if rank <= len(values)]
+    first = quantile_rank(len(values), min(QUANTILES.values())) - 1
+    shifts = (a - b for a, b in zip(ordered[first:], least[first:], strict=True))
     return max(shifts, default=None)
 
 

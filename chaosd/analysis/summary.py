@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,7 +13,7 @@ from chaosd.analysis import slo
 from chaosd.analysis.recovery import UNRECOVERED
 from chaosd.analysis.samples import Probe
 from chaosd.analysis.slo import Objective
-from chaosd.analysis.statistics import Share
+from chaosd.analysis.statistics import Share, ratio
 from chaosd.analysis.tally import Part, Phase, Tally
 from chaosd.errors import Exit
 from chaosd.events import Cycle, Reading
@@ -23,6 +23,7 @@ __all__ = ["Objective", "Part", "Phase", "Probe", "Queries", "QueryFold", "Repor
 # More than this makes the verdict unknown.
 POOR_SHARE_MAX = 0.05  # of valid cycles
 INVALID_SHARE_MAX = 0.05  # of valid and invalid cycles
+ALIKE_REST_MIN = 0.01  # of what is not alike in recoveries: beyond, all of them are one
 MISHAPS_MAX = 1  # of each kind, however short the run: one hiccup of a busy machine decides nothing
 
 
@@ -60,10 +61,15 @@ def summarise(
     cycles: Iterable[Cycle],
     probes: Iterable[Probe],
     queries: Mapping[str, Queries],
+    *,
+    windows: tuple[Sequence[int], Sequence[int]] = ((), ()),
 ) -> Report:
-    """Fold a run's cycles, a line of cycles.jsonl after the other, into its report."""
-    stable_for_s = manifest.get("settings", {}).get("stable_for_ns", 0) / 1e9
-    new = partial(Tally, stable_for_s)
+    """Fold a run's cycles, a line of cycles.jsonl after the other, into its report.
+
+    `windows` are the requests that were sent, and those that were lost, from one T0 to the next.
+    """
+    settings = manifest.get("settings", {})
+    new = partial(Tally, *(settings.get(key, 0) / 1e9 for key in ("stable_for_ns", "interval_ns")))
     wanted = manifest.get("slo", {})
     labels = (goal["fault"] for goal in wanted.values() if "fault" in goal)
     total, of_fault = new(), defaultdict(new, {label: new() for label in labels})
@@ -79,7 +85,7 @@ def summarise(
         by_fault[cell][label] = tally.part()
     whole, probes = total.part(), tuple(probes)
     doubts = tuple(_doubts(manifest, whole, parts, by_fault))
-    availability = total.availability(*_answers(probes))
+    availability = _availability(*_answers(probes), *windows)
     by_label = {label: tally.part() for label, tally in of_fault.items()}
     objectives = tuple(slo.judge(wanted, whole, by_label, availability, poor=bool(doubts)))
     unmet = [f"{o.name}: {o.reason}" for o in objectives if o.result != slo.OK and not doubts]
@@ -109,6 +115,25 @@ def _answers(probes: Iterable[Probe]) -> tuple[int, int]:
             first.setdefault(probe.cell, probe)
     good = sum(probe.outcomes["ok"] - probe.misrouted for probe in first.values())
     return good, sum(probe.sent for probe in first.values())
+
+
+def _availability(good: int, sent: int, sizes: Sequence[int], lost: Sequence[int]) -> Share:
+    """What part of all requests was answered well, in failovers and between them.
+
+    What is lost together is lost from one T0 to the next. Of samples that are not kept any more
+    only their sum is known: that counts as one such time.
+    """
+    bad = [*lost, max(0, sent - good - sum(lost))]
+    whole = [*sizes, max(0, sent - sum(sizes))]
+    pairs = [(b, w) for b, w in zip(bad, whole, strict=True) if w]
+    found = ratio([b for b, _ in pairs], [w for _, w in pairs])
+    return Share(
+        count=good,
+        n=sent,
+        value=good / sent if sent else None,
+        low=1 - found.high if found.high is not None else None,
+        high=1 - found.low if found.low is not None else None,
+    )
 
 
 def _doubts(
@@ -187,7 +212,7 @@ def _notes(manifest: Mapping[str, Any], whole: Part, faults: Mapping[str, Part])
     by_fault = {label: part.serial for label, part in faults.items() if part.serial is not None}
     for label, alike in by_fault.items():
         # The variance of a mean of such values is so many times that of independent ones.
-        wider = math.sqrt((1 + alike) / (1 - alike))
+        wider = math.sqrt((1 + alike) / max(1 - alike, ALIKE_REST_MIN))
         yield (
             f"{label}: recoveries that follow each other are alike (serial correlation "
             f"{alike:.2f}): intervals should be some {wider:.1f} times as wide, or the run longer"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from chaosd.analysis.recovery import STOPPED, UNRECOVERED
+from chaosd.analysis.recovery import STOPPED, observed
 from chaosd.analysis.residuals import Residuals, residuals
 from chaosd.analysis.statistics import (
     Quantiles,
@@ -118,10 +118,10 @@ class Tally:
     """Cycles, taken in one by one. Memory: a few numbers a cycle.
 
     No recovery can be stable later than `stable_for_s` before the limit: what is not by then takes
-    longer.
+    longer. A recovery is measured too long by half of `interval_s` on average.
     """
 
-    def __init__(self, stable_for_s: float) -> None:
+    def __init__(self, stable_for_s: float = 0.0, interval_s: float = 0.0) -> None:
         self.outcomes = Counter({outcome.value: 0 for outcome in CycleOutcome})
         self.counts, self.control_counts = Counter[str](), Counter[str]()
         self.values: dict[str, list[float]] = {name: [] for name in MEASURED}
@@ -135,13 +135,13 @@ class Tally:
         self.known: list[tuple[float, float]] = []  # recovery, its error bar
         self.disagreement_max_s: float | None = None
         self.cut_off_s: list[float] = []
-        self.predicted: list[tuple[float, float, float]] = []  # mean, recovery, its error bar
+        self.predicted: list[tuple[float, float]] = []  # mean, recovery
         self.places: list[float] = []
         self.unresolved = 0  # predicted, and cut short
         self.in_band = self.judged = 0
         self.follow: list[tuple[float, float]] = []  # recoveries of one cell and fault in a row
         self._before: dict[tuple[str, str], float] = {}
-        self._stable_for_s = stable_for_s
+        self._stable_for_s, self._interval_s = stable_for_s, interval_s
 
     def add(self, cycle: Cycle) -> None:
         self.outcomes[cycle.outcome.value] += 1
@@ -170,12 +170,10 @@ class Tally:
         if not reason.startswith(STOPPED):
             return
         self.counts["stopped"] += 1
-        if reason.endswith(UNRECOVERED):
-            lasted_s = cycle.lasted_s
-            self.cut_off_s.append(lasted_s)
-            # The longest are cut off most often: without them, quantiles would be too small.
+        if (found := observed(cycle)) is not None:
+            self.cut_off_s.append(found.seconds)
             for name in ("recovery_s", "stable_recovery_s"):
-                self.censored[name].append(lasted_s)
+                self.censored[name].append(found.seconds)
             for name in ("outage_gap_s", "outage_loss_s"):
                 self.censored[name].append(cycle.outage_loss_s or 0.0)
 
@@ -236,8 +234,7 @@ class Tally:
         if cycle.phases_error_s is not None:
             self.phases_error_s = max(cycle.phases_error_s, self.phases_error_s or 0.0)
         if cycle.predicted is not None:
-            bar_s = cycle.resolution_s or 0.0
-            self.predicted.append((cycle.predicted.mean_s, cycle.recovery_s, bar_s))
+            self.predicted.append((cycle.predicted.mean_s, cycle.recovery_s))
             if cycle.predicted_place is not None:
                 self.places.append(cycle.predicted_place)
         if cycle.resolution_s is None:
@@ -261,9 +258,8 @@ class Tally:
             for phase, seconds in self.phases.items()
         }
         known = [phase.share for phase in phases.values() if phase.share is not None]
-        means = [mean_s for mean_s, _, _ in self.predicted]
-        # A recovery is measured too long by half of its error bar on average.
-        observed = [recovery_s - bar_s / 2 for _, recovery_s, bar_s in self.predicted]
+        means, recoveries = zip(*self.predicted, strict=True) if self.predicted else ((), ())
+        beside = [r - m - self._interval_s / 2 for m, r in self.predicted]
         counted: dict[str, Any] = {name: self.counts[name] for name in COUNTS}
         counted |= {f"{name}_share": self.share(name) for name in BAD}
         for name in ("failed", "misrouted"):
@@ -290,17 +286,17 @@ class Tally:
                 wait_s=quantiles(self.restart_wait),
                 misrouted=self.control_counts["restarts_misrouted"],
             ),
-            resolution_s=error_bar(self.known, len(self.censored["recovery_s"])),
+            resolution_s=error_bar(self.known),
             phases=phases,
             phases_unknown_share=max(0.0, 1 - sum(known)) if known else None,
             phases_error_s=self.phases_error_s,
             **counted,
             in_band=share(self.in_band, self.judged),
             predicted_mean_s=_mean(means),
-            predicted_observed_mean_s=_mean(observed),
+            predicted_observed_mean_s=_mean(recoveries),
             # What was cut short is longer than the rest: without it, means would lie.
             residual=residuals(
-                [] if self.unresolved else [o - m for o, m in zip(observed, means, strict=True)],
+                [] if self.unresolved else beside,
                 [] if self.unresolved else self.places,
             ),
             serial=serial(self.follow),
@@ -316,23 +312,6 @@ class Tally:
     def share(self, name: str) -> Share:
         """What part of the requests of all failovers came to this."""
         return ratio(self.requests[name], self.requests["sent"])
-
-    def availability(self, good: int, sent: int) -> Share:
-        """What part of all requests was answered well, in failovers and between them.
-
-        Probes come at a fixed rate, so each failover stands for as many of them; how much they
-        differ is known from what each spoilt. What was lost besides may have been lost at once: it
-        counts as if in pieces as large as the worst failover's.
-        """
-        bad: list[float] = list(self.requests["bad"])
-        if (besides := sent - good - sum(bad)) > 0:
-            pieces = math.ceil(besides / max(bad, default=0)) if any(bad) else 1
-            bad += [besides / pieces] * pieces
-        lost = ratio(bad, [sent / len(bad) for _ in bad])
-        whole = good / sent if sent else None
-        low = 1 - lost.high if lost.high is not None else None
-        high = 1 - lost.low if lost.low is not None else None
-        return Share(count=good, n=sent, value=whole, low=low, high=high)
 
 
 def _mean(values: Sequence[float]) -> float | None:

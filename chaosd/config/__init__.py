@@ -211,8 +211,9 @@ class Runs(Part):
     )
     keep_raw: PositiveDuration | None = Field(
         None,
-        description="samples older than this become counts (an hour's files at a time), and "
-        "actions and readings go once they are twice as old; cycles stay, and without it all does",
+        description="samples older than this become counts (an hour's files at a time), and of "
+        "actions and readings so much and four hours is kept, up to twice; cycles stay, and "
+        "without it all does",
     )
 
 

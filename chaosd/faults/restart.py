@@ -43,12 +43,13 @@ class Restart:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self._again: Instance | None = None
+        self._moving: tuple[Instance, Instance] | None = None
 
     async def inject(self, stage: CanReplace, cycle: CycleContext) -> None:
         config, old = self.config, stage.app[0]
         ip = old.address.host
-        again = self._again = stage.reserve(at=ip)
+        again = stage.reserve(at=ip)
+        self._moving = old, again
         cycle.expect(again)
         async with cycle.action("stop", identity=old.identity, ip=ip, signal=config.signal):
             cycle.begin(old=old, new=again)
@@ -58,13 +59,16 @@ class Restart:
 
     async def heal(self, stage: CanReplace, cycle: CycleContext) -> None:
         """See to it that it serves again."""
-        again, self._again = self._again, None
-        if again is None or cycle.ending:
+        moving, self._moving = self._moving, None
+        if moving is None or cycle.ending:
             return
-        if any(other.address == again.address for other in stage.app):
-            await stage.ready(again)
-        else:
+        old, again = moving
+        if old in stage.app:  # not stopped yet
+            return
+        if again not in stage.app:
             await self._start(stage, cycle, again)
+        else:
+            await stage.ready(again)
 
     async def _start(self, stage: CanReplace, cycle: CycleContext, again: Instance) -> None:
         async with cycle.action("start", identity=again.identity, ip=again.address.host):

@@ -26,6 +26,7 @@ from chaosd.analysis.statistics import Estimate
 from chaosd.errors import ConfigError, Exit, MachineError
 from chaosd.events import decode_cycle
 from chaosd.report import json as report_json
+from chaosd.report import known
 from chaosd.report.settings import settings
 from chaosd.report.text import SECONDS_FROM_S, estimate, share
 from chaosd.sinks.reader import RunReader, lines_of
@@ -129,7 +130,8 @@ def _report(path: Path) -> Any:
     if path.name == "run.json":
         reader = RunReader(path.parent)
         title = f"{reader.manifest.get('name', '?')} {reader.manifest.get('run', '?')}"
-        found = summary.summarise(title, reader.manifest, reader.cycles(), (), {})
+        cycles = known.read(reader).cycles
+        found = summary.summarise(title, reader.manifest, cycles, (), {})
         config = settings(reader)
     elif path.suffix == ".jsonl":
         found = summary.summarise(str(path), {}, lines_of(path, decode_cycle), (), {})

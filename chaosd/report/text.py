@@ -100,8 +100,12 @@ def _stable(cycle: Cycle) -> str:
 def _predicted(cycle: Cycle) -> str:
     if cycle.predicted is None:
         return ""
-    outside = ", outside of it" if cycle.anomaly else ""
-    return f" (predicted {band(cycle.predicted.lower_s, cycle.predicted.upper_s)}{outside})"
+    said = band(cycle.predicted.lower_s, cycle.predicted.upper_s)
+    if cycle.residual_s is not None:
+        said += f", {cycle.residual_s:+.2f} s beside its mean"
+    if cycle.anomaly:
+        said += ", outside of it"
+    return f" (predicted {said})"
 
 
 def _phases(cycle: Cycle) -> str:

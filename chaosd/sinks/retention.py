@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,10 @@ class Retention:
     def head(self) -> list[Reading]:
         """What a new file of events begins with."""
         latest = [list(instances)[-INSTANCES_MIN:] for instances in self._instances.values()]
-        return [*self._streams, *chain(*latest), *chain(*self._queries.values())]
+        again = [*self._streams, *chain(*latest), *chain(*self._queries.values())]
+        return [
+            replace(reading, cycle=0) for reading in again
+        ]  # they are no part of any that goes on
 
     def apply(self, newest_ns: int, known: tuple[list[Reading], Mapping[str, set[str]]]) -> None:
         """Fold what is older than the newest by more than is kept. Raises MachineError."""

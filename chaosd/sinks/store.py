@@ -106,7 +106,10 @@ class _Appended:
         self.size += len(data)
 
     def close(self) -> None:
-        os.close(self._fd)
+        """May be called twice: the number of its descriptor is soon somebody else's."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
 
 class _Chunk:
@@ -233,13 +236,16 @@ class RunStore:
 
     def _turn_over(self, head: Sequence[Event]) -> None:
         """Begin a new file of events; the one before the last goes."""
-        path = self._events.path
-        self._events.close()
+        before = self._events
+        path, old = before.path, before.path.with_name(EVENTS_OLD)
         try:
-            path.replace(path.with_name(EVENTS_OLD))
+            path.replace(old)
         except OSError as error:
             raise unwritable(path, error) from error
+        before.path = old
+        # Until there is a new one, whatever is said goes into this one still.
         self._events, self._events_from_ns = _Appended(path), None
+        before.close()
         for event in head:
             self._write(event)
 

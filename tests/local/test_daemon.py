@@ -157,6 +157,8 @@ def test_a_restart_at_the_same_address_needs_no_resolver(tmp_path) -> None:
     assert len({ip for c in cycles for ip in (c.old_ip, c.new_ip)}) == 1
     for cycle in cycles:
         assert 0.2 < cycle.phases["replace_s"] <= cycle.recovery_s
+        assert cycle.recovery_s - cycle.phases["replace_s"] < 2
+        assert cycle.phases["discover_s"] == 0.0
         assert cycle.failed + cycle.masked > 0
         assert cycle.misrouted == 0
 

@@ -97,7 +97,13 @@ def test_the_worst_one_decides_and_what_is_poor_does_not() -> None:
 # --- where nobody can tell the new instance ---
 
 
-def seen(bad: list[tuple[int, int]], *, injected_ms: int | None = 100, until_ms: int = 5000):
+def seen(
+    bad: list[tuple[int, int]],
+    *,
+    injected_ms: int | None = 100,
+    until_ms: int = 5000,
+    invalid: str | None = None,
+):
     """A cycle with bad answers in these spans (ms after T0), a probe each 10 ms."""
     samples = []
     for slot_ms in range(-3000, until_ms, 10):
@@ -107,7 +113,10 @@ def seen(bad: list[tuple[int, int]], *, injected_ms: int | None = 100, until_ms:
         samples.append(Sample(1, slot, slot, slot + MS, outcome, 200, "whoever"))
     identities = Identities()
     identities.add(ANYBODY)
-    events = [begin(), made.reading(T0 + until_ms * MS, "engine", "end", fault="c", unix=1.0)]
+    events = [
+        begin(),
+        made.reading(T0 + until_ms * MS, "engine", "end", fault="c", unix=1.0, invalid=invalid),
+    ]
     if injected_ms is not None:
         events.append(made.reading(T0 + injected_ms * MS, "engine", "injected"))
     return measure(events, samples, identities, settings=made.settings(), stream=1)
@@ -128,6 +137,13 @@ def test_nothing_is_over_while_the_program_is_still_at_work() -> None:
     assert rolling.outage_loss_s == pytest.approx(4.1)
     after = seen([(100, 110), (2000, 5000), (5300, 5400)], injected_ms=5100, until_ms=8000)
     assert (after.recovery_s, after.stable_recovery_s) == (5.001, 5.401)
+
+
+def test_what_was_stopped_before_anything_was_to_be_seen_says_nothing() -> None:
+    for bad, suffix in (([], "it"), ([(100, 9000)], "without a recovery")):
+        found = seen(bad, injected_ms=None, invalid="chaosd was stopped in the middle of it")
+        assert found.outcome == "invalid"
+        assert found.valid_reason.endswith(suffix)
 
 
 def test_nothing_bad_is_no_outage_and_only_once_all_is_done() -> None:

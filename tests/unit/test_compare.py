@@ -7,7 +7,7 @@ import math
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -28,6 +28,7 @@ from chaosd.report import compare as files
 from chaosd.report import json as report_json
 from chaosd.report.settings import settings
 from chaosd.sinks.reader import RunReader
+from chaosd.sinks.store import RunStore
 
 MANIFEST = {"name": "made", "run": "a", "cells": ["c1"], "end_unix": 1.0}
 LIMIT = {"settings": {"recovery_limit_ns": 30 * made.SECOND, "stable_for_ns": made.SECOND}}
@@ -194,7 +195,10 @@ def test_what_the_meter_cannot_see_is_no_difference() -> None:
 
 def test_a_meter_that_is_too_coarse_can_not_say_the_same() -> None:
     a, b = numbers(0.49, 0.50, 0.51, 0.6), numbers(0.94, 0.95, 0.96, 0.6)
-    assert compare(a, b).answer == "unknown"
+    found = compare(a, b)
+    assert (found.answer, len(found.reasons)) == ("unknown", 1)
+    assert found.reasons[0].endswith("by the probes, too coarsely: a higher rate would tell")
+    assert compare(a, a).answer == "unknown"
     far = numbers(1.60, 1.70, 1.80, 0.6)
     assert compare(a, far).answer == "worse"
     assert compare(far, a).answer == "better"
@@ -331,6 +335,25 @@ def test_json_is_for_programs(runs, capsys) -> None:
     row = found["rows"][0]
     assert (row["name"], row["unit"], row["answer"]) == ("recovery p95", "s", "worse")
     assert row["difference"]["value"] == pytest.approx(row["b"]["value"] - row["a"]["value"])
+
+
+def test_a_run_that_was_killed_and_its_report_are_one(runs) -> None:
+    """What was going on when it was killed is in neither's cycles.jsonl, and counts in both."""
+    directory = runs / "killed"
+    settings_ = {"settings": asdict(made.settings())}
+    store = RunStore(directory, MANIFEST | settings_, "", threads=False)
+    store.event(made.stream())
+    store.event(made.instance(made.OLD, made.OLD_IP))
+    for place in range(99):
+        store.cycle(cycle(0.5 + place / 1000, cycle=place + 1))
+    store.event(made.begin(cycle=100))
+    answer = made.failover(60 * made.SECOND)
+    store.samples(made.row(made.T0 - made.SECOND, made.T0 + 29 * made.SECOND, answer))
+    store.tick()
+    reports.write(directory)
+    here, there = files.load(directory), files.load(directory / "report.json")
+    assert here.numbers == there.numbers
+    assert here.numbers["recovery mean"].value is None
 
 
 def test_a_baseline_may_be_one_file(runs) -> None:

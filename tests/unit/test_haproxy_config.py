@@ -470,7 +470,9 @@ def test_timers_that_faults_must_not_lock_to() -> None:
         ({"inter": "500ms", "fall": 2}, {}, True),
         ({"inter": "470ms", "fall": 2}, {"timeout_resolve": "1130ms"}, False),
         ({"inter": "500ms", "fall": 2, "check": False}, {}, False),
-        ({"inter": "2s", "fastinter": "500ms", "fall": 2}, {}, True),
+        # A server that is UP is checked each `inter`, whatever `fastinter` is.
+        ({"inter": "500ms", "fastinter": "330ms", "fall": 2}, {}, True),
+        ({"inter": "3s", "fastinter": "700ms", "fall": 2}, {"timeout_resolve": "1400ms"}, False),
         ({"fall": 2}, {"hold": {"obsolete": "2s"}}, True),  # 2 s and 1 s: the other way round
         ({"fall": 2}, {}, False),
     ],

@@ -117,12 +117,33 @@ def test_the_worst_have_their_flight_records():
     early = made.reading(made.T0, "proxy.api", "address_changed", new="x")
     early = replace(early, error_ns=25_000_000)
     words = " ".join(parsed(page(cycles(3), events=[early], record=record)).words)
-    assert "stream 1: sent -100 to -10 ms: 10 ok 200 by app-1, in 0.5 to 0.5 ms" in words
-    assert "stream 1: sent 0 to 40 ms: 5 http_error 503, in 1.5 to 1.5 ms" in words
-    assert "(7 are left out)" in words
+    assert (
+        "stream 1: sent -100 to -10 ms: ok 200 by app-1, 10 of them here, in 0.5 to 0.5 ms" in words
+    )
+    assert "stream 1: sent 0 to 40 ms: http_error 503, 5 of them here, in 1.5 to 1.5 ms" in words
+    assert "(7 that say little are left out)" in words
     assert "be/app changed its IP" in words
     assert "flight/c1-3.json" in words
     assert "± 25.0" in words  # what the API told may have been before
+
+
+def test_what_was_cut_off_is_in_the_pictures_as_in_the_quantiles():
+    from chaosd.report.html import pictures
+
+    some = cycles(40)
+    reason = "chaosd was stopped in the middle of it, without a recovery"
+    cut = [
+        replace(c, outcome=CycleOutcome.INVALID, recovery_s=None, valid_reason=reason)
+        for c in some[20:]
+    ]
+    drawn = pictures.over_time([*some[:20], *cut])
+    assert drawn.count("h0") == 20
+    assert drawn.count("m0-6l5 9h-10z") == 20
+    curve = pictures.distribution([*some[:20], *cut])
+    # All of them lasted longer than any recovery: half of the curve is not known.
+    top = curve[curve.index('class="line observed"') :].split('"')[3].split()[-1]
+    assert float(top) > 100
+    assert html.worst([*some[:20], *cut])[0].outcome == CycleOutcome.INVALID
 
 
 def test_ten_thousand_cycles_are_a_small_page():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 
 import made
 import pytest
 
+from chaosd.errors import MachineError
 from chaosd.events import Outcome, Sample
 from chaosd.report import analyse
 from chaosd.sinks.reader import FOLDED, RunReader
@@ -97,6 +100,32 @@ def test_old_events_go_and_what_they_explained_is_still_known(tmp_path):
     assert kept[0].at_ns < (3 * 24 - 6) * 3600 * SECOND
     cells = {e.cell for e in RunReader(some).events("instance")}
     assert cells == {"c1", "still"}
+
+
+def test_a_turn_over_that_fails_harms_nobody_elses_file(tmp_path, monkeypatch):
+    """A full disk: what is said meanwhile goes where it went, and the run ends with one line."""
+    retention = Retention(tmp_path / "run", SECOND, SLOW)
+    store = RunStore(tmp_path / "run", MANIFEST, "", threads=False, retention=retention)
+    store.event(made.stream())
+    plain = os.open
+
+    def full(path, *rest):
+        if str(path).endswith("events.jsonl"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return plain(path, *rest)
+
+    monkeypatch.setattr(os, "open", full)
+    with pytest.raises(MachineError, match="can't be written: No space left"):
+        store.event(made.reading(10**6 * SECOND, "engine", "end"))
+    monkeypatch.undo()
+    other = (tmp_path / "other").open("w+")
+    store.event(made.reading(10**6 * SECOND + 1, "engine", "late"))
+    store.close()
+    store.close()
+    other.write("mine")
+    other.close()
+    assert (tmp_path / "other").read_text() == "mine"
+    assert "late" in [e.what for e in RunReader(tmp_path / "run").events()]
 
 
 def test_an_unreadable_file_of_counts_is_said_in_a_line(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,13 +54,18 @@ def probe(sent: int, bad: int) -> Probe:
     )
 
 
-def judged(some: list[Cycle], *, probes: tuple[Probe, ...] = (), **slo: Any) -> Report:
+def judged(
+    some: list[Cycle], *, probes: tuple[Probe, ...] = (), lost: Sequence[int] = (), **slo: Any
+) -> Report:
+    """`lost` are the requests that were lost of 2,000 between one T0 and the next."""
     wanted = Slo.model_validate(slo).objectives()
-    return summarise("made", MANIFEST | {"slo": wanted}, some, probes, {})
+    sent = [2_000 for _ in lost]
+    manifest = MANIFEST | {"slo": wanted}
+    return summarise("made", manifest, some, probes, {}, windows=(sent, lost))
 
 
-def one(some: list[Cycle], *, probes: tuple[Probe, ...] = (), **slo: Any) -> Objective:
-    (found,) = judged(some, probes=probes, **slo).objectives
+def one(some: list[Cycle], **given: Any) -> Objective:
+    (found,) = judged(some, **given).objectives
     return found
 
 
@@ -152,23 +158,36 @@ def test_shares_of_cycles() -> None:
     assert (unpredicted.result, unpredicted.n) == ("unknown", 0)
 
 
-def test_availability_counts_all_requests_and_varies_as_the_cycles_do() -> None:
-    some = [*cycles(25, failed=20), *cycles(25, failed=60)]  # 2,000 in all
-    found = one(some, probes=(probe(100_000, 2_500),), availability="97%")
+def test_availability_counts_all_requests_and_varies_from_one_t0_to_the_next() -> None:
+    lost = [30] * 25 + [70] * 25  # of 2,000 each
+    found = one(cycles(50), probes=(probe(100_000, 2_500),), lost=lost, availability="97%")
     assert (found.value, found.result, found.at_least) == (0.975, "ok", True)
-    # 500 were bad between the cycles: as if nine pieces of 56. The spread: 2.00 √(59/58 21,090).
-    assert 1 - found.low == pytest.approx(0.025 * 2.71828 ** (293 / 2500), rel=0.01)
-    assert one(some, probes=(probe(100_000, 2_500),), availability="97.5%").result == "unknown"
-    assert one(some, probes=(probe(100_000, 2_500),), availability="98%").result == "fail"
-    assert one(cycles(50), probes=(probe(100_000, 0),), availability="100%").result == "ok"
+    # They vary by 20 each. The spread: 2.01 * 20.2 * √50.
+    assert 1 - found.low == pytest.approx(0.025 * 2.71828 ** (287 / 2500), rel=0.01)
+
+    def result(target: str) -> str:
+        return one(
+            cycles(50), probes=(probe(100_000, 2_500),), lost=lost, availability=target
+        ).result
+
+    assert (result("97.5%"), result("98%")) == ("unknown", "fail")
+    good = one(cycles(50), probes=(probe(100_000, 0),), lost=[0] * 50, availability="100%")
+    assert good.result == "ok"
     assert one(cycles(50), availability="100%").reason == "nothing was counted"
 
 
-def test_one_outage_between_clean_failovers_does_not_make_availability_sure() -> None:
-    clean = cycles(50, failed=0, misrouted=0)
-    found = one(clean, probes=(probe(100_000, 4_000),), availability="95%")
-    assert (found.value, found.result) == (0.96, "unknown")
+@pytest.mark.parametrize("each", [0, 1])
+def test_one_outage_between_clean_failovers_does_not_make_availability_sure(each) -> None:
+    lost = [each] * 49 + [4_000]
+    many = (probe(100_000, sum(lost)),)
+    found = one(cycles(50), probes=many, lost=lost, availability="95%")
+    assert found.value == pytest.approx(0.96, abs=0.001)
+    assert found.result == "unknown"
     assert found.low < 0.8
+    # Of what is not kept any more only the sum is known, and it may all have been lost at once.
+    known = one(cycles(50), probes=many, lost=lost[:25], availability="95%")
+    assert known.result == "unknown"
+    assert one(cycles(50), probes=many, availability="95%").low is None
 
 
 def test_availability_is_the_measuring_probes() -> None:
@@ -190,7 +209,7 @@ def test_every_objective_of_the_config_is_judged() -> None:
         for name in Slo.model_fields
         if name not in ("min_cycles", "faults")
     }
-    found = judged(cycles(400), probes=(probe(1000, 0),), **wanted)
+    found = judged(cycles(400), probes=(probe(1000, 0),), lost=[0] * 100, **wanted)
     assert [o.name for o in found.objectives] == list(wanted)
     assert {o.result for o in found.objectives} == {"ok"}
     assert (found.verdict, found.reasons, exit_code(found)) == ("ok", (), Exit.OK)

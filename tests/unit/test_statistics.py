@@ -236,11 +236,10 @@ def test_one_value_that_is_known_badly_makes_no_other_quantile_worse() -> None:
     assert error_bar(values) == pytest.approx(0.01)
     values[300] = (0.8, 0.7)  # a probe's pause of 0.7 s, once in a thousand cycles
     assert error_bar(values) == pytest.approx(0.01, abs=0.0011)
-    values[-20:] = [(value, 0.7) for value, _ in values[-20:]]  # p99 is among these
-    assert error_bar(values) > 0.02
+    values[-200:] = [(value, 0.7) for value, _ in values[-200:]]
+    assert error_bar(values) > 0.15
     assert error_bar([(1.0, 0.3)]) == pytest.approx(0.3)
-    assert error_bar([(1.0, 0.3)], censored=1) == pytest.approx(0.3)
-    assert error_bar([], censored=3) is None
+    assert error_bar([]) is None
 
 
 @FEW

@@ -260,12 +260,12 @@ def locked(settings: Config) -> list[str]:
     It matters where checks can take the server DOWN while the proxy still has the old address.
     """
     server, resolvers = settings.server, settings.resolvers
-    inter, resolve = sorted((server.fast_ns, int(resolvers.timeout_resolve)))
+    inter, resolve = sorted((int(server.inter), int(resolvers.timeout_resolve)))
     down_ns = (server.fall - 1) * server.fast_ns
     old_ns = resolvers.timeout_resolve + resolvers.hold.obsolete
     if not server.check or not inter or resolve % inter or down_ns >= old_ns:
         return []
-    checks, polls = Duration(server.fast_ns), resolvers.timeout_resolve
+    checks, polls = server.inter, resolvers.timeout_resolve
     what = f"checks each {checks} and polls each {polls} keep their phase for minutes"
     why = "so the recoveries of one cell resemble each other more than their intervals know"
     return [f"{what}, {why} (set `cells: 5`, or periods that don't divide each other)"]

@@ -11,8 +11,9 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from chaosd.analysis.heat import Heat
+from chaosd.analysis.recovery import Observed, observed
 from chaosd.analysis.summary import Report
-from chaosd.events import PHASES, Action, Cycle, CycleOutcome, Event
+from chaosd.events import PHASES, Action, Cycle, Event
 from chaosd.flight import name as flight_name
 from chaosd.report import markdown, text
 from chaosd.report.html import pictures
@@ -34,14 +35,13 @@ class Flight(NamedTuple):
 
 def worst(cycles: Sequence[Cycle]) -> list[Cycle]:
     """Those not recovered, those outside of their band, and the longest; the gravest first."""
-    kinds = (CycleOutcome.RECOVERED, CycleOutcome.CENSORED)
-    failovers = [cycle for cycle in cycles if cycle.outcome in kinds]
+    found = [(cycle, known) for cycle in cycles if (known := observed(cycle)) is not None]
 
-    def gravity(cycle: Cycle) -> tuple[bool, bool, float]:
-        censored = cycle.outcome == CycleOutcome.CENSORED
-        return censored, bool(cycle.anomaly), cycle.took_at_least_s
+    def gravity(each: tuple[Cycle, Observed]) -> tuple[bool, bool, float]:
+        cycle, known = each
+        return known.censored, bool(cycle.anomaly), known.seconds
 
-    return sorted(failovers, key=gravity, reverse=True)[:WORST_MAX]
+    return [cycle for cycle, _ in sorted(found, key=gravity, reverse=True)[:WORST_MAX]]
 
 
 def render(
@@ -194,11 +194,17 @@ def _flight(flight: Flight) -> str:
         rows.append(
             f"<tr>{cells}{''.join(f'<td>{escape(c)}</td>' for c in (who, what, data))}</tr>"
         )
+    beside = ""
+    if cycle.residual_s is not None:
+        place = "" if cycle.predicted_place is None else f", {cycle.predicted_place:.0%} of"
+        shorter = f"{place} the predicted distribution is shorter" if place else ""
+        beside = f"<p>{cycle.residual_s:+.3f} s beside the predicted mean{shorter}.</p>"
     head = '<th class="n">ms</th><th class="n">known to</th><th>who</th><th>what</th><th></th>'
-    parts = [f"<table><tr>{head}</tr>{''.join(rows)}</table>"]
+    parts = [beside, f"<table><tr>{head}</tr>{''.join(rows)}</table>"]
     if record:
+        left_out = f"{record.get('left_out', 0):,} that say little are left out"
         parts += [
-            f"<p>Requests, stream by stream ({record.get('left_out', 0):,} are left out):</p>",
+            f"<p>Requests, stream by stream ({left_out}):</p>",
             f"<pre>{escape(chr(10).join(_stretches(record.get('samples', {}))))}</pre>",
             f"<p>The end of the proxy's own log; all of it is in {escape(flight_name(cycle))}:</p>",
             f"<pre>{escape(chr(10).join(record.get('log', [])[-LOG_LINES_SHOWN:]))}</pre>",
@@ -217,8 +223,8 @@ def _stretches(streams: Mapping[str, Sequence[Sequence[Any]]]) -> Iterator[str]:
             by = f" by {who}" if who else ""
             took = [row[1] for row in some]
             yield (
-                f"stream {stream}: sent {some[0][0]:.0f} to {some[-1][0]:.0f} ms: {len(some)} "
-                f"{outcome}{f' {status}' if status else ''}{by}, "
+                f"stream {stream}: sent {some[0][0]:.0f} to {some[-1][0]:.0f} ms: "
+                f"{outcome}{f' {status}' if status else ''}{by}, {len(some)} of them here, "
                 f"in {min(took):.1f} to {max(took):.1f} ms"
             )
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from operator import attrgetter
 
 from chaosd.analysis.heat import Heat
+from chaosd.analysis.recovery import observed
 from chaosd.analysis.residuals import share_below
 from chaosd.analysis.samples import KINDS
 from chaosd.analysis.survival import kaplan_meier
@@ -30,7 +31,8 @@ def _unit(span_s: float) -> tuple[str, int]:
 
 def over_time(cycles: Sequence[Cycle]) -> str:
     """Each cycle's recovery by the hour, over the band that was predicted for it."""
-    failovers = [c for c in cycles if c.outcome in (CycleOutcome.RECOVERED, CycleOutcome.CENSORED)]
+    known = [(c, found) for c in cycles if (found := observed(c)) is not None]
+    failovers = [cycle for cycle, _ in known]
     if not failovers:
         return ""
     begins = [c.t0_ns for c in cycles]  # in the order in which they ended
@@ -56,11 +58,11 @@ def over_time(cycles: Sequence[Cycle]) -> str:
             charts.bar(frame, (column * width, (column + 1) * width), (low, high), "area band")
         )
     by_kind = {
-        "censored": [c for c in failovers if c.outcome == CycleOutcome.CENSORED],
+        "censored": [c for c, found in known if found.censored],
         "anomaly": [c for c in failovers if c.anomaly],
         "control": [c for c in cycles if c.outcome == CycleOutcome.CONTROL and c.recovery_s],
     }
-    good = [(at(c), c.took_at_least_s) for c in failovers if c.outcome == CycleOutcome.RECOVERED]
+    good = [(at(c), found.seconds) for c, found in known if not found.censored]
     parts.append(charts.dots(frame, good, "recovered"))
     parts += [
         charts.marks(frame, [(at(c), c.took_at_least_s) for c in some], kind)
@@ -72,9 +74,10 @@ def over_time(cycles: Sequence[Cycle]) -> str:
 
 def distribution(cycles: Sequence[Cycle]) -> str:
     """The share of recoveries that were shorter, with its interval, beside the predicted one."""
-    values = [c.recovery_s for c in cycles if c.outcome == CycleOutcome.RECOVERED]
-    known = sorted(value for value in values if value is not None)
-    censored = [c.took_at_least_s for c in cycles if c.outcome == CycleOutcome.CENSORED]
+    found = [each for each in map(observed, cycles) if each is not None]
+    known = sorted(each.seconds for each in found if not each.censored)
+    # What was given up before the shortest says nothing, as in the quantiles.
+    censored = [e.seconds for e in found if e.censored and known and e.seconds >= known[0]]
     if not known:
         return ""
     steps = kaplan_meier(known, censored)
