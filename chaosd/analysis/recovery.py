@@ -173,11 +173,11 @@ class RecoveryFold:
         self._from_ns = t0_ns - settings.lookback_ns
         self._limit_ns = t0_ns + settings.recovery_limit_ns
         self._spoilt = False  # a bad sample has come after the recovery
-        # Scheduled times at the two ends of the outage.
+        # When the probes at the two ends of the outage were sent: what they met, they met then.
         self._good_before_ns: int | None = None
         self._bad_ns: tuple[int, int] | None = None  # the first and the last
         self._good_after_ns: int | None = None
-        self._sent_ns: int | None = None  # when the latest one that was sent was scheduled
+        self._sent_ns: int | None = None  # the latest one
         self._pause_ns = settings.interval_ns  # the longest between two that were sent
 
     def injected(self, at_ns: int) -> None:
@@ -206,30 +206,31 @@ class RecoveryFold:
         took_ns = rounded_ns(done_ns - scheduled_ns)
         lag_ns = rounded_ns(sent_ns - scheduled_ns)
         done_ns = scheduled_ns + took_ns
-        last_ns = scheduled_ns if self._sent_ns is None else self._sent_ns
+        sent_ns = scheduled_ns + lag_ns
+        last_ns = sent_ns if self._sent_ns is None else self._sent_ns
         if outcome != Outcome.DROPPED:
-            self._sent_ns = scheduled_ns
+            self._sent_ns = sent_ns
         good = outcome == Outcome.OK and who in self._identities
         if good:
-            self._add_good(scheduled_ns, scheduled_ns + lag_ns, done_ns, who)
+            self._add_good(sent_ns, done_ns, who)
         if done_ns < self.t0_ns:
             return
         self.samples += 1
         if outcome == Outcome.DROPPED:
             self.dropped += 1
             return
-        self._pause_ns = max(self._pause_ns, scheduled_ns - last_ns)
+        self._pause_ns = max(self._pause_ns, sent_ns - last_ns)
         self.lags_ns.append(lag_ns)
         if good:
             self.masked += took_ns > self._settings.slow_after_ns
         else:
-            self._add_bad(scheduled_ns, misrouted=outcome == Outcome.OK)
+            self._add_bad(scheduled_ns, sent_ns, misrouted=outcome == Outcome.OK)
 
-    def _add_good(self, scheduled_ns: int, sent_ns: int, done_ns: int, who: str) -> None:
+    def _add_good(self, sent_ns: int, done_ns: int, who: str) -> None:
         if not self._bad:
-            self._good_before_ns = scheduled_ns
+            self._good_before_ns = sent_ns
         elif self._good_after_ns is None:
-            self._good_after_ns = scheduled_ns
+            self._good_after_ns = sent_ns
         # Here and below, a later sample may overtake an earlier one.
         if self._spoilt:
             if self.stable_from_ns is None or done_ns < self.stable_from_ns:
@@ -247,14 +248,14 @@ class RecoveryFold:
     def _bad(self) -> int:
         return self.failed + self.misrouted
 
-    def _add_bad(self, scheduled_ns: int, *, misrouted: bool) -> None:
+    def _add_bad(self, scheduled_ns: int, sent_ns: int, *, misrouted: bool) -> None:
         injecting = self._injected_ns is None or scheduled_ns < self._injected_ns
         if self.unknown and (injecting or not self._bad):  # there is an outage, or more of it
             self.recovered_ns = self.stable_from_ns = None
         self.misrouted += misrouted
         self.failed += not misrouted
-        first_ns, _ = self._bad_ns or (scheduled_ns, scheduled_ns)
-        self._bad_ns, self._good_after_ns = (first_ns, scheduled_ns), None
+        first_ns, _ = self._bad_ns or (sent_ns, sent_ns)
+        self._bad_ns, self._good_after_ns = (first_ns, sent_ns), None
         # What fails before the recovery is the outage; from then on, whatever fails is a relapse,
         # though a good answer to an earlier probe may still be under way.
         if self.recovered_ns is not None and scheduled_ns >= self.recovered_ns:
@@ -271,7 +272,7 @@ class RecoveryFold:
         """Halfway between the shortest that it can have been and the longest.
 
         From the first bad one to the last, and from the last good one before to the first good one
-        after: that is one interval less than the latter, if every probe was sent.
+        after: that is one interval less than the latter, if every probe was sent on time.
         """
         if self._bad_ns is None:
             return 0.0
@@ -284,10 +285,8 @@ class RecoveryFold:
         return self._bad * self._settings.interval_ns / 1e9
 
     def resolution_s(self) -> float | None:
-        """The error bar: the longest time without a probe, and the worst lateness of any."""
-        if not self.lags_ns:
-            return None
-        return (self._pause_ns + max(self.lags_ns)) / 1e9
+        """The error bar: the longest time between two probes that were sent."""
+        return self._pause_ns / 1e9 if self.lags_ns else None
 
     def lag_p99_s(self) -> float | None:
         if not self.lags_ns:

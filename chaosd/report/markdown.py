@@ -17,8 +17,8 @@ HOW_TO_READ = """\
   observed; a number that depends on how much longer is unknown, and more than what is said.
 * **objectives** are judged by the interval: kept if all of it is on the right side of the target,
   broken (fail) if none of it is, unknown in between. Too poor a measurement makes all unknown.
-* **outage**: from the last good to the first good probe (*gap*), and bad probes by their rate
-  (*loss*). Good answers among bad ones make the second smaller.
+* **outage**: from the last good to the first good probe, less an interval (*gap*), and bad probes
+  by their rate (*loss*). Good answers among bad ones make the second smaller.
 * **failed** requests got no good answer, **masked** ones got one only after the proxy's own
   retries, **misrouted** ones were answered by somebody who is not the app.
 * **phases** are contiguous: *replace* (the new instance listens), *publish* (its name answers with
