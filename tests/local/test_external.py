@@ -14,10 +14,12 @@ import pytest
 import yaml
 from machine import but_for_lateness
 
+from chaosd.errors import Exit
 from chaosd.events import CycleOutcome, Outcome, decode_cycle
 from chaosd.sinks.reader import RunReader
 
 BACKEND = Path(__file__).parent.parent / "data/backend/backend.py"
+ANSWER_S = 0.1  # what an answer may take on such a machine
 SLACK_S = 0.02  # of a machine that runs other tests beside it; `chaosd calibrate` says what it is
 
 
@@ -34,13 +36,15 @@ def backend(tmp_path):
         process.wait(10)
 
 
-def run(where: Path, **keys) -> subprocess.CompletedProcess[str]:
+def run(where: Path, *, forgiven: bool = True, **keys) -> subprocess.CompletedProcess[str]:
+    """`forgiven` is the lateness of a busy machine's probes, if that is in a few cycles only."""
     (where / "c.yaml").write_text(yaml.safe_dump({"name": "found", "metrics": None} | keys))
     done = subprocess.run(
         [sys.executable, "-m", "chaosd", "run", "c.yaml"],
         cwd=where, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
-    done.returncode = but_for_lateness(done.returncode, where / "runs/latest")
+    if forgiven:
+        done.returncode = but_for_lateness(done.returncode, where / "runs/latest")
     return done
 
 
@@ -74,8 +78,11 @@ def test_somebody_elses_outages_are_measured_to_a_probe_interval(tmp_path, backe
         probes=[{"type": "http", "rate": "500/s", "timeout": "250ms"}],
         measure={"stable_for": "300ms", "recovery_limit": "10s"},
         until={"cycles": 6},
+        forgiven=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode in (Exit.OK, Exit.UNKNOWN), (
+        done.stderr
+    )  # a busy machine makes it unknown
     assert "external" in done.stdout
     known = [json.loads(line) for line in truth.read_text().splitlines()]
     cycles = cycles_of(tmp_path)
@@ -88,7 +95,7 @@ def test_somebody_elses_outages_are_measured_to_a_probe_interval(tmp_path, backe
         assert abs(cycle.outage_gap_s - length_s) < cycle.resolution_s + SLACK_S
         assert abs(cycle.outage_loss_s - length_s) < cycle.resolution_s + SLACK_S
         end_s = (cycle.t0_ns - outage["back"]) / 1e9 + cycle.recovery_s
-        assert -SLACK_S < end_s < cycle.resolution_s + 0.01
+        assert -SLACK_S < end_s < cycle.resolution_s + ANSWER_S
         # What comes before the outage, the program's own start, is part of the recovery.
         assert cycle.recovery_s > (outage["back"] - cycle.t0_ns) / 1e9 - SLACK_S
 
