@@ -114,12 +114,15 @@ def test_what_a_killed_run_leaves_is_removed_by_the_next_clean(
     time.sleep(after_s)
     run.process.send_signal(signal.SIGKILL)
     run.process.communicate()
-    time.sleep(0.5)  # what the engine was asked for last may still come into being
-    cleaned = subprocess.run(
-        [sys.executable, "-m", "chaosd", "clean"], capture_output=True, text=True, check=True
-    )
+    # What the engine was asked for last may still come into being.
+    said, limit = "", time.monotonic() + 20
+    while left_of(engine, run.run_id) and time.monotonic() < limit:
+        time.sleep(0.5)
+        said += subprocess.run(
+            [sys.executable, "-m", "chaosd", "clean"], capture_output=True, text=True, check=True
+        ).stdout
     if after_s:
-        assert f"of run {run.run_id}" in cleaned.stdout
+        assert f"of run {run.run_id}" in said
     assert left_of(engine, run.run_id) == []
 
 
