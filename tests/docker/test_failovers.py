@@ -115,6 +115,7 @@ def test_what_a_killed_run_leaves_is_removed_by_the_next_clean(
     run.process.send_signal(signal.SIGKILL)
     run.process.communicate()
     # What the engine was asked for last may still come into being.
+    time.sleep(0.5)
     said, limit = "", time.monotonic() + 20
     while left_of(engine, run.run_id) and time.monotonic() < limit:
         time.sleep(0.5)
