@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
+from chaosd.analysis.recovery import LATE_NS_MAX
 from chaosd.analysis.statistics import student
 from chaosd.events import Cycle, CycleOutcome, Event, Reading
 
@@ -40,7 +41,7 @@ class Error(NamedTuple):
     loss_s: float
     recovery_s: float  # of the instant at which the recovery ended
     resolution_s: float | None  # the error bar that the cycle states itself
-    poor: str | None  # why chaosd itself calls this cycle's numbers poor
+    poor: str | None  # why it says little of the meter: its probes were late or not sent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +140,13 @@ def compare(cycles: Iterable[Cycle], known: dict[int, Outage], *, interval_s: fl
                 loss_s=loss_s - outage.length_s,
                 recovery_s=(cycle.t0_ns - outage.back_ns) / 1e9 + recovery_s,
                 resolution_s=cycle.resolution_s,
-                poor=cycle.valid_reason,
+                poor=cycle.valid_reason or _late(cycle, interval_s),
             )
         )
     return Calibration(interval_s=interval_s, errors=tuple(errors), unmeasured=unmeasured)
+
+
+def _late(cycle: Cycle, interval_s: float) -> str | None:
+    """A cycle whose error bar knows of late probes may be good; the meter's best is shown here."""
+    lag_s = cycle.lag_p99_s or 0.0
+    return "probes were sent late" if lag_s > max(interval_s, LATE_NS_MAX / 1e9) else None

@@ -30,7 +30,9 @@ from chaosd.events import (
 )
 
 SECOND_NS = 1_000_000_000
-LATE_NS_MAX = 5_000_000  # p99 of the schedule lag above this, and above one interval, is poor
+# p99 of the schedule lag above this, and above one interval, is poor if it matters: if the error
+# bar is more than this part of the recovery.
+LATE_NS_MAX, BAR_SHARE_MAX = 5_000_000, 0.1
 DROPPED_SHARE_MAX = 0.01
 ANOMALY_MARGIN_S = 0.010  # what a prediction is not expected to see: the app's and kernel's work
 HELD_MAX = (
@@ -300,7 +302,10 @@ class RecoveryFold:
             return "no probe was sent"
         if self.dropped > DROPPED_SHARE_MAX * self.samples:
             return f"{self.dropped} of {self.samples} probes could not be sent in time"
-        if lag_s * 1e9 > max(self._settings.interval_ns, LATE_NS_MAX):
+        # Where probes are late the error bar knows it: what it does to long recoveries is little.
+        ends_ns = self._limit_ns if self.recovered_ns is None else self.recovered_ns
+        told = self._pause_ns <= BAR_SHARE_MAX * (ends_ns - self.t0_ns)
+        if lag_s * 1e9 > max(self._settings.interval_ns, LATE_NS_MAX) and not told:
             return f"probes were sent late (1 % by more than {lag_s * 1e3:.1f} ms)"
         return None
 

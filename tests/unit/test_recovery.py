@@ -428,6 +428,13 @@ def test_other_streams_do_not_count() -> None:
             [made.sample(T0 + i * INTERVAL, 30 * MS, lag_ns=11 * MS, who=NEW) for i in range(9)],
             "probes were sent late (1 % by more than 11.0 ms)",
         ),
+        (  # as late, and yet the recovery of 0.9 s is known to a tenth
+            [
+                made.sample(T0 + i * INTERVAL, 30 * MS, lag_ns=11 * MS, who=NEW if i > 88 else OLD)
+                for i in range(99)
+            ],
+            None,
+        ),
         (
             [made.sample(T0, who=NEW), made.sample(T0 + INTERVAL, 0, Outcome.DROPPED, "")],
             "1 of 2 probes could not be sent in time",
