@@ -188,7 +188,12 @@ def share(found: Estimate | Share) -> str:
     """A part of something and its interval."""
     if found.value is None:
         return "unknown"
-    low, high = ("?" if bound is None else percent(bound) for bound in (found.low, found.high))
+    least, most = found.low, found.high
+    if least is not None and most is not None and 0 < (most - least) * 100 < 1:
+        # So many places that the interval's ends differ.
+        places = min(PERCENT_DECIMALS_MAX, 1 - math.floor(math.log10((most - least) * 100)))
+        return f"{found.value:.{places}%} [{least:.{places}%}–{most:.{places}%}]"
+    low, high = ("?" if bound is None else percent(bound) for bound in (least, most))
     return f"{percent(found.value)} [{low}–{high}]"
 
 
@@ -279,7 +284,7 @@ def in_band(found: Share) -> str:
     if found.low is None or found.high is None:
         return "nothing to compare"
     low, high = f"{found.low:.0%}", f"{found.high:.0%}"
-    bounds = f"over {found.low:.1%}" if low == high == "100%" else f"{low}–{high}"
+    bounds = f"over {percent(found.low)}" if low == high == "100%" else f"{low}–{high}"
     return f"{found.count} of {found.n} recoveries within their band ({bounds} of all such)"
 
 

@@ -16,6 +16,7 @@ from made import IMPOSTER, INTERVAL, MS, NEW_IP, OLD_IP, SECOND
 
 from chaosd import report
 from chaosd.analysis.recovery import Identities, RecoveryFold, Reorder, measure
+from chaosd.analysis.statistics import Estimate, Share
 from chaosd.analysis.summary import Report, summarise
 from chaosd.errors import Exit, MachineError
 from chaosd.events import Address, Cycle, CycleOutcome, Event, Outcome, Reading, Sample
@@ -685,6 +686,19 @@ def test_an_outage_without_an_end_is_at_least_what_was_lost() -> None:
     assert found.outage_gap_s.p95.value is None
     assert found.outage_gap_s.p95.beyond == 29.9
     assert (found.outage_loss_s.n, found.outage_loss_s.censored) == (161, 1)
+
+
+def test_a_share_is_shown_so_that_its_interval_is_seen() -> None:
+    def shown(*numbers: float | None) -> str:
+        return report.text.share(Estimate(*numbers))
+
+    assert shown(0.84, 0.73, 0.925) == "84% [73%–92.5%]"
+    assert shown(0.8399, 0.8391, 0.8407) == "83.99% [83.91%–84.07%]"
+    assert shown(0.0, 0.0, 0.036) == "0% [0%–3.6%]"
+    assert shown(0.5, None, None) == "50% [?–?]"
+    assert report.text.in_band(
+        Share(count=9_999, n=10_000, value=0.9999, low=0.9994, high=1.0)
+    ) == ("9999 of 10000 recoveries within their band (over 99.940% of all such)")
 
 
 def test_recoveries_that_are_alike_are_noted_with_what_it_means() -> None:
