@@ -13,7 +13,9 @@ help: ## list the targets
 demo: haproxy $(VENV)/.installed ## set up what is needed and watch real failovers (CYCLES=10)
 	@if $(BIN)/chaosd images --engine 2>/dev/null; then \
 	  ./.ci/get-images $(BIN)/chaosd || echo "no images for Docker: going on without it"; fi
-	@$(BIN)/chaosd run configs/demo.yaml --cycles $(CYCLES) --set metrics.listen=127.0.0.1:0 $(RUN_OPTIONS)
+	@$(BIN)/chaosd run configs/demo.yaml --cycles $(CYCLES) --set metrics.listen=127.0.0.1:0 $(RUN_OPTIONS) \
+	  || { code=$$?; [ $$code -eq 4 ] || exit $$code; \
+	       echo "(unknown is no error of the demo: so busy a machine can't be measured better, and the verdict says so)"; }
 	@echo "next: $(BIN)/chaosd check configs/demo.yaml (or . $(BIN)/activate, then just chaosd)"
 
 images: $(VENV)/.installed ## make the images for Docker: by a registry, or else of Debian's packages

@@ -240,8 +240,13 @@ class CellRun:
         if not self.recent:
             return "no probe was sent"
         last = self.recent[-1]
+        if last.outcome == Outcome.OK and not last.who:
+            return (
+                f"it answers, but without the header {self._identity_header()}: send its "
+                "environment's CHAOSD_IDENTITY in it, or set app.identity: address"
+            )
         status = f" with status {last.status}" if last.status else ""
-        who = f" by {last.who or 'nobody that says who'}" if last.outcome == Outcome.OK else ""
+        who = f" by {last.who}" if last.outcome == Outcome.OK else ""
         return f"the last probe ended as {Outcome(last.outcome).name}{status}{who}"
 
     def is_steady(self) -> bool:

@@ -89,7 +89,8 @@ def parser() -> argparse.ArgumentParser:
             action="append",
             default=[],
             metavar="PATH=VALUE",
-            help="override one value, e.g. --set proxy.resolvers.timeout_resolve=200ms",
+            help="override one value, e.g. --set proxy.resolvers.timeout_resolve=200ms or "
+            "--set faults.0.every=9s; may be repeated",
         )
         added.add_argument("--seed", type=int, help="repeat the schedule of an earlier run")
         added.add_argument(
@@ -114,29 +115,34 @@ def parser() -> argparse.ArgumentParser:
         command("calibrate", _calibrate, "measure known outages and say how wrong the meter is")
     )
     command("clean", _clean, "remove whatever dead runs of chaosd left behind, and nothing else")
-    images = command(
-        "images",
-        _images,
-        "make the images that `runtime: docker` needs, with a registry or without",
+    _images_options(
+        command(
+            "images",
+            _images,
+            "make the images that `runtime: docker` needs, by a registry or without",
+        )
     )
-    images.add_argument(
+    command("plugins", _plugins, "list the runtimes, proxies, faults and probes that are installed")
+    command("schema", _schema, "print the config's JSON Schema, for editors")
+    command("version", _version, "print the version")
+    return top
+
+
+def _images_options(added: argparse.ArgumentParser) -> None:
+    added.add_argument(
         "haproxy", nargs="*", metavar="VERSION", help="HAProxy 2.2, 2.6, 3.0 or 3.2 (default: 3.0)"
     )
-    images.add_argument("--all", action="store_true", help="all of these versions")
-    images.add_argument(
+    added.add_argument("--all", action="store_true", help="all of these versions")
+    added.add_argument(
         "--from",
         dest="source",
         choices=("auto", "registry", "debian"),
         default="auto",
         help="auto: a registry if one answers, Debian's packages otherwise",
     )
-    images.add_argument("--mirror", metavar="URL", help="of Debian (default: the one of apt)")
-    images.add_argument("--engine", action="store_true", help="only say whether one answers")
-    images.add_argument("--remove", action="store_true", help="remove them all instead")
-    command("plugins", _plugins, "list the runtimes, proxies, faults and probes that are installed")
-    command("schema", _schema, "print the config's JSON Schema, for editors")
-    command("version", _version, "print the version")
-    return top
+    added.add_argument("--mirror", metavar="URL", help="of Debian (default: the one of apt)")
+    added.add_argument("--engine", action="store_true", help="only say whether one answers")
+    added.add_argument("--remove", action="store_true", help="remove them all instead")
 
 
 def _compare_options(added: argparse.ArgumentParser) -> None:
@@ -242,9 +248,10 @@ def _check(arguments: argparse.Namespace) -> int:
     if arguments.quiet:
         _print(f"{arguments.config}: ok")
         return Exit.OK
-    _print("# the plan", *plan.describe(planned), *rehearsal.advice, *rehearsal.notes, "")
+    _print("# the effective config", config.dump(loaded).rstrip(), "")
     _print("# the proxy's config (a run chooses the addresses)", rehearsal.rendered)
-    _print("# the effective config", config.dump(loaded).rstrip())
+    # What matters most stands at the end, where it is still on the screen.
+    _print("# the plan", *plan.describe(planned), *rehearsal.advice, *rehearsal.notes)
     return Exit.OK
 
 

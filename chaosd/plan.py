@@ -20,7 +20,18 @@ from chaosd.config import Config
 from chaosd.errors import ConfigError, MachineError
 from chaosd.events import Address, Prediction
 from chaosd.parts import Between, FaultConfig, KeyPath
-from chaosd.plugins import AppSpec, CanForetell, CellSpec, DnsSpec, Fault, Proxy, Runtime, Wiring
+from chaosd.plugins import (
+    AppSpec,
+    CanForetell,
+    CellSpec,
+    DnsSpec,
+    Fault,
+    Move,
+    Pace,
+    Proxy,
+    Runtime,
+    Wiring,
+)
 from chaosd.units import Duration
 
 # Where a machine offers both, the one that is closest to what people run comes first.
@@ -199,6 +210,8 @@ def _runtime(config: Config, proxy: Proxy) -> tuple[str, Runtime, str]:
         kind: Any = plugins.find("runtimes", name)
         runtime = kind(kind.Config(type=name))
         reason = runtime.unavailable() or runtime.lacks(proxy, image)
+        if reason is None and name == "docker" and config.app.command and image == OWN_APP:
+            reason = "app.command is a program of this machine (in a container: app.image)"
         if reason is None:
             return name, runtime, "auto: " + ("; ".join(reasons) or "the first that works here")
         reasons.append(f"{name}: {reason}")
@@ -303,9 +316,10 @@ def _foretold(plan: Plan, part: FaultConfig, fault: Fault) -> str:
     if not isinstance(fault, CanForetell):
         return "no prediction before it has happened"
     # Only before a run; afterwards each cycle is predicted from what really happened.
-    start_s = plan.runtime.app_start_s + plan.config.app.start_delay.s
+    pace = plan.runtime.pace
+    start_s = pace.listen_s + plan.config.app.start_delay.s
     move = replace(
-        fault.foretell(start_s, plan.config.dns.missing),
+        _paced(fault.foretell(start_s, plan.config.dns.missing), pace),
         others=plan.config.app.replicas > 1,
         dns_s=plan.config.dns.delay.s,
     )
@@ -314,8 +328,9 @@ def _foretold(plan: Plan, part: FaultConfig, fault: Fault) -> str:
         return "no prediction: the model does not reach these settings"
     said = (
         f"recovery predicted between {predicted.lower_s:.2f} s and {predicted.upper_s:.2f} s, "
-        f"mean {predicted.mean_s:.2f} s{_likely(predicted)} (if the app starts in {start_s:.2f} s, "
-        f"and a missing name is answered with {plan.config.dns.missing})"
+        f"mean {predicted.mean_s:.2f} s{_likely(predicted)}, if the app listens "
+        f"{move.listening_s or 0.0:.2f} s after T0 and a missing name is answered with "
+        f"{plan.config.dns.missing}; each cycle is predicted anew from when it really was"
     )
     measure, every = plan.config.measure, part.every
     if predicted.upper_s > measure.recovery_limit.s:
@@ -325,6 +340,19 @@ def _foretold(plan: Plan, part: FaultConfig, fault: Fault) -> str:
     if move.old_ip == "imposter":
         said += "; until HAProxy has the new address, requests go to the imposter: misrouted"
     return said
+
+
+def _paced(move: Move, pace: Pace) -> Move:
+    """The move with what the runtime's own steps add, where the old instance goes first."""
+    if move.missing_s is None or move.published_s is None or move.listening_s is None:
+        return move
+    started_s = move.published_s + pace.stop_s
+    return replace(
+        move,
+        published_s=started_s + pace.publish_s,
+        listening_s=move.listening_s + pace.stop_s,
+        reachable_s=None if pace.reach_s is None else started_s + pace.reach_s,
+    )
 
 
 def _likely(predicted: Prediction) -> str:

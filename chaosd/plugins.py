@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path, PurePath, PurePosixPath
 from subprocess import CompletedProcess
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 from chaosd.clock import Clock
 from chaosd.events import Address, Instance, Outcome, Prediction, Sample, StreamSpec
@@ -132,12 +132,21 @@ class Stage(Protocol):
         """Take down all that belongs to this cell. May be called at any moment, and twice."""
 
 
+class Pace(NamedTuple):
+    """About how long a runtime's own steps take, in seconds: only for telling beforehand."""
+
+    stop_s: float  # from T0 until the old instance is gone and its address is held
+    publish_s: float  # from being started until the name answers
+    listen_s: float  # … until it listens
+    reach_s: float | None  # … until its host answers ARP; None: as soon as it is published
+
+
 class Runtime(Protocol):
     """Where the topology lives."""
 
     Config: ClassVar[type[RuntimeConfig]]
     has_proxy_program: ClassVar[bool]  # whether there is a real proxy that can be asked beforehand
-    app_start_s: ClassVar[float]  # about how long an instance takes to listen: only for foretelling
+    pace: ClassVar[Pace]
 
     def __init__(self, config: Any) -> None: ...
 

@@ -30,13 +30,15 @@ STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 def run(plan: Plan, rehearsal: Rehearsal) -> int:
     """Do what `chaosd run` does, once the plan is known to be possible. Returns the exit code."""
-    directory = _new_directory(plan)
+    directory = new_directory(plan.config.runs.directory, plan.config.name, plan.run_id)
     console = Console()
     for advice in rehearsal.advice:
         console.say(advice)
     console.say(f"runtime: {plan.runtime_name} ({plan.why}), {_proxy(plan, rehearsal)}")
     with asyncio.Runner(loop_factory=plan.runtime.loop_factory()) as runner:
-        store, error = runner.run(measure(plan, rehearsal.proxy_version, directory, console))
+        store, error = runner.run(
+            measure(plan, rehearsal.proxy_version, directory, console, latest=True)
+        )
     try:
         found = report.analyse(directory)
         written = found.report
@@ -62,9 +64,17 @@ def _proxy(plan: Plan, rehearsal: Rehearsal) -> str:
 
 
 async def measure(
-    plan: Plan, proxy_version: str | None, directory: Path, console: Console
+    plan: Plan,
+    proxy_version: str | None,
+    directory: Path,
+    console: Console,
+    *,
+    latest: bool = False,
 ) -> tuple[RunStore, ChaosdError | None]:
-    """Run the engine with its sinks. Whatever ended it that is not a bug is returned."""
+    """Run the engine with its sinks. Whatever ended it that is not a bug is returned.
+
+    With `latest` the link of that name beside the directory points to it once it has begun.
+    """
     stop = _stop_signal(console)
     engine = Engine(plan, directory, console.say)
     clock, real = engine.clock, isinstance(engine.clock, RealClock)
@@ -72,7 +82,12 @@ async def measure(
     keep, slow = plan.config.runs.keep_raw, plan.settings().slow_after_ns
     retention = Retention(directory, int(keep), slow) if keep is not None else None
     store = RunStore(
-        directory, manifest, config.dump(plan.config), threads=real, retention=retention
+        directory,
+        manifest,
+        config.dump(plan.config),
+        threads=real,
+        retention=retention,
+        latest=directory.with_name("latest") if latest else None,
     )
     sinks: list[Sink] = [store, console]
     failure: ChaosdError | None = None
@@ -154,25 +169,14 @@ def _manifest(plan: Plan, proxy_version: str | None) -> dict[str, Any]:
     }
 
 
-def _new_directory(plan: Plan) -> Path:
-    """Make runs/<name>-<utc>-<id> and let runs/latest point to it."""
-    runs = plan.config.runs.directory
-    directory = new_directory(runs, plan.config.name)
-    try:
-        beside = runs / f".latest-{secrets.token_hex(3)}"
-        beside.symlink_to(directory.name)
-        beside.replace(runs / "latest")
-    except OSError as error:
-        raise _unmade(runs, error) from error
-    return directory
-
-
-def new_directory(runs: Path, name: str) -> Path:
-    """Make one that nobody has. Raises MachineError if that is not possible."""
+def new_directory(runs: Path, name: str, run: str = "") -> Path:
+    """Make runs/<name>-<utc>-<run>, which nobody has. Raises MachineError if that can't be done."""
     # The name is the real wall's even if the run's own time is virtual, or runs would collide.
     now = utc(RealClock().unix_ns()).strftime("%Y%m%dT%H%M%SZ")
-    directory = runs / f"{name}-{now}-{secrets.token_hex(3)}"
+    directory = runs / f"{name}-{now}-{run or secrets.token_hex(3)}"
     try:
+        if run and directory.exists():  # one seed, simulated twice in a second
+            return new_directory(runs, name)
         directory.mkdir(parents=True)
     except OSError as error:
         raise _unmade(runs, error) from error

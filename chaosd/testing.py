@@ -33,6 +33,7 @@ class Outcome:
     cancelled: bool
     instances: int
     steps: int
+    deeds: int  # edges of actions before it was healed
 
 
 class _Cycle(CellRecorder):
@@ -66,7 +67,10 @@ def check_fault(part: dict[str, Any]) -> None:
 
 
 def _check(outcome: Outcome) -> None:
-    where = "cut off" if outcome.cancelled else "injected"
+    deeds = [f"{e.verb} {e.edge}" for e in outcome.events if isinstance(e, Action)]
+    done = deeds[: outcome.deeds]
+    after = f"after `{done[-1]}`" if done else "before its first deed"
+    where = f"cut off {after}" if outcome.cancelled else "injected"
     assert outcome.instances == 1, f"{where} and healed, {outcome.instances} instances serve, not 1"
     edges = [(e.verb, e.edge) for e in outcome.events if isinstance(e, Action)]
     asked = sorted(verb for verb, edge in edges if edge == "asked")
@@ -92,6 +96,7 @@ async def _inject_and_heal(part: dict[str, Any], cut_at: int | None) -> Outcome:
         )
         fault = plan.faults()[0]
         steps, cancelled = await _cut(fault.inject(stage, cycle), cut_at)
+        deeds = sum(isinstance(event, Action) for event in events)
         await uncancelled(fault.heal(stage, cycle), LIMIT_S)
         await fault.heal(stage, cycle)  # a second time there is nothing to do
         instances = len(stage.app)
@@ -99,7 +104,7 @@ async def _inject_and_heal(part: dict[str, Any], cut_at: int | None) -> Outcome:
             assert new is None or new in cycle.expected, "begin before cycle.expect(new)"
         assert len(cycle.began) <= 1, "cycle.begin was called twice"
         await stage.close()
-    return Outcome(events, bool(cycle.began), cancelled, instances, steps)
+    return Outcome(events, bool(cycle.began), cancelled, instances, steps, deeds)
 
 
 async def _cut(work: Any, cut_at: int | None) -> tuple[int, bool]:

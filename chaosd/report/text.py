@@ -63,7 +63,7 @@ def sentence(cycle: Cycle, *, wide: bool = False) -> str:
     start = f"{cycle.cell} cycle {cycle.cycle}" if wide else f"cycle {cycle.cycle}"
     match cycle.outcome:
         case CycleOutcome.SKIPPED | CycleOutcome.INVALID:
-            return f"{start}: {cycle.outcome}, {cycle.valid_reason}"
+            return f"{start}: {cycle.fault} {cycle.outcome}, {cycle.valid_reason}"
         case CycleOutcome.CONTROL:
             took, parts = cycle.recovery_s, _phases(cycle)
             what = f"app restarted at {cycle.new_ip}" if cycle.new_ip else "nothing was taken away"
@@ -295,8 +295,9 @@ def residual(found: Residuals) -> str:
     mean, low, high = (f"{value * 1e3:+.0f}" for value in (found.mean_s, found.low_s, found.high_s))
     said = f"; {mean} ms [{low} to {high}] on average beside the predicted mean"
     if found.uniform_p is not None:
-        p = f"p {found.uniform_p:.2f}" if found.uniform_p >= P_SHOWN_MIN else f"p < {P_SHOWN_MIN}"
-        said += f", distributed as predicted with {p}"
+        fits = found.uniform_p >= P_SHOWN_MIN
+        p = f"fits the predicted distribution (p {found.uniform_p:.2f})"
+        said += f"; it {p if fits else f'does not fit its distribution (p < {P_SHOWN_MIN})'}"
     return said
 
 

@@ -20,7 +20,7 @@ from chaosd.clock import Clock, RealClock
 from chaosd.errors import ConfigError, MachineError
 from chaosd.events import ANYBODY, Address, Instance
 from chaosd.parts import KeyPath, OldIp, RuntimeConfig
-from chaosd.plugins import CellSpec, Prober, Proxy, ProxyHost, Recorder
+from chaosd.plugins import CellSpec, Pace, Prober, Proxy, ProxyHost, Recorder
 from chaosd.runtimes.local import processes
 from chaosd.runtimes.syslog import LogReceiver
 
@@ -91,7 +91,7 @@ class ExternalRuntime:
         )
 
     has_proxy_program: ClassVar[bool] = False
-    app_start_s: ClassVar[float] = 0.0
+    pace: ClassVar[Pace] = Pace(0.0, 0.0, 0.0, None)
     default_proxy: ClassVar[str] = "unknown"
 
     def __init__(self, config: Config) -> None:

@@ -21,7 +21,7 @@ from chaosd.clock import SECOND_NS, Clock, VirtualClock, VirtualLoop, sleep
 from chaosd.errors import ConfigError, MachineError
 from chaosd.events import Address, Instance, Sample, StreamSpec
 from chaosd.parts import KeyPath, OldIp, ProbeConfig, RuntimeConfig
-from chaosd.plugins import CanReplace, CellSpec, Deliver, Holder, Proxy, ProxyHost, Recorder
+from chaosd.plugins import CanReplace, CellSpec, Deliver, Holder, Pace, Proxy, ProxyHost, Recorder
 from chaosd.sim.cell import SimCell, Stream, about
 from chaosd.sim.world import NEVER_NS, CanSimulate, Model
 from chaosd.units import Duration
@@ -264,7 +264,7 @@ class SimRuntime:
 
     Config = SimConfig
     has_proxy_program: ClassVar[bool] = False
-    app_start_s: ClassVar[float] = 0.05
+    pace: ClassVar[Pace] = Pace(0.0, 0.0, 0.05, None)
 
     def __init__(self, config: SimConfig) -> None:
         self.config = config

@@ -155,6 +155,7 @@ class RunStore:
     """Writes a run directory. Raises MachineError when the disk does not take it any more.
 
     `threads` must be off where time is virtual: then a full chunk is converted on the spot.
+    `latest` is a link that points here once the run has begun: one that failed before has no data.
     """
 
     def __init__(
@@ -167,6 +168,7 @@ class RunStore:
         chunk_samples: int = CHUNK_SAMPLES,
         chunk_age_ns: int = CHUNK_AGE_NS,
         retention: KeepsSome | None = None,
+        latest: Path | None = None,
     ) -> None:
         self.directory = directory
         self.manifest = dict(manifest)
@@ -190,6 +192,9 @@ class RunStore:
             raise unwritable(directory, error) from error
         write_whole(directory / "config.yaml", config)
         self.update()
+        self._latest = latest
+        if latest is not None and not latest.exists():
+            self.ready()
         self._events = _Appended(directory / "events.jsonl")
         self._cycles = _Appended(directory / "cycles.jsonl")
 
@@ -253,7 +258,16 @@ class RunStore:
         self._cycles.append(f"{encode(cycle)}\n".encode())
 
     def ready(self) -> None:
-        """Nothing to do: the directory is written from the start."""
+        """The directory is written from the start; now it is the latest."""
+        if self._latest is None:
+            return
+        beside = self._latest.with_name(f".latest-{self.directory.name}")
+        try:
+            beside.unlink(missing_ok=True)
+            beside.symlink_to(self.directory.name)
+            beside.replace(self._latest)
+        except OSError as error:
+            raise unwritable(self._latest, error) from error
 
     def tick(self) -> None:
         """Append what is held, and close the chunk if it is full or old."""

@@ -104,11 +104,11 @@ def test_the_sentence_of_the_design() -> None:
         ),
         (
             {"outcome": CycleOutcome.INVALID, "valid_reason": "the new IP 127.64.0.6 is not fresh"},
-            "invalid, the new IP 127.64.0.6 is not fresh",
+            "recreate invalid, the new IP 127.64.0.6 is not fresh",
         ),
         (
             {"outcome": CycleOutcome.SKIPPED, "valid_reason": "cycle 11 had not settled"},
-            "skipped, cycle 11 had not settled",
+            "recreate skipped, cycle 11 had not settled",
         ),
         (
             {

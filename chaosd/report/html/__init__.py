@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from chaosd.analysis.heat import Heat
 from chaosd.analysis.recovery import Observed, observed
+from chaosd.analysis.slo import OK
 from chaosd.analysis.summary import Report
 from chaosd.events import PHASES, Action, Cycle, Event
 from chaosd.flight import name as flight_name
@@ -104,10 +105,15 @@ def _head(report: Report) -> str:
     objectives = _section("Objectives", markdown.objectives(report)) if report.objectives else ""
     return (
         f'<header><div><h1>{escape(report.run)}</h1><div class="sub">{escape(where)}</div></div>'
-        f'<div class="verdict {report.verdict}">verdict: {report.verdict}</div></header>'
+        f'<div class="verdict {_colour(report)}">verdict: {report.verdict}</div></header>'
         f"<p>{escape(text.verdict_words(report))}</p>"
         f'<div class="tiles">{cards}</div>' + (f"<ul>{notes}</ul>" if notes else "") + objectives
     )
+
+
+def _colour(report: Report) -> str:
+    """Green is what was asked for and kept; a good measurement alone is no more than that."""
+    return "unasked" if report.verdict == OK and not report.objectives else report.verdict
 
 
 def _pictures(report: Report, cycles: Sequence[Cycle], heat: Heat) -> Iterator[str]:

@@ -18,6 +18,7 @@ COLUMNS_MAX = 120  # of bars, and of steps of a curve
 MIXED_MAX = 400  # predictions that are mixed into one curve
 BEFORE = [phase for phase in PHASES if phase != "settle"]
 MANY = 1_000
+BAND_SHOWN_MAX = 2.0  # times the longest recovery
 LONG_SPAN = 200
 
 
@@ -43,20 +44,23 @@ def over_time(cycles: Sequence[Cycle]) -> str:
     def at(cycle: Cycle) -> float:
         return (cycle.t0_ns - start_ns) / 1e9 / divisor
 
-    top_s = max(c.took_at_least_s for c in failovers) * 1.08
-    frame = Frame.of((0, span_s / divisor), (0, top_s), 320)
-    width = (span_s / divisor) / COLUMNS_MAX
+    longest_s = max(c.took_at_least_s for c in failovers)
+    bands_s = (c.predicted.upper_s for c in failovers if c.predicted is not None)
+    # A band that reaches far beyond all that was seen is cut off.
+    top_s = 1.08 * max(longest_s, min(max(bands_s, default=0.0), BAND_SHOWN_MAX * longest_s))
+    span = span_s / divisor
+    width = span / COLUMNS_MAX
+    frame = Frame.of((-width, span + width), (0, top_s), 320)
     columns: dict[int, list[Cycle]] = {}
     for cycle in failovers:
         if cycle.predicted is not None:
-            columns.setdefault(int(at(cycle) / width), []).append(cycle)
+            columns.setdefault(round(at(cycle) / width), []).append(cycle)
     parts = ['<g class="many">' if len(failovers) > MANY else "<g>"]
     for column, some in columns.items():
         bounds = [c.predicted for c in some if c.predicted is not None]
         low, high = min(b.lower_s for b in bounds), min(top_s, max(b.upper_s for b in bounds))
-        parts.append(
-            charts.bar(frame, (column * width, (column + 1) * width), (low, high), "area band")
-        )
+        x = ((column - 0.5) * width, (column + 0.5) * width)
+        parts.append(charts.bar(frame, x, (low, high), "area band"))
     by_kind = {
         "censored": [c for c, found in known if found.censored],
         "anomaly": [c for c in failovers if c.anomaly],

@@ -18,7 +18,7 @@ from pydantic import Field, field_validator
 
 from chaosd.clock import Clock, RealClock
 from chaosd.parts import KeyPath, OldIp, RuntimeConfig
-from chaosd.plugins import CanReplace, CellSpec, Prober, Proxy, ProxyHost, Recorder
+from chaosd.plugins import CanReplace, CellSpec, Pace, Prober, Proxy, ProxyHost, Recorder
 from chaosd.units import Duration
 
 OLD_IP: tuple[OldIp, ...] = ("refuse", "imposter", "blackhole", "tarpit", "vacant")
@@ -76,7 +76,8 @@ class DockerRuntime:
 
     Config = DockerConfig
     has_proxy_program: ClassVar[bool] = True
-    app_start_s: ClassVar[float] = 0.3
+    # Engine 20.10 on two cores; a busy one takes twice as long.
+    pace: ClassVar[Pace] = Pace(0.3, 0.05, 0.5, 0.4)
 
     def __init__(self, config: DockerConfig) -> None:
         self.config = config
@@ -97,7 +98,8 @@ class DockerRuntime:
             wanted.append(app_image)
         api = engine.client()
         if missing := images.missing(api, wanted):
-            return f"the engine has no image {', '.join(missing)} (`chaosd images` makes ours)"
+            ours = f"`chaosd images` makes the app and HAProxy {', '.join(images.HAPROXY_VERSIONS)}"
+            return f"the engine has no image {', '.join(missing)} ({ours}; others are yours to get)"
         return self._out_of_reach(api)
 
     def _out_of_reach(self, api: Any) -> str | None:

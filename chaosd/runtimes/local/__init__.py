@@ -23,7 +23,7 @@ from chaosd.dns import DnsServer
 from chaosd.errors import MachineError
 from chaosd.events import Address, Instance
 from chaosd.parts import KeyPath, OldIp, RuntimeConfig
-from chaosd.plugins import CanReplace, CellSpec, Holder, Prober, Proxy, ProxyHost, Recorder
+from chaosd.plugins import CanReplace, CellSpec, Holder, Pace, Prober, Proxy, ProxyHost, Recorder
 from chaosd.runtimes.answers import Answers
 from chaosd.runtimes.local import loopback, processes
 from chaosd.runtimes.local.loopback import Loopback
@@ -47,7 +47,7 @@ class LocalRuntime:
         type: Literal["local"] = "local"
 
     has_proxy_program: ClassVar[bool] = True
-    app_start_s: ClassVar[float] = 0.05
+    pace: ClassVar[Pace] = Pace(0.0, 0.0, 0.05, None)
 
     def __init__(self, config: Config) -> None:
         self.config = config
