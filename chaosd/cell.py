@@ -431,7 +431,13 @@ class CellRun:
         cycle.write_begin()
         settings, direct, invalid = self.plan.settings(), self._direct, cycle.invalid
         if cycle.fold is not None and not cycle.control:
-            moved = phases.move(cycle.events, settings, samples=cycle.samples, direct=direct)
+            moved = phases.move(
+                cycle.events,
+                missing_class=self.plan.config.dns.missing,
+                dns_s=self.plan.config.dns.delay.s,
+                samples=cycle.samples,
+                direct=direct,
+            )
             if (predicted := self.plan.proxy.predict(moved)) is not None:
                 cycle.reading("engine", "predicted", **asdict(predicted))
         now_ns = self.clock.now_ns()

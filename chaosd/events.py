@@ -19,13 +19,14 @@ class Address(NamedTuple):
     port: int
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
 
 
 class Outcome(IntEnum):
     """How one probe request ended: a closed list, so that it can be a label and a byte on disk.
 
-    Whether an OK answer was *misrouted* is not the probe's to know: see `Fold` in analysis.
+    Whether an OK answer was *misrouted* is not the probe's to know: see `kinds` in analysis.
     """
 
     OK = 0  # a whole answer with a status below 400

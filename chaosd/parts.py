@@ -61,6 +61,18 @@ def _kind_of_every(value: Any) -> str:
     return "between" if isinstance(value, dict | Between) else "grid"
 
 
+WAIT_MAX = Duration.parse("2m")  # of each wait of a fault; the engine has limits beyond it
+
+
+def _not_for_ever(wait: Duration) -> Duration:
+    if wait > WAIT_MAX:
+        raise ValueError(f"should be at most {WAIT_MAX}")
+    return wait
+
+
+Wait = Annotated[Duration, AfterValidator(_not_for_ever)]
+PositiveWait = Annotated[PositiveDuration, AfterValidator(_not_for_ever)]
+
 EVERY_MIN = Duration.parse("100ms")  # below it a run would do nothing but record what it skipped
 
 

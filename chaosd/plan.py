@@ -111,8 +111,6 @@ class Plan:
             timeout_ns=int(probe.timeout),
             runtime=self.runtime_name,
             proxy=self.proxy_name,
-            missing_class=self.config.dns.missing,
-            dns_delay_s=self.config.dns.delay.s,
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from fractions import Fraction
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import core_schema
@@ -28,8 +28,38 @@ _PERCENT = re.compile(rf"({_NUMBER})%")
 _RATE_MIN, _RATE_MAX = 1 / 3600, 100_000.0
 
 
-class Duration(int):
+class _Written:
+    """A number that people write as text: `parse` reads it, `str` writes it, in YAML as in JSON."""
+
+    json_schema: ClassVar[dict[str, Any]]
+
+    @classmethod
+    def parse(cls, text: Any) -> Self:
+        """Read what a person wrote. Raises ValueError in words for the user."""
+        raise NotImplementedError
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            cls.parse, serialization=core_schema.plain_serializer_function_ser_schema(str)
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"type": "string", **cls.json_schema}
+
+
+class Duration(_Written, int):
     """A length of time in whole nanoseconds."""
+
+    json_schema: ClassVar[dict[str, Any]] = {
+        "pattern": rf"^({_PART.replace('?:', '')})+$",
+        "examples": ["250ms", "10s", "1m30s"],
+    }
 
     @classmethod
     def parse(cls, text: Any) -> Self:
@@ -62,24 +92,6 @@ class Duration(int):
 
     __repr__ = __str__
 
-    @classmethod
-    def __get_pydantic_core_schema__(
-        cls, source: Any, handler: GetCoreSchemaHandler
-    ) -> core_schema.CoreSchema:
-        return core_schema.no_info_plain_validator_function(
-            cls.parse, serialization=core_schema.plain_serializer_function_ser_schema(str)
-        )
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        return {
-            "type": "string",
-            "pattern": rf"^({_PART.replace('?:', '')})+$",
-            "examples": ["250ms", "10s", "1m30s"],
-        }
-
 
 def _positive(value: Duration) -> Duration:
     if not value:
@@ -90,8 +102,13 @@ def _positive(value: Duration) -> Duration:
 PositiveDuration = Annotated[Duration, AfterValidator(_positive)]
 
 
-class Rate(float):
+class Rate(_Written, float):
     """Events per second."""
+
+    json_schema: ClassVar[dict[str, Any]] = {
+        "pattern": r"^\d+(\.\d+)?/(s|m|h)$",
+        "examples": ["100/s"],
+    }
 
     @classmethod
     def parse(cls, text: Any) -> Self:
@@ -119,23 +136,14 @@ class Rate(float):
 
     __repr__ = __str__
 
-    @classmethod
-    def __get_pydantic_core_schema__(
-        cls, source: Any, handler: GetCoreSchemaHandler
-    ) -> core_schema.CoreSchema:
-        return core_schema.no_info_plain_validator_function(
-            cls.parse, serialization=core_schema.plain_serializer_function_ser_schema(str)
-        )
 
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        return {"type": "string", "pattern": r"^\d+(\.\d+)?/(s|m|h)$", "examples": ["100/s"]}
-
-
-class Percent(float):
+class Percent(_Written, float):
     """A part of one, written as `99.9%`; a plain 0 is nothing."""
+
+    json_schema: ClassVar[dict[str, Any]] = {
+        "pattern": r"^\d+(\.\d+)?%$",
+        "examples": ["99.9%", "0.1%"],
+    }
 
     @classmethod
     def parse(cls, text: Any) -> Self:
@@ -156,20 +164,6 @@ class Percent(float):
         return f"{self * 100:.10g}%"
 
     __repr__ = __str__
-
-    @classmethod
-    def __get_pydantic_core_schema__(
-        cls, source: Any, handler: GetCoreSchemaHandler
-    ) -> core_schema.CoreSchema:
-        return core_schema.no_info_plain_validator_function(
-            cls.parse, serialization=core_schema.plain_serializer_function_ser_schema(str)
-        )
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        return {"type": "string", "pattern": r"^\d+(\.\d+)?%$", "examples": ["99.9%", "0.1%"]}
 
 
 def _comes(cron: str) -> str:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from chaosd.events import PHASES, Action, Event, Outcome, Reading, Sample, rounded_ns
 from chaosd.parts import OldIp
 from chaosd.plugins import Move
-
-if TYPE_CHECKING:
-    from chaosd.analysis.recovery import Settings
 
 # Below, log outranks API: the log says things when they happen, the API when it is asked.
 LOG, API = "proxy.log", "proxy.api"
@@ -99,12 +96,17 @@ def phases(
 
 def move(
     events: Sequence[Event],
-    settings: Settings,
     *,
+    missing_class: str,
+    dns_s: float,
     samples: Iterable[Sample] = (),
     direct: int | None = None,
 ) -> Move:
-    """The move as it really was, for the proxy's prediction. Needs the cycle's `begin`."""
+    """The move as it really was, for the proxy's prediction. Needs the cycle's `begin`.
+
+    `missing_class` is how a missing name was answered if no event tells, `dns_s` how long an answer
+    takes, `direct` the stream past the proxy.
+    """
     begin = reading(events, "engine", "begin")
     if begin is None:
         raise ValueError("a cycle that never began has no move")
@@ -128,10 +130,10 @@ def move(
         published_s=_after(begin.at_ns, edge.published_ns),
         listening_s=_after(begin.at_ns, edge.listening_ns),
         missing_s=_after(begin.at_ns, min(missing, default=None)),
-        missing_class=_missing_class(events) or settings.missing_class,
+        missing_class=_missing_class(events) or missing_class,
         old_ip=cast("OldIp", held[0] if held else "vacant"),
         others=others,
-        dns_s=settings.dns_delay_s,
+        dns_s=dns_s,
         reachable_s=_after(begin.at_ns, reachable.at_ns if reachable is not None else None),
     )
 

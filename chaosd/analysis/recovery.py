@@ -54,8 +54,6 @@ class Settings:
     timeout_ns: int
     runtime: str
     proxy: str
-    missing_class: str
-    dns_delay_s: float = 0.0
 
     @property
     def lookback_ns(self) -> int:
@@ -350,7 +348,7 @@ def measure(
         parts_error_s = edges.error_ns / 1e9
         parts = phases.phases(begin.at_ns, edges, fold.recovered_ns, fold.stable_ns(end.at_ns))
     predicted = _predicted(events)
-    residual_s, place = _against(predicted, outcome, measured.get("recovery_s"), fold)
+    residual_s, share = _against(predicted, outcome, measured.get("recovery_s"), fold)
     return Cycle(
         cycle=end.cycle,
         cell=end.cell,
@@ -375,7 +373,7 @@ def measure(
         phases_error_s=parts_error_s,
         predicted=predicted,
         residual_s=residual_s,
-        predicted_place=place,
+        predicted_place=share,
         anomaly=_anomaly(outcome, fold, predicted, end.at_ns),
         valid_reason=reason,
     )

@@ -74,18 +74,13 @@ def _address(value: Any) -> Address:
     return Address(found[1] or found[2], int(found[3]))
 
 
-def _address_text(address: Address) -> str:
-    host = f"[{address.host}]" if ":" in address.host else address.host
-    return f"{host}:{address.port}"
-
-
 # A section whose keys are all commented out.
 _NOTHING_SET = BeforeValidator(lambda value: {} if value is None else value)
 
 Listen = Annotated[
     Address,
     PlainValidator(_address),
-    PlainSerializer(_address_text),
+    PlainSerializer(str, return_type=str),
     WithJsonSchema({"type": "string", "examples": ["127.0.0.1:9464", "[::1]:0"]}),
 ]
 

@@ -14,13 +14,12 @@ from pydantic import AfterValidator, Field, ValidationInfo
 
 from chaosd.clock import VirtualClock
 from chaosd.errors import MachineError
-from chaosd.parts import FaultConfig
+from chaosd.parts import FaultConfig, PositiveWait
 from chaosd.plugins import CycleContext
 from chaosd.runtimes.local.processes import KILL_S, Child, labels
 from chaosd.tasks import uncancelled
-from chaosd.units import Duration, PositiveDuration
+from chaosd.units import Duration
 
-TIMEOUT_MAX = Duration.parse("2m")  # the engine has its own limits beyond it
 LINES_MAX = 100  # of a program's output that are stored in a cycle
 LINE_MAX = 500  # characters
 BEGIN = "begin"  # the line that says that the deed is being done
@@ -36,12 +35,6 @@ def _runnable(program: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]
     if shutil.which(name) is None:
         raise ValueError(f"there is no program `{name}` that can be run (a list: [name, argument])")
     return (name, *arguments)
-
-
-def _bounded(timeout: Duration) -> Duration:
-    if timeout > TIMEOUT_MAX:
-        raise ValueError(f"should be at most {TIMEOUT_MAX}")
-    return timeout
 
 
 Program = Annotated[tuple[str, ...], AfterValidator(_runnable)]
@@ -61,7 +54,7 @@ class Command:
             min_length=1, description="the program and its arguments; it ends when all is done"
         )
         heal: Program = Field((), description="run afterwards, whatever became of `inject`")
-        timeout: Annotated[PositiveDuration, AfterValidator(_bounded)] = Field(
+        timeout: PositiveWait = Field(
             Duration.parse("30s"), description="of each of them; then it is killed"
         )
         t0: Literal["start", "line"] = Field(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from chaosd.clock import sleep
 from chaosd.events import Instance
-from chaosd.faults.recreate import WAIT_MAX
-from chaosd.parts import FaultConfig
+from chaosd.parts import FaultConfig, Wait
 from chaosd.plugins import CanReplace, CycleContext
 from chaosd.units import Duration
 
@@ -24,19 +23,12 @@ class Restart:
     class Config(FaultConfig):
         type: Literal["restart"] = "restart"
         signal: Literal["KILL", "TERM"] = Field("KILL", description="how the instance is ended")
-        grace: Duration = Field(
+        grace: Wait = Field(
             Duration.parse("10s"), description="after TERM, how long before it is killed"
         )
-        gap: Duration = Field(
+        gap: Wait = Field(
             Duration.parse("200ms"), description="between the instance gone and started again"
         )
-
-        @model_validator(mode="after")
-        def _not_for_ever(self) -> Self:
-            for name, duration in (("grace", self.grace), ("gap", self.gap)):
-                if duration > WAIT_MAX:
-                    raise ValueError(f"`{name}` should be at most {WAIT_MAX}")
-            return self
 
     needs: ClassVar[tuple[type, ...]] = (CanReplace,)
     control: ClassVar[bool] = True

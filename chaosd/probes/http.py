@@ -165,10 +165,9 @@ class HttpProbe:
             self._loop.add_reader(self._epoll.fileno(), self._ready)
         version = ip_address(target.host).version  # a name would have more than one address
         self._family = socket.AF_INET if version == 4 else socket.AF_INET6  # noqa: PLR2004
-        host = target.host if version == 4 else f"[{target.host}]"  # noqa: PLR2004
         self._request = (
             f"GET {self._config.path} HTTP/1.1\r\n"
-            f"Host: {self._config.host or f'{host}:{target.port}'}\r\n"
+            f"Host: {self._config.host or target}\r\n"
             "User-Agent: chaosd\r\nAccept: */*\r\n"
             f"Connection: {'keep-alive' if self._keep_alive else 'close'}\r\n\r\n"
         ).encode()

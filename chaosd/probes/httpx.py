@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Iterator
-from ipaddress import ip_address
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import anyio
@@ -159,8 +158,7 @@ class HttpxProbe:
 
     async def _ask(self, shot: Shot, target: Address) -> httpx.Response:
         """The last answer, read to its end. The instant of `sent` is that of the first SYN."""
-        host = target.host if ip_address(target.host).version == 4 else f"[{target.host}]"  # noqa: PLR2004
-        here = httpx.URL(f"{self._config.scheme}://{host}:{target.port}{self._config.path}")
+        here = httpx.URL(f"{self._config.scheme}://{target}{self._config.path}")
         url = here
 
         async def trace(event: str, _: Any) -> None:

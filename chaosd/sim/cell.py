@@ -14,30 +14,9 @@ from typing import Any
 from chaosd.clock import SECOND_NS
 from chaosd.events import Address, Instance, Outcome, Sample, StreamSpec
 from chaosd.plugins import CellSpec, Recorder
-from chaosd.sim.world import NEVER_NS, Answer, Connected, Model
+from chaosd.sim.world import FOUND, NEVER_NS, RCODES, Answer, Connected, Model
 
 NOBODY = ("nobody", "")
-
-# How a name is answered that has no address; "" is no answer.
-_RCODES = {
-    "nxdomain": "NXDOMAIN",
-    "servfail": "SERVFAIL",
-    "refused": "REFUSED",
-    "empty": "NOERROR",
-    "stale": "NXDOMAIN",  # before it ever had one
-    "drop": "",
-}
-# What is at an IP, and what becomes of a connection to it. At an IP that nobody has taken since
-# its instance is gone, connections are refused, as on loopback; `vacant` is a host that is gone.
-_FOUND: dict[str, Connected] = {
-    "app": "ok",
-    "imposter": "ok",
-    "nobody": "refused",
-    "refuse": "refused",
-    "blackhole": "timeout",
-    "vacant": "timeout",
-    "tarpit": "silent",
-}
 
 
 def about(rng: Random, value_ns: int) -> int:
@@ -188,7 +167,7 @@ class SimCell:
     def resolve(self, now_ns: int, qtype: str) -> Answer | None:
         """Answer a query of the proxy's model."""
         self.dns_queries += 1
-        rcode = "NOERROR" if self._zone else _RCODES[self.cell.dns.missing]
+        rcode = "NOERROR" if self._zone else RCODES[self.cell.dns.missing]
         ips = self._zone if qtype == "A" else ()
         took_ns = about(self.rng, self._dns_latency_ns)
         if self._answers.get(qtype) != (rcode, ips):
@@ -202,7 +181,7 @@ class SimCell:
     def connect(self, now_ns: int, ip: str) -> Connected:
         """Say what the proxy's model finds there; this world is always at `now_ns`."""
         _ = now_ns
-        return _FOUND[self.at_ip.get(ip, NOBODY)[0]]
+        return FOUND[self.at_ip.get(ip, NOBODY)[0]]
 
     def said(self, at_ns: int, what: str, data: dict[str, Any]) -> None:
         """Store what the proxy's model would have logged."""
@@ -225,9 +204,9 @@ class SimCell:
         elif stream.target is not None:
             kind, who = self.at_ip.get(stream.target.host, NOBODY)
             done_ns = shot.sent_ns + about(stream.rng, self._latency_ns)
-            if _FOUND[kind] == "ok":
+            if FOUND[kind] == "ok":
                 stream.end(shot, done_ns, Outcome.OK, 200, who)
-            elif _FOUND[kind] == "refused":
+            elif FOUND[kind] == "refused":
                 stream.end(shot, done_ns, Outcome.REFUSED)
 
 

@@ -8,8 +8,30 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 NEVER_NS = 2**63 - 1
 
+# How a name is answered that has no address; "" is no answer.
+RCODES = {
+    "nxdomain": "NXDOMAIN",
+    "servfail": "SERVFAIL",
+    "refused": "REFUSED",
+    "empty": "NOERROR",
+    "stale": "NXDOMAIN",  # before it ever had one
+    "drop": "",
+}
+
 # How an attempt to connect ends. "silent": taken, but never answered.
 Connected = Literal["ok", "refused", "timeout", "silent"]
+
+# What is at an IP, and what becomes of a connection to it. At an IP that nobody has taken since
+# its instance is gone, connections are refused, as on loopback; `vacant` is a host that is gone.
+FOUND: dict[str, Connected] = {
+    "app": "ok",
+    "imposter": "ok",
+    "nobody": "refused",
+    "refuse": "refused",
+    "blackhole": "timeout",
+    "vacant": "timeout",
+    "tarpit": "silent",
+}
 
 # How a request ended: when, the proxy's own status (0 if it isn't the proxy's), and who answered.
 Ended = Callable[[int, int, str | None], None]

@@ -25,7 +25,6 @@ def settings(**changes: Any) -> Settings:
         "timeout_ns": 2 * SECOND,
         "runtime": "made",
         "proxy": "haproxy",
-        "missing_class": "nxdomain",
     }
     return Settings(**(values | changes))
 

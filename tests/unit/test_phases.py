@@ -215,7 +215,9 @@ def test_the_order_of_events_does_not_matter(random: Random, data) -> None:
         for e in (events, mixed)
     )
     assert one == other
-    assert move(events, made.settings()) == move(mixed, made.settings())
+    assert move(events, missing_class="nxdomain", dns_s=0) == move(
+        mixed, missing_class="nxdomain", dns_s=0
+    )
 
 
 # --- the move, for the prediction ---
@@ -230,7 +232,7 @@ def test_the_move_as_it_was() -> None:
         at(200, "dns", "published", ips=[NEW_IP]),
         at(260, "app", "listening", identity=NEW),
     ]
-    assert move(events, made.settings(missing_class="servfail")) == Move(
+    assert move(events, missing_class="servfail", dns_s=0) == Move(
         published_s=0.2,
         listening_s=0.26,
         missing_s=0.001,
@@ -245,7 +247,7 @@ def test_a_name_that_others_still_answer_for_is_not_missing() -> None:
         made.begin(),
         at(1, "dns", "withdrawn", ips=[NEW_IP]),
     ]
-    known = move(events, made.settings())
+    known = move(events, missing_class="nxdomain", dns_s=0)
     assert (known.published_s, known.missing_s, known.old_ip) == (0.0, None, "vacant")
 
 
@@ -258,7 +260,7 @@ def test_a_move_that_nobody_saw_is_unknown_but_for_the_direct_probe() -> None:
         made.sample(T0 + 10 * MS, MS, Outcome.OK, NEW, stream=1),
     ]
     assert first_answer_ns(samples, 2, NEW) == T0 + 280 * MS
-    known = move([made.begin()], made.settings(), samples=samples, direct=2)
+    known = move([made.begin()], missing_class="nxdomain", dns_s=0, samples=samples, direct=2)
     assert (known.published_s, known.listening_s, known.missing_s) == (None, 0.28, None)
     cycle = measure(
         made.events(end_ns=T0 + SECOND),
@@ -271,4 +273,4 @@ def test_a_move_that_nobody_saw_is_unknown_but_for_the_direct_probe() -> None:
     # It answered through the proxy before the direct probe did: all of it was `replace`.
     assert cycle.phases["replace_s"] == cycle.recovery_s == 0.011
     with pytest.raises(ValueError, match="never began"):
-        move([], made.settings())
+        move([], missing_class="nxdomain", dns_s=0)

@@ -42,7 +42,7 @@ async def _ask(api: str) -> str:
         reader, writer = await asyncio.open_unix_connection(api)
     else:
         host, _, port = api.rpartition(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
+        reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
     try:
         writer.write(_COMMANDS)
         await writer.drain()

@@ -18,7 +18,7 @@ from chaosd.plugins import Move
 from chaosd.proxies.haproxy.config import Config
 from chaosd.proxies.haproxy.model import SECOND_NS, ProxyModel
 from chaosd.proxies.haproxy.predict import ARP_LATE_S_MAX, ARP_RETRY_S
-from chaosd.sim.world import Answer, Connected
+from chaosd.sim.world import FOUND, RCODES, Answer, Connected
 
 OLD, NEW, OTHER = "old", "new", "other"
 # What bounds the work: trials, and what the model does in all of them, at some 5 µs each.
@@ -26,13 +26,6 @@ TRIALS_MIN, TRIALS_MAX, STEPS_MAX = 32, 256, 1_500
 STEPS_OF_A_TRIAL_MAX = 20_000
 QUANTILES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
-_RCODES = {"nxdomain": "NXDOMAIN", "refused": "REFUSED", "empty": "NOERROR", "drop": ""}
-_AT_OLD: dict[str, Connected] = {
-    "refuse": "refused",
-    "imposter": "ok",
-    "blackhole": "timeout",
-    "tarpit": "silent",
-}
 # The sequence that fills a cube most evenly, whatever its length (R3, by the plastic number's kin).
 _SPREAD = (0.8191725133961645, 0.6710436067037893, 0.5497004779019703)
 
@@ -101,7 +94,7 @@ class _Trial:
         # A vacant IP refuses on loopback and is a black hole on a bridge: half of each.
         old_ip = move.old_ip if move.old_ip != "vacant" else ("refuse", "blackhole")[coin < 1 / 2]
         self.steps = 0
-        self._move, self._at_old = move, _AT_OLD[old_ip]
+        self._move, self._at_old = move, FOUND[old_ip]
         self._published_ns = _ns(move.published_s)
         self._listening_ns = max(0, _ns(move.listening_s))
         self._missing_ns = self._published_ns
@@ -160,7 +153,7 @@ class _Trial:
         if self._move.others:
             ips = [OTHER, *ips]
         if not ips:
-            rcode = _RCODES.get(self._move.missing_class, "SERVFAIL")
+            rcode = RCODES.get(self._move.missing_class, "SERVFAIL")
             if not rcode:
                 return None
         took_ns = _ns(self._move.dns_s) + self._rng.randrange(50_000, 400_000)
