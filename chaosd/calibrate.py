@@ -29,7 +29,7 @@ from chaosd.analysis.calibration import Accuracy, Calibration, compare, outages
 from chaosd.config import Config
 from chaosd.errors import ConfigError, Exit, MachineError
 from chaosd.events import Cycle, CycleOutcome
-from chaosd.runtimes.local.processes import labels
+from chaosd.processes import labels
 from chaosd.sinks.console import Console
 from chaosd.sinks.reader import RunReader
 from chaosd.sinks.store import write_whole

@@ -288,7 +288,6 @@ class _Tcp(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._server._connections.pop(self._transport, None)  # noqa: SLF001
         self._idle.cancel()
-        _ = error
 
     def _watch(self) -> None:
         loop = asyncio.get_running_loop()

@@ -30,7 +30,6 @@ from chaosd.plugins import (
     Pace,
     Proxy,
     Runtime,
-    Wiring,
 )
 from chaosd.units import Duration
 
@@ -268,13 +267,9 @@ def rehearse(plan: Plan) -> Rehearsal:
         return Rehearsal(
             proxy_version="as found", rendered="# not made here", advice=(), notes=(*foretold,)
         )
-    wiring = Wiring(
+    wiring = plan.cell("c1", Path()).wiring(
         listen=Address("127.64.0.1", 8080),
         dns=Address("127.64.0.2", 5353),
-        app_name=config.dns.name,
-        app_port=config.app.port,
-        replicas=config.app.replicas,
-        by_address=plan.by_address,
         log="127.64.0.2:5140",
         api="/tmp/chaosd-check.sock",  # noqa: S108 - only named: `haproxy -c` binds nothing
     )

@@ -114,6 +114,19 @@ class CellSpec:
     proxy: Proxy
     seed: str
 
+    def wiring(self, *, listen: Address, dns: Address, log: str, api: str) -> Wiring:
+        """The addresses that a runtime has chosen, with what the config says of the app."""
+        return Wiring(
+            listen=listen,
+            dns=dns,
+            app_name=self.dns.name,
+            app_port=self.app.port,
+            replicas=self.app.replicas,
+            by_address=self.app.by_address,
+            log=log,
+            api=api,
+        )
+
 
 @runtime_checkable
 class Stage(Protocol):
@@ -251,7 +264,7 @@ class Wiring:
     app_name: str
     app_port: int
     replicas: int
-    log: str | None  # where the proxy logs to: a UDP syslog receiver, or "stdout"
+    log: str  # where the proxy logs to: a UDP syslog receiver, or "stdout"
     api: str  # the Runtime API, as the proxy binds it: a UNIX socket's path, or `ipv4@…`
     by_address: bool = False  # let answers carry the address that they come from, as `@IP`
 

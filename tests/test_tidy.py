@@ -81,6 +81,8 @@ def test_imports_point_one_way() -> None:
                 wrong.append(f"{name} imports {target}")
             if room in TOP and name not in TOP[room] and name != room:
                 wrong.append(f"{name} imports {target}")
+            if target.startswith("runtimes.local") and not name.startswith("runtimes/local"):
+                wrong.append(f"{name} imports {target}")  # a runtime needs no other
             if name.startswith("analysis") and room in {"sinks", "runtimes", "probes", "report"}:
                 wrong.append(f"{name} (pure) imports {target}")
     assert not wrong
@@ -119,7 +121,7 @@ def test_every_plugin_file_has_its_entry_point() -> None:
     declared = {point.split(":")[0] for group in points.values() for point in group.values()}
     # What carries the probes, and is none itself.
     helpers = {f"chaosd.probes.{name}" for name in ("host", "worker", "wire", "outcomes")}
-    helpers |= {f"chaosd.runtimes.{name}" for name in ("answers", "door", "syslog")}
+    helpers |= {f"chaosd.runtimes.{name}" for name in ("answers", "door", "realtime", "syslog")}
     for kind in ("runtimes", "proxies", "faults", "probes"):
         for path in sorted((PACKAGE / kind).iterdir()):
             if path.stem.startswith("__"):

@@ -100,7 +100,7 @@ class _Loader(yaml.SafeLoader):
         self.depth -= 1
         return node
 
-    def resolve(self, kind: Any, value: Any, implicit: Any) -> str:  # noqa: ARG002
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> str:
         if kind is yaml.ScalarNode:
             return _PLAIN if implicit[0] else _TEXT
         return _LIST if kind is yaml.SequenceNode else _MAPPING
@@ -221,7 +221,7 @@ def scalar(text: str) -> str | int | float | bool | None:
 class _Dumper(yaml.SafeDumper):
     """Writes text so that `scalar` reads text again."""
 
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+    def ignore_aliases(self, data: Any) -> bool:
         return True
 
 

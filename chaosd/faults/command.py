@@ -16,7 +16,7 @@ from chaosd.clock import VirtualClock
 from chaosd.errors import MachineError
 from chaosd.parts import FaultConfig, PositiveWait
 from chaosd.plugins import CycleContext
-from chaosd.runtimes.local.processes import KILL_S, Child, labels
+from chaosd.processes import KILL_S, Child, labels
 from chaosd.tasks import uncancelled
 from chaosd.units import Duration
 
@@ -71,7 +71,7 @@ class Command:
         self._begun = False  # T0 was declared
         self._to_heal = False
 
-    async def inject(self, stage: Any, cycle: CycleContext) -> None:  # noqa: ARG002
+    async def inject(self, stage: Any, cycle: CycleContext) -> None:
         program, self._begun, self._to_heal = self.config.inject, False, True
         async with cycle.action("inject", program=list(program)):
             if self.config.t0 == "start":
@@ -80,7 +80,7 @@ class Command:
         if not self._begun:
             raise MachineError(f"{program[0]} ended without the line `{BEGIN}` (t0 is `line`)")
 
-    async def heal(self, stage: Any, cycle: CycleContext) -> None:  # noqa: ARG002
+    async def heal(self, stage: Any, cycle: CycleContext) -> None:
         to_heal, self._to_heal = self._to_heal, False
         if to_heal and self.config.heal:
             self._begun = True

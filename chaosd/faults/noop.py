@@ -24,7 +24,7 @@ class Noop:
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    async def inject(self, stage: Any, cycle: CycleContext) -> None:  # noqa: ARG002
+    async def inject(self, stage: Any, cycle: CycleContext) -> None:
         cycle.begin(old=None, new=None)
 
     async def heal(self, stage: Any, cycle: CycleContext) -> None:

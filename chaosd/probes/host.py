@@ -134,7 +134,7 @@ class ProbeHost(asyncio.SubprocessProtocol):
         if self._reader.hello and self._started is not None and not self._started.done():
             self._started.set_result(None)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+    def connection_lost(self, exc: Exception | None) -> None:
         """The process has ended and all its pipes are read."""
         code = self._transport.get_returncode() if self._transport else None
         self._fail(MachineError(f"the prober died (exit status {code}){self._last_words()}"))

@@ -39,7 +39,7 @@ class Unknown:
     def version(self) -> str:
         return ""
 
-    def problems(self, *, by_address: bool = False) -> list[str]:  # noqa: ARG002
+    def problems(self, *, by_address: bool = False) -> list[str]:
         return []
 
     def advice(self) -> list[str]:
@@ -48,10 +48,10 @@ class Unknown:
     def settings(self) -> dict[str, Any]:
         return {}
 
-    def render(self, wiring: Wiring) -> str:  # noqa: ARG002
+    def render(self, wiring: Wiring) -> str:
         raise ConfigError("proxy: an `unknown` one can't be run (it is for `runtime: external`)")
 
-    def environment(self, wiring: Wiring) -> dict[str, str]:  # noqa: ARG002
+    def environment(self, wiring: Wiring) -> dict[str, str]:
         return {}
 
     def command(self, config_file: PurePath) -> list[str]:

@@ -12,16 +12,15 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from ipaddress import ip_address
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from chaosd.clock import Clock, RealClock
 from chaosd.errors import ConfigError, MachineError
 from chaosd.events import ANYBODY, Address, Instance
 from chaosd.parts import KeyPath, OldIp, RuntimeConfig
-from chaosd.plugins import CellSpec, Pace, Prober, Proxy, ProxyHost, Recorder
-from chaosd.runtimes.local import processes
+from chaosd.plugins import CellSpec, Pace, Proxy, ProxyHost, Recorder
+from chaosd.runtimes.realtime import RealTime
 from chaosd.runtimes.syslog import LogReceiver
 
 LOOK_UP_LIMIT_S = 10.0
@@ -56,7 +55,7 @@ def _api(text: str) -> str:
 Url = Annotated[str, AfterValidator(_checked)]
 
 
-class ExternalRuntime:
+class ExternalRuntime(RealTime):
     """A topology that chaosd finds and leaves as it is, but for what the user's commands do."""
 
     class Config(RuntimeConfig):
@@ -127,27 +126,11 @@ class ExternalRuntime:
                     found.append((("runtime", key), what))
         return found
 
-    def loop_factory(self) -> Callable[[], Any]:
-        import uvloop
-
-        return uvloop.new_event_loop
-
-    def clock(self) -> Clock:
-        return RealClock()
-
-    def prober(self) -> Prober:
-        from chaosd.probes.host import ProbeHost
-
-        return ProbeHost(labels=processes.labels())
-
-    async def sweep(self) -> list[str]:
-        return await asyncio.to_thread(processes.sweep)
-
     async def set_up(
         self,
         cell: CellSpec,
         recorder: Recorder,
-        failed: Callable[[Exception], None],  # noqa: ARG002
+        failed: Callable[[Exception], None],
     ) -> ExternalStage:
         """Find it. Raises ConfigError if it is not to be asked, MachineError if it isn't found."""
         config = self.config

@@ -218,7 +218,6 @@ class SimProber:
         config: ProbeConfig,
         identity_header: str,
     ) -> None:
-        _ = probe_type, identity_header  # all probes are alike here
         self._streams[spec.stream] = Stream(spec, int(config.timeout))
 
     def aim(self, stream: int, target: Address | None) -> None:
@@ -275,11 +274,9 @@ class SimRuntime:
         return None
 
     def lacks(self, proxy: Proxy, app_image: str) -> str | None:
-        _ = proxy, app_image  # see `problems`
         return None
 
     def proxy_host(self, proxy: Proxy) -> ProxyHost | None:
-        _ = proxy
         return None
 
     def abilities(self) -> Sequence[type]:
@@ -320,7 +317,6 @@ class SimRuntime:
     async def set_up(
         self, cell: CellSpec, recorder: Recorder, failed: Callable[[Exception], None]
     ) -> SimStage:
-        _ = failed  # nothing dies here that no fault has killed
         proxy = cell.proxy
         if not isinstance(proxy, CanSimulate):
             raise ConfigError("proxy.type: this proxy can't be simulated (use the local runtime)")

@@ -180,7 +180,6 @@ class SimCell:
 
     def connect(self, now_ns: int, ip: str) -> Connected:
         """Say what the proxy's model finds there; this world is always at `now_ns`."""
-        _ = now_ns
         return FOUND[self.at_ip.get(ip, NOBODY)[0]]
 
     def said(self, at_ns: int, what: str, data: dict[str, Any]) -> None:

@@ -42,7 +42,7 @@ def wiring(directory: Path, **values: Any) -> Wiring:
         "app_name": NAME,
         "app_port": PORT,
         "replicas": 1,
-        "log": Address("127.0.0.1", 5140),
+        "log": "127.0.0.1:5140",
         "api": str(directory / "api"),
     }
     return Wiring(**(plain | values))

@@ -7,7 +7,6 @@ from chaosd.proxies.haproxy.config import MS, Config
 from chaosd.units import Duration
 
 RESOLVERS, NAMESERVER, BACKEND, SERVER = "chaosd", "dns", "app", "app"
-_DISCARD = "127.0.0.1:9"  # where a log goes that nobody reads
 
 
 def text(config: Config, wiring: Wiring) -> str:
@@ -28,7 +27,7 @@ def environment(wiring: Wiring) -> dict[str, str]:
         "CHAOSD_LISTEN": str(wiring.listen),
         "CHAOSD_DNS": str(wiring.dns),
         "CHAOSD_APP": f"{wiring.app_name}:{wiring.app_port}",
-        "CHAOSD_LOG": str(wiring.log or _DISCARD),
+        "CHAOSD_LOG": wiring.log,
         "CHAOSD_API": wiring.api,
     }
 
@@ -40,13 +39,13 @@ def time(duration: Duration) -> str:
 
 
 def _global(config: Config, wiring: Wiring) -> list[str]:
-    lines = ["# Written by chaosd.", "global"]
-    if wiring.log is not None:
-        lines += [
-            "    # Only what happens to servers; a line per request would drown it.",
-            f"    log {wiring.log} local0 notice",
-        ]
-    lines.append(f"    stats socket {wiring.api} mode 600 level admin")
+    lines = [
+        "# Written by chaosd.",
+        "global",
+        "    # Only what happens to servers; a line per request would drown it.",
+        f"    log {wiring.log} local0 notice",
+        f"    stats socket {wiring.api} mode 600 level admin",
+    ]
     if config.nbthread is not None:
         lines.append(f"    nbthread {config.nbthread}")
     return lines

@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from chaosd.clock import Clock, RealClock
 from chaosd.parts import KeyPath, OldIp, RuntimeConfig
-from chaosd.plugins import CanReplace, CellSpec, Pace, Prober, Proxy, ProxyHost, Recorder
+from chaosd.plugins import CanReplace, CellSpec, Pace, Proxy, ProxyHost, Recorder
+from chaosd.runtimes.realtime import RealTime
 from chaosd.units import Duration
 
 OLD_IP: tuple[OldIp, ...] = ("refuse", "imposter", "blackhole", "tarpit", "vacant")
@@ -71,7 +71,7 @@ class DockerConfig(RuntimeConfig):
         return text
 
 
-class DockerRuntime:
+class DockerRuntime(RealTime):
     """Where HAProxy and the app are containers of a Docker engine."""
 
     Config = DockerConfig
@@ -151,26 +151,10 @@ class DockerRuntime:
             found.append((("dns", "ttl"), f"{what} ({instead})"))
         return found
 
-    def loop_factory(self) -> Callable[[], Any]:
-        import uvloop
-
-        return uvloop.new_event_loop
-
-    def clock(self) -> Clock:
-        return RealClock()
-
-    def prober(self) -> Prober:
-        from chaosd.probes.host import ProbeHost
-        from chaosd.runtimes.local import processes
-
-        return ProbeHost(labels=processes.labels())
-
     async def sweep(self) -> list[str]:
         from chaosd.runtimes.docker import engine, objects
-        from chaosd.runtimes.local import processes
 
-        swept = await asyncio.to_thread(processes.sweep)
-        return swept + await asyncio.to_thread(
+        return await super().sweep() + await asyncio.to_thread(
             lambda: engine.translated(lambda: objects.sweep(engine.client(), self.clock()))
         )
 

@@ -22,10 +22,11 @@ from typing import Any, Literal, NamedTuple
 
 from chaosd.errors import MachineError
 from chaosd.runtimes.docker.engine import MissingError, client, translated
-from chaosd.runtimes.local import server_file
+from chaosd.shipped import shipped
 
 HAPROXY_VERSIONS = ("2.2", "2.6", "3.0", "3.2")
 DEFAULT_HAPROXY = "3.0"
+SERVER = "http-server/server.py"
 Source = Literal["auto", "registry", "debian"]
 Say = Callable[[str], None]
 
@@ -59,7 +60,7 @@ def app_tag() -> str:
 
 
 def _app_version() -> str:
-    return hashlib.sha256(server_file().read_bytes()).hexdigest()[:12]
+    return hashlib.sha256(shipped(SERVER).read_bytes()).hexdigest()[:12]
 
 
 def wanted(versions: Sequence[str]) -> list[Image]:
@@ -106,7 +107,7 @@ def build(versions: Sequence[str], *, source: Source, mirror: str | None, say: S
 
 def _from_registry(api: Any, image: Image, say: Say) -> str:
     """Build it by its Dockerfile; what is wrong if its base can't be had, "" if all went well."""
-    folder = _folder(image.kind)
+    folder = shipped(f"{image.kind}/Dockerfile").parent
     base, argument = {
         "haproxy": (f"haproxy:{image.version}", {"HAPROXY": image.version}),
         "http-server": (_base_of(folder / "Dockerfile"), {}),
@@ -143,7 +144,7 @@ def _base_of(dockerfile: Path) -> str:
 
 def _from_debian(api: Any, image: Image, mirror: str | None, say: Say) -> None:
     """Unpack the packages and import them as an image."""
-    suite, packages, extra = PYTHON_SUITE, PYTHON_PACKAGES, {"app/server.py": server_file()}
+    suite, packages, extra = PYTHON_SUITE, PYTHON_PACKAGES, {"app/server.py": shipped(SERVER)}
     changes = ["USER 65534:65534", "EXPOSE 8080"]
     if image.kind == "haproxy":
         suite, packages, extra = SUITES[image.version], "haproxy", {}
@@ -254,20 +255,6 @@ def describe(versions: Sequence[str]) -> Iterator[str]:
         if image.kind == "haproxy":
             build = f"  {run_once(image.tag, ['haproxy', '-vv'], {}, {}).stdout.splitlines()[0]}"
         yield f"{image.tag:34} {size:5.0f} MB{build}"
-
-
-# --- where things are -----------------------------------------------------------------------------
-
-
-def _folder(kind: str) -> Path:
-    """Where the Dockerfile is: in the installed package, or in a checkout."""
-    if kind == "http-server":
-        return server_file().parent
-    package = Path(__file__).parents[2]
-    for folder in (package / "data" / kind, package.parent / kind):
-        if (folder / "Dockerfile").is_file():
-            return folder
-    raise MachineError(f"{package}: this installation lacks its {kind}/Dockerfile")
 
 
 def debian_mirror(root: Path = Path("/etc/apt")) -> str:

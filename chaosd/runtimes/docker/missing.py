@@ -38,8 +38,7 @@ async def find_out(members: Members, prefix: str, upstream: Sequence[str]) -> st
     """Ask for a name that nobody has from inside of the network; None if it can't be told."""
     said: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-    def heard(line: str, at_ns: int, error_ns: int) -> None:
-        _ = at_ns, error_ns
+    def heard(line: str, _at_ns: int, _error_ns: int) -> None:
         if line.startswith("missing ") and not said.done():
             said.set_result(line.split()[1])
 

@@ -77,8 +77,7 @@ async def arm(
     """
     armed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def heard(line: str, at_ns: int, error_ns: int) -> None:
-        _ = at_ns, error_ns
+    def heard(line: str, _at_ns: int, _error_ns: int) -> None:
         if line.startswith("listening ") and not armed.done():
             armed.set_result(None)
 

@@ -9,14 +9,15 @@ from random import SystemRandom
 from subprocess import CompletedProcess
 from typing import Any
 
+from chaosd import processes
 from chaosd.clock import SECOND_NS, pause
 from chaosd.errors import MachineError
 from chaosd.events import Address
-from chaosd.plugins import CellSpec, Proxy, Recorder, Wiring
+from chaosd.plugins import CellSpec, Proxy, Recorder
+from chaosd.processes import OutputFile
 from chaosd.runtimes.docker import images, objects
 from chaosd.runtimes.docker.engine import Engine, MissingError, client, translated
 from chaosd.runtimes.docker.members import FILES, Blueprint, Member, Members
-from chaosd.runtimes.local.processes import OutputFile
 
 DOOR_PORT, API_PORT = 8080, 9999
 MEMORY_MB, PIDS = 512, 128
@@ -65,13 +66,9 @@ class DockerProxy:
         wanted = proxy.listen
         port = wanted.port if wanted else DOOR_PORT
         anywhere = Address("0.0.0.0", port)  # noqa: S104 - of its own network
-        wiring = Wiring(
+        wiring = cell.wiring(
             listen=anywhere,
             dns=dns,
-            app_name=cell.dns.name,
-            app_port=cell.app.port,
-            replicas=cell.app.replicas,
-            by_address=cell.app.by_address,
             log="stdout",
             api=f"ipv4@0.0.0.0:{API_PORT}",
         )
@@ -139,18 +136,7 @@ class DockerProxy:
 
     def process(self) -> dict[str, int]:
         """Its memory and descriptors, without what is unknown."""
-        if not self._pid:
-            return {}
-        found = {}
-        proc = Path(f"/proc/{self._pid}")
-        try:
-            for line in (proc / "status").read_text().splitlines():
-                if line.startswith("VmRSS:"):
-                    found["rss_bytes"] = int(line.split()[1]) << 10
-            found["fds"] = sum(1 for _ in (proc / "fd").iterdir())
-        except OSError:  # it is gone, or its descriptors are not ours to see
-            return found
-        return found
+        return processes.usage(self._pid) if self._pid else {}
 
     def close(self) -> None:
         self._closed = True

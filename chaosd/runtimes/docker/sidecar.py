@@ -69,7 +69,6 @@ class Sidecar:
             raise MachineError(f"{what}: {member.last_line or 'it says nothing'}") from None
 
     def _on_line(self, line: str, at_ns: int, error_ns: int) -> None:
-        _ = error_ns
         try:
             said = json.loads(line)
         except ValueError:  # a traceback, which is what it says last

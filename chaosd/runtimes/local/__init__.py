@@ -13,22 +13,24 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from random import Random
 from signal import SIGKILL, SIGTERM
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from chaosd.clock import SECOND_NS, Clock, RealClock, sleep
+from chaosd import processes
+from chaosd.clock import SECOND_NS, sleep
 from chaosd.dns import DnsServer
 from chaosd.errors import MachineError
 from chaosd.events import Address, Instance
 from chaosd.parts import KeyPath, OldIp, RuntimeConfig
-from chaosd.plugins import CanReplace, CellSpec, Holder, Pace, Prober, Proxy, ProxyHost, Recorder
+from chaosd.plugins import CanReplace, CellSpec, Holder, Pace, Proxy, ProxyHost, Recorder
+from chaosd.processes import Child
 from chaosd.runtimes.answers import Answers
-from chaosd.runtimes.local import loopback, processes
+from chaosd.runtimes.local import loopback
 from chaosd.runtimes.local.loopback import Loopback
-from chaosd.runtimes.local.processes import Child
 from chaosd.runtimes.local.proxychild import ProxyChild
+from chaosd.runtimes.realtime import RealTime
+from chaosd.shipped import shipped
 
 DOOR, SERVICES = 1, 2  # the last byte of their addresses
 ASK_LIMIT_S = 1.0  # how long a program of the user's may take to let somebody in
@@ -40,7 +42,7 @@ OLD_IP: tuple[OldIp, ...] = ("refuse", "imposter", "blackhole", "tarpit")
 SIGNALS = {"KILL": SIGKILL, "TERM": SIGTERM}
 
 
-class LocalRuntime:
+class LocalRuntime(RealTime):
     """Where HAProxy, the DNS server and the app are processes of this machine."""
 
     class Config(RuntimeConfig):
@@ -62,13 +64,11 @@ class LocalRuntime:
         return None
 
     def lacks(self, proxy: Proxy, app_image: str) -> str | None:
-        _ = app_image  # see `problems`
         if proxy.image is not None:
             return f"the proxy's image {proxy.image} needs `runtime: docker`"
         return None
 
     def proxy_host(self, proxy: Proxy) -> ProxyHost | None:
-        _ = proxy
         return None
 
     def abilities(self) -> Sequence[type]:
@@ -86,22 +86,6 @@ class LocalRuntime:
         what = f"the local runtime can't run the image `{cell.app.image}`"
         remedy = f"leave it at {OWN_IMAGE}, or set app.command to a program of this machine"
         return [(("app", "image"), f"{what} ({remedy})")]
-
-    def loop_factory(self) -> Callable[[], Any]:
-        import uvloop
-
-        return uvloop.new_event_loop
-
-    def clock(self) -> Clock:
-        return RealClock()
-
-    def prober(self) -> Prober:
-        from chaosd.probes.host import ProbeHost
-
-        return ProbeHost(labels=processes.labels())
-
-    async def sweep(self) -> list[str]:
-        return await asyncio.to_thread(processes.sweep)
 
     async def set_up(
         self, cell: CellSpec, recorder: Recorder, failed: Callable[[Exception], None]
@@ -413,18 +397,6 @@ class LocalHolder:
         await self._child.end(SIGKILL, processes.KILL_S)
 
 
-def server_file() -> Path:
-    """Where http-server/server.py is: in the installed package, or beside it in a checkout."""
-    package = Path(__file__).parents[2]
-    for file in (
-        package / "data" / OWN_IMAGE / "server.py",
-        package.parent / OWN_IMAGE / "server.py",
-    ):
-        if file.is_file():
-            return file
-    raise MachineError(f"{package}: this installation lacks its http-server/server.py")
-
-
 def _server() -> list[str]:
     # Without site-packages and the user's settings it starts in half the time.
-    return [sys.executable, "-I", "-S", str(server_file())]
+    return [sys.executable, "-I", "-S", str(shipped("http-server/server.py"))]

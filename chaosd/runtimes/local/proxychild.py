@@ -7,13 +7,13 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from chaosd import processes
 from chaosd.errors import ConfigError, MachineError
 from chaosd.events import Address
-from chaosd.plugins import CellSpec, Recorder, Wiring
+from chaosd.plugins import CellSpec, Recorder
+from chaosd.processes import Child
 from chaosd.runtimes import door
-from chaosd.runtimes.local import processes
 from chaosd.runtimes.local.loopback import is_free
-from chaosd.runtimes.local.processes import Child
 from chaosd.runtimes.syslog import LogReceiver
 
 DOOR_PORT = 8080
@@ -42,13 +42,9 @@ class ProxyChild:
         cell = self._cell
         self.api = self._socket_path()
         self._log = LogReceiver(Address(dns.host, 0), cell.proxy, self._recorder)
-        wiring = Wiring(
+        wiring = cell.wiring(
             listen=self._listen(door),
             dns=dns,
-            app_name=cell.dns.name,
-            app_port=cell.app.port,
-            replicas=cell.app.replicas,
-            by_address=cell.app.by_address,
             log=str(self._log.address),
             api=self.api,
         )
@@ -84,13 +80,7 @@ class ProxyChild:
         """Its memory and descriptors, without what is unknown."""
         if self.child is None or self.child.gone:
             return {}
-        proc = Path(f"/proc/{self.child.pid}")
-        try:
-            pages = int((proc / "statm").read_text().split()[1])
-            descriptors = sum(1 for _ in (proc / "fd").iterdir())
-        except OSError:
-            return {}
-        return {"rss_bytes": pages * os.sysconf("SC_PAGESIZE"), "fds": descriptors}
+        return processes.usage(self.child.pid)
 
     def close(self) -> None:
         """Remove what is not the process itself. May be called twice."""

@@ -29,6 +29,7 @@ LINE_BYTES_MAX = 8192  # a longer line comes in pieces
 OUTPUT_BYTES_PER_TURN = 1 << 16
 LAST_WORDS_TURNS_MAX = 16  # of reading what a dead child's pipe still holds
 OUTPUT_FILE_BYTES_MAX = 1 << 19  # of a child's output twice this is kept
+PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 KILL_S = 5.0  # how long a killed process may take to vanish
 
 OWNER = "CHAOSD_OWNER"
@@ -43,6 +44,15 @@ class OutputFile(RotatingFileHandler):
 
     def handleError(self, record: LogRecord) -> None:  # noqa: N802
         """A full disk is noticed by who stores what is measured."""
+
+
+def usage(pid: int) -> dict[str, int]:
+    """A process's memory and descriptors: `rss_bytes` and `fds`, without what we may not see."""
+    found, proc = {}, Path(f"/proc/{pid}")
+    with suppress(OSError):
+        found["rss_bytes"] = int((proc / "statm").read_text().split()[1]) * PAGE_BYTES
+        found["fds"] = sum(1 for _ in (proc / "fd").iterdir())
+    return found
 
 
 class Child:

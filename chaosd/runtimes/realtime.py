@@ -1,0 +1,31 @@
+"""What the runtimes of the real world have in common: its time, its probes, its processes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from chaosd import processes
+from chaosd.clock import Clock, RealClock
+from chaosd.plugins import Prober
+
+
+class RealTime:
+    """The part of a Runtime that does not depend on where its topology lives."""
+
+    def loop_factory(self) -> Callable[[], Any]:
+        import uvloop
+
+        return uvloop.new_event_loop
+
+    def clock(self) -> Clock:
+        return RealClock()
+
+    def prober(self) -> Prober:
+        from chaosd.probes.host import ProbeHost
+
+        return ProbeHost(labels=processes.labels())
+
+    async def sweep(self) -> list[str]:
+        return await asyncio.to_thread(processes.sweep)
