@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from chaosd.analysis.precision import Precision, half_width
-from chaosd.cell import HEAL_LIMIT_S, CellRun
+from chaosd.cell import HEAL_LIMIT_S, INJECT_LIMIT_S, CellRun
 from chaosd.clock import SECOND_NS
 from chaosd.errors import ChaosdError
 from chaosd.events import Cycle, Event, Sample
@@ -118,7 +118,7 @@ class Engine:
             if not await self._one_of(endings, self.plan.config.until.time):
                 # Time is up: what goes on may settle, for the longest recoveries would be lost.
                 self.enough.set()
-                await self._one_of(endings, self.plan.config.measure.recovery_limit)
+                await self._one_of(endings, self._settle_limit())
             reason = "failed" if self._failure.done() else "stopped" if stopped.done() else "done"
         finally:
             stopped.cancel()
@@ -133,6 +133,12 @@ class Engine:
             wanted = self.plan.config.until.precision
             self.say(f"until.precision ({wanted}) was not reached: {self._precision.lacks()}")
         return reason
+
+    def _settle_limit(self) -> Duration:
+        """How long a cycle may take from when its fault is planned to when all of it is known."""
+        config = self.plan.config
+        limit_ns = config.measure.recovery_limit + config.probes[0].timeout
+        return Duration(limit_ns + round(INJECT_LIMIT_S * SECOND_NS))
 
     async def _one_of(self, endings: list[asyncio.Future[Any]], limit: Duration | None) -> bool:
         """Wait until one of these is done; False if the time ran out before."""

@@ -140,6 +140,7 @@ class Cycle:
     old_ip: str | None = None
     new_ip: str | None = None
     recovery_s: float | None = None
+    fresh_recovery_s: float | None = None  # until one was answered that no retry had held up
     stable_recovery_s: float | None = None
     outage_gap_s: float | None = None
     outage_loss_s: float | None = None
@@ -154,7 +155,7 @@ class Cycle:
     phases_error_s: float | None = None  # of the edge between them that is known worst
     predicted: Prediction | None = None
     anomaly: bool | None = None
-    residual_s: float | None = None  # the recovery less the predicted mean
+    residual_s: float | None = None  # the fresh recovery less the predicted mean
     predicted_place: float | None = None  # the part of the predicted distribution that is shorter
     valid_reason: str | None = None  # why it is invalid, skipped or of poor quality
 

@@ -110,6 +110,7 @@ class Plan:
             timeout_ns=int(probe.timeout),
             runtime=self.runtime_name,
             proxy=self.proxy_name,
+            replicas=self.config.app.replicas,
         )
 
 
@@ -394,7 +395,7 @@ def _too_few(config: Config) -> Iterator[str]:
     cycles = config.until.cycles * config.cells
     made = f"this run makes {cycles}" + (" of all faults" if len(config.faults) > 1 else "")
     for name, goal in config.slo.objectives().items():
-        if cycles < (needed := max(round(goal["min_cycles"]), cycles_needed(name))):
+        if cycles < (needed := max(round(goal["min_cycles"]), cycles_needed(name, goal["target"]))):
             where = f"faults.{name.replace(': ', '.')}" if "fault" in goal else name
             yield f"slo.{where} takes {needed} cycles, {made}: it will be unknown"
     needed = cycles_wanted(config.slo.objectives())[None]

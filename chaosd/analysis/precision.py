@@ -26,7 +26,7 @@ def cycles_wanted(goals: Mapping[str, Mapping[str, Any]]) -> dict[str | None, in
     found: dict[str | None, int] = {None: CYCLES_MIN}
     for name, goal in goals.items():
         label = goal.get("fault")
-        needed = max(round(goal["min_cycles"]), cycles_needed(name))
+        needed = max(round(goal["min_cycles"]), cycles_needed(name, goal["target"]))
         found[label] = max(needed, found.get(label, 0))
     return found
 

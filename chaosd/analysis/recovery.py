@@ -54,6 +54,7 @@ class Settings:
     timeout_ns: int
     runtime: str
     proxy: str
+    replicas: int = 1  # of the app: the new one has every so many-th request
 
     @property
     def lookback_ns(self) -> int:
@@ -162,6 +163,7 @@ class RecoveryFold:
     ) -> None:
         self.t0_ns = t0_ns
         self.recovered_ns: int | None = None
+        self.fresh_ns: int | None = None  # as `recovered_ns`, of what was not `masked`
         self.stable_from_ns: int | None = None  # of the stretch that still has no bad sample in it
         self.samples = self.failed = self.masked = self.misrouted = self.dropped = 0
         self.lags_ns = array("q")
@@ -222,7 +224,10 @@ class RecoveryFold:
         self._pause_ns = max(self._pause_ns, sent_ns - last_ns)
         self.lags_ns.append(lag_ns)
         if good:
-            self.masked += took_ns > self._settings.slow_after_ns
+            if took_ns > self._settings.slow_after_ns:
+                self.masked += 1
+            else:
+                self._add_fresh(done_ns, who)
         else:
             self._add_bad(scheduled_ns, sent_ns, misrouted=outcome == Outcome.OK)
 
@@ -243,6 +248,16 @@ class RecoveryFold:
         first = self.recovered_ns is None or done_ns < self.recovered_ns
         if ours and first and self.t0_ns <= done_ns <= self._limit_ns:
             self.recovered_ns = self.stable_from_ns = done_ns
+
+    def _add_fresh(self, done_ns: int, who: str) -> None:
+        """Take note of a good answer that was not held up.
+
+        A proxy may try an old request again at a server that it gives no new ones: what was on its
+        way for long says when the way was free for that one, and not for others.
+        """
+        first = self.fresh_ns is None or done_ns < self.fresh_ns
+        if who == self._new and first and self.t0_ns <= done_ns <= self._limit_ns:
+            self.fresh_ns = done_ns
 
     @property
     def _bad(self) -> int:
@@ -268,6 +283,14 @@ class RecoveryFold:
             return None
         return start_ns
 
+    def until_fresh_s(self) -> float | None:
+        """What a prediction is of: until a request that was not held up was answered well.
+
+        Where every answer takes that long it is the recovery itself.
+        """
+        ends_ns = self.recovered_ns if self.fresh_ns is None else self.fresh_ns
+        return None if ends_ns is None else (ends_ns - self.t0_ns) / 1e9
+
     def outage_gap_s(self) -> float | None:
         """Halfway between the shortest that it can have been and the longest.
 
@@ -285,8 +308,11 @@ class RecoveryFold:
         return self._bad * self._settings.interval_ns / 1e9
 
     def resolution_s(self) -> float | None:
-        """The error bar: the longest time between two probes that were sent."""
-        return self._pause_ns / 1e9 if self.lags_ns else None
+        """The error bar: the longest time between two probes that were sent.
+
+        With several replicas the proxy takes turns: that often it may be another's.
+        """
+        return self._pause_ns * self._settings.replicas / 1e9 if self.lags_ns else None
 
     def lag_p99_s(self) -> float | None:
         if not self.lags_ns:
@@ -348,7 +374,7 @@ def measure(
         parts_error_s = edges.error_ns / 1e9
         parts = phases.phases(begin.at_ns, edges, fold.recovered_ns, fold.stable_ns(end.at_ns))
     predicted = _predicted(events)
-    residual_s, share = _against(predicted, outcome, measured.get("recovery_s"), fold)
+    residual_s, share = _against(predicted, outcome, fold)
     return Cycle(
         cycle=end.cycle,
         cell=end.cell,
@@ -429,6 +455,7 @@ def _measured(
     stable_ns = fold.stable_ns(end_ns)
     return {
         "recovery_s": None if fold.recovered_ns is None else (fold.recovered_ns - fold.t0_ns) / 1e9,
+        "fresh_recovery_s": fold.until_fresh_s(),
         "stable_recovery_s": None if stable_ns is None else (stable_ns - fold.t0_ns) / 1e9,
         "outage_gap_s": fold.outage_gap_s(),
         "outage_loss_s": fold.outage_loss_s(),
@@ -443,14 +470,14 @@ def _predicted(events: Iterable[Event]) -> Prediction | None:
 def _against(
     predicted: Prediction | None,
     outcome: CycleOutcome,
-    recovery_s: float | None,
     fold: RecoveryFold,
 ) -> tuple[float | None, float | None]:
     """The residual, and the place in the predicted distribution."""
     resolution_s = fold.resolution_s()
-    if predicted is None or outcome != CycleOutcome.RECOVERED:
+    if predicted is None or outcome != CycleOutcome.RECOVERED or resolution_s is None:
         return None, None
-    if recovery_s is None or resolution_s is None:
+    recovery_s = fold.until_fresh_s()
+    if recovery_s is None:
         return None, None
     # To the nanosecond, as everything that is measured.
     residual_s = round(recovery_s - predicted.mean_s, 9)
@@ -471,7 +498,7 @@ def _anomaly(
     margin_s = resolution_s + ANOMALY_MARGIN_S
     if outcome == CycleOutcome.CENSORED:
         return (end_ns - fold.t0_ns) / 1e9 > predicted.upper_s + margin_s or None
-    if outcome != CycleOutcome.RECOVERED or fold.recovered_ns is None:
+    recovery_s = fold.until_fresh_s()
+    if outcome != CycleOutcome.RECOVERED or recovery_s is None:
         return None
-    recovery_s = (fold.recovered_ns - fold.t0_ns) / 1e9
     return not predicted.lower_s - margin_s <= recovery_s <= predicted.upper_s + margin_s

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from chaosd.analysis.statistics import quantile_rank
-from chaosd.events import ANYBODY, Cycle, CycleOutcome, Outcome, Reading
+from chaosd.analysis.statistics import Clusters, quantile_rank
+from chaosd.events import ANYBODY, Outcome, Reading
 
+FOREVER_NS = 2**63 - 1
 LAG_US_MAX = 100_000  # lags are counted to the microsecond up to here
 KINDS = ("good", "masked", "failed", "misrouted", "dropped")  # but for the last, by gravity
 
@@ -48,21 +49,18 @@ class Windows:
     """Requests of the measuring streams from one T0 to the next: what was lost together.
 
     Blocks of stored records are folded into how many were sent in each window, and how many of them
-    were not answered well. `identities` are the app's, of each cell.
+    were not answered well. `identities` are the app's, of each cell; `t0s` are those of its cycles.
     """
 
     def __init__(
         self,
-        cycles: Iterable[Cycle],
+        t0s_ns: Mapping[str, Iterable[int]],
         streams: Mapping[str, int],
         identities: Mapping[str, Container[str]],
     ) -> None:
-        t0s: dict[str, list[int]] = {cell: [] for cell in streams}
-        for cycle in cycles:
-            if cycle.outcome != CycleOutcome.SKIPPED and cycle.cell in t0s:
-                t0s[cycle.cell].append(cycle.t0_ns)
         self._streams, self._identities = streams, identities
-        self._t0s = {cell: np.array(sorted(some), np.int64) for cell, some in t0s.items()}
+        self._t0s = {cell: np.array(sorted(t0s_ns.get(cell, ())), np.int64) for cell in streams}
+        self._before = {cell: Clusters() for cell in streams}
         self._counts = {
             cell: np.zeros((2, len(some) + 1), np.int64) for cell, some in self._t0s.items()
         }
@@ -78,11 +76,45 @@ class Windows:
             for row, some in enumerate((window, window[found != KINDS.index("good")])):
                 self._counts[cell][row] += np.bincount(some, minlength=len(self._t0s[cell]) + 1)
 
-    def counts(self) -> tuple[list[int], list[int]]:
-        """Those sent, and those lost, in each window of any cell in which any was sent."""
-        both = np.concatenate([np.zeros((2, 0), np.int64), *self._counts.values()], axis=1)
-        sent, lost = both[:, both[0] > 0].tolist()
-        return sent, lost
+    def clusters(self) -> Clusters:
+        """Those sent, and those lost of them, of all windows of all cells in which any was sent."""
+        found = Clusters()
+        for cell, counts in self._counts.items():
+            found.include(self._before[cell])
+            for sent, lost in counts.T.tolist():
+                if sent:
+                    found.add(lost, sent)
+        return found
+
+    def state(self, open_from_ns: int) -> dict[str, Any]:
+        """What was counted so far, for JSON; `restore` takes it up again.
+
+        What ended before this instant is a sum; of what did not there may be more to come.
+        """
+        found = {}
+        for cell, counts in self._counts.items():
+            before, windows = Clusters(), []
+            before.include(self._before[cell])
+            ends = [*self._t0s[cell].tolist(), FOREVER_NS]
+            for start_ns, end_ns, (sent, lost) in zip(
+                [0, *ends[:-1]], ends, counts.T.tolist(), strict=True
+            ):
+                if sent and end_ns < open_from_ns:
+                    before.add(lost, sent)
+                elif sent:
+                    windows.append((start_ns, sent, lost))
+            found[cell] = {"before": asdict(before), "windows": windows}
+        return found
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Add what another fold of the same streams has counted."""
+        for cell, counted in state.items():
+            if cell not in self._before:
+                continue
+            self._before[cell].include(Clusters(**counted["before"]))
+            for start_ns, sent, lost in counted["windows"]:
+                place = int(np.searchsorted(self._t0s[cell], start_ns, side="right"))
+                self._counts[cell][:, place] += (sent, lost)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,13 +16,14 @@ from chaosd.analysis.statistics import QUANTILES, TAIL, Estimate, Share, share
 from chaosd.analysis.tally import Part
 
 OK, FAIL, UNKNOWN = "ok", "fail", "unknown"
-# What a duration's objective is about, and how far its error bar reaches down and up: a recovery
-# is never measured too short, an outage is as often too short as too long.
+# What a duration's objective is about, its error bar, and whether that reaches up, too: the first
+# good answer is never taken to be too early, an outage is as often too short as too long.
 DURATIONS = {
-    "recovery": ("recovery_s", 1, 0),
-    "stable_recovery": ("stable_recovery_s", 1, 0),
-    "outage": ("outage_gap_s", 1, 1),
+    "recovery": ("recovery_s", "resolution_s", False),
+    "stable_recovery": ("stable_recovery_s", "resolution_s", False),
+    "outage": ("outage_gap_s", "outage_resolution_s", True),
 }
+CYCLES = ("anomalies", "censored")  # shares of cycles
 REQUESTS = {"failed": "failed_share", "masked": "masked_share", "misrouted": "misrouted_share"}
 
 
@@ -78,10 +79,20 @@ def verdict(doubts: tuple[str, ...], objectives: tuple[Objective, ...]) -> str:
     return UNKNOWN if doubts or UNKNOWN in results else OK
 
 
-def cycles_needed(name: str) -> int:
-    """How many cycles it takes until an objective can be kept at all: until it has a bound."""
-    p = QUANTILES.get(name.rpartition("_")[2])
-    return 1 if p is None else math.ceil(math.log(TAIL) / math.log(p))
+def cycles_needed(name: str, target: float = 0.0) -> int:
+    """How many cycles it takes at least until an objective can be kept: until its bound is there.
+
+    A quantile's does not depend on the target, a share of cycles' is within it from then on.
+    """
+    what = name.rpartition(": ")[2]
+    if (p := QUANTILES.get(what.rpartition("_")[2])) is not None:
+        return _excluded_by(1 - p)
+    return _excluded_by(target) if what in CYCLES else 1
+
+
+def _excluded_by(part: float) -> int:
+    """How many cycles, of which none was so, exclude that more than this part of all are so."""
+    return math.ceil(math.log(TAIL) / math.log1p(-part)) if 0 < part < 1 else 1
 
 
 def _found(
@@ -90,10 +101,10 @@ def _found(
     name = title.rpartition(": ")[2]
     what, _, quantile = name.rpartition("_")
     if what in DURATIONS:
-        field, down, up = DURATIONS[what]
-        quantiles, bar_s = getattr(part, field), part.resolution_s or 0.0
+        field, bar, up = DURATIONS[what]
+        quantiles, bar_s = getattr(part, field), getattr(part, bar) or 0.0
         estimate, n = getattr(quantiles, quantile), quantiles.n
-        result, reason = _duration(estimate, target, down * bar_s, up * bar_s)
+        result, reason = _duration(estimate, target, bar_s, bar_s if up else 0.0)
         if estimate.high is None and result == UNKNOWN and n < (needed := cycles_needed(name)):
             reason = f"its upper bound takes {needed} cycles"
         unit, at_least = "s", False
@@ -140,17 +151,19 @@ def _duration(found: Estimate, target: float, down_s: float, up_s: float) -> tup
         return FAIL, "all of its interval is above the target"
     if found.high is None:
         return UNKNOWN, "its upper bound is not known"
+    if (found.low is not None and found.low > target) or found.high <= target:
+        return UNKNOWN, "the target is within its error bar: a higher probe rate would tell"
     return UNKNOWN, "the target is within its interval: more cycles would tell"
 
 
 def _share(found: Share, target: float, *, at_least: bool) -> tuple[str, str]:
-    """Where nothing bad was seen at all, that is good enough for any target."""
+    """Where nothing bad is allowed, to have seen nothing is good enough: no number of cycles is."""
     bad = found.n - found.count if at_least else found.count
     if not found.n:
         return UNKNOWN, "nothing was counted"
-    if not bad:
-        return OK, ""
     if _is_nothing(target, at_least=at_least):
+        if not bad:
+            return OK, ""
         return FAIL, f"{bad:,} of {found.n:,} where none should be"
     if found.low is None or found.high is None:
         return UNKNOWN, "its interval takes five cycles"
@@ -158,6 +171,9 @@ def _share(found: Share, target: float, *, at_least: bool) -> tuple[str, str]:
         return OK, ""
     if found.high < target if at_least else found.low > target:
         return FAIL, f"all of its interval is {'below' if at_least else 'above'} the target"
+    if not bad:
+        needed = _excluded_by(1 - target if at_least else target)
+        return UNKNOWN, f"nothing bad was seen, but it takes {needed} cycles to say so of all"
     return UNKNOWN, "the target is within its interval: more cycles would tell"
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 
 from chaosd.analysis.survival import Step, Z, kaplan_meier, quantile, restricted_mean
@@ -96,17 +97,24 @@ def quantiles(values: Iterable[float], censored: Iterable[float] = ()) -> Quanti
     )
 
 
-def error_bar(values: Sequence[tuple[float, float]]) -> float | None:
-    """By how much any quantile from the median on would be less if each value were less by its bar.
+def error_bar(values: Sequence[tuple[float, float]], *, up: bool = False) -> float | None:
+    """By how much any bound of a quantile would be less if each value were less by its bar.
 
-    `values` are (value, its error bar). Nobody knows more of a quantile than this; one value that
-    is known badly makes no other worse, as the worst bar of all would have it. None of nothing.
+    `values` are (value, its error bar); with `up`, also by how much more if each were more. Nobody
+    knows more of a quantile than this; one value that is known badly makes no other worse, as the
+    worst bar of all would have it. It is about the median, its lower bound, and all that is larger.
+    None of nothing.
     """
+    if not values:
+        return None
+    rank, _ = interval_ranks(len(values), min(QUANTILES.values()))
     ordered = sorted(value for value, _ in values)
-    least = sorted(value - bar for value, bar in values)
-    first = quantile_rank(len(values), min(QUANTILES.values())) - 1
-    shifts = (a - b for a, b in zip(ordered[first:], least[first:], strict=True))
-    return max(shifts, default=None)
+    shifts = [0.0]
+    for sign in (-1, 1) if up else (-1,):
+        moved = sorted(value + sign * bar for value, bar in values)
+        pairs = zip(ordered[(rank or 1) - 1 :], moved[(rank or 1) - 1 :], strict=True)
+        shifts += [abs(a - b) for a, b in pairs]
+    return max(shifts)
 
 
 def serial(pairs: Sequence[tuple[float, float]]) -> float | None:
@@ -202,28 +210,67 @@ def share(count: int, n: int) -> Share:
     )
 
 
-def ratio(counts: Sequence[float], sizes: Sequence[float]) -> Share:
-    """A part of a whole that comes in clusters: requests, of which a bad cycle spoils many at once.
+@dataclass(slots=True)
+class Clusters:
+    """A whole that comes in clusters: requests, of which a bad cycle spoils many at once.
 
-    The cycles are what is independent, so the variance is that from cycle to cycle (Cochran,
-    Sampling Techniques, 3rd ed., 2.11), and the interval symmetric in the logarithm, for it must
-    not go below zero. If nothing was counted in n cycles, then with 97.5 % at most the part
-    1 - 0.025^(1/n) of all cycles has any, and no more than that part of all requests. Nor can more
-    cycles be excluded of which each is as bad as the worst that was seen: the bound is no less.
+    Sums are all that is kept of `n` clusters, of which each had a `size` and a `count` in it; they
+    are whole numbers, so that the sums are exact.
     """
-    count, size, n = math.fsum(counts), math.fsum(sizes), len(counts)
-    value, low, high = count / size if size else None, None, None
-    t = student(n - 1)
-    unseen = 1 - TAIL ** (1 / n) if n else 1.0
-    if value == 0:
-        low, high = 0.0, unseen
-    elif value is not None and t is not None:
-        pairs = zip(counts, sizes, strict=True)
-        squares = math.fsum((c - value * s) ** 2 for c, s in pairs)
-        spread = math.exp(t * math.sqrt(squares * n / (n - 1)) / count)
-        worst = max(c / s for c, s in zip(counts, sizes, strict=True) if s)
-        low, high = value / spread, min(1.0, max(value * spread, unseen * worst))
-    return Share(count=round(count), n=round(size), value=value, low=low, high=high)
+
+    n: int = 0
+    count: int = 0
+    size: int = 0
+    count_squares: int = 0
+    products: int = 0
+    size_squares: int = 0
+    worst: float = 0.0  # the largest part of a cluster
+
+    def add(self, count: int, size: int) -> None:
+        self.n += 1
+        self.count += count
+        self.size += size
+        self.count_squares += count * count
+        self.products += count * size
+        self.size_squares += size * size
+        self.worst = max(self.worst, count / size if size else 0.0)
+
+    def include(self, other: Clusters) -> None:
+        """Add another's clusters to these."""
+        for name in ("n", "count", "size", "count_squares", "products", "size_squares"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.worst = max(self.worst, other.worst)
+
+    def share(self) -> Share:
+        """What part of the whole was counted.
+
+        The cycles are what is independent, so the variance is that from cycle to cycle (Cochran,
+        Sampling Techniques, 3rd ed., 2.11), and the interval symmetric in the logarithm, for it
+        must not go below zero. If nothing was counted in n cycles, then with 97.5 % at most the
+        part 1 - 0.025^(1/n) of all cycles has any, and no more than that part of all requests, if
+        those cycles are as large as others. Nor can more cycles be excluded of which each is as bad
+        as the worst that was seen: the bound is no less.
+        """
+        count, size, n = self.count, self.size, self.n
+        value, low, high = count / size if size else None, None, None
+        t = student(n - 1)
+        unseen = 1 - TAIL ** (1 / n) if n else 1.0
+        if value == 0:
+            low, high = 0.0, unseen
+        elif value is not None and t is not None:
+            part = Fraction(count, size)
+            squares = self.count_squares - 2 * part * self.products + part**2 * self.size_squares
+            spread = math.exp(t * math.sqrt(squares * n / (n - 1)) / count)
+            low, high = value / spread, min(1.0, max(value * spread, unseen * self.worst))
+        return Share(count=count, n=size, value=value, low=low, high=high)
+
+
+def ratio(counts: Iterable[int], sizes: Iterable[int]) -> Share:
+    """What part of clusters of these sizes was counted."""
+    clusters = Clusters()
+    for count, size in zip(counts, sizes, strict=True):
+        clusters.add(count, size)
+    return clusters.share()
 
 
 def _at_least(count: int, n: int, p: float) -> float:

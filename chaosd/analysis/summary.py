@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,7 +13,7 @@ from chaosd.analysis import slo
 from chaosd.analysis.recovery import UNRECOVERED
 from chaosd.analysis.samples import Probe
 from chaosd.analysis.slo import Objective
-from chaosd.analysis.statistics import Share, ratio
+from chaosd.analysis.statistics import Clusters, Share
 from chaosd.analysis.tally import Part, Phase, Tally
 from chaosd.errors import Exit
 from chaosd.events import Cycle, Reading
@@ -62,14 +62,19 @@ def summarise(
     probes: Iterable[Probe],
     queries: Mapping[str, Queries],
     *,
-    windows: tuple[Sequence[int], Sequence[int]] = ((), ()),
+    windows: Clusters | None = None,
 ) -> Report:
     """Fold a run's cycles, a line of cycles.jsonl after the other, into its report.
 
-    `windows` are the requests that were sent, and those that were lost, from one T0 to the next.
+    `windows` are the requests that were sent, and those that were lost, from each T0 to the next.
     """
     settings = manifest.get("settings", {})
-    new = partial(Tally, *(settings.get(key, 0) / 1e9 for key in ("stable_for_ns", "interval_ns")))
+    new = partial(
+        Tally,
+        stable_for_s=settings.get("stable_for_ns", 0) / 1e9,
+        interval_s=settings.get("interval_ns", 0) / 1e9,
+        replicas=settings.get("replicas", 1),
+    )
     wanted = manifest.get("slo", {})
     labels = (goal["fault"] for goal in wanted.values() if "fault" in goal)
     total, of_fault = new(), defaultdict(new, {label: new() for label in labels})
@@ -85,7 +90,7 @@ def summarise(
         by_fault[cell][label] = tally.part()
     whole, probes = total.part(), tuple(probes)
     doubts = tuple(_doubts(manifest, whole, parts, by_fault))
-    availability = _availability(*_answers(probes), *windows)
+    availability = _availability(*_answers(probes), windows or Clusters())
     by_label = {label: tally.part() for label, tally in of_fault.items()}
     objectives = tuple(slo.judge(wanted, whole, by_label, availability, poor=bool(doubts)))
     unmet = [f"{o.name}: {o.reason}" for o in objectives if o.result != slo.OK and not doubts]
@@ -117,16 +122,15 @@ def _answers(probes: Iterable[Probe]) -> tuple[int, int]:
     return good, sum(probe.sent for probe in first.values())
 
 
-def _availability(good: int, sent: int, sizes: Sequence[int], lost: Sequence[int]) -> Share:
+def _availability(good: int, sent: int, windows: Clusters) -> Share:
     """What part of all requests was answered well, in failovers and between them.
 
-    What is lost together is lost from one T0 to the next. Of samples that are not kept any more
-    only their sum is known: that counts as one such time.
+    What is lost together is lost from one T0 to the next. What lies in no such time, if any does,
+    counts as one.
     """
-    bad = [*lost, max(0, sent - good - sum(lost))]
-    whole = [*sizes, max(0, sent - sum(sizes))]
-    pairs = [(b, w) for b, w in zip(bad, whole, strict=True) if w]
-    found = ratio([b for b, _ in pairs], [w for _, w in pairs])
+    if sent > windows.size:
+        windows.add(max(0, sent - good - windows.count), sent - windows.size)
+    found = windows.share()
     return Share(
         count=good,
         n=sent,

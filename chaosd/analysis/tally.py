@@ -25,6 +25,8 @@ from chaosd.events import PHASES, Cycle, CycleOutcome
 MEASURED = ("recovery_s", "stable_recovery_s", "outage_gap_s", "outage_loss_s")
 COUNTS = ("samples", "failed", "masked", "misrouted", "dropped")
 BAD = ("failed", "masked", "misrouted")
+# What may be cut off of what is held against predictions: it hides no more than their interval.
+CUT_MAX, CUT_SHARE_MAX = 1, 0.05
 VALID = (CycleOutcome.RECOVERED, CycleOutcome.CENSORED, CycleOutcome.CONTROL)
 
 
@@ -81,6 +83,7 @@ class Part:
     restart: Restart
     control: Control
     resolution_s: float | None  # by how much its quantiles may be too long; see `error_bar`
+    outage_resolution_s: float | None  # by how much those of outages may be wrong, either way
     phases: dict[str, Phase]
     phases_unknown_share: float | None
     phases_error_s: float | None  # of the edge between phases that is known worst, in any recovery
@@ -118,10 +121,13 @@ class Tally:
     """Cycles, taken in one by one. Memory: a few numbers a cycle.
 
     No recovery can be stable later than `stable_for_s` before the limit: what is not by then takes
-    longer. A recovery is measured too long by half of `interval_s` on average.
+    longer. A recovery is measured too long by half of `interval_s` on average, and by as much for
+    each of `replicas` that take turns.
     """
 
-    def __init__(self, stable_for_s: float = 0.0, interval_s: float = 0.0) -> None:
+    def __init__(
+        self, stable_for_s: float = 0.0, interval_s: float = 0.0, replicas: int = 1
+    ) -> None:
         self.outcomes = Counter({outcome.value: 0 for outcome in CycleOutcome})
         self.counts, self.control_counts = Counter[str](), Counter[str]()
         self.values: dict[str, list[float]] = {name: [] for name in MEASURED}
@@ -133,15 +139,19 @@ class Tally:
         self.phases: dict[str, list[float]] = {phase: [] for phase in PHASES}
         self.phases_error_s: float | None = None
         self.known: list[tuple[float, float]] = []  # recovery, its error bar
+        self.known_outages: list[tuple[float, float]] = []
         self.disagreement_max_s: float | None = None
         self.cut_off_s: list[float] = []
         self.predicted: list[tuple[float, float]] = []  # mean, recovery
+        self.residuals: list[float] = []
         self.places: list[float] = []
-        self.unresolved = 0  # predicted, and cut short
+        self.unresolved = 0  # predicted, and censored
+        self.cut_predicted = 0  # predicted, and cut off before it had recovered
         self.in_band = self.judged = 0
         self.follow: list[tuple[float, float]] = []  # recoveries of one cell and fault in a row
         self._before: dict[tuple[str, str], float] = {}
         self._stable_for_s, self._interval_s = stable_for_s, interval_s
+        self._late_s = replicas * interval_s / 2
 
     def add(self, cycle: Cycle) -> None:
         self.outcomes[cycle.outcome.value] += 1
@@ -172,6 +182,7 @@ class Tally:
         self.counts["stopped"] += 1
         if (found := observed(cycle)) is not None:
             self.cut_off_s.append(found.seconds)
+            self.cut_predicted += cycle.predicted is not None
             for name in ("recovery_s", "stable_recovery_s"):
                 self.censored[name].append(found.seconds)
             for name in ("outage_gap_s", "outage_loss_s"):
@@ -235,14 +246,19 @@ class Tally:
             self.phases_error_s = max(cycle.phases_error_s, self.phases_error_s or 0.0)
         if cycle.predicted is not None:
             self.predicted.append((cycle.predicted.mean_s, cycle.recovery_s))
+            if cycle.residual_s is not None:
+                self.residuals.append(cycle.residual_s - self._late_s)
             if cycle.predicted_place is not None:
                 self.places.append(cycle.predicted_place)
         if cycle.resolution_s is None:
             return
         self.known.append((cycle.recovery_s, cycle.resolution_s))
         gap_s, loss_s = cycle.outage_gap_s, cycle.outage_loss_s
+        if gap_s is not None:
+            self.known_outages.append((gap_s, cycle.resolution_s))
         if gap_s is not None and loss_s is not None:
-            difference_s = gap_s - loss_s
+            # What could not be sent is no loss, and no good answer either.
+            difference_s = gap_s - loss_s - cycle.dropped * self._interval_s
             self.counts["compared"] += 1
             self.counts["disagreeing"] += difference_s > 2 * cycle.resolution_s
             self.disagreement_max_s = max(difference_s, self.disagreement_max_s or 0.0)
@@ -259,7 +275,9 @@ class Tally:
         }
         known = [phase.share for phase in phases.values() if phase.share is not None]
         means, recoveries = zip(*self.predicted, strict=True) if self.predicted else ((), ())
-        beside = [r - m - self._interval_s / 2 for m, r in self.predicted]
+        # What was cut short is longer than the rest: without it, means would lie.
+        cut_most = max(CUT_MAX, CUT_SHARE_MAX * len(self.residuals))
+        told = not self.unresolved and self.cut_predicted <= cut_most
         counted: dict[str, Any] = {name: self.counts[name] for name in COUNTS}
         counted |= {f"{name}_share": self.share(name) for name in BAD}
         for name in ("failed", "misrouted"):
@@ -287,6 +305,7 @@ class Tally:
                 misrouted=self.control_counts["restarts_misrouted"],
             ),
             resolution_s=error_bar(self.known),
+            outage_resolution_s=error_bar(self.known_outages, up=True),
             phases=phases,
             phases_unknown_share=max(0.0, 1 - sum(known)) if known else None,
             phases_error_s=self.phases_error_s,
@@ -294,11 +313,7 @@ class Tally:
             in_band=share(self.in_band, self.judged),
             predicted_mean_s=_mean(means),
             predicted_observed_mean_s=_mean(recoveries),
-            # What was cut short is longer than the rest: without it, means would lie.
-            residual=residuals(
-                [] if self.unresolved else beside,
-                [] if self.unresolved else self.places,
-            ),
+            residual=residuals(self.residuals, self.places) if told else residuals([], []),
             serial=serial(self.follow),
         )
 

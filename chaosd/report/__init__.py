@@ -12,7 +12,7 @@ from chaosd.analysis.heat import Heat, HeatFold
 from chaosd.analysis.samples import ProbeFold, Windows, measuring
 from chaosd.analysis.summary import Report
 from chaosd.errors import Exit
-from chaosd.events import Cycle, Event
+from chaosd.events import Cycle, CycleOutcome, Event
 from chaosd.report import html, json, junit, known, markdown
 from chaosd.report.settings import files, settings
 from chaosd.report.text import closing_lines, sentence
@@ -39,10 +39,11 @@ def analyse(directory: Path) -> Analysed:
     found = known.read(reader)
     slow_after_ns = reader.manifest.get("settings", {}).get("slow_after_ns", 0)
     fold = ProbeFold(found.streams, found.identities, slow_after_ns)
+    heat = HeatFold(found.cycles, found.streams, found.identities, slow_after_ns)
+    windows = Windows(_t0s_ns(found.cycles), measuring(found.streams), found.identities)
     if found.folded is not None:
         fold.restore(found.folded["probes"])
-    heat = HeatFold(found.cycles, found.streams, found.identities, slow_after_ns)
-    windows = Windows(found.cycles, measuring(found.streams), found.identities)
+        windows.restore(found.folded.get("windows", {}))
     for block in found.blocks:
         for each in (fold, heat, windows):
             each.add(block.records, block.names)
@@ -52,9 +53,18 @@ def analyse(directory: Path) -> Analysed:
         found.cycles,
         fold.probes(),
         found.queries.queries(),
-        windows=windows.counts(),
+        windows=windows.clusters(),
     )
     return Analysed(report, found.cycles, heat.heat())
+
+
+def _t0s_ns(cycles: list[Cycle]) -> dict[str, list[int]]:
+    """When something was taken away, by cell."""
+    found: dict[str, list[int]] = {}
+    for cycle in cycles:
+        if cycle.outcome != CycleOutcome.SKIPPED:
+            found.setdefault(cycle.cell, []).append(cycle.t0_ns)
+    return found
 
 
 def _title(directory: Path, manifest: dict[str, Any]) -> str:

@@ -6,13 +6,14 @@ A run may go on while it is read, and may have been killed: then its last cycles
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
-from chaosd.analysis.recovery import STOPPED, Identities, Settings, measure
+from chaosd.analysis.recovery import SECOND_NS, STOPPED, Identities, Settings, measure
 from chaosd.analysis.samples import measuring
 from chaosd.analysis.summary import QueryFold
-from chaosd.events import Cycle, Reading
+from chaosd.events import Cycle, Event, Reading
 from chaosd.sinks.reader import Block, RunReader
 
 FOREVER_NS = 2**63 - 1
@@ -38,7 +39,9 @@ def read(reader: RunReader) -> Known:
     streams: dict[int, Reading] = {}  # told again where a file of events begins
     queries = QueryFold()
     identities: dict[str, set[str]] = {}
-    begun: dict[str, Reading] = {}  # the cycle that has begun and not ended, by cell
+    lines = {(cycle.cell, cycle.cycle) for cycle in cycles}
+    # Those that have begun and have no line yet: when, and when they ended if they did.
+    begun: dict[tuple[str, int], tuple[Reading, Reading | None]] = {}
     for event in reader.events("stream", "instance", "queries", "begin", "end"):
         if not isinstance(event, Reading):
             continue
@@ -46,10 +49,12 @@ def read(reader: RunReader) -> Known:
             streams[event.data["stream"]] = event
         elif event.what == "queries":
             queries.add(event)
-        elif event.what == "begin":
-            begun[event.cell] = event
-        elif event.what == "end":
-            begun.pop(event.cell, None)
+        elif event.what in ("begin", "end"):
+            key = event.cell, event.cycle
+            if event.what == "begin" and key not in lines:
+                begun[key] = event, None
+            elif key in begun:
+                begun[key] = begun[key][0], event
         else:
             identities.setdefault(event.cell, set()).add(event.data["identity"])
     cycles += _unfinished(reader, begun, measuring(streams.values()), identities)
@@ -65,30 +70,44 @@ def read(reader: RunReader) -> Known:
 
 def _unfinished(
     reader: RunReader,
-    begun: Mapping[str, Reading],
+    begun: Mapping[tuple[str, int], tuple[Reading, Reading | None]],
     streams: Mapping[str, int],
     known: Mapping[str, set[str]],
 ) -> Iterator[Cycle]:
     """The cycles that were under way when the run was killed, or still are.
 
     Like those that are cut off by a stop: if there was no recovery yet, it takes longer than that.
+    One of which all samples had been stored is measured as it is, though nobody wrote it down.
     """
     if not begun or "settings" not in reader.manifest:
         return
-    settings = Settings(**reader.manifest["settings"])
-    for cell, begin in begun.items():
+    stored = reader.manifest["settings"]  # perhaps of another version
+    settings = Settings(**{f.name: stored[f.name] for f in fields(Settings) if f.name in stored})
+    for (cell, number), (begin, end) in begun.items():
         samples = reader.samples(streams[cell], begin.at_ns - settings.lookback_ns, FOREVER_NS)
         if not samples or samples[-1].scheduled_ns < begin.at_ns:
             continue
-        # What was sent later may have been answered, and the answer not been stored.
-        end = replace(
-            begin,
-            at_ns=samples[-1].scheduled_ns + 1,
-            what="end",
-            data={"invalid": f"{STOPPED} in the middle of it"},
-        )
         identities = Identities()
         for identity in known.get(cell, ()):
             identities.add(identity)
-        events = [*reader.events_of([(cell, begin.cycle)]), end]
-        yield measure(events, samples, identities, settings=settings, stream=streams[cell])
+        events = [e for e in reader.events_of([(cell, number)]) if not _is_end(e)]
+        measured = partial(
+            measure, samples=samples, identities=identities, settings=settings, stream=streams[cell]
+        )
+        last_ns = samples[-1].scheduled_ns
+        if end is not None and end.at_ns <= last_ns + settings.interval_ns:
+            yield measured([*events, end])
+            continue
+        over = replace(begin, at_ns=last_ns + 1, what="end", data={})
+        whole = measured([*events, over])
+        if whole.stable_recovery_s is None:
+            # What was sent later may have been answered, and the answer not been stored.
+            cut = replace(over, data={"invalid": f"{STOPPED} in the middle of it"})
+            yield measured([*events, cut])
+            continue
+        stable_ns = begin.at_ns + round(whole.stable_recovery_s * SECOND_NS)
+        yield replace(whole, end_ns=stable_ns + settings.stable_for_ns)
+
+
+def _is_end(event: Event) -> bool:
+    return isinstance(event, Reading) and event.what == "end"

@@ -75,7 +75,7 @@ def sentence(cycle: Cycle, *, wide: bool = False) -> str:
         case CycleOutcome.RECOVERED if cycle.recovery_s == 0:
             ending = "no outage was seen"
         case CycleOutcome.RECOVERED:
-            ending = f"recovered in {seconds(cycle.recovery_s, 3)}{_stable(cycle)}"
+            ending = f"recovered in {seconds(cycle.recovery_s, 3)}{_fresh(cycle)}{_stable(cycle)}"
     parts = _phases(cycle)
     where = f": {parts}" if parts else ""
     return f"{start}: {_moved(cycle)}, {ending}{_predicted(cycle)}{where}; {_requests(cycle)}"
@@ -87,6 +87,14 @@ def _moved(cycle: Cycle) -> str:
     if cycle.new_ip:
         return f"app came up at {cycle.new_ip}"
     return f"app taken from {cycle.old_ip}" if cycle.old_ip else cycle.fault
+
+
+def _fresh(cycle: Cycle) -> str:
+    """Whether it was a retried request that got through first, long before fresh ones did."""
+    fresh_s, first_s, bar_s = cycle.fresh_recovery_s, cycle.recovery_s, cycle.resolution_s
+    if fresh_s is None or first_s is None or bar_s is None or fresh_s - first_s <= 2 * bar_s:
+        return ""
+    return f" by a retried request, fresh ones from {seconds(fresh_s, 3)} on"
 
 
 def _stable(cycle: Cycle) -> str:

@@ -13,19 +13,27 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from chaosd.analysis.samples import ProbeFold
+from chaosd.analysis.samples import ProbeFold, Windows, measuring
 from chaosd.events import Event, Reading
 from chaosd.sinks.reader import FOLDED, chunk_number, folded, load, parquet_chunks
 from chaosd.sinks.store import CHUNK_AGE_NS, write_whole
 
 INSTANCES_MIN = 128  # of a cell: the latest, however old they are
+LATE_NS = 600_000_000_000  # a sample may be in a later chunk than its neighbours, if it took long
 LATE_CHUNKS = 4  # a chunk lasts an hour, and is folded when a later one is closed
+
+
+class Knowledge(NamedTuple):
+    """What explains samples: the streams, who belongs to the app, and when it was taken away."""
+
+    streams: list[Reading]
+    identities: dict[str, set[str]]  # by cell
+    t0s_ns: dict[str, list[int]]  # by cell
 
 
 class Retention:
@@ -38,6 +46,7 @@ class Retention:
         self._streams: list[Reading] = []
         self._queries: dict[str, list[Reading]] = {}  # the first and the last, by cell
         self._instances: dict[str, deque[Reading]] = {}  # by cell
+        self._t0s: dict[str, deque[int]] = {}  # by cell: those that samples which are kept may need
 
     @property
     def span_ns(self) -> int:
@@ -62,14 +71,20 @@ class Retention:
                 and instances[INSTANCES_MIN].at_ns < event.at_ns - self.span_ns
             ):
                 instances.popleft()
+        elif event.what == "begin":
+            t0s = self._t0s.setdefault(event.cell, deque())
+            t0s.append(event.at_ns)
+            while len(t0s) > 1 and t0s[1] < event.at_ns - self.span_ns:
+                t0s.popleft()
 
-    def known(self) -> tuple[list[Reading], dict[str, set[str]]]:
+    def known(self) -> Knowledge:
         """What is known now, for a thread."""
         identities = {
             cell: {instance.data["identity"] for instance in instances}
             for cell, instances in self._instances.items()
         }
-        return list(self._streams), identities
+        t0s_ns = {cell: list(t0s) for cell, t0s in self._t0s.items()}
+        return Knowledge(list(self._streams), identities, t0s_ns)
 
     def head(self) -> list[Reading]:
         """What a new file of events begins with."""
@@ -79,18 +94,22 @@ class Retention:
             replace(reading, cycle=0) for reading in again
         ]  # they are no part of any that goes on
 
-    def apply(self, newest_ns: int, known: tuple[list[Reading], Mapping[str, set[str]]]) -> None:
+    def apply(self, newest_ns: int, known: Knowledge) -> None:
         """Fold what is older than the newest by more than is kept. Raises MachineError."""
         for path, last_ns in parquet_chunks(self._directory):
             if last_ns > newest_ns - self._keep_ns:
                 return
             before = folded(self._directory)
-            fold = ProbeFold(*known, self._slow_after_ns)
+            fold = ProbeFold(known.streams, known.identities, self._slow_after_ns)
+            windows = Windows(known.t0s_ns, measuring(known.streams), known.identities)
             if before is not None:
                 fold.restore(before["probes"])
+                windows.restore(before.get("windows", {}))
             for block in load(path):
-                fold.add(block.records, block.names)
+                for each in (fold, windows):
+                    each.add(block.records, block.names)
             state: dict[str, Any] = {"through": chunk_number(path), "probes": fold.state()}
+            state["windows"] = windows.state(last_ns - LATE_NS)
             state["until_ns"] = last_ns
             write_whole(self._directory / FOLDED, json.dumps(state, separators=(",", ":")) + "\n")
             path.unlink()

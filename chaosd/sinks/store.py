@@ -363,13 +363,14 @@ def read_chunk(stem: Path) -> tuple[np.ndarray[Any, np.dtype[np.void]], list[str
     What is torn at the end is dropped: of the records as of the names. A name that is lost so, as
     by a power cut, is nobody's.
     """
+    # In this order: the names of whatever is stored by now were stored before it.
+    records = np.fromfile(suffixed(stem, "tail"), RECORDS)
     names = [""]
     for line in suffixed(stem, "who").read_bytes().split(b"\n")[:-1]:
         try:
             names.append(str(json.loads(line)))
         except ValueError:
             break
-    records = np.fromfile(suffixed(stem, "tail"), RECORDS)
     torn = np.flatnonzero(records["mark"] != MARK)
     if len(torn):
         records = records[: torn[0]]

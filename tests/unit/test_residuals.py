@@ -112,7 +112,7 @@ def test_with_a_censored_cycle_there_is_no_mean_residual():
     from chaosd.analysis.summary import summarise
     from chaosd.events import CycleOutcome
 
-    good = [made.cycle(cycle=number) for number in range(1, 10)]
+    good = [made.cycle(cycle=number, residual_s=0.2) for number in range(1, 10)]
     cut = made.cycle(
         cycle=10, outcome=CycleOutcome.CENSORED, recovery_s=None, stable_recovery_s=None
     )

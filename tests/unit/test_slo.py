@@ -12,6 +12,7 @@ import made
 import pytest
 
 from chaosd.analysis.slo import Objective, cycles_needed, verdict
+from chaosd.analysis.statistics import Clusters
 from chaosd.analysis.summary import Probe, Report, summarise
 from chaosd.config.slo import Slo
 from chaosd.errors import Exit
@@ -59,9 +60,11 @@ def judged(
 ) -> Report:
     """`lost` are the requests that were lost of 2,000 between one T0 and the next."""
     wanted = Slo.model_validate(slo).objectives()
-    sent = [2_000 for _ in lost]
+    windows = Clusters()
+    for count in lost:
+        windows.add(count, 2_000)
     manifest = MANIFEST | {"slo": wanted}
-    return summarise("made", manifest, some, probes, {}, windows=(sent, lost))
+    return summarise("made", manifest, some, probes, {}, windows=windows)
 
 
 def one(some: list[Cycle], **given: Any) -> Objective:

@@ -11,7 +11,7 @@ from made import INTERVAL, MS, NEW, OLD, SECOND, T0
 
 from chaosd.analysis.samples import KINDS
 from chaosd.errors import MachineError
-from chaosd.events import ANYBODY, Outcome
+from chaosd.events import ANYBODY, CycleOutcome, Outcome
 from chaosd.report import analyse, write
 from chaosd.sinks.reader import RunReader
 from chaosd.sinks.retention import Retention
@@ -77,9 +77,31 @@ def test_one_that_had_recovered_is_only_not_counted(tmp_path) -> None:
     assert (found.total.stopped, found.total.cut_off) == (1, 0)
     assert found.total.recovery_s.n == 0
     # And one of which nothing is known at all is none.
-    run.store.event(made.end(T0 + 2 * SECOND, cycle=1))
     run.store.event(made.begin(T0 + 60 * SECOND, cycle=2))
-    assert analyse(tmp_path).report.total.outcomes["invalid"] == 0
+    assert analyse(tmp_path).report.total.outcomes["invalid"] == 1
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_one_that_was_over_and_not_written_down_yet_is_measured(tmp_path, ended) -> None:
+    """Killed between its end and its line: all of it had been seen, and was stored."""
+    run = Run(tmp_path)
+    run.ask(T0 - SECOND, T0)
+    run.store.event(made.instance(NEW, made.NEW_IP, at_ns=T0, cycle=1))
+    run.store.event(made.begin(T0, cycle=1))
+    run.ask(T0, T0 + SECOND, Outcome.REFUSED)
+    run.ask(T0 + SECOND, T0 + 3 * SECOND, who=NEW)
+    if ended:
+        run.store.event(made.end(T0 + 2 * SECOND + MS, cycle=1))
+    [cycle] = analyse(tmp_path).cycles
+    assert (cycle.outcome, cycle.recovery_s) == (CycleOutcome.RECOVERED, 1.001)
+    assert cycle.lasted_s == pytest.approx(2.001)
+    # But not if what came until its end was not stored: an answer may be missing.
+    run.store.event(made.begin(T0 + 10 * SECOND, cycle=2))
+    run.ask(T0 + 10 * SECOND, T0 + 11 * SECOND, Outcome.REFUSED)
+    run.store.event(made.end(T0 + 12 * SECOND, cycle=2))
+    _, cycle = analyse(tmp_path).cycles
+    assert cycle.outcome == CycleOutcome.INVALID
+    assert cycle.lasted_s == pytest.approx(1, abs=0.02)
 
 
 def while_it_is_read(monkeypatch, deed) -> None:
