@@ -236,6 +236,63 @@ def test_several_replicas_move_in_their_turn(simulate) -> None:
     assert all(c.predicted is not None for c in ran.cycles)
 
 
+def test_with_replicas_that_take_turns_the_new_one_is_met_later_and_the_error_bar_knows(
+    simulate,
+) -> None:
+    ran = simulate(
+        app={"replicas": 8},
+        probes=[{"type": "http", "rate": "20/s"}],
+        proxy={"type": "haproxy", "resolvers": {"timeout_resolve": "200ms"}},
+        faults=[{"type": "recreate", "every": "20s", "gap": "0s"}],
+        until={"cycles": 60},
+    )
+    assert all(c.resolution_s == pytest.approx(8 * 0.05, rel=0.01) for c in ran.cycles)
+    assert max(c.phases["serve_s"] for c in ran.cycles) > 0.2
+    assert all(c.phases["serve_s"] <= c.resolution_s for c in ran.cycles)
+    residual = ran.report["total"]["residual"]
+    assert residual["low_s"] < 0 < residual["high_s"]
+    assert residual["uniform_p"] > 0.01
+
+
+def test_a_retried_request_may_get_through_before_any_fresh_one(simulate) -> None:
+    """The prediction is of fresh ones: HAProxy tries an old one again at a server that is DOWN."""
+    ran = simulate(
+        app={"start_delay": "800ms"},
+        dns={"missing": "refused"},
+        proxy={
+            "type": "haproxy",
+            "resolvers": {
+                "timeout_resolve": "430ms",
+                "resolve_retries": 1,
+                "hold": {"refused": "0s"},
+            },
+            "server": {"inter": "310ms"},
+        },
+        faults=[{"type": "recreate", "every": "30s", "gap": "900ms"}],
+        until={"cycles": 60},
+    )
+    early = [c for c in ran.cycles if c.recovery_s < c.predicted.lower_s - 0.05]
+    assert len(early) > 3
+    assert not any(c.anomaly for c in ran.cycles)
+    for cycle in early:
+        assert cycle.fresh_recovery_s > cycle.recovery_s + 0.05
+        assert cycle.residual_s == pytest.approx(cycle.fresh_recovery_s - cycle.predicted.mean_s)
+    assert " by a retried request, fresh ones from " in ran.said
+    assert ran.report["total"]["residual"]["uniform_p"] > 0.01
+
+
+def test_what_is_kept_as_counts_is_no_surer_of_availability(simulate) -> None:
+    """Each time from one T0 to the next stays a witness of its own."""
+    probes, until = [{"type": "http", "rate": "20/s"}], {"cycles": 200}
+    faults = [{"type": "recreate", "every": "30s"}]
+    found = [
+        simulate(faults=faults, probes=probes, until=until, runs={"keep_raw": keep}).report
+        for keep in (None, "10m")
+    ]
+    assert found[0]["availability"] == found[1]["availability"]
+    assert found[0]["probes"] == found[1]["probes"]
+
+
 def test_a_slow_nameserver_and_a_slow_app_are_part_of_the_prediction(simulate) -> None:
     ran = simulate(dns={"delay": "150ms"}, app={"start_delay": "700ms"}, until={"cycles": 20})
     assert all(c.predicted is not None and c.anomaly is False for c in ran.cycles)
@@ -248,6 +305,21 @@ def test_a_run_whose_time_is_up_lets_its_cycle_settle(simulate) -> None:
     ran = simulate("--for", "12s", faults=faults, until={})
     assert [c.outcome for c in ran.cycles] == [CycleOutcome.RECOVERED]
     assert ran.cycles[0].recovery_s > 5
+
+
+@pytest.mark.parametrize("time", ["12s", "13s"])
+def test_one_that_never_recovers_is_censored_although_the_time_is_up(simulate, time) -> None:
+    """Its end is known later than its limit: the last answers may be under way until then."""
+    ran = simulate(
+        "--for",
+        time,
+        faults=[{"type": "recreate", "every": "10s", "jitter": "0s", "old_ip": "blackhole"}],
+        measure={"recovery_limit": "2s"},
+        probes=[{"type": "http", "rate": "50/s", "timeout": "1500ms"}],
+        proxy=SLOW,
+        until={},
+    )
+    assert [c.outcome for c in ran.cycles] == [CycleOutcome.CENSORED]
 
 
 def test_a_plugins_bug_is_no_censored_sample(simulate, monkeypatch) -> None:

@@ -413,6 +413,24 @@ def test_a_cycle_that_never_began() -> None:
         measure([made.begin()], [], OURS, settings=made.settings(), stream=1)
 
 
+def test_what_was_held_up_is_a_recovery_and_not_yet_a_fresh_one() -> None:
+    """An old request gets through at 1 s, a fresh one at 1.5 s."""
+    plain = made.failover(1500 * MS)
+
+    def answer(at_ns: int) -> tuple[int, Outcome, str]:
+        return (T0 + SECOND - at_ns, Outcome.OK, NEW) if at_ns == T0 + 100 * MS else plain(at_ns)
+
+    found = measured(
+        made.row(T0 - SECOND, T0 + 4 * SECOND, answer), T0 + 4 * SECOND, slow_after_ns=250 * MS
+    )
+    assert (found.recovery_s, found.fresh_recovery_s) == (1.0, 1.501)
+    # Where every answer takes so long, that is the recovery.
+    found = measured(
+        made.row(T0 - SECOND, T0 + 4 * SECOND, plain), T0 + 4 * SECOND, slow_after_ns=MS // 2
+    )
+    assert found.recovery_s == found.fresh_recovery_s == 1.501
+
+
 def test_other_streams_do_not_count() -> None:
     mine = made.row(T0 - SECOND, T0 + 3 * SECOND, made.failover(500 * MS))
     other = [s._replace(stream=2, outcome=Outcome.GARBLED) for s in mine]

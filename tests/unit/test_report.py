@@ -736,6 +736,13 @@ def test_flapping_outages_are_noted() -> None:
     assert found.notes[0].endswith("by 0.200 s at most")
     quality = list(report.text.quality(found))
     assert "outages by their ends and by their losses: agree in 1 of 2" in quality
+    # To within twice the error bar they agree, and what could not be sent is no difference.
+    bar = flapping.resolution_s
+    near = made.cycle(outage_gap_s=0.9, outage_loss_s=0.9 - 1.9 * bar)
+    far = made.cycle(outage_gap_s=0.9, outage_loss_s=0.9 - 2.1 * bar)
+    unsent = made.cycle(outage_gap_s=0.9, outage_loss_s=0.85, dropped=4)
+    for cycle, flaps in ((near, 0), (far, 1), (unsent, 0)):
+        assert summarised(cycle).total.disagreeing == flaps
 
 
 def summarised(*cycles: Cycle) -> Report:

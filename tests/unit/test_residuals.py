@@ -121,3 +121,21 @@ def test_with_a_censored_cycle_there_is_no_mean_residual():
     whole = summarise("x", manifest, [*good, cut], [], {}).total
     assert whole.residual.mean_s is None
     assert whole.residual.uniform_p is None
+
+
+def test_many_that_were_cut_off_hide_what_they_would_have_taken():
+    """One that a stop has cut off is no reason to say nothing: it hides less than the interval."""
+    import made
+
+    from chaosd.analysis.summary import summarise
+    from chaosd.events import CycleOutcome
+
+    good = [made.cycle(cycle=number, residual_s=0.2) for number in range(1, 21)]
+    cut = made.cycle(
+        outcome=CycleOutcome.INVALID,
+        recovery_s=None,
+        valid_reason="chaosd was stopped in the middle of it, without a recovery",
+    )
+    manifest = {"cells": ["c1"]}
+    assert summarise("x", manifest, [*good, cut], [], {}).total.residual.n == 20
+    assert summarise("x", manifest, [*good, cut, cut], [], {}).total.residual.n == 0

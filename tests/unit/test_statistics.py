@@ -191,6 +191,11 @@ def test_shares_of_nothing_bad() -> None:
     assert ratio([0] * 100, [400] * 100) == Share(
         count=0, n=40_000, value=0.0, low=0.0, high=1 - 0.025**0.01
     )
+    # As many cycles as may have hidden, each as bad as the worst seen: 3.6 % of 99 %.
+    found = ratio([99, *[1] * 99], [100] * 100)
+    assert found.high >= (1 - 0.025**0.01) * 0.99
+    few = ratio([99, *[98] * 4], [100, *[10_000] * 4])
+    assert few.high == pytest.approx(0.99 * (1 - 0.025**0.2))
     assert ratio([1, 2], [10, 10]) == Share(count=3, n=20, value=0.15, low=None, high=None)
     assert ratio([], []) == Share(count=0, n=0, value=None, low=None, high=None)
 
@@ -240,6 +245,13 @@ def test_one_value_that_is_known_badly_makes_no_other_quantile_worse() -> None:
     assert error_bar(values) > 0.15
     assert error_bar([(1.0, 0.3)]) == pytest.approx(0.3)
     assert error_bar([]) is None
+    # The median's lower bound may be one of those that are known badly.
+    low = [(1.0, 0.9)] * 45 + [(2.0, 0.0)] * 55
+    assert error_bar(low) == pytest.approx(0.9)
+    # A short one may be the longest, if it may be wrong that way.
+    short = [(1.0 + n / 100, 0.01) for n in range(100)] + [(1.0, 2.0)] * 5
+    assert error_bar(short) == pytest.approx(0.01)
+    assert error_bar(short, up=True) > 1
 
 
 @FEW

@@ -445,3 +445,26 @@ def test_a_record_is_what_numpy_reads() -> None:
     assert RECORD.size == RECORDS.itemsize == 32
     packed = RECORD.pack(1, 2, 3, 4, 5, 6, 7, 8)
     assert np.frombuffer(packed, RECORDS)[0].tolist() == (1, 2, 3, 4, 5, 6, 7, 8)
+
+
+def test_a_tick_between_two_reads_takes_nobodys_name(tmp_path, monkeypatch) -> None:
+    """Whoever answered what is read was written down before it."""
+    store = RunStore(tmp_path, {}, "", threads=False)
+
+    def answer(second: int, who: str) -> None:
+        at_ns = second * SECOND
+        store.samples([Sample(1, at_ns, at_ns, at_ns + 1000, Outcome.OK, 200, who)])
+        store.tick()
+
+    answer(1, "old")
+    plain = Path.read_bytes, np.fromfile
+    for read, where in ((plain[0], (Path, "read_bytes")), (plain[1], (np, "fromfile"))):
+        with monkeypatch.context() as patch:
+
+            def meanwhile(*given, read=read, **more):
+                answer(2, f"new {read.__name__}")
+                return read(*given, **more)
+
+            patch.setattr(*where, meanwhile)
+            records, names = read_chunk(tmp_path / "samples.00001")
+        assert "" not in [names[record["who"]] for record in records]
