@@ -66,6 +66,15 @@ def recovery(config: Config, version: str | None, move: Move) -> Prediction | No
         return None
     if move.dns_s >= config.resolvers.timeout_retry.s:
         return None
+    predicted = _predict(config, version, move)
+    reachable, published = move.reachable_s, move.published_s
+    if predicted is None or reachable is None or reachable <= published:
+        return predicted
+    return _with_arp(predicted, config, version, move, reachable - published)
+
+
+def _predict(config: Config, version: str | None, move: Move) -> Prediction | None:
+    """Predict a move to a host that answers ARP as soon as its name is published."""
     # A vacant IP refuses on loopback and is a black hole on a bridge: anything in between.
     vacant: tuple[OldIp, ...] = ("refuse", "blackhole")
     found = []
@@ -74,36 +83,39 @@ def recovery(config: Config, version: str | None, move: Move) -> Prediction | No
             config,
             parse_version(version),
             replace(move, old_ip=old_ip),
-            published=move.published_s,
-            listening=max(0.0, move.listening_s),
+            published=move.published_s or 0.0,
+            listening=max(0.0, move.listening_s or 0.0),
         )
         if (prediction := case.predict()) is None:
             return None
         found.append(prediction)
-    predicted = Prediction(
+    return Prediction(
         lower_s=min(p.lower_s for p in found),
         mean_s=math.fsum(p.mean_s for p in found) / len(found),
         upper_s=max(p.upper_s for p in found),
     )
-    return _with_arp(predicted, move, config.resolvers.timeout_resolve.s)
 
 
-def _with_arp(predicted: Prediction, move: Move, t_res: float) -> Prediction:
-    """What is added where a name is published before its host answers ARP, as Docker does.
+def _with_arp(
+    predicted: Prediction, config: Config, version: str | None, move: Move, nobody_s: float
+) -> Prediction:
+    """What is added where a host answers ARP so long after its name is published, as on Docker.
 
     A proxy that switches in between sends its first packet to nobody. The kernel asks for the host
-    again after 1 s (neigh/retrans_time_ms), and holds back whatever is sent meanwhile.
+    again after 1 s (neigh/retrans_time_ms), and holds back whatever is sent meanwhile: at worst it
+    is as if the app listened no earlier than that, checks that fail until then included.
     """
-    reachable, published = move.reachable_s, move.published_s
-    if reachable is None or published is None or reachable <= published:
-        return predicted
-    meets_nobody = min(1.0, (reachable - published) / t_res)
-    stalled = (published + reachable) / 2 + ARP_RETRY_S
-    more = max(0.0, stalled - max(reachable, move.listening_s or 0.0))
+    reachable = (move.published_s or 0.0) + nobody_s
+    listening = max(0.0, move.listening_s or 0.0)
+    met = reachable + ARP_RETRY_S + ARP_LATE_S_MAX
+    latest = _predict(config, version, replace(move, listening_s=max(listening, met)))
+    meets_nobody = min(1.0, nobody_s / config.resolvers.timeout_resolve.s)
+    stalled = reachable - nobody_s / 2 + ARP_RETRY_S
+    more = max(0.0, stalled - max(reachable, listening))
     return Prediction(
         lower_s=predicted.lower_s,
         mean_s=predicted.mean_s + meets_nobody * more,
-        upper_s=max(predicted.upper_s, reachable + ARP_RETRY_S + ARP_LATE_S_MAX),
+        upper_s=max(predicted.upper_s, met, latest.upper_s if latest is not None else 0.0),
     )
 
 

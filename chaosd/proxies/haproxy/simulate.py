@@ -103,6 +103,8 @@ class _Trial:
         elif move.missing_s is not None and move.missing_class != "stale":
             self._missing_ns = _ns(move.missing_s)
         self._rng = Random(f"trial {phases}")  # noqa: S311 - repeatable is the point
+        self._again_ns = _ns(ARP_RETRY_S + self._rng.random() * ARP_LATE_S_MAX)
+        self._asked_ns: int | None = None  # when the first request went to the new host
         self._model = ProxyModel(
             config,
             version,
@@ -122,25 +124,25 @@ class _Trial:
             self.steps += 1
             next_ns = model.next_ns()
             if any(server.usable and server.ip == NEW for server in model.servers):
-                arrived_ns = self._reached_ns(at_ns)
+                if self._asked_ns is None:
+                    self._asked_ns = at_ns
+                arrived_ns = max(at_ns, self._listening_ns, self._reached_ns(self._asked_ns))
                 if arrived_ns <= next_ns:
                     return arrived_ns / SECOND_NS
             at_ns = next_ns
             model.advance(at_ns)
         return None
 
-    def _reached_ns(self, switched_ns: int) -> int:
-        """When a request that is sent there is answered.
+    def _reached_ns(self, asked_ns: int) -> int:
+        """When packets arrive at the new host, if the first one was sent at this instant.
 
-        The first packet to a host that does not answer ARP yet is repeated by the kernel in its
-        own time, and holds back the others.
+        That one asks for the host by ARP. If it does not answer yet, the kernel asks again in its
+        own time, and holds back all packets until then.
         """
-        at_ns = max(switched_ns, self._listening_ns)
         reachable_s = self._move.reachable_s
-        if reachable_s is not None and switched_ns < _ns(reachable_s):
-            again_s = ARP_RETRY_S + self._rng.random() * ARP_LATE_S_MAX
-            at_ns = max(at_ns, switched_ns + _ns(again_s))
-        return at_ns
+        if reachable_s is None or asked_ns >= _ns(reachable_s):
+            return asked_ns
+        return asked_ns + self._again_ns
 
     # --- the world that the model meets ---
 
