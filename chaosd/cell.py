@@ -37,7 +37,7 @@ from chaosd.plan import Plan
 from chaosd.plugins import Fault, IsFound, Prober, Stage
 from chaosd.recorder import CellRecorder
 from chaosd.tasks import uncancelled
-from chaosd.watch import watched
+from chaosd.watch import Watch
 
 # Each wait has a limit; these are far beyond what a healthy machine needs.
 STEADY_LIMIT_S = 60.0  # from the first probe until the app answers without a gap
@@ -147,6 +147,7 @@ class CellRun:
         self.recent: deque[Sample] = deque()
         self.steady_since_ns: int | None = None
         self.stage: Stage | None = None
+        self.watch = Watch(self.plan.proxy)
         self._owner = owner
         self._streams = list(self._specs(first_stream))
         self.main = self._streams[0][0].stream
@@ -371,7 +372,7 @@ class CellRun:
         try:
             if self.is_steady():
                 api = self.stage.api if self.stage is not None else None
-                async with watched(self.plan.proxy, api, cycle):
+                async with self.watch.closely(api, cycle):
                     await self._inject_and_watch(fault, cycle)
             else:
                 cycle.invalid = "the app did not answer steadily before it"

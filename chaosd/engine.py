@@ -58,9 +58,9 @@ class Engine:
 
     def finish(self, cycle: Cycle) -> None:
         self._tell(lambda sink: sink.cycle(cycle))
-        if self._precision is None or self.enough.is_set():
+        if self._precision is None:
             return
-        if (p95 := self._precision.add(cycle)) is not None:
+        if (p95 := self._precision.add(cycle)) is not None and not self.enough.is_set():
             self.say(f"p95 is known to ± {half_width(p95):.1%}: no more cycles")
             self.enough.set()
 
@@ -212,12 +212,10 @@ class Engine:
                 recorder.reading("dns", "queries", count=stage.dns_queries)
             if process := stage.proxy_process():
                 recorder.reading("proxy.api", "process", **process)
-            if stage.api is not None:
-                try:
-                    said = await self.plan.proxy.read_api(stage.api)
-                except OSError:
-                    continue  # one that is gone is noticed elsewhere, one that is slow asked again
-                recorder.reading("proxy.api", "resolvers", counters=said["resolvers"])
+            # What is seen of servers while a cycle lasts is the cycle's.
+            heard_by, api = cell.cycle or recorder, stage.api
+            if api is not None and await cell.watch.look(api, heard_by):
+                recorder.reading("proxy.api", "resolvers", counters=cell.watch.counters)
 
     async def _tear_down(self) -> None:
         """Take everything down, also what comes after something that fails. Raises the first."""

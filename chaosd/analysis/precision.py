@@ -54,7 +54,7 @@ class Precision:
         self._look_at = math.ceil(self._tally.failovers * LOOKS_GROWTH)
         p95 = self.p95()
         half = half_width(p95)
-        self.reached = half is not None and half <= self.wanted
+        self.reached = self.reached or (half is not None and half <= self.wanted)
         return p95 if self.reached else None
 
     def p95(self) -> Estimate:
@@ -66,7 +66,7 @@ class Precision:
         half, missing = half_width(self.p95()), sum(max(0, n) for n in self._missing.values())
         missing = max(missing, self._least - self._tally.failovers)
         if missing > 0:
-            return f"{missing} more failovers are needed before anything can be judged"
+            return f"{missing} more failovers are needed until all of it can be judged"
         return "p95 is not known" if half is None else f"p95 is known to ± {half:.1%} only"
 
 

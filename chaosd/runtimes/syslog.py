@@ -16,6 +16,7 @@ LINE_BYTES_MAX = 65_536
 LINES_AT_ONCE = 200  # then others have their turn
 SO_TIMESTAMPNS = 35  # asm-generic/socket.h; Python has no name for it
 _TIMESPEC = struct.Struct("@qq")
+SLEW_NS_MAX = 2_000_000  # and a thousandth of the time that has passed
 DELAY_NS_MAX = 10_000_000_000  # what claims to have waited longer was stamped by a clock that leapt
 
 
@@ -24,6 +25,7 @@ class LogReceiver:
 
     def __init__(self, at: Address, proxy: Proxy, recorder: Recorder) -> None:
         self._proxy, self._recorder = proxy, recorder
+        self._stamps = Stamps(recorder.clock)
         family = socket.AF_INET6 if ":" in at.host else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
         try:
@@ -53,25 +55,37 @@ class LogReceiver:
                 )
             except OSError:  # there are no more
                 return
-            at_ns, error_ns = _instant(about, self._recorder.clock)
+            at_ns, error_ns = self._stamps.instant(about)
             if said := self._proxy.read_log(line.decode(errors="replace").rstrip("\r\n\0")):
                 what, data = said
                 self._recorder.reading("proxy.log", what, at_ns=at_ns, error_ns=error_ns, **data)
 
 
-def _instant(about: list[tuple[int, int, bytes]], clock: Clock) -> tuple[int, int]:
-    """When a datagram came, on the monotonic clock, and how wrong that may be.
+class Stamps:
+    """From the kernel's stamps, which are by the wall clock, to instants on the monotonic one.
 
-    The kernel stamps by the wall clock, so what is known is how long ago that was. It can't be less
-    than nothing: a wall clock that was set meanwhile is not believed.
+    What is known is how long ago a datagram came. A wall clock that was set in the meantime is not
+    believed: that it was shows in what it is ahead of the monotonic one, beyond any slewing.
     """
-    before_ns = clock.now_ns()
-    unix_ns = clock.unix_ns()
-    now_ns = clock.now_ns()
-    for level, kind, data in about:
-        if (level, kind) == (socket.SOL_SOCKET, SO_TIMESTAMPNS) and len(data) == _TIMESPEC.size:
-            seconds, rest_ns = _TIMESPEC.unpack(data)
-            delay_ns = unix_ns - (seconds * 1_000_000_000 + rest_ns)
-            if 0 <= delay_ns <= DELAY_NS_MAX:
-                return now_ns - delay_ns, now_ns - before_ns
-    return now_ns, 0
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._seen_ns = clock.now_ns()
+        self._ahead_ns = clock.unix_ns() - self._seen_ns
+
+    def instant(self, about: list[tuple[int, int, bytes]]) -> tuple[int, int]:
+        """When a datagram came, and how wrong that may be."""
+        before_ns = self._clock.now_ns()
+        unix_ns = self._clock.unix_ns()
+        now_ns = self._clock.now_ns()
+        passed_ns, ahead_ns = now_ns - self._seen_ns, unix_ns - now_ns
+        slewed_ns = SLEW_NS_MAX + passed_ns // 1000 + (now_ns - before_ns)
+        was_set = abs(ahead_ns - self._ahead_ns) > slewed_ns
+        self._seen_ns, self._ahead_ns = now_ns, ahead_ns
+        for level, kind, data in about:
+            if (level, kind) == (socket.SOL_SOCKET, SO_TIMESTAMPNS) and len(data) == _TIMESPEC.size:
+                seconds, rest_ns = _TIMESPEC.unpack(data)
+                delay_ns = unix_ns - (seconds * 1_000_000_000 + rest_ns)
+                if 0 <= delay_ns <= DELAY_NS_MAX and not was_set:
+                    return now_ns - delay_ns, now_ns - before_ns
+        return now_ns, 0

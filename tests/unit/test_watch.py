@@ -8,7 +8,7 @@ import pytest
 
 from chaosd.clock import VirtualClock, VirtualLoop, sleep
 from chaosd.recorder import CellRecorder
-from chaosd.watch import LOOK_S, watched
+from chaosd.watch import LOOK_S, Watch
 
 MS = 1_000_000
 
@@ -37,7 +37,7 @@ def watch(story, *, api="socket", seconds=2.0):
     async def scene():
         clock = VirtualClock()
         proxy = Proxy(clock, story)
-        async with watched(proxy, api, CellRecorder(clock, "c1", events.append)):
+        async with Watch(proxy).closely(api, CellRecorder(clock, "c1", events.append)):
             await sleep(clock, seconds)
         looks = proxy.looks
         await sleep(clock, 1.0)
@@ -84,3 +84,24 @@ def test_a_proxy_that_does_not_answer_is_waited_for():
 
 def test_without_an_api_nothing_is_asked():
     assert watch([], api=None) == ([], 0)
+
+
+def test_what_changed_between_two_cycles_is_told_by_the_next_look():
+    events = []
+
+    async def scene():
+        clock = VirtualClock()
+        proxy = Proxy(clock, [(1.5, "a", 0, 2), (4.0, "a", 0, 0), (99, "a", 0, 2)])
+        watch, recorder = Watch(proxy), CellRecorder(clock, "c1", events.append)
+        async with watch.closely("socket", recorder):
+            await sleep(clock, 1.0)
+        for _ in range(3):
+            await sleep(clock, 2.0)
+            assert await watch.look("socket", recorder)
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(scene())
+    told = [event for event in events if event.what != "counted"]
+    assert [event.what for event in told] == ["down", "up"]
+    for event, at_s in zip(told, (1.5, 4.0), strict=True):
+        assert abs(event.at_ns - at_s * 1e9) <= event.error_ns <= 1050 * MS
