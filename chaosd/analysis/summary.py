@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -24,6 +24,7 @@ __all__ = ["Objective", "Part", "Phase", "Probe", "Queries", "QueryFold", "Repor
 POOR_SHARE_MAX = 0.05  # of valid cycles
 INVALID_SHARE_MAX = 0.05  # of valid and invalid cycles
 ALIKE_REST_MIN = 0.01  # of what is not alike in recoveries: beyond, all of them are one
+UNSTORED_S_MAX, STORED_SHARE_MIN = 5.0, 0.95  # of the samples of cycles
 MISHAPS_MAX = 1  # of each kind, however short the run: one hiccup of a busy machine decides nothing
 
 
@@ -63,10 +64,12 @@ def summarise(
     queries: Mapping[str, Queries],
     *,
     windows: Clusters | None = None,
+    lost: Sequence[str] = (),
 ) -> Report:
     """Fold a run's cycles, a line of cycles.jsonl after the other, into its report.
 
-    `windows` are the requests that were sent, and those that were lost, from each T0 to the next.
+    `windows` are the requests that were sent, and those that were lost, from each T0 to the next;
+    `lost` is what must have been stored and is not there.
     """
     settings = manifest.get("settings", {})
     new = partial(
@@ -80,8 +83,10 @@ def summarise(
     total, of_fault = new(), defaultdict(new, {label: new() for label in labels})
     cells = defaultdict(new, {cell: new() for cell in manifest.get("cells", ())})
     faults: defaultdict[tuple[str, str], Tally] = defaultdict(new)
+    asked: Counter[str] = Counter()  # by cell
     for cycle in cycles:
         cell, label = cycle.cell, cycle.fault
+        asked[cell] += cycle.samples - cycle.dropped
         for tally in (total, cells[cell], faults[cell, label], of_fault[label]):
             tally.add(cycle)
     parts = {cell: tally.part() for cell, tally in cells.items()}
@@ -89,7 +94,8 @@ def summarise(
     for (cell, label), tally in faults.items():
         by_fault[cell][label] = tally.part()
     whole, probes = total.part(), tuple(probes)
-    doubts = tuple(_doubts(manifest, whole, parts, by_fault))
+    lost = (*lost, *_lost_samples(asked, probes))
+    doubts = (*lost, *_doubts(manifest, whole, parts, by_fault))
     availability = _availability(*_answers(probes), windows or Clusters())
     by_label = {label: tally.part() for label, tally in of_fault.items()}
     objectives = tuple(slo.judge(wanted, whole, by_label, availability, poor=bool(doubts)))
@@ -112,14 +118,30 @@ def summarise(
     )
 
 
-def _answers(probes: Iterable[Probe]) -> tuple[int, int]:
-    """Good answers and requests of the probe that measures, which is the first of each cell."""
+def _measuring(probes: Iterable[Probe]) -> dict[str, Probe]:
+    """The probe that measures, which is the first of each cell."""
     first: dict[str, Probe] = {}
     for probe in probes:
         if probe.via == "proxy":
             first.setdefault(probe.cell, probe)
+    return first
+
+
+def _answers(probes: Iterable[Probe]) -> tuple[int, int]:
+    """Good answers and requests of the probe that measures."""
+    first = _measuring(probes)
     good = sum(probe.outcomes["ok"] - probe.misrouted for probe in first.values())
     return good, sum(probe.sent for probe in first.values())
+
+
+def _lost_samples(asked: Mapping[str, int], probes: Iterable[Probe]) -> Iterable[str]:
+    """Where fewer samples are stored than cycles were made of; the last ones are not yet."""
+    for cell, probe in _measuring(probes).items():
+        if probe.sent + UNSTORED_S_MAX / probe.interval_s < STORED_SHARE_MIN * asked[cell]:
+            yield (
+                f"cell {cell}: samples are lost: {probe.sent:,} are stored, and its cycles are "
+                f"made of {asked[cell]:,}"
+            )
 
 
 def _availability(good: int, sent: int, windows: Clusters) -> Share:

@@ -54,6 +54,7 @@ def analyse(directory: Path) -> Analysed:
         fold.probes(),
         found.queries.queries(),
         windows=windows.clusters(),
+        lost=found.lost,
     )
     return Analysed(report, found.cycles, heat.heat())
 

@@ -5,7 +5,7 @@ A run may go on while it is read, and may have been killed: then its last cycles
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from chaosd.analysis.recovery import SECOND_NS, STOPPED, Identities, Settings, measure
 from chaosd.analysis.samples import measuring
 from chaosd.analysis.summary import QueryFold
-from chaosd.events import Cycle, Event, Reading
+from chaosd.events import Cycle, CycleOutcome, Event, Reading
 from chaosd.sinks.reader import Block, RunReader
 
 FOREVER_NS = 2**63 - 1
@@ -29,6 +29,7 @@ class Known:
     streams: list[Reading]
     identities: dict[str, set[str]]  # the app's, by cell
     queries: QueryFold
+    lost: list[str]  # what must have been stored and is not there
 
 
 def read(reader: RunReader) -> Known:
@@ -42,6 +43,7 @@ def read(reader: RunReader) -> Known:
     lines = {(cycle.cell, cycle.cycle) for cycle in cycles}
     # Those that have begun and have no line yet: when, and when they ended if they did.
     begun: dict[tuple[str, int], tuple[Reading, Reading | None]] = {}
+    ended: dict[str, int] = {}  # the last one, by cell
     for event in reader.events("stream", "instance", "queries", "begin", "end"):
         if not isinstance(event, Reading):
             continue
@@ -55,8 +57,11 @@ def read(reader: RunReader) -> Known:
                 begun[key] = event, None
             elif key in begun:
                 begun[key] = begun[key][0], event
+            if event.what == "end":
+                ended[event.cell] = event.cycle
         else:
             identities.setdefault(event.cell, set()).add(event.data["identity"])
+    lost = list(_lost(cycles, ended))
     cycles += _unfinished(reader, begun, measuring(streams.values()), identities)
     return Known(
         cycles=cycles,
@@ -65,7 +70,16 @@ def read(reader: RunReader) -> Known:
         streams=list(streams.values()),
         identities=identities,
         queries=queries,
+        lost=lost,
     )
+
+
+def _lost(cycles: Iterable[Cycle], ended: Mapping[str, int]) -> Iterator[str]:
+    """A cycle's end is stored before its line, so the last of each cell must be there."""
+    last = {c.cell: c.cycle for c in cycles if c.outcome != CycleOutcome.SKIPPED}
+    for cell, number in last.items():
+        if ended.get(cell, 0) < number:
+            yield f"cell {cell}: events are lost: the end of cycle {number} is not among them"
 
 
 def _unfinished(

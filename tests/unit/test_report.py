@@ -297,6 +297,7 @@ def directory(tmp_path) -> Path:
     """Six failovers, a control cycle, a skipped one, and a poor one."""
     run = Made(tmp_path / "made-1")
     cycles = [run.cycle(ms * MS) for ms in (300, 500, 700, 900, 1100, 1500)]
+    run.say(made.end(run.at_ns, cycle=7))
     run.store.cycle(
         replace(
             cycles[0],
@@ -611,7 +612,8 @@ def test_a_run_of_invalid_cycles_only_reads_well(tmp_path) -> None:
     run = Made(tmp_path)
     run.store.samples([made.sample(run.at_ns)])
     for cycle in (INVALID, INVALID, CUT_OFF):
-        run.store.cycle(cycle)
+        run.say(made.end(run.at_ns, cycle=cycle.cycle))
+        run.store.cycle(replace(cycle, samples=0))
     run.store.close()
     run.store.update(end_unix=1.0, exit=4, reason="done")
     found = write(tmp_path)

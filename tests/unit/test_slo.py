@@ -219,7 +219,7 @@ def test_every_objective_of_the_config_is_judged() -> None:
         for name in Slo.model_fields
         if name not in ("min_cycles", "faults")
     }
-    found = judged(cycles(400), probes=(probe(1000, 0),), lost=[0] * 100, **wanted)
+    found = judged(cycles(400), probes=(probe(1_000_000, 0),), lost=[0] * 100, **wanted)
     assert [o.name for o in found.objectives] == list(wanted)
     assert {o.result for o in found.objectives} == {"ok"}
     assert (found.verdict, found.reasons, exit_code(found)) == ("ok", (), Exit.OK)

@@ -203,3 +203,29 @@ def test_what_was_sent_in_other_cycles_is_not_painted_into_failovers(tmp_path) -
     counts = dict(zip(KINDS, heat.counts.sum(axis=(0, 1)), strict=True))
     assert counts["failed"] == 0
     assert counts["good"] > 3000
+
+
+def test_what_must_have_been_stored_and_is_not_makes_the_answer_unknown(tmp_path) -> None:
+    """Half a file of events knows half of the app's instances: the rest would be misrouted."""
+    run = Run(tmp_path)
+    for number in (1, 2):
+        t0_ns = number * 10 * SECOND
+        run.ask(t0_ns - SECOND, t0_ns + 3 * SECOND)
+        run.store.event(made.begin(t0_ns, cycle=number, new=OLD))
+        run.store.event(made.end(t0_ns + SECOND, cycle=number))
+        run.store.cycle(made.cycle(cycle=number, t0_ns=t0_ns, samples=100))
+    run.store.close()
+    assert analyse(tmp_path).report.verdict == "ok"
+    events = (tmp_path / "events.jsonl").read_bytes()
+    (tmp_path / "events.jsonl").write_bytes(events[: len(events) * 4 // 5])
+    found = analyse(tmp_path).report
+    said = "cell c1: events are lost: the end of cycle 2 is not among them"
+    assert (found.verdict, found.reasons) == ("unknown", (said,))
+    (tmp_path / "events.jsonl").write_bytes(events)
+    # And the cycles are made of more than what is stored.
+    (tmp_path / "cycles.jsonl").unlink()
+    run = RunStore(tmp_path, MANIFEST, "", threads=False)
+    run.cycle(made.cycle(cycle=2, samples=2000))
+    run.close()
+    found = analyse(tmp_path).report
+    assert found.reasons[0].startswith("cell c1: samples are lost: 800 are stored, and its cycles")
