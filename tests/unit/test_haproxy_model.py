@@ -214,6 +214,38 @@ def test_a_failed_check_asks_again_from_2_6_7_on(version: str, early: bool) -> N
         assert (recovered_s(model, world) < 0.52) == early
 
 
+def test_after_an_error_a_failed_check_asks_at_once_whatever_hold_valid_says() -> None:
+    settings = config(
+        resolvers={
+            "timeout_resolve": "20s",
+            "resolve_retries": 1,
+            "hold": {"valid": "60s", "nx": "60s"},
+        },
+        server={"inter": "200ms", "fall": 9},
+    )
+    world = MoveWorld(move(published_s=100.0, listening_s=100.0, missing_s=0.0), t0_ns=S)
+    model = ProxyModel(
+        settings, "3.0.11", world, Random(1), start_ns=0, poll_at_ns=1500 * MS, check_at_ns=100 * MS
+    )
+    model.settle(0, [OLD])
+    model.advance(3 * S)
+    asked = [at_s for at_s, qtype in world.queries if qtype == "A" and at_s > 0]
+    assert asked[0] == pytest.approx(0.5, abs=0.01)  # the poll, which finds no name
+    assert [later - asked[0] for later in asked[1:4]] == pytest.approx([0.0, 0.2, 0.4], abs=0.02)
+
+
+def test_an_answer_may_come_late_as_long_as_its_resolution_goes_on() -> None:
+    """Three rounds of 300 ms: 700 ms are taken, 1 s are not."""
+    settings = config(
+        resolvers={"timeout_retry": "300ms", "resolve_retries": 3}, server={"check": False}
+    )
+    for took_ms, ip in ((700, NEW), (1000, None)):
+        world = MoveWorld(move(published_s=0.0), t0_ns=0, rtt_ns=took_ms * MS)
+        model = ProxyModel(settings, "3.0.11", world, Random(1), start_ns=0)
+        model.advance(2 * S)
+        assert model.servers[0].ip == ip
+
+
 def test_leaving_maintenance_is_up_at_once_and_one_failure_from_down() -> None:
     settings = config(
         resolvers={"timeout_resolve": "300ms", "resolve_retries": 1, "hold": {"nx": "0s"}},
@@ -320,6 +352,14 @@ def test_a_server_that_is_down_answers_503_at_once_and_redispatch_finds_nothing(
     took_s, status, _ = begun_at(down, away, 0.001)
     assert status == 503
     assert took_s == pytest.approx(1.0, abs=0.01)
+
+
+def test_a_request_whose_server_is_lost_is_redispatched_before_its_last_retry() -> None:
+    away = move(published_s=100.0, listening_s=100.0)
+    for redispatch, took_s in ((True, 2.0), (False, 3.0)):
+        down = config(server={"inter": "200ms", "fall": 1}, retries=3, redispatch=redispatch)
+        found_s, status, _ = begun_at(down, away, 0.001)
+        assert (found_s, status) == (pytest.approx(took_s, abs=0.01), 503)
 
 
 # --- the closed forms -----------------------------------------------------------------------------
@@ -595,6 +635,21 @@ def test_redispatch_goes_to_another_server_at_once() -> None:
     assert {ip for _, ip in took} == {"b", "c"}
     assert len(took) == 9
     assert max(took_ns for took_ns, _ in took) == 0
+
+
+@pytest.mark.parametrize(("version", "left"), [("2.4.20", "a"), ("2.6.12", None)])
+def test_maintenance_forgets_what_the_answers_held(version: str, left: str | None) -> None:
+    """Before 2.5 an address that is gone for good is given to a server that has none."""
+    world = NameWorld("a", "b")
+    settings = config(resolvers={"hold": {"obsolete": "60s", "other": "0s"}})
+    model = ProxyModel(settings, version, world, Random(1), start_ns=0, servers=2)
+    model.advance(3 * S)
+    world.ips = ()
+    model.advance(9 * S)
+    assert [server.ip for server in model.servers] == [None, None]
+    world.ips = ("c",)
+    model.advance(11 * S)
+    assert {server.ip for server in model.servers} == {"c", left}
 
 
 @settings(max_examples=400, derandomize=True, deadline=None)

@@ -251,6 +251,40 @@ def test_a_name_that_others_still_answer_for_is_not_missing() -> None:
     assert (known.published_s, known.missing_s, known.old_ip) == (0.0, None, "vacant")
 
 
+def test_make_before_break_is_published_once_the_old_address_is_gone_from_the_answers() -> None:
+    """As long as it is among them, HAProxy may well stay there."""
+    events = [
+        made.begin(),
+        at(5, "dns", "published", ips=[OLD_IP, NEW_IP]),
+        at(300, "dns", "published", ips=[NEW_IP]),
+    ]
+    known = move(events, missing_class="nxdomain", dns_s=0)
+    assert (known.published_s, known.missing_s, known.others) == (0.3, None, False)
+
+
+def test_others_are_those_who_answer_when_the_old_address_is_gone() -> None:
+    third = "127.64.0.99"
+    events = [
+        made.begin(),
+        at(1, "dns", "published", ips=[OLD_IP, third]),
+        at(300, "dns", "published", ips=[NEW_IP]),
+    ]
+    assert not move(events, missing_class="nxdomain", dns_s=0).others
+    events[1] = at(1, "dns", "published", ips=[third])
+    assert move(events, missing_class="nxdomain", dns_s=0).others
+
+
+def test_a_name_is_missing_from_when_it_was_first_withdrawn() -> None:
+    events = [
+        at(-400, "dns", "withdrawn"),  # by the cycle before
+        made.begin(),
+        at(900, "dns", "withdrawn"),
+        at(100, "dns", "withdrawn"),
+        at(950, "dns", "published", ips=[NEW_IP]),
+    ]
+    assert move(events, missing_class="nxdomain", dns_s=0).missing_s == 0.1
+
+
 def test_a_move_that_nobody_saw_is_unknown_but_for_the_direct_probe() -> None:
     samples = [
         made.sample(T0, 300 * MS, Outcome.OK, NEW, stream=2),
