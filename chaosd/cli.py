@@ -100,7 +100,7 @@ def parser() -> argparse.ArgumentParser:
             "--for", dest="time", metavar="TIME", help="stop after a while, e.g. 10m"
         )
 
-    checked = command("check", _check, "touch nothing; show what would run and what is predicted")
+    checked = command("check", _check, "show what would run and is predicted; leave nothing behind")
     with_config(checked)
     checked.add_argument("-q", "--quiet", action="store_true", help="only say whether it is right")
     run = command("run", _run, "run the daemon until it is stopped or has done enough")
