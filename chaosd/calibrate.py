@@ -29,7 +29,7 @@ from chaosd.analysis.calibration import Accuracy, Calibration, compare, outages
 from chaosd.config import Config
 from chaosd.errors import ConfigError, Exit, MachineError
 from chaosd.events import Cycle, CycleOutcome
-from chaosd.processes import labels
+from chaosd.processes import labels, lacking
 from chaosd.sinks.console import Console
 from chaosd.sinks.reader import RunReader
 from chaosd.sinks.store import write_whole
@@ -93,6 +93,8 @@ def wanted(
         raise ConfigError(f"--outages {lengths}: should be between {SHORTEST} and {LONGEST}")
     if not 1 <= count <= OUTAGES_MAX:
         raise ConfigError(f"--n {count}: should be from 1 to {OUTAGES_MAX:,}")
+    if program and (what := lacking(program[0])) is not None:
+        raise ConfigError(f"--command: {what} (such as --command './outage.sh 5')")
     if (target is None) != (not program):
         raise ConfigError("--target and --command go together: who is asked, and what moves it")
     wanted = Wanted(

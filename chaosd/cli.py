@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from chaosd import __version__, plugins
-from chaosd.errors import ChaosdError, ConfigError, Exit
+from chaosd.errors import ChaosdError, ConfigError, Exit, MachineError
 from chaosd.units import Percent
 
 EPILOG = """\
@@ -100,7 +100,7 @@ def parser() -> argparse.ArgumentParser:
             "--for", dest="time", metavar="TIME", help="stop after a while, e.g. 10m"
         )
 
-    checked = command("check", _check, "touch nothing; show what would run and what is predicted")
+    checked = command("check", _check, "show what would run and is predicted; leave nothing behind")
     with_config(checked)
     checked.add_argument("-q", "--quiet", action="store_true", help="only say whether it is right")
     run = command("run", _run, "run the daemon until it is stopped or has done enough")
@@ -276,16 +276,25 @@ def _report(arguments: argparse.Namespace) -> int:
 
 
 def _clean(_: argparse.Namespace) -> int:
-    removed = []
+    removed: list[str] = []
+    unseen: list[str] = []
+    missed: list[str] = []
     for name in plugins.available("runtimes"):
         kind: Any = plugins.find("runtimes", name)
         runtime = kind(kind.Config(type=name))
-        if runtime.unavailable() is None:
+        reason = runtime.unavailable()
+        if reason is None:
             removed += asyncio.run(runtime.sweep())
-    for what in removed:
-        _print(f"removed {what}")
+            continue
+        # Where there is none nothing can be left; one that does not answer may have much of ours.
+        expected = isinstance(runtime, plugins.CanBeAway) and runtime.expected()
+        (missed if expected else unseen).append(f"{name}: not looked at: {reason}")
+    said = [f"removed {what}" for what in removed] + unseen
     if not removed:
-        _print("nothing was left behind")
+        said.append("nothing was left behind" + (" elsewhere" if unseen or missed else ""))
+    _print(*said)
+    if missed:
+        raise MachineError(*missed)
     return Exit.OK
 
 

@@ -202,6 +202,14 @@ class Runtime(Protocol):
         """
 
 
+@runtime_checkable
+class CanBeAway(Protocol):
+    """A runtime that may have something of ours although it can't be used at the moment."""
+
+    def expected(self) -> bool:
+        """Whether somebody says that it is there, while it is unavailable."""
+
+
 # --- the optional abilities of a stage -----------------------------------------------------------
 
 

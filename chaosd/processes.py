@@ -12,6 +12,7 @@ import asyncio
 import os
 import secrets
 import select
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -34,6 +35,13 @@ KILL_S = 5.0  # how long a killed process may take to vanish
 
 OWNER = "CHAOSD_OWNER"
 RUN = "CHAOSD_RUN"
+
+
+def lacking(program: str, path: str | None = None) -> str | None:
+    """Say that there is no such program, or None; `path` is searched instead of the PATH."""
+    if shutil.which(program, path=path) is not None:
+        return None
+    return f"there is no program `{program}` that can be run"
 
 
 class OutputFile(RotatingFileHandler):

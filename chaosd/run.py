@@ -22,7 +22,7 @@ from chaosd.sinks import Sink
 from chaosd.sinks.console import Console
 from chaosd.sinks.prometheus import PrometheusSink
 from chaosd.sinks.retention import Retention
-from chaosd.sinks.store import RunStore
+from chaosd.sinks.store import RunStore, refuse_other
 
 BUG = "a bug of chaosd"
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -30,6 +30,7 @@ STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 def run(plan: Plan, rehearsal: Rehearsal) -> int:
     """Do what `chaosd run` does, once the plan is known to be possible. Returns the exit code."""
+    refuse_other(plan.config.runs.directory / "latest")
     directory = new_directory(plan.config.runs.directory, plan.config.name, plan.run_id)
     console = Console()
     for advice in rehearsal.advice:

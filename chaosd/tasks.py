@@ -1,9 +1,12 @@
-"""Work that must be finished although it is cancelled, and work side by side in a fixed order."""
+"""Work that must be finished although it is stopped, and work side by side in a fixed order."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+import signal
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from threading import Event, current_thread, main_thread
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -27,6 +30,26 @@ async def uncancelled(work: Coroutine[Any, Any, T], limit_s: float) -> T:
         task.exception()  # retrieved: the cancellation outranks it
         raise asyncio.CancelledError
     return task.result()
+
+
+@contextmanager
+def uninterrupted() -> Iterator[Event]:
+    """Put a Ctrl-C off until this is done; meanwhile the event says whether it was pressed.
+
+    It could come between any two steps, also while somebody else makes what we asked for.
+    """
+    pressed = Event()
+    before = signal.getsignal(signal.SIGINT)
+    if current_thread() is not main_thread() or not callable(before):
+        yield pressed  # nobody is interrupted here
+        return
+    signal.signal(signal.SIGINT, lambda *_: pressed.set())
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if pressed.is_set():
+            before(signal.SIGINT, None)
 
 
 async def together(works: Sequence[Coroutine[Any, Any, None]], end_limit_s: float) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ from chaosd.clock import VirtualClock
 from chaosd.errors import MachineError
 from chaosd.parts import FaultConfig, PositiveWait
 from chaosd.plugins import CycleContext
-from chaosd.processes import KILL_S, Child, labels
+from chaosd.processes import KILL_S, Child, labels, lacking
 from chaosd.tasks import uncancelled
 from chaosd.units import Duration
 
@@ -31,9 +30,10 @@ def _runnable(program: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]
         return program
     name, *arguments = program
     if "/" in name:
-        name = str((info.context or {}).get("base", Path()) / name)
-    if shutil.which(name) is None:
-        raise ValueError(f"there is no program `{name}` that can be run (a list: [name, argument])")
+        # Without a file it is where chaosd is started; absolute, or `./x` would be sought as `x`.
+        name = str(((info.context or {}).get("base") or Path.cwd()) / name)
+    if (what := lacking(name)) is not None:
+        raise ValueError(f"{what} (a list: [name, argument])")
     return (name, *arguments)
 
 

@@ -22,6 +22,7 @@ import os
 import struct
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -79,6 +80,16 @@ def unwritable(path: Path, error: OSError) -> MachineError:
         f"{path}: can't be written: {error.strerror or error} (the run directory needs a writable "
         "disk with free space)"
     )
+
+
+def refuse_other(latest: Path) -> None:
+    """Raise MachineError if something of the user's own is where our link would be."""
+    try:
+        own = latest.exists() and not latest.is_symlink()
+    except OSError:
+        return  # nor can anything be written there, which is said when it is attempted
+    if own:
+        raise MachineError(f"{latest} is no link to the latest run (move it away)")
 
 
 class _Appended:
@@ -261,12 +272,15 @@ class RunStore:
         """The directory is written from the start; now it is the latest."""
         if self._latest is None:
             return
+        refuse_other(self._latest)
         beside = self._latest.with_name(f".latest-{self.directory.name}")
         try:
             beside.unlink(missing_ok=True)
             beside.symlink_to(self.directory.name)
             beside.replace(self._latest)
         except OSError as error:
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
             raise unwritable(self._latest, error) from error
 
     def tick(self) -> None:

@@ -110,7 +110,10 @@ def test_what_is_done_when_it_is_stopped_is_told(tmp_path) -> None:
         (["--target", "10.0.0.1:80"], "--target and --command go together"),
         (["--target", "8.8.8.8:80", "--command", "true"], "8.8.8.8 is a public address"),
         (["--target", "foo", "--command", "true"], "--target: not an address"),
-        (["--target", "127.0.0.1:80", "--command", "no-such"], "--command: there is no program"),
+        (
+            ["--target", "127.0.0.1:80", "--command", "./no-such 5"],
+            "--command: there is no program `./no-such` that can be run (such as --command '",
+        ),
         (["--target", "127.0.0.1:80", "--command", "a 'b"], "--command a 'b: No closing quotation"),
         (["--seed", "-4"], "--seed: "),
         (["--rates", "500,500"], "--rates 500,500: one of them is named twice"),

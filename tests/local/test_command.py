@@ -152,6 +152,15 @@ def test_a_heal_that_fails_is_told() -> None:
         asyncio.run(command.heal(None, Cycle()))
 
 
+def test_without_a_file_a_relative_program_is_beside_chaosd(tmp_path, monkeypatch) -> None:
+    """As `chaosd calibrate --command ./move.sh` has it."""
+    (tmp_path / "move.sh").touch(mode=0o755)
+    monkeypatch.chdir(tmp_path)
+    assert fault("./move.sh", "5").config.inject == (str(tmp_path / "move.sh"), "5")
+    with pytest.raises(ValueError, match=r"there is no program `move\.sh`"):
+        fault("move.sh")
+
+
 def test_a_program_beside_the_config_is_found_from_anywhere(tmp_path) -> None:
     from chaosd import config
 

@@ -35,6 +35,19 @@ def test_every_cycle_recovers_inside_the_predicted_band_and_they_are_spread(simu
         assert any(low <= r < low + 0.3 for r in recoveries)
 
 
+def test_something_of_the_users_own_at_the_links_place_is_said_before_anything_is_made(
+    simulate, tmp_path
+) -> None:
+    own = tmp_path / "runs/latest/mine"
+    own.mkdir(parents=True)
+    ran = simulate()
+    assert (ran.code, ran.said) == (
+        3,
+        "chaosd: runs/latest is no link to the latest run (move it away)\n",
+    )
+    assert sorted((tmp_path / "runs").rglob("*")) == [own.parent, own]
+
+
 def test_phases_add_up_to_the_recovery(simulate) -> None:
     for cycle in simulate().cycles:
         known = [

@@ -54,6 +54,25 @@ def test_cells_can_not_share_a_door(check) -> None:
     )
 
 
+def test_a_program_that_is_not_there_is_said_at_its_line(check, tmp_path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/serve").touch(mode=0o755)
+    proxy = "proxy: {type: haproxy, binary: /nowhere/haproxy}\n"  # it is asked only afterwards
+    text = f"name: x\nruntime: local\n{FAULT}{proxy}app:\n  port: 8080\n  command: [%s, --fast]\n"
+    for name in ("nonexistent-prog", "./serve", "serve"):
+        code, said = check(text % name)
+        assert code == 2
+        (line,) = said
+        assert line == (
+            f"chaosd: c.yaml:7: app.command: there is no program `{name}` that can be run "
+            "(a list: [name, argument])"
+        )
+    own_path = f"  env: {{PATH: {tmp_path}/own}}\n"
+    for there in (text % "./own/serve", text % "serve" + own_path):
+        code, said = check(there)
+        assert code == 3, said  # no HAProxy, but no complaint of the program
+
+
 def test_a_start_delay_is_not_for_a_command_of_your_own(check) -> None:
     app = "app:\n  command: [./serve]\n  start_delay: 2s\n"
     code, said = check(f"name: x\nruntime: local\n{FAULT}{app}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import resource
 import shutil
 import signal
@@ -439,6 +441,21 @@ def test_a_directory_that_can_not_be_made(tmp_path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(MachineError, match=r"file/run: can't be written: Not a directory"):
         stored(tmp_path / "file" / "run")
+
+
+def test_a_link_that_can_not_be_put_in_its_place_is_not_left_beside_it(
+    tmp_path, monkeypatch
+) -> None:
+    def refused(*_) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    store = RunStore(tmp_path / "r", {}, "", threads=False, latest=tmp_path / "latest")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", refused)
+        with pytest.raises(MachineError, match=r"latest: can't be written: No space left"):
+            store.ready()
+    store.close()
+    assert [each.name for each in sorted(tmp_path.iterdir())] == ["latest", "r"]
 
 
 def test_a_record_is_what_numpy_reads() -> None:

@@ -87,6 +87,11 @@ class DockerRuntime(RealTime):
 
         return unreachable()
 
+    def expected(self) -> bool:
+        from chaosd.runtimes.docker.engine import expected
+
+        return expected()
+
     def lacks(self, proxy: Proxy, app_image: str) -> str | None:
         from chaosd.runtimes.docker import engine, images
         from chaosd.runtimes.docker.proxy import image_of

@@ -215,6 +215,13 @@ def unreachable() -> str | None:
     return None
 
 
+def expected() -> bool:
+    """Whether an engine is said to be there: by DOCKER_HOST, a context elsewhere, or a socket."""
+    where = urlsplit(address())
+    local = where.scheme in ("unix", "http+unix")
+    return bool(os.environ.get("DOCKER_HOST")) or not local or Path(where.path).exists()
+
+
 def address() -> str:
     """Where the engine is looked for."""
     if host := os.environ.get("DOCKER_HOST"):

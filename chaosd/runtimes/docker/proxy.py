@@ -7,6 +7,7 @@ from logging import makeLogRecord
 from pathlib import Path, PurePosixPath
 from random import SystemRandom
 from subprocess import CompletedProcess
+from threading import Event
 from typing import Any
 
 from chaosd import processes
@@ -18,6 +19,7 @@ from chaosd.processes import OutputFile
 from chaosd.runtimes.docker import images, objects
 from chaosd.runtimes.docker.engine import Engine, MissingError, client, translated
 from chaosd.runtimes.docker.members import FILES, Blueprint, Member, Members
+from chaosd.tasks import uninterrupted
 
 DOOR_PORT, API_PORT = 8080, 9999
 MEMORY_MB, PIDS = 512, 128
@@ -168,11 +170,14 @@ def _is_of_container(pid: int, container: str) -> bool:
 def run_once(
     image: str, arguments: Sequence[str], environment: Mapping[str, str], files: Mapping[str, bytes]
 ) -> CompletedProcess[str]:
-    """Run the proxy's program in a container of its own, without a network, and remove that."""
+    """Run the proxy's program in a container of its own, without a network, and remove that.
+
+    It is removed if Ctrl-C is pressed, too, also while the engine is still making it.
+    """
     api = client()
     clock = _clock()
 
-    def work() -> CompletedProcess[str]:
+    def work(unwanted: Event) -> CompletedProcess[str]:
         program, *rest = arguments
         container = api.create_container(
             image,
@@ -190,7 +195,7 @@ def run_once(
             if files:
                 api.put_archive(container, FILES, objects.tar(files))
             api.start(container)
-            code = _wait(api, clock, container)
+            code = _wait(api, clock, container, unwanted)
             out = api.logs(container, stdout=True, stderr=False).decode(errors="replace")
             err = api.logs(container, stdout=False, stderr=True).decode(errors="replace")
         finally:
@@ -198,16 +203,17 @@ def run_once(
         return CompletedProcess(list(arguments), code, out, err)
 
     try:
-        return translated(work)
+        with uninterrupted() as unwanted:
+            return translated(lambda: work(unwanted))
     except MissingError as error:
         raise MachineError(
             f"{error} (make images, or set proxy.image to one that is there)"
         ) from None
 
 
-def _wait(api: Any, clock: Any, container: str) -> int:
+def _wait(api: Any, clock: Any, container: str, unwanted: Event) -> int:
     limit_ns = clock.now_ns() + round(ONCE_LIMIT_S * SECOND_NS)
-    while clock.now_ns() < limit_ns:
+    while clock.now_ns() < limit_ns and not unwanted.is_set():
         state = api.inspect_container(container)["State"]
         if not state["Running"] and state["Status"] != "created":
             return int(state["ExitCode"])

@@ -66,6 +66,7 @@ class DockerStage:
         self._failed = failed
         self._engine = Engine(recorder.clock, wait_s=config.engine_wait.s)
         self._standing = self._closed = self._absent = False
+        self._made = False  # something of this cell may be there, whether it was heard of or not
         self._trouble = ""
         self._home: str | None = None
         self._net: Network | None = None
@@ -88,6 +89,7 @@ class DockerStage:
         labels = objects.labels(cell.run_id, cell.name, self._home)
         rng, pool = Random(cell.seed), IPv4Network(self._config.subnets)  # noqa: S311
         name = f"chaosd-{cell.run_id}-{cell.name}"
+        self._made = True  # from when it is asked for: who is cancelled does not hear of it
         self._net = await engine.do(
             lambda api: network.create(api, name, pool, rng, labels, local=engine.is_here)
         )
@@ -153,7 +155,7 @@ class DockerStage:
             raise MachineError(self._trouble)
 
     async def close(self) -> None:
-        if self._closed and self._net is None:
+        if self._closed and not self._made:
             return
         self._closed = True
         engine = self._engine
@@ -163,13 +165,13 @@ class DockerStage:
             if self._members is not None:
                 await self._members.settle(CLOSE_LIMIT_S)
             await engine.idle(CLOSE_LIMIT_S)
-            if self._net is not None:
+            if self._made:
                 await self._remove_all()
-                self._net = None
+                self._made, self._net = False, None
         finally:
             if self._proxy is not None:
                 self._proxy.close()
-            if self._net is None:
+            if not self._made:
                 engine.close()
 
     async def _remove_all(self) -> None:

@@ -81,7 +81,12 @@ class LocalRuntime(RealTime):
         if cell.app.command and cell.app.start_delay_s:
             what = f"your own command has its own start; start_delay is for {OWN_IMAGE}"
             return [(("app", "start_delay"), f"{what} (leave one of the two out)")]
-        if cell.app.command or cell.app.image == OWN_IMAGE:
+        if cell.app.command:
+            # It is sought as it will be when it is started: on the PATH that it is given.
+            lacking = processes.lacking(cell.app.command[0], cell.app.env.get("PATH"))
+            where = ("app", "command")
+            return [(where, f"{lacking} (a list: [name, argument])")] if lacking else []
+        if cell.app.image == OWN_IMAGE:
             return []
         what = f"the local runtime can't run the image `{cell.app.image}`"
         remedy = f"leave it at {OWN_IMAGE}, or set app.command to a program of this machine"

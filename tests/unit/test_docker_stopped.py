@@ -1,0 +1,131 @@
+"""What is being asked of an engine when chaosd is stopped is removed all the same."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+import time
+from types import SimpleNamespace
+
+import docker.errors
+import pytest
+
+from chaosd.clock import RealClock
+from chaosd.runtimes.docker import DockerRuntime, engine, proxy
+
+LIMIT_S = 10
+
+
+class Api:
+    """An engine that makes things when it is let, whoever still waits for them."""
+
+    def __init__(self) -> None:
+        self.asked, self.let = threading.Event(), threading.Event()
+        self.there: list[str] = []
+        self.runs = False
+        self.interrupted_at: list[str] = []
+
+    def info(self):
+        return {}
+
+    def networks(self, filters=None):
+        return [{"Id": each} for each in self.there]
+
+    def containers(self, **_):
+        return []
+
+    def create_network(self, name, **_):
+        self.asked.set()
+        assert self.let.wait(LIMIT_S)
+        self.there.append(name)
+
+    def remove_network(self, name):
+        self.there.remove(name)
+
+    def inspect_network(self, name):
+        if name not in self.there:
+            raise docker.errors.NotFound("gone")
+        return {}
+
+    def create_container(self, *_, **__):
+        try:
+            self._step("create")
+        finally:  # it is made although nobody hears of it
+            self.there.append("container")
+        return {"Id": "container"}
+
+    def create_host_config(self, **keys):
+        return keys
+
+    def put_archive(self, *_):
+        self._step("put")
+
+    def start(self, name):
+        self._step("start")
+        self.runs = True
+
+    def inspect_container(self, name):
+        if name not in self.there:
+            raise docker.errors.NotFound("gone")
+        self._step("inspect")
+        return {"State": {"Running": self.runs, "Status": "running"}}
+
+    def remove_container(self, name, **_):
+        self._step("remove")
+        self.there.remove(name)
+
+    def _step(self, step: str) -> None:
+        """Press Ctrl-C, and again, if it is to be pressed here."""
+        if step in self.interrupted_at:
+            self.interrupted_at.remove(step)
+            for _ in range(2):
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+                time.sleep(0.05)
+
+
+@pytest.fixture
+def api(monkeypatch):
+    api = Api()
+    monkeypatch.setattr(engine, "client", lambda *_: api)
+    yield api
+    api.let.set()
+
+
+def test_a_network_that_nobody_waits_for_any_more_is_removed(api, tmp_path) -> None:
+    cell = SimpleNamespace(run_id="r", name="c1", seed="1", directory=tmp_path)
+    runtime = DockerRuntime(DockerRuntime.Config())
+
+    async def scenario() -> None:
+        recorder = SimpleNamespace(clock=RealClock())
+        setting_up = asyncio.ensure_future(runtime.set_up(cell, recorder, lambda _: None))
+        assert await asyncio.to_thread(api.asked.wait, LIMIT_S)
+        setting_up.cancel()
+        asyncio.get_running_loop().call_later(0.05, api.let.set)
+        with pytest.raises(asyncio.CancelledError):
+            await setting_up
+
+    asyncio.run(asyncio.wait_for(scenario(), 3 * LIMIT_S))
+    assert api.let.is_set()
+    assert api.there == []
+
+
+@pytest.fixture
+def ctrl_c():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(
+    "steps", [["create"], ["put"], ["start"], ["inspect"], ["inspect", "remove"]], ids=" ".join
+)
+def test_a_container_that_checks_a_config_is_removed_at_ctrl_c(
+    api, ctrl_c, monkeypatch, steps
+) -> None:
+    monkeypatch.setattr(proxy, "client", lambda: api)
+    api.interrupted_at = list(steps)
+    with pytest.raises(KeyboardInterrupt):
+        proxy.run_once("image", ["haproxy", "-c"], {}, {"haproxy.cfg": b""})
+    assert api.interrupted_at == []
+    assert api.there == []
