@@ -41,7 +41,7 @@ lock: $(VENV)/.dev ## write constraints.txt anew from what is installed
 	@$(BIN)/pip freeze --exclude-editable | grep -v '^chaosd' > constraints.txt
 
 clean: ## remove what any run left behind, and the virtual environment
-	@[ ! -x $(BIN)/chaosd ] || $(BIN)/chaosd clean
+	@[ ! -x $(BIN)/chaosd ] || $(BIN)/chaosd clean || echo "(going on)"
 	@rm -rf $(VENV)
 
 .PHONY: haproxy

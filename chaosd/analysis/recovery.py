@@ -14,7 +14,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from chaosd.analysis import phases
-from chaosd.analysis.residuals import place
+from chaosd.analysis.residuals import against
 from chaosd.analysis.statistics import quantile_rank
 from chaosd.events import (
     ANYBODY,
@@ -374,7 +374,8 @@ def measure(
         parts_error_s = edges.error_ns / 1e9
         parts = phases.phases(begin.at_ns, edges, fold.recovered_ns, fold.stable_ns(end.at_ns))
     predicted = _predicted(events)
-    residual_s, share = _against(predicted, outcome, fold)
+    fresh_s = fold.until_fresh_s() if outcome == CycleOutcome.RECOVERED else None
+    residual_s, share = against(predicted, fresh_s, fold.resolution_s())
     return Cycle(
         cycle=end.cycle,
         cell=end.cell,
@@ -465,24 +466,6 @@ def _measured(
 def _predicted(events: Iterable[Event]) -> Prediction | None:
     said = phases.reading(events, "engine", "predicted")
     return Prediction(**said.data) if said is not None else None
-
-
-def _against(
-    predicted: Prediction | None,
-    outcome: CycleOutcome,
-    fold: RecoveryFold,
-) -> tuple[float | None, float | None]:
-    """The residual, and the place in the predicted distribution."""
-    resolution_s = fold.resolution_s()
-    if predicted is None or outcome != CycleOutcome.RECOVERED or resolution_s is None:
-        return None, None
-    recovery_s = fold.until_fresh_s()
-    if recovery_s is None:
-        return None, None
-    # To the nanosecond, as everything that is measured.
-    residual_s = round(recovery_s - predicted.mean_s, 9)
-    share = place(predicted, recovery_s, resolution_s)
-    return residual_s, None if share is None else round(share, 6)
 
 
 def _anomaly(

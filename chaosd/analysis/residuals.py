@@ -31,6 +31,18 @@ class Residuals:
     uniform_p: float | None
 
 
+def against(
+    predicted: Prediction | None, recovery_s: float | None, resolution_s: float | None
+) -> tuple[float | None, float | None]:
+    """A recovery's residual, and its place in the predicted distribution; None where unknown."""
+    if predicted is None or recovery_s is None or resolution_s is None:
+        return None, None
+    # To the nanosecond, as everything that is measured.
+    residual_s = round(recovery_s - predicted.mean_s, 9)
+    share = place(predicted, recovery_s, resolution_s)
+    return residual_s, None if share is None else round(share, 6)
+
+
 def place(predicted: Prediction, recovery_s: float, resolution_s: float) -> float | None:
     """Which part of the predicted distribution is shorter than this recovery: uniform if all holds.
 

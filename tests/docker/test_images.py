@@ -6,16 +6,14 @@ import pytest
 
 from chaosd.runtimes.docker import images
 from chaosd.runtimes.docker.engine import client
+from chaosd.shipped import shipped
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(240)]
 
 
 def test_dockerfiles_build_where_their_bases_are(engine) -> None:
     """Stand-ins for a registry's images: the same names, our own layers."""
-    proxy, app = (
-        "haproxy:0.0-stand-in",
-        images._base_of(images._folder("http-server") / "Dockerfile"),
-    )
+    proxy, app = "haproxy:0.0-stand-in", images._base_of(shipped("http-server/Dockerfile"))
     if images.missing(engine, [app]) == []:
         pytest.skip(f"{app} is there, and is not ours to replace")
     said: list[str] = []
