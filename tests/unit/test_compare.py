@@ -433,3 +433,28 @@ def test_what_can_not_be_compared_is_said(tmp_path, name, content, what) -> None
     with pytest.raises(ConfigError) as caught:
         files.load(tmp_path / name)
     assert str(caught.value).startswith(f"{tmp_path / name}: {what}")
+
+
+def test_whoever_looks_at_many_numbers_asks_more_of_each() -> None:
+    """One of eight decides; each of the others gets its part of what may be wrong in all."""
+    a, b = side(uniform(Random(1), 0.2)), side(uniform(Random(2), 0.2))
+    rows = {row.name: row for row in compare(a, b).rows}
+    alone = {name: difference(rows[name].a, rows[name].b, 0.0, 1.0) for name in rows}
+
+    def width(found: Estimate) -> float:
+        return found.high - found.low
+
+    assert width(rows["recovery p95"].difference) == width(alone["recovery p95"])
+    for name in ("recovery p50", "recovery mean"):
+        # The two-sided 95 % point of seven tests together, by that of one: 2.690 / 1.960.
+        assert width(rows[name].difference) / width(alone[name]) == pytest.approx(1.3726, abs=0.001)
+
+
+def test_a_coarser_meter_makes_every_difference_less_sure() -> None:
+    a, b = numbers(0.9, 1.0, 1.1), numbers(0.9, 1.0, 1.1)
+    for row in compare(a, b).rows[:1]:
+        alike = row.difference
+    for row in compare(a, replace(b, resolution_s=a.resolution_s + 0.05)).rows[:1]:
+        apart = row.difference
+    assert apart.low == pytest.approx(alike.low - 0.05)
+    assert apart.high == pytest.approx(alike.high + 0.05)
