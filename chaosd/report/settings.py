@@ -19,7 +19,7 @@ def settings(reader: RunReader) -> dict[str, Any]:
     """Each setting by its path, such as `proxy.resolvers.timeout_resolve`; empty if all is lost."""
     try:
         config = yaml.safe_load(reader.config())
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         config = None
     if not isinstance(config, dict):
         return {}
@@ -46,7 +46,11 @@ def files(reader: RunReader) -> dict[str, str]:
     """The texts that the run was made with, by name: the effective config, and the proxy's."""
     found = {"config.yaml": reader.config()}
     for path in sorted(reader.directory.glob("*/haproxy.cfg"))[:1]:  # cells differ in addresses
-        found[f"{path.parent.name}/{path.name}"] = path.read_text(errors="replace")
+        try:
+            text = path.read_text(encoding="utf-8", errors="replace")
+        except OSError:  # it is only shown
+            continue
+        found[f"{path.parent.name}/{path.name}"] = text
     return {name: text for name, text in found.items() if text}
 
 

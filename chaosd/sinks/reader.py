@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from chaosd.errors import MachineError
@@ -18,6 +19,7 @@ from chaosd.sinks.store import EVENTS_OLD, MARK, RECORDS, read_chunk, suffixed
 T = TypeVar("T")
 FOLDED = "samples.folded.json"
 BLOCKS_CACHED = 8  # of some 4 MB each
+DAMAGED = (OSError, ValueError, pa.ArrowException)  # what Arrow says of a file that is no whole one
 COLUMNS = [name for name in RECORDS.names or () if name != "mark"]
 
 
@@ -43,21 +45,25 @@ class RunReader:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        none = MachineError(f"{directory}: not a run directory (a whole run.json is missing)")
         try:
-            self.manifest: dict[str, Any] = json.loads((directory / "run.json").read_text())
-        except (OSError, ValueError) as error:
-            raise MachineError(
-                f"{directory}: not a run directory (a whole run.json is missing)"
-            ) from error
+            manifest = json.loads((directory / "run.json").read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+            raise none from error
+        except OSError as error:
+            raise unreadable(directory / "run.json", error) from error
+        if not isinstance(manifest, dict):
+            raise none
+        self.manifest: dict[str, Any] = manifest
         self._block = lru_cache(BLOCKS_CACHED)(_load)
         self._places: list[_Place] | None = None
         self._folded: dict[str, Any] | None = None
 
     def config(self) -> str:
-        """The effective config, or nothing if it is lost."""
+        """The effective config, or nothing if it is lost: it is only shown."""
         try:
-            return (self.directory / "config.yaml").read_text()
-        except OSError:
+            return (self.directory / "config.yaml").read_text(encoding="utf-8")
+        except (OSError, ValueError):
             return ""
 
     def cycles(self) -> Iterator[Cycle]:
@@ -126,18 +132,28 @@ class RunReader:
 def lines_of(path: Path, decode: Callable[[str], T], marks: Sequence[str] = ()) -> Iterator[T]:
     """What each whole line of a file says, or each that has one of these marks in it.
 
-    Raises MachineError for a line that is not what it should be, but for a torn one at the end.
+    Raises MachineError for a line that is not what it should be, but for a torn one at the end,
+    and for a file that can't be read.
     """
-    with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.endswith("\n"):
-                return
-            if marks and not any(mark in line for mark in marks):
-                continue
-            try:
-                yield decode(line)
-            except ValueError as error:
-                raise MachineError(f"{path}:{number}: {error}") from error
+    try:
+        with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.endswith("\n"):
+                    return
+                if marks and not any(mark in line for mark in marks):
+                    continue
+                try:
+                    yield decode(line)
+                except ValueError as error:
+                    raise MachineError(f"{path}:{number}: {error}") from error
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: Exception) -> MachineError:
+    """What is wrong with a file of a run, in one line: a library's own words may be several."""
+    what = error.strerror if isinstance(error, OSError) else None
+    return MachineError(f"{path}: can't be read: {what or ' '.join(str(error).split())}")
 
 
 def chunk_number(path: Path) -> int:
@@ -148,11 +164,11 @@ def chunk_number(path: Path) -> int:
 def folded(directory: Path) -> dict[str, Any] | None:
     """What is left of samples that were folded; None if none were. Raises MachineError."""
     try:
-        found: dict[str, Any] = json.loads((directory / FOLDED).read_text())
+        found: dict[str, Any] = json.loads((directory / FOLDED).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise MachineError(f"{directory / FOLDED}: can't be read: {error}") from error
+        raise unreadable(directory / FOLDED, error) from error
     return found
 
 
@@ -174,9 +190,10 @@ def _places(stem: Path) -> list[_Place]:
     if not parquet.exists():
         try:
             block = Block(*read_chunk(stem))
-        except FileNotFoundError:
+        except OSError as error:
             if not parquet.exists():
-                raise
+                path = Path(error.filename or suffixed(stem, "tail"))
+                raise unreadable(path, error) from error
             return _places(stem)  # it has become one this very moment
         if not len(block.records):
             return []
@@ -185,15 +202,20 @@ def _places(stem: Path) -> list[_Place]:
             for most in (np.min, np.max)
         )
         return [_Place(stem, 0, (low[0], high[0]), (low[1], high[1]), block)]
-    metadata = pq.read_metadata(parquet)
+    try:
+        metadata = pq.read_metadata(parquet)
+    except DAMAGED as error:
+        raise unreadable(parquet, error) from error
     found = []
     for group in range(metadata.num_row_groups):
         columns = [metadata.row_group(group).column(i) for i in range(metadata.num_columns)]
         ranges = {
             c.path_in_schema: (c.statistics.min, c.statistics.max)
             for c in columns
-            if c.path_in_schema in ("stream", "scheduled_ns")
+            if c.path_in_schema in ("stream", "scheduled_ns") and c.statistics is not None
         }
+        if len(ranges) < len(("stream", "scheduled_ns")):
+            raise MachineError(f"{parquet}: can't be read: these are no samples of chaosd")
         found.append(_Place(stem, group, ranges["stream"], ranges["scheduled_ns"]))
     return found
 
@@ -207,6 +229,8 @@ def _load(place: _Place) -> Block:
         raise MachineError(
             f"{parquet}: its samples became counts while they were read (try again)"
         ) from None
+    except DAMAGED as error:
+        raise unreadable(parquet, error) from error
 
 
 def _block(table: Any) -> Block:
