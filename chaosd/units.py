@@ -19,7 +19,7 @@ _UNITS_NS = {
     "h": 3_600_000_000_000,
     "d": 86_400_000_000_000,
 }
-_NUMBER = r"\d{1,18}(?:\.\d{1,30})?"
+_NUMBER = r"[0-9]{1,18}(?:\.[0-9]{1,30})?"  # \d would take any alphabet's digits
 _PART = rf"({_NUMBER})(ns|us|ms|s|m|h|d)"
 _DURATION = re.compile(rf"(?:{_PART})+")
 _DURATION_MAX_NS = 366 * _UNITS_NS["d"]
@@ -106,7 +106,7 @@ class Rate(_Written, float):
     """Events per second."""
 
     json_schema: ClassVar[dict[str, Any]] = {
-        "pattern": r"^\d+(\.\d+)?/(s|m|h)$",
+        "pattern": r"^[0-9]+(\.[0-9]+)?/(s|m|h)$",
         "examples": ["100/s"],
     }
 
@@ -141,7 +141,7 @@ class Percent(_Written, float):
     """A part of one, written as `99.9%`; a plain 0 is nothing."""
 
     json_schema: ClassVar[dict[str, Any]] = {
-        "pattern": r"^\d+(\.\d+)?%$",
+        "pattern": r"^[0-9]+(\.[0-9]+)?%$",
         "examples": ["99.9%", "0.1%"],
     }
 

@@ -46,6 +46,7 @@ def test_durations_are_read(text: Any, ns: int) -> None:
         ("1s5", "not a duration"),
         ("", "not a duration"),
         ("1e3s", "not a duration"),
+        ("٣s", "not a duration"),  # a three, and no 3
         ("9" * 400 + "s", "not a duration"),
         ("367d", "a duration of more than 366 days"),
     ],
@@ -101,6 +102,7 @@ def test_rates_are_read(text: str, per_second: float, interval_ns: int) -> None:
         (100, "not a rate (write it like 100/s or 6/m)"),
         ("100", "not a rate"),
         ("100/d", "not a rate"),
+        ("٣/s", "not a rate"),
         ("-1/s", "not a rate"),
         ("9" * 400 + "/s", "not a rate"),
         ("0.9/h", "a rate should be 1/h"),
@@ -147,7 +149,9 @@ def test_shares_are_read(text: Any, value: float) -> None:
     assert Percent.parse(text) == value
 
 
-@pytest.mark.parametrize("text", [1, 0.5, None, True, False, "5", "-1%", "1e1%", "", "%", "a%"])
+@pytest.mark.parametrize(
+    "text", [1, 0.5, None, True, False, "5", "-1%", "1e1%", "", "%", "a%", "٣%"]
+)
 def test_what_is_no_share_is_said_in_words(text: Any) -> None:
     with pytest.raises(ValueError) as caught:
         Percent.parse(text)
