@@ -316,10 +316,12 @@ def quality(report: Report) -> Iterable[str]:
     if measuring:
         worst = max(measuring, key=lambda probe: probe.lag_p99_s or 0.0)
         sent, dropped = (sum(getattr(p, n) for p in measuring) for n in ("sent", "dropped"))
+        # Lags of several cells are not pooled: each cell may be late for reasons of its own.
+        whose = " in the worst cell" if len({probe.cell for probe in measuring}) > 1 else ""
         poor = f"; {whole.poor} of {whole.valid} cycles of poor quality" if whole.valid else ""
         yield (
             f"probes: {sent:,} sent, {dropped:,} could not be; schedule lag p50 "
-            f"{seconds(worst.lag_p50_s)}, p99 {seconds(worst.lag_p99_s)}{poor}"
+            f"{seconds(worst.lag_p50_s)}, p99 {seconds(worst.lag_p99_s)}{whose}{poor}"
         )
     if whole.compared:
         agree = whole.compared - whole.disagreeing

@@ -359,3 +359,16 @@ def test_an_outage_may_be_longer_by_what_is_not_known_of_it() -> None:
     ]
     assert one(some, outage_p95="550ms").result == "unknown"
     assert one(some[:100], outage_p95="550ms").result == "ok"
+
+
+def test_of_several_cells_the_worst_ones_lag_is_told_as_that() -> None:
+    def said(*lags_s: float) -> str:
+        probes = [
+            replace(probe(1000, 0), cell=f"c{number}", lag_p50_s=lag_s / 2, lag_p99_s=lag_s)
+            for number, lag_s in enumerate(lags_s, start=1)
+        ]
+        lines = closing_lines(judged(cycles(3), probes=tuple(probes)), Path("runs/x"))
+        return next(line for line in lines if line.startswith("probes:"))
+
+    assert "schedule lag p50 1.0 ms, p99 2.0 ms; 0 of 3 cycles" in said(0.002)
+    assert "schedule lag p50 1.0 ms, p99 2.0 ms in the worst cell; 0 of 3" in said(0.001, 0.002)
