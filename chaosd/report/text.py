@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from chaosd.analysis.residuals import Residuals
-from chaosd.analysis.slo import OK, Objective
+from chaosd.analysis.slo import FAIL, OK, Objective
 from chaosd.analysis.statistics import Estimate, Quantiles, Share
 from chaosd.analysis.summary import Part, Report
 from chaosd.events import PHASES, Cycle, CycleOutcome
@@ -167,11 +167,17 @@ def closing_lines(report: Report, directory: Path) -> list[str]:
 
 
 def verdict_words(report: Report) -> str:
-    """What makes the verdict so; it is about the measurement alone as long as nothing is asked."""
+    """What makes the verdict so; it is about the measurement alone as long as nothing is asked.
+
+    What is broken comes first: beside it what is only unknown makes no difference.
+    """
     kept = len(report.objectives)
     asked = f"all {kept} objectives are kept" if kept > 1 else "its objective is kept"
     good = f"measured well; {asked if kept else 'no objectives are set'}"
-    return "; ".join(report.reasons) or good
+    broken = {
+        f"{found.name}: {found.reason}" for found in report.objectives if found.result == FAIL
+    }
+    return "; ".join(sorted(report.reasons, key=lambda reason: reason not in broken)) or good
 
 
 def objective(found: Objective) -> str:

@@ -372,3 +372,10 @@ def test_of_several_cells_the_worst_ones_lag_is_told_as_that() -> None:
 
     assert "schedule lag p50 1.0 ms, p99 2.0 ms; 0 of 3 cycles" in said(0.002)
     assert "schedule lag p50 1.0 ms, p99 2.0 ms in the worst cell; 0 of 3" in said(0.001, 0.002)
+
+
+def test_what_is_broken_comes_before_what_is_unknown() -> None:
+    found = judged(cycles(40, misrouted=5), recovery_p95="1s", misrouted=0)
+    assert [o.result for o in found.objectives] == ["unknown", "fail"]
+    line = "fail (misrouted: 200 of 17,240 where none should be; recovery_p95: its "
+    assert f"verdict: {line}" in "\n".join(closing_lines(found, Path("runs/x")))
