@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import json
 import os
 import signal
@@ -30,6 +31,7 @@ exit codes: 0 ok, 1 verdict fail, 2 config or usage, 3 machine, 4 verdict unknow
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    _spell_out()
     arguments = parser().parse_args(argv)
     try:
         code: int = arguments.command(arguments)
@@ -42,6 +44,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - the last line of defence
         return _bug(error)
     return code
+
+
+def _spell_out() -> None:
+    """Have letters that the locale lacks written by their numbers: a `?` is an unknown bound."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _print(*texts: str) -> None:
@@ -269,7 +278,7 @@ def _report(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"{arguments.run}: there is no such directory (such as runs/latest)")
     written = report.write(arguments.run)
     if arguments.json:
-        _print((arguments.run / "report.json").read_text().rstrip())
+        _print((arguments.run / "report.json").read_text(encoding="utf-8").rstrip())
     else:
         _print(*report.closing_lines(written, arguments.run))
     return report.exit_code(written)

@@ -281,7 +281,7 @@ def rehearse(plan: Plan) -> Rehearsal:
         notes.append(f"proxy: {plan.proxy_name} {version}")
         with tempfile.TemporaryDirectory(prefix="chaosd-check-") as directory:
             file = Path(directory) / "haproxy.cfg"
-            file.write_text(rendered)
+            file.write_text(rendered, encoding="utf-8")
             complaint = proxy.check(file, proxy.environment(wiring))
         if complaint is not None:
             raise ConfigError(_refused(complaint, file, rendered))

@@ -58,7 +58,8 @@ def usage(pid: int) -> dict[str, int]:
     """A process's memory and descriptors: `rss_bytes` and `fds`, without what we may not see."""
     found, proc = {}, Path(f"/proc/{pid}")
     with suppress(OSError):
-        found["rss_bytes"] = int((proc / "statm").read_text().split()[1]) * PAGE_BYTES
+        pages = (proc / "statm").read_text(encoding="utf-8").split()[1]
+        found["rss_bytes"] = int(pages) * PAGE_BYTES
         found["fds"] = sum(1 for _ in (proc / "fd").iterdir())
     return found
 
@@ -264,14 +265,14 @@ def shortcut(target: Path) -> Path:
 
 def _here() -> str:
     namespace = Path("/proc/self/ns/pid").readlink().name.strip("pid:[]")
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     return f"{namespace}:{boot.replace('-', '')[:12]}"
 
 
 def _start_time(pid: int) -> str | None:
     """In ticks since boot; None if there is no such process, or only what is left of one."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
     # The command's name, in brackets, may have blanks and brackets of its own.
@@ -296,7 +297,7 @@ def sweep() -> list[str]:
     for pid, run_id, handle in _leftovers():
         try:
             # The handle is this process's and no other's, and its label was read through it.
-            name = Path(f"/proc/{pid}/comm").read_text().strip()
+            name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
             signal.pidfd_send_signal(handle, signal.SIGKILL)
         except OSError:
             os.close(handle)

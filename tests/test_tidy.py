@@ -45,6 +45,9 @@ BANNED = {
     "random.uniform": "take a random.Random",
     "os.kill": "signal a process that you hold, not a number",
 }
+OPEN_BYTES = {"os.open", "tarfile.open"}
+# These read their text by the locale's rules.
+LOCALE = {"proxies/haproxy/__init__.py", "proxies/haproxy/own.py"}
 # The prober's process is a program of its own, with the real clock inside.
 OWN_PROGRAMS = {
     *("probes/worker.py", "probes/http.py", "probes/httpx.py", "probes/host.py"),
@@ -99,6 +102,22 @@ def test_only_the_clock_asks_for_the_time() -> None:
                 called = ast.unparse(node.func)
                 if called in BANNED:
                     wrong.append(f"{name}:{node.lineno}: {called} is banned, {BANNED[called]}")
+    assert not wrong
+
+
+def test_text_is_utf8_whatever_the_locale() -> None:
+    """A file that is written where the locale is POSIX is read where it is not, and reverse."""
+    wrong = []
+    for path, tree in modules():
+        name = path.relative_to(PACKAGE).as_posix()
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call) or "encoding" in {k.arg for k in node.keywords}:
+                continue
+            called = ast.unparse(node.func).rpartition(".")[2]
+            binary = any(isinstance(a, ast.Constant) and "b" in str(a.value) for a in node.args)
+            opens = called == "open" and not binary and ast.unparse(node.func) not in OPEN_BYTES
+            if (opens or called in {"read_text", "write_text"}) and name not in LOCALE:
+                wrong.append(f"{name}:{node.lineno}: {called} without an encoding")
     assert not wrong
 
 

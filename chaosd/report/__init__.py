@@ -108,7 +108,7 @@ def _flights(cycles: list[Cycle], directory: Path) -> list[html.Flight]:
 def _record(directory: Path, cycle: Cycle) -> dict[str, Any]:
     """Its flight record; empty if it has none."""
     try:
-        found: dict[str, Any] = loads((directory / flight.name(cycle)).read_text())
+        found: dict[str, Any] = loads((directory / flight.name(cycle)).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found

@@ -111,7 +111,7 @@ class Console:
     def _write(self, text: str) -> None:
         encoding = self._stream.encoding or "utf-8"
         try:
-            self._stream.write(text.encode(encoding, "replace").decode(encoding))
+            self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
             self._stream.flush()
         except (OSError, ValueError):
             # Whoever read this has gone. The measuring goes on, and its files tell of it.

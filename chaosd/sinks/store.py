@@ -66,7 +66,7 @@ def write_whole(path: Path, text: str) -> None:
     """Replace a file in one step. Raises MachineError if it can't be written."""
     temporary = path.with_name(path.name + ".tmp")
     try:
-        with temporary.open("w") as file:
+        with temporary.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -336,4 +336,4 @@ def build() -> str:
 
 
 if __name__ == "__main__":
-    FILE.write_text(build())
+    FILE.write_text(build(), encoding="utf-8")

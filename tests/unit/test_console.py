@@ -120,4 +120,6 @@ def test_a_reader_that_has_gone_and_a_narrow_alphabet_end_nothing() -> None:
     raw = io.BytesIO()
     log = io.TextIOWrapper(raw, encoding="ascii")
     Console(log).cycle(made.cycle())
-    assert raw.getvalue().startswith(b"cycle 12: app moved 127.64.0.5 ? 127.64.0.6, recovered")
+    assert raw.getvalue().startswith(
+        b"cycle 12: app moved 127.64.0.5 \\u2192 127.64.0.6, recovered"
+    )

@@ -53,7 +53,7 @@ def render(
     texts: Mapping[str, str],
 ) -> str:
     """The whole page. No script, no request to anywhere: it can be mailed, archived and printed."""
-    style = (files(__package__) / "style.css").read_text()
+    style = (files(__package__) / "style.css").read_text(encoding="utf-8")
     blocks = [
         _head(report),
         *_pictures(report, cycles, heat),

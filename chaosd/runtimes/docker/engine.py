@@ -250,7 +250,7 @@ def unix_ns(stamp: str) -> int | None:
 def own_container(api: Any) -> str | None:
     """The id of the container that chaosd itself runs in, if it is one of this engine's."""
     try:
-        mounts = Path("/proc/self/mountinfo").read_text()
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
     found = re.search(r"/containers/([0-9a-f]{64})/", mounts)

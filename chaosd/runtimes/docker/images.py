@@ -135,7 +135,7 @@ def _from_registry(api: Any, image: Image, say: Say) -> str:
 
 
 def _base_of(dockerfile: Path) -> str:
-    text = dockerfile.read_text()
+    text = dockerfile.read_text(encoding="utf-8")
     default = dict(re.findall(r"^ARG (\w+)=(\S+)$", text, re.MULTILINE))
     found = re.search(r"^FROM (\S+)$", text, re.MULTILINE)
     base = found[1] if found else ""
@@ -264,7 +264,7 @@ def debian_mirror(root: Path = Path("/etc/apt")) -> str:
     """
     lists = root / "sources.list.d"
     for file in sorted(lists.glob("*.sources")):
-        for stanza in re.split(r"\n\s*\n", file.read_text()):
+        for stanza in re.split(r"\n\s*\n", file.read_text(encoding="utf-8")):
             fields = dict(re.findall(r"^(\w[\w-]*):\s*(.+)$", stanza, re.MULTILINE))
             uri, components = fields.get("URIs", "").split(), fields.get("Components", "")
             if uri and "main" in components.split() and _is_debian(uri[0]):
@@ -272,7 +272,7 @@ def debian_mirror(root: Path = Path("/etc/apt")) -> str:
     for file in [root / "sources.list", *sorted(lists.glob("*.list"))]:
         if not file.is_file():
             continue
-        for line in file.read_text().splitlines():
+        for line in file.read_text(encoding="utf-8").splitlines():
             found = re.match(r"deb\s+(?:\[[^]]*\]\s+)?(\S+)\s+\S+\s+(?:.*\s)?main\b", line)
             if found and _is_debian(found[1]):
                 return str(found[1])

@@ -122,7 +122,7 @@ def _subnets_of_engine(api: Any) -> list[IPv4Network]:
 def _routes() -> list[IPv4Network]:
     """Where this machine's packets already go, but for the default route."""
     try:
-        lines = Path("/proc/net/route").read_text().splitlines()[1:]
+        lines = Path("/proc/net/route").read_text(encoding="utf-8").splitlines()[1:]
     except OSError:
         return []
     routes = [(_dotted(to), _dotted(mask)) for _, to, *_, mask, _, _, _ in map(str.split, lines)]

@@ -168,6 +168,6 @@ def _is_dead(api: Any, tags: dict[str, str]) -> bool:
 def _machine() -> str:
     """What tells this machine from others, also after it was started anew."""
     try:
-        return Path("/etc/machine-id").read_text().strip() or "unknown"
+        return Path("/etc/machine-id").read_text(encoding="utf-8").strip() or "unknown"
     except OSError:
         return "unknown"

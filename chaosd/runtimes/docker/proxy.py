@@ -75,7 +75,7 @@ class DockerProxy:
             api=f"ipv4@0.0.0.0:{API_PORT}",
         )
         text = proxy.render(wiring)
-        (cell.directory.resolve() / NAME).write_text(text)
+        (cell.directory.resolve() / NAME).write_text(text, encoding="utf-8")
         file = PurePosixPath(FILES) / NAME
         program, *arguments = proxy.command(file)
         blueprint = Blueprint(
@@ -162,7 +162,7 @@ class DockerProxy:
 def _is_of_container(pid: int, container: str) -> bool:
     """Whether the number means the same process here: chaosd may have numbers of its own."""
     try:
-        return container in Path(f"/proc/{pid}/cgroup").read_text()
+        return container in Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8")
     except OSError:
         return False
 

@@ -94,7 +94,7 @@ def used() -> set[str]:
     prefixes = set()
     for table in ("tcp", "udp", "tcp6", "udp6"):
         try:
-            text = Path(f"/proc/net/{table}").read_text()
+            text = Path(f"/proc/net/{table}").read_text(encoding="utf-8")
         except OSError:
             continue  # a kernel without IPv6
         # The last 4 bytes of the local address, each 4 bytes printed as a number of this machine.

@@ -49,7 +49,7 @@ class ProxyChild:
             api=self.api,
         )
         config_file = cell.directory.resolve() / "haproxy.cfg"
-        config_file.write_text(cell.proxy.render(wiring))
+        config_file.write_text(cell.proxy.render(wiring), encoding="utf-8")
         variables = cell.proxy.environment(wiring)
         complaint = await asyncio.to_thread(cell.proxy.check, config_file, variables)
         if complaint is not None:
