@@ -143,6 +143,7 @@ def calibrate(wanted: Wanted) -> int:
     ok = [calibration.ok for calibration in found.values()] + [None] * missing
     write_whole(directory / "calibrate.json", json.dumps(_json(wanted, found), indent=2) + "\n")
     console.say(f"calibrate.json: {directory / 'calibrate.json'}")
+    console.check()
     return Exit.UNKNOWN if None in ok else Exit.OK if all(ok) else Exit.FAIL
 
 

@@ -13,10 +13,10 @@ import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from chaosd import __version__, plugins
-from chaosd.errors import ChaosdError, ConfigError, Exit, MachineError
+from chaosd.errors import ChaosdError, ConfigError, Exit, MachineError, unsaid
 from chaosd.units import Percent
 
 EPILOG = """\
@@ -31,19 +31,30 @@ exit codes: 0 ok, 1 verdict fail, 2 config or usage, 3 machine, 4 verdict unknow
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    _open_all()
     _spell_out()
     arguments = parser().parse_args(argv)
     try:
         code: int = arguments.command(arguments)
     except ChaosdError as error:
         for problem in error.problems:
-            print(f"chaosd: {problem}", file=sys.stderr)
+            _complain(problem)
         return error.exit_code
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except Exception as error:  # noqa: BLE001 - the last line of defence
         return _bug(error)
     return code
+
+
+def _open_all() -> None:
+    """What was closed is /dev/null: otherwise the next file that is opened would get its number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            mode = "w" if number else "r"
+            stream = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115 - it stays open
+            os.set_inheritable(stream.fileno(), stream.fileno() == number)
+            setattr(sys, name, stream)
 
 
 def _spell_out() -> None:
@@ -58,7 +69,22 @@ def _print(*texts: str) -> None:
     try:
         print("\n".join(texts), flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _nowhere(sys.stdout)
+    except OSError as error:
+        _nowhere(sys.stdout)
+        raise unsaid(error) from error
+
+
+def _complain(problem: str) -> None:
+    try:
+        print(f"chaosd: {problem}", file=sys.stderr, flush=True)
+    except OSError:  # the exit code says it, too
+        _nowhere(sys.stderr)
+
+
+def _nowhere(stream: TextIO) -> None:
+    """Let Python find no fault with a stream when it ends: it has an exit code of its own then."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _bug(error: Exception) -> int:
@@ -68,10 +94,9 @@ def _bug(error: Exception) -> int:
     where = traceback.extract_tb(error.__traceback__)[-1]
     ours = Path(where.filename).is_relative_to(Path(__file__).parent)
     whose = "chaosd: please report it" if ours else "a plugin or a library: look or report it there"
-    print(
-        f"chaosd: {what} at {Path(where.filename).name}:{where.lineno} (this is a bug in {whose}, "
-        "with what CHAOSD_TRACEBACK=1 adds)",
-        file=sys.stderr,
+    _complain(
+        f"{what} at {Path(where.filename).name}:{where.lineno} (this is a bug in {whose}, "
+        "with what CHAOSD_TRACEBACK=1 adds)"
     )
     return Exit.BUG
 

@@ -36,3 +36,8 @@ class MachineError(ChaosdError):
     """The machine can't do it: a binary is missing, a port is taken, the disk is full."""
 
     exit_code = Exit.SETUP
+
+
+def unsaid(error: OSError) -> MachineError:
+    """What was said has been read by nobody: a log's disk may be full."""
+    return MachineError(f"standard output: can't be written: {error.strerror or error}")

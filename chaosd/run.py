@@ -57,6 +57,7 @@ def run(plan: Plan, rehearsal: Rehearsal) -> int:
             console.say(line)
     if error is not None:
         raise error
+    console.check()
     return code
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from chaosd.analysis.statistics import quantile_rank
+from chaosd.errors import unsaid
 from chaosd.events import Cycle, CycleOutcome, Event, Outcome, Reading, Sample
 from chaosd.report.text import seconds, sentence
 
@@ -29,6 +30,7 @@ class Console:
         self._colour = self._live and not os.environ.get("NO_COLOR")
         self._cells: set[str] = set()
         self._ready = False
+        self._unsaid: OSError | None = None
         self._cycles = self._failed = self._misrouted = 0
         self._last_s: float | None = None
         self._recoveries_s = deque[float](maxlen=RECOVERIES_MAX)
@@ -72,6 +74,11 @@ class Console:
         self._probes_per_second, self._probes = self._probes, 0
         self._draw()
 
+    def check(self) -> None:
+        """Raise MachineError if what was said last is in no log, though there should be one."""
+        if self._unsaid is not None:
+            raise unsaid(self._unsaid)
+
     def close(self) -> None:
         """Leave the terminal as it was found: what is said afterwards needs no live line."""
         if self._live:
@@ -113,9 +120,12 @@ class Console:
         try:
             self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
             self._stream.flush()
-        except (OSError, ValueError):
+            self._unsaid = None
+        except (OSError, ValueError) as error:
             # Whoever read this has gone. The measuring goes on, and its files tell of it.
             self._live = False
+            if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+                self._unsaid = error
 
 
 def _colour(cycle: Cycle) -> str:

@@ -51,3 +51,25 @@ def test_a_locale_of_ascii_changes_no_file_and_loses_no_report(chaosd, tmp_path)
         assert (code, err) == (0, b"")
         assert (rb"[?\u2013?]" if environment else "[?–?]".encode()) in out
         assert {name: (tmp_path / "runs/latest" / name).read_bytes() for name in names} == written
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_what_is_closed_is_dev_null(chaosd, tmp_path, closed) -> None:
+    code, _, err = chaosd(f'"$@" {closed}', "run", "t.yaml")
+    assert (code, err) == (0, b"")
+    assert (tmp_path / "runs/latest/report.html").exists()
+
+
+def test_a_full_output_is_said_in_a_line(chaosd, tmp_path) -> None:
+    full = b"chaosd: standard output: can't be written: No space left on device\n"
+    for command in (("run", "t.yaml"), ("report", "runs/latest"), ("check", "t.yaml")):
+        code, _, err = chaosd('"$@" > /dev/full', *command)
+        assert (code, err) == (3, full)
+    assert (tmp_path / "runs/latest/report.html").exists()
+    assert chaosd('"$@" 2> /dev/full', "report", "nothing")[0] == 2
+
+
+def test_a_reader_that_has_gone_changes_no_exit_code(chaosd) -> None:
+    for command in (("run", "t.yaml"), ("report", "runs/latest")):
+        code, out, err = chaosd('{ "$@"; echo $? >&2; } | sleep 0', *command)
+        assert (code, out, err) == (0, b"", b"0\n")
