@@ -1,13 +1,16 @@
-"""The command as a process: locales, and an output that is closed, full or has gone."""
+"""The command as a process: locales, outputs that take nothing, and an early Ctrl-C."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from types import ModuleType
 
 import pytest
 import yaml
+
+import chaosd.__main__ as entry
 
 ASCII = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 CONFIG = {
@@ -73,3 +76,16 @@ def test_a_reader_that_has_gone_changes_no_exit_code(chaosd) -> None:
     for command in (("run", "t.yaml"), ("report", "runs/latest")):
         code, out, err = chaosd('{ "$@"; echo $? >&2; } | sleep 0', *command)
         assert (code, out, err) == (0, b"", b"0\n")
+
+
+def test_a_ctrl_c_during_the_imports_is_quiet(monkeypatch) -> None:
+    class Interrupted(ModuleType):
+        def __getattr__(self, name: str) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "chaosd.cli", Interrupted("chaosd.cli"))
+    assert entry.start() == 130
+    # And there is next to nothing before that.
+    script = "import sys; old = {*sys.modules}; import chaosd.__main__; print({*sys.modules} - old)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert eval(done.stdout) == {"chaosd", "chaosd.__main__"}
