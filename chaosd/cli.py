@@ -301,12 +301,19 @@ def _report(arguments: argparse.Namespace) -> int:
 
     if not arguments.run.is_dir():
         raise ConfigError(f"{arguments.run}: there is no such directory (such as runs/latest)")
-    written = report.write(arguments.run)
+    found = report.analyse(arguments.run)
+    unwritten: MachineError | None = None
+    try:
+        report.save(found, arguments.run)
+    except MachineError as error:  # what was found can be said all the same
+        unwritten = error
     if arguments.json:
-        _print((arguments.run / "report.json").read_text(encoding="utf-8").rstrip())
+        _print(report.as_json(found.report, arguments.run).rstrip())
     else:
-        _print(*report.closing_lines(written, arguments.run))
-    return report.exit_code(written)
+        _print(*report.closing_lines(found.report, None if unwritten else arguments.run))
+    if unwritten is not None:
+        raise unwritten
+    return report.exit_code(found.report)
 
 
 def _clean(_: argparse.Namespace) -> int:

@@ -19,7 +19,7 @@ from chaosd.report.text import closing_lines, sentence
 from chaosd.sinks.reader import RunReader
 from chaosd.sinks.store import write_whole
 
-__all__ = ["analyse", "closing_lines", "exit_code", "save", "sentence", "write"]
+__all__ = ["analyse", "as_json", "closing_lines", "exit_code", "save", "sentence", "write"]
 
 
 class Analysed(NamedTuple):
@@ -84,13 +84,17 @@ def write(directory: Path) -> Report:
 
 def save(found: Analysed, directory: Path) -> None:
     """Put a run's report into its directory."""
-    report, reader = found.report, RunReader(directory)
-    texts = files(reader)
-    write_whole(directory / "report.json", json.render(report, settings(reader)))
+    report, texts = found.report, files(RunReader(directory))
+    write_whole(directory / "report.json", as_json(report, directory))
     write_whole(directory / "report.md", markdown.render(report, texts))
     write_whole(directory / "junit.xml", junit.render(report))
     page = html.render(report, found.cycles, found.heat, _flights(found.cycles, directory), texts)
     write_whole(directory / "report.html", page)
+
+
+def as_json(report: Report, directory: Path) -> str:
+    """What is in report.json."""
+    return json.render(report, settings(RunReader(directory)))
 
 
 def _flights(cycles: list[Cycle], directory: Path) -> list[html.Flight]:

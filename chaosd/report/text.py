@@ -143,8 +143,11 @@ def _requests(cycle: Cycle) -> str:
 # --- the end of a run ---------------------------------------------------------------------------
 
 
-def closing_lines(report: Report, directory: Path) -> list[str]:
-    """How many failovers, how long, where the seconds went, how good the numbers are."""
+def closing_lines(report: Report, directory: Path | None) -> list[str]:
+    """How many failovers, how long, where the seconds went, how good the numbers are.
+
+    And where there is more, if there is a directory in which it is.
+    """
     whole = report.total
     lines = [headline(report)]
     if whole.failovers:
@@ -162,7 +165,8 @@ def closing_lines(report: Report, directory: Path) -> list[str]:
     lines += [f"slo: {objective(found)}" for found in report.objectives]
     lines += [f"note: {note}" for note in report.notes]
     lines.append(f"verdict: {report.verdict} ({verdict_words(report)})")
-    lines.append(f"report: {directory / 'report.html'}")
+    if directory is not None:
+        lines.append(f"report: {directory / 'report.html'}")
     return lines
 
 

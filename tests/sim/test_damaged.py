@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 
 from chaosd.cli import main
+from chaosd.errors import MachineError
+from chaosd.sinks.store import write_whole
 
 CYCLES = {"until": {"cycles": 2}}
 
@@ -85,3 +88,30 @@ def test_a_manifest_that_is_none_is_no_run(simulate, capsys) -> None:
     (run / "run.json").write_text("[]\n")
     assert main(["report", str(run)]) == 3
     assert "not a run directory (a whole run.json is missing)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", [(), ("--json",)])
+def test_where_nothing_can_be_written_the_report_is_shown_all_the_same(
+    simulate, capsys, option
+) -> None:
+    run = simulate(**CYCLES).directory
+    assert main(["report", str(run), *option]) == 0
+    before = capsys.readouterr().out
+    (run / "report.json").unlink()
+    (run / "report.json.tmp").mkdir()  # for root may write whatever its mode
+    assert main(["report", str(run), *option]) == 3
+    out = capsys.readouterr()
+    assert out.out == before.replace(f"report: {run}/report.html\n", "")
+    (line,) = out.err.splitlines()
+    assert line.startswith(f"chaosd: {run}/report.json: can't be written: Is a directory (")
+    assert ("verdict: ok" in out.out) != bool(option)
+
+
+def test_what_does_not_fit_leaves_nothing_behind(tmp_path, monkeypatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(MachineError, match="No space left"):
+        write_whole(tmp_path / "report.json", "{}")
+    assert not list(tmp_path.iterdir())
