@@ -24,7 +24,7 @@ from chaosd.analysis.compare import (
 )
 from chaosd.analysis.statistics import Estimate
 from chaosd.errors import ConfigError, Exit, MachineError
-from chaosd.events import decode_cycle
+from chaosd.events import CycleOutcome, decode_cycle
 from chaosd.report import json as report_json
 from chaosd.report import known
 from chaosd.report.settings import settings
@@ -96,7 +96,9 @@ def load(path: Path, *, fault: str | None = None, cell: str | None = None) -> Si
         where = ".".join(str(part) for part in first["loc"])
         what = f"not a report of this version of chaosd ({where}: {first['msg']})"
         raise ConfigError(f"{path}: {what} (`chaosd report RUN_DIR` makes it anew)") from error
-    except (OSError, ValueError, MachineError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be read: {error.strerror or error}") from error
+    except (ValueError, MachineError) as error:
         raise ConfigError(f"{path}: can't be compared: {error} (it takes {KINDS})") from error
     part: _Part = found.total
     faults = found.faults
@@ -105,6 +107,9 @@ def load(path: Path, *, fault: str | None = None, cell: str | None = None) -> Si
         faults = whole.faults
     if fault is not None:
         part = _one(path, "fault", fault, faults)
+        if not part.failovers and part.outcomes.get(CycleOutcome.CONTROL):
+            what = f"fault `{fault}` is a control and makes no failovers: no run of it can tell"
+            raise ConfigError(f"{path}: {what}")
     side = Side.of(found.model_dump(), part.model_dump())
     which = ", ".join(f"{kind} {name}" for kind, name in (("cell", cell), ("fault", fault)) if name)
     return replace(side, name=f"{side.name} ({which})") if which else side
@@ -119,6 +124,8 @@ def _one(path: Path, kind: str, name: str, parts: Mapping[str, P]) -> P:
 
 def _report(path: Path) -> Any:
     config: dict[str, Any] = {}
+    if not path.exists():
+        raise ConfigError(f"{path}: there is no such file or directory (it takes {KINDS})")
     if path.is_dir():
         # A baseline may be no more than one of these files.
         for name in ("run.json", "report.json", "cycles.jsonl"):
@@ -127,6 +134,8 @@ def _report(path: Path) -> Any:
                 break
         else:
             raise ValueError("nothing of a run is in this directory")
+    if not path.is_file():  # a device may never end
+        raise ValueError("not a file")
     if path.name == "run.json":
         reader = RunReader(path.parent)
         title = f"{reader.manifest.get('name', '?')} {reader.manifest.get('run', '?')}"
@@ -136,7 +145,11 @@ def _report(path: Path) -> Any:
     elif path.suffix == ".jsonl":
         found = summary.summarise(str(path), {}, lines_of(path, decode_cycle), (), {})
     else:
-        return json.loads(path.read_text(encoding="utf-8"))
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            what = "neither a run directory, nor a report.json, nor a cycles.jsonl"
+            raise ConfigError(f"{path}: is {what}") from error
     return json.loads(report_json.render(found, config))
 
 

@@ -418,12 +418,40 @@ def test_one_fault_or_one_cell_can_be_compared(runs, capsys) -> None:
     assert "has no fault `red` (there: blue, green)" in capsys.readouterr().err
 
 
+def test_a_control_has_nothing_to_compare(runs, capsys) -> None:
+    for name in ("a", "b"):
+        with (runs / name / "cycles.jsonl").open("a") as file:
+            undone = cycle(0.001, fault="noop", outcome=CycleOutcome.CONTROL)
+            file.write(f"{encode(undone)}\n")
+    here, there = str(runs / "a"), str(runs / "b")
+    assert main(["compare", here, there]) == 0
+    assert main(["compare", here, there, "--fault", "noop"]) == 2
+    said = "fault `noop` is a control and makes no failovers: no run of it can tell"
+    assert capsys.readouterr().err == f"chaosd: {here}: {said}\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "what"),
+    [
+        ("/nowhere", "there is no such file or directory ("),
+        ("/dev/zero", "can't be compared: not a file ("),
+        ("/dev/null", "can't be compared: not a file ("),
+        ("/proc/self/mem", "can't be read: Input/output error"),
+    ],
+)
+def test_what_is_no_file_is_not_read(path, what) -> None:
+    with pytest.raises(ConfigError) as caught:
+        files.load(Path(path))
+    assert str(caught.value).startswith(f"{path}: {what}")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "what"),
     [
         ("x.json", "{}", "not a report of this version of chaosd (version: Field required)"),
         ("x.json", "[]", "not a report of this version of chaosd (: Input should be"),
-        ("x.json", "{", "can't be compared: Expecting property name"),
+        ("x.json", "{", "is neither a run directory, nor a report.json, nor a cycles.jsonl"),
+        ("README.md", "# x\n", "is neither a run directory, nor a report.json, nor a cycles.jsonl"),
         ("x.jsonl", "{}\n", "can't be compared: "),
         ("run.json", "{", "can't be compared: "),
     ],
