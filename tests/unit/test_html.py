@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 from random import Random
 
 import made
@@ -68,8 +70,8 @@ def cycles(count, *, name="recreate", seed=1):
     return made_
 
 
-def page(some, *, name="a run", config="", events=(), record=None):
-    manifest = {"name": name, "run": "x", "cells": ["c1"], "end_unix": 1.0}
+def page(some, *, name="a run", config="", events=(), record=None, slo=None):
+    manifest = {"name": name, "run": "x", "cells": ["c1"], "end_unix": 1.0, "slo": slo or {}}
     report = summarise(name, manifest, some, [], {})
     heat = HeatFold(some, [made.stream()], {"c1": {made.NEW}}, 100_000_000).heat()
     flights = [html.Flight(cycle, events, record or {}) for cycle in html.worst(some)]
@@ -222,21 +224,68 @@ def test_ticks_are_round_and_inside():
     assert frame.y(0) > frame.y(1)
 
 
-@pytest.mark.chromium
-def test_a_real_browser_shows_it_without_complaints(tmp_path):
+@pytest.fixture
+def chromium(tmp_path):
+    """Have a real browser open a page."""
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if program is None:
         pytest.skip("no Chromium on this machine")
-    file = tmp_path / "report.html"
-    file.write_text(page(cycles(300)))
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
-    done = subprocess.run(
-        [program, *options, f"--user-data-dir={tmp_path}/profile", "--dump-dom", file.as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
+
+    def chromium(text, *options):
+        file = tmp_path / "report.html"
+        file.write_text(text, encoding="utf-8")
+        always = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
+        return subprocess.run(
+            [program, *always, f"--user-data-dir={tmp_path}/profile", *options, file.as_uri()],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+
+    return chromium
+
+
+@pytest.mark.chromium
+def test_a_real_browser_shows_it_without_complaints(chromium):
+    done = chromium(page(cycles(300)), "--dump-dom")
     assert "CONSOLE" not in done.stderr
     assert done.stdout.count("<svg") >= 4
     assert "How to read this" in done.stdout
+
+
+@pytest.mark.chromium
+def test_on_paper_nothing_is_folded_away_or_cut_off(chromium, tmp_path):
+    if shutil.which("pdftotext") is None:
+        pytest.skip("no pdftotext on this machine")
+    event = made.reading(made.T0, "proxy.api", "folded_away", long=f"{'word ' * 40}end-of-event")
+    record = {"log": [f"{'word ' * 60}end-of-log"]}
+    config = "".join(f"{'word ' * 60}end-of-line-{number}\n" for number in range(60))
+    text = page(cycles(3), config=config, events=[event], record=record)
+    chromium(text, f"--print-to-pdf={tmp_path}/report.pdf")
+    command = ["pdftotext", "-bbox", tmp_path / "report.pdf", "-"]
+    words = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    width = float(re.search(r'<page width="([0-9.]+)"', words)[1])
+    shown = set()
+    for sheet in words.split("<page ")[1:]:
+        lines = {}
+        for x, y, right, word in re.findall(
+            r'xMin="([0-9.]+)" yMin="([0-9.]+)" xMax="([0-9.]+)".*>(.*)</word>', sheet
+        ):
+            shown.add(word)
+            lines.setdefault(y, []).append((float(x), float(right), word))
+        for line in map(sorted, lines.values()):
+            assert line[-1][1] < width
+            assert not [after for before, after in pairwise(line) if after[0] < before[1] - 1]
+    assert {"folded_away", "end-of-log", "end-of-line-0", "end-of-line-59"} <= shown
+
+
+@pytest.mark.chromium
+def test_on_a_narrow_screen_the_reason_has_room(chromium):
+    slo = {"recovery_p95": {"target": 1.0, "min_cycles": 20}}
+    text = page(cycles(3), slo=slo).replace(html.POLICY, "")
+    script = "document.title = document.querySelector('.objectives td:last-child').offsetWidth"
+    text = text.replace("</body>", f"<script>{script}</script></body>")
+    shown = chromium(text, "--window-size=420,900", "--dump-dom").stdout
+    assert "too few cycles: 3 of 20" in shown
+    assert int(re.search(r"<title>([0-9]+)</title>", shown)[1]) > 300

@@ -102,7 +102,10 @@ def _head(report: Report) -> str:
     proxy = " ".join(str(manifest.get(k) or "") for k in ("proxy", "proxy_version"))
     where = f"{proxy.strip()}, runtime {manifest.get('runtime', '?')}"
     notes = "".join(f"<li>{escape(note)}</li>" for note in report.notes)
-    objectives = _section("Objectives", markdown.objectives(report)) if report.objectives else ""
+    objectives = ""
+    if report.objectives:  # on a narrow screen the last column, why, has lines of its own
+        words = _section("Objectives", markdown.objectives(report))
+        objectives = f'<section class="objectives">{words}</section>'
     return (
         f'<header><div><h1>{escape(report.run)}</h1><div class="sub">{escape(where)}</div></div>'
         f'<div class="verdict {_colour(report)}">verdict: {report.verdict}</div></header>'
