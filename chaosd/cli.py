@@ -299,7 +299,11 @@ def _run(arguments: argparse.Namespace) -> int:
 def _report(arguments: argparse.Namespace) -> int:
     from chaosd import report
 
-    if not arguments.run.is_dir():
+    try:
+        there = arguments.run.is_dir()
+    except OSError as error:  # as where its parent may not be searched
+        raise ConfigError(f"{arguments.run}: can't be read: {error.strerror or error}") from error
+    if not there:
         raise ConfigError(f"{arguments.run}: there is no such directory (such as runs/latest)")
     found = report.analyse(arguments.run)
     unwritten: MachineError | None = None

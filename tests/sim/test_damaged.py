@@ -115,3 +115,9 @@ def test_what_does_not_fit_leaves_nothing_behind(tmp_path, monkeypatch) -> None:
     with pytest.raises(MachineError, match="No space left"):
         write_whole(tmp_path / "report.json", "{}")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_path_that_can_not_be_looked_at_is_said_in_a_line(capsys) -> None:
+    name = "x" * 300
+    assert main(["report", name]) == 2
+    assert capsys.readouterr().err == f"chaosd: {name}: can't be read: File name too long\n"
