@@ -241,7 +241,8 @@ def _backend(wanted: Wanted) -> Iterator[tuple[str, tuple[str, ...]]]:
             env=os.environ | labels(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             start_new_session=True,
         )
         try:

@@ -116,7 +116,9 @@ def test_text_is_utf8_whatever_the_locale() -> None:
             called = ast.unparse(node.func).rpartition(".")[2]
             binary = any(isinstance(a, ast.Constant) and "b" in str(a.value) for a in node.args)
             opens = called == "open" and not binary and ast.unparse(node.func) not in OPEN_BYTES
-            if (opens or called in {"read_text", "write_text"}) and name not in LOCALE:
+            starts = called in {"run", "Popen"} and "text" in {k.arg for k in node.keywords}
+            reads = called in {"read_text", "write_text"}
+            if (opens or starts or reads) and name not in LOCALE:
                 wrong.append(f"{name}:{node.lineno}: {called} without an encoding")
     assert not wrong
 

@@ -184,7 +184,8 @@ def _mmdebstrap(suite: str, packages: str, mirror: str, archive: Path) -> None:
             [program, "--quiet", *options, suite, str(archive), mirror],
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=BUILD_LIMIT_S,
             check=False,
         )
