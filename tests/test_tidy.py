@@ -46,8 +46,6 @@ BANNED = {
     "os.kill": "signal a process that you hold, not a number",
 }
 OPEN_BYTES = {"os.open", "tarfile.open"}
-# These read their text by the locale's rules.
-LOCALE = {"proxies/haproxy/__init__.py", "proxies/haproxy/own.py"}
 # The prober's process is a program of its own, with the real clock inside.
 OWN_PROGRAMS = {
     *("probes/worker.py", "probes/http.py", "probes/httpx.py", "probes/host.py"),
@@ -118,7 +116,7 @@ def test_text_is_utf8_whatever_the_locale() -> None:
             opens = called == "open" and not binary and ast.unparse(node.func) not in OPEN_BYTES
             starts = called in {"run", "Popen"} and "text" in {k.arg for k in node.keywords}
             reads = called in {"read_text", "write_text"}
-            if (opens or starts or reads) and name not in LOCALE:
+            if opens or starts or reads:
                 wrong.append(f"{name}:{node.lineno}: {called} without an encoding")
     assert not wrong
 

@@ -143,6 +143,7 @@ class HAProxy:
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
+                encoding="utf-8",
                 errors="replace",
                 timeout=_COMMAND_S_MAX,
                 check=False,
@@ -181,7 +182,7 @@ class HAProxy:
         if self.config.config is None:
             return render.text(self.config, wiring)
         try:
-            return self.config.config.read_text()
+            return self.config.config.read_text(encoding="utf-8")
         except OSError as error:
             raise MachineError(f"{self.config.config}: {error.strerror}") from None
 

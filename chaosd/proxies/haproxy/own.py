@@ -202,7 +202,7 @@ def read_lines(path: Path) -> list[Line]:
 
 def _lines(path: Path) -> Iterator[Line]:
     section = ""
-    for number, raw in enumerate(path.read_text().splitlines(), start=1):
+    for number, raw in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         comment = _COMMENT.fullmatch(raw)
         words = tuple((comment[1] if comment else raw).split())
         if not words:
