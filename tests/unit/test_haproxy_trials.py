@@ -75,6 +75,17 @@ def move(rng: Random, *, others: bool) -> Move:
     )
 
 
+def plain(published_s: float, old_ip: str) -> Move:
+    """A move to an app that is there when its name is, which is never missing."""
+    return Move(
+        published_s=published_s,
+        listening_s=published_s,
+        missing_s=None,
+        missing_class="nxdomain",
+        old_ip=old_ip,
+    )
+
+
 @pytest.mark.parametrize("others", [False, True])
 def test_no_trial_leaves_the_band(others) -> None:
     rng, hosts = Random(f"trials {others}"), Random("hosts")
@@ -108,13 +119,7 @@ def test_the_band_of_checks_that_ask_is_as_narrow_as_their_rhythm() -> None:
             "server": {"inter": "200ms", "fall": 50},
         }
     )
-    moved = Move(
-        published_s=0.5,
-        listening_s=0.5,
-        missing_s=None,
-        missing_class="nxdomain",
-        old_ip="refuse",
-    )
+    moved = plain(0.5, "refuse")
     band = predict.recovery(config, "3.0.11", moved)
     found = recoveries_s(config, "3.0.11", moved)
     assert 0.5 <= band.lower_s <= found[0] <= found[-1] <= band.upper_s < 0.75
@@ -137,13 +142,7 @@ def test_a_vacant_address_refuses_in_half_of_the_trials() -> None:
             "timeouts": {"connect": "900ms", "check": "900ms"},
         }
     )
-    moved = Move(
-        published_s=6.0,
-        listening_s=6.0,
-        missing_s=None,
-        missing_class="nxdomain",
-        old_ip="vacant",
-    )
+    moved = plain(6.0, "vacant")
     means = {
         old_ip: fmean(recoveries_s(config, "3.0.11", replace(moved, old_ip=old_ip)))
         for old_ip in ("refuse", "blackhole", "vacant")
@@ -206,13 +205,7 @@ def test_checks_meet_polls_in_any_phase() -> None:
             "server": {"inter": "1s", "fall": 1, "rise": 1},
         }
     )
-    moved = Move(
-        published_s=3.0,
-        listening_s=3.0,
-        missing_s=None,
-        missing_class="nxdomain",
-        old_ip="refuse",
-    )
+    moved = plain(3.0, "refuse")
     found = recoveries_s(config, "3.0.11", moved)
     assert fmean(found) == pytest.approx(4.0, abs=0.1)
     # The sum of two even ones: an eighth in each outer quarter.
