@@ -165,6 +165,14 @@ class Cycle:
         return (self.end_ns - self.t0_ns) / 1e9
 
     @property
+    def early_s(self) -> float:
+        """By how much a retried request got through earlier than fresh ones; 0 if none is seen."""
+        fresh_s, first_s, bar_s = self.fresh_recovery_s, self.recovery_s, self.resolution_s
+        if fresh_s is None or first_s is None or bar_s is None or fresh_s - first_s <= 2 * bar_s:
+            return 0.0
+        return fresh_s - first_s
+
+    @property
     def took_at_least_s(self) -> float:
         """The recovery, or how long there was none."""
         return self.lasted_s if self.recovery_s is None else self.recovery_s

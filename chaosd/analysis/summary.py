@@ -225,6 +225,11 @@ def _notes(manifest: Mapping[str, Any], whole: Part, faults: Mapping[str, Part])
         yield f"{_cycles(whole.cut_off)} cut off{lasted}: in the quantiles as longer than that"
     if others := whole.stopped - whole.cut_off:
         yield f"{_cycles(others)} cut off: not among the numbers"
+    if whole.early:
+        yield (
+            f"{_cycles(whole.early)} recovered by a retried request, up to {whole.early_max_s:.3f} "
+            "s before fresh ones got through: predictions are of those"
+        )
     if whole.undisturbed:
         yield f"{_cycles(whole.undisturbed)} without an outage: counted as a recovery of 0 s"
     if whole.outcomes["skipped"]:

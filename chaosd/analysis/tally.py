@@ -72,6 +72,8 @@ class Part:
     cut_off_s: float | None  # how long the longest of them had lasted
     poor: int  # valid cycles whose numbers can't be trusted much
     undisturbed: int  # recoveries of 0 s: a `command` of which nothing was to be seen
+    early: int  # recoveries by a retried request, before any fresh one got through
+    early_max_s: float  # by how much, at most
     compared: int  # recoveries for which both outage estimators are known
     disagreeing: int  # of those, the ones whose estimators differ by more than their error
     disagreement_max_s: float | None  # by how much the first is the longer one, at most
@@ -99,7 +101,7 @@ class Part:
     misrouted_cycles: Share
     in_band: Share  # of the recoveries for which there is a prediction
     predicted_mean_s: float | None
-    predicted_observed_mean_s: float | None  # the mean recovery of the same cycles
+    predicted_observed_mean_s: float | None  # the mean fresh recovery of the same cycles
     residual: Residuals
     serial: float | None  # how much recoveries that follow each other are alike; None: by chance
 
@@ -142,6 +144,7 @@ class Tally:
         self.known_outages: list[tuple[float, float]] = []
         self.disagreement_max_s: float | None = None
         self.cut_off_s: list[float] = []
+        self.early_max_s = 0.0
         self.predicted: list[tuple[float, float]] = []  # mean, recovery
         self.residuals: list[float] = []
         self.places: list[float] = []
@@ -234,6 +237,8 @@ class Tally:
         if cycle.outcome != CycleOutcome.RECOVERED or cycle.recovery_s is None:
             return
         self.counts["undisturbed"] += cycle.recovery_s == 0
+        self.counts["early"] += cycle.early_s > 0
+        self.early_max_s = max(self.early_max_s, cycle.early_s)
         before_s = self._before.get((cycle.cell, cycle.fault))
         if before_s is not None:
             self.follow.append((before_s, cycle.recovery_s))
@@ -245,7 +250,9 @@ class Tally:
         if cycle.phases_error_s is not None:
             self.phases_error_s = max(cycle.phases_error_s, self.phases_error_s or 0.0)
         if cycle.predicted is not None:
-            self.predicted.append((cycle.predicted.mean_s, cycle.recovery_s))
+            fresh_s = cycle.fresh_recovery_s
+            seen_s = cycle.recovery_s if fresh_s is None else fresh_s
+            self.predicted.append((cycle.predicted.mean_s, seen_s))
             if cycle.residual_s is not None:
                 self.residuals.append(cycle.residual_s - self._late_s)
             if cycle.predicted_place is not None:
@@ -291,6 +298,8 @@ class Tally:
             cut_off_s=max(self.cut_off_s, default=None),
             poor=self.counts["poor"],
             undisturbed=self.counts["undisturbed"],
+            early=self.counts["early"],
+            early_max_s=self.early_max_s,
             compared=self.counts["compared"],
             disagreeing=self.counts["disagreeing"],
             disagreement_max_s=self.disagreement_max_s,

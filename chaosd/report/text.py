@@ -91,10 +91,9 @@ def _moved(cycle: Cycle) -> str:
 
 def _fresh(cycle: Cycle) -> str:
     """Whether it was a retried request that got through first, long before fresh ones did."""
-    fresh_s, first_s, bar_s = cycle.fresh_recovery_s, cycle.recovery_s, cycle.resolution_s
-    if fresh_s is None or first_s is None or bar_s is None or fresh_s - first_s <= 2 * bar_s:
+    if not cycle.early_s:
         return ""
-    return f" by a retried request, fresh ones from {seconds(fresh_s, 3)} on"
+    return f" by a retried request, fresh ones from {seconds(cycle.fresh_recovery_s, 3)} on"
 
 
 def _stable(cycle: Cycle) -> str:

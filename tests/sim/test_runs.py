@@ -291,6 +291,11 @@ def test_a_retried_request_may_get_through_before_any_fresh_one(simulate) -> Non
         assert cycle.fresh_recovery_s > cycle.recovery_s + 0.05
         assert cycle.residual_s == pytest.approx(cycle.fresh_recovery_s - cycle.predicted.mean_s)
     assert " by a retried request, fresh ones from " in ran.said
+    total = ran.report["total"]
+    assert total["early"] >= len(early)
+    assert f"note: {total['early']} cycles recovered by a retried request, up to " in ran.said
+    mean_s = total["predicted_observed_mean_s"] - total["predicted_mean_s"]
+    assert mean_s == pytest.approx(total["residual"]["mean_s"] + 0.005, abs=1e-6)
     assert ran.report["total"]["residual"]["uniform_p"] > 0.01
 
 
