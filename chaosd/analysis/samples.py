@@ -49,7 +49,8 @@ class Windows:
     """Requests of the measuring streams from one T0 to the next: what was lost together.
 
     Blocks of stored records are folded into how many were sent in each window, and how many of them
-    were not answered well. `identities` are the app's, of each cell; `t0s` are those of its cycles.
+    were not answered well. `identities` are the app's, of each cell, `t0s_ns` those of its
+    cycles.
     """
 
     def __init__(

@@ -11,12 +11,10 @@ from functools import partial
 from typing import Any
 
 from chaosd.analysis.recovery import SECOND_NS, STOPPED, Identities, Settings, measure
-from chaosd.analysis.samples import measuring
+from chaosd.analysis.samples import FOREVER_NS, measuring
 from chaosd.analysis.summary import QueryFold
 from chaosd.events import Cycle, CycleOutcome, Event, Reading
 from chaosd.sinks.reader import Block, RunReader
-
-FOREVER_NS = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

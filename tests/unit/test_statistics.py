@@ -187,6 +187,23 @@ def test_requests_of_one_cycle_are_no_independent_witnesses() -> None:
     assert found.high == pytest.approx(0.1 * math.exp(spread), rel=1e-3)
 
 
+@pytest.mark.parametrize(("n", "most"), [(20, 0.11), (50, 0.1), (100, 0.07)])
+def test_how_often_a_share_of_requests_is_beyond_its_interval(n: int, most: float) -> None:
+    """Outages with a long tail: docs/measuring.md says how far the upper bound is too low."""
+    rng = Random(n)
+
+    def lost(cycles: int) -> list[int]:
+        return [round(100 * rng.lognormvariate(0, 1.2)) for _ in range(cycles)]
+
+    def of_all(counts: list[int]) -> Share:
+        return ratio(counts, [count + 100 for count in counts])
+
+    true = of_all(lost(200_000)).value
+    found = [of_all(lost(n)) for _ in range(1000)]
+    assert sum(share.high < true for share in found) / 1000 < most
+    assert sum(share.low > true for share in found) / 1000 < 0.04
+
+
 def test_shares_of_nothing_bad() -> None:
     assert ratio([0] * 100, [400] * 100) == Share(
         count=0, n=40_000, value=0.0, low=0.0, high=1 - 0.025**0.01
