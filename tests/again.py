@@ -7,8 +7,8 @@ from pathlib import Path
 
 from chaosd.analysis import phases
 from chaosd.analysis.recovery import Identities, Settings, measure
-from chaosd.events import Cycle, Event, Reading
-from chaosd.sinks.reader import RunReader
+from chaosd.history.events import Cycle, Event, Reading
+from chaosd.history.reader import RunReader
 
 
 def recompute(directory: Path) -> Iterator[Cycle]:

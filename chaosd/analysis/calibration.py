@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from chaosd.analysis.recovery import LATE_NS_MAX
 from chaosd.analysis.statistics import student
-from chaosd.events import Cycle, CycleOutcome, Event, Reading
+from chaosd.history.events import Cycle, CycleOutcome, Event, Reading
 
 # What a probe takes to come to the backend, and what a busy machine adds to it; the rest of the
 # gap's error is where the outage falls between two probes.

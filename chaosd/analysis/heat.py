@@ -11,7 +11,7 @@ import numpy as np
 
 from chaosd.analysis.samples import KINDS, kinds, measuring
 from chaosd.analysis.statistics import quantile_rank
-from chaosd.events import Cycle, CycleOutcome, Reading
+from chaosd.history.events import Cycle, CycleOutcome, Reading
 
 BEFORE_S = 0.5
 ROWS_MAX, COLUMNS = 60, 120

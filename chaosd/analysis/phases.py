@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
-from chaosd.events import PHASES, Action, Event, Outcome, Reading, Sample, rounded_ns
-from chaosd.parts import OldIp
-from chaosd.plugins import Move
+from chaosd.history.events import PHASES, Action, Event, Outcome, Reading, Sample, rounded_ns
+from chaosd.plugins.bases import OldIp
+from chaosd.plugins.proxy import Move
 
 # Below, log outranks API: the log says things when they happen, the API when it is asked.
 LOG, API = "proxy.log", "proxy.api"

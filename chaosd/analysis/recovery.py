@@ -16,7 +16,7 @@ from typing import NamedTuple
 from chaosd.analysis import phases
 from chaosd.analysis.residuals import against
 from chaosd.analysis.statistics import quantile_rank
-from chaosd.events import (
+from chaosd.history.events import (
     ANYBODY,
     PHASES,
     Cycle,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from chaosd.analysis.statistics import Clusters, quantile_rank
-from chaosd.events import ANYBODY, Outcome, Reading
+from chaosd.history.events import ANYBODY, Outcome, Reading
 
 FOREVER_NS = 2**63 - 1
 LAG_US_MAX = 100_000  # lags are counted to the microsecond up to here

@@ -16,7 +16,7 @@ from chaosd.analysis.slo import Objective
 from chaosd.analysis.statistics import Clusters, Share
 from chaosd.analysis.tally import Part, Phase, Tally
 from chaosd.errors import Exit
-from chaosd.events import Cycle, Reading
+from chaosd.history.events import Cycle, Reading
 
 __all__ = ["Objective", "Part", "Phase", "Probe", "Queries", "QueryFold", "Report"]
 

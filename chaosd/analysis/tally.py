@@ -20,7 +20,7 @@ from chaosd.analysis.statistics import (
     serial,
     share,
 )
-from chaosd.events import PHASES, Cycle, CycleOutcome
+from chaosd.history.events import PHASES, Cycle, CycleOutcome
 
 MEASURED = ("recovery_s", "stable_recovery_s", "outage_gap_s", "outage_loss_s")
 COUNTS = ("samples", "failed", "masked", "misrouted", "dropped")

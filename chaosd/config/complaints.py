@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from chaosd.parts import KeyPath
+from chaosd.plugins.bases import KeyPath
 
 Model = type[BaseModel]
 # The model of a mapping where that depends on what the mapping says, as in a plugin's part.

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import yaml
 
-from chaosd.parts import KeyPath
+from chaosd.plugins.bases import KeyPath
 
 # A config of hundreds of faults is far below these; what is above them is a mistake or an attack.
 SIZE_MAX = 1 << 20  # bytes

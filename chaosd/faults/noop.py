@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from chaosd.parts import FaultConfig
-from chaosd.plugins import CycleContext
+from chaosd.plugins.bases import FaultConfig
+from chaosd.plugins.recording import CycleContext
 
 
 class Noop:

@@ -6,12 +6,14 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from chaosd.clock import sleep
+from chaosd.config.units import Duration
 from chaosd.errors import MachineError
-from chaosd.events import Instance
-from chaosd.parts import FaultConfig, OldIp, Wait
-from chaosd.plugins import CanReplace, CycleContext, Holder, Move
-from chaosd.units import Duration
+from chaosd.history.events import Instance
+from chaosd.plugins.bases import FaultConfig, OldIp, Wait
+from chaosd.plugins.proxy import Move
+from chaosd.plugins.recording import CycleContext
+from chaosd.plugins.runtime import CanReplace, Holder
+from chaosd.system.clock import sleep
 
 
 class Recreate:

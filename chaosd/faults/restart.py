@@ -6,11 +6,12 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from chaosd.clock import sleep
-from chaosd.events import Instance
-from chaosd.parts import FaultConfig, Wait
-from chaosd.plugins import CanReplace, CycleContext
-from chaosd.units import Duration
+from chaosd.config.units import Duration
+from chaosd.history.events import Instance
+from chaosd.plugins.bases import FaultConfig, Wait
+from chaosd.plugins.recording import CycleContext
+from chaosd.plugins.runtime import CanReplace
+from chaosd.system.clock import sleep
 
 
 class Restart:

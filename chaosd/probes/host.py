@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from chaosd.errors import MachineError
-from chaosd.events import Address, StreamSpec
-from chaosd.parts import ProbeConfig
-from chaosd.plugins import Deliver
+from chaosd.history.events import Address, StreamSpec
+from chaosd.plugins.bases import ProbeConfig
+from chaosd.plugins.probe import Deliver
 from chaosd.probes.wire import Reader
 
 START_TIMEOUT_S = 30.0  # a busy machine takes seconds to start Python

@@ -19,9 +19,9 @@ from typing import Any, ClassVar, Literal
 import httptools
 from pydantic import Field
 
-from chaosd.events import Address, Outcome
-from chaosd.parts import ProbeConfig
-from chaosd.plugins import Shot
+from chaosd.history.events import Address, Outcome
+from chaosd.plugins.bases import ProbeConfig
+from chaosd.plugins.probe import Shot
 from chaosd.probes import outcomes
 
 ANSWER_MAX = 1 << 20  # bytes; whoever sends more is not the app that we ask

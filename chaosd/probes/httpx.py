@@ -24,9 +24,9 @@ from pydantic import (
     model_validator,
 )
 
-from chaosd.events import Address, Outcome
-from chaosd.parts import MASK, Part, ProbeConfig
-from chaosd.plugins import Shot
+from chaosd.history.events import Address, Outcome
+from chaosd.plugins.bases import MASK, Part, ProbeConfig
+from chaosd.plugins.probe import Shot
 from chaosd.probes import outcomes
 
 ANSWER_MAX = 1 << 20  # bytes; whoever sends more is not the app that we ask

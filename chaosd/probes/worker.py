@@ -27,8 +27,9 @@ from collections.abc import Callable
 from time import monotonic_ns
 from typing import Any
 
-from chaosd.events import Address, Outcome, Sample
-from chaosd.plugins import Probe, find
+from chaosd.history.events import Address, Outcome, Sample
+from chaosd.plugins import find
+from chaosd.plugins.probe import Probe
 from chaosd.probes.wire import Writer
 
 LATE_MAX_NS = 50_000_000  # or one interval, if that is longer: a hiccup of a busy machine

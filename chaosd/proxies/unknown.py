@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from chaosd.config.units import Duration
 from chaosd.errors import ConfigError
-from chaosd.events import Address, Prediction
-from chaosd.parts import ProxyConfig
-from chaosd.plugins import Move, ProxyHost, Wiring
-from chaosd.units import Duration
+from chaosd.history.events import Address, Prediction
+from chaosd.plugins.bases import ProxyConfig
+from chaosd.plugins.proxy import Move, ProxyHost, Wiring
 
 
 class Unknown:

@@ -6,18 +6,18 @@ from json import loads
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from chaosd import flight
 from chaosd.analysis import slo, summary
 from chaosd.analysis.heat import Heat, HeatFold
 from chaosd.analysis.samples import ProbeFold, Windows, measuring
 from chaosd.analysis.summary import Report
 from chaosd.errors import Exit
-from chaosd.events import Cycle, CycleOutcome, Event
-from chaosd.report import html, json, junit, known, markdown
+from chaosd.history import flight_record
+from chaosd.history.events import Cycle, CycleOutcome, Event
+from chaosd.history.reader import RunReader
+from chaosd.history.writer import write_whole
+from chaosd.report import html, json, junit, load_run, markdown
 from chaosd.report.settings import files, settings
 from chaosd.report.text import closing_lines, sentence
-from chaosd.sinks.reader import RunReader
-from chaosd.sinks.store import write_whole
 
 __all__ = ["analyse", "as_json", "closing_lines", "exit_code", "save", "sentence", "write"]
 
@@ -36,7 +36,7 @@ def analyse(directory: Path) -> Analysed:
     Raises MachineError if it is no run directory.
     """
     reader = RunReader(directory)
-    found = known.read(reader)
+    found = load_run.read(reader)
     slow_after_ns = reader.manifest.get("settings", {}).get("slow_after_ns", 0)
     fold = ProbeFold(found.streams, found.identities, slow_after_ns)
     heat = HeatFold(found.cycles, found.streams, found.identities, slow_after_ns)
@@ -112,7 +112,9 @@ def _flights(cycles: list[Cycle], directory: Path) -> list[html.Flight]:
 def _record(directory: Path, cycle: Cycle) -> dict[str, Any]:
     """Its flight record; empty if it has none."""
     try:
-        found: dict[str, Any] = loads((directory / flight.name(cycle)).read_text(encoding="utf-8"))
+        found: dict[str, Any] = loads(
+            (directory / flight_record.name(cycle)).read_text(encoding="utf-8")
+        )
     except (OSError, ValueError):
         return {}
     return found

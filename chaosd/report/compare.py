@@ -24,12 +24,12 @@ from chaosd.analysis.compare import (
 )
 from chaosd.analysis.statistics import Estimate
 from chaosd.errors import ConfigError, Exit, MachineError
-from chaosd.events import CycleOutcome, decode_cycle
+from chaosd.history.events import CycleOutcome, decode_cycle
+from chaosd.history.reader import RunReader, lines_of
 from chaosd.report import json as report_json
-from chaosd.report import known
+from chaosd.report import load_run
 from chaosd.report.settings import settings
 from chaosd.report.text import SECONDS_FROM_S, estimate, share
-from chaosd.sinks.reader import RunReader, lines_of
 
 P = TypeVar("P")
 POINTS = (100.0, 1, "points")  # of a share: percentage points
@@ -139,7 +139,7 @@ def _report(path: Path) -> Any:
     if path.name == "run.json":
         reader = RunReader(path.parent)
         title = f"{reader.manifest.get('name', '?')} {reader.manifest.get('run', '?')}"
-        cycles = known.read(reader).cycles
+        cycles = load_run.read(reader).cycles
         found = summary.summarise(title, reader.manifest, cycles, (), {})
         config = settings(reader)
     elif path.suffix == ".jsonl":

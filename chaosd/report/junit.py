@@ -11,8 +11,8 @@ from xml.etree import ElementTree as ET
 
 from chaosd.analysis.slo import FAIL, OK, UNKNOWN
 from chaosd.analysis.summary import Report
-from chaosd.clock import SECOND_NS, utc
 from chaosd.report import text
+from chaosd.system.clock import SECOND_NS, utc
 
 # XML 1.0 has no place for these, not even escaped.
 _FORBIDDEN = re.compile("[^\\t\\n\\r\\x20-\\uD7FF\\uE000-\\uFFFD\\U00010000-\\U0010FFFF]")

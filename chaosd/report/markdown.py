@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from chaosd.analysis.summary import Part, Report
-from chaosd.clock import SECOND_NS, utc
 from chaosd.report import text
 from chaosd.report.text import asked, estimate, observed, seconds, share
+from chaosd.system.clock import SECOND_NS, utc
 
 HOW_TO_READ = """\
 * **recovery**: from taking the instance away to the first good answer of the *new* instance

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from chaosd.sinks.reader import RunReader
+from chaosd.history.reader import RunReader
 
 # Where results go, and when a run ends, makes no recovery longer.
 ASIDE = frozenset({"name", "seed", "runs", "metrics", "until", "slo"})

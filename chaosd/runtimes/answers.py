@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from chaosd.dns import Query
-from chaosd.plugins import Recorder
+from chaosd.dns.server import Query
+from chaosd.plugins.recording import Recorder
 
 
 class Answers:

@@ -17,9 +17,11 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field
 
 from chaosd.errors import ConfigError, MachineError
-from chaosd.events import ANYBODY, Address, Instance
-from chaosd.parts import KeyPath, OldIp, RuntimeConfig
-from chaosd.plugins import CellSpec, Pace, Proxy, ProxyHost, Recorder
+from chaosd.history.events import ANYBODY, Address, Instance
+from chaosd.plugins.bases import KeyPath, OldIp, RuntimeConfig
+from chaosd.plugins.proxy import Proxy, ProxyHost
+from chaosd.plugins.recording import Recorder
+from chaosd.plugins.runtime import CellSpec, Pace
 from chaosd.runtimes.realtime import RealTime
 from chaosd.runtimes.syslog import LogReceiver
 

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from chaosd import processes
-from chaosd.clock import Clock, RealClock
-from chaosd.plugins import Prober
+from chaosd.plugins.probe import Prober
+from chaosd.system import processes
+from chaosd.system.clock import Clock, RealClock
 
 
 class RealTime:

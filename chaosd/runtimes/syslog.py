@@ -7,9 +7,10 @@ import socket
 import struct
 from contextlib import suppress
 
-from chaosd.clock import Clock
-from chaosd.events import Address
-from chaosd.plugins import Proxy, Recorder
+from chaosd.history.events import Address
+from chaosd.plugins.proxy import Proxy
+from chaosd.plugins.recording import Recorder
+from chaosd.system.clock import Clock
 
 BUFFER_BYTES = 4 << 20  # a burst waits in the kernel; the proxy waits for nobody
 LINE_BYTES_MAX = 65_536

@@ -16,10 +16,10 @@ import time
 from pathlib import Path
 from statistics import median
 
-from chaosd.events import Action
+from chaosd.history.events import Action
+from chaosd.history.reader import RunReader
 from chaosd.runtimes.docker import images
 from chaosd.runtimes.docker.engine import client, unreachable
-from chaosd.sinks.reader import RunReader
 
 ROUNDS, CYCLES = 3, 6
 RATIO_MAX = 1.3

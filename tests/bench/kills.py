@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from chaosd.sinks.reader import RunReader
+from chaosd.history.reader import RunReader
 
 CONFIG = """\
 name: kills

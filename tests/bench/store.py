@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 from random import Random
 
-from chaosd.events import Outcome, Sample
-from chaosd.sinks.reader import RunReader
-from chaosd.sinks.store import RunStore
+from chaosd.history.events import Outcome, Sample
+from chaosd.history.reader import RunReader
+from chaosd.history.writer import RunStore
 
 WEEK_S = 7 * 86_400
 

@@ -12,10 +12,10 @@ import pytest
 import yaml
 from machine import but_for_lateness
 
-from chaosd.events import decode_cycle
+from chaosd.history.events import decode_cycle
+from chaosd.history.reader import RunReader
 from chaosd.runtimes.docker import images
 from chaosd.runtimes.docker.engine import client, unreachable
-from chaosd.sinks.reader import RunReader
 
 BASE = {
     "name": "t",

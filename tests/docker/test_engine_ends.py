@@ -9,7 +9,7 @@ from pathlib import Path
 import own_engine
 import pytest
 
-from chaosd.events import CycleOutcome
+from chaosd.history.events import CycleOutcome
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(240)]
 

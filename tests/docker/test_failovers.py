@@ -10,7 +10,7 @@ import time
 import pytest
 from stand import left_of, volumes
 
-from chaosd.events import Action, CycleOutcome, Reading
+from chaosd.history.events import Action, CycleOutcome, Reading
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(150)]
 

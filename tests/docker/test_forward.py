@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from stand import left_of
 
-from chaosd.events import CycleOutcome
+from chaosd.history.events import CycleOutcome
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(120)]
 

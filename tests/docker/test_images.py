@@ -6,7 +6,7 @@ import pytest
 
 from chaosd.runtimes.docker import images
 from chaosd.runtimes.docker.engine import client
-from chaosd.shipped import shipped
+from chaosd.system.shipped import shipped
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(240)]
 

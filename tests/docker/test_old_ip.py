@@ -9,11 +9,11 @@ import socket
 import pytest
 from stand import BASE
 
-from chaosd.clock import RealClock, sleep
-from chaosd.config import Config
-from chaosd.events import Reading
+from chaosd.config.shape import Config
+from chaosd.engine.recorder import CellRecorder
+from chaosd.history.events import Reading
 from chaosd.plan import build
-from chaosd.recorder import CellRecorder
+from chaosd.system.clock import RealClock, sleep
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(120)]
 

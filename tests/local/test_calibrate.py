@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from chaosd.sinks.reader import RunReader
+from chaosd.history.reader import RunReader
 
 ANSWER_S = 0.1  # what an answer may take on such a machine
 BUSY_S = 0.02  # of a machine that runs other tests beside it; the command itself says what it is

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from chaosd.clock import RealClock
+from chaosd.engine.recorder import CellRecorder
 from chaosd.errors import MachineError
-from chaosd.events import Reading
 from chaosd.faults.command import LINES_MAX, Command
-from chaosd.recorder import CellRecorder
+from chaosd.history.events import Reading
+from chaosd.system.clock import RealClock
 
 
 class Cycle(CellRecorder):
@@ -162,7 +162,7 @@ def test_without_a_file_a_relative_program_is_beside_chaosd(tmp_path, monkeypatc
 
 
 def test_a_program_beside_the_config_is_found_from_anywhere(tmp_path) -> None:
-    from chaosd import config
+    from chaosd.config import shape
 
     program = tmp_path / "move.sh"
     program.write_text("#!/bin/sh\n")
@@ -172,12 +172,12 @@ def test_a_program_beside_the_config_is_found_from_anywhere(tmp_path) -> None:
         "faults:\n  - {type: command, inject: [./move.sh, '1'], every: 5s}\n"
     )
     with pytest.raises(Exception, match=r"c.yaml:4: faults\[0\].inject: there is no program"):
-        config.load(file)
+        shape.load(file)
     program.chmod(0o755)
-    loaded = config.load(file)
+    loaded = shape.load(file)
     assert loaded.faults[0].inject == (str(program), "1")
     assert loaded.proxy.type == "unknown"
     again = tmp_path / "again.yaml"
-    again.write_text(config.dump(loaded))
-    assert config.load(again) == loaded
+    again.write_text(shape.dump(loaded))
+    assert shape.load(again) == loaded
     assert os.access(loaded.faults[0].inject[0], os.X_OK)

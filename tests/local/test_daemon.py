@@ -18,8 +18,8 @@ import pytest
 import yaml
 from machine import but_for_lateness
 
-from chaosd.events import CycleOutcome, decode_cycle
-from chaosd.sinks.reader import RunReader
+from chaosd.history.events import CycleOutcome, decode_cycle
+from chaosd.history.reader import RunReader
 
 pytestmark = [pytest.mark.haproxy, pytest.mark.usefixtures("haproxy")]
 

@@ -12,10 +12,10 @@ import dns.rcode
 import pytest
 import uvloop
 
-from chaosd import dns as module
-from chaosd.clock import RealClock
+from chaosd.dns import server as module
 from chaosd.errors import MachineError
 from chaosd.runtimes.local.loopback import claim
+from chaosd.system.clock import RealClock
 
 NAME = "app.internal"
 IP = "127.64.3.10"

@@ -15,8 +15,8 @@ import yaml
 from machine import but_for_lateness
 
 from chaosd.errors import Exit
-from chaosd.events import CycleOutcome, Outcome, decode_cycle
-from chaosd.sinks.reader import RunReader
+from chaosd.history.events import CycleOutcome, Outcome, decode_cycle
+from chaosd.history.reader import RunReader
 
 BACKEND = Path(__file__).parent.parent / "data/backend/backend.py"
 ANSWER_S = 0.1  # what an answer may take on such a machine

@@ -10,9 +10,9 @@ import dns.message
 import dns.rcode
 import pytest
 
-from chaosd.clock import RealClock
-from chaosd.dns import DnsServer
-from chaosd.forwarder import Forwarder, Nobody
+from chaosd.dns.forwarder import Forwarder, Nobody
+from chaosd.dns.server import DnsServer
+from chaosd.system.clock import RealClock
 
 NAME, IP = "app.internal", "10.213.7.10"
 

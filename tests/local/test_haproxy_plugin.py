@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from chaosd.clock import RealClock, sleep
-from chaosd.dns import DnsServer
+from chaosd.dns.server import DnsServer
 from chaosd.errors import MachineError
-from chaosd.events import Address
-from chaosd.plugins import Wiring
+from chaosd.history.events import Address
+from chaosd.plugins.proxy import Wiring
 from chaosd.proxies.haproxy import HAProxy
 from chaosd.proxies.haproxy.config import Config
 from chaosd.proxies.haproxy.model import parse_version
+from chaosd.system.clock import RealClock, sleep
 
 pytestmark = pytest.mark.haproxy
 EXAMPLE = Path(__file__).parent.parent.parent / "haproxy" / "haproxy.cfg"

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from machine import but_for_lateness
 
-from chaosd.events import CycleOutcome, decode_cycle
+from chaosd.history.events import CycleOutcome, decode_cycle
 
 pytestmark = [pytest.mark.haproxy, pytest.mark.usefixtures("haproxy")]
 

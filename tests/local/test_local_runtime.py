@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from chaosd.clock import RealClock
 from chaosd.errors import ConfigError, MachineError
-from chaosd.events import Address, Instance
-from chaosd.plugins import AppSpec, CanReplace, CellSpec, DnsSpec
+from chaosd.history.events import Address, Instance
+from chaosd.plugins.runtime import AppSpec, CanReplace, CellSpec, DnsSpec
 from chaosd.proxies.haproxy import HAProxy
-from chaosd.runtimes import door
+from chaosd.runtimes import readiness
 from chaosd.runtimes.local import LocalRuntime
+from chaosd.system.clock import RealClock
 
 BINARY = shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 needs_haproxy = [
@@ -500,7 +500,7 @@ def test_a_door_that_is_taken_is_one_line(tmp_path):
 
 
 def test_a_proxy_that_never_finds_the_app_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(door, "DOOR_LIMIT_S", 0.5)
+    monkeypatch.setattr(readiness, "DOOR_LIMIT_S", 0.5)
 
     async def scenario():
         world = World(tmp_path, proxy={"server": {"extra": "disabled"}})

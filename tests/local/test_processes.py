@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from chaosd import processes
-from chaosd.clock import RealClock
 from chaosd.errors import MachineError
-from chaosd.processes import Child
+from chaosd.system import processes
+from chaosd.system.clock import RealClock
+from chaosd.system.processes import Child
 
 WAIT_S = 15.0  # for what comes at once on an idle machine
 
@@ -25,8 +25,8 @@ WAIT_S = 15.0  # for what comes at once on an idle machine
 OWNER = """
 import asyncio, os, sys
 from pathlib import Path
-from chaosd.clock import RealClock
-from chaosd.processes import Child, labels, shortcut
+from chaosd.system.clock import RealClock
+from chaosd.system.processes import Child, labels, shortcut
 async def main():
     environment = os.environ | labels(sys.argv[1])
     # One by itself, one that leaves the session of its parent, and one that is stopped.

@@ -9,10 +9,10 @@ import time
 import pytest
 import uvloop
 
-from chaosd.clock import RealClock
-from chaosd.events import Address
+from chaosd.history.events import Address
 from chaosd.proxies.haproxy.log import read
 from chaosd.runtimes.syslog import LogReceiver
+from chaosd.system.clock import RealClock
 
 CHANGED = b"<133>Nov 25 12:00:00 haproxy[7]: be/app changed its IP from 1.1.1.1 to 1.1.1.2 by r/n."
 BUSY_S = 0.3

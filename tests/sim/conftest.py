@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from chaosd.cli import main
-from chaosd.events import Cycle, Event, decode_cycle, decode_event
+from chaosd.history.events import Cycle, Event, decode_cycle, decode_event
 
 
 @dataclass

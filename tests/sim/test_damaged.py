@@ -9,7 +9,7 @@ import pytest
 
 from chaosd.cli import main
 from chaosd.errors import MachineError
-from chaosd.sinks.store import write_whole
+from chaosd.history.writer import write_whole
 
 CYCLES = {"until": {"cycles": 2}}
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-import chaosd.flight
+import chaosd.history.flight_record
 
 
 def test_a_misrouted_cycle_has_one_with_all_that_is_known(simulate) -> None:
@@ -33,7 +33,7 @@ def test_a_good_cycle_has_none(simulate) -> None:
 
 
 def test_their_number_is_limited(simulate, monkeypatch) -> None:
-    monkeypatch.setattr(chaosd.flight, "MISROUTED_MAX", 2)
+    monkeypatch.setattr(chaosd.history.flight_record, "MISROUTED_MAX", 2)
     imposter = {"type": "recreate", "every": "10s", "old_ip": "imposter"}
     ran = simulate("--cycles", "4", faults=[imposter])
     assert len(list((ran.directory / "flight").iterdir())) == 2
@@ -46,7 +46,7 @@ def test_a_long_one_has_every_change_and_says_what_is_left_out(simulate) -> None
     [cycle] = ran.cycles
     flight = json.loads((ran.directory / "flight/c1-1.json").read_text())
     rows = flight["samples"]["1"]
-    assert sum(map(len, flight["samples"].values())) <= chaosd.flight.SAMPLES_MAX
+    assert sum(map(len, flight["samples"].values())) <= chaosd.history.flight_record.SAMPLES_MAX
     assert flight["left_out"] > 1000
     new = next(row for row in rows if row[0] > 0 and row[2] == "ok" and "imposter" not in row[4])
     assert new[0] + new[1] == pytest.approx(cycle.recovery_s * 1000, abs=0.01)

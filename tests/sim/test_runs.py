@@ -12,7 +12,7 @@ import pytest
 from again import recompute
 
 from chaosd import report
-from chaosd.events import Action, CycleOutcome, Reading
+from chaosd.history.events import Action, CycleOutcome, Reading
 
 SECOND_NS = 1_000_000_000
 # It asks for the name every 20 s, and `hold valid` keeps failed checks from asking earlier.
@@ -359,7 +359,7 @@ def test_a_plugins_bug_is_no_censored_sample(simulate, monkeypatch) -> None:
 
 def test_an_app_that_stops_coming_up_ends_the_run_with_one_line(simulate, monkeypatch) -> None:
     from chaosd.errors import MachineError
-    from chaosd.sim import SimStage
+    from chaosd.runtimes.sim import SimStage
 
     ready, calls = SimStage.ready, []
 
@@ -381,8 +381,8 @@ def test_an_app_that_stops_coming_up_ends_the_run_with_one_line(simulate, monkey
 
 
 def test_an_address_that_is_not_fresh_makes_a_cycle_invalid(simulate, monkeypatch) -> None:
-    from chaosd.events import Instance
-    from chaosd.sim import SimStage
+    from chaosd.history.events import Instance
+    from chaosd.runtimes.sim import SimStage
 
     reserve = SimStage.reserve
 

@@ -11,15 +11,16 @@ from typing import Any
 
 import pytest
 
-from chaosd.clock import SECOND_NS, VirtualLoop, sleep
+from chaosd.engine.recorder import CellRecorder
 from chaosd.errors import ConfigError, MachineError
-from chaosd.events import Outcome, Reading, Sample, StreamSpec
-from chaosd.parts import ProbeConfig
-from chaosd.plugins import AppSpec, CellSpec, DnsSpec, Move
+from chaosd.history.events import Outcome, Reading, Sample, StreamSpec
+from chaosd.plugins.bases import ProbeConfig
+from chaosd.plugins.proxy import Move
+from chaosd.plugins.runtime import AppSpec, CellSpec, DnsSpec
 from chaosd.proxies.haproxy import HAProxy
 from chaosd.proxies.haproxy.config import Config
-from chaosd.recorder import CellRecorder
-from chaosd.sim import SimConfig, SimRuntime, SimStage
+from chaosd.runtimes.sim import SimConfig, SimRuntime, SimStage
+from chaosd.system.clock import SECOND_NS, VirtualLoop, sleep
 
 MS = 1_000_000
 PROXY, DIRECT = 1, 2

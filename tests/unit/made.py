@@ -6,7 +6,16 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from chaosd.analysis.recovery import Settings
-from chaosd.events import Action, Cycle, CycleOutcome, Event, Outcome, Prediction, Reading, Sample
+from chaosd.history.events import (
+    Action,
+    Cycle,
+    CycleOutcome,
+    Event,
+    Outcome,
+    Prediction,
+    Reading,
+    Sample,
+)
 
 MS = 1_000_000
 SECOND = 1_000_000_000

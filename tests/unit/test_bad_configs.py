@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from chaosd import config, plugins
+from chaosd import plugins
+from chaosd.config import shape
 from chaosd.errors import ConfigError, Exit
 
 CORPUS = sorted((Path(__file__).parent.parent / "data" / "bad-configs").glob("*.yaml"))
@@ -36,6 +37,6 @@ def test_mistakes_are_said_exactly(path: Path) -> None:
     expected = [f"{path}:{line.removeprefix(MARK)}" for line in lines if line.startswith(MARK)]
     assert expected
     with pytest.raises(ConfigError) as caught:
-        config.load(path)
+        shape.load(path)
     assert list(caught.value.problems) == expected
     assert caught.value.exit_code == Exit.USAGE

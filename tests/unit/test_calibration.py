@@ -11,7 +11,7 @@ from made import MS, SECOND, T0
 
 from chaosd.analysis.calibration import SLACK_S, Accuracy, Outage, compare, outages
 from chaosd.analysis.recovery import Identities, measure
-from chaosd.events import ANYBODY, Cycle, Outcome, Sample
+from chaosd.history.events import ANYBODY, Cycle, Outcome, Sample
 
 
 def line(cycle: int, text: str):

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from chaosd.clock import SECOND_NS, RealClock, VirtualClock, VirtualLoop, sleep
+from chaosd.system.clock import SECOND_NS, RealClock, VirtualClock, VirtualLoop, sleep
 
 
 def simulate(main):

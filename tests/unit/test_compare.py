@@ -23,12 +23,12 @@ from chaosd.analysis.statistics import Estimate
 from chaosd.analysis.summary import summarise
 from chaosd.cli import main
 from chaosd.errors import ConfigError
-from chaosd.events import Cycle, CycleOutcome, encode
+from chaosd.history.events import Cycle, CycleOutcome, encode
+from chaosd.history.reader import RunReader
+from chaosd.history.writer import RunStore
 from chaosd.report import compare as files
 from chaosd.report import json as report_json
 from chaosd.report.settings import settings
-from chaosd.sinks.reader import RunReader
-from chaosd.sinks.store import RunStore
 
 MANIFEST = {"name": "made", "run": "a", "cells": ["c1"], "end_unix": 1.0}
 LIMIT = {"settings": {"recovery_limit_ns": 30 * made.SECOND, "stable_for_ns": made.SECOND}}

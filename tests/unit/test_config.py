@@ -13,12 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from chaosd import config, plugins
-from chaosd.config import Config, yamlfile
+from chaosd import plugins
+from chaosd.config import shape, yamlfile
+from chaosd.config.shape import Config
+from chaosd.config.units import Duration, Rate
 from chaosd.errors import ConfigError
-from chaosd.events import Address
-from chaosd.parts import Between, FaultConfig, ProbeConfig
-from chaosd.units import Duration, Rate
+from chaosd.history.events import Address
+from chaosd.plugins.bases import Between, FaultConfig, ProbeConfig
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = sorted((ROOT / "configs").glob("*.yaml"))
@@ -62,7 +63,7 @@ def load(tmp_path: Path) -> Load:
     def load(text: str | bytes, *overrides: str) -> Config:
         path = tmp_path / "x.yaml"
         path.write_bytes(text.encode() if isinstance(text, str) else text)
-        return config.load(path, overrides)
+        return shape.load(path, overrides)
 
     return load
 
@@ -164,19 +165,19 @@ def test_relative_paths_of_plugins_belong_to_the_files_directory(
 @pytest.mark.parametrize("text", ["name: x\n", VALID, "name: x\nmetrics: null\ndirect: null\n"])
 def test_a_dump_loads_to_the_same(load: Load, text: str) -> None:
     loaded = load(text)
-    dumped = config.dump(loaded)
+    dumped = shape.dump(loaded)
     assert load(dumped) == loaded
-    assert config.dump(load(dumped)) == dumped
+    assert shape.dump(load(dumped)) == dumped
     assert list(yaml.safe_load(dumped)) == list(Config.model_fields)
 
 
 def test_a_dump_with_an_own_proxy_file_loads_to_the_same(load: Load) -> None:
     loaded = load("name: x\nproxy: {type: haproxy, config: ./my.cfg}\n")
-    assert load(config.dump(loaded)) == loaded
+    assert load(shape.dump(loaded)) == loaded
 
 
 def test_a_dump_spells_everything_out(load: Load) -> None:
-    dumped = yaml.safe_load(config.dump(load("name: x\n")))
+    dumped = yaml.safe_load(shape.dump(load("name: x\n")))
     assert dumped["faults"][0] | {"every": "10s", "old_ip": "refuse"} == dumped["faults"][0]
     assert dumped["metrics"] == {"listen": "127.0.0.1:9464"}
     assert dumped["measure"]["slow_after"] == "250ms"
@@ -191,13 +192,13 @@ def test_a_dump_spells_everything_out(load: Load) -> None:
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs", "Cc"]))), st.text("019.eE+-xo_:"))
 def test_any_text_comes_back_from_a_dump(load: Load, command: list[str], number: str) -> None:
     made = Config(name="x", app={"command": command, "env": {"N": number}})  # type: ignore[arg-type]
-    assert load(config.dump(made)) == made
+    assert load(shape.dump(made)) == made
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_examples_load_and_come_back(path: Path, load: Load) -> None:
-    loaded = config.load(path)
-    assert load(config.dump(loaded)) == loaded
+    loaded = shape.load(path)
+    assert load(shape.dump(loaded)) == loaded
     assert loaded.name == path.stem
 
 
@@ -294,7 +295,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         (tmp_path / "a\0b", "embedded null byte"),
     ]:
         with pytest.raises(ConfigError) as caught:
-            config.load(path)
+            shape.load(path)
         assert caught.value.problems == (f"{path}: can't be read ({reason})",)
 
 
@@ -390,7 +391,7 @@ def test_a_plugin_that_cannot_be_loaded_is_one_line(problems: Fail) -> None:
             (5, "gone", f"AttributeError: module {__name__!r} has no attribute 'Gone'"),
         ]
     ]
-    assert "broken" in json.dumps(config.schema())
+    assert "broken" in json.dumps(shape.schema())
 
 
 @pytest.mark.usefixtures("others")
@@ -418,7 +419,7 @@ def test_the_names_of_a_unions_members_are_not_in_paths(problems: Fail) -> None:
 
 @pytest.mark.usefixtures("others")
 def test_the_schema_has_other_peoples_plugins() -> None:
-    branches = config.schema()["properties"]["probes"]["items"]["oneOf"]
+    branches = shape.schema()["properties"]["probes"]["items"]["oneOf"]
     assert {branch["properties"]["type"]["const"] for branch in branches} >= {"strange", "http"}
 
 
@@ -426,7 +427,7 @@ def test_the_schema_has_other_peoples_plugins() -> None:
 
 
 def test_the_schema_completes_every_plugin() -> None:
-    made = json.loads(json.dumps(config.schema()))
+    made = json.loads(json.dumps(shape.schema()))
     assert made["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert list(made["properties"]) == list(Config.model_fields)
     faults = {b["properties"]["type"]["const"]: b for b in _branches(made, "faults")}
@@ -439,7 +440,7 @@ def test_the_schema_completes_every_plugin() -> None:
 
 
 def test_the_schema_takes_an_objective_in_either_form() -> None:
-    made = config.schema()
+    made = shape.schema()
     forms = made["$defs"]["Slo"]["properties"]["availability"]["anyOf"]
     (either,) = [form["oneOf"] for form in forms if "oneOf" in form]
     assert either == [
@@ -449,18 +450,18 @@ def test_the_schema_takes_an_objective_in_either_form() -> None:
 
 
 def test_every_key_of_the_schema_is_described() -> None:
-    made = config.schema()
+    made = shape.schema()
     for key, value in made["properties"].items():
         parts = value.get("$ref", "").rpartition("/")[2]
         assert "description" in value or "description" in made["$defs"][parts], key
-    parts = (config.App, config.Dns, config.Direct, config.Measure, config.Metrics, config.Slo)
-    for part in (*parts, config.Until):
+    parts = (shape.App, shape.Dns, shape.Direct, shape.Measure, shape.Metrics, shape.Slo)
+    for part in (*parts, shape.Until):
         for key, field in part.model_fields.items():
             assert field.description, f"{part.__name__}.{key}"
 
 
 def test_all_references_of_the_schema_lead_somewhere() -> None:
-    made = config.schema()
+    made = shape.schema()
 
     def references(node: Any) -> list[str]:
         if isinstance(node, dict):
@@ -531,12 +532,12 @@ def survives(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
     def survives(raw: bytes, *overrides: str) -> None:
         path.write_bytes(raw)
         try:
-            loaded = config.load(path, overrides)
+            loaded = shape.load(path, overrides)
         except ConfigError as error:
             problems = error.problems
         else:
-            path.write_text(config.dump(loaded))
-            assert config.load(path) == loaded
+            path.write_text(shape.dump(loaded))
+            assert shape.load(path) == loaded
             return
         assert problems
         for problem in problems:
@@ -628,9 +629,9 @@ def test_a_secret_is_masked_for_people_and_given_to_the_prober(tmp_path: Path) -
         "name: x\nprobes: [{type: httpx, auth: {username: me, password: hunter2}}]\n"
         "faults: [{type: noop, every: 5s}]\n"
     )
-    loaded = config.load(file)
-    assert "hunter2" not in config.dump(loaded)
-    assert "(not shown)" in config.dump(loaded)
+    loaded = shape.load(file)
+    assert "hunter2" not in shape.dump(loaded)
+    assert "(not shown)" in shape.dump(loaded)
     assert "hunter2" in loaded.probes[0].model_dump_json()
 
 
@@ -638,4 +639,4 @@ def test_a_secret_is_masked_for_people_and_given_to_the_prober(tmp_path: Path) -
 def test_a_version_of_haproxy_needs_no_quotes(tmp_path, said, meant) -> None:
     file = tmp_path / "c.yaml"
     file.write_text("name: x\nruntime: sim\nfaults: [{type: noop, every: 5s}]\n")
-    assert config.load(file, [f"proxy.version={said}"]).proxy.version == meant
+    assert shape.load(file, [f"proxy.version={said}"]).proxy.version == meant

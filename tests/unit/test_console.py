@@ -8,9 +8,9 @@ import made
 import pytest
 from made import MS, T0
 
-from chaosd.events import CycleOutcome, Outcome
+from chaosd.history.events import CycleOutcome, Outcome
+from chaosd.live.console import CLEAR, PLAIN, RED, YELLOW, Console
 from chaosd.report.text import sentence
-from chaosd.sinks.console import CLEAR, PLAIN, RED, YELLOW, Console
 
 CENSORED = made.cycle(outcome=CycleOutcome.CENSORED, recovery_s=None, stable_recovery_s=None)
 

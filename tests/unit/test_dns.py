@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaosd import clock
-from chaosd.dns import DELAYED_MAX, DnsServer, Query
+from chaosd.dns.server import DELAYED_MAX, DnsServer, Query
+from chaosd.system import clock
 
 NAME = "app.internal"
 IP = "127.64.3.10"

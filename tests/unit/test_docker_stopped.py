@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import docker.errors
 import pytest
 
-from chaosd.clock import RealClock
 from chaosd.runtimes.docker import DockerRuntime, engine, proxy
+from chaosd.system.clock import RealClock
 
 LIMIT_S = 10
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from chaosd import plan
-from chaosd.clock import RealClock
-from chaosd.config import Config
+from chaosd.config.shape import Config
+from chaosd.engine.recorder import CellRecorder
 from chaosd.errors import ConfigError, MachineError
-from chaosd.events import ANYBODY, Address
-from chaosd.recorder import CellRecorder
+from chaosd.history.events import ANYBODY, Address
+from chaosd.system.clock import RealClock
 
 
 def built(cells: int = 1, **runtime) -> plan.Plan:

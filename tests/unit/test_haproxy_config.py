@@ -10,8 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from chaosd.errors import MachineError
-from chaosd.events import Address
-from chaosd.plugins import Move, Wiring
+from chaosd.history.events import Address
+from chaosd.plugins.proxy import Move, Wiring
 from chaosd.proxies.haproxy import HAProxy
 from chaosd.proxies.haproxy.config import Config
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chaosd.plugins import Move
+from chaosd.plugins.proxy import Move
 from chaosd.proxies.haproxy import predict
 from chaosd.proxies.haproxy.config import Config
 from chaosd.proxies.haproxy.model import ProxyModel
-from chaosd.sim.world import Answer, Connected
+from chaosd.runtimes.sim.world import Answer, Connected
 
 S = 1_000_000_000
 MS = 1_000_000

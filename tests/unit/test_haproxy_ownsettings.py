@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from chaosd.plugins import Move
+from chaosd.plugins.proxy import Move
 from chaosd.proxies.haproxy import HAProxy, ownsettings
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from chaosd.plugins import Move
+from chaosd.plugins.proxy import Move
 from chaosd.proxies.haproxy import predict
 from chaosd.proxies.haproxy.config import Config
 from chaosd.proxies.haproxy.simulate import _phases, distribution, recoveries_s

@@ -16,10 +16,10 @@ import pytest
 
 from chaosd.analysis.heat import COLUMNS, KINDS, HeatFold
 from chaosd.analysis.summary import summarise
-from chaosd.events import Cycle, CycleOutcome, Outcome, Prediction
+from chaosd.history.events import Cycle, CycleOutcome, Outcome, Prediction
+from chaosd.history.writer import RECORDS
 from chaosd.report import html
 from chaosd.report.html.charts import Axis, Frame
-from chaosd.sinks.store import RECORDS
 
 VOID = {"meta", "br", "line", "path", "rect"}
 SECOND = 1_000_000_000

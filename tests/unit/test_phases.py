@@ -12,8 +12,8 @@ from made import MS, NEW, NEW_IP, OLD_IP, SECOND, T0
 
 from chaosd.analysis.phases import Edges, edges, first_answer_ns, move, phases
 from chaosd.analysis.recovery import measure
-from chaosd.events import PHASES, Outcome
-from chaosd.plugins import Move
+from chaosd.history.events import PHASES, Outcome
+from chaosd.plugins.proxy import Move
 
 FEW = settings(derandomize=True, max_examples=300, deadline=None)
 EDGE = strategies.one_of(strategies.none(), strategies.integers(T0 - SECOND, T0 + 3 * SECOND))

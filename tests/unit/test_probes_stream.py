@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaosd.events import Address, Outcome
-from chaosd.parts import ProbeConfig
+from chaosd.history.events import Address, Outcome
+from chaosd.plugins.bases import ProbeConfig
 from chaosd.probes import outcomes
 from chaosd.probes.http import HttpProbe
 from chaosd.probes.httpx import HttpxProbe

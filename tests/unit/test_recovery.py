@@ -18,7 +18,7 @@ from chaosd.analysis.recovery import (
     Reorder,
     measure,
 )
-from chaosd.events import Cycle, CycleOutcome, Outcome, Prediction, Sample
+from chaosd.history.events import Cycle, CycleOutcome, Outcome, Prediction, Sample
 
 OURS = {OLD, NEW}
 FEW = settings(derandomize=True, max_examples=300, deadline=None)

@@ -19,12 +19,12 @@ from chaosd.analysis.recovery import Identities, RecoveryFold, Reorder, measure
 from chaosd.analysis.statistics import Estimate, Share
 from chaosd.analysis.summary import Report, summarise
 from chaosd.errors import Exit, MachineError
-from chaosd.events import Address, Cycle, CycleOutcome, Event, Outcome, Reading, Sample
+from chaosd.history.events import Address, Cycle, CycleOutcome, Event, Outcome, Reading, Sample
+from chaosd.history.reader import RunReader
+from chaosd.history.writer import RunStore
+from chaosd.live.prometheus import PrometheusSink
 from chaosd.report import analyse, closing_lines, exit_code, sentence, write
 from chaosd.report.text import band, estimate, longest, percent, seconds
-from chaosd.sinks.prometheus import PrometheusSink
-from chaosd.sinks.reader import RunReader
-from chaosd.sinks.store import RunStore
 
 FEW = settings(derandomize=True, max_examples=15, deadline=None)
 MANIFEST = {

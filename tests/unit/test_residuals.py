@@ -5,8 +5,8 @@ import random
 import pytest
 
 from chaosd.analysis.residuals import place, residuals, uniform_p
-from chaosd.events import Prediction
-from chaosd.plugins import Move
+from chaosd.history.events import Prediction
+from chaosd.plugins.proxy import Move
 from chaosd.proxies.haproxy import predict, simulate
 from chaosd.proxies.haproxy.config import Config
 
@@ -110,7 +110,7 @@ def test_with_a_censored_cycle_there_is_no_mean_residual():
     import made
 
     from chaosd.analysis.summary import summarise
-    from chaosd.events import CycleOutcome
+    from chaosd.history.events import CycleOutcome
 
     good = [made.cycle(cycle=number, residual_s=0.2) for number in range(1, 10)]
     cut = made.cycle(
@@ -128,7 +128,7 @@ def test_many_that_were_cut_off_hide_what_they_would_have_taken():
     import made
 
     from chaosd.analysis.summary import summarise
-    from chaosd.events import CycleOutcome
+    from chaosd.history.events import CycleOutcome
 
     good = [made.cycle(cycle=number, residual_s=0.2) for number in range(1, 21)]
     cut = made.cycle(

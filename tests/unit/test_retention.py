@@ -11,11 +11,11 @@ import made
 import pytest
 
 from chaosd.errors import MachineError
-from chaosd.events import Outcome, Sample
+from chaosd.history.events import Outcome, Sample
+from chaosd.history.reader import FOLDED, RunReader
+from chaosd.history.retention import Retention
+from chaosd.history.writer import RunStore
 from chaosd.report import analyse
-from chaosd.sinks.reader import FOLDED, RunReader
-from chaosd.sinks.retention import Retention
-from chaosd.sinks.store import RunStore
 
 MS, SECOND, SLOW = 1_000_000, 1_000_000_000, 100_000_000
 MANIFEST = {"name": "n", "run": "r", "cells": ["c1"], "settings": {"slow_after_ns": SLOW}}

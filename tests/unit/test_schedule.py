@@ -5,9 +5,9 @@ from random import Random
 
 import pytest
 
-from chaosd.clock import SECOND_NS
-from chaosd.parts import FaultConfig
-from chaosd.schedule import auto_jitter_s, instants, merged
+from chaosd.engine.schedule import auto_jitter_s, instants, merged
+from chaosd.plugins.bases import FaultConfig
+from chaosd.system.clock import SECOND_NS
 
 HOUR_NS = 3600 * SECOND_NS
 

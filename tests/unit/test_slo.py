@@ -16,7 +16,7 @@ from chaosd.analysis.statistics import Clusters
 from chaosd.analysis.summary import Probe, Report, summarise
 from chaosd.config.slo import Slo
 from chaosd.errors import Exit
-from chaosd.events import Cycle, CycleOutcome
+from chaosd.history.events import Cycle, CycleOutcome
 from chaosd.report import closing_lines, exit_code, junit, markdown
 
 MANIFEST = {"cells": ["c1"], "start_unix": 1e9, "end_unix": 1e9 + 60}

@@ -21,10 +21,10 @@ from hypothesis import given, settings, strategies
 from made import IMPOSTER, INTERVAL, MS, NEW, OLD, SECOND, T0
 
 from chaosd.errors import MachineError
-from chaosd.events import Outcome, Sample, rounded_ns
-from chaosd.sinks import store as module
-from chaosd.sinks.reader import RunReader
-from chaosd.sinks.store import RECORD, RECORDS, RunStore, read_chunk
+from chaosd.history import writer as module
+from chaosd.history.events import Outcome, Sample, rounded_ns
+from chaosd.history.reader import RunReader
+from chaosd.history.writer import RECORD, RECORDS, RunStore, read_chunk
 
 FEW = settings(derandomize=True, max_examples=60, deadline=None)
 EVERYTHING = (0, 10**19)
@@ -336,8 +336,8 @@ def test_a_thread_converts_while_more_comes_in(tmp_path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from chaosd.events import Action, Sample
-from chaosd.sinks.store import RunStore
+from chaosd.history.events import Action, Sample
+from chaosd.history.writer import RunStore
 
 run = RunStore(Path(sys.argv[1]), {}, "", chunk_samples=700)
 for number in range(1_000_000):

@@ -11,11 +11,11 @@ from made import INTERVAL, MS, NEW, OLD, SECOND, T0
 
 from chaosd.analysis.samples import KINDS
 from chaosd.errors import MachineError
-from chaosd.events import ANYBODY, CycleOutcome, Outcome
+from chaosd.history.events import ANYBODY, CycleOutcome, Outcome
+from chaosd.history.reader import RunReader
+from chaosd.history.retention import Retention
+from chaosd.history.writer import RunStore
 from chaosd.report import analyse, write
-from chaosd.sinks.reader import RunReader
-from chaosd.sinks.retention import Retention
-from chaosd.sinks.store import RunStore
 
 MANIFEST = {"name": "n", "run": "r", "cells": ["c1"], "settings": asdict(made.settings())}
 

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from chaosd.clock import VirtualClock, VirtualLoop, sleep
-from chaosd.recorder import CellRecorder
-from chaosd.watch import LOOK_S, Watch
+from chaosd.engine.recorder import CellRecorder
+from chaosd.engine.server_poller import LOOK_S, Watch
+from chaosd.system.clock import VirtualClock, VirtualLoop, sleep
 
 MS = 1_000_000
 

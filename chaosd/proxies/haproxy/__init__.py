@@ -11,8 +11,8 @@ from random import Random
 from typing import Any
 
 from chaosd.errors import ConfigError, MachineError
-from chaosd.events import Address, Prediction
-from chaosd.plugins import Move, ProxyHost, Wiring
+from chaosd.history.events import Address, Prediction
+from chaosd.plugins.proxy import Move, ProxyHost, Wiring
 from chaosd.proxies.haproxy import (
     api,
     config,
@@ -25,7 +25,7 @@ from chaosd.proxies.haproxy import (
 )
 from chaosd.proxies.haproxy.config import OF_THE_FILE
 from chaosd.proxies.haproxy.model import ProxyModel
-from chaosd.sim.world import World
+from chaosd.runtimes.sim.world import World
 
 # Where systems put it, and where the PATH of an ordinary user often doesn't look.
 _SBIN = "/usr/sbin:/usr/local/sbin"

@@ -16,9 +16,9 @@ from pydantic import (
     model_serializer,
 )
 
-from chaosd.events import Address
-from chaosd.parts import Part, ProxyConfig
-from chaosd.units import Duration
+from chaosd.config.units import Duration
+from chaosd.history.events import Address
+from chaosd.plugins.bases import Part, ProxyConfig
 
 MS = 1_000_000
 _TIMER_MS_MAX = 2**31 - 1  # HAProxy's timers are 32-bit milliseconds

@@ -18,7 +18,7 @@ from random import Random
 from typing import Any
 
 from chaosd.proxies.haproxy.config import Config
-from chaosd.sim.world import NEVER_NS, Answer, Ended, World
+from chaosd.runtimes.sim.world import NEVER_NS, Answer, Ended, World
 
 SECOND_NS = 1_000_000_000
 BACKEND = "app"

@@ -16,9 +16,9 @@ import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from chaosd.events import Prediction
-from chaosd.parts import OldIp
-from chaosd.plugins import Move
+from chaosd.history.events import Prediction
+from chaosd.plugins.bases import OldIp
+from chaosd.plugins.proxy import Move
 from chaosd.proxies.haproxy.config import Config
 from chaosd.proxies.haproxy.model import (
     CHECKS_ASK_AGAIN,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from chaosd.plugins import Wiring
+from chaosd.config.units import Duration
+from chaosd.plugins.proxy import Wiring
 from chaosd.proxies.haproxy.config import MS, Config
-from chaosd.units import Duration
 
 RESOLVERS, NAMESERVER, BACKEND, SERVER = "chaosd", "dns", "app", "app"
 

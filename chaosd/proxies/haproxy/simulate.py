@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from random import Random
 
-from chaosd.events import Prediction
-from chaosd.plugins import Move
+from chaosd.history.events import Prediction
+from chaosd.plugins.proxy import Move
 from chaosd.proxies.haproxy.config import Config
 from chaosd.proxies.haproxy.model import SECOND_NS, ProxyModel
 from chaosd.proxies.haproxy.predict import ARP_LATE_S_MAX, ARP_RETRY_S
-from chaosd.sim.world import FOUND, RCODES, Answer, Connected
+from chaosd.runtimes.sim.world import FOUND, RCODES, Answer, Connected
 
 OLD, NEW, OTHER = "old", "new", "other"
 # What bounds the work: trials, and what the model does in all of them, at some 5 µs each.

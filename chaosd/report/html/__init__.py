@@ -14,8 +14,8 @@ from chaosd.analysis.heat import Heat
 from chaosd.analysis.recovery import Observed, observed
 from chaosd.analysis.slo import OK
 from chaosd.analysis.summary import Report
-from chaosd.events import PHASES, Action, Cycle, Event
-from chaosd.flight import name as flight_name
+from chaosd.history.events import PHASES, Action, Cycle, Event
+from chaosd.history.flight_record import name as flight_name
 from chaosd.report import markdown, text
 from chaosd.report.html import pictures
 from chaosd.report.html.pictures import key

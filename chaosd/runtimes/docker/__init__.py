@@ -16,10 +16,12 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from chaosd.parts import KeyPath, OldIp, RuntimeConfig
-from chaosd.plugins import CanReplace, CellSpec, Pace, Proxy, ProxyHost, Recorder
+from chaosd.config.units import Duration
+from chaosd.plugins.bases import KeyPath, OldIp, RuntimeConfig
+from chaosd.plugins.proxy import Proxy, ProxyHost
+from chaosd.plugins.recording import Recorder
+from chaosd.plugins.runtime import CanReplace, CellSpec, Pace
 from chaosd.runtimes.realtime import RealTime
-from chaosd.units import Duration
 
 OLD_IP: tuple[OldIp, ...] = ("refuse", "imposter", "blackhole", "tarpit", "vacant")
 DNS_TTL_S = 600  # what Docker's DNS says, in every version

@@ -21,8 +21,8 @@ import docker.errors
 import requests
 import urllib3
 
-from chaosd.clock import SECOND_NS, Clock, sleep
 from chaosd.errors import MachineError
+from chaosd.system.clock import SECOND_NS, Clock, sleep
 
 T = TypeVar("T")
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
-from chaosd.clock import SECOND_NS
 from chaosd.errors import MachineError
 from chaosd.runtimes.docker.engine import Engine, EngineAwayError, client, translated, unix_ns
+from chaosd.system.clock import SECOND_NS
 
 RETRY_PAUSE_S = 0.25
 LINE_BYTES_MAX = 8192

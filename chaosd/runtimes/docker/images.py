@@ -22,7 +22,7 @@ from typing import Any, Literal, NamedTuple
 
 from chaosd.errors import MachineError
 from chaosd.runtimes.docker.engine import MissingError, client, translated
-from chaosd.shipped import shipped
+from chaosd.system.shipped import shipped
 
 HAPROXY_VERSIONS = ("2.2", "2.6", "3.0", "3.2")
 DEFAULT_HAPROXY = "3.0"

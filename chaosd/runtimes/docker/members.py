@@ -8,12 +8,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from chaosd.clock import SECOND_NS, sleep
 from chaosd.errors import MachineError
 from chaosd.runtimes.docker import objects
 from chaosd.runtimes.docker.engine import ConflictError, Engine, EngineAwayError, MissingError
 from chaosd.runtimes.docker.follow import Output
 from chaosd.runtimes.docker.network import Network
+from chaosd.system.clock import SECOND_NS, sleep
 
 GONE_PAUSE_S = 0.01
 KILL_LIMIT_S = 20.0

@@ -14,10 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from chaosd import processes
-from chaosd.clock import SECOND_NS, Clock, pause
 from chaosd.errors import MachineError
 from chaosd.runtimes.docker.engine import ConflictError, MissingError, own_container, translated
+from chaosd.system import processes
+from chaosd.system.clock import SECOND_NS, Clock, pause
 
 RUN, CELL, OWNER = "chaosd.run", "chaosd.cell", "chaosd.owner"
 MACHINE, HOME = "chaosd.machine", "chaosd.home"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from chaosd.clock import SECOND_NS, sleep
 from chaosd.errors import MachineError
 from chaosd.runtimes.docker.engine import Engine, EngineAwayError
 from chaosd.runtimes.docker.members import Blueprint, Members
 from chaosd.runtimes.docker.network import Network
+from chaosd.system.clock import SECOND_NS, sleep
 
 ARM_LIMIT_S = 20.0
 TAKE_LIMIT_S = 5.0  # how long the engine may still keep the address of the one that is gone

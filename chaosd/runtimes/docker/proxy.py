@@ -10,16 +10,18 @@ from subprocess import CompletedProcess
 from threading import Event
 from typing import Any
 
-from chaosd import processes
-from chaosd.clock import SECOND_NS, pause
 from chaosd.errors import MachineError
-from chaosd.events import Address
-from chaosd.plugins import CellSpec, Proxy, Recorder
-from chaosd.processes import OutputFile
+from chaosd.history.events import Address
+from chaosd.plugins.proxy import Proxy
+from chaosd.plugins.recording import Recorder
+from chaosd.plugins.runtime import CellSpec
 from chaosd.runtimes.docker import images, objects
 from chaosd.runtimes.docker.engine import Engine, MissingError, client, translated
 from chaosd.runtimes.docker.members import FILES, Blueprint, Member, Members
-from chaosd.tasks import uninterrupted
+from chaosd.system import processes
+from chaosd.system.clock import SECOND_NS, pause
+from chaosd.system.processes import OutputFile
+from chaosd.system.tasks import uninterrupted
 
 DOOR_PORT, API_PORT = 8080, 9999
 MEMORY_MB, PIDS = 512, 128
@@ -222,6 +224,6 @@ def _wait(api: Any, clock: Any, container: str, unwanted: Event) -> int:
 
 
 def _clock() -> Any:
-    from chaosd.clock import RealClock
+    from chaosd.system.clock import RealClock
 
     return RealClock()

@@ -9,10 +9,10 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 
 import chaosd
-from chaosd.dns import PORT, Query
+from chaosd.dns.server import PORT, Query
 from chaosd.errors import MachineError
-from chaosd.events import Address
-from chaosd.plugins import CellSpec
+from chaosd.history.events import Address
+from chaosd.plugins.runtime import CellSpec
 from chaosd.runtimes.docker import images
 from chaosd.runtimes.docker.engine import Engine
 from chaosd.runtimes.docker.members import FILES, Blueprint, Member, Members
@@ -39,7 +39,7 @@ class Sidecar:
     async def start(self, ip: str, *, upstream: tuple[str, ...]) -> Address:
         """Make it and wait until it listens. Raises MachineError."""
         dns = self._cell.dns
-        program = ["python3", "-S", "-B", "-m", "chaosd.forwarder"]
+        program = ["python3", "-S", "-B", "-m", "chaosd.dns.forwarder"]
         member = await self._members.create(
             Blueprint(
                 name=f"chaosd-{self._cell.run_id}-{self._cell.name}-dns",

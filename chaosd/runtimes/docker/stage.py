@@ -9,12 +9,12 @@ from ipaddress import IPv4Network
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from chaosd.clock import SECOND_NS, sleep
 from chaosd.errors import MachineError
-from chaosd.events import Address, Instance
-from chaosd.parts import OldIp
-from chaosd.plugins import CellSpec, Holder, Recorder
-from chaosd.runtimes import door
+from chaosd.history.events import Address, Instance
+from chaosd.plugins.bases import OldIp
+from chaosd.plugins.recording import Recorder
+from chaosd.plugins.runtime import CellSpec, Holder
+from chaosd.runtimes import readiness
 from chaosd.runtimes.answers import Answers
 from chaosd.runtimes.docker import images, missing, network, objects, placeholder
 from chaosd.runtimes.docker.engine import Engine, EngineAwayError, own_container
@@ -23,6 +23,7 @@ from chaosd.runtimes.docker.members import Blueprint, Member, Members
 from chaosd.runtimes.docker.network import NAMESERVER, PROXY, Network
 from chaosd.runtimes.docker.proxy import DockerProxy
 from chaosd.runtimes.docker.sidecar import EMBEDDED_DNS, Sidecar
+from chaosd.system.clock import SECOND_NS, sleep
 
 if TYPE_CHECKING:
     from chaosd.runtimes.docker import DockerConfig
@@ -144,7 +145,7 @@ class DockerStage:
             upstream=self._upstream,
         )
         self.entry, self.api = self._proxy.entry, self._proxy.api
-        await door.answers(
+        await readiness.answers(
             self.entry,
             self._cell.dns.name,
             self._clock,

@@ -17,20 +17,22 @@ from random import Random
 from signal import SIGKILL, SIGTERM
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from chaosd import processes
-from chaosd.clock import SECOND_NS, sleep
-from chaosd.dns import DnsServer
+from chaosd.dns.server import DnsServer
 from chaosd.errors import MachineError
-from chaosd.events import Address, Instance
-from chaosd.parts import KeyPath, OldIp, RuntimeConfig
-from chaosd.plugins import CanReplace, CellSpec, Holder, Pace, Proxy, ProxyHost, Recorder
-from chaosd.processes import Child
+from chaosd.history.events import Address, Instance
+from chaosd.plugins.bases import KeyPath, OldIp, RuntimeConfig
+from chaosd.plugins.proxy import Proxy, ProxyHost
+from chaosd.plugins.recording import Recorder
+from chaosd.plugins.runtime import CanReplace, CellSpec, Holder, Pace
 from chaosd.runtimes.answers import Answers
 from chaosd.runtimes.local import loopback
 from chaosd.runtimes.local.loopback import Loopback
 from chaosd.runtimes.local.proxychild import ProxyChild
 from chaosd.runtimes.realtime import RealTime
-from chaosd.shipped import shipped
+from chaosd.system import processes
+from chaosd.system.clock import SECOND_NS, sleep
+from chaosd.system.processes import Child
+from chaosd.system.shipped import shipped
 
 DOOR, SERVICES = 1, 2  # the last byte of their addresses
 ASK_LIMIT_S = 1.0  # how long a program of the user's may take to let somebody in

@@ -7,14 +7,15 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from chaosd import processes
 from chaosd.errors import ConfigError, MachineError
-from chaosd.events import Address
-from chaosd.plugins import CellSpec, Recorder
-from chaosd.processes import Child
-from chaosd.runtimes import door
+from chaosd.history.events import Address
+from chaosd.plugins.recording import Recorder
+from chaosd.plugins.runtime import CellSpec
+from chaosd.runtimes import readiness
 from chaosd.runtimes.local.loopback import is_free
 from chaosd.runtimes.syslog import LogReceiver
+from chaosd.system import processes
+from chaosd.system.processes import Child
 
 DOOR_PORT = 8080
 # A UNIX socket's path has 107 bytes, and HAProxy first binds it with `.<pid>.tmp` behind it.
@@ -68,7 +69,7 @@ class ProxyChild:
 
         Raises MachineError if it does not within the limit.
         """
-        await door.answers(
+        await readiness.answers(
             self.entry,
             self._cell.dns.name,
             self._recorder.clock,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import ClassVar, Literal
 
-from chaosd.events import Address, Outcome
-from chaosd.parts import ProbeConfig
-from chaosd.plugins import Shot
+from chaosd.history.events import Address, Outcome
+from chaosd.plugins.bases import ProbeConfig
+from chaosd.plugins.probe import Shot
 
 
 class Banner:

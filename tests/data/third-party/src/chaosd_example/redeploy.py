@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from chaosd.clock import sleep
-from chaosd.events import Instance
-from chaosd.parts import FaultConfig
-from chaosd.plugins import CanReplace, CycleContext
-from chaosd.units import Duration
+from chaosd.system.clock import sleep
+from chaosd.history.events import Instance
+from chaosd.plugins.bases import FaultConfig
+from chaosd.plugins.recording import CycleContext
+from chaosd.plugins.runtime import CanReplace
+from chaosd.config.units import Duration
 
 
 class Redeploy:

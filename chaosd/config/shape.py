@@ -1,0 +1,433 @@
+"""The YAML's shape, its defaults and its checks: a file in, a frozen Config out.
+
+Every mistake is found in one pass and said as `file:line: path: what is wrong (what would be
+right)`. A plugin's part is checked by the plugin's own `Config`, imported only when it is named.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+
+from chaosd import plugins
+from chaosd.config import yamlfile
+from chaosd.config.complaints import complaints
+from chaosd.config.plugin import AUTO, Plugin, at, concrete, plugin_config
+from chaosd.config.slo import Slo
+from chaosd.config.units import Duration, Percent, PositiveDuration, Rate
+from chaosd.config.yamlfile import Problem
+from chaosd.errors import ConfigError
+from chaosd.history.events import Address
+from chaosd.plugins.bases import FaultConfig, KeyPath, Part, ProbeConfig, ProxyConfig, RuntimeConfig
+
+_IN_FLIGHT_MAX = 500_000  # probes of a stream; what is under way is kept in memory
+_CYCLE_SAMPLES_MAX = 2_000_000  # some 400 MB; a cycle is kept in memory until it is over
+_PRECISION_MAX = 0.5  # of the estimate, to either side
+_LINE_MAX = 400  # characters of a problem: it is read by people
+
+# --- single values ------------------------------------------------------------------------------
+
+
+def _matching(pattern: str, meaning: str) -> tuple[AfterValidator, WithJsonSchema]:
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(meaning)
+        return text
+
+    schema = {"type": "string", "pattern": f"^(?:{pattern})$"}
+    return AfterValidator(check), WithJsonSchema(schema)
+
+
+Name = Annotated[str, *_matching(r"[a-z0-9-]{1,40}", "should be 1 to 40 of a-z, 0-9 and -")]
+_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+DnsName = Annotated[
+    str,
+    *_matching(
+        rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*",
+        "not a DNS name (labels of letters, digits and -, such as app.internal)",
+    ),
+]
+
+
+def _address(value: Any) -> Address:
+    if isinstance(value, Address):
+        return value
+    found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):(\d{1,5})", str(value))
+    if not isinstance(value, str) or not found or int(found[3]) > 65_535:  # noqa: PLR2004
+        raise ValueError("not an address with a port (write it like 127.0.0.1:9464 or [::1]:9464)")
+    return Address(found[1] or found[2], int(found[3]))
+
+
+# A section whose keys are all commented out.
+_NOTHING_SET = BeforeValidator(lambda value: {} if value is None else value)
+
+Listen = Annotated[
+    Address,
+    PlainValidator(_address),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string", "examples": ["127.0.0.1:9464", "[::1]:0"]}),
+]
+
+# --- the shape ----------------------------------------------------------------------------------
+
+
+class App(Part):
+    """The application behind the proxy: its instances are what moves."""
+
+    image: str = Field(
+        "http-server", min_length=1, description="what runs; the local runtime has `http-server`"
+    )
+    port: int = Field(8080, ge=1, le=65_535, description="where each instance listens")
+    start_delay: Duration = Field(
+        Duration(0), description="how long an instance takes from its start until it listens"
+    )
+    replicas: int = Field(1, ge=1, le=32, description="how many instances serve at once")
+    identity: Literal["auto", "header", "address"] = Field(
+        "auto",
+        description="an answer's header X-Chaosd-Instance says which instance it is from "
+        "(CHAOSD_IDENTITY in its environment), or the address that HAProxy had it from does; "
+        "auto: the header of chaosd's own app, the address of any other",
+    )
+    command: tuple[str, ...] = Field((), description="instead of the image's own command")
+    env: dict[str, str] = Field({}, description="environment variables of every instance")
+    remember_ips: int = Field(
+        16, ge=1, le=100, description="a new instance gets none of this many last addresses"
+    )
+    ready_timeout: PositiveDuration = Field(
+        Duration.parse("30s"), description="an instance that does not listen by then has failed"
+    )
+
+    @field_validator("env")
+    @classmethod
+    def _variable_names(cls, env: dict[str, str]) -> dict[str, str]:
+        for name in env:
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+                raise at((name,), "not a variable's name (letters, digits and _)")
+        return env
+
+
+class Dns(Part):
+    """How the app's name is answered, where chaosd's own DNS answers it."""
+
+    name: DnsName = Field("app.internal", description="the name that the proxy asks for")
+    missing: Literal["nxdomain", "servfail", "refused", "empty", "drop", "stale"] = Field(
+        "nxdomain", description="the answer while no instance is published"
+    )
+    publish: Literal["start", "ready"] = Field(
+        "start", description="a new address is answered once its instance is started, or listens"
+    )
+    ttl: Duration = Field(Duration.parse("10m"), description="in whole seconds")
+    delay: Duration = Field(Duration(0), description="how long each answer is held back")
+
+    @field_validator("ttl")
+    @classmethod
+    def _whole_seconds(cls, ttl: Duration) -> Duration:
+        if ttl % 1_000_000_000:
+            raise ValueError("should be whole seconds (DNS knows no less)")
+        return ttl
+
+
+def _in_flight(probe: Direct | ProbeConfig, where: KeyPath) -> None:
+    count = round(probe.rate * probe.timeout.s)
+    if count > _IN_FLIGHT_MAX:
+        what = f"{probe.timeout} at {probe.rate} are {count:,} probes in flight"
+        right = f"at most {_IN_FLIGHT_MAX:,}: a shorter timeout or a lower rate"
+        raise at((*where, "timeout"), f"{what} ({right})")
+
+
+class Direct(Part):
+    """The control probe: it asks the app itself, past the proxy, while a cycle lasts."""
+
+    rate: Rate = Field(Rate(100.0), description="probes per second")
+    timeout: PositiveDuration = Field(
+        Duration.parse("1s"), description="counted from the scheduled time"
+    )
+
+    @model_validator(mode="after")
+    def _all_in_flight_fit(self) -> Self:
+        _in_flight(self, ())
+        return self
+
+
+class Measure(Part):
+    """What counts as recovered, stable, and slow."""
+
+    stable_for: PositiveDuration = Field(
+        Duration.parse("1s"), description="stable is this long without a bad answer"
+    )
+    recovery_limit: PositiveDuration = Field(
+        Duration.parse("60s"), description="a cycle not recovered by then is censored"
+    )
+    slow_after: PositiveDuration = Field(
+        Duration.parse("250ms"), description="a good answer slower than this is masked"
+    )
+
+    @model_validator(mode="after")
+    def _window_fits(self) -> Self:
+        if self.stable_for >= self.recovery_limit:
+            raise ValueError(
+                f"`stable_for` ({self.stable_for}) should be less than `recovery_limit` "
+                f"({self.recovery_limit})"
+            )
+        return self
+
+
+class Metrics(Part):
+    """The Prometheus endpoint."""
+
+    listen: Listen = Field(
+        Address("127.0.0.1", 9464),
+        description="host:port; port 0 is any free one",
+        json_schema_extra={"default": "127.0.0.1:9464"},
+    )
+
+
+class Runs(Part):
+    """Where run directories go."""
+
+    directory: Path = Field(
+        Path("runs"), description="relative to where chaosd is started; made if it is missing"
+    )
+    keep_raw: PositiveDuration | None = Field(
+        None,
+        description="samples older than this become counts (an hour's files at a time), and of "
+        "actions and readings so much and four hours is kept, up to twice; cycles stay, and "
+        "without it all does",
+    )
+
+
+class Until(Part):
+    """When a run ends by itself; with nothing set it goes on forever."""
+
+    cycles: int | None = Field(None, ge=1, description="after this many cycles in each cell")
+    time: PositiveDuration | None = Field(None, description="after this long")
+    precision: Percent | None = Field(
+        None,
+        description="once the 95 % interval of the recovery's p95 is no wider than this to either "
+        "side; it needs `cycles` or `time` too, for that may never be",
+    )
+
+    @model_validator(mode="after")
+    def _ends_anyway(self) -> Self:
+        if self.precision is None:
+            return self
+        if not 0 < self.precision <= _PRECISION_MAX:
+            right = f"more than 0%, at most {Percent(_PRECISION_MAX)}"
+            raise at(("precision",), f"not a useful precision ({right})")
+        if self.cycles is None and self.time is None:
+            what = "may never be reached (say `cycles` or `time` beside it, whichever comes first)"
+            raise at(("precision",), what)
+        return self
+
+
+class Config(Part):
+    """What one run of chaosd does."""
+
+    name: Name = Field(description="a short name for the runs: a-z, 0-9 and -")
+    runtime: Annotated[RuntimeConfig, Plugin("runtimes")] = Field(
+        {"type": AUTO},
+        validate_default=True,
+        description="where the topology lives; `auto` takes the best that works here",
+    )
+    cells: int = Field(
+        1, ge=1, le=200, description="how many identical topologies at once, side by side"
+    )
+    seed: int | None = Field(
+        None, ge=0, description="repeats the schedule of an earlier run; not set: a fresh one"
+    )
+    app: App = App()
+    dns: Dns = Dns()
+    proxy: Annotated[ProxyConfig, Plugin("proxies")] = Field(
+        {"type": "haproxy"},
+        validate_default=True,
+        description="what is tested",
+    )
+    faults: tuple[Annotated[FaultConfig, Plugin("faults")], ...] = Field(
+        ({"type": "recreate", "every": "10s"},),
+        validate_default=True,
+        min_length=1,
+        max_length=100,
+        description="what is broken, and when",
+    )
+    probes: tuple[Annotated[ProbeConfig, Plugin("probes")], ...] = Field(
+        ({"type": "http"},),
+        validate_default=True,
+        min_length=1,
+        max_length=20,
+        description="who asks through the proxy; the first one measures recovery",
+    )
+    direct: Direct | None = Field(
+        Direct(), description="the control probe past the proxy; null switches it off"
+    )
+    measure: Measure = Measure()
+    metrics: Metrics | None = Field(
+        Metrics(), description="the Prometheus endpoint; null switches it off"
+    )
+    runs: Runs = Runs()
+    slo: Annotated[Slo, _NOTHING_SET] = Slo()
+    until: Annotated[Until, _NOTHING_SET] = Until()
+
+    @field_validator("faults", "probes")
+    @classmethod
+    def _labels_differ(
+        cls, parts: tuple[FaultConfig | ProbeConfig, ...]
+    ) -> tuple[FaultConfig | ProbeConfig, ...]:
+        seen: dict[str, int] = {}
+        for index, part in enumerate(parts):
+            if part.label == "direct" and isinstance(part, ProbeConfig):
+                raise at((index,), "`direct` is the control probe's name (say another `name:`)")
+            first = seen.setdefault(part.label, index)
+            if first != index:
+                raise at(
+                    (index,), f"is called `{part.label}`, as [{first}] is (say another `name:`)"
+                )
+        return parts
+
+    @field_validator("slo")
+    @classmethod
+    def _faults_are_there(cls, slo: Slo, info: ValidationInfo) -> Slo:
+        labels = [fault.label for fault in info.data.get("faults", ())]
+        for label in slo.faults if labels else ():
+            if label not in labels:
+                raise at(("faults", label), f"no fault has this label (there: {', '.join(labels)})")
+        return slo
+
+    @field_validator("probes")
+    @classmethod
+    def _first_identifies(cls, probes: tuple[ProbeConfig, ...]) -> tuple[ProbeConfig, ...]:
+        if not getattr(plugins.find("probes", probes[0].type), "identifies", False):
+            what = "the first probe measures recovery and must tell who answered"
+            raise at((0,), f"{what} (http and httpx can)")
+        return probes
+
+    @field_validator("probes")
+    @classmethod
+    def _all_in_flight_fit(cls, probes: tuple[ProbeConfig, ...]) -> tuple[ProbeConfig, ...]:
+        for index, probe in enumerate(probes):
+            _in_flight(probe, (index,))
+        return probes
+
+    @model_validator(mode="after")
+    def _a_cycle_fits_in_memory(self) -> Self:
+        rate, limit = self.probes[0].rate, self.measure.recovery_limit
+        count = round(rate * limit.s)
+        if count > _CYCLE_SAMPLES_MAX:
+            what = f"{limit} at {rate} are {count:,} samples in one cycle"
+            right = f"at most {_CYCLE_SAMPLES_MAX:,}: a shorter limit or a lower rate"
+            raise at(("measure", "recovery_limit"), f"{what} ({right})")
+        return self
+
+    def direct_probe(self) -> ProbeConfig:
+        """The control probe as an `http` probe's config; only where `direct` is not None."""
+        model, direct = plugin_config("probes", "http"), self.direct or Direct()
+        values = {"rate": direct.rate, "timeout": direct.timeout}
+        probe = model.model_validate({"type": "http", "name": "direct", **values})
+        assert isinstance(probe, ProbeConfig)  # noqa: S101 - plugin_config has looked
+        return probe
+
+
+# --- in and out ---------------------------------------------------------------------------------
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a config file, with `path=value` overrides over what it says.
+
+    Raises ConfigError with every problem there is. Relative paths in a plugin's part belong to the
+    file's own directory: its validators find that as `info.context["base"]`.
+    """
+    document = _document(path, overrides)
+    if "proxy" not in document.data and (proxy := _found_proxy(document.data.get("runtime"))):
+        document.data["proxy"] = {"type": proxy}
+    try:
+        text, context = json.dumps(document.data), {"base": path.parent.absolute()}
+        config = Config.model_validate_json(text, strict=True, context=context)
+    except ValidationError as error:
+        taken = {problem.path for problem in document.problems}
+        for where, what in complaints(error, Config, document.data, concrete):
+            if where not in taken:
+                document.problems.append(Problem(document.place(where), where, what))
+    if document.problems:
+        raise ConfigError(*(_line(path, problem) for problem in sorted(document.problems, key=_by)))
+    return config
+
+
+def _found_proxy(runtime: Any) -> str | None:
+    """The proxy where a runtime makes none of its own and the config names none."""
+    name = runtime.get("type") if isinstance(runtime, dict) else runtime
+    point = plugins.available("runtimes").get(name) if isinstance(name, str) else None
+    try:
+        return getattr(point.load(), "default_proxy", None) if point is not None else None
+    except Exception:  # noqa: BLE001 - validation says what is wrong with that plugin
+        return None
+
+
+def at_line(path: Path, overrides: Sequence[str], where: KeyPath, what: str) -> str:
+    """Say a problem that shows only when the machine is known, at its line in the file."""
+    return _line(path, Problem(_document(path, overrides).place(where), where, what))
+
+
+def _document(path: Path, overrides: Sequence[str]) -> yamlfile.Document:
+    try:
+        with path.open("rb") as file:
+            document = yamlfile.read(yamlfile.decode(file.read(yamlfile.SIZE_MAX + 1)))
+    except yamlfile.Unreadable as error:
+        raise ConfigError(_line(path, error.problem)) from error
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{path}: can't be read ({reason})") from error
+    if not isinstance(document.data, dict):
+        what = "is empty" if document.data is None else "is not a mapping of keys to values"
+        line = document.lines.get((), 1)
+        raise ConfigError(f"{path}:{line}: the config {what} (it has at least `name: …`)")
+    defaults = {
+        name: json.loads(json.dumps(field.default))  # lists for tuples, as a file has them
+        for name, field in Config.model_fields.items()
+        if isinstance(field.default, dict | tuple)
+    }
+    for override in overrides:
+        yamlfile.override(document, override, defaults)
+    return document
+
+
+def _line(path: Path, problem: Problem) -> str:
+    place = f"{path}:{problem.place}" if isinstance(problem.place, int) else problem.place
+    where = yamlfile.show(problem.path)
+    line = " ".join(f"{place}: {where + ': ' if where else ''}{problem.what}".split())
+    line = line.encode(errors="replace").decode()
+    return line if len(line) <= _LINE_MAX else line[: _LINE_MAX - 1] + "…"
+
+
+def _by(problem: Problem) -> tuple[bool, int]:
+    """Problems are said in the order of the file's lines, then those of overrides."""
+    place = problem.place
+    return (False, place) if isinstance(place, int) else (True, 0)
+
+
+def dump(config: Config) -> str:
+    """The effective config as YAML, everything spelled out; it loads to an equal Config.
+
+    But for secrets, which are masked.
+    """
+    return yamlfile.write(config.model_dump(mode="json", context={"mask": True}))
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of the config, with the parts of all installed plugins."""
+    dialect = "https://json-schema.org/draft/2020-12/schema"
+    return {"$schema": dialect, **Config.model_json_schema(), "title": "chaosd's config"}

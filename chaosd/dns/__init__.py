@@ -1,0 +1,1 @@
+"""The nameserver that answers the proxy: its rules, and the forwarder before another one."""

@@ -1,0 +1,104 @@
+"""chaosd's DNS in front of another one: `python -m chaosd.dns.forwarder`, a container of the cell.
+
+What the other one knows is answered with its addresses, and what it does not know as the config
+says. Each question is a line of JSON on standard output. It imports nothing but the DNS server and
+what that needs: these files, and dnspython, are all that is put into the container.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+
+import dns.asyncquery
+import dns.exception
+import dns.message
+import dns.name
+import dns.rdata
+import dns.rdatatype
+
+from chaosd.dns.server import Asked, DnsServer, Missing, Query
+from chaosd.history.events import Address
+from chaosd.system.clock import Clock, RealClock
+
+UPSTREAM_LIMIT_S = 1.0  # then the name counts as missing
+FORWARDED_MAX = 1024  # questions that wait for the upstream; more than that are dropped
+FAMILIES = (dns.rdatatype.A, dns.rdatatype.AAAA)
+
+
+class Forwarder(DnsServer):
+    """Asks the upstream for each question, and passes its addresses on."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        observe: Callable[[Query], None],
+        upstream: Address,
+        *,
+        missing: Missing,
+        ttl_s: int,
+        delay_s: float,
+    ) -> None:
+        super().__init__(clock, observe, missing=missing, ttl_s=ttl_s, delay_s=delay_s)
+        self._upstream = upstream
+        self._asking: set[asyncio.Task[None]] = set()
+
+    def _look_up(self, asked: Asked) -> None:
+        if len(self._asking) < FORWARDED_MAX:
+            task = asyncio.get_running_loop().create_task(self._ask(asked))
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
+
+    async def _ask(self, asked: Asked) -> None:
+        """Both families are asked for: a name that has no address of one is not missing."""
+        name = asked.message.question[0].name
+        found = await asyncio.gather(*(self._addresses(name, family) for family in FAMILIES))
+        records = [record for records in found for record in records]
+        if records or self.missing != "stale":
+            self._names[name] = records
+        self._reply(asked, self._names.get(name, []))
+
+    async def _addresses(
+        self, name: dns.name.Name, family: dns.rdatatype.RdataType
+    ) -> list[dns.rdata.Rdata]:
+        host, port = self._upstream
+        query = dns.message.make_query(name, family)
+        with suppress(dns.exception.DNSException, OSError):
+            answer = await dns.asyncquery.udp(query, host, UPSTREAM_LIMIT_S, port)
+            return [record for rrset in answer.answer for record in rrset if rrset.rdtype == family]
+        return []
+
+
+class Nobody(DnsServer):
+    """Says of every name that nobody has it."""
+
+    def _look_up(self, asked: Asked) -> None:
+        self._reply(asked, ())
+
+
+async def serve(host: str, upstream: Address, missing: Missing, ttl_s: int, delay_s: float) -> None:
+    """Serve until cancelled.
+
+    The upstream may be told to ask here, on the usual port, for what it does not know itself.
+    """
+    clock = RealClock()
+
+    def observe(query: Query) -> None:
+        print(json.dumps(query._asdict()), flush=True)
+
+    server = Forwarder(clock, observe, upstream, missing=missing, ttl_s=ttl_s, delay_s=delay_s)
+    nobody = Nobody(clock, lambda _: None)
+    await nobody.start("127.0.0.1", 53)
+    address = await server.start(host)
+    print(json.dumps({"listening": str(address)}), flush=True)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    _host, _upstream, _missing, _ttl_s, _delay_s = sys.argv[1:]
+    asyncio.run(
+        serve(_host, Address(_upstream, 53), _missing, int(_ttl_s), float(_delay_s))  # type: ignore[arg-type]
+    )

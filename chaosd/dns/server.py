@@ -1,0 +1,316 @@
+"""A DNS server whose answers, and failures, are set while it runs.
+
+It is authoritative for the names that were published to it once. Any other name is answered
+REFUSED, so that a wrong name in a proxy's config doesn't look like an app that is missing. As in
+Docker's DNS, a name that has no address of the family asked for is answered NOERROR with nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import struct
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+import dns.exception
+import dns.flags
+import dns.message
+import dns.name
+import dns.opcode
+import dns.rcode
+import dns.rdata
+import dns.rdataclass
+import dns.rdatatype
+import dns.rrset
+
+from chaosd.errors import MachineError
+from chaosd.history.events import Address
+from chaosd.system.clock import Clock
+
+Missing = Literal["nxdomain", "servfail", "refused", "empty", "drop", "stale"]
+
+PORT = 5300  # a fixed one is easier to ask by hand; another one is taken where it is in use
+TCP_CONNECTIONS_MAX = 64
+TCP_IDLE_S = 10.0
+DELAYED_MAX = 1024  # answers that wait for their delay; more queries than that are dropped
+UDP_PAYLOAD_MIN = 512  # what every client takes
+UDP_PAYLOAD = 1232  # what we take
+HEADER = struct.Struct("!HHHHHH")
+FLAG_RESPONSE = 0x8000
+
+RCODES = {
+    "nxdomain": dns.rcode.NXDOMAIN,
+    "servfail": dns.rcode.SERVFAIL,
+    "refused": dns.rcode.REFUSED,
+    "empty": dns.rcode.NOERROR,
+}
+
+
+class Query(NamedTuple):
+    """One question and what was answered."""
+
+    at_ns: int  # when it came
+    name: str  # in lower case, without the last dot
+    qtype: str
+    rcode: str  # "" where no answer was given
+    ips: tuple[str, ...]
+    took_ns: int  # until the answer was handed to the socket
+    transport: str  # "udp" or "tcp"
+
+
+class Asked(NamedTuple):
+    """A question that is to be answered."""
+
+    message: dns.message.Message
+    transport: str
+    at_ns: int
+    send: Callable[[bytes], None]
+
+
+class DnsServer:
+    """Answers on one address over UDP and TCP; never raises, whatever it is sent."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        observe: Callable[[Query], None],
+        *,
+        missing: Missing = "nxdomain",
+        ttl_s: int = 0,
+        delay_s: float = 0.0,
+    ) -> None:
+        self.missing: Missing = missing
+        self.ttl_s = ttl_s
+        self.delay_s = delay_s
+        self.queries = 0
+        self.address: Address | None = None
+        self._clock = clock
+        self._observe = observe
+        self._names: dict[dns.name.Name, list[dns.rdata.Rdata]] = {}
+        self._waiting = 0
+        self._closed = False
+        self._udp: asyncio.DatagramTransport | None = None
+        self._tcp: asyncio.Server | None = None
+        self._connections: dict[asyncio.Transport, None] = {}  # the oldest first
+
+    def publish(self, name: str, ips: Sequence[str]) -> None:
+        """From now on the name has exactly these addresses."""
+        self._names[dns.name.from_text(name)] = [_record(ip) for ip in ips]
+
+    def withdraw(self, name: str) -> None:
+        """From now on the name is missing; with `stale` it keeps the addresses that it had."""
+        if self.missing != "stale":
+            self._names[dns.name.from_text(name)] = []
+
+    async def start(self, host: str, port: int | None = None) -> Address:
+        """Listen there; without a port, on the usual or else on a free one. Raises MachineError."""
+        loop = asyncio.get_running_loop()
+        udp, tcp = _bind(host, [PORT, 0, 0, 0] if port is None else [port] * (1 if port else 4))
+        self.address = Address(host, udp.getsockname()[1])
+        self._udp, _ = await loop.create_datagram_endpoint(lambda: _Udp(self), sock=udp)
+        self._tcp = await loop.create_server(
+            lambda: _Tcp(self), sock=tcp, backlog=TCP_CONNECTIONS_MAX
+        )
+        return self.address
+
+    async def close(self) -> None:
+        """Stop answering. May be called twice."""
+        self._closed = True
+        udp, self._udp = self._udp, None
+        if udp is not None:
+            udp.close()
+        tcp, self._tcp = self._tcp, None
+        for connection in list(self._connections):
+            connection.abort()
+        if tcp is not None:
+            tcp.close()
+            await tcp.wait_closed()
+
+    # --- one message ------------------------------------------------------------------------------
+
+    def receive(self, wire: bytes, transport: str, send: Callable[[bytes], None]) -> None:
+        """Answer one message, now or after the delay. What is not a query is ignored."""
+        at_ns = self._clock.now_ns()
+        if len(wire) < HEADER.size or HEADER.unpack_from(wire)[1] & FLAG_RESPONSE:
+            return
+        try:
+            message = dns.message.from_wire(wire)
+        except (dns.exception.DNSException, ValueError):
+            message = None
+        if message is None or len(message.question) != 1:
+            send(_refusal(wire, dns.rcode.FORMERR))
+            return
+        if message.opcode() != dns.opcode.QUERY:
+            send(_refusal(wire, dns.rcode.NOTIMP))
+            return
+        self.queries += 1
+        self._look_up(Asked(message, transport, at_ns, send))
+
+    def _look_up(self, asked: Asked) -> None:
+        self._reply(asked, self._names.get(asked.message.question[0].name))
+
+    def _reply(self, asked: Asked, records: Sequence[dns.rdata.Rdata] | None) -> None:
+        answer, query = self._answer(asked.message, asked.transport, asked.at_ns, records)
+        if self.delay_s == 0:
+            self._finish(answer, query, asked.send)
+        elif self._waiting < DELAYED_MAX:
+            self._waiting += 1
+            loop = asyncio.get_running_loop()
+            loop.call_later(self.delay_s, self._finish_late, answer, query, asked.send)
+
+    def _finish_late(
+        self, answer: bytes | None, query: Query, send: Callable[[bytes], None]
+    ) -> None:
+        self._waiting -= 1
+        if not self._closed:
+            self._finish(answer, query, send)
+
+    def _finish(self, answer: bytes | None, query: Query, send: Callable[[bytes], None]) -> None:
+        if answer is not None:
+            send(answer)
+        self._observe(query._replace(took_ns=self._clock.now_ns() - query.at_ns))
+
+    def _answer(
+        self,
+        message: dns.message.Message,
+        transport: str,
+        at_ns: int,
+        records: Sequence[dns.rdata.Rdata] | None,
+    ) -> tuple[bytes | None, Query]:
+        """The answer as it is at this moment; a delayed one is not looked up again."""
+        question = message.question[0]
+        rcode = self._rcode(question, records)
+        found = [
+            record
+            for record in (records or ())
+            if rcode == dns.rcode.NOERROR and question.rdtype in (record.rdtype, dns.rdatatype.ANY)
+        ]
+        query = Query(
+            at_ns=at_ns,
+            name=question.name.to_text(omit_final_dot=True).lower(),
+            qtype=dns.rdatatype.to_text(question.rdtype),
+            rcode="" if rcode is None else dns.rcode.to_text(rcode),
+            ips=tuple(record.to_text() for record in found),
+            took_ns=0,
+            transport=transport,
+        )
+        if rcode is None:
+            return None, query
+        response = dns.message.make_response(message, our_payload=UDP_PAYLOAD)
+        response.set_rcode(rcode)
+        if rcode != dns.rcode.REFUSED:
+            response.flags |= dns.flags.AA
+        for record in found:
+            rrset = dns.rrset.from_rdata(question.name, self.ttl_s, record)
+            response.answer.append(rrset)
+        limit = max(message.payload, UDP_PAYLOAD_MIN) if transport == "udp" else 0xFFFF
+        return response.to_wire(max_size=limit, prefer_truncation=True), query
+
+    def _rcode(
+        self, question: dns.rrset.RRset, records: Sequence[dns.rdata.Rdata] | None
+    ) -> dns.rcode.Rcode | None:
+        """None: no answer is given."""
+        if records is None or question.rdclass != dns.rdataclass.IN:
+            return dns.rcode.REFUSED
+        if records:
+            return dns.rcode.NOERROR
+        if self.missing == "drop":
+            return None
+        return RCODES.get(self.missing, dns.rcode.NXDOMAIN)
+
+
+def _record(ip: str) -> dns.rdata.Rdata:
+    kind = "AAAA" if ipaddress.ip_address(ip).version == 6 else "A"  # noqa: PLR2004
+    return dns.rdata.from_text("IN", kind, ip)
+
+
+def _refusal(wire: bytes, rcode: dns.rcode.Rcode) -> bytes:
+    """A bare header: it repeats nothing of a message that could not be read."""
+    identity, flags = HEADER.unpack_from(wire)[:2]
+    opcode_and_rd = flags & 0x7900
+    return HEADER.pack(identity, FLAG_RESPONSE | opcode_and_rd | rcode, 0, 0, 0, 0)
+
+
+def _bind(host: str, ports: Sequence[int]) -> tuple[socket.socket, socket.socket]:
+    """A UDP and a TCP socket on one port, the first of these that is free."""
+    problem = ""
+    for port in ports:
+        udp, tcp = socket.socket(type=socket.SOCK_DGRAM), socket.socket()
+        try:
+            udp.bind((host, port))
+            tcp.bind((host, udp.getsockname()[1]))
+        except OSError as error:
+            udp.close()
+            tcp.close()
+            problem = error.strerror or str(error)
+        else:
+            return udp, tcp
+    raise MachineError(f"the DNS server can't listen on {host}:{ports[0]}: {problem}")
+
+
+# --- the two transports ---------------------------------------------------------------------------
+
+
+class _Udp(asyncio.DatagramProtocol):
+    def __init__(self, server: DnsServer) -> None:
+        self._server = server
+
+    def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]
+        self._transport = transport
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        def send(answer: bytes) -> None:
+            if not self._transport.is_closing():
+                self._transport.sendto(answer, addr)
+
+        self._server.receive(data, "udp", send)
+
+
+class _Tcp(asyncio.Protocol):
+    """Messages with their length before them; several may be sent without waiting for answers."""
+
+    def __init__(self, server: DnsServer) -> None:
+        self._server = server
+        self._buffer = b""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._transport = transport
+        connections = self._server._connections  # noqa: SLF001
+        while len(connections) >= TCP_CONNECTIONS_MAX:
+            oldest = next(iter(connections))
+            del connections[oldest]
+            oldest.abort()
+        connections[transport] = None
+        self._watch()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._server._connections.pop(self._transport, None)  # noqa: SLF001
+        self._idle.cancel()
+
+    def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._idle = loop.call_later(TCP_IDLE_S, self._transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        self._idle.cancel()
+        self._watch()
+        self._buffer += data
+        while len(self._buffer) >= 2:  # noqa: PLR2004
+            end = 2 + int.from_bytes(self._buffer[:2])
+            if len(self._buffer) < end:
+                return
+            message, self._buffer = self._buffer[2:end], self._buffer[end:]
+            self._server.receive(message, "tcp", self._send)
+
+    def pause_writing(self) -> None:
+        # Who doesn't take its answers is not asked for more, and is idle before long.
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._transport.resume_reading()
+
+    def _send(self, answer: bytes) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(len(answer).to_bytes(2) + answer)

@@ -1,0 +1,1 @@
+"""The loop: a run, its cells, their cycles, and when each begins."""

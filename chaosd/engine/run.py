@@ -1,0 +1,231 @@
+"""The one loop: cells set up, cycles made, everything taken down again. Plan in, events out.
+
+Theory of operation. Each cell has a task that walks through the merged plan of its faults (see
+`cell.py`). Everything is said to the sinks at once, so that what was asked for is stored before it
+is done. Whatever ends a run, a stop, a failure or enough cycles, first the cells undo what they
+did, then the prober and the topologies are taken down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from chaosd.analysis.precision import Precision, half_width
+from chaosd.config.units import Duration
+from chaosd.engine.cell import HEAL_LIMIT_S, INJECT_LIMIT_S, CellRun
+from chaosd.engine.sink import Sink
+from chaosd.errors import ChaosdError
+from chaosd.history.events import Cycle, Event, Sample
+from chaosd.plan import Plan
+from chaosd.system.clock import SECOND_NS
+from chaosd.system.tasks import together, uncancelled
+
+# Each wait has a limit; these are far beyond what a healthy machine needs.
+TEAR_DOWN_LIMIT_S = 30.0
+END_LIMIT_S = HEAL_LIMIT_S + TEAR_DOWN_LIMIT_S
+TICK_AGE_NS_MAX = 3 * SECOND_NS  # a scheduler on the wall clock stands still when that is set back
+POLL_S = 5.0  # how often the proxy's counters and size are read
+SET_UP_AT_ONCE = 8  # cells
+
+
+class Engine:
+    """A whole run: cells set up, cycles made, everything taken down again."""
+
+    def __init__(self, plan: Plan, directory: Path, say: Callable[[str], None]) -> None:
+        self.plan = plan
+        self.clock = plan.runtime.clock()
+        self.prober = plan.runtime.prober()
+        self.directory = directory
+        self._sinks: Sequence[Sink] = ()
+        self.say = say
+        self._mute = False
+        self._ticked_ns = 0
+        self.enough = asyncio.Event()
+        precision, goals = plan.config.until.precision, plan.config.slo.objectives()
+        self._precision = None if precision is None else Precision(precision, goals)
+        self._failure: asyncio.Future[None] | None = None
+        self._cells: list[CellRun] = []
+        self._by_stream: dict[int, CellRun] = {}
+
+    # --- what everybody tells it ---
+
+    def emit(self, event: Event) -> None:
+        self._tell(lambda sink: sink.event(event))
+
+    def finish(self, cycle: Cycle) -> None:
+        self._tell(lambda sink: sink.cycle(cycle))
+        if self._precision is None:
+            return
+        if (p95 := self._precision.add(cycle)) is not None and not self.enough.is_set():
+            self.say(f"p95 is known to ± {half_width(p95):.1%}: no more cycles")
+            self.enough.set()
+
+    def _tell(self, say: Callable[[Sink], None]) -> None:
+        """Tell every sink. One that can't take it ends the run.
+
+        What can't be stored must not be done, so the first failure is raised; but what was done
+        must be undone although it can't be stored any more, so later ones are not.
+        """
+        for sink in self._sinks:
+            try:
+                say(sink)
+            except ChaosdError as error:
+                if not self._mute:
+                    self._mute = True
+                    self.fail(error)
+                    raise
+
+    @property
+    def failing(self) -> bool:
+        """Whether the run is ending because something went wrong."""
+        return self._failure is not None and self._failure.done()
+
+    def fail(self, error: Exception) -> None:
+        """Something died that no fault has killed, or can't be stored: the run ends with it."""
+        if self._failure is not None and not self._failure.done():
+            self._failure.set_exception(error)
+
+    def _deliver(self, samples: Sequence[Sample], complete: dict[int, int]) -> None:
+        if self.clock.now_ns() - self._ticked_ns > TICK_AGE_NS_MAX:
+            self._tick()
+        with suppress(ChaosdError):  # it has ended the run; the samples still end the cycle
+            self._tell(lambda sink: sink.samples(samples))
+        for sample in samples:
+            self._by_stream[sample.stream].take(sample)
+        for stream, complete_ns in complete.items():
+            cell = self._by_stream[stream]
+            if stream == cell.main:
+                cell.advance(complete_ns)
+
+    # --- the run ---
+
+    async def run(self, sinks: Sequence[Sink], stop: asyncio.Event) -> str:
+        """Run until stopped or done, and say in a few words why it ended.
+
+        Raises the ChaosdError that ended it, after everything was taken down.
+        """
+        self._sinks = sinks
+        loop = asyncio.get_running_loop()
+        self._failure = loop.create_future()
+        work = loop.create_task(self._work())
+        stopped = loop.create_task(stop.wait())
+        endings: list[asyncio.Future[Any]] = [work, stopped, self._failure]
+        try:
+            if not await self._one_of(endings, self.plan.config.until.time):
+                # Time is up: what goes on may settle, for the longest recoveries would be lost.
+                self.enough.set()
+                await self._one_of(endings, self._settle_limit())
+            reason = "failed" if self._failure.done() else "stopped" if stopped.done() else "done"
+        finally:
+            stopped.cancel()
+            # Whatever was begun is healed before anything is taken down.
+            failure = await self._end(work)
+            await uncancelled(self._tear_down(), TEAR_DOWN_LIMIT_S * max(1, len(self._cells)))
+        if self._failure.done():
+            self._failure.result()
+        if failure is not None:
+            raise failure
+        if self._precision is not None and not self._precision.reached:
+            wanted = self.plan.config.until.precision
+            self.say(f"until.precision ({wanted}) was not reached: {self._precision.lacks()}")
+        return reason
+
+    def _settle_limit(self) -> Duration:
+        """How long a cycle may take from when its fault is planned to when all of it is known."""
+        config = self.plan.config
+        limit_ns = config.measure.recovery_limit + config.probes[0].timeout
+        return Duration(limit_ns + round(INJECT_LIMIT_S * SECOND_NS))
+
+    async def _one_of(self, endings: list[asyncio.Future[Any]], limit: Duration | None) -> bool:
+        """Wait until one of these is done; False if the time ran out before."""
+        done, _ = await asyncio.wait(
+            endings,
+            timeout=limit.s if limit is not None else None,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        return bool(done)
+
+    async def _end(self, work: asyncio.Task[None]) -> BaseException | None:
+        work.cancel()
+        await asyncio.wait([work])
+        return None if work.cancelled() else work.exception()
+
+    async def _work(self) -> None:
+        runtime = self.plan.runtime
+        for what in await runtime.sweep():
+            self.say(f"removed what a dead run left behind: {what}")
+        await self.prober.start(self._deliver, self.fail)
+        await self._set_up()
+        stops = [
+            self.clock.every(1.0, "flush", self._guarded(self._tick)),
+            self.clock.every(POLL_S, "poll", self._guarded(self._poll)),
+        ]
+        try:
+            await together([cell.steady() for cell in self._cells], END_LIMIT_S)
+            self._tell(lambda sink: sink.ready())
+            await together([cell.run() for cell in self._cells], END_LIMIT_S)
+        finally:
+            for stop in stops:
+                stop()
+
+    async def _set_up(self) -> None:
+        stream = 1
+        for name in self.plan.cell_names:
+            cell = CellRun(self, name, stream)
+            stream += len(cell.streams)
+            self._cells.append(cell)
+            self._by_stream |= dict.fromkeys(cell.streams, cell)
+        for first in range(0, len(self._cells), SET_UP_AT_ONCE):
+            some = self._cells[first : first + SET_UP_AT_ONCE]
+            await together([cell.set_up() for cell in some], END_LIMIT_S)
+
+    # --- housekeeping ---
+
+    def _guarded(self, work: Callable[[], Any]) -> Callable[[], Any]:
+        """Make a failure of recurring work the run's failure, not a line in a scheduler's log."""
+
+        async def job() -> None:
+            try:
+                result = work()
+                if asyncio.iscoroutine(result):
+                    await result
+            except Exception as error:  # noqa: BLE001 - whatever it is, it must not vanish
+                self.fail(error)
+
+        return job
+
+    def _tick(self) -> None:
+        self._ticked_ns = self.clock.now_ns()
+        with suppress(ChaosdError):  # it has ended the run
+            self._tell(lambda sink: sink.tick())
+
+    async def _poll(self) -> None:
+        for cell in self._cells:
+            stage, recorder = cell.stage, cell.recorder
+            if stage is None:
+                continue
+            if stage.dns_queries is not None:
+                recorder.reading("dns", "queries", count=stage.dns_queries)
+            if process := stage.proxy_process():
+                recorder.reading("proxy.api", "process", **process)
+            # What is seen of servers while a cycle lasts is the cycle's.
+            heard_by, api = cell.cycle or recorder, stage.api
+            if api is not None and await cell.watch.look(api, heard_by):
+                recorder.reading("proxy.api", "resolvers", counters=cell.watch.counters)
+
+    async def _tear_down(self) -> None:
+        """Take everything down, also what comes after something that fails. Raises the first."""
+        self._mute = True
+        failures: list[Exception] = []
+        for close in (self.prober.close, *(cell.tear_down for cell in self._cells)):
+            try:
+                await close()
+            except (ChaosdError, OSError) as error:
+                failures.append(error)
+        self.clock.close()
+        if failures and not self.failing:
+            raise failures[0]

@@ -1,0 +1,191 @@
+"""One run from its directory to its report: sinks opened, signals minded, the ending said."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import secrets
+import signal
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from chaosd import __version__, report
+from chaosd.config import shape
+from chaosd.engine.run import Engine
+from chaosd.engine.sink import Sink
+from chaosd.errors import ChaosdError, Exit, MachineError
+from chaosd.history.events import Address
+from chaosd.history.retention import Retention
+from chaosd.history.writer import RunStore, refuse_other
+from chaosd.live.console import Console
+from chaosd.live.prometheus import PrometheusSink
+from chaosd.plan import Plan, Rehearsal, outline
+from chaosd.system.clock import SECOND_NS, RealClock, utc
+
+BUG = "a bug of chaosd"
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def run(plan: Plan, rehearsal: Rehearsal) -> int:
+    """Do what `chaosd run` does, once the plan is known to be possible. Returns the exit code."""
+    refuse_other(plan.config.runs.directory / "latest")
+    directory = new_directory(plan.config.runs.directory, plan.config.name, plan.run_id)
+    console = Console()
+    for advice in rehearsal.advice:
+        console.say(advice)
+    console.say(f"runtime: {plan.runtime_name} ({plan.why}), {_proxy(plan, rehearsal)}")
+    with asyncio.Runner(loop_factory=plan.runtime.loop_factory()) as runner:
+        store, error = runner.run(
+            measure(plan, rehearsal.proxy_version, directory, console, latest=True)
+        )
+    try:
+        found = report.analyse(directory)
+        written = found.report
+        code = report.exit_code(written) if error is None else error.exit_code
+        with suppress(ChaosdError):  # what ended the run must not be hidden by what comes after it
+            store.update(exit=int(code))
+        written = replace(written, manifest=written.manifest | {"exit": int(code)})
+        report.save(found._replace(report=written), directory)
+    except ChaosdError as failure:
+        raise error or failure from None
+    # A run that failed before it measured anything has nothing to tell but why.
+    if error is None or any(written.total.outcomes.values()):
+        console.close()
+        for line in report.closing_lines(written, directory):
+            console.say(line)
+    if error is not None:
+        raise error
+    console.check()
+    return code
+
+
+def _proxy(plan: Plan, rehearsal: Rehearsal) -> str:
+    return f"{plan.proxy_name} {rehearsal.proxy_version or '(simulated)'}"
+
+
+async def measure(
+    plan: Plan,
+    proxy_version: str | None,
+    directory: Path,
+    console: Console,
+    *,
+    latest: bool = False,
+) -> tuple[RunStore, ChaosdError | None]:
+    """Run the engine with its sinks. Whatever ended it that is not a bug is returned.
+
+    With `latest` the link of that name beside the directory points to it once it has begun.
+    """
+    stop = _stop_signal(console)
+    engine = Engine(plan, directory, console.say)
+    clock, real = engine.clock, isinstance(engine.clock, RealClock)
+    manifest = _manifest(plan, proxy_version) | {"start_unix": clock.unix_ns() / SECOND_NS}
+    keep, slow = plan.config.runs.keep_raw, plan.settings().slow_after_ns
+    retention = Retention(directory, int(keep), slow) if keep is not None else None
+    store = RunStore(
+        directory,
+        manifest,
+        shape.dump(plan.config),
+        threads=real,
+        retention=retention,
+        latest=directory.with_name("latest") if latest else None,
+    )
+    sinks: list[Sink] = [store, console]
+    failure: ChaosdError | None = None
+    reason = BUG
+    try:
+        if plan.config.metrics is not None:
+            page = _metrics_page(plan, plan.config.metrics.listen, manifest)
+            sinks.append(page)
+            console.say(f"metrics: http://{page.address}/metrics")
+        console.say(f"run directory: {directory}")
+        console.say(outline(plan))
+        reason = await engine.run(sinks, stop)
+    except ChaosdError as error:
+        reason, failure = str(error), error
+    finally:
+        for sink in reversed(sinks):
+            try:
+                sink.close()
+            except ChaosdError as error:
+                failure = failure or error
+        code = failure.exit_code if failure else Exit.BUG if reason == BUG else Exit.OK
+        end_unix = clock.unix_ns() / SECOND_NS
+        with suppress(ChaosdError):  # a full disk has already been told of
+            store.update(end_unix=end_unix, exit=int(code), reason=reason)
+    if stop.is_set():  # whoever asks again while the report is written gets no half of it
+        for number in STOPS:
+            signal.signal(number, signal.SIG_IGN)
+    return store, failure
+
+
+def _metrics_page(plan: Plan, listen: Address, manifest: dict[str, Any]) -> PrometheusSink:
+    run = {key: str(manifest[key]) for key in ("name", "run", "runtime", "proxy", "proxy_version")}
+    return PrometheusSink(
+        listen,
+        cells=plan.cell_names,
+        faults=[fault.label for fault in plan.config.faults],
+        slow_after_ns=plan.settings().slow_after_ns,
+        run=run,
+        build={"version": __version__, "python": platform.python_version()},
+    )
+
+
+def _stop_signal(console: Console) -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stopping(number: signal.Signals) -> None:
+        if not stop.is_set():
+            console.say(f"stopping ({number.name}): undoing what is under way, then the report")
+        stop.set()
+
+    for number in STOPS:
+        # Under nohup a hang-up stays ignored. But a shell's `&` ignores SIGINT, and `kill -INT` is
+        # how people stop what they started so.
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, stopping, number)
+    return stop
+
+
+def _manifest(plan: Plan, proxy_version: str | None) -> dict[str, Any]:
+    return {
+        "chaosd": __version__,
+        "name": plan.config.name,
+        "run": plan.run_id,
+        "seed": plan.seed,
+        "runtime": plan.runtime_name,
+        "runtime_why": plan.why,
+        "proxy": plan.proxy_name,
+        "proxy_version": proxy_version,
+        "proxy_settings": plan.proxy.settings(),
+        "cells": list(plan.cell_names),
+        "settings": asdict(plan.settings()),
+        "slo": plan.config.slo.objectives(),
+        "host": {
+            "system": platform.platform(),
+            "python": platform.python_version(),
+            "cpus": os.cpu_count(),
+        },
+    }
+
+
+def new_directory(runs: Path, name: str, run: str = "") -> Path:
+    """Make runs/<name>-<utc>-<run>, which nobody has. Raises MachineError if that can't be done."""
+    # The name is the real wall's even if the run's own time is virtual, or runs would collide.
+    now = utc(RealClock().unix_ns()).strftime("%Y%m%dT%H%M%SZ")
+    directory = runs / f"{name}-{now}-{run or secrets.token_hex(3)}"
+    try:
+        if run and directory.exists():  # one seed, simulated twice in a second
+            return new_directory(runs, name)
+        directory.mkdir(parents=True)
+    except OSError as error:
+        raise _unmade(runs, error) from error
+    return directory
+
+
+def _unmade(runs: Path, error: OSError) -> MachineError:
+    what = f"{runs} can't be written: {error.strerror} (name another one)"
+    return MachineError(f"runs.directory: {what}")

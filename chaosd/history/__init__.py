@@ -1,0 +1,1 @@
+"""What is written down: events and samples, their stored form, and the run directory."""

@@ -1,0 +1,265 @@
+"""Reads a run directory, one that is being written or was cut off at any moment included."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from chaosd.errors import MachineError
+from chaosd.history.events import Cycle, Event, Sample, decode_cycle, decode_event
+from chaosd.history.writer import EVENTS_OLD, MARK, RECORDS, read_chunk, suffixed
+
+T = TypeVar("T")
+FOLDED = "samples.folded.json"
+BLOCKS_CACHED = 8  # of some 4 MB each
+DAMAGED = (OSError, ValueError, pa.ArrowException)  # what Arrow says of a file that is no whole one
+COLUMNS = [name for name in RECORDS.names or () if name != "mark"]
+
+
+class Block(NamedTuple):
+    """Some samples, sorted by stream and scheduled time."""
+
+    records: np.ndarray[Any, np.dtype[np.void]]  # of store.RECORDS
+    names: list[str]  # what `who` refers to
+
+
+class _Place(NamedTuple):
+    """Where a block lies, and what may be in it."""
+
+    stem: Path
+    row_group: int
+    streams: tuple[int, int]
+    scheduled_ns: tuple[int, int]
+    tail: Block | None = None  # of the open chunk: itself, for it is soon another
+
+
+class RunReader:
+    """What a run directory holds. Raises MachineError if it is none."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        none = MachineError(f"{directory}: not a run directory (a whole run.json is missing)")
+        try:
+            manifest = json.loads((directory / "run.json").read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+            raise none from error
+        except OSError as error:
+            raise unreadable(directory / "run.json", error) from error
+        if not isinstance(manifest, dict):
+            raise none
+        self.manifest: dict[str, Any] = manifest
+        self._block = lru_cache(BLOCKS_CACHED)(_load)
+        self._places: list[_Place] | None = None
+        self._folded: dict[str, Any] | None = None
+
+    def config(self) -> str:
+        """The effective config, or nothing if it is lost: it is only shown."""
+        try:
+            return (self.directory / "config.yaml").read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            return ""
+
+    def cycles(self) -> Iterator[Cycle]:
+        return self._lines("cycles.jsonl", decode_cycle)
+
+    def events(self, *whats: str) -> Iterator[Event]:
+        """All events in the order in which they were stored, or only the readings named."""
+        marks = [f'"what":"{what}"' for what in whats]
+        return self._event_lines(marks)
+
+    def events_of(self, cycles: Iterable[tuple[str, int]]) -> Iterator[Event]:
+        """The events of these cycles of these cells, in the order in which they were stored."""
+        return self._event_lines(
+            [f'"cell":{json.dumps(cell)},"cycle":{number},' for cell, number in cycles]
+        )
+
+    def _event_lines(self, marks: Sequence[str]) -> Iterator[Event]:
+        for name in (EVENTS_OLD, "events.jsonl"):
+            yield from self._lines(name, decode_event, marks)
+
+    def blocks(self) -> Iterator[Block]:
+        """All samples, a block after the other: those that were stored when this was called.
+
+        Call it before reading the events of a run that goes on: what is known of an instance is
+        stored before its first answer.
+        """
+        return (place.tail or _load(place) for place in self._index())
+
+    def samples(self, stream: int, from_ns: int, to_ns: int) -> list[Sample]:
+        """A stream's samples scheduled from this instant until before that, in this order."""
+        found: list[Sample] = []
+        for place in self._index():
+            (low, high), (first_ns, last_ns) = place.streams, place.scheduled_ns
+            if low <= stream <= high and first_ns < to_ns and last_ns >= from_ns:
+                block = place.tail or self._block(place)
+                found += _cut(block, stream, from_ns, to_ns)
+        # Neighbouring chunks overlap a little: samples are stored in the order of their ends.
+        return sorted(found, key=lambda sample: sample.scheduled_ns)
+
+    def _lines(
+        self, name: str, decode: Callable[[str], T], marks: Sequence[str] = ()
+    ) -> Iterator[T]:
+        path = self.directory / name
+        return lines_of(path, decode, marks) if path.exists() else iter(())
+
+    def folded(self) -> dict[str, Any] | None:
+        """The counts of samples that are not kept any more; see retention.py."""
+        self._index()  # so that none is in both, or in neither
+        return self._folded
+
+    def _index(self) -> list[_Place]:
+        if self._places is None:
+            before = self._folded = folded(self.directory)
+            through = before["through"] if before is not None else 0
+            stems = {
+                path.with_suffix("")
+                for suffix in ("parquet", "tail")
+                for path in self.directory.glob(f"samples.*.{suffix}")
+                if chunk_number(path) > through
+            }
+            ordered = sorted(stems, key=chunk_number)
+            self._places = [place for stem in ordered for place in _places(stem)]
+        return self._places
+
+
+def lines_of(path: Path, decode: Callable[[str], T], marks: Sequence[str] = ()) -> Iterator[T]:
+    """What each whole line of a file says, or each that has one of these marks in it.
+
+    Raises MachineError for a line that is not what it should be, but for a torn one at the end,
+    and for a file that can't be read.
+    """
+    try:
+        with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.endswith("\n"):
+                    return
+                if marks and not any(mark in line for mark in marks):
+                    continue
+                try:
+                    yield decode(line)
+                except ValueError as error:
+                    raise MachineError(f"{path}:{number}: {error}") from error
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: Exception) -> MachineError:
+    """What is wrong with a file of a run, in one line: a library's own words may be several."""
+    what = error.strerror if isinstance(error, OSError) else None
+    return MachineError(f"{path}: can't be read: {what or ' '.join(str(error).split())}")
+
+
+def chunk_number(path: Path) -> int:
+    """Of `samples.00012.parquet`: 12."""
+    return int(path.name.split(".")[1])
+
+
+def folded(directory: Path) -> dict[str, Any] | None:
+    """What is left of samples that were folded; None if none were. Raises MachineError."""
+    try:
+        found: dict[str, Any] = json.loads((directory / FOLDED).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise unreadable(directory / FOLDED, error) from error
+    return found
+
+
+def parquet_chunks(directory: Path) -> Iterator[tuple[Path, int]]:
+    """Closed chunks in their order, each with the scheduled time of its last sample."""
+    for path in sorted(directory.glob("samples.*.parquet"), key=chunk_number):
+        places = _places(path.with_suffix(""))
+        yield path, max((place.scheduled_ns[1] for place in places), default=0)
+
+
+def load(path: Path) -> Iterator[Block]:
+    """The blocks of a closed chunk."""
+    return map(_load, _places(path.with_suffix("")))
+
+
+def _places(stem: Path) -> list[_Place]:
+    """The blocks of a chunk. Its tail counts only as long as there is no Parquet file."""
+    parquet = suffixed(stem, "parquet")
+    if not parquet.exists():
+        try:
+            block = Block(*read_chunk(stem))
+        except OSError as error:
+            if not parquet.exists():
+                path = Path(error.filename or suffixed(stem, "tail"))
+                raise unreadable(path, error) from error
+            return _places(stem)  # it has become one this very moment
+        if not len(block.records):
+            return []
+        low, high = (
+            [int(most(block.records[c])) for c in ("stream", "scheduled_ns")]
+            for most in (np.min, np.max)
+        )
+        return [_Place(stem, 0, (low[0], high[0]), (low[1], high[1]), block)]
+    try:
+        metadata = pq.read_metadata(parquet)
+    except DAMAGED as error:
+        raise unreadable(parquet, error) from error
+    found = []
+    for group in range(metadata.num_row_groups):
+        columns = [metadata.row_group(group).column(i) for i in range(metadata.num_columns)]
+        ranges = {
+            c.path_in_schema: (c.statistics.min, c.statistics.max)
+            for c in columns
+            if c.path_in_schema in ("stream", "scheduled_ns") and c.statistics is not None
+        }
+        if len(ranges) < len(("stream", "scheduled_ns")):
+            raise MachineError(f"{parquet}: can't be read: these are no samples of chaosd")
+        found.append(_Place(stem, group, ranges["stream"], ranges["scheduled_ns"]))
+    return found
+
+
+def _load(place: _Place) -> Block:
+    parquet = suffixed(place.stem, "parquet")
+    try:
+        with pq.ParquetFile(parquet, read_dictionary=["who"]) as file:
+            return _block(file.read_row_group(place.row_group, use_threads=False))
+    except FileNotFoundError:
+        raise MachineError(
+            f"{parquet}: its samples became counts while they were read (try again)"
+        ) from None
+    except DAMAGED as error:
+        raise unreadable(parquet, error) from error
+
+
+def _block(table: Any) -> Block:
+    who = table["who"].combine_chunks()
+    if hasattr(who, "chunks"):  # an old pyarrow gives a chunked array of one
+        who = who.chunk(0)
+    records = np.empty(table.num_rows, RECORDS)
+    for name in COLUMNS:
+        records[name] = who.indices.to_numpy() if name == "who" else table[name].to_numpy()
+    records["mark"] = MARK
+    return Block(records, who.dictionary.to_pylist())
+
+
+def _cut(block: Block, stream: int, from_ns: int, to_ns: int) -> list[Sample]:
+    first, last = np.searchsorted(block.records["stream"], [stream, stream + 1])
+    mine = block.records[first:last]
+    first, last = np.searchsorted(mine["scheduled_ns"], [from_ns, to_ns])
+    names = block.names
+    return [
+        Sample(
+            number,
+            scheduled_ns,
+            scheduled_ns + lag_us * 1000,
+            scheduled_ns + took_us * 1000,
+            outcome,
+            status,
+            names[who],
+        )
+        for scheduled_ns, lag_us, took_us, number, who, status, outcome, _ in mine[
+            first:last
+        ].tolist()
+    ]

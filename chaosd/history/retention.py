@@ -1,0 +1,115 @@
+"""What a run of months keeps of its first days: its cycles, and counts instead of raw data.
+
+Samples older than `runs.keep_raw` become what the report says of probes in total: outcomes, and
+each one's lateness to the microsecond. A chunk is in the counts or in its own file, never in both:
+the counts name the last chunk that is in them.
+
+Events are in two files, each of which spans as much as is kept; when the newer one does, the older
+one goes. What of all that came before a file is needed to understand what follows stands at its
+beginning once more: the streams, the latest instances, and the nameserver's counts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from chaosd.analysis.samples import ProbeFold, Windows, measuring
+from chaosd.history.events import Event, Reading
+from chaosd.history.reader import FOLDED, chunk_number, folded, load, parquet_chunks
+from chaosd.history.writer import CHUNK_AGE_NS, write_whole
+
+INSTANCES_MIN = 128  # of a cell: the latest, however old they are
+LATE_NS = 600_000_000_000  # a sample may be in a later chunk than its neighbours, if it took long
+LATE_CHUNKS = 4  # a chunk lasts an hour, and is folded when a later one is closed
+
+
+class Knowledge(NamedTuple):
+    """What explains samples: the streams, who belongs to the app, and when it was taken away."""
+
+    streams: list[Reading]
+    identities: dict[str, set[str]]  # by cell
+    t0s_ns: dict[str, list[int]]  # by cell
+
+
+class Retention:
+    """Folds and removes the chunks of a run directory that are old enough."""
+
+    def __init__(self, directory: Path, keep_ns: int, slow_after_ns: int) -> None:
+        self._directory = directory
+        self._keep_ns = keep_ns
+        self._slow_after_ns = slow_after_ns
+        self._streams: list[Reading] = []
+        self._queries: dict[str, list[Reading]] = {}  # the first and the last, by cell
+        self._instances: dict[str, deque[Reading]] = {}  # by cell
+        self._t0s: dict[str, deque[int]] = {}  # by cell: those that samples which are kept may need
+
+    @property
+    def span_ns(self) -> int:
+        """Of one file of events: all samples that have not become counts yet lie within it."""
+        return self._keep_ns + LATE_CHUNKS * CHUNK_AGE_NS
+
+    def event(self, event: Event) -> None:
+        """Take note of who belongs to the app, of which probes there are, and of the counts."""
+        if not isinstance(event, Reading):
+            return
+        if event.what == "stream":
+            self._streams.append(event)
+        elif event.what == "queries":
+            first = self._queries.get(event.cell, [event])[0]
+            self._queries[event.cell] = [first, event]
+        elif event.what == "instance":
+            instances = self._instances.setdefault(event.cell, deque())
+            instances.append(event)
+            # The oldest ones went long before the samples that are still there.
+            while (
+                len(instances) > INSTANCES_MIN
+                and instances[INSTANCES_MIN].at_ns < event.at_ns - self.span_ns
+            ):
+                instances.popleft()
+        elif event.what == "begin":
+            t0s = self._t0s.setdefault(event.cell, deque())
+            t0s.append(event.at_ns)
+            while len(t0s) > 1 and t0s[1] < event.at_ns - self.span_ns:
+                t0s.popleft()
+
+    def known(self) -> Knowledge:
+        """What is known now, for a thread."""
+        identities = {
+            cell: {instance.data["identity"] for instance in instances}
+            for cell, instances in self._instances.items()
+        }
+        t0s_ns = {cell: list(t0s) for cell, t0s in self._t0s.items()}
+        return Knowledge(list(self._streams), identities, t0s_ns)
+
+    def head(self) -> list[Reading]:
+        """What a new file of events begins with."""
+        latest = [list(instances)[-INSTANCES_MIN:] for instances in self._instances.values()]
+        again = [*self._streams, *chain(*latest), *chain(*self._queries.values())]
+        return [
+            replace(reading, cycle=0) for reading in again
+        ]  # they are no part of any that goes on
+
+    def apply(self, newest_ns: int, known: Knowledge) -> None:
+        """Fold what is older than the newest by more than is kept. Raises MachineError."""
+        for path, last_ns in parquet_chunks(self._directory):
+            if last_ns > newest_ns - self._keep_ns:
+                return
+            before = folded(self._directory)
+            fold = ProbeFold(known.streams, known.identities, self._slow_after_ns)
+            windows = Windows(known.t0s_ns, measuring(known.streams), known.identities)
+            if before is not None:
+                fold.restore(before["probes"])
+                windows.restore(before.get("windows", {}))
+            for block in load(path):
+                for each in (fold, windows):
+                    each.add(block.records, block.names)
+            state: dict[str, Any] = {"through": chunk_number(path), "probes": fold.state()}
+            state["windows"] = windows.state(last_ns - LATE_NS)
+            state["until_ns"] = last_ns
+            write_whole(self._directory / FOLDED, json.dumps(state, separators=(",", ":")) + "\n")
+            path.unlink()

@@ -1,0 +1,424 @@
+"""The metrics page: what happens now, for Prometheus to keep.
+
+Probes are counted here, a batch at a time, and handed over when somebody scrapes; cycles are rare
+and go through the client's own metrics. No IP, cycle number or URL is a label.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import threading
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    make_wsgi_app,
+)
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from chaosd.analysis.recovery import Identities
+from chaosd.history.events import (
+    PHASES,
+    Address,
+    Cycle,
+    CycleOutcome,
+    Event,
+    Outcome,
+    Reading,
+    Sample,
+)
+from chaosd.live.page import Page
+
+# The timers that people set are on the bucket bounds.
+RECOVERY_BUCKETS_S = (
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    0.75,
+    1.0,
+    1.5,
+    2.0,
+    3.0,
+    4.0,
+    5.0,
+    7.5,
+    10.0,
+    15.0,
+    20.0,
+    30.0,
+    45.0,
+    60.0,
+)
+DURATION_BUCKETS_S = (
+    1e-4,
+    2.5e-4,
+    5e-4,
+    1e-3,
+    2.5e-3,
+    5e-3,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+)
+LAG_BUCKETS_S = (1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.1, 1.0)
+SERIES_MAX = 1_000  # of what the proxy calls its resolver counters
+
+
+class PrometheusSink:
+    """Serves `/metrics`, `/-/healthy` and `/-/ready` until it is closed.
+
+    Raises MachineError if it can't listen there. `address` is where it does; port 0 takes any.
+    """
+
+    def __init__(
+        self,
+        listen: Address,
+        *,
+        cells: Sequence[str],
+        faults: Sequence[str],
+        slow_after_ns: int,
+        run: Mapping[str, str],
+        build: Mapping[str, str],
+    ) -> None:
+        self.registry = CollectorRegistry()
+        self._cycles = _Cycles(self.registry, cells, faults)
+        self._probes = _Probes(slow_after_ns)
+        self._said = _Said()
+        self.registry.register(self._probes)
+        self.registry.register(self._said)
+        for name, labels in (("run", run), ("build", build)):
+            what = "What runs" if name == "run" else "What chaosd itself is"
+            info = Gauge(f"chaosd_{name}_info", f"{what}.", list(labels), registry=self.registry)
+            (info.labels(**labels) if labels else info).set(1)
+        self._page = Page(listen, make_wsgi_app(self.registry))
+        self.address = self._page.address
+
+    # --- the sink ---
+
+    def samples(self, batch: Sequence[Sample]) -> None:
+        self._probes.add(batch)
+
+    def event(self, event: Event) -> None:
+        if isinstance(event, Reading):
+            self._probes.event(event)
+            self._cycles.event(event)
+            self._said.event(event)
+
+    def cycle(self, cycle: Cycle) -> None:
+        self._cycles.cycle(cycle)
+
+    def ready(self) -> None:
+        self._page.ready()
+
+    def tick(self) -> None:
+        """Stay healthy; whoever scrapes gets the newest anyway."""
+        self._page.tick()
+
+    def close(self) -> None:
+        self._page.close()
+
+
+class _Cycles:
+    """What cycles come to."""
+
+    def __init__(
+        self, registry: CollectorRegistry, cells: Sequence[str], faults: Sequence[str]
+    ) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+
+        def make(kind: Any, name: str, text: str, *more: str, **options: Any) -> Any:
+            labels = ["cell", "fault", *more]
+            return kind(f"chaosd_{name}", text, labels, registry=registry, **options)
+
+        buckets = {"buckets": RECOVERY_BUCKETS_S}
+        self.recovery = make(
+            Histogram,
+            "recovery_duration_seconds",
+            "From taking the instance away to the first good answer of the new one through the "
+            "proxy. A cycle that did not recover counts as just above its limit.",
+            **buckets,
+        )
+        self.stable = make(
+            Histogram,
+            "stable_recovery_duration_seconds",
+            "From taking the instance away to the start of the first stretch without a bad answer.",
+            **buckets,
+        )
+        self.phase = make(
+            Histogram,
+            "phase_duration_seconds",
+            "Contiguous parts of a recovery, where they are known.",
+            "phase",
+            **buckets,
+        )
+        self.outage = make(
+            Counter,
+            "outage_seconds_total",
+            "Outages: from the last good to the first good probe, or bad probes by their rate "
+            "where an end is not known.",
+        )
+        self.last_recovery = make(
+            Gauge,
+            "last_recovery_duration_seconds",
+            "The recovery of the latest cycle that had one.",
+        )
+        self.last_fault = make(
+            Gauge, "last_fault_timestamp_seconds", "When an instance was last taken away."
+        )
+        self.count = make(Counter, "cycles_total", "Cycles, by how they ended.", "outcome")
+        self.predicted = make(
+            Gauge,
+            "predicted_recovery_seconds",
+            "What the proxy's algorithm gives for the latest cycle.",
+            "bound",
+        )
+        self.anomalies = make(
+            Counter, "anomalies_total", "Cycles whose recovery lies outside of the predicted band."
+        )
+        for cell in cells:
+            for fault in faults:
+                self._touch(cell, fault)
+
+    def _touch(self, cell: str, fault: str) -> None:
+        """Let every series begin at 0, so that the first event is an increase."""
+        for metric in (self.recovery, self.stable, self.outage, self.anomalies):
+            metric.labels(cell, fault)
+        for outcome in CycleOutcome:
+            self.count.labels(cell, fault, outcome.value)
+        for phase in PHASES:
+            self.phase.labels(cell, fault, phase)
+
+    def event(self, reading: Reading) -> None:
+        if reading.source == "engine" and reading.what == "begin":
+            labels = reading.cell, reading.data["fault"]
+            self.last_fault.labels(*labels).set(reading.data["t0_unix"])
+
+    def cycle(self, cycle: Cycle) -> None:
+        labels = cycle.cell, cycle.fault
+        self.count.labels(*labels, cycle.outcome.value).inc()
+        if cycle.outcome in (CycleOutcome.INVALID, CycleOutcome.SKIPPED):
+            return
+        if cycle.recovery_s is not None:
+            self.last_recovery.labels(*labels).set(cycle.recovery_s)
+        if cycle.predicted is not None:
+            for bound in ("lower", "mean", "upper"):
+                value = getattr(cycle.predicted, f"{bound}_s")
+                self.predicted.labels(*labels, bound).set(value)
+        if cycle.anomaly:
+            self.anomalies.labels(*labels).inc()
+        if cycle.outcome == CycleOutcome.CONTROL:
+            return  # the meter's own floor must not mix with what it measures
+        outage_s = cycle.outage_loss_s if cycle.outage_gap_s is None else cycle.outage_gap_s
+        self.outage.labels(*labels).inc(max(0.0, outage_s or 0.0))
+        beyond_s = math.nextafter(cycle.lasted_s, math.inf)
+        exemplar = {"cycle": str(cycle.cycle)}
+        for metric, value in (
+            (self.recovery, cycle.recovery_s),
+            (self.stable, cycle.stable_recovery_s),
+        ):
+            seconds = beyond_s if value is None else value
+            metric.labels(*labels).observe(seconds, exemplar=exemplar)
+        for phase in PHASES:
+            if (part_s := cycle.phases.get(f"{phase}_s")) is not None:
+                self.phase.labels(*labels, phase).observe(part_s)
+
+
+class _Stream:
+    """One row of samples, counted. Bucket counts are not cumulated; the last one is beyond all."""
+
+    def __init__(self, labels: list[str], identities: Identities) -> None:
+        self.labels = labels
+        self.identities = identities
+        self.outcomes = [0] * len(Outcome)
+        self.misrouted = self.masked = 0
+        self.lags = [0] * (len(LAG_BUCKETS_S) + 1)
+        self.lags_ns = 0
+        self.durations = [0] * (len(DURATION_BUCKETS_S) + 1)
+        self.durations_ns = 0
+
+
+class _Probes(Collector):
+    """What probes come to, whether or not a cycle goes on."""
+
+    LABELS = ("cell", "probe", "via")
+
+    def __init__(self, slow_after_ns: int) -> None:
+        self._slow_after_ns = slow_after_ns
+        self._streams: dict[int, _Stream] = {}
+        self._identities: dict[str, Identities] = {}
+        self._lag_bounds_ns = [round(s * 1e9) for s in LAG_BUCKETS_S]
+        self._duration_bounds_ns = [round(s * 1e9) for s in DURATION_BUCKETS_S]
+        # A scrape, in its own thread, must not see half a batch.
+        self._lock = threading.Lock()
+
+    def event(self, reading: Reading) -> None:
+        identities = self._identities.setdefault(reading.cell, Identities())
+        identities.event(reading)
+        if reading.source == "engine" and reading.what == "stream":
+            data = reading.data
+            with self._lock:
+                self._streams[data["stream"]] = _Stream(
+                    [data["cell"], data["probe"], data["via"]], identities
+                )
+
+    def add(self, batch: Sequence[Sample]) -> None:
+        lag_bounds, duration_bounds = self._lag_bounds_ns, self._duration_bounds_ns
+        slow_after_ns, ok, dropped = self._slow_after_ns, int(Outcome.OK), int(Outcome.DROPPED)
+        with self._lock:
+            for number, scheduled_ns, sent_ns, done_ns, outcome, _, who in batch:
+                stream = self._streams[number]
+                stream.outcomes[outcome] += 1
+                if outcome == dropped:
+                    continue
+                lag_ns, took_ns = sent_ns - scheduled_ns, done_ns - scheduled_ns
+                stream.lags[bisect_left(lag_bounds, lag_ns)] += 1
+                stream.lags_ns += lag_ns
+                stream.durations[bisect_left(duration_bounds, took_ns)] += 1
+                stream.durations_ns += took_ns
+                if outcome == ok:
+                    if who not in stream.identities:
+                        stream.misrouted += 1
+                    elif took_ns > slow_after_ns:
+                        stream.masked += 1
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        with self._lock:
+            streams = list(self._streams.values())
+            return iter([*self._counters(streams), *self._histograms(streams)])
+
+    def _counters(self, streams: Sequence[_Stream]) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            "chaosd_probe_requests_total",
+            "Probes that were sent, by how they ended. Misrouted answers are `ok` here.",
+            labels=[*self.LABELS, "outcome"],
+        )
+        for stream in streams:
+            for outcome in Outcome:
+                if outcome != Outcome.DROPPED:
+                    labels = [*stream.labels, outcome.name.lower()]
+                    requests.add_metric(labels, stream.outcomes[outcome])
+        yield requests
+        for name, text, counts in (
+            (
+                "probe_dropped",
+                "Probes that could not be sent in time.",
+                [stream.outcomes[Outcome.DROPPED] for stream in streams],
+            ),
+            (
+                "misrouted_requests",
+                "Probes answered well by somebody who is not the app.",
+                [stream.misrouted for stream in streams],
+            ),
+            (
+                "masked_requests",
+                "Probes answered well, but so late that a failure was hidden by retries.",
+                [stream.masked for stream in streams],
+            ),
+        ):
+            family = CounterMetricFamily(f"chaosd_{name}_total", text, labels=self.LABELS)
+            for stream, count in zip(streams, counts, strict=True):
+                family.add_metric(stream.labels, count)
+            yield family
+
+    def _histograms(self, streams: Sequence[_Stream]) -> Iterator[Metric]:
+        lag = HistogramMetricFamily(
+            "chaosd_probe_schedule_lag_seconds",
+            "How long after its scheduled time a probe was sent: the meter's own lateness.",
+            labels=self.LABELS,
+        )
+        duration = HistogramMetricFamily(
+            "chaosd_probe_duration_seconds",
+            "From a probe's scheduled time to its end, however it ended.",
+            labels=self.LABELS,
+        )
+        for s in streams:
+            lag.add_metric(s.labels, _cumulated(LAG_BUCKETS_S, s.lags), s.lags_ns / 1e9)
+            durations = _cumulated(DURATION_BUCKETS_S, s.durations)
+            duration.add_metric(s.labels, durations, s.durations_ns / 1e9)
+        yield lag
+        yield duration
+
+
+def _cumulated(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, float]]:
+    names = [*map(str, bounds), "+Inf"]
+    return list(zip(names, map(float, accumulate(counts)), strict=True))
+
+
+class _Said(Collector):
+    """What the world says of itself, as it last said it. Its counters may start anew with it."""
+
+    def __init__(self) -> None:
+        self._queries: dict[str, float] = {}
+        self._process: dict[str, dict[str, float]] = {}
+        self._resolvers: dict[str, dict[tuple[str, str], float]] = {}  # counter → cell, nameserver
+
+    def event(self, reading: Reading) -> None:
+        cell, data = reading.cell, reading.data
+        if reading.what == "queries":
+            self._queries[cell] = data["count"]
+        elif reading.what == "process":
+            self._process[cell] = dict(data)
+        elif reading.what == "resolvers":
+            for nameserver, counters in data["counters"].items():
+                for counter, value in counters.items():
+                    series = self._resolvers.setdefault(counter, {})
+                    if (cell, nameserver) in series or len(series) < SERIES_MAX:
+                        series[cell, nameserver] = value
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        queries = CounterMetricFamily(
+            "chaosd_dns_queries_total",
+            "Queries that reached the nameserver: what the proxy costs it.",
+            labels=["cell"],
+        )
+        for cell, count in list(self._queries.items()):
+            queries.add_metric([cell], count)
+        yield queries
+        for name, key, text in (
+            ("proxy_resident_memory_bytes", "rss_bytes", "The proxy's memory."),
+            ("proxy_open_fds", "fds", "The proxy's open file descriptors."),
+        ):
+            gauge = GaugeMetricFamily(f"chaosd_{name}", text, labels=["cell"])
+            for cell, process in list(self._process.items()):
+                if key in process:
+                    gauge.add_metric([cell], process[key])
+            yield gauge
+        for counter, series in sorted(self._resolvers.copy().items()):
+            # Counters, though HAProxy's own exporter calls them gauges: they only grow until the
+            # process starts anew, and rate() knows what to make of that.
+            family = CounterMetricFamily(
+                f"chaosd_haproxy_resolver_{re.sub(r'[^a-zA-Z0-9_]', '_', counter)}",
+                f"HAProxy's resolver counter `{counter}`.",
+                labels=["cell", "nameserver"],
+            )
+            for labels, value in series.copy().items():
+                family.add_metric(labels, value)
+            yield family

@@ -1,0 +1,151 @@
+"""What a plugin's part of the config looks like: the classes that its `Config` extends."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from chaosd.config.units import Cron, Duration, PositiveDuration, Rate
+
+KeyPath = tuple[str | int, ...]  # to a value of the config: ("faults", 0, "old_ip")
+
+
+# What stands for a secret where a config is written for people: a plugin's `field_serializer` says
+# so if the serialization context has `mask`. The prober is given the secret itself.
+MASK = "(not shown)"
+
+
+class Part(BaseModel):
+    """A piece of the config: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RuntimeConfig(Part):
+    """What every runtime's config has."""
+
+    type: str
+
+
+class ProxyConfig(Part):
+    """What every proxy's config has."""
+
+    type: str
+
+
+class Between(Part):
+    """A random time between two bounds, evenly spread."""
+
+    min: Duration
+    max: PositiveDuration
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"`min` ({self.min}) is more than `max` ({self.max})")
+        return self
+
+
+def _kind_of_every(value: Any) -> str:
+    return "between" if isinstance(value, dict | Between) else "grid"
+
+
+WAIT_MAX = Duration.parse("2m")  # of each wait of a fault; the engine has limits beyond it
+
+
+def _not_for_ever(wait: Duration) -> Duration:
+    if wait > WAIT_MAX:
+        raise ValueError(f"should be at most {WAIT_MAX}")
+    return wait
+
+
+Wait = Annotated[Duration, AfterValidator(_not_for_ever)]
+PositiveWait = Annotated[PositiveDuration, AfterValidator(_not_for_ever)]
+
+EVERY_MIN = Duration.parse("100ms")  # below it a run would do nothing but record what it skipped
+
+
+def _not_too_often(every: Duration | Between) -> Duration | Between:
+    if (every.max if isinstance(every, Between) else every) < EVERY_MIN:
+        raise ValueError(f"faults so often that none could settle (at least every {EVERY_MIN})")
+    return every
+
+
+Every = Annotated[
+    Annotated[PositiveDuration, Tag("grid")] | Annotated[Between, Tag("between")],
+    Discriminator(_kind_of_every),
+    AfterValidator(_not_too_often),
+]
+
+
+class FaultConfig(Part):
+    """What every fault's config has: its name and when it comes."""
+
+    type: str
+    name: str | None = Field(None, description="label in metrics and reports; the type if not set")
+    every: Every | None = Field(
+        None, description="a fixed grid (`5s`), or random within `{min: 4s, max: 9s}`"
+    )
+    cron: Cron | None = Field(
+        None, description="five cron fields in UTC, instead of `every`; weekdays by name (mon-fri)"
+    )
+    jitter: Duration | None = Field(
+        None,
+        description="each fault of a grid comes up to this much later, evenly spread; not set: "
+        "enough to cover the proxy's own timers, so that their phases don't lock",
+    )
+
+    @property
+    def label(self) -> str:
+        return self.name or self.type
+
+    @field_validator("jitter")
+    @classmethod
+    def _jitter_fits(cls, jitter: Duration | None, info: ValidationInfo) -> Duration | None:
+        if jitter is None or "every" not in info.data:  # not there: `every` is wrong itself
+            return jitter
+        every = info.data["every"]
+        if not isinstance(every, Duration):
+            raise ValueError("`jitter` is for a fixed `every` (such as `every: 10s`)")
+        if jitter > every:
+            raise ValueError(f"more than `every` (at most {every})")
+        return jitter
+
+    @model_validator(mode="after")
+    def _has_one_cadence(self) -> Self:
+        if self.every is None and self.cron is None:
+            raise ValueError("a fault needs `every` or `cron` (such as `every: 10s`)")
+        if self.every is not None and self.cron is not None:
+            raise ValueError("a fault has `every` or `cron`, not both")
+        return self
+
+
+class ProbeConfig(Part):
+    """What every probe's config has."""
+
+    type: str
+    name: str | None = Field(None, description="label in metrics and reports; the type if not set")
+    rate: Rate = Field(
+        Rate(100.0), description="probes per second, sent whether or not earlier ones came back"
+    )
+    timeout: PositiveDuration = Field(
+        Duration.parse("2s"), description="counted from the scheduled time"
+    )
+
+    @property
+    def label(self) -> str:
+        return self.name or self.type
+
+
+OldIp = Literal["refuse", "imposter", "blackhole", "tarpit", "vacant"]

@@ -1,0 +1,67 @@
+"""The contract of a probe, and of the prober that sends them: how we ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Protocol
+
+from chaosd.history.events import Address, Outcome, Sample, StreamSpec
+from chaosd.plugins.bases import (
+    ProbeConfig,
+)
+
+
+class Shot(Protocol):
+    """One attempt. Its probe must end it exactly once; later calls are ignored.
+
+    The host ends it as TIMEOUT at its deadline by itself and calls `Probe.abandon`.
+    """
+
+    scheduled_ns: int
+    deadline_ns: int
+
+    def sent(self) -> None:
+        """The first byte, or the SYN, is going out now. Call it before the system call."""
+
+    def done(self, outcome: Outcome, status: int = 0, who: str = "") -> None:
+        """The attempt has ended now."""
+
+
+class Probe(Protocol):
+    """How we ask. One object per stream; it lives in the prober's process."""
+
+    Config: ClassVar[type[ProbeConfig]]
+    identifies: ClassVar[bool]  # whether its answers can tell who answered
+
+    def __init__(self, config: Any, identity_header: str) -> None: ...
+
+    def fire(self, shot: Shot, target: Address) -> None:
+        """Start one attempt and return at once. One attempt: no retries, no second address."""
+
+    def abandon(self, shot: Shot) -> None:
+        """The deadline of this shot has passed: free what it holds."""
+
+    async def close(self) -> None:
+        """Free everything."""
+
+
+Deliver = Callable[[Sequence[Sample], dict[int, int]], None]
+
+
+class Prober(Protocol):
+    """Who sends the probes of all cells on time and delivers their samples in batches."""
+
+    async def start(self, deliver: Deliver, failed: Callable[[Exception], None]) -> None:
+        """`deliver(samples, complete)` is called often; `complete[stream]` promises that every
+        sample of that stream scheduled before this instant has been delivered.
+        """
+
+    def add(
+        self, spec: StreamSpec, probe_type: str, config: ProbeConfig, identity_header: str
+    ) -> None:
+        """Make a stream known. It sends nothing until it is aimed."""
+
+    def aim(self, stream: int, target: Address | None) -> None:
+        """Send it there from now on; None pauses it."""
+
+    async def close(self) -> None: ...

@@ -1,0 +1,54 @@
+"""What the engine hands to plugins: where deeds and readings are written."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+from chaosd.history.events import Instance
+from chaosd.system.clock import Clock
+
+
+class Recorder(Protocol):
+    """Where actions and readings go; bound to one cell and to the cycle that is going on."""
+
+    clock: Clock
+
+    def reading(
+        self,
+        source: str,
+        what: str,
+        *,
+        at_ns: int | None = None,
+        error_ns: int = 0,
+        **data: Any,
+    ) -> None:
+        """Store what the world said. `at_ns` is now if not given."""
+
+    def action(self, verb: str, **data: Any) -> AbstractAsyncContextManager[None]:
+        """Store `asked` before the body runs and `done` (or `failed`) after it."""
+
+
+class CycleContext(Recorder, Protocol):
+    """What a fault knows of the cycle that it makes."""
+
+    run: str  # the run's id
+    cell: str
+    number: int
+    ending: bool  # the run ends: what is healed now is taken down right afterwards
+
+    def expect(self, instance: Instance) -> None:
+        """Declare that this instance belongs to the app from now on: call it before starting it.
+
+        Otherwise its answers would count as misrouted. The direct probe is aimed at it.
+        """
+
+    def begin(self, *, old: Instance | None, new: Instance | None) -> None:
+        """Declare T0 to be now: call it right before what takes the instance away.
+
+        Inside of the action, so that nothing is written between this instant and the deed.
+
+        `new`, expected before, is the instance whose first good answer ends the recovery. It is
+        None in a control cycle that takes nothing away, where any instance of the app will do, and
+        where nobody can tell it: then the first good answer after a bad one ends the recovery.
+        """

@@ -1,0 +1,205 @@
+"""The contract of a runtime: where the topology lives, and what its stages can do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
+
+from chaosd.history.events import Address, Instance
+from chaosd.plugins.bases import (
+    KeyPath,
+    OldIp,
+    RuntimeConfig,
+)
+from chaosd.plugins.probe import Prober
+from chaosd.plugins.proxy import Proxy, ProxyHost, Wiring
+from chaosd.plugins.recording import Recorder
+from chaosd.system.clock import Clock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppSpec:
+    """The app of a cell, as the config wants it."""
+
+    image: str
+    port: int
+    start_delay_s: float
+    replicas: int
+    command: tuple[str, ...]
+    env: dict[str, str]
+    remember_ips: int
+    ready_timeout_s: float
+    by_address: bool = False  # instances are told by their address: it has no identity header
+
+    def identity(self, number: str, ip: str) -> str:
+        """What answers of an instance will carry."""
+        return f"@{ip}" if self.by_address else number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DnsSpec:
+    """How the app's name is answered, where chaosd's own DNS answers it."""
+
+    name: str
+    missing: Literal["nxdomain", "servfail", "refused", "empty", "drop", "stale"]
+    publish: Literal["start", "ready"]
+    ttl_s: int
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellSpec:
+    """One topology to be set up, of `cells`. `seed` makes its choices repeatable."""
+
+    name: str
+    cells: int
+    run_id: str
+    directory: Path  # the cell's own, inside the run's: haproxy.cfg and sockets go here
+    app: AppSpec
+    dns: DnsSpec
+    proxy: Proxy
+    seed: str
+
+    def wiring(self, *, listen: Address, dns: Address, log: str, api: str) -> Wiring:
+        """The addresses that a runtime has chosen, with what the config says of the app."""
+        return Wiring(
+            listen=listen,
+            dns=dns,
+            app_name=self.dns.name,
+            app_port=self.app.port,
+            replicas=self.app.replicas,
+            by_address=self.app.by_address,
+            log=log,
+            api=api,
+        )
+
+
+@runtime_checkable
+class Stage(Protocol):
+    """One cell's topology, standing."""
+
+    entry: Address  # where probes knock at the proxy's door
+    way_in: str  # how they come there, for the record: "loopback", "published port", …
+    app: tuple[Instance, ...]  # who serves now, the one that has served longest first
+    api: str | None  # the proxy's Runtime API, for `Proxy.read_api`; None if there is none
+    dns_queries: int | None  # how many queries the proxy has sent so far; None where not ours
+
+    def proxy_process(self) -> dict[str, int]:
+        """What the proxy costs: {"rss_bytes": …, "fds": …}, without what is unknown."""
+
+    async def close(self) -> None:
+        """Take down all that belongs to this cell. May be called at any moment, and twice."""
+
+
+class Pace(NamedTuple):
+    """About how long a runtime's own steps take, in seconds: only for telling beforehand."""
+
+    stop_s: float  # from T0 until the old instance is gone and its address is held
+    publish_s: float  # from being started until the name answers
+    listen_s: float  # … until it listens
+    reach_s: float | None  # … until its host answers ARP; None: as soon as it is published
+
+
+class Runtime(Protocol):
+    """Where the topology lives."""
+
+    Config: ClassVar[type[RuntimeConfig]]
+    has_proxy_program: ClassVar[bool]  # whether there is a real proxy that can be asked beforehand
+    pace: ClassVar[Pace]
+
+    def __init__(self, config: Any) -> None: ...
+
+    def unavailable(self) -> str | None:
+        """Say why it can't be used on this machine, or None. Touches nothing."""
+
+    def lacks(self, proxy: Proxy, app_image: str) -> str | None:
+        """Say what this proxy and this app would need that isn't there, or None."""
+
+    def proxy_host(self, proxy: Proxy) -> ProxyHost | None:
+        """Where the proxy's program runs; None if that is this machine, or if there is none."""
+
+    def abilities(self) -> Sequence[type]:
+        """The optional protocols that this runtime's stages have."""
+
+    def old_ip(self) -> Sequence[OldIp]:
+        """What it can make of an old IP."""
+
+    def problems(self, cell: CellSpec) -> list[tuple[KeyPath, str]]:
+        """What else it can't do of what the config asks for: the key's path, and why not."""
+
+    def loop_factory(self) -> Callable[[], Any]:
+        """The event loop that it runs on."""
+
+    def clock(self) -> Clock:
+        """The clock that goes with that loop."""
+
+    def prober(self) -> Prober:
+        """Who sends its probes."""
+
+    async def sweep(self) -> list[str]:
+        """Remove what runs that no longer live have left behind; say each in a few words."""
+
+    async def set_up(
+        self, cell: CellSpec, recorder: Recorder, failed: Callable[[Exception], None]
+    ) -> Stage:
+        """Set a cell up, ready for its first fault. Raises MachineError, having cleaned up.
+
+        `failed` is told when something dies later that no fault has killed.
+        """
+
+
+@runtime_checkable
+class CanBeAway(Protocol):
+    """A runtime that may have something of ours although it can't be used at the moment."""
+
+    def expected(self) -> bool:
+        """Whether somebody says that it is there, while it is unavailable."""
+
+
+class Holder(Protocol):
+    """A placeholder that is ready to take an IP over at once."""
+
+    async def take(self, ip: str) -> None: ...
+
+    async def release(self) -> None:
+        """Let go of the IP. May be called twice, and without `take`."""
+
+
+@runtime_checkable
+class CanReplace(Protocol):
+    """A stage whose app instances can be taken away and brought back on a fresh IP."""
+
+    app: tuple[Instance, ...]
+
+    def reserve(self, at: str | None = None) -> Instance:
+        """Choose the identity and the fresh, verified unused address of the next instance.
+
+        With `at` its address is this one, which another instance leaves before it is started.
+        """
+
+    async def start(self, instance: Instance) -> None:
+        """Start it at its address and publish its name; return when it is started (not yet ready).
+
+        Stores the readings `app/listening` and `dns/published` when they happen.
+        """
+
+    async def ready(self, instance: Instance) -> None:
+        """Return when it listens at the very address it was given. Raises MachineError if not."""
+
+    async def stop(
+        self, instance: Instance, signal: Literal["KILL", "TERM"], grace_s: float
+    ) -> None:
+        """Signal it, wait until it is gone (KILL after `grace_s`), and withdraw its name."""
+
+    async def hold(self, manner: OldIp) -> Holder:
+        """Prepare a placeholder, before T0, so that taking the IP over is quick."""
+
+
+@runtime_checkable
+class IsFound(Protocol):
+    """A stage that chaosd has not made, and so does not know much about."""
+
+    direct: Address | None  # the app itself, past the proxy
+    identity_header: str | None  # in which its instances say who they are; None: the usual one

@@ -1,0 +1,125 @@
+"""What a run directory knows, whatever state it was left in: its cycles, and what explains samples.
+
+A run may go on while it is read, and may have been killed: then its last cycles have no line yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from typing import Any
+
+from chaosd.analysis.recovery import SECOND_NS, STOPPED, Identities, Settings, measure
+from chaosd.analysis.samples import FOREVER_NS, measuring
+from chaosd.analysis.summary import QueryFold
+from chaosd.history.events import Cycle, CycleOutcome, Event, Reading
+from chaosd.history.reader import Block, RunReader
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """A run, up to some instant. `blocks` of samples can be gone through once."""
+
+    cycles: list[Cycle]  # those that were going on, too
+    blocks: Iterator[Block]
+    folded: dict[str, Any] | None  # the counts of samples that are not kept any more
+    streams: list[Reading]
+    identities: dict[str, set[str]]  # the app's, by cell
+    queries: QueryFold
+    lost: list[str]  # what must have been stored and is not there
+
+
+def read(reader: RunReader) -> Known:
+    """Read it all but the samples. Raises MachineError."""
+    cycles = list(reader.cycles())
+    # In this order: whoever answered a sample that is stored has been told of before.
+    blocks, folded = reader.blocks(), reader.folded()
+    streams: dict[int, Reading] = {}  # told again where a file of events begins
+    queries = QueryFold()
+    identities: dict[str, set[str]] = {}
+    lines = {(cycle.cell, cycle.cycle) for cycle in cycles}
+    # Those that have begun and have no line yet: when, and when they ended if they did.
+    begun: dict[tuple[str, int], tuple[Reading, Reading | None]] = {}
+    ended: dict[str, int] = {}  # the last one, by cell
+    for event in reader.events("stream", "instance", "queries", "begin", "end"):
+        if not isinstance(event, Reading):
+            continue
+        if event.what == "stream":
+            streams[event.data["stream"]] = event
+        elif event.what == "queries":
+            queries.add(event)
+        elif event.what in ("begin", "end"):
+            key = event.cell, event.cycle
+            if event.what == "begin" and key not in lines:
+                begun[key] = event, None
+            elif key in begun:
+                begun[key] = begun[key][0], event
+            if event.what == "end":
+                ended[event.cell] = event.cycle
+        else:
+            identities.setdefault(event.cell, set()).add(event.data["identity"])
+    lost = list(_lost(cycles, ended))
+    cycles += _unfinished(reader, begun, measuring(streams.values()), identities)
+    return Known(
+        cycles=cycles,
+        blocks=blocks,
+        folded=folded,
+        streams=list(streams.values()),
+        identities=identities,
+        queries=queries,
+        lost=lost,
+    )
+
+
+def _lost(cycles: Iterable[Cycle], ended: Mapping[str, int]) -> Iterator[str]:
+    """A cycle's end is stored before its line, so the last of each cell must be there."""
+    last = {c.cell: c.cycle for c in cycles if c.outcome != CycleOutcome.SKIPPED}
+    for cell, number in last.items():
+        if ended.get(cell, 0) < number:
+            yield f"cell {cell}: events are lost: the end of cycle {number} is not among them"
+
+
+def _unfinished(
+    reader: RunReader,
+    begun: Mapping[tuple[str, int], tuple[Reading, Reading | None]],
+    streams: Mapping[str, int],
+    known: Mapping[str, set[str]],
+) -> Iterator[Cycle]:
+    """The cycles that were under way when the run was killed, or still are.
+
+    Like those that are cut off by a stop: if there was no recovery yet, it takes longer than that.
+    One of which all samples had been stored is measured as it is, though nobody wrote it down.
+    """
+    if not begun or "settings" not in reader.manifest:
+        return
+    stored = reader.manifest["settings"]  # perhaps of another version
+    settings = Settings(**{f.name: stored[f.name] for f in fields(Settings) if f.name in stored})
+    for (cell, number), (begin, end) in begun.items():
+        samples = reader.samples(streams[cell], begin.at_ns - settings.lookback_ns, FOREVER_NS)
+        if not samples or samples[-1].scheduled_ns < begin.at_ns:
+            continue
+        identities = Identities()
+        for identity in known.get(cell, ()):
+            identities.add(identity)
+        events = [e for e in reader.events_of([(cell, number)]) if not _is_end(e)]
+        measured = partial(
+            measure, samples=samples, identities=identities, settings=settings, stream=streams[cell]
+        )
+        last_ns = samples[-1].scheduled_ns
+        if end is not None and end.at_ns <= last_ns + settings.interval_ns:
+            yield measured([*events, end])
+            continue
+        over = replace(begin, at_ns=last_ns + 1, what="end", data={})
+        whole = measured([*events, over])
+        if whole.stable_recovery_s is None:
+            # What was sent later may have been answered, and the answer not been stored.
+            cut = replace(over, data={"invalid": f"{STOPPED} in the middle of it"})
+            yield measured([*events, cut])
+            continue
+        stable_ns = begin.at_ns + round(whole.stable_recovery_s * SECOND_NS)
+        yield replace(whole, end_ns=stable_ns + settings.stable_for_ns)
+
+
+def _is_end(event: Event) -> bool:
+    return isinstance(event, Reading) and event.what == "end"

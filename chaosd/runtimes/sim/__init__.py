@@ -1,0 +1,349 @@
+"""A world without a world: the proxy's model, a name, an app and its probes under virtual time.
+
+Theory of operation. Each cell is a `SimCell` that knows only what is due and when: planned changes
+(an instance begins to listen, a name is published), the proxy's model, and the probes. Whoever
+touches it advances it to now first, so that everything happens in the order of its time although
+probes are only looked at every 50 ms. Nothing here asks for real time, and all randomness comes
+from the cell's seed: one seed gives one history.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any, ClassVar, Literal, get_args
+
+from pydantic import Field
+
+from chaosd.config.units import Duration
+from chaosd.errors import ConfigError, MachineError
+from chaosd.history.events import Address, Instance, Sample, StreamSpec
+from chaosd.plugins.bases import KeyPath, OldIp, ProbeConfig, RuntimeConfig
+from chaosd.plugins.probe import Deliver
+from chaosd.plugins.proxy import Proxy, ProxyHost
+from chaosd.plugins.recording import Recorder
+from chaosd.plugins.runtime import CanReplace, CellSpec, Holder, Pace
+from chaosd.runtimes.sim.cell import SimCell, Stream, about
+from chaosd.runtimes.sim.world import NEVER_NS, CanSimulate, Model
+from chaosd.system.clock import SECOND_NS, Clock, VirtualClock, VirtualLoop, sleep
+
+BATCH_NS = 50_000_000  # how often samples are delivered
+KILL_NS, TERM_NS = 1_000_000, 5_000_000  # from the signal to the process being gone
+TAKE_NS = 1_000_000  # until a placeholder is ready, and until it has an IP
+FIRST_PORT = 20_000
+OWN_IMAGE = "http-server"
+OLD_IP: tuple[OldIp, ...] = get_args(OldIp)
+
+
+class SimConfig(RuntimeConfig):
+    """The weather of the simulated world."""
+
+    type: Literal["sim"]
+    version: str = Field(
+        "3.0.11", pattern=r"^\d+\.\d+(\.\d+)?$", description="the HAProxy that is simulated"
+    )
+    app_start: Duration = Field(Duration(30_000_000), description="from start to listening")
+    latency: Duration = Field(Duration(150_000), description="of a good answer")
+    dns_latency: Duration = Field(Duration(200_000), description="of a DNS answer")
+
+
+class SimStage:
+    """One cell of the simulated world, as an engine meets it."""
+
+    way_in = "simulated"
+    api: str | None = None  # the model's log tells it all
+
+    def __init__(self, world: SimCell, weather: SimConfig, entry: Address) -> None:
+        self.app: tuple[Instance, ...] = ()
+        self.entry = entry
+        self._world, self._weather = world, weather
+        self._clock = world.recorder.clock
+        self._reserved = 0
+        self._recent_ips: deque[str] = deque(maxlen=world.cell.app.remember_ips)
+        self._listening: dict[str, asyncio.Event] = {}  # by identity, from start to stop
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    @property
+    def dns_queries(self) -> int:
+        return self._world.dns_queries
+
+    def proxy_process(self) -> dict[str, int]:
+        return {}
+
+    async def set_up(self, model: Callable[[int], Model]) -> None:
+        instances = [self.reserve() for _ in range(self._world.cell.app.replicas)]
+        for instance in instances:
+            await self.start(instance)
+        for instance in instances:
+            await self.ready(instance)
+        self._world.model = model(self._now_ns())
+        self._arm()
+
+    async def close(self) -> None:
+        self._closed = True
+        self._world.streams.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    # --- time ---
+
+    def _now_ns(self) -> int:
+        """Bring the world to now. Whatever is changed is changed after this."""
+        now_ns = self._clock.now_ns()
+        self._world.advance(now_ns)
+        return now_ns
+
+    def _arm(self) -> None:
+        """Wake at the next thing that happens by itself, so that it is told when it happens."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if not self._closed and (at_ns := self._world.next_ns()) < NEVER_NS:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_at(at_ns / SECOND_NS, self._wake, at_ns)
+
+    def _wake(self, at_ns: int) -> None:
+        self._world.advance(at_ns)
+        self._arm()
+
+    # --- replacing instances ---
+
+    def reserve(self, at: str | None = None) -> Instance:
+        world = self._world
+        ip = at or self._fresh_ip()
+        self._reserved += 1
+        identity = f"{world.cell.run_id}.{world.cell.name}.{self._reserved}"
+        return Instance(identity, Address(ip, world.cell.app.port))
+
+    def _fresh_ip(self) -> str:
+        rng, in_use = self._world.rng, {*self._world.at_ip, *self._recent_ips}
+        while (ip := f"10.64.{rng.randrange(256)}.{rng.randrange(1, 255)}") in in_use:
+            pass
+        self._recent_ips.append(ip)
+        return ip
+
+    async def start(self, instance: Instance) -> None:
+        world, now_ns = self._world, self._now_ns()
+        listening = self._listening[instance.identity] = asyncio.Event()
+        self.app = (*self.app, instance)
+        start_ns = about(world.rng, self._weather.app_start)
+        start_ns += round(world.cell.app.start_delay_s * SECOND_NS)
+
+        def listens(at_ns: int) -> None:
+            if self._listening.get(instance.identity) is listening:
+                world.at_ip[instance.address.host] = ("app", instance.identity)
+                world.recorder.reading("app", "listening", at_ns=at_ns, identity=instance.identity)
+                if world.cell.dns.publish == "ready":
+                    world.publish(at_ns, instance)
+                listening.set()
+
+        world.plan(now_ns + start_ns, listens)
+        if world.cell.dns.publish == "start":
+            world.publish(now_ns, instance)
+        self._arm()
+
+    async def ready(self, instance: Instance) -> None:
+        limit_s = self._world.cell.app.ready_timeout_s
+        listening = self._listening.get(instance.identity)
+        if listening is None:
+            raise MachineError(f"app {instance.identity} is gone before it was ready")
+        try:
+            await asyncio.wait_for(listening.wait(), limit_s)
+        except TimeoutError:
+            raise MachineError(
+                f"app {instance.identity} does not listen on {instance.address} "
+                f"within {limit_s:g} s (app.ready_timeout)"
+            ) from None
+
+    async def stop(
+        self, instance: Instance, signal: Literal["KILL", "TERM"], grace_s: float
+    ) -> None:
+        world, now_ns = self._world, self._now_ns()
+        if self._listening.pop(instance.identity, None) is None:
+            return
+        self.app = tuple(other for other in self.app if other != instance)
+        world.at_ip.pop(instance.address.host, None)
+        last_ns = KILL_NS if signal == "KILL" else min(TERM_NS, round(grace_s * SECOND_NS))
+        try:
+            await self._clock.sleep_until(now_ns + last_ns)
+            world.recorder.reading("app", "gone", identity=instance.identity)
+        finally:
+            world.withdraw(self._now_ns(), instance)
+
+    async def hold(self, manner: OldIp) -> Holder:
+        await sleep(self._clock, TAKE_NS / SECOND_NS)
+        return _SimHolder(self, manner)
+
+    async def occupy(self, ip: str, manner: OldIp) -> None:
+        await sleep(self._clock, TAKE_NS / SECOND_NS)
+        self._now_ns()
+        self._world.at_ip[ip] = (manner, "imposter")
+
+    def vacate(self, ip: str) -> None:
+        self._now_ns()
+        self._world.at_ip.pop(ip, None)
+
+
+class _SimHolder:
+    def __init__(self, stage: SimStage, manner: OldIp) -> None:
+        self._stage, self._manner = stage, manner
+        self._ip: str | None = None
+
+    async def take(self, ip: str) -> None:
+        await self._stage.occupy(ip, self._manner)
+        self._ip = ip
+
+    async def release(self) -> None:
+        ip, self._ip = self._ip, None
+        if ip is not None:
+            self._stage.vacate(ip)
+
+
+class SimProber:
+    """Delivers what the worlds' probes came to."""
+
+    def __init__(self, worlds: dict[str, SimCell], clock: Clock) -> None:
+        self._worlds, self._clock = worlds, clock
+        self._streams: dict[int, Stream] = {}
+        self._deliver: Deliver | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self, deliver: Deliver, failed: Callable[[Exception], None]) -> None:
+        self._deliver = deliver
+        self._task = asyncio.get_running_loop().create_task(self._run(failed))
+
+    def add(
+        self,
+        spec: StreamSpec,
+        probe_type: str,
+        config: ProbeConfig,
+        identity_header: str,
+    ) -> None:
+        self._streams[spec.stream] = Stream(spec, int(config.timeout))
+
+    def aim(self, stream: int, target: Address | None) -> None:
+        row = self._streams[stream]
+        world, now_ns = self._worlds[row.spec.cell], self._clock.now_ns()
+        world.advance(now_ns)
+        if row not in world.streams:
+            world.streams.append(row)
+        row.aim(now_ns, target, world.cell.seed)
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+            self._task = None
+            self._hand_over()
+
+    async def _run(self, failed: Callable[[Exception], None]) -> None:
+        batch, start_ns = 0, self._clock.now_ns()
+        try:
+            while True:
+                batch += 1
+                await self._clock.sleep_until(start_ns + batch * BATCH_NS)
+                self._hand_over()
+        except Exception as error:  # noqa: BLE001 - a run without probes must end
+            failed(error)
+
+    def _hand_over(self) -> None:
+        now_ns = self._clock.now_ns()
+        for world in self._worlds.values():
+            world.advance(now_ns)
+        samples: list[Sample] = []
+        complete = {}
+        for number, stream in self._streams.items():
+            done, complete[number] = stream.collect(now_ns)
+            samples += done
+        if self._deliver is not None and complete:
+            self._deliver(samples, complete)
+
+
+class SimRuntime:
+    """Where HAProxy, the DNS server, the app and time itself are simulated."""
+
+    Config = SimConfig
+    has_proxy_program: ClassVar[bool] = False
+    pace: ClassVar[Pace] = Pace(0.0, 0.0, 0.05, None)
+
+    def __init__(self, config: SimConfig) -> None:
+        self.config = config
+        self._clock = VirtualClock()
+        self._worlds: dict[str, SimCell] = {}  # by cell
+
+    def unavailable(self) -> str | None:
+        return None
+
+    def lacks(self, proxy: Proxy, app_image: str) -> str | None:
+        return None
+
+    def proxy_host(self, proxy: Proxy) -> ProxyHost | None:
+        return None
+
+    def abilities(self) -> Sequence[type]:
+        return (CanReplace,)
+
+    def old_ip(self) -> Sequence[OldIp]:
+        return OLD_IP
+
+    def problems(self, cell: CellSpec) -> list[tuple[KeyPath, str]]:
+        """What is for real programs and real doors, of which there are none here."""
+        app, remedy = cell.app, "leave it out, or take another runtime"
+        no_program = "the simulated app is no program"
+        found: list[tuple[KeyPath, str]] = []
+        if app.image != OWN_IMAGE:
+            what = f"the simulated app is always {OWN_IMAGE}, not `{app.image}`"
+            found.append((("app", "image"), f"{what} ({remedy})"))
+        if app.command:
+            found.append((("app", "command"), f"{no_program} and runs no command ({remedy})"))
+        if app.env:
+            found.append((("app", "env"), f"{no_program} and has no environment ({remedy})"))
+        if cell.proxy.listen is not None:
+            what = "the simulated proxy has no door that others could find"
+            found.append((("proxy", "listen"), f"{what} ({remedy})"))
+        return found
+
+    def loop_factory(self) -> Callable[[], Any]:
+        return VirtualLoop
+
+    def clock(self) -> Clock:
+        return self._clock
+
+    def prober(self) -> SimProber:
+        return SimProber(self._worlds, self._clock)
+
+    async def sweep(self) -> list[str]:
+        return []
+
+    async def set_up(
+        self, cell: CellSpec, recorder: Recorder, failed: Callable[[Exception], None]
+    ) -> SimStage:
+        proxy = cell.proxy
+        if not isinstance(proxy, CanSimulate):
+            raise ConfigError("proxy.type: this proxy can't be simulated (use the local runtime)")
+        world = self._worlds[cell.name] = SimCell(
+            cell,
+            recorder,
+            latency_ns=self.config.latency,
+            dns_latency_ns=self.config.dns_latency,
+        )
+        entry = Address("10.64.0.1", FIRST_PORT + len(self._worlds))
+        stage = SimStage(world, self.config, entry)
+
+        def model(start_ns: int) -> Model:
+            return proxy.simulate(
+                version=self.config.version,
+                world=world,
+                rng=Random(f"{cell.seed} proxy"),  # noqa: S311 - repeatable is the point
+                start_ns=start_ns,
+                servers=cell.app.replicas,
+            )
+
+        try:
+            await stage.set_up(model)
+        except BaseException:
+            await stage.close()
+            raise
+        return stage

@@ -1,0 +1,214 @@
+"""One cell of the simulated world: what is due when, who is where, what the name says, and probes.
+
+It knows nothing of an event loop: whoever owns it advances it to now before touching it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from chaosd.history.events import Address, Instance, Outcome, Sample, StreamSpec
+from chaosd.plugins.recording import Recorder
+from chaosd.plugins.runtime import CellSpec
+from chaosd.runtimes.sim.world import FOUND, NEVER_NS, RCODES, Answer, Connected, Model
+from chaosd.system.clock import SECOND_NS
+
+NOBODY = ("nobody", "")
+
+
+def about(rng: Random, value_ns: int) -> int:
+    """This much, give or take a fifth."""
+    return value_ns * rng.randrange(800, 1201) // 1000
+
+
+class Shot:
+    """One probe that has been sent and not been delivered yet."""
+
+    __slots__ = ("over", "scheduled_ns", "sent_ns")
+
+    def __init__(self, scheduled_ns: int, sent_ns: int) -> None:
+        self.scheduled_ns, self.sent_ns, self.over = scheduled_ns, sent_ns, False
+
+
+class Stream:
+    """One row of probes: its grid, and the shots that are under way."""
+
+    def __init__(self, spec: StreamSpec, timeout_ns: int) -> None:
+        self.spec, self.timeout_ns = spec, timeout_ns
+        self.rng = Random()  # noqa: S311 - seeded below, once the cell's seed is known
+        self.target: Address | None = None
+        self.sent_ns = NEVER_NS  # when the next one is sent
+        self._scheduled_ns = NEVER_NS
+        self._origin_ns: int | None = None
+        self._shots: deque[Shot] = deque()
+        self._ended: list[Sample] = []
+
+    def aim(self, now_ns: int, target: Address | None, seed: str) -> None:
+        """Send it there from now on, always on the same grid."""
+        resumed = self.target is None and target is not None
+        self.target = target
+        if target is None:
+            self.sent_ns = self._scheduled_ns = NEVER_NS
+        elif resumed:
+            interval_ns = self.spec.interval_ns
+            if self._origin_ns is None:
+                self.rng.seed(f"{seed} {self.spec.probe} {self.spec.via}")
+                self._origin_ns = now_ns + self.rng.randrange(interval_ns)
+            steps = max(0, -((self._origin_ns - now_ns) // interval_ns))
+            self._schedule(self._origin_ns + steps * interval_ns)
+
+    def fire(self) -> Shot:
+        """Take the next one, which is sent now."""
+        shot = Shot(self._scheduled_ns, self.sent_ns)
+        self._shots.append(shot)
+        self._schedule(self._scheduled_ns + self.spec.interval_ns)
+        return shot
+
+    def _schedule(self, at_ns: int) -> None:
+        self._scheduled_ns, self.sent_ns = at_ns, at_ns + self.rng.randrange(10_000, 60_000)
+
+    def end(
+        self, shot: Shot, done_ns: int, outcome: Outcome, status: int = 0, who: str = ""
+    ) -> None:
+        if shot.over:  # it has timed out
+            return
+        shot.over = True
+        deadline_ns = shot.scheduled_ns + self.timeout_ns
+        if done_ns >= deadline_ns:
+            done_ns, outcome, status, who = deadline_ns, Outcome.TIMEOUT, 0, ""
+        self._ended.append(
+            Sample(self.spec.stream, shot.scheduled_ns, shot.sent_ns, done_ns, outcome, status, who)
+        )
+
+    def collect(self, now_ns: int) -> tuple[list[Sample], int]:
+        """Take what has ended by now; and before which instant nothing is missing."""
+        shots = self._shots
+        while shots and (shots[0].over or shots[0].scheduled_ns + self.timeout_ns <= now_ns):
+            self.end(shots.popleft(), NEVER_NS, Outcome.TIMEOUT)
+        done = [sample for sample in self._ended if sample.done_ns <= now_ns]
+        done.sort(key=lambda sample: (sample.done_ns, sample.scheduled_ns))
+        self._ended = [sample for sample in self._ended if sample.done_ns > now_ns]
+        missing_ns = [sample.scheduled_ns for sample in self._ended]
+        missing_ns += [shots[0].scheduled_ns] if shots else []
+        return done, min([*missing_ns, self._scheduled_ns, now_ns])
+
+
+class SimCell:
+    """One cell: who is at which IP, what the name says, and what is due when."""
+
+    def __init__(
+        self, cell: CellSpec, recorder: Recorder, *, latency_ns: int, dns_latency_ns: int
+    ) -> None:
+        self.cell, self.recorder = cell, recorder
+        self.rng = Random(f"{cell.seed} world")  # noqa: S311 - repeatable is the point
+        self.streams: list[Stream] = []
+        self.at_ip: dict[str, tuple[str, str]] = {}  # what is there, and its identity
+        self.dns_queries = 0
+        self.model: Model | None = None
+        self._latency_ns = latency_ns
+        self._dns_latency_ns = dns_latency_ns + round(cell.dns.delay_s * SECOND_NS)
+        self._published: dict[str, str] = {}  # identity to IP
+        self._zone: tuple[str, ...] = ()
+        self._answers: dict[str, tuple[str, tuple[str, ...]]] = {}
+        self._plans: list[tuple[int, int, Callable[[int], None]]] = []
+        self._planned = 0
+
+    # --- time ---
+
+    def plan(self, at_ns: int, change: Callable[[int], None]) -> None:
+        """Let this happen at that instant."""
+        self._planned += 1
+        heapq.heappush(self._plans, (at_ns, self._planned, change))
+
+    def next_ns(self) -> int:
+        """When something happens next, probes left aside."""
+        at_ns = self._plans[0][0] if self._plans else NEVER_NS
+        return at_ns if self.model is None else min(at_ns, self.model.next_ns())
+
+    def advance(self, now_ns: int) -> None:
+        """Let everything happen that is due by now, in the order of its time."""
+        while True:
+            at_ns = self.next_ns()
+            stream = min(self.streams, key=_sent_ns, default=None)
+            if stream is not None and stream.sent_ns < at_ns:
+                if stream.sent_ns > now_ns:
+                    return
+                self._fire(stream)
+            elif at_ns > now_ns:
+                return
+            elif self._plans and self._plans[0][0] == at_ns:
+                heapq.heappop(self._plans)[2](at_ns)
+            elif self.model is not None:
+                self.model.advance(at_ns)
+
+    # --- the name ---
+
+    def publish(self, at_ns: int, instance: Instance) -> None:
+        self._published[instance.identity] = instance.address.host
+        self._answer_with(at_ns)
+
+    def withdraw(self, at_ns: int, instance: Instance) -> None:
+        """What is left of the name; with `stale`, a name that would be missing stays as it is."""
+        if self._published.pop(instance.identity, None) is None:
+            return
+        if self._published or self.cell.dns.missing != "stale":
+            self._answer_with(at_ns)
+
+    def _answer_with(self, at_ns: int) -> None:
+        self._zone = tuple(self._published.values())
+        if self._zone:
+            self.recorder.reading("dns", "published", at_ns=at_ns, ips=list(self._zone))
+        else:
+            self.recorder.reading("dns", "withdrawn", at_ns=at_ns)
+
+    def resolve(self, now_ns: int, qtype: str) -> Answer | None:
+        """Answer a query of the proxy's model."""
+        self.dns_queries += 1
+        rcode = "NOERROR" if self._zone else RCODES[self.cell.dns.missing]
+        ips = self._zone if qtype == "A" else ()
+        took_ns = about(self.rng, self._dns_latency_ns)
+        if self._answers.get(qtype) != (rcode, ips):
+            self._answers[qtype] = (rcode, ips)
+            said: dict[str, Any] = {"qtype": qtype, "rcode": rcode, "ips": list(ips)}
+            self.recorder.reading("dns", "answer", at_ns=now_ns, took_ns=took_ns, **said)
+        return Answer(rcode, ips, took_ns) if rcode else None
+
+    # --- who is where ---
+
+    def connect(self, now_ns: int, ip: str) -> Connected:
+        """Say what the proxy's model finds there; this world is always at `now_ns`."""
+        return FOUND[self.at_ip.get(ip, NOBODY)[0]]
+
+    def said(self, at_ns: int, what: str, data: dict[str, Any]) -> None:
+        """Store what the proxy's model would have logged."""
+        self.recorder.reading("proxy.log", what, at_ns=at_ns, **data)
+
+    # --- probes ---
+
+    def _fire(self, stream: Stream) -> None:
+        shot = stream.fire()
+        if stream.spec.via == "proxy" and self.model is not None:
+
+            def ended(at_ns: int, status: int, ip: str | None) -> None:
+                done_ns = at_ns + about(stream.rng, self._latency_ns)
+                if ip is None:
+                    stream.end(shot, done_ns, Outcome.HTTP_ERROR, status)
+                else:
+                    stream.end(shot, done_ns, Outcome.OK, 200, self.at_ip[ip][1])
+
+            self.model.request(shot.sent_ns, ended)
+        elif stream.target is not None:
+            kind, who = self.at_ip.get(stream.target.host, NOBODY)
+            done_ns = shot.sent_ns + about(stream.rng, self._latency_ns)
+            if FOUND[kind] == "ok":
+                stream.end(shot, done_ns, Outcome.OK, 200, who)
+            elif FOUND[kind] == "refused":
+                stream.end(shot, done_ns, Outcome.REFUSED)
+
+
+def _sent_ns(stream: Stream) -> int:
+    return stream.sent_ns

@@ -1,0 +1,1 @@
+"""What the operating system gives: time, processes, tasks, the files that come with chaosd."""
