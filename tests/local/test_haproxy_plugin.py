@@ -14,7 +14,7 @@ import pytest
 
 from chaosd.dns.server import DnsServer
 from chaosd.errors import MachineError
-from chaosd.history.events import Address
+from chaosd.history.values import Address
 from chaosd.plugins.proxy import Wiring
 from chaosd.proxies.haproxy import HAProxy
 from chaosd.proxies.haproxy.config import Config

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from chaosd.analysis.residuals import place, residuals, uniform_p
-from chaosd.history.events import Prediction
+from chaosd.history.cycles import Prediction
 from chaosd.plugins.proxy import Move
 from chaosd.proxies.haproxy import predict, simulate
 from chaosd.proxies.haproxy.config import Config
@@ -110,7 +110,7 @@ def test_with_a_censored_cycle_there_is_no_mean_residual():
     import made
 
     from chaosd.analysis.summary import summarise
-    from chaosd.history.events import CycleOutcome
+    from chaosd.history.cycles import CycleOutcome
 
     good = [made.cycle(cycle=number, residual_s=0.2) for number in range(1, 10)]
     cut = made.cycle(
@@ -128,13 +128,14 @@ def test_many_that_were_cut_off_hide_what_they_would_have_taken():
     import made
 
     from chaosd.analysis.summary import summarise
-    from chaosd.history.events import CycleOutcome
+    from chaosd.history.cycles import CycleOutcome
 
     good = [made.cycle(cycle=number, residual_s=0.2) for number in range(1, 21)]
     cut = made.cycle(
         outcome=CycleOutcome.INVALID,
         recovery_s=None,
-        valid_reason="chaosd was stopped in the middle of it, without a recovery",
+        cause=made.STOPPED,
+        cut_off=True,
     )
     manifest = {"cells": ["c1"]}
     assert summarise("x", manifest, [*good, cut], [], {}).total.residual.n == 20

@@ -11,7 +11,8 @@ from random import Random
 from typing import Any
 
 from chaosd.errors import ConfigError, MachineError
-from chaosd.history.events import Address, Prediction
+from chaosd.history.cycles import Prediction
+from chaosd.history.values import Address
 from chaosd.plugins.proxy import Move, ProxyHost, Wiring
 from chaosd.proxies.haproxy import (
     api,

@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from chaosd.config.units import Duration
-from chaosd.history.events import Address
+from chaosd.history.values import Address
 from chaosd.plugins.bases import Part, ProxyConfig
 
 MS = 1_000_000

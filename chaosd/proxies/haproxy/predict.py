@@ -16,7 +16,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from chaosd.history.events import Prediction
+from chaosd.history.cycles import Prediction
 from chaosd.plugins.bases import OldIp
 from chaosd.plugins.proxy import Move
 from chaosd.proxies.haproxy.config import Config

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from random import Random
 
-from chaosd.history.events import Prediction
+from chaosd.history.cycles import Prediction
 from chaosd.plugins.proxy import Move
 from chaosd.proxies.haproxy.config import Config
 from chaosd.proxies.haproxy.model import SECOND_NS, ProxyModel
