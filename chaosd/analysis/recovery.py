@@ -353,9 +353,8 @@ def measure(
         return _never_began(end, settings)
     fault, cause = begin.what, end.what.cause
     new, control = fault.new, fault.is_control
-    unknown = new is None and not control
-    fold = RecoveryFold(begin.at_ns, new, identities, settings, unknown=unknown)
-    if unknown and (injected := earliest(events, FaultInjected)) is not None:
+    fold = RecoveryFold(begin.at_ns, new, identities, settings, unknown=fault.is_anonymous)
+    if fold.unknown and (injected := earliest(events, FaultInjected)) is not None:
         fold.injected(injected.at_ns)
     mine = [s for s in samples if s.scheduled_ns < end.at_ns and s.stream in (stream, direct)]
     for sample in sorted(mine, key=attrgetter("scheduled_ns")):

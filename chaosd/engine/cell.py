@@ -146,9 +146,8 @@ class CycleRun(CellRecorder):
         asyncio.get_running_loop().call_soon(self.write_begin)
         t0_ns = self.clock.now_ns()
         self._begin = Event(at_ns=t0_ns, cell=cell.name, cycle=self.number, what=began)
-        unknown = new is None and not began.is_control
         self.fold = RecoveryFold(
-            t0_ns, began.new, cell.identities, cell.plan.settings(), unknown=unknown
+            t0_ns, began.new, cell.identities, cell.plan.settings(), unknown=began.is_anonymous
         )
 
     def write_begin(self) -> None:

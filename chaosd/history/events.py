@@ -157,6 +157,11 @@ class FaultBegan:
         """Whether the proxy has nothing to find."""
         return self.kind is not CycleKind.FAILOVER
 
+    @property
+    def is_anonymous(self) -> bool:
+        """Whether something is taken away, and nobody can tell what comes instead."""
+        return self.new is None and not self.is_control
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultInjected:
