@@ -23,6 +23,7 @@ USUAL_NAME = "haproxy"  # of `proxy.binary` where the config names none
 VERSION = re.compile(r"^HA-?Proxy version (\d+\.\d+(?:\.\d+)?(?:-dev\d+)?)")
 NAME = re.compile(r"^\d+\.\d+(\.\d+)?$")
 DESCRIPTION = "build.json"
+_NUMBERS = re.compile(r"^\d+(\.\d+)+")
 
 
 class Origin(NamedTuple):
@@ -92,14 +93,11 @@ def read(place: Path) -> Build | None:
         build = Build(place.name, str(text["version"]), str(text["origin"]), binary)
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return build if os.access(binary, os.X_OK) and VERSION_NUMBERS.match(build.version) else None
-
-
-VERSION_NUMBERS = re.compile(r"^\d+(\.\d+)+")
+    return build if os.access(binary, os.X_OK) and _NUMBERS.match(build.version) else None
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    found = VERSION_NUMBERS.match(version)
+    found = _NUMBERS.match(version)
     return tuple(int(number) for number in found[0].split(".")) if found else ()
 
 
@@ -134,8 +132,10 @@ def binary(name: str, version: str | None) -> str:
     return str(build.binary) if build is not None else system or name
 
 
-def remedy(version: str | None) -> str:
-    """Say how this version, or any HAProxy, would get here."""
+def remedy(version: str | None, name: str = USUAL_NAME) -> str:
+    """Say how to get the program that `proxy.version` and `proxy.binary` mean."""
+    if name != USUAL_NAME:
+        return "install HAProxy, or set proxy.binary to one that is there, of the right version"
     if version is None:
         return "chaosd haproxy install, or set proxy.binary"
     if line_of(version) in LINES:
