@@ -18,8 +18,10 @@ from chaosd.cli import (
     check,
     clean,
     compare,
+    demo,
     haproxy,
     images,
+    init,
     output,
     plugins,
     report,
@@ -30,6 +32,7 @@ from chaosd.cli import (
 from chaosd.errors import ChaosdError, Exit
 
 EPILOG = """\
+  chaosd demo                               real failovers in a minute, with nothing prepared
   chaosd check configs/demo.yaml            what would run, the rendered haproxy.cfg, the prediction
   chaosd run configs/demo.yaml --cycles 10  run it; without --cycles until Ctrl-C
   chaosd report runs/latest                 the same report again, from the files alone
@@ -53,6 +56,8 @@ class Command(Protocol):
 
 # In the order in which `chaosd --help` lists them.
 COMMANDS: dict[str, Command] = {
+    "demo": demo,
+    "init": init,
     "check": check,
     "run": run,
     "report": report,

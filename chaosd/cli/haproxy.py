@@ -51,12 +51,12 @@ def _install(arguments: argparse.Namespace) -> None:
     from chaosd.proxies.haproxy.builds import install
 
     names = list(builds.LINES) if arguments.all else arguments.versions
-    if not names:
-        if (build := builds.find(None)) is not None:
-            say(f"{build.name}: HAProxy {build.version} is installed")
-            return
-        names = [install.default()]
-    install.install(names, mirror=arguments.mirror, say=say)
+    if names:
+        install.install(names, mirror=arguments.mirror, say=say)
+    elif (build := builds.find(None)) is not None:
+        say(f"{build.name}: HAProxy {build.version} is installed")
+    else:
+        install.install_any(mirror=arguments.mirror, say=say)
 
 
 def _remove(arguments: argparse.Namespace) -> None:

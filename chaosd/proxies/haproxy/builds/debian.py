@@ -48,6 +48,8 @@ def lacking() -> str | None:
 
 def mirror() -> str:
     """Return the mirror that this machine's apt takes Debian from. Raises MachineError."""
+    if (reason := lacking()) is not None:
+        raise MachineError(reason)
     found = choose_mirror(_run(["apt-get", "indextargets", "Created-By: Packages"]))
     if found is None:
         raise MachineError("apt is set up with no Debian mirror (name one: --mirror URL)")

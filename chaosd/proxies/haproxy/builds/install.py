@@ -30,9 +30,16 @@ LOADERS = ("usr/lib/*-linux-gnu*/ld-linux*.so.*", "lib/*-linux-gnu*/ld-linux*.so
 _LISTED = re.compile(r"^\s*(\S+) => (.+?)(?: \(0x[0-9a-f]+\))?$", re.MULTILINE)
 
 
-def default() -> str:
-    """Return the line that is installed where none is named."""
-    return builds.DEFAULT_LINE if debian.lacking() is None else builds.LINE_WITHOUT_APT
+def install_any(*, mirror: str | None, say: Say) -> Build:
+    """Install the build that suits this machine best: Debian's stable one, or else the wheel."""
+    line = builds.DEFAULT_LINE
+    try:
+        if mirror is None:
+            debian.mirror()
+    except MachineError as error:
+        line = builds.LINE_WITHOUT_APT
+        say(f"not of Debian ({error}): {line} instead")
+    return install([line], mirror=mirror, say=say)[0]
 
 
 def install(names: Sequence[str], *, mirror: str | None, say: Say) -> list[Build]:
