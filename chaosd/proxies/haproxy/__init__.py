@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
+from functools import cached_property
 from pathlib import Path, PurePath
 from random import Random
 from typing import Any
@@ -16,6 +16,7 @@ from chaosd.history.values import Address
 from chaosd.plugins.proxy import Move, ProxyHost, Wiring
 from chaosd.proxies.haproxy import (
     api,
+    builds,
     config,
     log,
     own,
@@ -28,13 +29,10 @@ from chaosd.proxies.haproxy.config import OF_THE_FILE
 from chaosd.proxies.haproxy.model import ProxyModel
 from chaosd.runtimes.sim.world import World
 
-# Where systems put it, and where the PATH of an ordinary user often doesn't look.
-_SBIN = "/usr/sbin:/usr/local/sbin"
 _COMMAND_S_MAX = 20.0  # to say the version or to check a file; an ailing resolver makes it slow
 
 _FILES_MAX, _FILES_BYTES_MAX = 500, 16 << 20  # beside the user's own haproxy.cfg
 
-_VERSION = re.compile(r"^HA-?Proxy version (\d+\.\d+(?:\.\d+)?(?:-dev\d+)?)")
 # `[ALERT]    (123) : config : parsing [/etc/haproxy.cfg:12] : what`, with variations.
 _ALERT = re.compile(r"^\[ALERT\]\s+(?:\(\d+\)|\S+)\s*:\s*(?:config\s*:\s*)?(.*)$")
 _PLACE = re.compile(r"^(?:parsing )?\[(.+?):(\d+)\]\s*:\s*(.*)$")
@@ -75,16 +73,17 @@ class HAProxy:
         """The version of the binary, or of what is simulated. MachineError if there is none."""
         if self._version is None:
             done = self._run("-v")
-            found = _VERSION.match(done.stdout)
+            found = builds.VERSION.match(done.stdout)
             if found is None:
                 # One that can't run at all, for a library that is missing, says so elsewhere.
                 said = done.stdout.strip() or done.stderr.strip() or "nothing"
                 first = said.splitlines()[0]
                 raise MachineError(f"{self._binary} -v: not an HAProxy (it says: {first})")
-            if not f"{found[1]}.".startswith(f"{self.config.version or found[1]}."):
+            wanted = self.config.version
+            if not builds.is_a(found[1], wanted or found[1]):
                 raise MachineError(
-                    f"{self._binary} is {found[1]}, not the {self.config.version} of proxy.version "
-                    "(set proxy.binary, or take `runtime: docker` with an image of it)"
+                    f"{self._binary} is {found[1]}, not the {wanted} of proxy.version "
+                    f"({builds.remedy(wanted, self.config.binary)})"
                 )
             self._version = found[1]
         return self._version
@@ -96,8 +95,12 @@ class HAProxy:
     def _binary(self) -> str:
         if self._host is not None:
             return "haproxy"
-        name = self.config.binary
-        return shutil.which(name) or shutil.which(name, path=_SBIN) or name
+        return self._own_binary
+
+    @cached_property
+    def _own_binary(self) -> str:
+        """The program of this machine: the same for the whole run, whatever is installed in it."""
+        return builds.binary(self.config.binary, self.config.version)
 
     def check(self, config_file: Path, environment: dict[str, str]) -> str | None:
         """Let HAProxy check the file; its first complaint as `file:line: what`, or None."""
@@ -153,9 +156,8 @@ class HAProxy:
             what = f"{binary} {arguments[0]}: no answer within {_COMMAND_S_MAX:.0f} s"
             raise MachineError(what) from None
         except OSError as error:
-            raise MachineError(
-                f"{binary}: {error.strerror} (install HAProxy, or set proxy.binary)"
-            ) from None
+            remedy = builds.remedy(self.config.version, binary)
+            raise MachineError(f"{binary}: {error.strerror} ({remedy})") from None
 
     # --- its config file ---
 
