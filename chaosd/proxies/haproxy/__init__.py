@@ -21,12 +21,11 @@ from chaosd.proxies.haproxy import (
     log,
     own,
     ownsettings,
-    predict,
     render,
-    simulate,
 )
-from chaosd.proxies.haproxy.config import OF_THE_FILE
-from chaosd.proxies.haproxy.model import ProxyModel
+from chaosd.proxies.haproxy.config import OF_THE_FILE, settings_of
+from chaosd.proxies.haproxy.model import closed_forms, trials
+from chaosd.proxies.haproxy.model.algorithm import ProxyModel
 from chaosd.runtimes.sim.world import World
 
 _COMMAND_S_MAX = 20.0  # to say the version or to check a file; an ailing resolver makes it slow
@@ -238,13 +237,14 @@ class HAProxy:
 
         For the version that `version()` has found or that is simulated; the newest otherwise.
         """
-        settings: config.Config | None = self.config
+        said: config.Config | None = self.config
         if self.config.config is not None:
-            settings, _ = ownsettings.read(self.config.config)
-        band = predict.recovery(settings, self._version, move) if settings is not None else None
-        if settings is None or band is None:
+            said, _ = ownsettings.read(self.config.config)
+        if said is None:
             return None
-        return simulate.distribution(settings, self._version, move, band)
+        settings = settings_of(said)
+        band = closed_forms.recovery(settings, self._version, move)
+        return band and trials.distribution(settings, self._version, move, band)
 
     def simulate(
         self, *, version: str, world: World, rng: Random, start_ns: int, servers: int
@@ -259,4 +259,5 @@ class HAProxy:
                 "(set resolvers, server, … in the YAML, or use the local runtime)"
             )
         self._version = version
-        return ProxyModel(self.config, version, world, rng, start_ns=start_ns, servers=servers)
+        settings = settings_of(self.config)
+        return ProxyModel(settings, version, world, rng, start_ns=start_ns, servers=servers)

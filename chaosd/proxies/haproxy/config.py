@@ -19,6 +19,7 @@ from pydantic import (
 from chaosd.config.units import Duration
 from chaosd.history.values import Address
 from chaosd.plugins.bases import Part, ProxyConfig
+from chaosd.proxies.haproxy.model.settings import Holds, Settings
 
 MS = 1_000_000
 _TIMER_MS_MAX = 2**31 - 1  # HAProxy's timers are 32-bit milliseconds
@@ -220,6 +221,40 @@ class Config(ProxyConfig):
     def redispatch_every(self) -> int:
         """On which retries the address is looked up again: 0 never, -1 the last, N every Nth."""
         return -1 if self.redispatch is True else int(self.redispatch)
+
+
+def settings_of(config: Config) -> Settings:
+    """What the model needs of chaosd's own YAML."""
+    resolvers, server, timeouts = config.resolvers, config.server, config.timeouts
+    hold = resolvers.hold
+    return Settings(
+        timeout_resolve_ns=int(resolvers.timeout_resolve),
+        timeout_retry_ns=int(resolvers.timeout_retry),
+        resolve_retries=resolvers.resolve_retries,
+        holds=Holds(
+            valid_ns=int(hold.valid),
+            obsolete_ns=int(hold.obsolete),
+            nx_ns=int(hold.nx),
+            refused_ns=int(hold.refused),
+            timeout_ns=int(hold.timeout),
+            other_ns=int(hold.other),
+        ),
+        prefers="A" if server.resolve_prefer == "ipv4" else "AAAA",
+        check=server.check,
+        inter_ns=int(server.inter),
+        fastinter_ns=int(server.fast_ns),
+        downinter_ns=int(server.down_ns),
+        fall=server.fall,
+        rise=server.rise,
+        init_state=server.init_state,
+        http_check=config.http_check is not None,
+        timeout_connect_ns=int(timeouts.connect),
+        timeout_server_ns=int(timeouts.server),
+        timeout_check_ns=None if timeouts.check is None else int(timeouts.check),
+        retries=config.retries,
+        redispatch_every=config.redispatch_every,
+        unknown_words=server.extra,
+    )
 
 
 def address(text: str) -> Address:
