@@ -20,7 +20,7 @@ from chaosd.analysis import phases
 from chaosd.analysis.recovery import STOPPED, Identities, RecoveryFold, Reorder, measure
 from chaosd.engine import schedule
 from chaosd.engine.recorder import CellRecorder
-from chaosd.engine.server_poller import Watch
+from chaosd.engine.server_poller import ServerPoller
 from chaosd.errors import ChaosdError, MachineError
 from chaosd.history import flight_record
 from chaosd.history.events import (
@@ -38,6 +38,7 @@ from chaosd.plan import Plan
 from chaosd.plugins.bases import ProbeConfig
 from chaosd.plugins.fault import Fault
 from chaosd.plugins.probe import Prober
+from chaosd.plugins.proxy import Predicts
 from chaosd.plugins.runtime import IsFound, Stage
 from chaosd.system.clock import SECOND_NS, Clock
 from chaosd.system.tasks import uncancelled
@@ -150,7 +151,7 @@ class CellRun:
         self.recent: deque[Sample] = deque()
         self.steady_since_ns: int | None = None
         self.stage: Stage | None = None
-        self.watch = Watch(self.plan.proxy)
+        self.watch = ServerPoller(self.plan.proxy)
         self._owner = owner
         self._streams = list(self._specs(first_stream))
         self.main = self._streams[0][0].stream
@@ -434,7 +435,8 @@ class CellRun:
         """Turn what was gathered into the cycle's line."""
         cycle.write_begin()
         settings, direct, invalid = self.plan.settings(), self._direct, cycle.invalid
-        if cycle.fold is not None and not cycle.control:
+        proxy = self.plan.proxy
+        if cycle.fold is not None and not cycle.control and isinstance(proxy, Predicts):
             moved = phases.move(
                 cycle.events,
                 missing_class=self.plan.config.dns.missing,
@@ -442,7 +444,7 @@ class CellRun:
                 samples=cycle.samples,
                 direct=direct,
             )
-            if (predicted := self.plan.proxy.predict(moved)) is not None:
+            if (predicted := proxy.predict(moved)) is not None:
                 cycle.reading("engine", "predicted", **asdict(predicted))
         now_ns = self.clock.now_ns()
         end_ns = cycle.over_at_ns
