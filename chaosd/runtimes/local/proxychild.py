@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,6 +36,7 @@ class ProxyChild:
         self._spawn = spawn
         self._log: LogReceiver | None = None
         self._shortcut: Path | None = None
+        self._scratch: Path | None = None  # where the program may write until it is closed
 
     async def start(self, door: str, dns: Address, ended: Callable[[Child], None]) -> None:
         """Start it with its door at this IP, unless its own config names another place.
@@ -65,13 +67,15 @@ class ProxyChild:
             self._log = LogReceiver(log, proxy.log_reader(), self._recorder)
             log = self._log.address
         directory = cell.directory.resolve()
+        self._scratch = directory / "scratch"
+        self._scratch.mkdir(exist_ok=True)
         wiring = cell.wiring(
             listen=self._listen(door),
             dns=dns,
             log=log,
             api=Path(self.api),
             directory=directory,
-            scratch=directory,
+            scratch=self._scratch,
         )
         return launchable(proxy).launch(wiring)
 
@@ -102,6 +106,8 @@ class ProxyChild:
             Path(self.api).unlink(missing_ok=True)
         if self._shortcut is not None:
             self._shortcut.unlink(missing_ok=True)
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _listen(self, door: str) -> Address:
         wanted = launchable(self._cell.proxy).listen
