@@ -19,7 +19,7 @@ LAYERS = {
     "system": {"errors"},
     "history": {"errors", "analysis"},
     "config": {"errors", "plugins", "history"},
-    "plugins": {"history", "config", "system"},
+    "plugins": {"errors", "history", "config", "system"},
     "analysis": {"errors", "history", "plugins", "system"},
     "dns": {"errors", "history", "system"},
     "faults": {"errors", "history", "plugins", "config", "system"},

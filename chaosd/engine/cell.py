@@ -19,7 +19,7 @@ from chaosd.analysis import phases
 from chaosd.analysis.recovery import Identities, RecoveryFold, Reorder, measure
 from chaosd.engine import schedule
 from chaosd.engine.recorder import CellRecorder
-from chaosd.engine.server_poller import Watch
+from chaosd.engine.server_poller import ServerPoller
 from chaosd.errors import ChaosdError, MachineError
 from chaosd.history import flight_record
 from chaosd.history.causes import Cause, CauseKind
@@ -46,6 +46,7 @@ from chaosd.plan import Plan
 from chaosd.plugins.bases import ProbeConfig
 from chaosd.plugins.fault import Fault
 from chaosd.plugins.probe import Prober
+from chaosd.plugins.proxy import Predicts
 from chaosd.plugins.runtime import IsFound, Stage
 from chaosd.system.clock import SECOND_NS, Clock
 from chaosd.system.tasks import uncancelled
@@ -173,7 +174,7 @@ class CellRun:
         self.recent: deque[Sample] = deque()
         self.steady_since_ns: int | None = None
         self.stage: Stage | None = None
-        self.watch = Watch(self.plan.proxy)
+        self.watch = ServerPoller(self.plan.proxy)
         self._owner = owner
         self._streams = list(self._specs(first_stream))
         self.main = self._streams[0][0].stream
@@ -456,8 +457,9 @@ class CellRun:
     def _finish(self, cycle: CycleRun) -> None:
         """Turn what was gathered into the cycle's line."""
         cycle.write_begin()
-        settings, direct = self.plan.settings(), self._direct
-        if cycle.fold is not None and cycle.kind is CycleKind.FAILOVER:
+        settings, direct, proxy = self.plan.settings(), self._direct, self.plan.proxy
+        failover = cycle.fold is not None and cycle.kind is CycleKind.FAILOVER
+        if failover and isinstance(proxy, Predicts):
             moved = phases.move(
                 cycle.events,
                 missing_class=self.plan.config.dns.missing,
@@ -465,7 +467,7 @@ class CellRun:
                 samples=cycle.samples,
                 direct=direct,
             )
-            if (predicted := self.plan.proxy.predict(moved)) is not None:
+            if (predicted := proxy.predict(moved)) is not None:
                 cycle.record(RecoveryPredicted(prediction=predicted))
         now_ns = self.clock.now_ns()
         end_ns = cycle.over_at_ns

@@ -7,7 +7,7 @@ A new kind of event is a class here and a line in codec.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Generic, TypeVar, cast
@@ -300,14 +300,14 @@ class ServerChanged:
 class ResolversRead:
     """The proxy's resolver counters since its start: nameserver → counter → value."""
 
-    counters: dict[str, dict[str, int]]
+    counters: Mapping[str, Mapping[str, int]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolversCounted:
     """By how much those counters grew in this cycle."""
 
-    counters: dict[str, dict[str, int]]
+    counters: Mapping[str, Mapping[str, int]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 from chaosd.history.values import Address, Instance
@@ -56,13 +56,22 @@ class CellSpec:
     name: str
     cells: int
     run_id: str
-    directory: Path  # the cell's own, inside the run's: haproxy.cfg and sockets go here
+    directory: Path  # the cell's own, inside the run's: the proxy's files and sockets go here
     app: AppSpec
     dns: DnsSpec
     proxy: Proxy
     seed: str
 
-    def wiring(self, *, listen: Address, dns: Address, log: str, api: str) -> Wiring:
+    def wiring(
+        self,
+        *,
+        listen: Address,
+        dns: Address,
+        log: Address | None,
+        api: Address | PurePath,
+        directory: PurePath,
+        scratch: PurePath,
+    ) -> Wiring:
         """The addresses that a runtime has chosen, with what the config says of the app."""
         return Wiring(
             listen=listen,
@@ -73,6 +82,8 @@ class CellSpec:
             by_address=self.app.by_address,
             log=log,
             api=api,
+            directory=directory,
+            scratch=scratch,
         )
 
 
@@ -83,7 +94,7 @@ class Stage(Protocol):
     entry: Address  # where probes knock at the proxy's door
     way_in: str  # how they come there, for the record: "loopback", "published port", …
     app: tuple[Instance, ...]  # who serves now, the one that has served longest first
-    api: str | None  # the proxy's Runtime API, for `Proxy.read_api`; None if there is none
+    api: str | None  # the proxy's Runtime API, for `read_servers`; None if there is none
     dns_queries: int | None  # how many queries the proxy has sent so far; None where not ours
 
     def proxy_process(self) -> dict[str, int]:

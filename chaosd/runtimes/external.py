@@ -19,7 +19,7 @@ from pydantic import AfterValidator, Field
 from chaosd.errors import ConfigError, MachineError
 from chaosd.history.values import ANYBODY, Address, Instance
 from chaosd.plugins.bases import KeyPath, OldIp, RuntimeConfig
-from chaosd.plugins.proxy import Proxy, ProxyHost
+from chaosd.plugins.proxy import Proxy, ProxyHost, ReadsLog
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CellSpec, Pace
 from chaosd.runtimes.realtime import RealTime
@@ -150,10 +150,10 @@ class ExternalRuntime(RealTime):
             identity_header=config.identity_header,
         )
         recorder.reading("engine", "target", url=config.target, address=str(entry))
-        if config.log:
+        if config.log and isinstance(cell.proxy, ReadsLog):
             at = _address(config.log)
             try:
-                stage.log = LogReceiver(at, cell.proxy, recorder)
+                stage.log = LogReceiver(at, cell.proxy.log_reader(), recorder)
             except OSError as error:
                 what = f"{at} can't be listened to: {error.strerror}"
                 raise MachineError(f"runtime.log: {what}") from None

@@ -248,8 +248,8 @@ def test_a_cell_stands_and_is_taken_down_without_a_trace(tmp_path):
         assert await ask(instance.address) == instance.identity
         assert stage.entry.host.rpartition(".")[0] == instance.address.host.rpartition(".")[0]
         assert str(stage.entry) in (world.cell.directory / "haproxy.cfg").read_text()
-        said = await world.proxy.read_api(stage.api)
-        assert said["resolvers"]
+        said = await world.proxy.read_servers(stage.api)
+        assert said.counters
         assert stage.dns_queries > 0
         cost = stage.proxy_process()
         assert cost["rss_bytes"] > 1_000_000
@@ -586,7 +586,7 @@ def test_a_directory_too_deep_for_a_socket_is_reached_by_a_shortcut(tmp_path):
             api = Path(world.stage.api)
             assert api.parent.is_symlink()
             assert api.parent.resolve() == world.cell.directory.resolve()
-            assert (await world.proxy.read_api(world.stage.api))["resolvers"]
+            assert (await world.proxy.read_servers(world.stage.api)).counters
         assert not api.parent.is_symlink()
         assert not (world.cell.directory / "api.sock").exists()
 

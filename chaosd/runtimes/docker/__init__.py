@@ -18,7 +18,7 @@ from pydantic import Field, field_validator
 
 from chaosd.config.units import Duration
 from chaosd.plugins.bases import KeyPath, OldIp, RuntimeConfig
-from chaosd.plugins.proxy import Proxy, ProxyHost
+from chaosd.plugins.proxy import Launches, Proxy, ProxyHost
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CanReplace, CellSpec, Pace
 from chaosd.runtimes.realtime import RealTime
@@ -96,11 +96,12 @@ class DockerRuntime(RealTime):
 
     def lacks(self, proxy: Proxy, app_image: str) -> str | None:
         from chaosd.runtimes.docker import engine, images
-        from chaosd.runtimes.docker.proxy import image_of
         from chaosd.runtimes.docker.stage import OWN_IMAGE
 
         # The placeholder is always our own image.
-        wanted = [image_of(proxy), images.app_tag()]
+        wanted = [images.app_tag()]
+        if isinstance(proxy, Launches):
+            wanted.insert(0, proxy.image)
         if app_image != OWN_IMAGE:
             wanted.append(app_image)
         api = engine.client()
@@ -127,9 +128,11 @@ class DockerRuntime(RealTime):
 
     def proxy_host(self, proxy: Proxy) -> ProxyHost | None:
         from chaosd.runtimes.docker.members import FILES
-        from chaosd.runtimes.docker.proxy import image_of, run_once
+        from chaosd.runtimes.docker.proxy import run_once
 
-        return ProxyHost(directory=PurePosixPath(FILES), run=partial(run_once, image_of(proxy)))
+        if not isinstance(proxy, Launches):
+            return None
+        return ProxyHost(directory=PurePosixPath(FILES), run=partial(run_once, proxy.image))
 
     def abilities(self) -> Sequence[type]:
         return (CanReplace,)

@@ -42,6 +42,7 @@ class Blueprint:
     capability: str | None = None  # the one that it needs; it runs as root then
     dns: Sequence[str] = ()
     sysctls: Mapping[str, str] = field(default_factory=dict)
+    scratch: str | None = None  # a directory in memory, which it may write
 
 
 @dataclass(eq=False, kw_only=True)
@@ -107,6 +108,7 @@ class Members:
             port_bindings=dict(blueprint.ports),
             dns=list(blueprint.dns) or None,
             sysctls=dict(blueprint.sysctls) or None,
+            tmpfs={blueprint.scratch: ""} if blueprint.scratch else None,
         )
         container: str = translated(
             lambda: api.create_container(

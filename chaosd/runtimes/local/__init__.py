@@ -21,7 +21,7 @@ from chaosd.dns.server import DnsServer
 from chaosd.errors import MachineError
 from chaosd.history.values import Address, Instance
 from chaosd.plugins.bases import KeyPath, OldIp, RuntimeConfig
-from chaosd.plugins.proxy import Proxy, ProxyHost
+from chaosd.plugins.proxy import Launches, Proxy, ProxyHost
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CanReplace, CellSpec, Holder, Pace
 from chaosd.runtimes.answers import Answers
@@ -66,7 +66,7 @@ class LocalRuntime(RealTime):
         return None
 
     def lacks(self, proxy: Proxy, app_image: str) -> str | None:
-        if proxy.image is not None:
+        if isinstance(proxy, Launches) and proxy.needs_image:
             return f"the proxy's image {proxy.image} needs `runtime: docker`"
         return None
 

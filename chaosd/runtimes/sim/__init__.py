@@ -22,7 +22,7 @@ from chaosd.errors import ConfigError, MachineError
 from chaosd.history.values import Address, Instance, Sample, StreamSpec
 from chaosd.plugins.bases import KeyPath, OldIp, ProbeConfig, RuntimeConfig
 from chaosd.plugins.probe import Deliver
-from chaosd.plugins.proxy import Proxy, ProxyHost
+from chaosd.plugins.proxy import Launches, Proxy, ProxyHost
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CanReplace, CellSpec, Holder, Pace
 from chaosd.runtimes.sim.cell import SimCell, Stream, about
@@ -300,7 +300,7 @@ class SimRuntime:
             found.append((("app", "command"), f"{no_program} and runs no command ({remedy})"))
         if app.env:
             found.append((("app", "env"), f"{no_program} and has no environment ({remedy})"))
-        if cell.proxy.listen is not None:
+        if isinstance(cell.proxy, Launches) and cell.proxy.listen is not None:
             what = "the simulated proxy has no door that others could find"
             found.append((("proxy", "listen"), f"{what} ({remedy})"))
         return found
