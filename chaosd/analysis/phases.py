@@ -43,6 +43,23 @@ def first_answer_ns(samples: Iterable[Sample], stream: int | None, identity: str
     )
 
 
+def begun(events: Iterable[Event]) -> Reading | None:
+    """The cycle's `begin`, with the new instance's address; None if it never began.
+
+    Mostly that is not known at T0: `instance` says it once it is, and under which identity it
+    answers if that is not the one that was expected.
+    """
+    begin = reading(events, "engine", "begin")
+    if begin is None or begin.data["new"] is None or begin.data["new_ip"] is not None:
+        return begin
+    for said in _readings(events, ("engine",), ("instance",)):
+        data = said.data
+        if data.get("expected", data["identity"]) == begin.data["new"]:
+            there = {"new": data["identity"], "new_ip": data["ip"]}
+            return replace(begin, data=begin.data | there)
+    return begin
+
+
 def edges(
     events: Sequence[Event], begin: Reading, *, recovered_ns: int | None, direct_ns: int | None
 ) -> Edges:
@@ -53,8 +70,8 @@ def edges(
     """
     new, new_ip = begin.data["new"], begin.data["new_ip"]
     listening = _said(events, "app", "listening", identity=new)
-    published = _published(events, begin.data["old_ip"], new_ip)
-    moved = _switch(events, new_ip)
+    published = _published(events, begin.data["old_ip"], new_ip) if new_ip else None
+    moved = _switch(events, new_ip) if new_ip else None
     if moved is None and stays(begin):
         moved = _stayed(events, begin)
     usable = _usable(events, begin.at_ns, moved, recovered_ns) if moved else None
@@ -107,7 +124,7 @@ def move(
     `missing_class` is how a missing name was answered if no event tells, `dns_s` how long an answer
     takes, `direct` the stream past the proxy.
     """
-    begin = reading(events, "engine", "begin")
+    begin = begun(events)
     if begin is None:
         raise ValueError("a cycle that never began has no move")
     direct_ns = first_answer_ns(samples, direct, begin.data["new"])

@@ -169,7 +169,7 @@ class RecoveryFold:
         self.lags_ns = array("q")
         self.unknown = unknown
         self._injected_ns: int | None = None
-        self._new = new
+        self.new = new
         self._identities = identities
         self._settings = settings
         self._from_ns = t0_ns - settings.lookback_ns
@@ -244,7 +244,7 @@ class RecoveryFold:
         if self.unknown:
             ours = self._bad > 0
         else:
-            ours = sent_ns >= self.t0_ns if self._new is None else who == self._new
+            ours = sent_ns >= self.t0_ns if self.new is None else who == self.new
         first = self.recovered_ns is None or done_ns < self.recovered_ns
         if ours and first and self.t0_ns <= done_ns <= self._limit_ns:
             self.recovered_ns = self.stable_from_ns = done_ns
@@ -256,7 +256,7 @@ class RecoveryFold:
         way for long says when the way was free for that one, and not for others.
         """
         first = self.fresh_ns is None or done_ns < self.fresh_ns
-        if who == self._new and first and self.t0_ns <= done_ns <= self._limit_ns:
+        if who == self.new and first and self.t0_ns <= done_ns <= self._limit_ns:
             self.fresh_ns = done_ns
 
     @property
@@ -351,7 +351,7 @@ def measure(
     end = phases.reading(events, "engine", "end")
     if end is None:
         raise ValueError("a cycle without an end can't be measured")
-    begin = phases.reading(events, "engine", "begin")
+    begin = phases.begun(events)
     if begin is None:
         return _never_began(end, settings)
     new, control = begin.data["new"], bool(begin.data["control"])

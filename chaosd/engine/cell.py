@@ -25,6 +25,7 @@ from chaosd.errors import ChaosdError, MachineError
 from chaosd.history import flight_record
 from chaosd.history.events import (
     Action,
+    Address,
     Cycle,
     CycleOutcome,
     Event,
@@ -92,6 +93,7 @@ class CycleRun(CellRecorder):
         self.invalid: str | None = None  # why this is no sample
         self.ending = False
         self._begin: Reading | None = None  # not yet written
+        self._placed: dict[str, Instance] = {}  # by the identity that was expected
         self._cell = cell
 
     def keep(self, event: Event) -> None:
@@ -100,20 +102,27 @@ class CycleRun(CellRecorder):
         if ours or len(self.events) < EVENTS_PER_CYCLE_MAX:
             self.events.append(event)
 
-    def expect(self, instance: Instance) -> None:
-        self._cell.expect(instance)
+    def expect(self, identity: str) -> None:
+        self._cell.identities.add(identity)
 
-    def begin(self, *, old: Instance | None, new: Instance | None) -> None:
+    def placed(self, expected: str, instance: Instance) -> None:
+        """Take note of where an instance is that was expected under this identity."""
+        self._placed[expected] = instance
+        if self.fold is not None and self.fold.new == expected:
+            self.fold.new = instance.identity
+
+    def begin(self, *, old: Instance | None, new: str | None) -> None:
         cell = self._cell
-        if new is not None and new.identity not in cell.identities:
-            cell.expect(new)
+        if new is not None:
+            self.expect(new)
+        there = self._placed.get(new) if new is not None else None  # started already
         data: dict[str, Any] = {
             "fault": self.label,
             "control": self.control,
             "old": old.identity if old else None,
             "old_ip": old.address.host if old else None,
-            "new": new.identity if new else None,
-            "new_ip": new.address.host if new else None,
+            "new": there.identity if there else new,
+            "new_ip": there.address.host if there else None,  # else `instance` says it later
             "t0_unix": self.clock.unix_ns() / SECOND_NS,
         }
         # A slow disk must not become part of the recovery: it is written once the deed is done.
@@ -180,8 +189,6 @@ class CellRun:
         spec = self.plan.cell(self.name, owner.directory / self.name)
         async with self.recorder.action("set_up"):
             self.stage = await self.plan.runtime.set_up(spec, self.recorder, owner.fail)
-        for instance in self.stage.app:
-            self.expect(instance)
         for stream, probe in self._streams:
             self.recorder.reading(
                 "engine",
@@ -202,21 +209,18 @@ class CellRun:
         found = self.stage.identity_header if isinstance(self.stage, IsFound) else None
         return found or IDENTITY_HEADER
 
-    def expect(self, instance: Instance) -> None:
-        host = instance.address.host
-        if self.cycle is not None and not self.cycle.control and host in self._hosts:
-            self.cycle.invalid = f"{host} is not a fresh IP: it was in use lately"
+    def _judge(self, data: dict[str, Any]) -> None:
+        """An instance has its address: whether it is a fresh one, and the direct probe is due."""
+        host, cycle = data["ip"], self.cycle
+        if cycle is not None and not cycle.control and host in self._hosts:
+            cycle.invalid = f"{host} is not a fresh IP: it was in use lately"
         if host not in self._hosts:
             self._hosts.append(host)
-        recorder = self.cycle or self.recorder
-        recorder.reading(
-            "engine",
-            "instance",
-            identity=instance.identity,
-            ip=instance.address.host,
-            port=instance.address.port,
-        )
-        if self._direct is not None and self.cycle is not None:
+        if cycle is None:
+            return
+        instance = Instance(data["identity"], Address(host, data["port"]))
+        cycle.placed(data.get("expected", instance.identity), instance)
+        if self._direct is not None:
             self._owner.prober.aim(self._direct, instance.address)
 
     async def tear_down(self) -> None:
@@ -269,6 +273,8 @@ class CellRun:
             if isinstance(event, Reading) and event.what == "disturbed":
                 self.cycle.invalid = event.data["reason"]  # not by the fault: it is no sample
         self._owner.emit(event)
+        if isinstance(event, Reading) and (event.source, event.what) == ("engine", "instance"):
+            self._judge(event.data)
 
     def take(self, sample: Sample) -> None:
         if sample.stream == self.main:
