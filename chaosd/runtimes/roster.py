@@ -11,7 +11,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from chaosd.errors import MachineError
 from chaosd.history.events import Address, Instance
@@ -62,11 +62,11 @@ class Roster(ABC, Generic[Body]):
     # --- what a driver supplies ---
 
     @abstractmethod
-    async def _create(self, entry: Entry[Body]) -> None:
+    async def _create(self, entry: Entry[Body]) -> Instance:
         """Start an instance at `entry.at` or at a fresh address, and set `entry.body`.
 
-        Calls `place` as soon as the address is known, which may be after it runs. If it raises,
-        it leaves nothing behind.
+        Calls `place` as soon as the address is known, which may be after it runs, and returns what
+        that gives. If it raises, it leaves nothing behind.
         """
 
     @abstractmethod
@@ -88,7 +88,7 @@ class Roster(ABC, Generic[Body]):
     def _answer_with(self, ips: list[str]) -> None:
         """Let the name have these addresses from now on; none: it is missing."""
 
-    def _missing(self) -> dict[str, str | None] | None:
+    def _missing(self) -> dict[str, Any] | None:
         """What to store with `dns/withdrawn`; None: the name keeps its last answer (stale)."""
         return None if self._cell.dns.missing == "stale" else {}
 
@@ -103,16 +103,14 @@ class Roster(ABC, Generic[Body]):
         entry: Entry[Body] = Entry(identity, at, asyncio.get_running_loop().create_future())
         self._entries[identity] = entry  # events may name it before the call that starts it is back
         try:
-            await self._create(entry)
-            if entry.instance is None:
-                raise MachineError(f"app {identity} has no address")
+            instance = await self._create(entry)
         except BaseException:
             self._entries.pop(identity, None)
             raise
         self._count()
         if self.owns_name and self._cell.dns.publish == "start":
             self.publish(entry)
-        return entry.instance
+        return instance
 
     async def ready(self, instance: Instance) -> None:
         entry = self._find(instance)
@@ -162,7 +160,7 @@ class Roster(ABC, Generic[Body]):
         identity = app.identity(entry.name, ip)
         instance = entry.instance = Instance(identity, Address(ip, app.port))
         # Where answers carry an address, what was expected under a name comes under another.
-        renamed = {} if identity == entry.name else {"expected": entry.name}
+        renamed: dict[str, Any] = {} if identity == entry.name else {"expected": entry.name}
         self._recorder.reading(
             "engine", "instance", identity=identity, ip=ip, port=app.port, **renamed
         )
@@ -219,9 +217,7 @@ class Roster(ABC, Generic[Body]):
 
     async def _set_up_app(self) -> None:
         """Bring up as many instances as the config wants, side by side."""
-        instances = [
-            await self.start(self.next_identity()) for _ in range(self._cell.app.replicas)
-        ]
+        instances = [await self.start(self.next_identity()) for _ in range(self._cell.app.replicas)]
         for instance in instances:
             await self.ready(instance)
 

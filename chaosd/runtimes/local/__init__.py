@@ -7,7 +7,6 @@ there, so that a host that is gone can't be played.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
@@ -167,7 +166,7 @@ class LocalStage(Roster[Child]):
 
     # --- moving instances ---
 
-    async def _create(self, entry: Entry[Child]) -> None:
+    async def _create(self, entry: Entry[Child]) -> Instance:
         ip = entry.at or self._network.fresh(self._cell.app.port)
         instance = self.place(entry, ip)
         variables = {
@@ -182,6 +181,7 @@ class LocalStage(Roster[Child]):
             heard=partial(self._on_app_line, entry),
             ended=partial(self._on_app_end, entry),
         )
+        return instance
 
     async def _kill(self, entry: Entry[Child], signal: Signal, grace_s: float) -> None:
         if entry.body is not None:

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from chaosd.config.units import Duration
 from chaosd.errors import ConfigError
-from chaosd.history.events import Address, Sample, StreamSpec
+from chaosd.history.events import Address, Instance, Sample, StreamSpec
 from chaosd.plugins.bases import KeyPath, OldIp, ProbeConfig, RuntimeConfig
 from chaosd.plugins.probe import Deliver
 from chaosd.plugins.proxy import Proxy, ProxyHost
@@ -116,7 +116,7 @@ class SimStage(Roster[None]):
         self._recent_ips.append(ip)
         return ip
 
-    async def _create(self, entry: Entry[None]) -> None:
+    async def _create(self, entry: Entry[None]) -> Instance:
         world, now_ns = self._world, self._now_ns()
         instance = self.place(entry, entry.at or self._fresh_ip())
         start_ns = about(world.rng, self._weather.app_start)
@@ -129,6 +129,7 @@ class SimStage(Roster[None]):
 
         world.plan(now_ns + start_ns, listens)
         self._arm()
+        return instance
 
     async def _kill(self, entry: Entry[None], signal: Signal, grace_s: float) -> None:
         now_ns = self._now_ns()
