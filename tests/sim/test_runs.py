@@ -15,7 +15,7 @@ from again import recompute
 from chaosd import report
 from chaosd.history.causes import CauseKind
 from chaosd.history.cycles import CycleOutcome
-from chaosd.history.events import InstanceExpected
+from chaosd.history.events import InstancePlaced
 
 SECOND_NS = 1_000_000_000
 # It asks for the name every 20 s, and `hold valid` keeps failed checks from asking earlier.
@@ -236,7 +236,7 @@ def test_cells_do_not_share_anything(simulate) -> None:
     t0s = [c.t0_ns for cycles in by_cell.values() for c in cycles]
     assert len(set(t0s)) == len(t0s)  # each cell draws its own times
     identities = [
-        (e.cell, e.what.identity) for e in ran.events if isinstance(e.what, InstanceExpected)
+        (e.cell, e.what.identity) for e in ran.events if isinstance(e.what, InstancePlaced)
     ]
     assert len({identity for _, identity in identities}) == len(identities)
 
