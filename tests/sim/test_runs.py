@@ -382,16 +382,9 @@ def test_an_app_that_stops_coming_up_ends_the_run_with_one_line(simulate, monkey
 
 
 def test_an_address_that_is_not_fresh_makes_a_cycle_invalid(simulate, monkeypatch) -> None:
-    from chaosd.history.values import Instance
     from chaosd.runtimes.sim import SimStage
 
-    reserve = SimStage.reserve
-
-    def same_again(self) -> Instance:
-        fresh = reserve(self)
-        return fresh._replace(address=self.app[0].address) if self.app else fresh
-
-    monkeypatch.setattr(SimStage, "reserve", same_again)
+    monkeypatch.setattr(SimStage, "_fresh_ip", lambda _: "10.64.1.1")
     ran = simulate(until={"cycles": 2})
     assert {c.outcome for c in ran.cycles} == {CycleOutcome.INVALID}
     assert ran.cycles[0].cause.kind is CauseKind.NOT_FRESH
