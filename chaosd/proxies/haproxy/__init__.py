@@ -17,12 +17,15 @@ from chaosd.proxies.haproxy import (
     api,
     config,
     log,
-    own,
-    ownsettings,
     predict,
     render,
     simulate,
 )
+from chaosd.proxies.haproxy.cfg import own_file
+from chaosd.proxies.haproxy.cfg.effective import Effective
+from chaosd.proxies.haproxy.cfg.findings import Finding
+from chaosd.proxies.haproxy.cfg.settings import read_settings
+from chaosd.proxies.haproxy.cfg.wording import say
 from chaosd.proxies.haproxy.config import OF_THE_FILE
 from chaosd.proxies.haproxy.model import ProxyModel
 from chaosd.runtimes.sim.world import World
@@ -159,23 +162,38 @@ class HAProxy:
     # --- its config file ---
 
     def problems(self, *, by_address: bool = False) -> list[str]:
-        own_file = self.config.config
-        return own.problems(own_file, by_address=by_address) if own_file is not None else []
+        path = self.config.config
+        if path is None:
+            return []
+        return [say(f) for f in own_file.problems(self._own(path), path, by_address=by_address)]
 
     def advice(self) -> list[str]:
-        own_file = self.config.config
-        if own_file is None:
+        path = self.config.config
+        if path is None:
             return config.surprises(self.config)
-        settings, unread = ownsettings.read(own_file)
-        found = config.surprises(settings) if settings is not None else []
-        return own.advice(own_file) + ([unread] if unread is not None else []) + found
+        effective = self._own(path)
+        settings, unread = self._own_settings(path, effective)
+        findings = own_file.advice(effective, path) + ([] if unread is None else [unread])
+        return [say(f) for f in findings] + (config.surprises(settings) if settings else [])
 
     def settings(self) -> dict[str, Any]:
         """What the user's own file says, as far as it is understood; nothing without one."""
         if self.config.config is None:
             return {}
-        settings, _ = ownsettings.read(self.config.config)
+        settings, _ = self._own_settings(self.config.config)
         return {} if settings is None else settings.model_dump(mode="json", include={*OF_THE_FILE})
+
+    def _own(self, path: Path) -> Effective:
+        """The user's own file as the version at hand reads it."""
+        environment = os.environ if self._host is None else {}
+        version = self._version or self.config.version
+        return own_file.read_own(path, version=version, environment=environment)
+
+    def _own_settings(
+        self, path: Path, effective: Effective | None = None
+    ) -> tuple[config.Config | None, Finding | None]:
+        effective = effective or self._own(path)
+        return read_settings(effective, own_file.app_servers(effective), path)
 
     def render(self, wiring: Wiring) -> str:
         """The text of haproxy.cfg; the user's own as it is, if there is one."""
@@ -188,21 +206,21 @@ class HAProxy:
 
     def files(self) -> dict[str, bytes]:
         """What lies beside the user's own haproxy.cfg: maps, certificates, scripts."""
-        own_file = self.config.config
-        if own_file is None:
+        own_path = self.config.config
+        if own_path is None:
             return {}
         found: dict[str, bytes] = {}
         left = _FILES_BYTES_MAX
-        for path in sorted(own_file.parent.rglob("*")):
-            name = path.relative_to(own_file.parent).as_posix()
-            if not path.is_file() or path == own_file or name.startswith(".") or "/." in name:
+        for path in sorted(own_path.parent.rglob("*")):
+            name = path.relative_to(own_path.parent).as_posix()
+            if not path.is_file() or path == own_path or name.startswith(".") or "/." in name:
                 continue
             try:
                 left -= path.stat().st_size
                 if left < 0 or len(found) >= _FILES_MAX:
                     raise MachineError(
-                        f"{own_file.parent}: too much to be put into a container beside "
-                        f"{own_file.name} (at most {_FILES_MAX} files and {_FILES_BYTES_MAX >> 20} "
+                        f"{own_path.parent}: too much to be put into a container beside "
+                        f"{own_path.name} (at most {_FILES_MAX} files and {_FILES_BYTES_MAX >> 20} "
                         "MB; give it a directory of its own)"
                     )
                 found[name] = path.read_bytes()
@@ -226,7 +244,7 @@ class HAProxy:
     def timers_s(self) -> tuple[float, ...]:
         """`timeout resolve` and `inter`, the latter only where there are checks."""
         if self.config.config is not None:
-            return own.timers_s(self.config.config)
+            return own_file.timers_s(self._own(self.config.config))
         resolve_s = self.config.resolvers.timeout_resolve.s
         return (resolve_s, self.config.server.inter.s) if self.config.server.check else (resolve_s,)
 
@@ -237,7 +255,7 @@ class HAProxy:
         """
         settings: config.Config | None = self.config
         if self.config.config is not None:
-            settings, _ = ownsettings.read(self.config.config)
+            settings, _ = self._own_settings(self.config.config)
         band = predict.recovery(settings, self._version, move) if settings is not None else None
         if settings is None or band is None:
             return None

@@ -158,11 +158,7 @@ class _Reader:
         return self._variables | {name: Variable(text, frozenset()) for name, text in own.items()}
 
     def _statement(self, place: Place, words: tuple[Word, ...], section: str) -> str:
-        for number, word in enumerate(words):
-            if not word.text and self._dialect.refuses_empty_words:
-                why = f" ({word.raw} has no value)" if word.unset else ""
-                self._refuse(place, f"word {number + 1} is empty{why}", word.start)
-                return section
+        self._look_at_empty_words(place, words)
         modifier = words[0].text if words[0].text in ("no", "default") else ""
         statement = Statement(place, words[1:] if modifier and words[1:] else words, modifier)
         if modifier and statement.keyword not in _NEGATABLE:
@@ -178,6 +174,16 @@ class _Reader:
         if section == "global" and statement.keyword in _ENVIRONMENT:
             self._set_environment(statement)
         return section
+
+    def _look_at_empty_words(self, place: Place, words: tuple[Word, ...]) -> None:
+        for number, word in enumerate(words, start=1):
+            if word.unset:
+                what = f"`{word.raw}` has no value here"
+                self.problems.append(Problem(place, Trouble.UNSET, what, word.start))
+                return
+            if not word.text and self._dialect.refuses_empty_words:
+                self._refuse(place, f"word {number} is empty", word.start)
+                return
 
     def _set_environment(self, statement: Statement) -> None:
         keyword, arguments = statement.keyword, statement.arguments
@@ -235,7 +241,7 @@ class _Reader:
             raise _StopError(str(error)) from None
         if truth is None:
             what = f"whether `{text}` holds is not known here; it is read as if it does not"
-            self.problems.append(Problem(place, Trouble.UNKNOWN, what))
+            self.problems.append(Problem(place, Trouble.UNDECIDED, what))
         return _Branch.TAKEN if truth else _Branch.DROPPED
 
     def _message(self, place: Place, words: tuple[Word, ...]) -> None:

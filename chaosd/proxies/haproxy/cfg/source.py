@@ -91,7 +91,8 @@ class Trouble(Enum):
 
     UNREADABLE = "unreadable"  # the file can't be read, or is no haproxy.cfg
     REFUSED = "refused"  # HAProxy does not take it
-    UNKNOWN = "unknown"  # it depends on what is not known here
+    UNDECIDED = "undecided"  # whether a part of the file holds is not known here
+    UNSET = "unset"  # a variable has no value here; it may have one where HAProxy runs
 
 
 class Problem(NamedTuple):

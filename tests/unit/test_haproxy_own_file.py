@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 
 from chaosd.plugins.proxy import Move
-from chaosd.proxies.haproxy import HAProxy, ownsettings
+from chaosd.proxies.haproxy import HAProxy
+from chaosd.proxies.haproxy.cfg import own_file
+from chaosd.proxies.haproxy.cfg.settings import read_settings
+from chaosd.proxies.haproxy.cfg.wording import say
 
 ROOT = Path(__file__).parents[2]
 BASE = """\
@@ -33,7 +36,13 @@ EMPTY = dict.fromkeys(("global", "name", "defaults", "resolvers", "backend", "se
 def read(tmp_path, **parts):
     path = tmp_path / "h.cfg"
     path.write_text(BASE.format(**EMPTY | parts))
-    return ownsettings.read(path)
+    return settings(path)
+
+
+def settings(path, version=None):
+    effective = own_file.read_own(path, version=version, environment={})
+    config, finding = read_settings(effective, own_file.app_servers(effective), path)
+    return config, finding and say(finding)
 
 
 def test_haproxys_defaults_hold_for_what_is_left_out(tmp_path):
@@ -98,7 +107,12 @@ def test_a_defaults_section_with_a_name_holds_and_can_be_taken_back(tmp_path):
         ({"backend": "http-check connect port 9"}, "h.cfg:16: no prediction with `http-check con"),
         ({"global": "spread-checks 50"}, "h.cfg:2: no prediction with `spread-checks`"),
         ({"name": " web", "defaults": "option tcp-check"}, "no prediction with `option tcp-check`"),
-        ({"server": "inter 500us"}, "h.cfg: no prediction: server.inter: HAProxy counts whole"),
+        ({"server": "inter 0"}, "h.cfg: no prediction: server.inter: must be at least 1ms"),
+        ({"server": "inter 30d"}, "h.cfg:17: no prediction with `30d`, which is longer than HAPr"),
+        ({"server": "new-thing 5"}, "h.cfg:17: no prediction with `new-thing`, which is not known"),
+        ({"server": "check-sni x"}, "h.cfg:17: no prediction with `check-sni` on the server line"),
+        ({"defaults": "default-server slowstart 9s"}, "h.cfg:8: no prediction with `slowstart`"),
+        ({"defaults": "timeout connect x"}, "h.cfg:8: no prediction with `x`, which is no time"),
     ],
 )
 def test_what_is_not_understood_is_not_guessed(tmp_path, parts, what):
@@ -112,7 +126,7 @@ def test_two_servers_for_the_app_are_beyond_it(tmp_path):
     path = tmp_path / "h.cfg"
     text = BASE.format(**EMPTY) + '    server two "${CHAOSD_APP}" check resolvers r\n'
     path.write_text(text)
-    assert "more than one server" in ownsettings.read(path)[1]
+    assert "more than one server" in settings(path)[1]
 
 
 def test_the_example_is_predicted_as_the_same_settings_in_yaml():
