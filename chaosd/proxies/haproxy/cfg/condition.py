@@ -13,11 +13,12 @@ from chaosd.proxies.haproxy.cfg.dialect import Dialect
 
 _NUMBER = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F]+|[0-9]+)")
 _PREDICATE = re.compile(r"[^ (]*")
-_VERSION = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?(?:-dev(\d+))?")
+_VERSION = re.compile(r"(\d+(?:\.\d+){0,3})(?:-(?:(dev|rc|pre)(\d*))?(?:-?(.*))?)?")
+_TAGS = {"dev": 1, "rc": 2, "pre": 2}
 _ARGUMENTS = {"streq": 2, "strneq": 2, "strstr": 2, "fips_mode": 0}
 _DEPTH_MAX = 100
 _PARTS = 3  # of a release's version
-_RELEASE = 10**6  # after every development version
+_RELEASE = 3  # a release's tag, which comes after those of development versions
 
 Truth = bool | None  # None: it depends on what is not known here
 
@@ -155,16 +156,21 @@ class _Parser:
             return other in one if name == "strstr" else (one == other) == (name == "streq")
         return None
 
-    def _is_older_than(self, other: tuple[int, ...]) -> Truth:
+    def _is_older_than(self, other: tuple[int, ...] | None) -> Truth:
+        if other is None:  # no version is older than what is none
+            return False
         version = self._build.dialect.version
-        if len(version) < _PARTS and version == other[: len(version)] < other:
-            return None if other[2] else False  # which release of the line it is, is not known
-        return (*[*version, 0, 0][:3], _RELEASE) < other
+        if len(version) < _PARTS and version == other[: len(version)] and any(other[2:4]):
+            return None  # which release of the line it is, is not known
+        return (*[*version, 0, 0][:3], 0, _RELEASE, 0, 0) < other
 
 
-def _parse(text: str) -> tuple[int, ...]:
-    found = _VERSION.match(text)
+def _parse(text: str) -> tuple[int, ...] | None:
+    """Read a version as `split_version` of HAProxy's src/haproxy.c: numbers, tag, commit."""
+    found = _VERSION.fullmatch(text)
     if found is None:
-        raise ConditionError(f"`{text}` is no version (write it like 2.6)")
-    development = int(found[4]) if found[4] else _RELEASE
-    return (int(found[1]), int(found[2]), int(found[3] or 0), development)
+        return None
+    numbers = [int(number) for number in found[1].split(".")]
+    tag, tag_number = _TAGS.get(found[2] or "", _RELEASE), int(found[3] or 0)
+    commit = (found[4] or "").rpartition("-")[2]
+    return (*[*numbers, 0, 0, 0][:4], tag, tag_number, int(commit) if commit.isdecimal() else 0)

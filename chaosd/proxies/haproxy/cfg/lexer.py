@@ -57,8 +57,7 @@ def split(
 
 class _Lexer:
     def __init__(self, line: str, variables: Mapping[str, Variable], dialect: Dialect) -> None:
-        self._line = line.partition("\r")[0]
-        self._variables, self._dialect = variables, dialect
+        self._line, self._variables, self._dialect = line, variables, dialect
         self._at = 0
         self._quote: tuple[str, int] | None = None  # which one, and where it opened
         self._quote_is_empty = False
@@ -72,7 +71,8 @@ class _Lexer:
         line = self._line
         while self._at < len(line):
             char, quote = line[self._at], self._quote[0] if self._quote else ""
-            if char == "#" and not quote:
+            # A carriage return ends the line, unless it stands among blanks between two words.
+            if char == "\r" or (char == "#" and not quote):
                 break
             if char in "\"'" and quote in ("", char):
                 self._turn_quote(char)
