@@ -7,6 +7,7 @@ backslash at the end of a line does not continue it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ _WORDS_MAX = 64
 _HEX = frozenset("0123456789abcdefABCDEF")
 _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _NAME = _LETTERS | frozenset("0123456789_")
+_PLAIN = re.compile(r"[^ \t\n\v\f\r\"'\\$#]+")  # what is itself, in quotes and outside
 _CONTROLS = {"t": "\t", "n": "\n", "r": "\r"}
 
 
@@ -84,8 +86,9 @@ class _Lexer:
             elif char == "$" and quote == '"':
                 self._variable()
             else:
-                self._emit(char)
-                self._at += 1
+                plain = _PLAIN.match(line, self._at)
+                self._emit(plain[0] if plain else char)
+                self._at = plain.end() if plain else self._at + 1
         self._end_word()
         if self._quote:
             raise _FaultError(f"unmatched quote {self._quote[0]}", self._quote[1])
@@ -101,10 +104,10 @@ class _Lexer:
             # A word that begins with a quote begins where the quote is.
             self._text, self._start = [], self._quote[1] if self._quote else self._at
 
-    def _emit(self, char: str) -> None:
+    def _emit(self, text: str) -> None:
         self._begin_word()
         assert self._text is not None  # noqa: S101 - it was begun
-        self._text.append(char)
+        self._text.append(text)
         self._quote_is_empty = False
 
     def _end_word(self) -> None:

@@ -5,6 +5,7 @@ As `readcfgfile` (`parse_cfg` since 3.1) of HAProxy's src/cfgparse.c does it.
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -149,13 +150,14 @@ class _Reader:
             return section
         return self._statement(place, words, section)
 
-    def _with_place(self, place: Place, section: str) -> dict[str, Variable]:
+    def _with_place(self, place: Place, section: str) -> Mapping[str, Variable]:
         if not self._dialect.has_word_lists:
             return self._variables
         header = self.sections[-1][0] if section else None
         name = header.texts[1] if header and len(header.texts) > 1 else section
         own = {".LINE": str(place.line), ".FILE": str(place.file), ".SECTION": name}
-        return self._variables | {name: Variable(text, frozenset()) for name, text in own.items()}
+        here = {name: Variable(text, frozenset()) for name, text in own.items()}
+        return ChainMap(self._variables, here)
 
     def _statement(self, place: Place, words: tuple[Word, ...], section: str) -> str:
         self._look_at_empty_words(place, words)
