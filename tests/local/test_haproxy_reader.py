@@ -14,8 +14,8 @@ from random import Random
 
 import pytest
 
-from chaosd.proxies.haproxy.cfg.condition import Build
-from chaosd.proxies.haproxy.cfg.dialect import Dialect, parse_version
+from chaosd.proxies.haproxy.cfg.condition import Build, features_in
+from chaosd.proxies.haproxy.cfg.dialect import Dialect
 from chaosd.proxies.haproxy.cfg.reader import read_files
 from chaosd.proxies.haproxy.cfg.resolve import resolve
 from chaosd.proxies.haproxy.cfg.source import Document, Trouble
@@ -33,11 +33,8 @@ LINE = re.compile(r"(?:config : )?parsing \[[^\]]*:(\d+)\]\s*: ?(.*)", re.DOTALL
 def build_of(haproxy: str) -> Build:
     said = subprocess.run([haproxy, "-vv"], capture_output=True, text=True, check=True).stdout
     version = re.match(r"HA-?Proxy version (\d+\.\d+(?:\.\d+)?)", said)
-    features = re.search(r"^Feature list : (.*)$", said, re.MULTILINE)
     assert version is not None
-    words = features[1].split() if features else []
-    on = frozenset(word[1:] for word in words if word.startswith("+"))
-    return Build(Dialect(parse_version(version[1])), on)
+    return Build(Dialect.of(version[1]), features_in(said))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from chaosd.proxies.haproxy.cfg import select
 from chaosd.proxies.haproxy.cfg.condition import Build
-from chaosd.proxies.haproxy.cfg.dialect import Dialect, parse_version
+from chaosd.proxies.haproxy.cfg.dialect import Dialect
 from chaosd.proxies.haproxy.cfg.effective import Effective, Origin, Server, Value
 from chaosd.proxies.haproxy.cfg.reader import read_files
 from chaosd.proxies.haproxy.cfg.resolve import resolve
@@ -16,7 +16,7 @@ from chaosd.proxies.haproxy.cfg.resolve import resolve
 
 def effective(tmp_path: Path, text: str, version: str | None = "2.6.12") -> Effective:
     (tmp_path / "h.cfg").write_text(text)
-    dialect = Dialect(parse_version(version))
+    dialect = Dialect.of(version)
     return resolve(
         read_files([tmp_path / "h.cfg"], supplied=["APP"], build=Build(dialect)), dialect
     )

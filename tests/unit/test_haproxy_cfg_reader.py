@@ -9,7 +9,7 @@ import pytest
 
 from chaosd.proxies.haproxy.cfg import own_file
 from chaosd.proxies.haproxy.cfg.condition import Build, ConditionError, decide
-from chaosd.proxies.haproxy.cfg.dialect import Dialect, parse_version
+from chaosd.proxies.haproxy.cfg.dialect import Dialect
 from chaosd.proxies.haproxy.cfg.files import BYTES_MAX
 from chaosd.proxies.haproxy.cfg.reader import read_files
 from chaosd.proxies.haproxy.cfg.settings import read_settings
@@ -21,7 +21,7 @@ ENVIRONMENT = {"A": "one", "STAGE": "test"}
 
 def build(version: str = "2.6.12", features: str | None = None) -> Build:
     known = None if features is None else frozenset(features.split())
-    return Build(Dialect(parse_version(version)), known)
+    return Build(Dialect.of(version), known)
 
 
 def read(tmp_path: Path, text: str, version: str = "2.6.12", **more: str) -> Document:
@@ -159,6 +159,15 @@ def test_after_a_stop_nothing_more_is_read(tmp_path: Path) -> None:
     (tmp_path / "b.cfg").write_text("global\n c\n")
     document = read_files([tmp_path / "a.cfg", tmp_path / "b.cfg"], build=build())
     assert lines(document) == ["a"]
+
+
+def test_an_unknown_version_refuses_nothing_that_another_takes(tmp_path: Path) -> None:
+    path = tmp_path / "h.cfg"
+    path.write_text('crt-store x\nprogram y\nglobal\n a "" b\n.if enabled(EPOLL)\n.endif\n')
+    build = Build(Dialect.of(None))
+    assert [p.trouble.value for p in read_files([path], build=build).problems] == ["undecided"]
+    path.write_text("global\n.if version_atleast(2.6)\n.endif\n")
+    assert [p.trouble.value for p in read_files([path], build=build).problems] == ["undecided"]
 
 
 def test_notes_are_kept(tmp_path: Path) -> None:

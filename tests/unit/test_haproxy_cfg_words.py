@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chaosd.proxies.haproxy.cfg.dialect import Dialect, parse_version
+from chaosd.proxies.haproxy.cfg.dialect import Dialect
 from chaosd.proxies.haproxy.cfg.lexer import Variable, split
 from chaosd.proxies.haproxy.cfg.units import read_ms
 
@@ -15,7 +15,7 @@ ENVIRONMENT = {
 
 
 def words(line: str, version: str = "2.6.12") -> list[str]:
-    found, fault = split(line, ENVIRONMENT, Dialect(parse_version(version)))
+    found, fault = split(line, ENVIRONMENT, Dialect.of(version))
     assert fault is None
     return [word.text for word in found]
 
@@ -107,7 +107,7 @@ def test_versions_differ_in_empty_words(version: str, line: str, expected: list[
 
 @pytest.mark.parametrize(("version", "line"), [("2.2.9", '"${A-x}"'), ("2.2.9", '"${LIST[*]}"')])
 def test_what_came_later_is_a_fault_before(version: str, line: str) -> None:
-    _, fault = split(line, ENVIRONMENT, Dialect(parse_version(version)))
+    _, fault = split(line, ENVIRONMENT, Dialect.of(version))
     assert fault is not None
     assert fault.what == "unmatched brace {"
 

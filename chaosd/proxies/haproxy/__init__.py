@@ -22,6 +22,7 @@ from chaosd.proxies.haproxy import (
     simulate,
 )
 from chaosd.proxies.haproxy.cfg import own_file
+from chaosd.proxies.haproxy.cfg.condition import features_in
 from chaosd.proxies.haproxy.cfg.effective import Effective
 from chaosd.proxies.haproxy.cfg.findings import Finding
 from chaosd.proxies.haproxy.cfg.settings import read_settings
@@ -185,9 +186,19 @@ class HAProxy:
 
     def _own(self, path: Path) -> Effective:
         """The user's own file as the version at hand reads it."""
-        environment = os.environ if self._host is None else {}
         version = self._version or self.config.version
-        return own_file.read_own(path, version=version, environment=environment)
+        environment = os.environ if self._host is None else {}
+        found = own_file.read_own(path, version=version, environment=environment)
+        if not own_file.is_undecided(found):
+            return found
+        features = self._features()
+        return own_file.read_own(path, version=version, environment=environment, features=features)
+
+    def _features(self) -> frozenset[str] | None:
+        try:
+            return features_in(self._run("-vv").stdout)
+        except MachineError:  # `version` says so, where the program is needed
+            return None
 
     def _own_settings(
         self, path: Path, effective: Effective | None = None

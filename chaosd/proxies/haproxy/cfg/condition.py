@@ -31,6 +31,12 @@ class Build:
     features: frozenset[str] | None = None  # those with a + in `haproxy -vv`; None: not known
 
 
+def features_in(text: str) -> frozenset[str] | None:
+    """Read the features of a build from what `haproxy -vv` prints; None if it says none."""
+    found = re.search(r"^Feature list : (.*)$", text, re.MULTILINE)
+    return found and frozenset(word[1:] for word in found[1].split() if word.startswith("+"))
+
+
 class ConditionError(ValueError):
     """It is no condition. The message says why."""
 
@@ -160,6 +166,8 @@ class _Parser:
         if other is None:  # no version is older than what is none
             return False
         version = self._build.dialect.version
+        if self._build.dialect.is_assumed:
+            return None
         if len(version) < _PARTS and version == other[: len(version)] and any(other[2:4]):
             return None  # which release of the line it is, is not known
         return (*[*version, 0, 0][:3], 0, _RELEASE, 0, 0) < other

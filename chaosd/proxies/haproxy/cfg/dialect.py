@@ -47,10 +47,8 @@ _DEFAULT_SERVER_FIXED: dict[Version, Version] = {
 }
 
 
-def parse_version(text: str | None) -> Version:
-    """Read "2.6.12" or "3.3-dev5". The newest known line if there is no text."""
-    if text is None:
-        return NEWEST
+def parse_version(text: str) -> Version:
+    """Read "2.6.12" or "3.3-dev5"."""
     return tuple(int(part) for part in text.partition("-")[0].split("."))
 
 
@@ -59,19 +57,28 @@ class Dialect:
     """How one version reads a file."""
 
     version: Version = NEWEST
+    is_assumed: bool = False  # which version it is, is not known: nothing is refused for it
+
+    @classmethod
+    def of(cls, text: str | None) -> Dialect:
+        """Read "2.6.12" or "3.3-dev5"; the newest line is assumed if there is no text."""
+        return cls(NEWEST, is_assumed=True) if text is None else cls(parse_version(text))
 
     @property
     def sections(self) -> frozenset[str]:
         """The words that begin a section."""
-        later = {name for name, since in _LATER_SECTIONS.items() if self.version >= since}
-        gone = {"program"} if self.version >= (3, 3) else set()
+        later = {n for n, since in _LATER_SECTIONS.items() if self._may_be(since)}
+        gone = {"program"} if self.version >= (3, 3) and not self.is_assumed else set()
         return (_SECTIONS | later) - gone
 
     @property
     def predicates(self) -> frozenset[str]:
         """What may stand in a condition."""
-        later = {name for name, since in _LATER_PREDICATES.items() if self.version >= since}
+        later = {n for n, since in _LATER_PREDICATES.items() if self._may_be(since)}
         return frozenset(later.union(_PREDICATES))
+
+    def _may_be(self, since: Version) -> bool:
+        return self.is_assumed or self.version >= since
 
     @property
     def has_conditions(self) -> bool:
@@ -99,9 +106,14 @@ class Dialect:
         return (2, 9) <= self.version < (3, 3)
 
     @property
+    def drops_empty_lists(self) -> bool:
+        """`"${NAME[*]}"` is no word at all if it is empty, and blanks around it make none."""
+        return self.version >= (3, 3)
+
+    @property
     def refuses_empty_words(self) -> bool:
         """An empty word is an error. Before, it silently ended the line's arguments."""
-        return self.version >= (3, 3)
+        return self.version >= (3, 3) and not self.is_assumed
 
     @property
     def needs_last_newline(self) -> bool:

@@ -137,12 +137,12 @@ class _Lexer:
     def _turn_quote(self, char: str) -> None:
         if self._quote:
             # Newer versions don't make a word of "${NAME[*]}" if it is empty.
-            if not self._dialect.refuses_empty_words or self._quote_is_empty:
+            if not self._dialect.drops_empty_lists or self._quote_is_empty:
                 self._begin_word()
             self._quote = None
         else:
             self._quote, self._quote_is_empty = (char, self._at), True
-            if not self._dialect.refuses_empty_words:
+            if not self._dialect.drops_empty_lists:
                 self._begin_word()
         self._at += 1
 
@@ -202,7 +202,7 @@ class _Lexer:
                 raise _FaultError("unmatched brace {", brace)
             at += 1
         self._at = at
-        if is_list and self._dialect.refuses_empty_words:
+        if is_list and self._dialect.drops_empty_lists:
             self._quote_is_empty = False
         if variable is None:
             self._nothing(name, is_list=is_list)
@@ -220,7 +220,7 @@ class _Lexer:
 
     def _nothing(self, name: str, *, is_list: bool) -> None:
         """A variable without a value."""
-        if is_list and self._dialect.refuses_empty_words:
+        if is_list and self._dialect.drops_empty_lists:
             return
         self._begin_word()
         self._unset.add(name)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from chaosd.proxies.haproxy.cfg import select
 from chaosd.proxies.haproxy.cfg.condition import Build
-from chaosd.proxies.haproxy.cfg.dialect import Dialect, parse_version
+from chaosd.proxies.haproxy.cfg.dialect import Dialect
 from chaosd.proxies.haproxy.cfg.effective import Effective, Server
 from chaosd.proxies.haproxy.cfg.findings import Finding, Kind
 from chaosd.proxies.haproxy.cfg.keywords import RESOLVERS_DEFAULTS, server_defaults
@@ -27,13 +27,27 @@ LOG, API = "CHAOSD_LOG", "CHAOSD_API"
 SUPPLIED = (LISTEN, DNS, APP, LOG, API)
 
 
-def read_own(path: Path, *, version: str | None, environment: Mapping[str, str]) -> Effective:
-    """Read the file as this version would, with chaosd's variables and this environment."""
-    dialect = Dialect(parse_version(version))
+def read_own(
+    path: Path,
+    *,
+    version: str | None,
+    environment: Mapping[str, str],
+    features: frozenset[str] | None = None,
+) -> Effective:
+    """Read the file as this version would, with chaosd's variables and this environment.
+
+    `features` are those of the build, if it is at hand: `.if feature(…)` asks for them.
+    """
+    dialect = Dialect.of(version)
     kept = {name: text for name, text in environment.items() if name not in SUPPLIED}
-    build = Build(dialect)
+    build = Build(dialect, features)
     document = read_files([path], environment=kept, supplied=SUPPLIED, build=build)
     return resolve(document, dialect)
+
+
+def is_undecided(effective: Effective) -> bool:
+    """Whether a part of the file may or may not hold."""
+    return any(problem.trouble is Trouble.UNDECIDED for problem in effective.problems)
 
 
 def app_servers(effective: Effective) -> tuple[Server, ...]:
@@ -65,7 +79,7 @@ def problems(effective: Effective, path: Path, *, by_address: bool = False) -> l
         DNS: (Kind.NO_NAMESERVER, bool(asking)),
     }
     # A part of the file that may or may not hold may have what seems to be missing.
-    undecided = any(problem.trouble is Trouble.UNDECIDED for problem in effective.problems)
+    undecided = is_undecided(effective)
     for variable, (kind, is_there) in missing.items():
         if is_there:
             continue
