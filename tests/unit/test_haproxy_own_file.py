@@ -143,3 +143,97 @@ def test_an_app_that_does_not_say_who_it_is_needs_a_line(tmp_path):
     assert proxy.problems() == []
     (problem,) = proxy.problems(by_address=True)
     assert "http-response set-header X-Chaosd-Instance @%si" in problem
+
+
+def plugin(tmp_path, text, **values):
+    (tmp_path / "h.cfg").write_text(text)
+    config = HAProxy.Config(type="haproxy", config=tmp_path / "h.cfg", **values)
+    return HAProxy(config)
+
+
+def problems(tmp_path, text, **values):
+    found = plugin(tmp_path, text, **values).problems()
+    return [line.removeprefix(f"{tmp_path}/") for line in found]
+
+
+def test_of_several_defaults_sections_the_one_that_holds_is_taken(tmp_path):
+    text = BASE.format(**EMPTY).replace("backend b", "defaults\n    retries 5\nbackend b")
+    text = text.replace("    retries 5\n", "    timeout connect 1s\n    retries 5\n")
+    path = tmp_path / "h.cfg"
+    path.write_text(text)
+    config, unread = settings(path)
+    assert unread is None
+    assert (config.retries, config.timeouts.connect.s) == (5, 1.0)
+    path.write_text(text.replace("backend b", "backend b from web"))
+    assert "there is no defaults section `web`" in problems(tmp_path, path.read_text())[0]
+
+
+def test_a_time_in_microseconds_is_rounded_up_as_haproxy_does(tmp_path):
+    config, _ = read(tmp_path, server="inter 1500us")
+    assert config.server.inter.s == 0.002
+
+
+def test_the_version_decides_what_is_inherited(tmp_path):
+    parts = {"defaults": "default-server resolve-prefer ipv4", "backend": "default-server rise 1"}
+    text = BASE.format(**EMPTY | parts)
+    for version, preferred in (("2.6.12", "ipv6"), ("2.8.25", "ipv4"), ("3.4", "ipv4")):
+        said = plugin(tmp_path, text, version=version).settings()
+        assert said["server"]["resolve_prefer"] == preferred
+
+
+def test_a_variable_that_haproxy_does_not_expand_is_named(tmp_path):
+    text = BASE.format(**EMPTY).replace('"${CHAOSD_LISTEN}"', "${CHAOSD_LISTEN}")
+    (problem,) = problems(tmp_path, text)
+    assert problem == (
+        "h.cfg:13: HAProxy does not expand CHAOSD_LISTEN here: variables are expanded inside "
+        'double quotes only (write "${CHAOSD_LISTEN}", with the quotes)'
+    )
+    assert len(problems(tmp_path, text.replace("${CHAOSD_LISTEN}", "'$CHAOSD_LISTEN'"))) == 1
+
+
+def test_what_haproxy_would_refuse_is_said_with_its_line(tmp_path):
+    text = BASE.format(**EMPTY).replace("mode http", 'mode "http')
+    assert problems(tmp_path, text) == ['h.cfg:4: unmatched quote "']
+    assert problems(tmp_path, BASE.format(**EMPTY).rstrip("\n")) == [
+        "h.cfg:17: the last line has no newline (end the file with one)"
+    ]
+    assert problems(tmp_path, "{% if x %}\n") == [
+        "h.cfg:1: a template: `{% if` (give the file that is made of it)"
+    ]
+
+
+def test_a_part_that_may_hold_is_not_said_to_be_missing(tmp_path):
+    text = BASE.format(**EMPTY).replace("frontend f", ".if feature(LUA)\nfrontend f")
+    text = text.replace("backend b", ".endif\nbackend b")
+    assert problems(tmp_path, text, binary="/nowhere/haproxy") == []
+    proxy = plugin(tmp_path, text, binary="/nowhere/haproxy")
+    assert any("h.cfg:12: no prediction: whether `feature(LUA)` holds" in a for a in proxy.advice())
+    binary = tmp_path / "haproxy"
+    binary.write_text("#!/bin/sh\necho 'Feature list : -LUA +POLL'\n")
+    binary.chmod(0o755)
+    assert "nothing binds" in problems(tmp_path, text, binary=str(binary))[0]
+
+
+def test_the_app_may_be_named_through_another_variable(tmp_path):
+    text = BASE.format(**EMPTY | {"global": 'setenv TARGET "${CHAOSD_APP}"'})
+    text = text.replace('app "${CHAOSD_APP}"', 'app "${TARGET}"')
+    assert problems(tmp_path, text) == []
+
+
+def test_a_variable_of_the_environment_is_known(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOW_OFTEN", "700ms")
+    text = BASE.format(**EMPTY | {"server": 'inter "${HOW_OFTEN}"'})
+    assert plugin(tmp_path, text).settings()["server"]["inter"] == "700ms"
+    text = text.replace("${HOW_OFTEN}", "${HOW_SELDOM-9s}")
+    assert plugin(tmp_path, text).settings()["server"]["inter"] == "9s"
+
+
+def test_quotes_and_escapes_do_not_hide_what_is_said(tmp_path):
+    text = BASE.format(**EMPTY | {"server": "'inter' \"3s\" fall\\ 2"})
+    path = tmp_path / "h.cfg"
+    path.write_text(text)
+    config, unread = settings(path)
+    assert config is None
+    assert "no prediction with `fall\\ 2`, which is not known here" in unread
+    path.write_text(text.replace("\\ ", " "))
+    assert settings(path)[0].server.inter.s == 3
