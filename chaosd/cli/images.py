@@ -4,13 +4,31 @@ from __future__ import annotations
 
 import argparse
 
+from chaosd.cli.output import say
 from chaosd.errors import ConfigError, Exit
-from chaosd.runtimes.docker import engine, images
+
+HELP = "make the images that `runtime: docker` needs, by a registry or without"
 
 
-def main(arguments: argparse.Namespace) -> int:
-    def say(line: str) -> None:
-        print(line, flush=True)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "haproxy", nargs="*", metavar="VERSION", help="HAProxy 2.2, 2.6, 3.0 or 3.2 (default: 3.0)"
+    )
+    parser.add_argument("--all", action="store_true", help="all of these versions")
+    parser.add_argument(
+        "--from",
+        dest="source",
+        choices=("auto", "registry", "debian"),
+        default="auto",
+        help="auto: a registry if one answers, Debian's packages otherwise",
+    )
+    parser.add_argument("--mirror", metavar="URL", help="of Debian (default: the one of apt)")
+    parser.add_argument("--engine", action="store_true", help="only say whether one answers")
+    parser.add_argument("--remove", action="store_true", help="remove them all instead")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from chaosd.runtimes.docker import engine, images
 
     if arguments.engine:
         engine.client(engine.PING_LIMIT_S)

@@ -33,7 +33,7 @@ from chaosd.config.slo import Slo
 from chaosd.config.units import Duration, Percent, PositiveDuration, Rate
 from chaosd.config.yamlfile import Problem
 from chaosd.errors import ConfigError
-from chaosd.history.events import Address
+from chaosd.history.values import Address
 from chaosd.plugins.bases import FaultConfig, KeyPath, Part, ProbeConfig, ProxyConfig, RuntimeConfig
 
 _IN_FLIGHT_MAX = 500_000  # probes of a stream; what is under way is kept in memory

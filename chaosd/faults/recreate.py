@@ -8,7 +8,7 @@ from pydantic import Field
 
 from chaosd.config.units import Duration
 from chaosd.errors import MachineError
-from chaosd.history.events import Instance
+from chaosd.history.values import Instance
 from chaosd.plugins.bases import FaultConfig, OldIp, Wait
 from chaosd.plugins.proxy import Move
 from chaosd.plugins.recording import CycleContext

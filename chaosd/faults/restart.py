@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from chaosd.config.units import Duration
-from chaosd.history.events import Instance
+from chaosd.history.values import Instance
 from chaosd.plugins.bases import FaultConfig, Wait
 from chaosd.plugins.recording import CycleContext
 from chaosd.plugins.runtime import CanReplace

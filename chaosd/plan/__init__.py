@@ -18,7 +18,8 @@ from chaosd.analysis.slo import cycles_needed
 from chaosd.config.shape import Config
 from chaosd.config.units import Duration
 from chaosd.errors import ConfigError, MachineError
-from chaosd.history.events import Address, Prediction
+from chaosd.history.cycles import Prediction
+from chaosd.history.values import Address
 from chaosd.plugins.bases import Between, FaultConfig, KeyPath
 from chaosd.plugins.fault import CanForetell, Fault
 from chaosd.plugins.proxy import Move, Proxy

@@ -8,7 +8,8 @@ from pathlib import Path, PurePath, PurePosixPath
 from subprocess import CompletedProcess
 from typing import Any, ClassVar, Protocol
 
-from chaosd.history.events import Address, Prediction
+from chaosd.history.cycles import Prediction
+from chaosd.history.values import Address
 from chaosd.plugins.bases import (
     OldIp,
     ProxyConfig,

@@ -5,14 +5,21 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
-from chaosd.history.events import Instance
+from chaosd.history.events import Deed, What
+from chaosd.history.values import Instance
 from chaosd.system.clock import Clock
 
 
 class Recorder(Protocol):
-    """Where actions and readings go; bound to one cell and to the cycle that is going on."""
+    """Where deeds and events go; bound to one cell and to the cycle that is going on."""
 
     clock: Clock
+
+    def record(self, what: What, *, at_ns: int | None = None, error_ns: int = 0) -> None:
+        """Store what happened. `at_ns` is now if not given."""
+
+    def deed(self, deed: Deed) -> AbstractAsyncContextManager[None]:
+        """Store `Asked` before the body runs and `Done` (or `Failed`) after it."""
 
     def reading(
         self,

@@ -9,7 +9,8 @@ from pydantic import Field
 
 from chaosd.config.units import Duration
 from chaosd.errors import ConfigError
-from chaosd.history.events import Address, Prediction
+from chaosd.history.cycles import Prediction
+from chaosd.history.values import Address
 from chaosd.plugins.bases import ProxyConfig
 from chaosd.plugins.proxy import Move, ProxyHost, Wiring
 

@@ -17,7 +17,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field
 
 from chaosd.errors import ConfigError, MachineError
-from chaosd.history.events import ANYBODY, Address, Instance
+from chaosd.history.values import ANYBODY, Address, Instance
 from chaosd.plugins.bases import KeyPath, OldIp, RuntimeConfig
 from chaosd.plugins.proxy import Proxy, ProxyHost
 from chaosd.plugins.recording import Recorder

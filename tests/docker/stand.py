@@ -12,7 +12,7 @@ import pytest
 import yaml
 from machine import but_for_lateness
 
-from chaosd.history.events import decode_cycle
+from chaosd.history.codec import decode_cycle
 from chaosd.history.reader import RunReader
 from chaosd.runtimes.docker import images
 from chaosd.runtimes.docker.engine import client, unreachable

@@ -11,7 +11,7 @@ from stand import BASE
 
 from chaosd.config.shape import Config
 from chaosd.engine.recorder import CellRecorder
-from chaosd.history.events import Reading
+from chaosd.history.events import InstanceListening
 from chaosd.plan import build
 from chaosd.system.clock import RealClock, sleep
 
@@ -74,5 +74,5 @@ def test_each_old_ip_is_what_it_is_called(engine, tmp_path) -> None:
         "tarpit": "taken, no answer",
         "vacant": "EHOSTUNREACH",
     }
-    listening = [e for e in events if isinstance(e, Reading) and e.what == "listening"]
+    listening = [e for e in events if isinstance(e.what, InstanceListening)]
     assert len(listening) == 6

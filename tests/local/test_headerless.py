@@ -11,7 +11,8 @@ import pytest
 import yaml
 from machine import but_for_lateness
 
-from chaosd.history.events import CycleOutcome, decode_cycle
+from chaosd.history.codec import decode_cycle
+from chaosd.history.cycles import CycleOutcome
 
 pytestmark = [pytest.mark.haproxy, pytest.mark.usefixtures("haproxy")]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from chaosd.errors import ConfigError, MachineError
-from chaosd.history.events import Address, Instance
+from chaosd.history.values import Address, Instance
 from chaosd.plugins.runtime import AppSpec, CanReplace, CellSpec, DnsSpec
 from chaosd.proxies.haproxy import HAProxy
 from chaosd.runtimes import readiness

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import stored
 
 from chaosd.engine.recorder import CellRecorder
 from chaosd.errors import ConfigError, MachineError
-from chaosd.history.events import Outcome, Reading, Sample, StreamSpec
+from chaosd.history.values import Outcome, Sample, StreamSpec
 from chaosd.plugins.bases import ProbeConfig
 from chaosd.plugins.proxy import Move
 from chaosd.plugins.runtime import AppSpec, CellSpec, DnsSpec
@@ -93,9 +94,11 @@ class World:
         found = [s for s in self.samples if s.stream == stream and s.scheduled_ns >= since_ns]
         return sorted(found, key=lambda sample: sample.scheduled_ns)
 
-    def said(self, source: str, what: str, since_ns: int = 0) -> list[Reading]:
+    def said(self, source: str, what: str, since_ns: int = 0) -> list[stored.Line]:
         return [
-            e for e in self.events if (e.source, e.what) == (source, what) and e.at_ns >= since_ns
+            e
+            for e in stored.lines(self.events)
+            if (e.source, e.what) == (source, what) and e.at_ns >= since_ns
         ]
 
     async def recreate(self, manner: str = "refuse", gap_s: float = 0.2) -> tuple[int, str]:
@@ -169,7 +172,7 @@ def test_it_stands_and_answers() -> None:
     assert [e.data["ips"] for e in world.said("dns", "published")] == [
         [world.stage.app[0].address.host]
     ]
-    assert [e.what for e in world.events if e.source == "proxy.log"] == [
+    assert [e.what for e in stored.lines(world.events) if e.source == "proxy.log"] == [
         *("address_changed", "up", "ready")
     ]
     samples = world.of(PROXY, SECOND_NS)

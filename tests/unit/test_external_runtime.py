@@ -11,7 +11,7 @@ from chaosd import plan
 from chaosd.config.shape import Config
 from chaosd.engine.recorder import CellRecorder
 from chaosd.errors import ConfigError, MachineError
-from chaosd.history.events import ANYBODY, Address
+from chaosd.history.values import ANYBODY, Address
 from chaosd.system.clock import RealClock
 
 

@@ -9,6 +9,7 @@ from chaosd.proxies.haproxy import HAProxy
 from chaosd.proxies.haproxy.cfg import own_file
 from chaosd.proxies.haproxy.cfg.settings import read_settings
 from chaosd.proxies.haproxy.cfg.wording import say
+from chaosd.proxies.haproxy.config import OF_THE_FILE
 
 ROOT = Path(__file__).parents[2]
 BASE = """\
@@ -30,6 +31,7 @@ backend b
     {backend}
     server app "${{CHAOSD_APP}}" check resolvers r {server}
 """
+S, MS = 1_000_000_000, 1_000_000
 EMPTY = dict.fromkeys(("global", "name", "defaults", "resolvers", "backend", "server"), "")
 
 
@@ -41,26 +43,27 @@ def read(tmp_path, **parts):
 
 def settings(path, version=None):
     effective = own_file.read_own(path, version=version, environment={})
-    config, finding = read_settings(effective, own_file.app_servers(effective), path)
-    return config, finding and say(finding)
+    found, finding = read_settings(effective, own_file.app_servers(effective), path)
+    return found, finding and say(finding)
 
 
 def test_haproxys_defaults_hold_for_what_is_left_out(tmp_path):
-    config, unread = read(tmp_path)
+    found, unread = read(tmp_path)
     assert unread is None
-    assert config.server.resolve_prefer == "ipv6"
-    assert config.server.inter.s == 2
-    assert (config.server.fall, config.server.rise, config.retries) == (3, 2, 3)
-    assert config.resolvers.timeout_resolve.s == config.resolvers.timeout_retry.s == 1
-    assert config.resolvers.resolve_retries == 3
-    assert config.resolvers.hold.obsolete.s == 0
-    assert config.timeouts.check is None
-    assert config.timeouts.connect.s == 0.5
-    assert not config.redispatch
+    assert found.prefers == "AAAA"
+    assert (found.inter_ns, found.fastinter_ns, found.downinter_ns) == (2 * S, 2 * S, 2 * S)
+    assert (found.fall, found.rise, found.retries) == (3, 2, 3)
+    assert found.timeout_resolve_ns == found.timeout_retry_ns == S
+    assert found.resolve_retries == 3
+    assert (found.holds.obsolete_ns, found.holds.nx_ns) == (0, 30 * S)
+    assert found.timeout_check_ns is None
+    assert found.timeout_connect_ns == S // 2
+    assert found.redispatch_every == 0
+    assert (found.check, found.http_check, found.init_state) == (True, False, None)
 
 
 def test_what_is_said_is_read_with_its_units_and_its_order(tmp_path):
-    config, unread = read(
+    found, unread = read(
         tmp_path,
         defaults="default-server inter 700 fall 5 rise 4 resolve-prefer ipv4\n"
         "    option redispatch",
@@ -68,26 +71,28 @@ def test_what_is_said_is_read_with_its_units_and_its_order(tmp_path):
         "    hold nx 3s\n    hold obsolete 1m",
         backend="timeout check 250ms\n    option redispatch 2\n    retries 1\n"
         "    option httpchk GET /up",
-        server="inter 300ms init-addr last,none maxconn 30",
+        server="inter 300ms downinter 5s init-addr last,none maxconn 30",
     )
     assert unread is None
-    server, resolvers = config.server, config.resolvers
-    assert (server.inter.s, server.fall, server.rise) == (0.3, 5, 4)
-    assert server.resolve_prefer == "ipv4"
-    assert (resolvers.timeout_resolve.s, resolvers.timeout_retry.s) == (0.2, 1.5)
-    assert resolvers.resolve_retries == 2
-    assert (resolvers.hold.nx.s, resolvers.hold.obsolete.s) == (3, 60)
-    assert (config.timeouts.check.s, config.redispatch, config.retries) == (0.25, 2, 1)
-    assert config.http_check == "/up"
+    assert (found.inter_ns, found.fall, found.rise) == (300 * MS, 5, 4)
+    assert (found.fastinter_ns, found.downinter_ns) == (300 * MS, 5 * S)
+    assert found.prefers == "A"
+    assert (found.timeout_resolve_ns, found.timeout_retry_ns) == (200 * MS, 1500 * MS)
+    assert found.resolve_retries == 2
+    assert (found.holds.nx_ns, found.holds.obsolete_ns) == (3 * S, 60 * S)
+    assert (found.timeout_check_ns, found.redispatch_every, found.retries) == (250 * MS, 2, 1)
+    assert found.http_check
 
 
 def test_a_defaults_section_with_a_name_holds_and_can_be_taken_back(tmp_path):
-    said = "option httpchk GET /up\n    timeout check 300ms\n    retries 7"
-    config, unread = read(tmp_path, name=" web", defaults=said)
+    said = "option httpchk GET /up\n    timeout check 300ms\n    retries 7\n    option redispatch"
+    found, unread = read(tmp_path, name=" web", defaults=said)
     assert unread is None
-    assert (config.http_check, config.timeouts.check.s, config.retries) == ("/up", 0.3, 7)
-    config, _ = read(tmp_path, name=" web", defaults=said, backend="no option httpchk")
-    assert (config.http_check, config.retries) == (None, 7)
+    assert (found.http_check, found.timeout_check_ns, found.retries) == (True, 300 * MS, 7)
+    assert found.redispatch_every == -1
+    back = "no option httpchk\n    no option redispatch"
+    found, _ = read(tmp_path, name=" web", defaults=said, backend=back)
+    assert (found.http_check, found.retries, found.redispatch_every) == (False, 7, 0)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +112,7 @@ def test_a_defaults_section_with_a_name_holds_and_can_be_taken_back(tmp_path):
         ({"backend": "http-check connect port 9"}, "h.cfg:16: no prediction with `http-check con"),
         ({"global": "spread-checks 50"}, "h.cfg:2: no prediction with `spread-checks`"),
         ({"name": " web", "defaults": "option tcp-check"}, "no prediction with `option tcp-check`"),
-        ({"server": "inter 0"}, "h.cfg: no prediction: server.inter: must be at least 1ms"),
+        ({"server": "inter 0"}, "h.cfg:17: no prediction with `0`, which must be at least 1ms"),
         ({"server": "inter 30d"}, "h.cfg:17: no prediction with `30d`, which is longer than HAPr"),
         ({"server": "new-thing 5"}, "h.cfg:17: no prediction with `new-thing`, which is not known"),
         ({"server": "check-sni x"}, "h.cfg:17: no prediction with `check-sni` on the server line"),
@@ -116,8 +121,8 @@ def test_a_defaults_section_with_a_name_holds_and_can_be_taken_back(tmp_path):
     ],
 )
 def test_what_is_not_understood_is_not_guessed(tmp_path, parts, what):
-    config, unread = read(tmp_path, **parts)
-    assert config is None
+    found, unread = read(tmp_path, **parts)
+    assert found is None
     assert what in unread
     assert "\n" not in unread
 
@@ -161,16 +166,16 @@ def test_of_several_defaults_sections_the_one_that_holds_is_taken(tmp_path):
     text = text.replace("    retries 5\n", "    timeout connect 1s\n    retries 5\n")
     path = tmp_path / "h.cfg"
     path.write_text(text)
-    config, unread = settings(path)
+    found, unread = settings(path)
     assert unread is None
-    assert (config.retries, config.timeouts.connect.s) == (5, 1.0)
+    assert (found.retries, found.timeout_connect_ns) == (5, S)
     path.write_text(text.replace("backend b", "backend b from web"))
     assert "there is no defaults section `web`" in problems(tmp_path, path.read_text())[0]
 
 
 def test_a_time_in_microseconds_is_rounded_up_as_haproxy_does(tmp_path):
-    config, _ = read(tmp_path, server="inter 1500us")
-    assert config.server.inter.s == 0.002
+    found, _ = read(tmp_path, server="inter 1500us")
+    assert found.inter_ns == 2 * MS
 
 
 def test_the_version_decides_what_is_inherited(tmp_path):
@@ -232,8 +237,26 @@ def test_quotes_and_escapes_do_not_hide_what_is_said(tmp_path):
     text = BASE.format(**EMPTY | {"server": "'inter' \"3s\" fall\\ 2"})
     path = tmp_path / "h.cfg"
     path.write_text(text)
-    config, unread = settings(path)
-    assert config is None
+    found, unread = settings(path)
+    assert found is None
     assert "no prediction with `fall\\ 2`, which is not known here" in unread
     path.write_text(text.replace("\\ ", " "))
-    assert settings(path)[0].server.inter.s == 3
+    assert settings(path)[0].inter_ns == 3 * S
+
+
+def test_the_record_has_the_same_paths_as_the_yaml(tmp_path):
+    """So a run with an own file compares with one whose settings are in the YAML."""
+    said = HAProxy(HAProxy.Config(type="haproxy", config=ROOT / "haproxy/haproxy.cfg")).settings()
+    ours = HAProxy.Config(type="haproxy").model_dump(mode="json", include={*said})
+    assert said.keys() == ours.keys() == {*OF_THE_FILE}
+    for part in ("resolvers", "server", "timeouts"):
+        assert said[part].keys() == ours[part].keys()
+    assert said == ours
+
+
+def test_without_a_timeout_there_is_still_a_prediction(tmp_path):
+    move = Move(
+        published_s=0.2, listening_s=0.25, missing_s=0.0, missing_class="nxdomain", old_ip="refuse"
+    )
+    text = BASE.format(**EMPTY).replace("    timeout server 3s\n", "")
+    assert plugin(tmp_path, text, version="2.6.12").predict(move) is not None

@@ -4,40 +4,39 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
+from functools import cached_property
 from pathlib import Path, PurePath
 from random import Random
 from typing import Any
 
 from chaosd.errors import ConfigError, MachineError
-from chaosd.history.events import Address, Prediction
+from chaosd.history.cycles import Prediction
+from chaosd.history.values import Address
 from chaosd.plugins.proxy import Move, ProxyHost, Wiring
 from chaosd.proxies.haproxy import (
     api,
+    builds,
     config,
     log,
-    predict,
     render,
-    simulate,
 )
 from chaosd.proxies.haproxy.cfg import own_file
 from chaosd.proxies.haproxy.cfg.condition import features_in
 from chaosd.proxies.haproxy.cfg.effective import Effective
 from chaosd.proxies.haproxy.cfg.findings import Finding
-from chaosd.proxies.haproxy.cfg.settings import read_settings
+from chaosd.proxies.haproxy.cfg.settings import read_settings, record
 from chaosd.proxies.haproxy.cfg.wording import say
-from chaosd.proxies.haproxy.config import OF_THE_FILE
-from chaosd.proxies.haproxy.model import ProxyModel
+from chaosd.proxies.haproxy.config import settings_of
+from chaosd.proxies.haproxy.model import closed_forms, trials
+from chaosd.proxies.haproxy.model.algorithm import ProxyModel
+from chaosd.proxies.haproxy.model.settings import Settings
 from chaosd.runtimes.sim.world import World
 
-# Where systems put it, and where the PATH of an ordinary user often doesn't look.
-_SBIN = "/usr/sbin:/usr/local/sbin"
 _COMMAND_S_MAX = 20.0  # to say the version or to check a file; an ailing resolver makes it slow
 
 _FILES_MAX, _FILES_BYTES_MAX = 500, 16 << 20  # beside the user's own haproxy.cfg
 
-_VERSION = re.compile(r"^HA-?Proxy version (\d+\.\d+(?:\.\d+)?(?:-dev\d+)?)")
 # `[ALERT]    (123) : config : parsing [/etc/haproxy.cfg:12] : what`, with variations.
 _ALERT = re.compile(r"^\[ALERT\]\s+(?:\(\d+\)|\S+)\s*:\s*(?:config\s*:\s*)?(.*)$")
 _PLACE = re.compile(r"^(?:parsing )?\[(.+?):(\d+)\]\s*:\s*(.*)$")
@@ -78,16 +77,17 @@ class HAProxy:
         """The version of the binary, or of what is simulated. MachineError if there is none."""
         if self._version is None:
             done = self._run("-v")
-            found = _VERSION.match(done.stdout)
+            found = builds.VERSION.match(done.stdout)
             if found is None:
                 # One that can't run at all, for a library that is missing, says so elsewhere.
                 said = done.stdout.strip() or done.stderr.strip() or "nothing"
                 first = said.splitlines()[0]
                 raise MachineError(f"{self._binary} -v: not an HAProxy (it says: {first})")
-            if not f"{found[1]}.".startswith(f"{self.config.version or found[1]}."):
+            wanted = self.config.version
+            if not builds.is_a(found[1], wanted or found[1]):
                 raise MachineError(
-                    f"{self._binary} is {found[1]}, not the {self.config.version} of proxy.version "
-                    "(set proxy.binary, or take `runtime: docker` with an image of it)"
+                    f"{self._binary} is {found[1]}, not the {wanted} of proxy.version "
+                    f"({builds.remedy(wanted, self.config.binary)})"
                 )
             self._version = found[1]
         return self._version
@@ -99,8 +99,12 @@ class HAProxy:
     def _binary(self) -> str:
         if self._host is not None:
             return "haproxy"
-        name = self.config.binary
-        return shutil.which(name) or shutil.which(name, path=_SBIN) or name
+        return self._own_binary
+
+    @cached_property
+    def _own_binary(self) -> str:
+        """The program of this machine: the same for the whole run, whatever is installed in it."""
+        return builds.binary(self.config.binary, self.config.version)
 
     def check(self, config_file: Path, environment: dict[str, str]) -> str | None:
         """Let HAProxy check the file; its first complaint as `file:line: what`, or None."""
@@ -156,9 +160,8 @@ class HAProxy:
             what = f"{binary} {arguments[0]}: no answer within {_COMMAND_S_MAX:.0f} s"
             raise MachineError(what) from None
         except OSError as error:
-            raise MachineError(
-                f"{binary}: {error.strerror} (install HAProxy, or set proxy.binary)"
-            ) from None
+            remedy = builds.remedy(self.config.version, binary)
+            raise MachineError(f"{binary}: {error.strerror} ({remedy})") from None
 
     # --- its config file ---
 
@@ -171,7 +174,7 @@ class HAProxy:
     def advice(self) -> list[str]:
         path = self.config.config
         if path is None:
-            return config.surprises(self.config)
+            return config.surprises(settings_of(self.config))
         effective = self._own(path)
         settings, unread = self._own_settings(path, effective)
         findings = own_file.advice(effective, path) + ([] if unread is None else [unread])
@@ -179,10 +182,12 @@ class HAProxy:
 
     def settings(self) -> dict[str, Any]:
         """What the user's own file says, as far as it is understood; nothing without one."""
-        if self.config.config is None:
+        path = self.config.config
+        if path is None:
             return {}
-        settings, _ = self._own_settings(self.config.config)
-        return {} if settings is None else settings.model_dump(mode="json", include={*OF_THE_FILE})
+        effective = self._own(path)
+        settings, _ = self._own_settings(path, effective)
+        return {} if settings is None else record(effective, own_file.app_servers(effective)[0])
 
     def _own(self, path: Path) -> Effective:
         """The user's own file as the version at hand reads it."""
@@ -202,7 +207,7 @@ class HAProxy:
 
     def _own_settings(
         self, path: Path, effective: Effective | None = None
-    ) -> tuple[config.Config | None, Finding | None]:
+    ) -> tuple[Settings | None, Finding | None]:
         effective = effective or self._own(path)
         return read_settings(effective, own_file.app_servers(effective), path)
 
@@ -264,13 +269,16 @@ class HAProxy:
 
         For the version that `version()` has found or that is simulated; the newest otherwise.
         """
-        settings: config.Config | None = self.config
-        if self.config.config is not None:
-            settings, _ = self._own_settings(self.config.config)
-        band = predict.recovery(settings, self._version, move) if settings is not None else None
-        if settings is None or band is None:
+        settings = self._settings()
+        if settings is None:
             return None
-        return simulate.distribution(settings, self._version, move, band)
+        band = closed_forms.recovery(settings, self._version, move)
+        return band and trials.distribution(settings, self._version, move, band)
+
+    def _settings(self) -> Settings | None:
+        """What the model goes by; None where it does not reach the user's own file."""
+        path = self.config.config
+        return settings_of(self.config) if path is None else self._own_settings(path)[0]
 
     def simulate(
         self, *, version: str, world: World, rng: Random, start_ns: int, servers: int
@@ -285,4 +293,5 @@ class HAProxy:
                 "(set resolvers, server, … in the YAML, or use the local runtime)"
             )
         self._version = version
-        return ProxyModel(self.config, version, world, rng, start_ns=start_ns, servers=servers)
+        settings = settings_of(self.config)
+        return ProxyModel(settings, version, world, rng, start_ns=start_ns, servers=servers)

@@ -11,7 +11,7 @@ from threading import Event
 from typing import Any
 
 from chaosd.errors import MachineError
-from chaosd.history.events import Address
+from chaosd.history.values import Address
 from chaosd.plugins.proxy import Proxy
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CellSpec

@@ -11,7 +11,7 @@ from importlib.resources.abc import Traversable
 import chaosd
 from chaosd.dns.server import PORT, Query
 from chaosd.errors import MachineError
-from chaosd.history.events import Address
+from chaosd.history.values import Address
 from chaosd.plugins.runtime import CellSpec
 from chaosd.runtimes.docker import images
 from chaosd.runtimes.docker.engine import Engine

@@ -10,7 +10,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from chaosd.errors import MachineError
-from chaosd.history.events import Address, Instance
+from chaosd.history.values import Address, Instance
 from chaosd.plugins.bases import OldIp
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CellSpec, Holder

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from chaosd.dns.server import DnsServer
 from chaosd.errors import MachineError
-from chaosd.history.events import Address, Instance
+from chaosd.history.values import Address, Instance
 from chaosd.plugins.bases import KeyPath, OldIp, RuntimeConfig
 from chaosd.plugins.proxy import Proxy, ProxyHost
 from chaosd.plugins.recording import Recorder

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from chaosd.errors import ConfigError, MachineError
-from chaosd.history.events import Address
+from chaosd.history.values import Address
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CellSpec
 from chaosd.runtimes import readiness

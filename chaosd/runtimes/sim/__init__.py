@@ -19,7 +19,7 @@ from pydantic import Field
 
 from chaosd.config.units import Duration
 from chaosd.errors import ConfigError, MachineError
-from chaosd.history.events import Address, Instance, Sample, StreamSpec
+from chaosd.history.values import Address, Instance, Sample, StreamSpec
 from chaosd.plugins.bases import KeyPath, OldIp, ProbeConfig, RuntimeConfig
 from chaosd.plugins.probe import Deliver
 from chaosd.plugins.proxy import Proxy, ProxyHost

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from chaosd.history.events import Address, Instance, Outcome, Sample, StreamSpec
+from chaosd.history.values import Address, Instance, Outcome, Sample, StreamSpec
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CellSpec
 from chaosd.runtimes.sim.world import FOUND, NEVER_NS, RCODES, Answer, Connected, Model

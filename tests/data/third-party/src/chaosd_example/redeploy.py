@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from chaosd.system.clock import sleep
-from chaosd.history.events import Instance
+from chaosd.history.values import Instance
 from chaosd.plugins.bases import FaultConfig
 from chaosd.plugins.recording import CycleContext
 from chaosd.plugins.runtime import CanReplace
