@@ -20,13 +20,18 @@ from chaosd.proxies.haproxy import (
     builds,
     config,
     log,
-    own,
-    ownsettings,
     render,
 )
-from chaosd.proxies.haproxy.config import OF_THE_FILE, settings_of
+from chaosd.proxies.haproxy.cfg import own_file
+from chaosd.proxies.haproxy.cfg.condition import features_in
+from chaosd.proxies.haproxy.cfg.effective import Effective
+from chaosd.proxies.haproxy.cfg.findings import Finding
+from chaosd.proxies.haproxy.cfg.settings import read_settings, record
+from chaosd.proxies.haproxy.cfg.wording import say
+from chaosd.proxies.haproxy.config import settings_of
 from chaosd.proxies.haproxy.model import closed_forms, trials
 from chaosd.proxies.haproxy.model.algorithm import ProxyModel
+from chaosd.proxies.haproxy.model.settings import Settings
 from chaosd.runtimes.sim.world import World
 
 _COMMAND_S_MAX = 20.0  # to say the version or to check a file; an ailing resolver makes it slow
@@ -180,23 +185,50 @@ class HAProxy:
         return self.config.config
 
     def problems(self, *, by_address: bool = False) -> list[str]:
-        own_file = self.config.config
-        return own.problems(own_file, by_address=by_address) if own_file is not None else []
+        path = self.config.config
+        if path is None:
+            return []
+        return [say(f) for f in own_file.problems(self._own(path), path, by_address=by_address)]
 
     def advice(self) -> list[str]:
-        own_file = self.config.config
-        if own_file is None:
-            return config.surprises(self.config)
-        settings, unread = ownsettings.read(own_file)
-        found = config.surprises(settings) if settings is not None else []
-        return own.advice(own_file) + ([unread] if unread is not None else []) + found
+        path = self.config.config
+        if path is None:
+            return config.surprises(settings_of(self.config))
+        effective = self._own(path)
+        settings, unread = self._own_settings(path, effective)
+        findings = own_file.advice(effective, path) + ([] if unread is None else [unread])
+        return [say(f) for f in findings] + (config.surprises(settings) if settings else [])
 
     def settings(self) -> dict[str, Any]:
         """What the user's own file says, as far as it is understood; nothing without one."""
-        if self.config.config is None:
+        path = self.config.config
+        if path is None:
             return {}
-        settings, _ = ownsettings.read(self.config.config)
-        return {} if settings is None else settings.model_dump(mode="json", include={*OF_THE_FILE})
+        effective = self._own(path)
+        settings, _ = self._own_settings(path, effective)
+        return {} if settings is None else record(effective, own_file.app_servers(effective)[0])
+
+    def _own(self, path: Path) -> Effective:
+        """The user's own file as the version at hand reads it."""
+        version = self._version or self.config.version
+        environment = os.environ if self._host is None else {}
+        found = own_file.read_own(path, version=version, environment=environment)
+        if not own_file.is_undecided(found):
+            return found
+        features = self._features()
+        return own_file.read_own(path, version=version, environment=environment, features=features)
+
+    def _features(self) -> frozenset[str] | None:
+        try:
+            return features_in(self._run("-vv").stdout)
+        except MachineError:  # `version` says so, where the program is needed
+            return None
+
+    def _own_settings(
+        self, path: Path, effective: Effective | None = None
+    ) -> tuple[Settings | None, Finding | None]:
+        effective = effective or self._own(path)
+        return read_settings(effective, own_file.app_servers(effective), path)
 
     def render(self, wiring: Wiring) -> str:
         """The text of haproxy.cfg; the user's own as it is, if there is one."""
@@ -209,21 +241,21 @@ class HAProxy:
 
     def _beside(self) -> dict[str, bytes]:
         """What lies beside the user's own haproxy.cfg: maps, certificates, scripts."""
-        own_file = self.config.config
-        if own_file is None:
+        own_path = self.config.config
+        if own_path is None:
             return {}
         found: dict[str, bytes] = {}
         left = _FILES_BYTES_MAX
-        for path in sorted(own_file.parent.rglob("*")):
-            name = path.relative_to(own_file.parent).as_posix()
-            if not path.is_file() or path == own_file or name.startswith(".") or "/." in name:
+        for path in sorted(own_path.parent.rglob("*")):
+            name = path.relative_to(own_path.parent).as_posix()
+            if not path.is_file() or path == own_path or name.startswith(".") or "/." in name:
                 continue
             try:
                 left -= path.stat().st_size
                 if left < 0 or len(found) >= _FILES_MAX:
                     raise MachineError(
-                        f"{own_file.parent}: too much to be put into a container beside "
-                        f"{own_file.name} (at most {_FILES_MAX} files and {_FILES_BYTES_MAX >> 20} "
+                        f"{own_path.parent}: too much to be put into a container beside "
+                        f"{own_path.name} (at most {_FILES_MAX} files and {_FILES_BYTES_MAX >> 20} "
                         "MB; give it a directory of its own)"
                     )
                 found[name] = path.read_bytes()
@@ -244,7 +276,7 @@ class HAProxy:
     def timers_s(self) -> tuple[float, ...]:
         """`timeout resolve` and `inter`, the latter only where there are checks."""
         if self.config.config is not None:
-            return own.timers_s(self.config.config)
+            return own_file.timers_s(self._own(self.config.config))
         resolve_s = self.config.resolvers.timeout_resolve.s
         return (resolve_s, self.config.server.inter.s) if self.config.server.check else (resolve_s,)
 
@@ -253,14 +285,16 @@ class HAProxy:
 
         For the version that `version()` has found or that is simulated; the newest otherwise.
         """
-        said: config.Config | None = self.config
-        if self.config.config is not None:
-            said, _ = ownsettings.read(self.config.config)
-        if said is None:
+        settings = self._settings()
+        if settings is None:
             return None
-        settings = settings_of(said)
         band = closed_forms.recovery(settings, self._version, move)
         return band and trials.distribution(settings, self._version, move, band)
+
+    def _settings(self) -> Settings | None:
+        """What the model goes by; None where it does not reach the user's own file."""
+        path = self.config.config
+        return settings_of(self.config) if path is None else self._own_settings(path)[0]
 
     def simulate(
         self, *, version: str, world: World, rng: Random, start_ns: int, servers: int
