@@ -124,8 +124,10 @@ def pytest_sessionfinish(session) -> None:
         else:
             report = hook.pytest_report_from_serializable(config=config, data=data)
             stats.setdefault(outcome, []).append(report)
+    if earlier and session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+        session.exitstatus = pytest.ExitCode.OK
     worst = {"failed", "error"} & {outcome for outcome, reports in stats.items() if reports}
-    if worst and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+    if worst and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
