@@ -20,11 +20,7 @@ demo: $(VENV)/.installed ## set up what is needed and watch real failovers (CYCL
 images: $(VENV)/.installed ## make the images for Docker: by a registry, or else of Debian's packages
 	@./.ci/get-images $(BIN)/chaosd --all
 
-<<<<<<< HEAD
-test: $(VENV)/.dev haproxy ## all tests; those that need what this machine lacks say so and are skipped
-=======
-test: haproxy $(VENV)/.dev ## all but the long tests; those that need what this machine lacks say so and are skipped
->>>>>>> tests
+test: $(VENV)/.dev haproxy ## all but the long tests; those that need what this machine lacks say so and are skipped
 	@if $(BIN)/chaosd images --engine 2>/dev/null; then \
 	  ./.ci/get-images $(BIN)/chaosd --all || echo "no images: tests on Docker are skipped"; fi
 	@$(call phases,)
@@ -32,7 +28,7 @@ test: haproxy $(VENV)/.dev ## all but the long tests; those that need what this 
 test-fast: $(VENV)/.dev ## only those that are pure or simulated (under a minute on two cores)
 	@$(BIN)/pytest -q $(COMPUTES) -m "not haproxy and not chromium"
 
-test-long: haproxy $(VENV)/.dev ## what is slow, and all property tests and simulations in full size
+test-long: $(VENV)/.dev haproxy ## what is slow, and all property tests and simulations in full size
 	@$(call phases,--long)
 
 # What computes has a worker per core. What waits (for HAProxy, for Docker) has a wider pool, and what
