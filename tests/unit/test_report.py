@@ -827,7 +827,7 @@ def test_the_metrics_page_and_the_report_count_alike(data, tmp_path_factory) -> 
     store = RunStore(directory, MANIFEST, "", threads=False, chunk_samples=50)
     page = PrometheusSink(
         Address("127.0.0.1", 0),
-        cells=["c1"],
+        cells={"c1": "main"},
         faults=[],
         slow_after_ns=made.settings().slow_after_ns,
         run={},
