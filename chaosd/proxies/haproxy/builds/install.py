@@ -242,10 +242,11 @@ def _finish(
     }
     text = json.dumps(description, indent=2) + "\n"
     (stage / builds.DESCRIPTION).write_text(text, encoding="utf-8")
-    try:
-        stage.rename(place)
-    except OSError as error:
-        if builds.read(place) is None:  # else another install of the same build was faster
+    if builds.read(place) is None:  # else another install of the same build was faster
+        shutil.rmtree(place, ignore_errors=True)  # what is there is no build
+        try:
+            stage.rename(place)
+        except OSError as error:
             raise MachineError(f"{place}: can't be put there: {error.strerror}") from None
     build = builds.read(place)
     assert build is not None  # noqa: S101 - it was made above
