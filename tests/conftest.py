@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-import os
-import shutil
-
 import pytest
+
+from chaosd.proxies.haproxy import builds
 
 NEEDS = (
     "haproxy",
@@ -30,9 +29,9 @@ def pytest_collection_modifyitems(items) -> None:
 @pytest.fixture
 def haproxy() -> str:
     """The path of a real HAProxy, or a skip that says why."""
-    path = shutil.which("haproxy", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+    path = builds.at_hand()
     if path is None:
-        pytest.skip("no haproxy on this machine")
+        pytest.skip("no haproxy on this machine (chaosd haproxy install)")
     return path
 
 

@@ -13,10 +13,11 @@ from test_probes_http import BAD, GOOD
 
 from chaosd.history.events import Address, Outcome
 from chaosd.probes.httpx import HttpxProbe
+from chaosd.proxies.haproxy import builds
 
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
 OPENSSL = shutil.which("openssl", path=PATH)
-HAPROXY = shutil.which("haproxy", path=PATH)
+HAPROXY = builds.at_hand()
 
 
 @pytest.fixture(scope="module")
