@@ -68,11 +68,17 @@ def install(names: Sequence[str], *, mirror: str | None, say: Say) -> list[Build
             else pool.submit(_of_wheels, place, missing, say)
             for suites, missing in sources.items()
         ]
-        for work in works:
-            try:
-                work.result()
-            except ChaosdError as error:
-                problems += error.problems
+        try:
+            for work in works:
+                try:
+                    work.result()
+                except ChaosdError as error:
+                    problems += error.problems
+                except OSError as error:  # as a full disk
+                    problems.append(f"{place}: {error.strerror or error}")
+        except KeyboardInterrupt:  # apt has been interrupted, too; begin no other source
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     if problems:
         raise MachineError(*problems)
     return [build for name in names if (build := builds.read(place / name)) is not None]
