@@ -7,7 +7,6 @@ docs/measuring.md defines the numbers; samples count to the microsecond, as they
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -38,9 +37,6 @@ SECOND_NS = 1_000_000_000
 LATE_NS_MAX, BAR_SHARE_MAX = 5_000_000, 0.1
 DROPPED_SHARE_MAX = 0.01
 ANOMALY_MARGIN_S = 0.010  # what a prediction is not expected to see: the app's and kernel's work
-HELD_MAX = (
-    1_000_000  # samples that wait for an earlier one; twice what the config lets be under way
-)
 IDENTITIES_MAX = 10_000
 
 
@@ -109,29 +105,6 @@ class Identities:
                 self.add(identity)
             case InstanceGone(identity=identity) if identity in self._gone:
                 self._gone[identity] = True
-
-
-class Reorder:
-    """Samples of one stream, which come as they end, put back into the order of their schedule."""
-
-    def __init__(self) -> None:
-        self._held: list[Sample] = []
-        self._released_ns = -1
-
-    def push(self, sample: Sample) -> None:
-        late = sample.scheduled_ns < self._released_ns
-        if late or len(self._held) >= HELD_MAX:
-            what = "a sample after promising that there was none" if late else "no complete instant"
-            raise RuntimeError(f"the prober delivered {what} on stream {sample.stream}")
-        self._held.append(sample)
-
-    def release(self, complete_ns: int) -> list[Sample]:
-        """Let go of those scheduled before this instant: none of them is still to come."""
-        self._released_ns = max(complete_ns, self._released_ns)
-        self._held.sort(key=attrgetter("scheduled_ns"))  # nearly sorted already
-        count = bisect_left(self._held, complete_ns, key=attrgetter("scheduled_ns"))
-        released, self._held = self._held[:count], self._held[count:]
-        return released
 
 
 class RecoveryFold:

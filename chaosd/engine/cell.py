@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from chaosd.analysis import phases
-from chaosd.analysis.recovery import Identities, Reorder, measure
+from chaosd.analysis.recovery import Identities, measure
+from chaosd.analysis.reorder import Reorder
 from chaosd.engine import schedule
 from chaosd.engine.cycle import CycleRun, NoSampleError, kind_of
 from chaosd.engine.recorder import CellRecorder

@@ -15,7 +15,8 @@ from hypothesis import given, settings, strategies
 from made import IMPOSTER, INTERVAL, MS, NEW_IP, OLD_IP, SECOND
 
 from chaosd import report
-from chaosd.analysis.recovery import Identities, RecoveryFold, Reorder, measure
+from chaosd.analysis.recovery import Identities, RecoveryFold, measure
+from chaosd.analysis.reorder import Reorder
 from chaosd.analysis.statistics import Estimate, Share
 from chaosd.analysis.summary import Report, summarise
 from chaosd.errors import Exit, MachineError
