@@ -94,14 +94,16 @@ class Windows:
             for row, some in enumerate((window, window[found != KINDS.index("good")])):
                 self._counts[cell][row] += np.bincount(some, minlength=len(self._t0s[cell]) + 1)
 
-    def clusters(self) -> Clusters:
-        """Those sent, and those lost of them, of all windows of all cells in which any was sent."""
+    def clusters(self) -> dict[str, Clusters]:
+        """Those sent, and those lost of them, of all windows in which any was sent, by cell."""
+        return {cell: self._of_cell(cell) for cell in self._counts}
+
+    def _of_cell(self, cell: str) -> Clusters:
         found = Clusters()
-        for cell, counts in self._counts.items():
-            found.include(self._before[cell])
-            for sent, lost in counts.T.tolist():
-                if sent:
-                    found.add(lost, sent)
+        found.include(self._before[cell])
+        for sent, lost in self._counts[cell].T.tolist():
+            if sent:
+                found.add(lost, sent)
         return found
 
     def state(self, open_from_ns: int) -> dict[str, Any]:

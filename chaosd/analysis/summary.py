@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -52,6 +52,7 @@ class Report:
     of_fault: dict[str, Part]  # in all cells
     probes: tuple[Probe, ...]
     queries: dict[str, Queries]  # by cell, where it is known
+    arms: dict[str, Report]  # each by itself, where there are several; then `total` is of all
 
 
 def summarise(
@@ -61,14 +62,53 @@ def summarise(
     probes: Iterable[Probe],
     queries: Mapping[str, Queries],
     *,
-    windows: Clusters | None = None,
+    windows: Mapping[str, Clusters] | None = None,
     lost: Sequence[Remark] = (),
 ) -> Report:
     """Fold a run's cycles, a line of cycles.jsonl after the other, into its report.
 
-    `windows` are the requests that were sent, and those that were lost, from each T0 to the next;
-    `lost` is what must have been stored and is not there.
+    `windows` are the requests that were sent, and those that were lost, from each T0 to the next,
+    by cell; `lost` is what must have been stored and is not there. Where there are several arms
+    each has a report of its own: objectives and doubts are of those, and not of a mixture.
     """
+    probes, windows = tuple(probes), windows or {}
+    arms = manifest.get("arms") or {}
+    if len(arms) <= 1:
+        return _summarise(run, manifest, cycles, probes, queries, windows=windows, lost=lost)
+    cycles = list(cycles)
+    reports = {}
+    for name, arm in arms.items():
+        own = {key: arm[key] for key in ("settings", "cells", "proxy", "proxy_version")}
+        cells = set(arm["cells"])
+        reports[name] = _summarise(
+            f"{run} {name}",
+            {**manifest, **own, "arms": {name: arm}},
+            [cycle for cycle in cycles if cycle.cell in cells],
+            tuple(probe for probe in probes if probe.cell in cells),
+            {cell: found for cell, found in queries.items() if cell in cells},
+            windows={cell: found for cell, found in windows.items() if cell in cells},
+            lost=[remark for remark in lost if remark.cell in cells],
+        )
+    whole = _summarise(run, manifest, cycles, probes, queries, windows=windows, lost=lost)
+    objectives = tuple(
+        replace(o, name=f"{name}: {o.name}") for name, r in reports.items() for o in r.objectives
+    )
+    doubts = tuple(dict.fromkeys(doubt for r in reports.values() for doubt in r.doubts))
+    verdict = slo.verdict(doubts, objectives)
+    return replace(whole, arms=reports, objectives=objectives, doubts=doubts, verdict=verdict)
+
+
+def _summarise(
+    run: str,
+    manifest: Mapping[str, Any],
+    cycles: Iterable[Cycle],
+    probes: tuple[Probe, ...],
+    queries: Mapping[str, Queries],
+    *,
+    windows: Mapping[str, Clusters],
+    lost: Sequence[Remark],
+) -> Report:
+    """One arm's report."""
     settings = manifest.get("settings", {})
     new = partial(
         Tally,
@@ -91,10 +131,13 @@ def summarise(
     by_fault: dict[str, dict[str, Part]] = {cell: {} for cell in parts}
     for (cell, label), tally in faults.items():
         by_fault[cell][label] = tally.part()
-    whole, probes = total.part(), tuple(probes)
+    whole = total.part()
     lost = (*lost, *_lost_samples(asked, probes))
     doubts = (*lost, *_doubts(manifest, whole, parts, by_fault))
-    availability = _availability(*_answers(probes), windows or Clusters())
+    together = Clusters()
+    for clusters in windows.values():
+        together.include(clusters)
+    availability = _availability(*_answers(probes), together)
     by_label = {label: tally.part() for label, tally in of_fault.items()}
     objectives = tuple(slo.judge(wanted, whole, by_label, availability, poor=bool(doubts)))
     return Report(
@@ -111,6 +154,7 @@ def summarise(
         of_fault=by_label,
         probes=probes,
         queries=dict(queries),
+        arms={},
     )
 
 

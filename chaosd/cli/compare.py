@@ -24,6 +24,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="a difference known to be less does not matter",
     )
+    parser.add_argument(
+        "--arm", metavar="NAME", help="only this arm; A:B for arm A of RUN_A and arm B of RUN_B"
+    )
     parser.add_argument("--fault", metavar="LABEL", help="only the failovers of this fault")
     parser.add_argument("--cell", metavar="NAME", help="only the failovers of this cell")
     parser.add_argument("--json", action="store_true", help="print it as JSON instead of a table")
@@ -34,9 +37,10 @@ def run(arguments: argparse.Namespace) -> int:
     from chaosd.report import compare as report
 
     which = {"fault": arguments.fault, "cell": arguments.cell}
+    arm_a, _, arm_b = (arguments.arm or "").partition(":")
     found = compare(
-        report.load(arguments.a, **which),
-        report.load(arguments.b, **which),
+        report.load(arguments.a, arm=arm_a or None, **which),
+        report.load(arguments.b, arm=arm_b or arm_a or None, **which),
         margin=_share(arguments.margin, "--margin"),
         tolerance=_share(arguments.tolerance, "--tolerance"),
     )

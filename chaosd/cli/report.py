@@ -34,7 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         say(report.as_json(found.report, arguments.run).rstrip())
     else:
-        say(*report.closing_lines(found.report, None if unwritten else arguments.run))
+        where = None if unwritten else arguments.run
+        say(*report.closing_lines(found.report, where, report.side_by_side(found.report)))
     if unwritten is not None:
         raise unwritten
     return report.exit_code(found.report)

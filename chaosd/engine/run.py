@@ -19,7 +19,7 @@ from chaosd.config.units import Duration
 from chaosd.engine.cell import HEAL_LIMIT_S, INJECT_LIMIT_S, CellRun
 from chaosd.engine.sink import Sink
 from chaosd.errors import ChaosdError
-from chaosd.history.cycles import Cycle
+from chaosd.history.cycles import Cycle, is_only
 from chaosd.history.events import AnyEvent, ProxyMeasured, QueriesCounted, ResolversRead
 from chaosd.history.values import Sample
 from chaosd.plan.arms import Plan
@@ -48,7 +48,11 @@ class Engine:
         self._ticked_ns = 0
         self.enough = asyncio.Event()
         precision, goals = plan.config.until.precision, plan.config.slo.objectives()
-        self._precision = None if precision is None else Precision(precision, goals)
+        self._precision = (
+            None
+            if precision is None
+            else {arm.name: Precision(precision, goals) for arm in plan.arms}
+        )
         self._failure: asyncio.Future[None] | None = None
         self._cells: list[CellRun] = []
         self._by_stream: dict[int, CellRun] = {}
@@ -62,8 +66,12 @@ class Engine:
         self._tell(lambda sink: sink.cycle(cycle))
         if self._precision is None:
             return
-        if (p95 := self._precision.add(cycle)) is not None and not self.enough.is_set():
-            self.say(f"p95 is known to ± {half_width(p95):.1%}: no more cycles")
+        self._precision[cycle.arm].add(cycle)
+        known = [precision.reached for precision in self._precision.values()]
+        if all(known) and not self.enough.is_set():
+            widths = [half_width(precision.p95()) or 0.0 for precision in self._precision.values()]
+            of_each = " of every arm" if len(widths) > 1 else ""
+            self.say(f"p95{of_each} is known to ± {max(widths):.1%}: no more cycles")
             self.enough.set()
 
     def _tell(self, say: Callable[[Sink], None]) -> None:
@@ -131,9 +139,11 @@ class Engine:
             self._failure.result()
         if failure is not None:
             raise failure
-        if self._precision is not None and not self._precision.reached:
-            wanted = self.plan.config.until.precision
-            self.say(f"until.precision ({wanted}) was not reached: {self._precision.lacks()}")
+        wanted = self.plan.config.until.precision
+        for name, precision in (self._precision or {}).items():
+            if not precision.reached:
+                arm = "" if is_only(name) else f" by arm {name}"
+                self.say(f"until.precision ({wanted}) was not reached{arm}: {precision.lacks()}")
         return reason
 
     def _settle_limit(self) -> Duration:

@@ -58,7 +58,7 @@ def run(plan: Plan, rehearsals: Sequence[Rehearsal]) -> int:
     # A run that failed before it measured anything has nothing to tell but why.
     if error is None or any(written.total.outcomes.values()):
         console.close()
-        for line in report.closing_lines(written, directory):
+        for line in report.closing_lines(written, directory, report.side_by_side(written)):
             console.say(line)
     if error is not None:
         raise error

@@ -16,11 +16,20 @@ from chaosd.history.cycles import Cycle, CycleOutcome
 from chaosd.history.events import AnyEvent
 from chaosd.history.reader import RunReader
 from chaosd.history.writer import write_whole
-from chaosd.report import html, json, junit, load_run, markdown
+from chaosd.report import arms, html, json, junit, load_run, markdown
 from chaosd.report.settings import files, settings
 from chaosd.report.text import closing_lines, sentence
 
-__all__ = ["analyse", "as_json", "closing_lines", "exit_code", "save", "sentence", "write"]
+__all__ = [
+    "analyse",
+    "as_json",
+    "closing_lines",
+    "exit_code",
+    "save",
+    "sentence",
+    "side_by_side",
+    "write",
+]
 
 
 class Analysed(NamedTuple):
@@ -119,6 +128,11 @@ def _record(directory: Path, cycle: Cycle) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found
+
+
+def side_by_side(report: Report) -> list[str]:
+    """The arms of a run beside each other; empty if there is one."""
+    return list(arms.lines(report)) if report.arms else []
 
 
 def exit_code(report: Report) -> Exit:

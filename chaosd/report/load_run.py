@@ -102,9 +102,10 @@ def _unfinished(
     """
     if not begun or "settings" not in reader.manifest:
         return
-    stored = reader.manifest["settings"]  # perhaps of another version
-    settings = Settings(**{f.name: stored[f.name] for f in fields(Settings) if f.name in stored})
+    by_cell = settings_by_cell(reader.manifest)
+    common = _settings(reader.manifest["settings"])
     for (cell, number), (begin, end) in begun.items():
+        settings = by_cell.get(cell, common)
         samples = reader.samples(streams[cell], begin.at_ns - settings.lookback_ns, FOREVER_NS)
         if not samples or samples[-1].scheduled_ns < begin.at_ns:
             continue
@@ -129,6 +130,20 @@ def _unfinished(
             continue
         stable_ns = begin.at_ns + round(whole.stable_recovery_s * SECOND_NS)
         yield replace(whole, end_ns=stable_ns + settings.stable_for_ns)
+
+
+def settings_by_cell(manifest: Mapping[str, Any]) -> dict[str, Settings]:
+    """What each cell's cycles are measured with: its arm's settings."""
+    return {
+        cell: _settings(arm["settings"])
+        for arm in manifest.get("arms", {}).values()
+        for cell in arm["cells"]
+    }
+
+
+def _settings(stored: Mapping[str, Any]) -> Settings:
+    """From the stored form, perhaps of another version."""
+    return Settings(**{f.name: stored[f.name] for f in fields(Settings) if f.name in stored})
 
 
 def _is_end(event: AnyEvent) -> bool:

@@ -189,7 +189,7 @@ def quality(report: Report) -> str:
     whole, lines = report.total, []
     if whole.valid:
         cycles = f"{whole.poor} of {whole.valid} valid cycles"
-        lines.append(f"* {cycles} are of poor quality (probes late or lost)")
+        lines.append(f"* {cycles} poor (probes late or lost)")
     if whole.resolution_s is not None:
         lines.append(f"* {text.probing(whole)} to a quantile of the recovery")
     if whole.compared:

@@ -111,7 +111,7 @@ def _predicted(cycle: Cycle) -> str:
         return ""
     said = band(cycle.predicted.lower_s, cycle.predicted.upper_s)
     if cycle.residual_s is not None:
-        said += f", {cycle.residual_s:+.2f} s beside its mean"
+        said += f", {cycle.residual_s:+.2f} s vs predicted mean"
     if cycle.anomaly:
         said += ", outside of it"
     return f" (predicted {said})"
@@ -137,21 +137,24 @@ def _requests(cycle: Cycle) -> str:
     if cycle.dropped:
         text += f", {cycle.dropped} not sent"
     if cycle.doubt is not None:
-        text += f"; of poor quality: {words.doubt(cycle.doubt)}"
+        text += f"; poor: {words.doubt(cycle.doubt)}"
     return text
 
 
 # --- the end of a run ---------------------------------------------------------------------------
 
 
-def closing_lines(report: Report, directory: Path | None) -> list[str]:
+def closing_lines(
+    report: Report, directory: Path | None, side_by_side: Iterable[str] = ()
+) -> list[str]:
     """How many failovers, how long, where the seconds went, how good the numbers are.
 
-    And where there is more, if there is a directory in which it is.
+    And where there is more, if there is a directory in which it is. `side_by_side` has the lines
+    of several arms, which are not pooled.
     """
     whole = report.total
-    lines = [headline(report)]
-    if whole.failovers:
+    lines = [headline(report), *side_by_side]
+    if whole.failovers and not report.arms:
         lines.append(f"recovery: {quantile_words(whole)}")
         lines.append(f"where the seconds went: {where(whole)}")
         if whole.in_band.n:
@@ -178,7 +181,7 @@ def verdict_words(report: Report) -> str:
     """
     kept = len(report.objectives)
     asked = f"all {kept} objectives are kept" if kept > 1 else "its objective is kept"
-    good = f"measured well; {asked if kept else 'no objectives are set'}"
+    good = f"measurement good; {asked if kept else 'no objectives set'}"
     broken = {
         f"{found.name}: {words.objective(found)}"
         for found in report.objectives
@@ -231,6 +234,8 @@ def headline(report: Report) -> str:
     text = f"{count} failover{'' if count == 1 else 's'}"
     if whole.outcomes["censored"]:
         text += f", {whole.outcomes['censored']} of them without a recovery"
+    if report.arms:
+        text += f" of {len(report.arms)} arms"
     if len(report.cells) > 1:
         text += f" in {len(report.cells)} cells"
     return text + (f" (and {', '.join(others)})" if others else "")
@@ -249,7 +254,7 @@ def quantile_words(part: Part) -> str:
 
 def probing(part: Part) -> str:
     """What the probes' own interval and lateness may have added to any quantile."""
-    return f"probing adds at most {seconds(part.resolution_s)}"
+    return f"resolution {seconds(part.resolution_s)}"
 
 
 def longest(found: Quantiles) -> str:
@@ -315,7 +320,7 @@ def residual(found: Residuals) -> str:
     if found.mean_s is None or found.low_s is None or found.high_s is None:
         return ""
     mean, low, high = (f"{value * 1e3:+.0f}" for value in (found.mean_s, found.low_s, found.high_s))
-    said = f"; {mean} ms [{low} to {high}] on average beside the predicted mean"
+    said = f"; {mean} ms [{low} to {high}] mean residual"
     if found.uniform_p is not None:
         fits = found.uniform_p >= P_SHOWN_MIN
         p = f"fits the predicted distribution (p {found.uniform_p:.2f})"
@@ -332,14 +337,14 @@ def quality(report: Report) -> Iterable[str]:
         sent, dropped = (sum(getattr(p, n) for p in measuring) for n in ("sent", "dropped"))
         # Lags of several cells are not pooled: each cell may be late for reasons of its own.
         whose = " in the worst cell" if len({probe.cell for probe in measuring}) > 1 else ""
-        poor = f"; {whole.poor} of {whole.valid} cycles of poor quality" if whole.valid else ""
+        poor = f"; {whole.poor} of {whole.valid} cycles poor" if whole.valid else ""
         yield (
             f"probes: {sent:,} sent, {dropped:,} could not be; schedule lag p50 "
             f"{seconds(worst.lag_p50_s)}, p99 {seconds(worst.lag_p99_s)}{whose}{poor}"
         )
     if whole.compared:
         agree = whole.compared - whole.disagreeing
-        yield f"outages by their ends and by their losses: agree in {agree} of {whole.compared}"
+        yield f"outage, first-to-last failure vs lost probes: agree in {agree} of {whole.compared}"
     if whole.control.cycles:
         yield f"control: {control(whole)}"
     if whole.restart.cycles:

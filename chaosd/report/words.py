@@ -126,7 +126,7 @@ def _remark(found: Remark) -> str:
         case RemarkKind.NO_CYCLE:
             return "no valid cycle"
         case RemarkKind.POOR:
-            return f"{of_cycles} of poor quality (at most 5 % may be)"
+            return f"{of_cycles} poor (at most 5 % may be)"
         case RemarkKind.INVALID_CYCLES:
             return f"{of_cycles} invalid (at most 5 % may be)"
         case RemarkKind.SILENT_CONTROLS:

@@ -23,7 +23,7 @@ def test_objectives_decide_the_exit_code(simulate) -> None:
 
     kept = run(KEPT)
     assert (kept.code, kept.report["verdict"]) == (0, "ok")
-    assert "verdict: ok (measured well; all 4 objectives are kept)" in kept.said
+    assert "verdict: ok (measurement good; all 4 objectives are kept)" in kept.said
     broken = run(KEPT | BROKEN)
     assert (broken.code, broken.report["verdict"]) == (1, "fail")
     assert [o["result"] for o in broken.report["objectives"]] == ["ok", "fail", "ok", "ok"]
@@ -67,7 +67,7 @@ def test_the_example_of_a_gate_keeps_its_objectives(tmp_path, monkeypatch, capsy
     gate = Path(__file__).parent.parent.parent / "configs/gate.yaml"
     assert main(["run", str(gate), "--set", "runtime=sim", "--seed", "1"]) == 0
     out = capsys.readouterr().out
-    assert "verdict: ok (measured well; all 6 objectives are kept)" in out
+    assert "verdict: ok (measurement good; all 6 objectives are kept)" in out
     assert "false alarms in 0 of" in out
 
 

@@ -255,7 +255,7 @@ def test_a_poor_measurement_makes_everything_unknown() -> None:
     found = compare(side(a), side(poor))
     assert rows(found)["recovery p95"] == "worse"
     assert found.answer == "unknown"
-    assert found.reasons == ("made: 100 of 100 cycles of poor quality (at most 5 % may be)",)
+    assert found.reasons == ("made: 100 of 100 cycles poor (at most 5 % may be)",)
 
 
 def test_worse_outranks_better() -> None:

@@ -88,7 +88,7 @@ def test_the_sentence_of_the_design() -> None:
             (
                 "app moved A → B, recovered in 12.35 s, not known to be stable: replace 2.00 s, "
                 "discover 10.0 s; 5 of 431 requests failed, 104 masked, 2 misrouted, 3 not sent; "
-                "of poor quality: probes were sent late (1 % by more than 20.0 ms)"
+                "poor: probes were sent late (1 % by more than 20.0 ms)"
             ),
         ),
         (
@@ -376,12 +376,12 @@ def test_the_closing_lines(directory) -> None:
         "6 failovers (and 1 control, 1 skipped)",
         (
             "recovery: p50 0.70 s [0.30–1.50], p95 1.50 s [0.90–?], longest 1.50 s (n 6, 95 % "
-            "intervals; probing adds at most 10 ms)"
+            "intervals; resolution 10 ms)"
         ),
         "where the seconds went: discover 70%, replace 30%",
         (
             "predicted: 5 of 6 recoveries within their band (36%–100% of all such); +29 ms "
-            "[-424 to +482] on average beside the predicted mean"
+            "[-424 to +482] mean residual"
         ),
         "requests during failovers: 1,106; 500 failed, 0 masked, 0 misrouted",
         "availability: 86% [76%–91.3%] of all requests of the run",
@@ -389,12 +389,12 @@ def test_the_closing_lines(directory) -> None:
             "probes: 3,502 sent, 0 could not be; schedule lag p50 35 µs, p99 35 µs; 0 of 7 cycles "
             "of poor quality"
         ),
-        "outages by their ends and by their losses: agree in 6 of 6",
+        "outage, first-to-last failure vs lost probes: agree in 6 of 6",
         "control: an undisturbed cycle's recovery is 1.0 ms [?–?]; false alarms in 1 of 1",
         "note: 1 cycle outside of the predicted band: anomalies",
         "note: 1 cycle skipped: the cycle before had not settled",
         f"note: {ALARM}",
-        "verdict: ok (measured well; no objectives are set)",
+        "verdict: ok (measurement good; no objectives set)",
         f"report: {directory / 'report.html'}",
     ]
 
@@ -442,7 +442,7 @@ def test_report_md_stands_alone(directory) -> None:
     write(directory)
     text = (directory / "report.md").read_text()
     assert text.startswith(
-        "# made abc234\n\n* verdict: **ok**: measured well; no objectives are set\n* 6 failovers"
+        "# made abc234\n\n* verdict: **ok**: measurement good; no objectives set\n* 6 failovers"
     )
     for title in (
         "Recovery",
@@ -530,7 +530,7 @@ RESTART = made.restart(phases={"replace_s": 1.0})
         (
             [made.cycle()] * 37 + [POOR] * 2,
             {},
-            ["2 of 39 cycles of poor quality (at most 5 % may be)"],
+            ["2 of 39 cycles poor (at most 5 % may be)"],
         ),
         ([made.cycle()] * 38 + [INVALID] * 2, {}, []),
         (
@@ -545,7 +545,7 @@ RESTART = made.restart(phases={"replace_s": 1.0})
             + [replace(cycle, cell="c2") for cycle in (POOR, POOR, INVALID, INVALID, CENSORED)],
             {"cells": ["c1", "c2"]},
             [
-                "cell c2: 2 of 3 cycles of poor quality (at most 5 % may be)",
+                "cell c2: 2 of 3 cycles poor (at most 5 % may be)",
                 "cell c2: 2 of 5 cycles invalid (at most 5 % may be)",
             ],
         ),
@@ -751,7 +751,7 @@ def test_flapping_outages_are_noted() -> None:
     assert note.startswith("1 cycle of 2 had good answers between bad ones")
     assert note.endswith("(by 0.200 s at most)")
     quality = list(report.text.quality(found))
-    assert "outages by their ends and by their losses: agree in 1 of 2" in quality
+    assert "outage, first-to-last failure vs lost probes: agree in 1 of 2" in quality
     # To within twice the error bar they agree, and what could not be sent is no difference.
     bar = flapping.resolution_s
     near = made.cycle(outage_gap_s=0.9, outage_loss_s=0.9 - 1.9 * bar)

@@ -226,7 +226,7 @@ def test_every_objective_of_the_config_is_judged() -> None:
     assert [o.name for o in found.objectives] == list(wanted)
     assert {o.result for o in found.objectives} == {"ok"}
     assert (found.verdict, tuple(words.reasons(found)), exit_code(found)) == ("ok", (), Exit.OK)
-    assert "measured well; all 15 objectives are kept" in markdown.render(found, {})
+    assert "measurement good; all 15 objectives are kept" in markdown.render(found, {})
 
 
 def test_a_fault_has_objectives_of_its_own() -> None:
@@ -286,9 +286,7 @@ def test_a_broken_objective_fails_the_run_and_says_why() -> None:
 def test_a_poor_measurement_neither_keeps_nor_breaks_anything() -> None:
     found = judged(cycles(100, **POOR), recovery_p50="10s", recovery_p95="100ms")
     assert (found.verdict, exit_code(found)) == ("unknown", Exit.UNKNOWN)
-    assert tuple(words.reasons(found)) == (
-        "100 of 100 cycles of poor quality (at most 5 % may be)",
-    )
+    assert tuple(words.reasons(found)) == ("100 of 100 cycles poor (at most 5 % may be)",)
     assert [words.objective(objective) for objective in found.objectives] == [
         "seems kept; the measurement is too poor to tell",
         "seems broken; the measurement is too poor to tell",

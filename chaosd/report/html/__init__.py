@@ -214,7 +214,7 @@ def _flight(flight: Flight) -> str:
     if cycle.residual_s is not None:
         place = "" if cycle.predicted_place is None else f", {cycle.predicted_place:.0%} of"
         shorter = f"{place} the predicted distribution is shorter" if place else ""
-        beside = f"<p>{cycle.residual_s:+.3f} s beside the predicted mean{shorter}.</p>"
+        beside = f"<p>{cycle.residual_s:+.3f} s vs predicted mean{shorter}.</p>"
     head = '<th class="n">ms</th><th class="n">known to</th><th>who</th><th>what</th><th></th>'
     parts = [beside, f"<table><tr>{head}</tr>{''.join(rows)}</table>"]
     if record:
