@@ -269,3 +269,37 @@ def test_the_first_query_is_for_the_preferred_family(
     family = {1: "ipv4", 28: "ipv6"}[query[query.index(b"\4test\0") + len(b"\4test\0") + 1]]
     (server,) = resolve(read_files([file], build=build), build.dialect).servers
     assert server.values["resolve-prefer"].value == family
+
+
+ADDRESSES = """\
+resolvers r
+    nameserver n $NS
+frontend f
+    mode tcp
+    timeout client 1s
+    bind '${LISTEN}'
+    default_backend b
+backend b
+    mode tcp
+    timeout connect 1s
+    timeout server 1s
+    server s $HOST:${PORT} resolvers r init-addr none
+"""
+
+
+def test_variables_of_addresses_are_expanded_without_quotes(
+    haproxy: str, build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = {"NS": "127.0.0.1:53", "LISTEN": "abns@a", "HOST": "app.test", "PORT": "80"}
+    for name, text in here.items():
+        monkeypatch.setitem(ENVIRONMENT, name, text)
+    file = tmp_path / "addresses.cfg"
+    file.write_text(ADDRESSES)
+    assert said_by(haproxy, file)[0] == 0
+    effective = resolve(read_files([file], environment=ENVIRONMENT, build=build), build.dialect)
+    assert effective.servers[0].address.text == "app.test:80"
+    assert effective.resolvers["r"].nameservers[0].address.text == "127.0.0.1:53"
+    (bind,) = [line for _, line in effective.document.statements() if line.says("bind")]
+    assert bind.texts == ("bind", "abns@a")
+    monkeypatch.setitem(ENVIRONMENT, "LISTEN", "no:such")
+    assert said_by(haproxy, file)[0] != 0

@@ -33,6 +33,18 @@ _NEGATABLE = frozenset(
         *("insecure-fork-wanted", "numa-cpu-mapping"),
     }
 )
+# Where an address stands, by the words before it. HAProxy expands variables in it once more.
+_ADDRESSES = {
+    "bind": 1,
+    "dgram-bind": 1,
+    "log": 1,
+    "nameserver": 2,
+    "peer": 2,
+    "server": 2,
+    "server-template": 3,
+    "source": 1,
+    "stats": 2,  # socket
+}
 _ENVIRONMENT = ("setenv", "presetenv", "unsetenv", "resetenv")
 
 
@@ -160,9 +172,14 @@ class _Reader:
         return ChainMap(self._variables, here)
 
     def _statement(self, place: Place, words: tuple[Word, ...], section: str) -> str:
-        self._look_at_empty_words(place, words)
         modifier = words[0].text if words[0].text in ("no", "default") else ""
-        statement = Statement(place, words[1:] if modifier and words[1:] else words, modifier)
+        words = words[1:] if modifier and words[1:] else words
+        at = _ADDRESSES.get(words[0].text, len(words))
+        if at < len(words):
+            address = lexer.expand_address(words[at], self._variables)
+            words = (*words[:at], address, *words[at + 1 :])
+        self._look_at_empty_words(place, words)
+        statement = Statement(place, words, modifier)
         if modifier and statement.keyword not in _NEGATABLE:
             self._refuse(place, f"`{modifier}` does not go with `{statement.keyword}`")
             return section
