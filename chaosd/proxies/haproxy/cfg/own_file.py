@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from chaosd.proxies.haproxy.cfg import select
-from chaosd.proxies.haproxy.cfg.condition import Build
+from chaosd.proxies.haproxy.cfg.condition import BuildFacts
 from chaosd.proxies.haproxy.cfg.dialect import Dialect
 from chaosd.proxies.haproxy.cfg.effective import Effective, Server
 from chaosd.proxies.haproxy.cfg.findings import Finding, Kind
@@ -39,7 +39,7 @@ def read_own(
     """
     dialect = Dialect.of(version)
     kept = {name: text for name, text in environment.items() if name not in SUPPLIED}
-    build = Build(dialect, features)
+    build = BuildFacts(dialect, features)
     document = read_files([path], environment=kept, supplied=SUPPLIED, build=build)
     return resolve(document, dialect)
 

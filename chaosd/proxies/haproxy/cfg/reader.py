@@ -12,7 +12,7 @@ from enum import Enum
 from pathlib import Path
 
 from chaosd.proxies.haproxy.cfg import lexer
-from chaosd.proxies.haproxy.cfg.condition import Build, ConditionError, Truth, decide
+from chaosd.proxies.haproxy.cfg.condition import BuildFacts, ConditionError, Truth, decide
 from chaosd.proxies.haproxy.cfg.files import SourceText, load
 from chaosd.proxies.haproxy.cfg.lexer import Variable
 from chaosd.proxies.haproxy.cfg.source import (
@@ -53,7 +53,7 @@ def read_files(
     *,
     environment: Mapping[str, str] | None = None,
     supplied: Collection[str] = (),
-    build: Build | None = None,
+    build: BuildFacts | None = None,
 ) -> Document:
     """Read what `haproxy -f PATH -f PATH …` would read, with this environment and build.
 
@@ -61,7 +61,7 @@ def read_files(
     known yet: the text of one is `${NAME}`, and `Word.variables` names it.
     """
     sources, problems = load(paths)
-    reader = _Reader(build or Build(), environment or {}, supplied)
+    reader = _Reader(build or BuildFacts(), environment or {}, supplied)
     reader.problems += problems
     for source in sources:
         reader.read(source)
@@ -108,7 +108,7 @@ class _StopError(Exception):
 
 class _Reader:
     def __init__(
-        self, build: Build, environment: Mapping[str, str], supplied: Collection[str]
+        self, build: BuildFacts, environment: Mapping[str, str], supplied: Collection[str]
     ) -> None:
         self.sections: list[tuple[Statement, list[Statement]]] = []
         self.problems: list[Problem] = []
