@@ -19,7 +19,7 @@ LAYERS = {
     "system": {"errors"},
     "history": {"errors", "analysis"},
     "config": {"errors", "plugins", "history"},
-    "plugins": {"history", "config", "system"},
+    "plugins": {"errors", "history", "config", "system"},
     "analysis": {"errors", "history", "plugins", "system"},
     "dns": {"errors", "history", "system"},
     "faults": {"errors", "history", "plugins", "config", "system"},
@@ -145,7 +145,8 @@ def test_every_plugin_file_has_its_entry_point() -> None:
     # What carries the probes, and is none itself.
     helpers = {f"chaosd.probes.{name}" for name in ("host", "worker", "wire", "outcomes")}
     helpers |= {
-        f"chaosd.runtimes.{name}" for name in ("answers", "readiness", "realtime", "syslog")
+        f"chaosd.runtimes.{name}"
+        for name in ("answers", "readiness", "realtime", "roster", "syslog")
     }
     for kind in ("runtimes", "proxies", "faults", "probes"):
         for path in sorted((PACKAGE / kind).iterdir()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar, cast
 
 from chaosd.history.cycles import PHASES
@@ -13,6 +14,7 @@ from chaosd.history.events import (
     FaultBegan,
     HoldAddress,
     InstanceListening,
+    InstancePlaced,
     InstanceReachable,
     NamePublished,
     NameWithdrawn,
@@ -56,6 +58,22 @@ def first_answer_ns(
     )
 
 
+def begun(events: Iterable[AnyEvent]) -> Event[FaultBegan] | None:
+    """How the cycle began, with the new instance's address; None if it never began.
+
+    Mostly that is not known at T0: InstancePlaced says it once it is, and under which identity it
+    answers if that is not the one that was expected.
+    """
+    begin = earliest(events, FaultBegan)
+    if begin is None or begin.what.new is None or begin.what.new_ip is not None:
+        return begin
+    for placed in only(events, InstancePlaced):
+        there = placed.what
+        if (there.expected or there.identity) == begin.what.new:
+            return begin.saying(replace(begin.what, new=there.identity, new_ip=there.ip))
+    return begin
+
+
 def edges(
     events: Sequence[AnyEvent],
     begin: Event[FaultBegan],
@@ -70,8 +88,8 @@ def edges(
     """
     fault = begin.what
     listening = _of_instance(events, InstanceListening, fault.new)
-    published = _published(events, fault.old_ip, fault.new_ip)
-    moved = _switch(events, fault.new_ip)
+    published = _published(events, fault.old_ip, fault.new_ip) if fault.new_ip else None
+    moved = _switch(events, fault.new_ip) if fault.new_ip else None
     if moved is None and stays(fault):
         moved = _stayed(events, begin)
     usable = _usable(events, begin.at_ns, moved, recovered_ns) if moved else None
@@ -126,7 +144,7 @@ def move(
     `missing_class` is how a missing name was answered if no event tells, `dns_s` how long an answer
     takes, `direct` the stream past the proxy.
     """
-    begin = earliest(events, FaultBegan)
+    begin = begun(events)
     if begin is None:
         raise ValueError("a cycle that never began has no move")
     fault = begin.what

@@ -25,8 +25,8 @@ from chaosd.history.events import (
     Event,
     FaultBegan,
     FaultInjected,
-    InstanceExpected,
     InstanceGone,
+    InstancePlaced,
     RecoveryPredicted,
     earliest,
 )
@@ -104,7 +104,7 @@ class Identities:
     def event(self, event: AnyEvent) -> None:
         """Take note of an instance that comes or goes; whatever else it is, ignore it."""
         match event.what:
-            case InstanceExpected(identity=identity):
+            case InstancePlaced(identity=identity):
                 self.add(identity)
             case InstanceGone(identity=identity) if identity in self._gone:
                 self._gone[identity] = True
@@ -165,7 +165,7 @@ class RecoveryFold:
         self.lags_ns = array("q")
         self.unknown = unknown
         self._injected_ns: int | None = None
-        self._new = new
+        self.new = new
         self._identities = identities
         self._settings = settings
         self._from_ns = t0_ns - settings.lookback_ns
@@ -241,7 +241,7 @@ class RecoveryFold:
         if self.unknown:
             ours = self._bad > 0
         else:
-            ours = sent_ns >= self.t0_ns if self._new is None else who == self._new
+            ours = sent_ns >= self.t0_ns if self.new is None else who == self.new
         first = self.recovered_ns is None or done_ns < self.recovered_ns
         if ours and first and self.t0_ns <= done_ns <= self._limit_ns:
             self.recovered_ns = self.stable_from_ns = done_ns
@@ -253,7 +253,7 @@ class RecoveryFold:
         way for long says when the way was free for that one, and not for others.
         """
         first = self.fresh_ns is None or done_ns < self.fresh_ns
-        if who == self._new and first and self.t0_ns <= done_ns <= self._limit_ns:
+        if who == self.new and first and self.t0_ns <= done_ns <= self._limit_ns:
             self.fresh_ns = done_ns
 
     @property
@@ -348,7 +348,7 @@ def measure(
     end = earliest(events, CycleEnded)
     if end is None:
         raise ValueError("a cycle without an end can't be measured")
-    begin = earliest(events, FaultBegan)
+    begin = phases.begun(events)
     if begin is None:
         return _never_began(end, settings)
     fault, cause = begin.what, end.what.cause

@@ -28,13 +28,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from chaosd.runtimes.docker import engine, images
+    from chaosd.runtimes.docker import images
+    from chaosd.runtimes.docker.endpoint import PING_LIMIT_S, from_environment
 
+    endpoint = from_environment()
     if arguments.engine:
-        engine.client(engine.PING_LIMIT_S)
+        endpoint.client(PING_LIMIT_S)
         return Exit.OK
     if arguments.remove:
-        images.remove(say)
+        images.remove(endpoint, say)
         return Exit.OK
     versions = arguments.haproxy or [images.DEFAULT_HAPROXY]
     if arguments.all:
@@ -42,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     if unknown := [v for v in versions if v not in images.HAPROXY_VERSIONS]:
         known = ", ".join(images.HAPROXY_VERSIONS)
         raise ConfigError(f"images: unknown HAProxy version {unknown[0]} (known: {known})")
-    images.build(versions, source=arguments.source, mirror=arguments.mirror, say=say)
-    for line in images.describe(versions):
+    images.build(endpoint, versions, source=arguments.source, mirror=arguments.mirror, say=say)
+    for line in images.describe(endpoint, versions):
         say(line)
     return Exit.OK

@@ -372,9 +372,10 @@ def _found_proxy(runtime: Any) -> str | None:
     name = runtime.get("type") if isinstance(runtime, dict) else runtime
     point = plugins.available("runtimes").get(name) if isinstance(name, str) else None
     try:
-        return getattr(point.load(), "default_proxy", None) if point is not None else None
+        proxy: str | None = point.load().default_proxy if point is not None else None
     except Exception:  # noqa: BLE001 - validation says what is wrong with that plugin
         return None
+    return proxy
 
 
 def at_line(path: Path, overrides: Sequence[str], where: KeyPath, what: str) -> str:

@@ -19,7 +19,7 @@ from chaosd.analysis import phases
 from chaosd.analysis.recovery import Identities, RecoveryFold, Reorder, measure
 from chaosd.engine import schedule
 from chaosd.engine.recorder import CellRecorder
-from chaosd.engine.server_poller import Watch
+from chaosd.engine.server_poller import ServerPoller
 from chaosd.errors import ChaosdError, MachineError
 from chaosd.history import flight_record
 from chaosd.history.causes import Cause, CauseKind
@@ -35,17 +35,18 @@ from chaosd.history.events import (
     Failed,
     FaultBegan,
     FaultInjected,
-    InstanceExpected,
+    InstancePlaced,
     RecoveryPredicted,
     SetUp,
     StreamOpened,
     TearDown,
 )
-from chaosd.history.values import Instance, Outcome, Sample, StreamSpec
+from chaosd.history.values import Address, Instance, Outcome, Sample, StreamSpec
 from chaosd.plan import Plan
 from chaosd.plugins.bases import ProbeConfig
 from chaosd.plugins.fault import Fault
 from chaosd.plugins.probe import Prober
+from chaosd.plugins.proxy import Predicts
 from chaosd.plugins.runtime import IsFound, Stage
 from chaosd.system.clock import SECOND_NS, Clock
 from chaosd.system.tasks import uncancelled
@@ -62,7 +63,7 @@ IDENTITY_HEADER = "X-Chaosd-Instance"
 
 
 OURS = (
-    *(Asked, Done, Failed, StreamOpened, InstanceExpected, FaultBegan, FaultInjected),
+    *(Asked, Done, Failed, StreamOpened, InstancePlaced, FaultBegan, FaultInjected),
     *(RecoveryPredicted, CycleEnded, CycleSkipped, Disturbed),
 )
 
@@ -119,6 +120,7 @@ class CycleRun(CellRecorder):
         self.cause: Cause | None = None  # why this is no sample
         self.ending = False
         self._begin: AnyEvent | None = None  # not yet written
+        self._placed: dict[str, Instance] = {}  # by the identity that was expected
         self._cell = cell
 
     def keep(self, event: AnyEvent) -> None:
@@ -126,20 +128,27 @@ class CycleRun(CellRecorder):
         if isinstance(event.what, OURS) or len(self.events) < EVENTS_PER_CYCLE_MAX:
             self.events.append(event)
 
-    def expect(self, instance: Instance) -> None:
-        self._cell.expect(instance)
+    def expect(self, identity: str) -> None:
+        self._cell.identities.add(identity)
 
-    def begin(self, *, old: Instance | None, new: Instance | None) -> None:
+    def placed(self, expected: str, instance: Instance) -> None:
+        """Take note of where an instance is that was expected under this identity."""
+        self._placed[expected] = instance
+        if self.fold is not None and self.fold.new == expected:
+            self.fold.new = instance.identity
+
+    def begin(self, *, old: Instance | None, new: str | None) -> None:
         cell = self._cell
-        if new is not None and new.identity not in cell.identities:
-            cell.expect(new)
+        if new is not None:
+            self.expect(new)
+        there = self._placed.get(new) if new is not None else None  # started already
         began = FaultBegan(
             fault=self.label,
             kind=self.kind,
             old=old.identity if old else None,
             old_ip=old.address.host if old else None,
-            new=new.identity if new else None,
-            new_ip=new.address.host if new else None,
+            new=there.identity if there else new,
+            new_ip=there.address.host if there else None,  # else InstancePlaced says it later
             t0_unix=self.clock.unix_ns() / SECOND_NS,
         )
         # A slow disk must not become part of the recovery: it is written once the deed is done.
@@ -173,7 +182,7 @@ class CellRun:
         self.recent: deque[Sample] = deque()
         self.steady_since_ns: int | None = None
         self.stage: Stage | None = None
-        self.watch = Watch(self.plan.proxy)
+        self.watch = ServerPoller(self.plan.proxy)
         self._owner = owner
         self._streams = list(self._specs(first_stream))
         self.main = self._streams[0][0].stream
@@ -203,8 +212,6 @@ class CellRun:
         spec = self.plan.cell(self.name, owner.directory / self.name)
         async with self.recorder.deed(SetUp()):
             self.stage = await self.plan.runtime.set_up(spec, self.recorder, owner.fail)
-        for instance in self.stage.app:
-            self.expect(instance)
         for stream, probe in self._streams:
             opened = StreamOpened(
                 stream=stream.stream,
@@ -224,18 +231,19 @@ class CellRun:
         found = self.stage.identity_header if isinstance(self.stage, IsFound) else None
         return found or IDENTITY_HEADER
 
-    def expect(self, instance: Instance) -> None:
-        host = instance.address.host
-        failover = self.cycle is not None and self.cycle.kind is CycleKind.FAILOVER
-        if self.cycle is not None and failover and host in self._hosts:
-            self.cycle.cause = Cause(kind=CauseKind.NOT_FRESH, detail=host)
+    def _judge(self, placed: InstancePlaced) -> None:
+        """An instance has its address: whether it is a fresh one, and the direct probe is due."""
+        host, cycle = placed.ip, self.cycle
+        failover = cycle is not None and cycle.kind is CycleKind.FAILOVER
+        if cycle is not None and failover and host in self._hosts:
+            cycle.cause = Cause(kind=CauseKind.NOT_FRESH, detail=host)
         if host not in self._hosts:
             self._hosts.append(host)
-        recorder = self.cycle or self.recorder
-        recorder.record(
-            InstanceExpected(identity=instance.identity, ip=host, port=instance.address.port)
-        )
-        if self._direct is not None and self.cycle is not None:
+        if cycle is None:
+            return
+        instance = Instance(placed.identity, Address(host, placed.port))
+        cycle.placed(placed.expected or instance.identity, instance)
+        if self._direct is not None:
             self._owner.prober.aim(self._direct, instance.address)
 
     async def tear_down(self) -> None:
@@ -288,6 +296,8 @@ class CellRun:
             if isinstance(event.what, Disturbed):  # not by the fault: it is no sample
                 self.cycle.cause = event.what.cause
         self._owner.emit(event)
+        if isinstance(event.what, InstancePlaced):
+            self._judge(event.what)
 
     def take(self, sample: Sample) -> None:
         if sample.stream == self.main:
@@ -456,8 +466,9 @@ class CellRun:
     def _finish(self, cycle: CycleRun) -> None:
         """Turn what was gathered into the cycle's line."""
         cycle.write_begin()
-        settings, direct = self.plan.settings(), self._direct
-        if cycle.fold is not None and cycle.kind is CycleKind.FAILOVER:
+        settings, direct, proxy = self.plan.settings(), self._direct, self.plan.proxy
+        failover = cycle.fold is not None and cycle.kind is CycleKind.FAILOVER
+        if failover and isinstance(proxy, Predicts):
             moved = phases.move(
                 cycle.events,
                 missing_class=self.plan.config.dns.missing,
@@ -465,7 +476,7 @@ class CellRun:
                 samples=cycle.samples,
                 direct=direct,
             )
-            if (predicted := self.plan.proxy.predict(moved)) is not None:
+            if (predicted := proxy.predict(moved)) is not None:
                 cycle.record(RecoveryPredicted(prediction=predicted))
         now_ns = self.clock.now_ns()
         end_ns = cycle.over_at_ns

@@ -7,7 +7,7 @@ A new kind of event is a class here and a line in codec.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Generic, TypeVar, cast
@@ -129,12 +129,16 @@ class StreamOpened:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InstanceExpected:
-    """An instance belongs to the app from now on: its answers are not misrouted."""
+class InstancePlaced:
+    """An instance of the app has its address: its answers are not misrouted.
+
+    Where answers are told by their address, `expected` is the identity that it was asked for with.
+    """
 
     identity: str
-    ip: str | None = None  # None: known once it has started
-    port: int | None = None
+    ip: str = ""
+    port: int = 0
+    expected: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -300,14 +304,14 @@ class ServerChanged:
 class ResolversRead:
     """The proxy's resolver counters since its start: nameserver → counter → value."""
 
-    counters: dict[str, dict[str, int]]
+    counters: Mapping[str, Mapping[str, int]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolversCounted:
     """By how much those counters grew in this cycle."""
 
-    counters: dict[str, dict[str, int]]
+    counters: Mapping[str, Mapping[str, int]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -375,7 +379,7 @@ What = (
     | Done
     | Failed
     | StreamOpened
-    | InstanceExpected
+    | InstancePlaced
     | FaultBegan
     | FaultInjected
     | RecoveryPredicted

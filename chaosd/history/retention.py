@@ -23,7 +23,7 @@ from chaosd.history.events import (
     AnyEvent,
     Event,
     FaultBegan,
-    InstanceExpected,
+    InstancePlaced,
     QueriesCounted,
     StreamOpened,
 )
@@ -54,7 +54,7 @@ class Retention:
         self._queries: dict[
             str, list[Event[QueriesCounted]]
         ] = {}  # the first and the last, by cell
-        self._instances: dict[str, deque[Event[InstanceExpected]]] = {}  # by cell
+        self._instances: dict[str, deque[Event[InstancePlaced]]] = {}  # by cell
         self._t0s: dict[str, deque[int]] = {}  # by cell: those that samples which are kept may need
 
     @property
@@ -70,7 +70,7 @@ class Retention:
             case QueriesCounted() as counted:
                 last = event.saying(counted)
                 self._queries[event.cell] = [self._queries.get(event.cell, [last])[0], last]
-            case InstanceExpected() as expected:
+            case InstancePlaced() as expected:
                 self._add_instance(event.saying(expected))
             case FaultBegan():
                 t0s = self._t0s.setdefault(event.cell, deque())
@@ -78,7 +78,7 @@ class Retention:
                 while len(t0s) > 1 and t0s[1] < event.at_ns - self.span_ns:
                     t0s.popleft()
 
-    def _add_instance(self, event: Event[InstanceExpected]) -> None:
+    def _add_instance(self, event: Event[InstancePlaced]) -> None:
         instances = self._instances.setdefault(event.cell, deque())
         instances.append(event)
         # The oldest ones went long before the samples that are still there.

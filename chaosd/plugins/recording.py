@@ -44,18 +44,21 @@ class CycleContext(Recorder, Protocol):
     number: int
     ending: bool  # the run ends: what is healed now is taken down right afterwards
 
-    def expect(self, instance: Instance) -> None:
+    def expect(self, identity: str) -> None:
         """Declare that this instance belongs to the app from now on: call it before starting it.
 
-        Otherwise its answers would count as misrouted. The direct probe is aimed at it.
+        Otherwise its answers would count as misrouted. Its address is not known yet; once it is,
+        the runtime stores it, the engine judges whether it is fresh, and the direct probe is aimed
+        at it.
         """
 
-    def begin(self, *, old: Instance | None, new: Instance | None) -> None:
+    def begin(self, *, old: Instance | None, new: str | None) -> None:
         """Declare T0 to be now: call it right before what takes the instance away.
 
         Inside of the action, so that nothing is written between this instant and the deed.
 
-        `new`, expected before, is the instance whose first good answer ends the recovery. It is
-        None in a control cycle that takes nothing away, where any instance of the app will do, and
-        where nobody can tell it: then the first good answer after a bad one ends the recovery.
+        `new`, expected before, is the identity of the instance whose first good answer ends the
+        recovery. It is None in a control cycle that takes nothing away, where any instance of the
+        app will do, and where nobody can tell it: then the first good answer after a bad one ends
+        the recovery.
         """

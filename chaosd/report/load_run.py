@@ -21,7 +21,7 @@ from chaosd.history.events import (
     CycleEnded,
     Event,
     FaultBegan,
-    InstanceExpected,
+    InstancePlaced,
     QueriesCounted,
     StreamOpened,
 )
@@ -66,7 +66,7 @@ def read(reader: RunReader) -> Known:
                 ended[event.cell] = event.cycle
                 if key in begun:
                     begun[key] = begun[key][0], event.saying(end)
-            case InstanceExpected(identity=identity):
+            case InstancePlaced(identity=identity):
                 identities.setdefault(event.cell, set()).add(identity)
     lost = list(_lost(cycles, ended))
     cycles += _unfinished(reader, begun, measuring(streams.values()), identities)

@@ -47,13 +47,13 @@ class _Cycle(CellRecorder):
         super().__init__(clock, "c1", events.append)
         self.run, self.number, self.cycle = "conformance", 1, 1
         self.ending = False
-        self.expected: list[Instance] = []
-        self.began: list[tuple[Instance | None, Instance | None]] = []
+        self.expected: list[str] = []
+        self.began: list[tuple[Instance | None, str | None]] = []
 
-    def expect(self, instance: Instance) -> None:
-        self.expected.append(instance)
+    def expect(self, identity: str) -> None:
+        self.expected.append(identity)
 
-    def begin(self, *, old: Instance | None, new: Instance | None) -> None:
+    def begin(self, *, old: Instance | None, new: str | None) -> None:
         self.began.append((old, new))
 
 

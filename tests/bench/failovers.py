@@ -21,7 +21,7 @@ from chaosd.history.codec import encode_event
 from chaosd.history.events import Asked, Done
 from chaosd.history.reader import RunReader
 from chaosd.runtimes.docker import images
-from chaosd.runtimes.docker.engine import client, unreachable
+from chaosd.runtimes.docker.endpoint import from_environment
 
 ROUNDS, CYCLES = 3, 6
 RATIO_MAX = 1.3
@@ -97,7 +97,9 @@ def by_chaosd(where: Path) -> list[float]:
 
 
 def main() -> int:
-    if (reason := unreachable()) or images.missing(client(), [images.app_tag()]):
+    if (reason := from_environment().unreachable()) or images.missing(
+        from_environment().client(), [images.app_tag()]
+    ):
         print(f"docker: skipped ({reason or 'no images: make images'})")
         return 0
     hand: list[float] = []

@@ -49,15 +49,14 @@ def test_each_old_ip_is_what_it_is_called(engine, tmp_path) -> None:
             for manner in plan.runtime.old_ip():
                 old = stage.app[0]
                 holder = await stage.hold(manner)
-                new = stage.reserve()
                 await stage.stop(old, "KILL", 1)
                 await holder.take(old.address.host)
-                assert new.address.host != old.address.host
                 await sleep(clock, 0.05)
                 # A host that is vacant is given up after three ARP requests, a second apart.
                 limit_s = 6.0 if manner == "vacant" else 2.0
                 met[manner] = await asyncio.to_thread(ask, old.address.host, limit_s)
-                await stage.start(new)
+                new = await stage.start(stage.next_identity())
+                assert new.address.host != old.address.host
                 await stage.ready(new)
                 await holder.release()
                 await holder.release()

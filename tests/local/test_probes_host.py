@@ -19,6 +19,8 @@ from chaosd.probes.host import ProbeHost
 from chaosd.probes.http import HttpProbe
 from chaosd.probes.wire import Reader
 
+pytestmark = pytest.mark.quiet
+
 WAIT_S = 20.0
 
 

@@ -14,6 +14,8 @@ from test_probes_http import BAD, GOOD
 from chaosd.history.values import Address, Outcome
 from chaosd.probes.httpx import HttpxProbe
 
+pytestmark = pytest.mark.quiet
+
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
 OPENSSL = shutil.which("openssl", path=PATH)
 HAPROXY = shutil.which("haproxy", path=PATH)

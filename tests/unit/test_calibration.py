@@ -6,6 +6,7 @@ import math
 from random import Random
 from typing import Any
 
+import budget
 import made
 import pytest
 from made import MS, SECOND, T0
@@ -56,19 +57,21 @@ def known(rng: Random, interval_ns: int, *, dropped: bool = False) -> tuple[Cycl
     return cycle, Outage(away_ns, back_ns, "refuse")
 
 
+@pytest.mark.sized
 @pytest.mark.parametrize("rate", [200, 500, 1000])
 def test_ideal_probes_have_no_bias_and_are_wrong_by_less_than_an_interval(rate) -> None:
     """As docs/measuring.md works it out: an sd of I/√6, and a recovery that is I/2 too long."""
     interval_ns, rng = SECOND // rate, Random(rate)
-    found = [known(rng, interval_ns) for _ in range(400)]
+    tried = budget.of(100, 400)
+    found = [known(rng, interval_ns) for _ in range(tried)]
     errors = []
     for cycle, outage in found:
         errors += compare([cycle], {1: outage}, interval_s=1 / rate).errors
-    assert len(errors) == 400
+    assert len(errors) == tried
     gap = Accuracy.of([error.gap_s for error in errors])
     assert gap.worst_s < 1 / rate
     assert abs(gap.bias_s) < 0.1 / rate
-    assert gap.sd_s == pytest.approx(1 / rate / math.sqrt(6), rel=0.1)
+    assert gap.sd_s == pytest.approx(1 / rate / math.sqrt(6), rel=2 / math.sqrt(tried))
     assert [error.loss_s for error in errors] == pytest.approx([error.gap_s for error in errors])
     recovery = Accuracy.of([error.recovery_s for error in errors])
     assert recovery.bias_s == pytest.approx(0.5 / rate + 0.0001, rel=0.1)

@@ -12,6 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import budget
 import made
 import pytest
 import yaml
@@ -67,21 +68,24 @@ def longer(cycles: Sequence[Cycle], change: Callable[[float], float]) -> list[Cy
 
 
 def answers(start_s: float, change: Callable[[float], float]) -> Counter[str]:
-    """Of a hundred pairs of a hundred cycles each."""
+    """In percent, of pairs of a hundred cycles each."""
     random = Random(f"pairs {start_s}")
     found: Counter[str] = Counter()
-    for _ in range(100):
+    pairs = budget.of(20, 100)
+    for _ in range(pairs):
         a, b = uniform(random, start_s), uniform(random, start_s)
-        found[compare(side(a), side(longer(b, change))).answer] += 1
+        found[compare(side(a), side(longer(b, change))).answer] += 100 // pairs
     return found
 
 
 # configs/sim.yaml gives 0.2 to 1.2 s; an app that is slower to start 0.5 to 1.5 s.
+@pytest.mark.sized
 @pytest.mark.parametrize("start_s", [0.2, 0.5])
 def test_runs_of_the_same_settings_are_the_same(start_s) -> None:
     assert answers(start_s, lambda s: s)["same"] >= 95
 
 
+@pytest.mark.sized
 @pytest.mark.parametrize("start_s", [0.2, 0.5])
 def test_a_change_of_20_percent_is_found(start_s) -> None:
     mean = start_s + 0.5

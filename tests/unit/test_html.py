@@ -154,6 +154,7 @@ def test_what_was_cut_off_is_in_the_pictures_as_in_the_quantiles():
     assert html.worst([*some[:20], *cut])[0].outcome == CycleOutcome.INVALID
 
 
+@pytest.mark.slow
 def test_ten_thousand_cycles_are_a_small_page():
     some = cycles(10_000)
     some[5000] = made_censored(some[5000])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from random import Random
 
+import budget
 import made
 import pytest
 import stored
@@ -17,7 +18,7 @@ from chaosd.history.cycles import PHASES
 from chaosd.history.values import Outcome
 from chaosd.plugins.proxy import Move
 
-FEW = settings(derandomize=True, max_examples=300, deadline=None)
+FEW = settings(derandomize=True, max_examples=budget.of(60, 300), deadline=None)
 EDGE = strategies.one_of(strategies.none(), strategies.integers(T0 - SECOND, T0 + 3 * SECOND))
 BEFORE_SETTLE = [f"{phase}_s" for phase in PHASES if phase != "settle"]
 

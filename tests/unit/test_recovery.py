@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from random import Random
 
+import budget
 import made
 import pytest
 from hypothesis import given, settings, strategies
@@ -24,7 +25,7 @@ from chaosd.history.values import Outcome, Sample
 from chaosd.report import words
 
 OURS = {OLD, NEW}
-FEW = settings(derandomize=True, max_examples=300, deadline=None)
+FEW = settings(derandomize=True, max_examples=budget.of(60, 300), deadline=None)
 
 
 def measured(samples: list[Sample], end_ns: int, **changes) -> Cycle:

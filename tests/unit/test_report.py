@@ -876,6 +876,7 @@ def test_the_metrics_page_and_the_report_count_alike(data, tmp_path_factory) -> 
     store.close()
 
 
+@pytest.mark.slow
 def test_ten_thousand_cycles_take_seconds(tmp_path) -> None:
     run = RunStore(tmp_path, MANIFEST, "", threads=False)
     for number in range(10_000):

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
+import budget
 import made
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from chaosd.history.reader import RunReader
 from chaosd.history.values import Outcome, Sample, rounded_ns
 from chaosd.history.writer import RECORD, RECORDS, RunStore, read_chunk
 
-FEW = settings(derandomize=True, max_examples=60, deadline=None)
+FEW = settings(derandomize=True, max_examples=budget.of(20, 60), deadline=None)
 EVERYTHING = (0, 10**19)
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path, PurePath
 from random import Random
-from typing import Any
+from typing import Any, ClassVar
 
 from chaosd.errors import ConfigError, MachineError
 from chaosd.history.cycles import Prediction
 from chaosd.history.values import Address
-from chaosd.plugins.proxy import Move, ProxyHost, Wiring
+from chaosd.plugins.proxy import Launch, LogReader, Move, ProxyHost, ProxyLook, Wiring
 from chaosd.proxies.haproxy import (
     api,
     builds,
@@ -40,13 +41,20 @@ _FILES_MAX, _FILES_BYTES_MAX = 500, 16 << 20  # beside the user's own haproxy.cf
 # `[ALERT]    (123) : config : parsing [/etc/haproxy.cfg:12] : what`, with variations.
 _ALERT = re.compile(r"^\[ALERT\]\s+(?:\(\d+\)|\S+)\s*:\s*(?:config\s*:\s*)?(.*)$")
 _PLACE = re.compile(r"^(?:parsing )?\[(.+?):(\d+)\]\s*:\s*(.*)$")
+DEFAULT_VERSION = "3.0"
 _SUMMARY = re.compile(r"^(Error\(s\) found in|Fatal errors found in)")
+
+
+def image_of(version: str) -> str:
+    """The image that `chaosd images` makes of this version, such as "3.0"."""
+    return f"chaosd-haproxy:{version}"
 
 
 class HAProxy:
     """The proxy plugin. One object serves all cells of a run."""
 
     Config = config.Config
+    config_name: ClassVar[str] = "haproxy.cfg"
 
     def __init__(self, config: config.Config) -> None:
         self.config = config
@@ -54,14 +62,12 @@ class HAProxy:
         self._host: ProxyHost | None = None
 
     @property
-    def image(self) -> str | None:
-        """The image that the config asks for, where images are used; None: the usual one."""
-        return self.config.image
+    def image(self) -> str:
+        return self.config.image or image_of(self.config.version or DEFAULT_VERSION)
 
     @property
-    def wanted_version(self) -> str | None:
-        """The version that the config asks for, as "3.0"; None: any."""
-        return self.config.version
+    def needs_image(self) -> bool:
+        return self.config.image is not None
 
     def move_to(self, host: ProxyHost) -> None:
         self._host = host
@@ -92,8 +98,15 @@ class HAProxy:
             self._version = found[1]
         return self._version
 
-    def command(self, config_file: PurePath) -> list[str]:
-        return [self._binary, "-db", *self._file(config_file)]
+    def launch(self, wiring: Wiring) -> Launch:
+        """Say how it is started. Raises MachineError if the user's own files can't be read."""
+        files = {self.config_name: self.render(wiring).encode()}
+        return Launch(
+            directory=wiring.directory,
+            files=files if self._host is None else self._beside() | files,
+            argv=[self._binary, "-db", *self._file(wiring.directory / self.config_name)],
+            env=render.environment(wiring),
+        )
 
     @property
     def _binary(self) -> str:
@@ -106,16 +119,14 @@ class HAProxy:
         """The program of this machine: the same for the whole run, whatever is installed in it."""
         return builds.binary(self.config.binary, self.config.version)
 
-    def check(self, config_file: Path, environment: dict[str, str]) -> str | None:
+    def check(self, launch: Launch) -> str | None:
         """Let HAProxy check the file; its first complaint as `file:line: what`, or None."""
+        config_file = launch.directory / self.config_name
+        arguments = ["-c", *self._file(config_file)]
         if self._host is None:
-            done = self._run("-c", *self._file(config_file), environment=environment)
+            done = self._run(*arguments, environment=launch.env)
         else:
-            there = self._host.directory / config_file.name
-            files = self.files() | {config_file.name: config_file.read_bytes()}
-            arguments = [self._binary, "-c", *self._file(there)]
-            done = self._host.run(arguments, environment, files)
-            config_file = Path(there)
+            done = self._host.run([self._binary, *arguments], launch.env, launch.files)
         if done.returncode == 0:
             return None
         alerts = [m[1] for line in done.stderr.splitlines() if (m := _ALERT.match(line))]
@@ -134,12 +145,16 @@ class HAProxy:
             return ["-C", str(self._host.directory), "-f", str(config_file)]
         if self.config.config is None:
             return ["-f", str(config_file)]
-        assert isinstance(config_file, Path)  # noqa: S101 - one of this machine
         # What the user's file names by relative paths lies beside it, not beside the run's copy.
-        return ["-C", str(self.config.config.parent.resolve()), "-f", str(config_file.resolve())]
+        return [
+            "-C",
+            str(self.config.config.parent.resolve()),
+            "-f",
+            str(Path(config_file).resolve()),
+        ]
 
     def _run(
-        self, *arguments: str, environment: dict[str, str] | None = None
+        self, *arguments: str, environment: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         if self._host is not None:
             return self._host.run([self._binary, *arguments], environment or {}, {})
@@ -164,6 +179,10 @@ class HAProxy:
             raise MachineError(f"{binary}: {error.strerror} ({remedy})") from None
 
     # --- its config file ---
+
+    @property
+    def own_file(self) -> Path | None:
+        return self.config.config
 
     def problems(self, *, by_address: bool = False) -> list[str]:
         path = self.config.config
@@ -220,7 +239,7 @@ class HAProxy:
         except OSError as error:
             raise MachineError(f"{self.config.config}: {error.strerror}") from None
 
-    def files(self) -> dict[str, bytes]:
+    def _beside(self) -> dict[str, bytes]:
         """What lies beside the user's own haproxy.cfg: maps, certificates, scripts."""
         own_path = self.config.config
         if own_path is None:
@@ -244,16 +263,13 @@ class HAProxy:
                 raise MachineError(f"{path}: {error.strerror}") from None
         return found
 
-    def environment(self, wiring: Wiring) -> dict[str, str]:
-        return render.environment(wiring)
-
     # --- what it says ---
 
-    def read_log(self, line: str) -> tuple[str, dict[str, Any]] | None:
-        return log.read(line)
+    def log_reader(self) -> LogReader:
+        return log.read
 
-    async def read_api(self, api_address: str) -> dict[str, Any]:
-        return await api.read(api_address)
+    async def read_servers(self, api_address: str) -> ProxyLook:
+        return api.look(await api.read(api_address))
 
     # --- its algorithm ---
 
