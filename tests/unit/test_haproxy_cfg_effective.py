@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from chaosd.proxies.haproxy.cfg import select
-from chaosd.proxies.haproxy.cfg.condition import Build
+from chaosd.proxies.haproxy.cfg.condition import BuildFacts
 from chaosd.proxies.haproxy.cfg.dialect import Dialect
 from chaosd.proxies.haproxy.cfg.effective import Effective, Origin, Server, Value
 from chaosd.proxies.haproxy.cfg.reader import read_files
@@ -18,7 +18,7 @@ def effective(tmp_path: Path, text: str, version: str | None = "2.6.12") -> Effe
     (tmp_path / "h.cfg").write_text(text)
     dialect = Dialect.of(version)
     return resolve(
-        read_files([tmp_path / "h.cfg"], supplied=["APP"], build=Build(dialect)), dialect
+        read_files([tmp_path / "h.cfg"], supplied=["APP"], build=BuildFacts(dialect)), dialect
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from chaosd.proxies.haproxy.cfg import own_file
-from chaosd.proxies.haproxy.cfg.condition import Build, ConditionError, decide
+from chaosd.proxies.haproxy.cfg.condition import BuildFacts, ConditionError, decide
 from chaosd.proxies.haproxy.cfg.dialect import Dialect
 from chaosd.proxies.haproxy.cfg.files import BYTES_MAX
 from chaosd.proxies.haproxy.cfg.reader import read_files
@@ -19,9 +19,9 @@ from chaosd.proxies.haproxy.cfg.wording import say
 ENVIRONMENT = {"A": "one", "STAGE": "test"}
 
 
-def build(version: str = "2.6.12", features: str | None = None) -> Build:
+def build(version: str = "2.6.12", features: str | None = None) -> BuildFacts:
     known = None if features is None else frozenset(features.split())
-    return Build(Dialect.of(version), known)
+    return BuildFacts(Dialect.of(version), known)
 
 
 def read(tmp_path: Path, text: str, version: str = "2.6.12", **more: str) -> Document:
@@ -164,7 +164,7 @@ def test_after_a_stop_nothing_more_is_read(tmp_path: Path) -> None:
 def test_an_unknown_version_refuses_nothing_that_another_takes(tmp_path: Path) -> None:
     path = tmp_path / "h.cfg"
     path.write_text('crt-store x\nprogram y\nglobal\n a "" b\n.if enabled(EPOLL)\n.endif\n')
-    build = Build(Dialect.of(None))
+    build = BuildFacts(Dialect.of(None))
     assert [p.trouble.value for p in read_files([path], build=build).problems] == ["undecided"]
     path.write_text("global\n.if version_atleast(2.6)\n.endif\n")
     assert [p.trouble.value for p in read_files([path], build=build).problems] == ["undecided"]

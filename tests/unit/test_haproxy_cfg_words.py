@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chaosd.proxies.haproxy.cfg.dialect import Dialect
-from chaosd.proxies.haproxy.cfg.lexer import Variable, split
+from chaosd.proxies.haproxy.cfg.lexer import Variable, expand_address, split
 from chaosd.proxies.haproxy.cfg.units import read_ms
 
 ENVIRONMENT = {
@@ -134,3 +134,20 @@ def test_a_time_is_whole_milliseconds_rounded_up(text: str, expected: int) -> No
 @pytest.mark.parametrize("text", ["", "x", "-1", "1.5s", "1w", "25d", "9" * 400, "2147483648"])
 def test_what_is_no_time_is_said(text: str) -> None:
     assert isinstance(read_ms(text), str)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected", "unset"),
+    [
+        ("$A:${A}", "one:one", set()),
+        ("'$A'", "one", set()),
+        ("a$NONE-b", "a-b", {"NONE"}),
+        ("${A", "one", set()),
+        ("a.b:80", "a.b:80", set()),
+    ],
+)
+def test_an_address_is_expanded_without_quotes(line: str, expected: str, unset: set[str]) -> None:
+    (word,), _ = split(line, ENVIRONMENT, Dialect((2, 6)))
+    found = expand_address(word, ENVIRONMENT)
+    assert (found.text, found.unset) == (expected, unset)
+    assert ("A" in found.variables) == ("A" in line)

@@ -186,14 +186,14 @@ def test_the_version_decides_what_is_inherited(tmp_path):
         assert said["server"]["resolve_prefer"] == preferred
 
 
-def test_a_variable_that_haproxy_does_not_expand_is_named(tmp_path):
-    text = BASE.format(**EMPTY).replace('"${CHAOSD_LISTEN}"', "${CHAOSD_LISTEN}")
-    (problem,) = problems(tmp_path, text)
-    assert problem == (
-        "h.cfg:13: HAProxy does not expand CHAOSD_LISTEN here: variables are expanded inside "
-        'double quotes only (write "${CHAOSD_LISTEN}", with the quotes)'
-    )
-    assert len(problems(tmp_path, text.replace("${CHAOSD_LISTEN}", "'$CHAOSD_LISTEN'"))) == 1
+@pytest.mark.parametrize(
+    "written", ["$CHAOSD_{}", "${{CHAOSD_{}}}", "'$CHAOSD_{}'", '"${{CHAOSD_{}}}"']
+)
+def test_in_an_address_a_variable_is_expanded_whatever_its_quotes(tmp_path, written):
+    text = BASE.format(**EMPTY)
+    for name in ("LISTEN", "APP", "DNS"):
+        text = text.replace(f'"${{CHAOSD_{name}}}"', written.format(name))
+    assert problems(tmp_path, text) == []
 
 
 def test_what_haproxy_would_refuse_is_said_with_its_line(tmp_path):

@@ -24,7 +24,7 @@ Truth = bool | None  # None: it depends on what is not known here
 
 
 @dataclass(frozen=True)
-class Build:
+class BuildFacts:
     """What is known of the HAProxy that reads the file."""
 
     dialect: Dialect = field(default_factory=Dialect)
@@ -41,7 +41,9 @@ class ConditionError(ValueError):
     """It is no condition. The message says why."""
 
 
-def decide(text: str, variables: Collection[str], build: Build, *, is_open: bool = False) -> Truth:
+def decide(
+    text: str, variables: Collection[str], build: BuildFacts, *, is_open: bool = False
+) -> Truth:
     """Decide a condition. Raises ConditionError if it is none.
 
     `is_open` says that its text comes from variables whose values are not known here.
@@ -58,7 +60,7 @@ def decide(text: str, variables: Collection[str], build: Build, *, is_open: bool
 
 class _Parser:
     def __init__(
-        self, text: str, variables: Collection[str], build: Build, *, is_open: bool
+        self, text: str, variables: Collection[str], build: BuildFacts, *, is_open: bool
     ) -> None:
         self._text, self._at = text, 0
         self._variables, self._build, self._is_open = variables, build, is_open

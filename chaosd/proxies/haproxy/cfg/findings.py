@@ -17,7 +17,6 @@ class Kind(Enum):
     NO_SERVER = "no server"
     NO_NAMESERVER = "no nameserver"
     NO_IDENTITY = "no identity"
-    NOT_EXPANDED = "not expanded"
     NEVER_RESOLVED = "never resolved"
     OTHER_RESOLVERS = "other resolvers"
     # Something stays unknown, and the run goes on.

@@ -1,8 +1,8 @@
 """One line into words, as `parse_line` of HAProxy's src/tools.c does it.
 
 Quotes, escapes and variables follow sections 2.2 and 2.3 of HAProxy's configuration manual:
-"" are weak quotes, '' strong ones, a variable is expanded inside weak quotes only, and a
-backslash at the end of a line does not continue it.
+"" are weak quotes, '' strong ones, a variable is expanded inside weak quotes only (and in an
+address wherever it stands), and a backslash at the end of a line does not continue it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ _HEX = frozenset("0123456789abcdefABCDEF")
 _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _NAME = _LETTERS | frozenset("0123456789_")
 _PLAIN = re.compile(r"[^ \t\n\v\f\r\"'\\$#]+")  # what is itself, in quotes and outside
+_ADDRESS_VARIABLE = re.compile(r"\$(?:\{([A-Za-z0-9_]*)\}?|([A-Za-z0-9_]*))")
 _CONTROLS = {"t": "\t", "n": "\n", "r": "\r"}
 
 
@@ -55,6 +56,26 @@ def split(
         return lexer.run(), None
     except _FaultError as error:
         return (), error.fault
+
+
+def expand_address(word: Word, variables: Mapping[str, Variable]) -> Word:
+    """Expand the variables of a word that is an address, whatever quotes it had.
+
+    As `env_expand` of HAProxy's src/tools.c, which `str2sa_range` applies to every address.
+    """
+    origins, unset = set(word.variables), set(word.unset)
+
+    def value(found: re.Match[str]) -> str:
+        name = found[1] or found[2] or ""
+        variable = variables.get(name)
+        if variable is None or name.startswith("."):
+            unset.add(name)
+            return ""
+        origins.update(variable.origins, {name})
+        return variable.text
+
+    text = _ADDRESS_VARIABLE.sub(value, word.text)
+    return word._replace(text=text, variables=frozenset(origins), unset=frozenset(unset))
 
 
 class _Lexer:

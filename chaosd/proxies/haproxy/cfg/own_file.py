@@ -6,12 +6,11 @@ It is not judged here whether the file is valid as a whole: HAProxy itself does 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from chaosd.proxies.haproxy.cfg import select
-from chaosd.proxies.haproxy.cfg.condition import Build
+from chaosd.proxies.haproxy.cfg.condition import BuildFacts
 from chaosd.proxies.haproxy.cfg.dialect import Dialect
 from chaosd.proxies.haproxy.cfg.effective import Effective, Server
 from chaosd.proxies.haproxy.cfg.findings import Finding, Kind
@@ -40,7 +39,7 @@ def read_own(
     """
     dialect = Dialect.of(version)
     kept = {name: text for name, text in environment.items() if name not in SUPPLIED}
-    build = Build(dialect, features)
+    build = BuildFacts(dialect, features)
     document = read_files([path], environment=kept, supplied=SUPPLIED, build=build)
     return resolve(document, dialect)
 
@@ -73,20 +72,14 @@ def problems(effective: Effective, path: Path, *, by_address: bool = False) -> l
         for name, resolvers in effective.resolvers.items()
         if any(DNS in nameserver.address.variables for nameserver in resolvers.nameservers)
     )
-    missing = {
-        LISTEN: (Kind.NO_LISTENER, _uses(effective, LISTEN, "bind")),
-        APP: (Kind.NO_SERVER, bool(servers)),
-        DNS: (Kind.NO_NAMESERVER, bool(asking)),
+    is_there = {
+        Kind.NO_LISTENER: _uses(effective, LISTEN, "bind"),
+        Kind.NO_SERVER: bool(servers),
+        Kind.NO_NAMESERVER: bool(asking),
     }
     # A part of the file that may or may not hold may have what seems to be missing.
     undecided = is_undecided(effective)
-    for variable, (kind, is_there) in missing.items():
-        if is_there:
-            continue
-        not_expanded = list(_not_expanded(effective, variable))
-        found += not_expanded
-        if not not_expanded and not undecided:
-            found.append(Finding(Place(path, 0), kind))
+    found += [Finding(Place(path, 0), k) for k, is_ in is_there.items() if not is_ | undecided]
     if by_address and not undecided and not _names_identity(effective):
         found.append(Finding(Place(path, 0), Kind.NO_IDENTITY))
     return found + [f for server in servers if (f := _lookup(server, asking))]
@@ -141,16 +134,6 @@ def _uses(effective: Effective, variable: str, keyword: str) -> bool:
 
 def _names_identity(effective: Effective) -> bool:
     return any(IDENTITY_HEADER in line.texts for _, line in effective.document.statements())
-
-
-def _not_expanded(effective: Effective, variable: str) -> Iterator[Finding]:
-    """Lines that name the variable where HAProxy takes it for plain text."""
-    named = re.compile(rf"\$\{{?{variable}\b")
-    for _, line in effective.document.statements():
-        for word in line.words:
-            if named.search(word.raw) and variable not in word.variables:
-                yield Finding(line.place, Kind.NOT_EXPANDED, variable)
-                break
 
 
 def _lookup(server: Server, asking: list[str]) -> Finding | None:

@@ -12,7 +12,7 @@ from enum import Enum
 from pathlib import Path
 
 from chaosd.proxies.haproxy.cfg import lexer
-from chaosd.proxies.haproxy.cfg.condition import Build, ConditionError, Truth, decide
+from chaosd.proxies.haproxy.cfg.condition import BuildFacts, ConditionError, Truth, decide
 from chaosd.proxies.haproxy.cfg.files import SourceText, load
 from chaosd.proxies.haproxy.cfg.lexer import Variable
 from chaosd.proxies.haproxy.cfg.source import (
@@ -33,6 +33,18 @@ _NEGATABLE = frozenset(
         *("insecure-fork-wanted", "numa-cpu-mapping"),
     }
 )
+# Where an address stands, by the words before it. HAProxy expands variables in it once more.
+_ADDRESSES = {
+    "bind": 1,
+    "dgram-bind": 1,
+    "log": 1,
+    "nameserver": 2,
+    "peer": 2,
+    "server": 2,
+    "server-template": 3,
+    "source": 1,
+    "stats": 2,  # socket
+}
 _ENVIRONMENT = ("setenv", "presetenv", "unsetenv", "resetenv")
 
 
@@ -41,7 +53,7 @@ def read_files(
     *,
     environment: Mapping[str, str] | None = None,
     supplied: Collection[str] = (),
-    build: Build | None = None,
+    build: BuildFacts | None = None,
 ) -> Document:
     """Read what `haproxy -f PATH -f PATH …` would read, with this environment and build.
 
@@ -49,7 +61,7 @@ def read_files(
     known yet: the text of one is `${NAME}`, and `Word.variables` names it.
     """
     sources, problems = load(paths)
-    reader = _Reader(build or Build(), environment or {}, supplied)
+    reader = _Reader(build or BuildFacts(), environment or {}, supplied)
     reader.problems += problems
     for source in sources:
         reader.read(source)
@@ -96,7 +108,7 @@ class _StopError(Exception):
 
 class _Reader:
     def __init__(
-        self, build: Build, environment: Mapping[str, str], supplied: Collection[str]
+        self, build: BuildFacts, environment: Mapping[str, str], supplied: Collection[str]
     ) -> None:
         self.sections: list[tuple[Statement, list[Statement]]] = []
         self.problems: list[Problem] = []
@@ -160,9 +172,14 @@ class _Reader:
         return ChainMap(self._variables, here)
 
     def _statement(self, place: Place, words: tuple[Word, ...], section: str) -> str:
-        self._look_at_empty_words(place, words)
         modifier = words[0].text if words[0].text in ("no", "default") else ""
-        statement = Statement(place, words[1:] if modifier and words[1:] else words, modifier)
+        words = words[1:] if modifier and words[1:] else words
+        at = _ADDRESSES.get(words[0].text, len(words))
+        if at < len(words):
+            address = lexer.expand_address(words[at], self._variables)
+            words = (*words[:at], address, *words[at + 1 :])
+        self._look_at_empty_words(place, words)
+        statement = Statement(place, words, modifier)
         if modifier and statement.keyword not in _NEGATABLE:
             self._refuse(place, f"`{modifier}` does not go with `{statement.keyword}`")
             return section

@@ -25,10 +25,6 @@ _SENTENCES = {
         f"(add: http-response set-header {IDENTITY_HEADER} @%si to the backend, "
         "or let the app say it and set app.identity: header)"
     ),
-    Kind.NOT_EXPANDED: (
-        "HAProxy does not expand {detail} here: variables are expanded inside double quotes only "
-        '(write "${{{detail}}}", with the quotes)'
-    ),
     Kind.NEVER_RESOLVED: (
         "this server is looked up once and never again (add: resolvers {detail} to the line)"
     ),
