@@ -125,9 +125,7 @@ def pytest_sessionfinish(session) -> None:
         else:
             report = hook.pytest_report_from_serializable(config=config, data=data)
             if isinstance(report.longrepr, list):
-                report.longrepr = tuple(
-                    report.longrepr
-                )  # why it is skipped, which JSON made a list
+                report.longrepr = tuple(report.longrepr)  # JSON made a list of it
             stats.setdefault(outcome, []).append(report)
     if earlier and session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
         session.exitstatus = pytest.ExitCode.OK
