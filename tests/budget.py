@@ -8,6 +8,6 @@ LONG = False  # conftest.py sets it, before any test file is imported
 def of(quick: int, long: int) -> int:
     """A number of trials, of examples or of cycles.
 
-    Who takes one, and is no property test, is marked `sized`: so `make test-long` finds it.
+    A test that takes one outside of hypothesis is marked `sized`: so `make test-long` finds it.
     """
     return long if LONG else quick

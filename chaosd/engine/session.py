@@ -17,12 +17,14 @@ from chaosd.config import shape
 from chaosd.engine.run import Engine
 from chaosd.engine.sink import Sink
 from chaosd.errors import ChaosdError, Exit, MachineError
-from chaosd.history.events import Address
 from chaosd.history.retention import Retention
+from chaosd.history.values import Address
 from chaosd.history.writer import RunStore, refuse_other
 from chaosd.live.console import Console
 from chaosd.live.prometheus import PrometheusSink
 from chaosd.plan import Plan, Rehearsal, outline
+from chaosd.plugins.proxy import Launches, TakesOwnFile
+from chaosd.report import words
 from chaosd.system.clock import SECOND_NS, RealClock, utc
 
 BUG = "a bug of chaosd"
@@ -91,6 +93,7 @@ async def measure(
         threads=real,
         retention=retention,
         latest=directory.with_name("latest") if latest else None,
+        explain=words.reason,
     )
     sinks: list[Sink] = [store, console]
     failure: ChaosdError | None = None
@@ -151,6 +154,7 @@ def _stop_signal(console: Console) -> asyncio.Event:
 
 
 def _manifest(plan: Plan, proxy_version: str | None) -> dict[str, Any]:
+    proxy = plan.proxy
     return {
         "chaosd": __version__,
         "name": plan.config.name,
@@ -160,7 +164,8 @@ def _manifest(plan: Plan, proxy_version: str | None) -> dict[str, Any]:
         "runtime_why": plan.why,
         "proxy": plan.proxy_name,
         "proxy_version": proxy_version,
-        "proxy_settings": plan.proxy.settings(),
+        "proxy_settings": proxy.settings() if isinstance(proxy, TakesOwnFile) else {},
+        "proxy_config": proxy.config_name if isinstance(proxy, Launches) else None,
         "cells": list(plan.cell_names),
         "settings": asdict(plan.settings()),
         "slo": plan.config.slo.objectives(),

@@ -7,7 +7,7 @@ import secrets
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from random import Random
 from typing import Any
 
@@ -18,15 +18,24 @@ from chaosd.analysis.slo import cycles_needed
 from chaosd.config.shape import Config
 from chaosd.config.units import Duration
 from chaosd.errors import ConfigError, MachineError
-from chaosd.history.events import Address, Prediction
+from chaosd.history.cycles import Prediction
+from chaosd.history.values import Address
 from chaosd.plugins.bases import Between, FaultConfig, KeyPath
 from chaosd.plugins.fault import CanForetell, Fault
-from chaosd.plugins.proxy import Move, Proxy
+from chaosd.plugins.proxy import (
+    Advises,
+    Checks,
+    Launch,
+    Launches,
+    Move,
+    Predicts,
+    Proxy,
+    TakesOwnFile,
+)
 from chaosd.plugins.runtime import AppSpec, CellSpec, DnsSpec, Pace, Runtime
+from chaosd.runtimes import AUTO
 from chaosd.system.clock import VirtualClock
 
-# Where a machine offers both, the one that is closest to what people run comes first.
-AUTO = ("docker", "local")
 OWN_APP = "http-server"  # it says in a header who it is
 
 
@@ -117,7 +126,7 @@ def build(config: Config, complain: Complain) -> Plan:
     """
     proxy: Proxy = plugins.find("proxies", config.proxy.type)(config.proxy)
     name, runtime, why = _runtime(config, proxy)
-    if (host := runtime.proxy_host(proxy)) is not None:
+    if isinstance(proxy, Launches) and (host := runtime.proxy_host(proxy)) is not None:
         proxy.move_to(host)
     seed = config.seed if config.seed is not None else secrets.randbits(32)
     # Two real runs with one seed may go on at the same time, and must know each other's apart.
@@ -133,18 +142,18 @@ def build(config: Config, complain: Complain) -> Plan:
         proxy_name=config.proxy.type,
     )
     impossible = (
-        _impossible(config, name, runtime)
+        _impossible(config, name, runtime, proxy)
         + _untold(plan)
         + _unjudged(plan)
         + runtime.problems(plan.cell("c1", Path()))
     )
     problems = [complain(*problem) for problem in impossible]
-    own_file = getattr(config.proxy, "config", None)
-    if own_file is not None and not own_file.is_file():
-        what = f"there is no file {own_file} (the path of your own, relative to this one)"
-        problems.append(complain(("proxy", "config"), what))
-    else:
-        problems += proxy.problems(by_address=plan.by_address)
+    if isinstance(proxy, TakesOwnFile) and (own_file := proxy.own_file) is not None:
+        if own_file.is_file():
+            problems += proxy.problems(by_address=plan.by_address)
+        else:
+            what = f"there is no file {own_file} (the path of your own, relative to this one)"
+            problems.append(complain(("proxy", "config"), what))
     if problems:
         raise ConfigError(*problems)
     return plan
@@ -154,7 +163,7 @@ def _untold(plan: Plan) -> list[tuple[KeyPath, str]]:
     """Where an address alone does not say who has answered."""
     config = plan.config
     found: list[tuple[KeyPath, str]] = []
-    if not plan.by_address or plan.runtime_name == "external":
+    if not plan.by_address or not plan.runtime.makes_topology:
         return []
     remedy = "let the app say its CHAOSD_IDENTITY in the header X-Chaosd-Instance"
     for place, (fault, built) in enumerate(zip(config.faults, plan.faults(), strict=True)):
@@ -200,7 +209,8 @@ def _runtime(config: Config, proxy: Proxy) -> tuple[str, Runtime, str]:
         kind: Any = plugins.find("runtimes", name)
         runtime = kind(kind.Config(type=name))
         reason = runtime.unavailable() or runtime.lacks(proxy, image)
-        if reason is None and name == "docker" and config.app.command and image == OWN_APP:
+        ours = image == OWN_APP  # then the command can only be a program of this machine
+        if reason is None and config.app.command and ours and not runtime.runs_programs:
             reason = "app.command is a program of this machine (in a container: app.image)"
         if reason is None:
             return name, runtime, "auto: " + ("; ".join(reasons) or "the first that works here")
@@ -208,10 +218,15 @@ def _runtime(config: Config, proxy: Proxy) -> tuple[str, Runtime, str]:
     raise MachineError(f"no runtime works on this machine ({'; '.join(reasons)})")
 
 
-def _impossible(config: Config, name: str, runtime: Runtime) -> list[tuple[KeyPath, str]]:
+def _impossible(
+    config: Config, name: str, runtime: Runtime, proxy: Proxy
+) -> list[tuple[KeyPath, str]]:
     """What the config asks of the runtime that it can't do, each with its place."""
     problems: list[tuple[KeyPath, str]] = []
-    if config.cells > 1 and getattr(config.proxy, "listen", None):
+    if runtime.has_proxy_program and not isinstance(proxy, Launches):
+        what = f"chaosd can't start an `{config.proxy.type}` proxy"
+        problems.append((("proxy", "type"), f"{what} (it is for `runtime: external`)"))
+    if config.cells > 1 and isinstance(proxy, Launches) and proxy.listen is not None:
         what = f"each of the {config.cells} cells needs a door of its own"
         problems.append((("proxy", "listen"), f"{what} (leave it out, or cells: 1)"))
     abilities, manners = runtime.abilities(), runtime.old_ip()
@@ -256,36 +271,51 @@ def rehearse(plan: Plan) -> Rehearsal:
         f"{fault.label}: {_foretold(plan, fault, built)}"
         for fault, built in zip(config.faults, plan.faults(), strict=True)
     ]
-    if hasattr(plan.runtime, "default_proxy"):  # nothing is made, so nothing is rendered
+    if not plan.runtime.makes_topology:  # nothing is made, so nothing is rendered
         return Rehearsal(
             proxy_version="as found", rendered="# not made here", advice=(), notes=(*foretold,)
         )
-    wiring = plan.cell("c1", Path()).wiring(
-        listen=Address("127.64.0.1", 8080),
-        dns=Address("127.64.0.2", 5353),
-        log="127.64.0.2:5140",
-        api="/tmp/chaosd-check.sock",  # noqa: S108 - only named: `haproxy -c` binds nothing
-    )
-    rendered = proxy.render(wiring)
-    notes, version = [], None
-    if plan.runtime.has_proxy_program:
-        version = proxy.version()
-        notes.append(f"proxy: {plan.proxy_name} {version}")
+    rendered, notes, version = "# no configuration: this proxy is not started", [], None
+    if isinstance(proxy, Launches):
+        if plan.runtime.has_proxy_program:
+            version = proxy.version()
+            notes.append(f"proxy: {plan.proxy_name} {version}")
         with tempfile.TemporaryDirectory(prefix="chaosd-check-") as directory:
-            file = Path(directory) / "haproxy.cfg"
-            file.write_text(rendered, encoding="utf-8")
-            complaint = proxy.check(file, proxy.environment(wiring))
+            launch = _launch(plan, proxy, Path(directory))
+            rendered = launch.files[proxy.config_name].decode("utf-8", "replace")
+            complaint = None
+            if plan.runtime.has_proxy_program and isinstance(proxy, Checks):
+                complaint = proxy.check(launch)
         if complaint is not None:
-            raise ConfigError(_refused(complaint, file, rendered))
+            raise ConfigError(_refused(complaint, launch.directory / proxy.config_name, rendered))
+    advice = proxy.advice() if isinstance(proxy, Advises) else []
     return Rehearsal(
         proxy_version=version,
         rendered=rendered,
-        advice=tuple(f"advice: {advice}" for advice in proxy.advice()),
+        advice=tuple(f"advice: {each}" for each in advice),
         notes=(*notes, *foretold),
     )
 
 
-def _refused(complaint: str, file: Path, rendered: str) -> str:
+def _launch(plan: Plan, proxy: Launches, directory: Path) -> Launch:
+    """Say how the proxy would be started, with stand-ins for the addresses; write its files."""
+    host = plan.runtime.proxy_host(plan.proxy)
+    launch = proxy.launch(
+        plan.cell("c1", directory).wiring(
+            listen=Address("127.64.0.1", 8080),
+            dns=Address("127.64.0.2", 5353),
+            log=Address("127.64.0.2", 5140),
+            api=PurePath("/tmp/chaosd-check.sock"),  # noqa: S108 - a check binds nothing
+            directory=directory if host is None else host.directory,
+            scratch=directory if host is None else PurePath("/tmp"),  # noqa: S108
+        )
+    )
+    if host is None:
+        launch.write()
+    return launch
+
+
+def _refused(complaint: str, file: PurePath, rendered: str) -> str:
     """What the proxy says of the file that was rendered: that is gone, so its line is quoted."""
     quoted = ""
     if found := re.match(rf"{re.escape(str(file))}:(\d+): ", complaint):
@@ -301,6 +331,8 @@ def _foretold(plan: Plan, part: FaultConfig, fault: Fault) -> str:
         return "a control cycle: it recovers without a new address"
     if not isinstance(fault, CanForetell):
         return "no prediction before it has happened"
+    if not isinstance(plan.proxy, Predicts):
+        return f"no prediction: there is no model of {plan.proxy_name}"
     # Only before a run; afterwards each cycle is predicted from what really happened.
     pace = plan.runtime.pace
     start_s = pace.listen_s + plan.config.app.start_delay.s
@@ -373,7 +405,7 @@ def describe(plan: Plan) -> Sequence[str]:
     for place, probe in enumerate(config.probes):
         role = ", measures recovery" if place == 0 else ""
         lines.append(f"probe {probe.label}: {probe.rate}, timeout {probe.timeout}{role}")
-    if config.direct is not None and getattr(config.runtime, "direct", True):
+    if config.direct is not None and plan.runtime.asks_directly():
         lines.append(f"direct probe to the app itself: {config.direct.rate}, during cycles only")
     if config.metrics is not None:
         lines.append(f"metrics: http://{config.metrics.listen}/metrics")

@@ -11,7 +11,7 @@ import pytest
 from probing import Server, closed_port, outcomes, probing
 from test_probes_http import BAD, GOOD
 
-from chaosd.history.events import Address, Outcome
+from chaosd.history.values import Address, Outcome
 from chaosd.probes.httpx import HttpxProbe
 
 pytestmark = pytest.mark.quiet

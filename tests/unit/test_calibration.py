@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from random import Random
+from typing import Any
 
 import budget
 import made
@@ -12,7 +13,8 @@ from made import MS, SECOND, T0
 
 from chaosd.analysis.calibration import SLACK_S, Accuracy, Outage, compare, outages
 from chaosd.analysis.recovery import Identities, measure
-from chaosd.history.events import ANYBODY, Cycle, Outcome, Sample
+from chaosd.history.cycles import Cycle
+from chaosd.history.values import ANYBODY, Outcome, Sample
 
 
 def line(cycle: int, text: str):
@@ -79,7 +81,7 @@ def test_ideal_probes_have_no_bias_and_are_wrong_by_less_than_an_interval(rate) 
 def cycle(number: int, gap_s: float, poor: str | None = None) -> Cycle:
     return made.cycle(
         cycle=number, t0_ns=0, recovery_s=1.5, outage_gap_s=gap_s, outage_loss_s=gap_s,
-        resolution_s=0.002, valid_reason=poor,
+        resolution_s=0.002, doubt=made.LATE if poor else None,
     )  # fmt: skip
 
 
@@ -105,7 +107,7 @@ def seen(
     *,
     injected_ms: int | None = 100,
     until_ms: int = 5000,
-    invalid: str | None = None,
+    cause: Any = None,
 ):
     """A cycle with bad answers in these spans (ms after T0), a probe each 10 ms."""
     samples = []
@@ -118,7 +120,7 @@ def seen(
     identities.add(ANYBODY)
     events = [
         begin(),
-        made.reading(T0 + until_ms * MS, "engine", "end", fault="c", unix=1.0, invalid=invalid),
+        made.end(T0 + until_ms * MS, cause=cause),
     ]
     if injected_ms is not None:
         events.append(made.reading(T0 + injected_ms * MS, "engine", "injected"))
@@ -143,10 +145,10 @@ def test_nothing_is_over_while_the_program_is_still_at_work() -> None:
 
 
 def test_what_was_stopped_before_anything_was_to_be_seen_says_nothing() -> None:
-    for bad, suffix in (([], "it"), ([(100, 9000)], "without a recovery")):
-        found = seen(bad, injected_ms=None, invalid="chaosd was stopped in the middle of it")
+    for bad, cut_off in (([], False), ([(100, 9000)], True)):
+        found = seen(bad, injected_ms=None, cause=made.STOPPED)
         assert found.outcome == "invalid"
-        assert found.valid_reason.endswith(suffix)
+        assert found.cut_off is cut_off
 
 
 def test_nothing_bad_is_no_outage_and_only_once_all_is_done() -> None:

@@ -24,7 +24,8 @@ from chaosd.analysis.statistics import Estimate
 from chaosd.analysis.summary import summarise
 from chaosd.cli import main
 from chaosd.errors import ConfigError
-from chaosd.history.events import Cycle, CycleOutcome, encode
+from chaosd.history.codec import encode_cycle
+from chaosd.history.cycles import Cycle, CycleOutcome
 from chaosd.history.reader import RunReader
 from chaosd.history.writer import RunStore
 from chaosd.report import compare as files
@@ -250,7 +251,7 @@ def test_recoveries_that_never_come_are_worse() -> None:
 def test_a_poor_measurement_makes_everything_unknown() -> None:
     random = Random(2)
     a = uniform(random, 0.2)
-    poor = [replace(c, valid_reason="probes were sent late") for c in longer(a, lambda s: 2 * s)]
+    poor = [replace(c, doubt=made.LATE) for c in longer(a, lambda s: 2 * s)]
     found = compare(side(a), side(poor))
     assert rows(found)["recovery p95"] == "worse"
     assert found.answer == "unknown"
@@ -276,7 +277,7 @@ def runs(tmp_path: Path) -> Path:
     for name, factor in (("a", 1.0), ("b", 1.0), ("slow", 1.5)):
         (directory := tmp_path / name).mkdir()
         cycles = longer(uniform(random, 0.2), lambda s, factor=factor: factor * s)
-        (directory / "cycles.jsonl").write_text("".join(f"{encode(c)}\n" for c in cycles))
+        (directory / "cycles.jsonl").write_text("".join(f"{encode_cycle(c)}\n" for c in cycles))
         manifest = MANIFEST | LIMIT | {"run": name}
         (directory / "run.json").write_text(json.dumps(manifest))
         report = summarise(f"made {name}", manifest, cycles, (), {})
@@ -411,7 +412,7 @@ def test_one_fault_or_one_cell_can_be_compared(runs, capsys) -> None:
     for name, factor in (("a", 1.0), ("b", 1.3)):
         cycles = [replace(c, fault="blue") for c in uniform(random, 0.2)]
         cycles += [replace(cycle(factor * c.recovery_s), fault="green") for c in cycles]
-        lines = "".join(f"{encode(c)}\n" for c in cycles)
+        lines = "".join(f"{encode_cycle(c)}\n" for c in cycles)
         (runs / name / "cycles.jsonl").write_text(lines)
     here, there = str(runs / "a"), str(runs / "b")
     assert main(["compare", here, there, "--fault", "blue"]) in (0, 4)
@@ -426,7 +427,7 @@ def test_a_control_has_nothing_to_compare(runs, capsys) -> None:
     for name in ("a", "b"):
         with (runs / name / "cycles.jsonl").open("a") as file:
             undone = cycle(0.001, fault="noop", outcome=CycleOutcome.CONTROL)
-            file.write(f"{encode(undone)}\n")
+            file.write(f"{encode_cycle(undone)}\n")
     here, there = str(runs / "a"), str(runs / "b")
     assert main(["compare", here, there]) == 0
     assert main(["compare", here, there, "--fault", "noop"]) == 2

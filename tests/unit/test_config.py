@@ -19,7 +19,7 @@ from chaosd.config import shape, yamlfile
 from chaosd.config.shape import Config
 from chaosd.config.units import Duration, Rate
 from chaosd.errors import ConfigError
-from chaosd.history.events import Address
+from chaosd.history.values import Address
 from chaosd.plugins.bases import Between, FaultConfig, ProbeConfig
 
 ROOT = Path(__file__).parent.parent.parent

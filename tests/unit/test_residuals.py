@@ -6,10 +6,10 @@ import budget
 import pytest
 
 from chaosd.analysis.residuals import place, residuals, uniform_p
-from chaosd.history.events import Prediction
+from chaosd.history.cycles import Prediction
 from chaosd.plugins.proxy import Move
-from chaosd.proxies.haproxy import predict, simulate
-from chaosd.proxies.haproxy.config import Config
+from chaosd.proxies.haproxy.config import Config, settings_of
+from chaosd.proxies.haproxy.model import closed_forms, trials
 
 # Uniform from 1 s to 2 s.
 QUANTILES = {f"p{q:02}": 1 + q / 100 for q in (5, 10, 50, 90, 95)}
@@ -45,12 +45,12 @@ def test_a_lump_is_filled_by_where_the_probes_met_it():
 )
 def test_a_world_that_is_the_model_is_not_refuted(resolvers, move):
     """Measured by probes, of which one in a lump of the distribution is as good as any other."""
-    config = Config.model_validate({"type": "haproxy", "resolvers": resolvers})
+    config = settings_of(Config.model_validate({"type": "haproxy", "resolvers": resolvers}))
     happens = {"published_s": 0.2, "listening_s": 0.25, "missing_s": 0.0} | move
     happens = Move(missing_class="nxdomain", old_ip="refuse", **happens)
-    band = predict.recovery(config, "3.0.11", happens)
-    predicted = simulate.distribution(config, "3.0.11", happens, band)
-    recoveries = simulate.recoveries_s(config, "3.0.11", happens)
+    band = closed_forms.recovery(config, "3.0.11", happens)
+    predicted = trials.distribution(config, "3.0.11", happens, band)
+    recoveries = trials.recoveries_s(config, "3.0.11", happens)
     interval_s, low, means = 0.02, 0, []
     runs = budget.of(12, 40)
     for seed in range(runs):
@@ -113,7 +113,7 @@ def test_with_a_censored_cycle_there_is_no_mean_residual():
     import made
 
     from chaosd.analysis.summary import summarise
-    from chaosd.history.events import CycleOutcome
+    from chaosd.history.cycles import CycleOutcome
 
     good = [made.cycle(cycle=number, residual_s=0.2) for number in range(1, 10)]
     cut = made.cycle(
@@ -131,13 +131,14 @@ def test_many_that_were_cut_off_hide_what_they_would_have_taken():
     import made
 
     from chaosd.analysis.summary import summarise
-    from chaosd.history.events import CycleOutcome
+    from chaosd.history.cycles import CycleOutcome
 
     good = [made.cycle(cycle=number, residual_s=0.2) for number in range(1, 21)]
     cut = made.cycle(
         outcome=CycleOutcome.INVALID,
         recovery_s=None,
-        valid_reason="chaosd was stopped in the middle of it, without a recovery",
+        cause=made.STOPPED,
+        cut_off=True,
     )
     manifest = {"cells": ["c1"]}
     assert summarise("x", manifest, [*good, cut], [], {}).total.residual.n == 20
