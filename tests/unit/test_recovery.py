@@ -15,10 +15,9 @@ from chaosd.analysis.recovery import (
     IDENTITIES_MAX,
     Identities,
     RecoveryFold,
-    Reorder,
     measure,
 )
-from chaosd.analysis.reorder import HELD_MAX
+from chaosd.analysis.reorder import HELD_MAX, Reorder
 from chaosd.history.causes import Cause, CauseKind
 from chaosd.history.cycles import Cycle, CycleOutcome, Prediction
 from chaosd.history.values import Outcome, Sample
