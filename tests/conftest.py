@@ -113,6 +113,7 @@ def pytest_sessionfinish(session) -> None:
             for report in reports:
                 if isinstance(report, pytest.TestReport | pytest.CollectReport):
                     data = hook.pytest_report_to_serializable(config=config, report=report)
+                    data.pop("node", None)  # the worker, of which nothing can be written
                     out.write(json.dumps([outcome, data]) + "\n")
         out.write(json.dumps(["took_s", time.monotonic() - config.stash[BEGAN_S]]) + "\n")
         out.write(json.dumps(["left", config.stash[LEFT]]) + "\n")
@@ -123,6 +124,8 @@ def pytest_sessionfinish(session) -> None:
             config.stash[LEFT] += data
         else:
             report = hook.pytest_report_from_serializable(config=config, data=data)
+            if isinstance(report.longrepr, list):
+                report.longrepr = tuple(report.longrepr)  # JSON made a list of it
             stats.setdefault(outcome, []).append(report)
     if earlier and session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
         session.exitstatus = pytest.ExitCode.OK

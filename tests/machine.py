@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from chaosd.analysis.remarks import RemarkKind
 from chaosd.errors import Exit
 
 # What was forgiven in the test that runs now. conftest.py names it in the closing summary.
@@ -20,9 +21,9 @@ def but_for_lateness(code: int, directory: Path) -> int:
     if code != Exit.UNKNOWN:
         return code
     report = json.loads((directory / "report.json").read_text())
-    doubts, total = report["doubts"], report["total"]
+    doubts, total = report["remarks"]["doubts"], report["total"]
     valid = sum(total["outcomes"][outcome] for outcome in ("recovered", "censored", "control"))
-    late = bool(doubts) and all("of poor quality" in doubt for doubt in doubts)
+    late = bool(doubts) and all(doubt["kind"] == RemarkKind.POOR for doubt in doubts)
     if not late or 2 * total["poor"] > valid:
         return code
     LATE.append(f"exit 4 for {total['poor']} late of {valid} cycles")

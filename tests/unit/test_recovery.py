@@ -12,13 +12,12 @@ from hypothesis import given, settings, strategies
 from made import IMPOSTER, INTERVAL, MS, NEW, OLD, SECOND, T0
 
 from chaosd.analysis.recovery import (
-    HELD_MAX,
     IDENTITIES_MAX,
     Identities,
     RecoveryFold,
-    Reorder,
     measure,
 )
+from chaosd.analysis.reorder import HELD_MAX, Reorder
 from chaosd.history.causes import Cause, CauseKind
 from chaosd.history.cycles import Cycle, CycleOutcome, Prediction
 from chaosd.history.values import Outcome, Sample
