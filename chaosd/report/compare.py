@@ -94,8 +94,8 @@ def load(
 ) -> Side:
     """What is compared of a run, from its directory or one of its files.
 
-    All of its failovers, or those of one arm, of one fault, of one cell, or of a fault of those. Raises ConfigError if it
-    is no run, or has none of these.
+    All of its failovers, or those of one arm, of one fault, of one cell, or of a fault of those. Raises ConfigError
+    if it is no run, or has none of these.
     """
     try:
         found = _Report.model_validate(_report(path))

@@ -64,7 +64,9 @@ def judged(
     for count in lost:
         windows.add(count, 2_000)
     manifest = MANIFEST | {"slo": wanted}
-    return summarise("made", manifest, some, probes, {}, windows=windows)
+    return summarise(
+        "made", manifest, some, probes, {}, windows={"c1": windows} if windows else None
+    )
 
 
 def one(some: list[Cycle], **given: Any) -> Objective:
