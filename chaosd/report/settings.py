@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,8 @@ from chaosd.history.reader import RunReader
 
 # Where results go, and when a run ends, makes no recovery longer.
 ASIDE = frozenset({"name", "seed", "runs", "metrics", "until", "slo"})
+# What a proxy's configuration is called in run directories that do not say it in `proxy_config`.
+OLD_PROXY_CONFIG = "haproxy.cfg"
 FACTS = ("chaosd", "runtime", "proxy_version")  # of the manifest
 
 
@@ -45,13 +48,20 @@ def _flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
 def files(reader: RunReader) -> dict[str, str]:
     """The texts that the run was made with, by name: the effective config, and the proxy's."""
     found = {"config.yaml": reader.config()}
-    for path in sorted(reader.directory.glob("*/haproxy.cfg"))[:1]:  # cells differ in addresses
+    name = reader.manifest.get("proxy_config", OLD_PROXY_CONFIG)
+    paths = sorted(reader.directory.glob(f"*/{name}")) if _is_file_name(name) else []
+    for path in paths[:1]:  # cells differ in addresses
         try:
             text = path.read_text(encoding="utf-8", errors="replace")
         except OSError:  # it is only shown
             continue
         found[f"{path.parent.name}/{path.name}"] = text
     return {name: text for name, text in found.items() if text}
+
+
+def _is_file_name(name: Any) -> bool:
+    """A run directory may be damaged, or anybody's."""
+    return isinstance(name, str) and re.fullmatch(r"[\w][\w.-]*", name) is not None
 
 
 def _digest(reader: RunReader) -> str | None:

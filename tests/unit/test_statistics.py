@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from random import Random
 
+import budget
 import pytest
 from hypothesis import given, settings, strategies
 
@@ -28,7 +29,7 @@ from chaosd.analysis.statistics import (
     student,
 )
 
-FEW = settings(derandomize=True, max_examples=200, deadline=None)
+FEW = settings(derandomize=True, max_examples=budget.of(50, 200), deadline=None)
 TIMES = strategies.floats(0, 100)
 VALUES = strategies.lists(strategies.floats(0, 100), max_size=40)
 

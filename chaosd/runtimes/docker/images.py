@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from chaosd.errors import MachineError
-from chaosd.runtimes.docker.engine import MissingError, client, translated
+from chaosd.runtimes.docker.endpoint import Endpoint, MissingError, translated
 from chaosd.system.shipped import shipped
 
 HAPROXY_VERSIONS = ("2.2", "2.6", "3.0", "3.2")
@@ -83,19 +83,21 @@ def missing(api: Any, tags: Sequence[str]) -> list[str]:
 # --- making them ----------------------------------------------------------------------------------
 
 
-def build(versions: Sequence[str], *, source: Source, mirror: str | None, say: Say) -> None:
+def build(
+    endpoint: Endpoint, versions: Sequence[str], *, source: Source, mirror: str | None, say: Say
+) -> None:
     """Make the app's image and HAProxy's in these versions, where they are missing.
 
     `auto` asks the registry first and then Debian's packages. Raises MachineError.
     """
-    api = client(BUILD_LIMIT_S)
+    api = endpoint.client(BUILD_LIMIT_S)
     offline = ""
     for image in wanted(versions):
         if not missing(api, [image.tag]):
             say(f"{image.tag}: is there")
             continue
         if source != "debian" and not offline:
-            offline = _from_registry(api, image, say)
+            offline = _from_registry(endpoint, api, image, say)
             if not offline:
                 continue
             if source == "registry":
@@ -105,7 +107,7 @@ def build(versions: Sequence[str], *, source: Source, mirror: str | None, say: S
     _remove_superseded(api, say)
 
 
-def _from_registry(api: Any, image: Image, say: Say) -> str:
+def _from_registry(endpoint: Endpoint, api: Any, image: Image, say: Say) -> str:
     """Build it by its Dockerfile; what is wrong if its base can't be had, "" if all went well."""
     folder = shipped(f"{image.kind}/Dockerfile").parent
     base, argument = {
@@ -116,7 +118,7 @@ def _from_registry(api: Any, image: Image, say: Say) -> str:
     try:
         if missing(api, [base]):
             name, _, tag = base.partition(":")
-            quick = client(PULL_LIMIT_S)
+            quick = endpoint.client(PULL_LIMIT_S)
             for step in translated(lambda: quick.pull(name, tag=tag, stream=True, decode=True)):
                 if "error" in step:
                     return str(step["error"])[:160]
@@ -236,25 +238,26 @@ def _remove_superseded(api: Any, say: Say) -> None:
                 say(f"{tag}: removed, there is a newer server.py")
 
 
-def remove(say: Say) -> None:
+def remove(endpoint: Endpoint, say: Say) -> None:
     """Remove every image that `build` has made, and no other."""
-    api = client()
+    api = endpoint.client()
     for image in api.images(filters={"label": LABEL}):
         for tag in image.get("RepoTags") or [image["Id"]]:
             translated(partial(api.remove_image, tag))
             say(f"removed {tag}")
 
 
-def describe(versions: Sequence[str]) -> Iterator[str]:
+def describe(endpoint: Endpoint, versions: Sequence[str]) -> Iterator[str]:
     """A line for each image: its name, its size, and the build of HAProxy that is in it."""
     from chaosd.runtimes.docker.proxy import run_once
 
-    api = client()
+    api = endpoint.client()
     for image in wanted(versions):
         size = api.inspect_image(image.tag)["Size"] / 1e6
         build = ""
         if image.kind == "haproxy":
-            build = f"  {run_once(image.tag, ['haproxy', '-vv'], {}, {}).stdout.splitlines()[0]}"
+            said = run_once(endpoint, image.tag, ["haproxy", "-vv"], {}, {}).stdout
+            build = f"  {said.splitlines()[0]}"
         yield f"{image.tag:34} {size:5.0f} MB{build}"
 
 
