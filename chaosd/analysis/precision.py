@@ -38,6 +38,9 @@ class Precision:
     """
 
     def __init__(self, wanted: float, goals: Mapping[str, Mapping[str, Any]]) -> None:
+        # Now, and not at the first look: importing it takes long, and cycles are going on then.
+        import scipy.special  # noqa: F401
+
         self.wanted = wanted
         self.reached = False
         self._tally = Tally()

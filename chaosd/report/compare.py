@@ -94,7 +94,7 @@ def load(
 ) -> Side:
     """What is compared of a run, from its directory or one of its files.
 
-    All of its failovers, or those of one arm, of one fault, of one cell, or of a fault of those. Raises ConfigError
+    All of its failovers, or those of one arm, of one fault or of one cell. Raises ConfigError
     if it is no run, or has none of these.
     """
     try:

@@ -381,7 +381,11 @@ def test_the_closing_lines(directory) -> None:
         "where the seconds went: discover 70%, replace 30%",
         (
             "predicted: 5 of 6 recoveries within their band (36%–100% of all such); +29 ms "
+<<<<<<< HEAD
             "[-424 to +482] mean residual"
+=======
+            "[-424 to +483] on average beside the predicted mean"
+>>>>>>> stats
         ),
         "requests during failovers: 1,106; 500 failed, 0 masked, 0 misrouted",
         "availability: 86% [76%–91.3%] of all requests of the run",
