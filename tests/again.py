@@ -9,19 +9,18 @@ from chaosd.analysis.recovery import Identities, Settings, measure
 from chaosd.history.cycles import Cycle
 from chaosd.history.events import AnyEvent, CycleEnded, FaultBegan, StreamOpened, earliest
 from chaosd.history.reader import RunReader
-from chaosd.report.load_run import settings_by_cell
+from chaosd.report.load_run import settings_of
 
 
 def recompute(directory: Path) -> Iterator[Cycle]:
     """What comes out equals cycles.jsonl, but for the skipped ones, of which there is nothing."""
     reader = RunReader(directory)
-    by_cell = settings_by_cell(reader.manifest)
     cells: dict[str, _Cell] = {}
     for event in reader.events():
         cell = cells.setdefault(event.cell, _Cell())
         cell.add(event)
         if isinstance(event.what, CycleEnded):
-            yield cell.measure(reader, by_cell[event.cell], event)
+            yield cell.measure(reader, settings_of(reader.manifest, event.cell), event)
 
 
 class _Cell:

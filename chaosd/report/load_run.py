@@ -102,10 +102,8 @@ def _unfinished(
     """
     if not begun or "settings" not in reader.manifest:
         return
-    by_cell = settings_by_cell(reader.manifest)
-    common = _settings(reader.manifest["settings"])
     for (cell, number), (begin, end) in begun.items():
-        settings = by_cell.get(cell, common)
+        settings = settings_of(reader.manifest, cell)
         samples = reader.samples(streams[cell], begin.at_ns - settings.lookback_ns, FOREVER_NS)
         if not samples or samples[-1].scheduled_ns < begin.at_ns:
             continue
@@ -132,17 +130,10 @@ def _unfinished(
         yield replace(whole, end_ns=stable_ns + settings.stable_for_ns)
 
 
-def settings_by_cell(manifest: Mapping[str, Any]) -> dict[str, Settings]:
-    """What each cell's cycles are measured with: its arm's settings."""
-    return {
-        cell: _settings(arm["settings"])
-        for arm in manifest.get("arms", {}).values()
-        for cell in arm["cells"]
-    }
-
-
-def _settings(stored: Mapping[str, Any]) -> Settings:
-    """From the stored form, perhaps of another version."""
+def settings_of(manifest: Mapping[str, Any], cell: str) -> Settings:
+    """What a cell's cycles are measured with: its arm's settings, perhaps of another version."""
+    arms = manifest.get("arms", {}).values()
+    stored = next((arm["settings"] for arm in arms if cell in arm["cells"]), manifest["settings"])
     return Settings(**{f.name: stored[f.name] for f in fields(Settings) if f.name in stored})
 
 

@@ -381,17 +381,13 @@ def test_the_closing_lines(directory) -> None:
         "where the seconds went: discover 70%, replace 30%",
         (
             "predicted: 5 of 6 recoveries within their band (36%–100% of all such); +29 ms "
-<<<<<<< HEAD
-            "[-424 to +482] mean residual"
-=======
-            "[-424 to +483] on average beside the predicted mean"
->>>>>>> stats
+            "[-424 to +483] mean residual"
         ),
         "requests during failovers: 1,106; 500 failed, 0 masked, 0 misrouted",
         "availability: 86% [76%–91.3%] of all requests of the run",
         (
             "probes: 3,502 sent, 0 could not be; schedule lag p50 35 µs, p99 35 µs; 0 of 7 cycles "
-            "of poor quality"
+            "poor"
         ),
         "outage, first-to-last failure vs lost probes: agree in 6 of 6",
         "control: an undisturbed cycle's recovery is 1.0 ms [?–?]; false alarms in 1 of 1",
@@ -420,6 +416,7 @@ def test_report_json_is_for_programs(directory) -> None:
         "cells",
         "faults",
         "probes",
+        "arms",
         "manifest",
         "config",
     ]

@@ -333,7 +333,7 @@ def test_junit_has_a_case_for_each_objective_and_for_the_measurement() -> None:
 def test_junit_says_that_the_measurement_was_poor() -> None:
     suite = ET.fromstring(junit.render(judged(cycles(100, **POOR), recovery_p50="10s")))
     assert (suite.get("failures"), suite.get("errors")) == ("0", "2")
-    assert "of poor quality" in suite[0].find("error").get("message")
+    assert "cycles poor" in suite[0].find("error").get("message")
 
 
 def test_junit_is_xml_whatever_ended_the_run() -> None:
