@@ -167,7 +167,8 @@ def _images_options(added: argparse.ArgumentParser) -> None:
     added.add_argument(
         "haproxy", nargs="*", metavar="VERSION", help="HAProxy 2.2, 2.6, 3.0 or 3.2 (default: 3.0)"
     )
-    added.add_argument("--all", action="store_true", help="all of these versions")
+    added.add_argument("--nginx", action="store_true", help="nginx, and no HAProxy but those named")
+    added.add_argument("--all", action="store_true", help="all of these versions, and nginx")
     added.add_argument(
         "--from",
         dest="source",

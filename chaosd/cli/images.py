@@ -18,13 +18,14 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.remove:
         images.remove(say)
         return Exit.OK
-    versions = arguments.haproxy or [images.DEFAULT_HAPROXY]
+    versions = arguments.haproxy or ([] if arguments.nginx else [images.DEFAULT_HAPROXY])
     if arguments.all:
         versions = list(images.HAPROXY_VERSIONS)
     if unknown := [v for v in versions if v not in images.HAPROXY_VERSIONS]:
         known = ", ".join(images.HAPROXY_VERSIONS)
         raise ConfigError(f"images: unknown HAProxy version {unknown[0]} (known: {known})")
-    images.build(versions, source=arguments.source, mirror=arguments.mirror, say=say)
-    for line in images.describe(versions):
+    wanted = images.wanted(versions, nginx=arguments.nginx or arguments.all)
+    images.build(wanted, source=arguments.source, mirror=arguments.mirror, say=say)
+    for line in images.describe(wanted):
         say(line)
     return Exit.OK

@@ -107,6 +107,7 @@ class DockerRuntime(RealTime):
         api = engine.client()
         if missing := images.missing(api, wanted):
             ours = f"`chaosd images` makes the app and HAProxy {', '.join(images.HAPROXY_VERSIONS)}"
+            ours += ", `chaosd images --nginx` nginx"
             return f"the engine has no image {', '.join(missing)} ({ours}; others are yours to get)"
         return self._out_of_reach(api)
 
