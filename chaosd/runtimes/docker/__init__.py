@@ -129,11 +129,12 @@ class DockerRuntime(RealTime):
 
     def proxy_host(self, proxy: Proxy) -> ProxyHost | None:
         from chaosd.runtimes.docker.members import FILES
-        from chaosd.runtimes.docker.proxy import run_once
+        from chaosd.runtimes.docker.proxy import SCRATCH, run_once
 
         if not isinstance(proxy, Launches):
             return None
-        return ProxyHost(directory=PurePosixPath(FILES), run=partial(run_once, proxy.image))
+        run = partial(run_once, proxy.image)
+        return ProxyHost(directory=PurePosixPath(FILES), scratch=SCRATCH, run=run)
 
     def abilities(self) -> Sequence[type]:
         return (CanReplace,)
