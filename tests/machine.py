@@ -7,12 +7,15 @@ from pathlib import Path
 
 from chaosd.errors import Exit
 
+# What was forgiven in the test that runs now. conftest.py names it in the closing summary.
+LATE: list[str] = []
+
 
 def but_for_lateness(code: int, directory: Path) -> int:
     """The exit code, had chaosd's own probes been on time in a few of its cycles.
 
     Where they were late chaosd says unknown, which is right, and says nothing of what it did. But
-    where they are late in most cycles, it is not the machine.
+    where they are late in most cycles, it is not the machine. Each use of this is named at the end.
     """
     if code != Exit.UNKNOWN:
         return code
@@ -20,4 +23,7 @@ def but_for_lateness(code: int, directory: Path) -> int:
     doubts, total = report["doubts"], report["total"]
     valid = sum(total["outcomes"][outcome] for outcome in ("recovered", "censored", "control"))
     late = bool(doubts) and all("of poor quality" in doubt for doubt in doubts)
-    return Exit.OK if late and 2 * total["poor"] <= valid else code
+    if not late or 2 * total["poor"] > valid:
+        return code
+    LATE.append(f"exit 4 for {total['poor']} late of {valid} cycles")
+    return Exit.OK

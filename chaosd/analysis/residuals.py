@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chaosd.analysis.statistics import student
-from chaosd.history.events import Prediction
+from chaosd.history.cycles import Prediction
 
 PLACES_MIN = 8  # fewer say nothing of a distribution
 BAR_STEPS = 20

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from chaosd.analysis.statistics import Clusters, quantile_rank
-from chaosd.history.events import ANYBODY, Outcome, Reading
+from chaosd.history.events import StreamOpened
+from chaosd.history.values import ANYBODY, Outcome, rounded_ns
 
 FOREVER_NS = 2**63 - 1
 LAG_US_MAX = 100_000  # lags are counted to the microsecond up to here
@@ -36,12 +37,28 @@ def kinds(
     return found
 
 
-def measuring(streams: Iterable[Reading]) -> dict[str, int]:
+def kind_of(
+    outcome: int, who: str, took_ns: int, identities: Container[str], slow_after_ns: int
+) -> str:
+    """Which of KINDS one request is; the same rule as `kinds`, for a single one.
+
+    `took_ns` counts to the microsecond, as it is stored: what is live is what is reported.
+    """
+    if outcome == Outcome.DROPPED:
+        return "dropped"
+    if outcome != Outcome.OK:
+        return "failed"
+    if who not in identities:
+        return "misrouted"
+    return "masked" if rounded_ns(took_ns) > slow_after_ns else "good"
+
+
+def measuring(streams: Iterable[StreamOpened]) -> dict[str, int]:
     """The stream that measures, by cell: the first one through the proxy."""
     found: dict[str, int] = {}
-    for reading in streams:
-        if reading.data["via"] == "proxy":
-            found.setdefault(reading.data["cell"], reading.data["stream"])
+    for opened in streams:
+        if opened.via == "proxy":
+            found.setdefault(opened.cell, opened.stream)
     return found
 
 
@@ -144,11 +161,11 @@ class ProbeFold:
 
     def __init__(
         self,
-        streams: Iterable[Reading],
+        streams: Iterable[StreamOpened],
         identities: Mapping[str, Container[str]],
         slow_after_ns: int,
     ) -> None:
-        self._streams = {reading.data["stream"]: reading.data for reading in streams}
+        self._streams = {opened.stream: opened for opened in streams}
         self._identities = identities
         self._slow_after_us = slow_after_ns / 1000
         self._outcomes = {stream: np.zeros(len(Outcome), np.int64) for stream in self._streams}
@@ -159,7 +176,7 @@ class ProbeFold:
 
     def add(self, records: Any, names: Sequence[str]) -> None:
         """Records of `stream outcome who lag_us took_us`, sorted by stream; `who` is into names."""
-        for stream, data in self._streams.items():
+        for stream, opened in self._streams.items():
             first, last = np.searchsorted(records["stream"], [stream, stream + 1])
             mine = records[first:last]
             if not len(mine):
@@ -170,7 +187,7 @@ class ProbeFold:
                 clipped = np.clip(lags_us, 0, LAG_US_MAX)
                 self._lags[stream] += np.bincount(clipped, minlength=LAG_US_MAX + 1)
                 self._lag_max_us[stream] = max(self._lag_max_us[stream], int(lags_us.max()))
-            found = kinds(mine, names, self._identities[data["cell"]], self._slow_after_us)
+            found = kinds(mine, names, self._identities[opened.cell], self._slow_after_us)
             counts = np.bincount(found, minlength=len(KINDS))
             self._misrouted[stream] += int(counts[KINDS.index("misrouted")])
             self._masked[stream] += int(counts[KINDS.index("masked")])
@@ -207,10 +224,10 @@ class ProbeFold:
     def probes(self) -> list[Probe]:
         return [
             Probe(
-                cell=data["cell"],
-                probe=data["probe"],
-                via=data["via"],
-                interval_s=data["interval_ns"] / 1e9,
+                cell=opened.cell,
+                probe=opened.probe,
+                via=opened.via,
+                interval_s=opened.interval_ns / 1e9,
                 sent=int(self._outcomes[stream].sum() - self._outcomes[stream][Outcome.DROPPED]),
                 outcomes={
                     outcome.name.lower(): int(self._outcomes[stream][outcome])
@@ -224,7 +241,7 @@ class ProbeFold:
                 lag_p99_s=self._lag_s(stream, 0.99),
                 lag_max_s=self._lag_s(stream, 1.0),
             )
-            for stream, data in sorted(self._streams.items())
+            for stream, opened in sorted(self._streams.items())
         ]
 
     def _lag_s(self, stream: int, p: float) -> float | None:

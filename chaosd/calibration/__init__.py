@@ -30,10 +30,11 @@ from chaosd.config.shape import Config
 from chaosd.config.units import Duration, Rate
 from chaosd.engine import session
 from chaosd.errors import ConfigError, Exit, MachineError
-from chaosd.history.events import Cycle, CycleOutcome
+from chaosd.history.cycles import Cycle, CycleOutcome
 from chaosd.history.reader import RunReader
 from chaosd.history.writer import write_whole
 from chaosd.live.console import Console
+from chaosd.report import words
 from chaosd.system.processes import labels, lacking
 
 STABLE_FOR = "300ms"
@@ -167,7 +168,8 @@ class _Progress(Console):
             return
         self._made += 1
         if cycle.outage_gap_s is None:
-            what = f"{cycle.outcome}{f': {cycle.valid_reason}' if cycle.valid_reason else ''}"
+            why = words.reason(cycle)
+            what = f"{cycle.outcome}{f': {why}' if why else ''}"
         else:
             what = f"measured {cycle.outage_gap_s:.3f} s"
         super().say(f"{self._rate} {self._made:3}/{self._count} {what}")

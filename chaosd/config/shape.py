@@ -33,7 +33,7 @@ from chaosd.config.slo import Slo
 from chaosd.config.units import Duration, Percent, PositiveDuration, Rate
 from chaosd.config.yamlfile import Problem
 from chaosd.errors import ConfigError
-from chaosd.history.events import Address
+from chaosd.history.values import Address
 from chaosd.plugins.bases import FaultConfig, KeyPath, Part, ProbeConfig, ProxyConfig, RuntimeConfig
 
 _IN_FLIGHT_MAX = 500_000  # probes of a stream; what is under way is kept in memory
@@ -372,9 +372,10 @@ def _found_proxy(runtime: Any) -> str | None:
     name = runtime.get("type") if isinstance(runtime, dict) else runtime
     point = plugins.available("runtimes").get(name) if isinstance(name, str) else None
     try:
-        return getattr(point.load(), "default_proxy", None) if point is not None else None
+        proxy: str | None = point.load().default_proxy if point is not None else None
     except Exception:  # noqa: BLE001 - validation says what is wrong with that plugin
         return None
+    return proxy
 
 
 def at_line(path: Path, overrides: Sequence[str], where: KeyPath, what: str) -> str:

@@ -12,28 +12,36 @@ import asyncio
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
 from chaosd.analysis import phases
-from chaosd.analysis.recovery import STOPPED, Identities, RecoveryFold, Reorder, measure
+from chaosd.analysis.recovery import Identities, RecoveryFold, Reorder, measure
 from chaosd.engine import schedule
 from chaosd.engine.recorder import CellRecorder
 from chaosd.engine.server_poller import ServerPoller
 from chaosd.errors import ChaosdError, MachineError
 from chaosd.history import flight_record
+from chaosd.history.causes import Cause, CauseKind
+from chaosd.history.cycles import Cycle, CycleKind, CycleOutcome
 from chaosd.history.events import (
-    Action,
-    Cycle,
-    CycleOutcome,
+    AnyEvent,
+    Asked,
+    CycleEnded,
+    CycleSkipped,
+    Disturbed,
+    Done,
     Event,
-    Instance,
-    Outcome,
-    Reading,
-    Sample,
-    StreamSpec,
+    Failed,
+    FaultBegan,
+    FaultInjected,
+    InstancePlaced,
+    RecoveryPredicted,
+    SetUp,
+    StreamOpened,
+    TearDown,
 )
+from chaosd.history.values import Address, Instance, Outcome, Sample, StreamSpec
 from chaosd.plan import Plan
 from chaosd.plugins.bases import ProbeConfig
 from chaosd.plugins.fault import Fault
@@ -51,8 +59,27 @@ HEAL_LIMIT_S = 180.0
 HEAL_LIMIT_AT_STOP_S = 10.0  # everything is taken down right afterwards anyway
 EVENTS_PER_CYCLE_MAX = 10_000
 KNOWN_AGE_NS_MAX = SECOND_NS  # what is known of the app's answers must not be older than this
-FAILED = "the run ended with an error in the middle of it"
 IDENTITY_HEADER = "X-Chaosd-Instance"
+
+
+OURS = (
+    *(Asked, Done, Failed, StreamOpened, InstancePlaced, FaultBegan, FaultInjected),
+    *(RecoveryPredicted, CycleEnded, CycleSkipped, Disturbed),
+)
+
+
+class NoSampleError(Exception):
+    """A cycle that is no sample, and why."""
+
+    def __init__(self, cause: Cause) -> None:
+        super().__init__(cause.kind)
+        self.cause = cause
+
+
+def _kind(fault: Fault) -> CycleKind:
+    if not fault.control:
+        return CycleKind.FAILOVER
+    return CycleKind.RESTART if fault.needs else CycleKind.CONTROL
 
 
 class Owner(Protocol):
@@ -69,7 +96,7 @@ class Owner(Protocol):
 
     def say(self, text: str) -> None: ...
 
-    def emit(self, event: Event) -> None: ...
+    def emit(self, event: AnyEvent) -> None: ...
 
     def finish(self, cycle: Cycle) -> None: ...
 
@@ -83,49 +110,53 @@ class CycleRun(CellRecorder):
         super().__init__(cell.clock, cell.name, cell.emit)
         self.run = cell.plan.run_id
         self.number = self.cycle = cell.recorder.cycle
-        self.control = fault.control
+        self.kind = _kind(fault)
         self.label = label
         self.fold: RecoveryFold | None = None
-        self.events: list[Event] = []
+        self.events: list[AnyEvent] = []
         self.samples: list[Sample] = list(cell.recent)
         self.over = asyncio.Event()
         self.over_at_ns: int | None = None
-        self.invalid: str | None = None  # why this is no sample
+        self.cause: Cause | None = None  # why this is no sample
         self.ending = False
-        self._begin: Reading | None = None  # not yet written
+        self._begin: AnyEvent | None = None  # not yet written
+        self._placed: dict[str, Instance] = {}  # by the identity that was expected
         self._cell = cell
 
-    def keep(self, event: Event) -> None:
+    def keep(self, event: AnyEvent) -> None:
         """Keep it for the measuring, unless the world says far too much."""
-        ours = isinstance(event, Action) or event.source == "engine"
-        if ours or len(self.events) < EVENTS_PER_CYCLE_MAX:
+        if isinstance(event.what, OURS) or len(self.events) < EVENTS_PER_CYCLE_MAX:
             self.events.append(event)
 
-    def expect(self, instance: Instance) -> None:
-        self._cell.expect(instance)
+    def expect(self, identity: str) -> None:
+        self._cell.identities.add(identity)
 
-    def begin(self, *, old: Instance | None, new: Instance | None) -> None:
+    def placed(self, expected: str, instance: Instance) -> None:
+        """Take note of where an instance is that was expected under this identity."""
+        self._placed[expected] = instance
+        if self.fold is not None and self.fold.new == expected:
+            self.fold.new = instance.identity
+
+    def begin(self, *, old: Instance | None, new: str | None) -> None:
         cell = self._cell
-        if new is not None and new.identity not in cell.identities:
-            cell.expect(new)
-        data: dict[str, Any] = {
-            "fault": self.label,
-            "control": self.control,
-            "old": old.identity if old else None,
-            "old_ip": old.address.host if old else None,
-            "new": new.identity if new else None,
-            "new_ip": new.address.host if new else None,
-            "t0_unix": self.clock.unix_ns() / SECOND_NS,
-        }
+        if new is not None:
+            self.expect(new)
+        there = self._placed.get(new) if new is not None else None  # started already
+        began = FaultBegan(
+            fault=self.label,
+            kind=self.kind,
+            old=old.identity if old else None,
+            old_ip=old.address.host if old else None,
+            new=there.identity if there else new,
+            new_ip=there.address.host if there else None,  # else InstancePlaced says it later
+            t0_unix=self.clock.unix_ns() / SECOND_NS,
+        )
         # A slow disk must not become part of the recovery: it is written once the deed is done.
         asyncio.get_running_loop().call_soon(self.write_begin)
         t0_ns = self.clock.now_ns()
-        self._begin = Reading(
-            at_ns=t0_ns, cell=cell.name, cycle=self.number, source="engine", what="begin", data=data
-        )
-        unknown = new is None and not self.control
+        self._begin = Event(at_ns=t0_ns, cell=cell.name, cycle=self.number, what=began)
         self.fold = RecoveryFold(
-            t0_ns, data["new"], cell.identities, cell.plan.settings(), unknown=unknown
+            t0_ns, began.new, cell.identities, cell.plan.settings(), unknown=began.is_anonymous
         )
 
     def write_begin(self) -> None:
@@ -179,22 +210,19 @@ class CellRun:
     async def set_up(self) -> None:
         owner = self._owner
         spec = self.plan.cell(self.name, owner.directory / self.name)
-        async with self.recorder.action("set_up"):
+        async with self.recorder.deed(SetUp()):
             self.stage = await self.plan.runtime.set_up(spec, self.recorder, owner.fail)
-        for instance in self.stage.app:
-            self.expect(instance)
         for stream, probe in self._streams:
-            self.recorder.reading(
-                "engine",
-                "stream",
+            opened = StreamOpened(
                 stream=stream.stream,
                 cell=self.name,
                 probe=stream.probe,
-                type=probe.type,
+                probe_type=probe.type,
                 via=stream.via,
                 interval_ns=stream.interval_ns,
                 timeout_ns=int(probe.timeout),
             )
+            self.recorder.record(opened)
             owner.prober.add(stream, probe.type, probe, self._identity_header())
             if stream.via == "proxy":
                 owner.prober.aim(stream.stream, self.stage.entry)
@@ -203,26 +231,24 @@ class CellRun:
         found = self.stage.identity_header if isinstance(self.stage, IsFound) else None
         return found or IDENTITY_HEADER
 
-    def expect(self, instance: Instance) -> None:
-        host = instance.address.host
-        if self.cycle is not None and not self.cycle.control and host in self._hosts:
-            self.cycle.invalid = f"{host} is not a fresh IP: it was in use lately"
+    def _judge(self, placed: InstancePlaced) -> None:
+        """An instance has its address: whether it is a fresh one, and the direct probe is due."""
+        host, cycle = placed.ip, self.cycle
+        failover = cycle is not None and cycle.kind is CycleKind.FAILOVER
+        if cycle is not None and failover and host in self._hosts:
+            cycle.cause = Cause(kind=CauseKind.NOT_FRESH, detail=host)
         if host not in self._hosts:
             self._hosts.append(host)
-        recorder = self.cycle or self.recorder
-        recorder.reading(
-            "engine",
-            "instance",
-            identity=instance.identity,
-            ip=instance.address.host,
-            port=instance.address.port,
-        )
-        if self._direct is not None and self.cycle is not None:
+        if cycle is None:
+            return
+        instance = Instance(placed.identity, Address(host, placed.port))
+        cycle.placed(placed.expected or instance.identity, instance)
+        if self._direct is not None:
             self._owner.prober.aim(self._direct, instance.address)
 
     async def tear_down(self) -> None:
         if self.stage is not None:
-            async with self.recorder.action("tear_down"):
+            async with self.recorder.deed(TearDown()):
                 await self.stage.close()
 
     async def steady(self) -> None:
@@ -263,13 +289,15 @@ class CellRun:
 
     # --- what comes in ---
 
-    def emit(self, event: Event) -> None:
+    def emit(self, event: AnyEvent) -> None:
         self.identities.event(event)
         if self.cycle is not None:
             self.cycle.keep(event)
-            if isinstance(event, Reading) and event.what == "disturbed":
-                self.cycle.invalid = event.data["reason"]  # not by the fault: it is no sample
+            if isinstance(event.what, Disturbed):  # not by the fault: it is no sample
+                self.cycle.cause = event.what.cause
         self._owner.emit(event)
+        if isinstance(event.what, InstancePlaced):
+            self._judge(event.what)
 
     def take(self, sample: Sample) -> None:
         if sample.stream == self.main:
@@ -341,14 +369,13 @@ class CellRun:
     def _skip(self, place: int, planned_ns: int) -> None:
         """Record that this cycle's time came while the one before it had not settled."""
         clock, label = self.clock, self.plan.config.faults[place].label
-        reason = f"cycle {self._last_made} had not settled"
+        cause = Cause(kind=CauseKind.NOT_SETTLED, cycle=self._last_made)
         if not self._last_made:
-            reason = f"its time had passed by {(clock.now_ns() - planned_ns) / SECOND_NS:.3f} s"
+            passed_s = (clock.now_ns() - planned_ns) / SECOND_NS
+            cause = Cause(kind=CauseKind.TIME_PASSED, seconds=passed_s)
         self.number += 1
         self.recorder.cycle = self.number
-        self.recorder.reading(
-            "engine", "skipped", fault=label, reason=reason, planned_ns=planned_ns
-        )
+        self.recorder.record(CycleSkipped(fault=label, planned_ns=planned_ns, cause=cause))
         self.recorder.cycle = 0
         planned_unix_ns = clock.unix_ns() - (clock.now_ns() - planned_ns)
         self._owner.finish(
@@ -362,7 +389,8 @@ class CellRun:
                 t0_unix=planned_unix_ns / SECOND_NS,
                 t0_ns=planned_ns,
                 end_ns=planned_ns,
-                valid_reason=reason,
+                kind=_kind(self.faults[place]),
+                cause=cause,
             )
         )
 
@@ -379,15 +407,19 @@ class CellRun:
                 async with self.watch.closely(api, cycle):
                     await self._inject_and_watch(fault, cycle)
             else:
-                cycle.invalid = "the app did not answer steadily before it"
+                cycle.cause = Cause(kind=CauseKind.NOT_STEADY)
+        except NoSampleError as error:
+            cycle.cause = error.cause
         except (MachineError, OSError) as error:
-            cycle.invalid = str(error) or type(error).__name__
+            detail = str(error) or type(error).__name__
+            cycle.cause = Cause(kind=CauseKind.MACHINE, detail=detail)
         except asyncio.CancelledError:
-            cycle.invalid = FAILED if self._owner.failing else f"{STOPPED} in the middle of it"
+            failing = self._owner.failing
+            cycle.cause = Cause(kind=CauseKind.RUN_FAILED if failing else CauseKind.STOPPED)
             cycle.ending = True
             raise
         except Exception as error:
-            cycle.invalid = f"{type(error).__name__}: {error}"
+            cycle.cause = Cause(kind=CauseKind.BUG, detail=f"{type(error).__name__}: {error}")
             raise
         finally:
             try:
@@ -402,12 +434,12 @@ class CellRun:
             async with asyncio.timeout(limit_s):
                 await fault.inject(self.stage, cycle)
         except TimeoutError:
-            raise MachineError(f"the fault took more than {limit_s:.0f} s") from None
+            raise NoSampleError(Cause(kind=CauseKind.TOO_LONG, seconds=limit_s)) from None
         if cycle.fold is None:
-            raise MachineError("the fault never said when it began")
+            raise NoSampleError(Cause(kind=CauseKind.NO_BEGINNING))
         if cycle.fold.unknown:
             now_ns = self.clock.now_ns()
-            cycle.reading("engine", "injected", at_ns=now_ns)
+            cycle.record(FaultInjected(), at_ns=now_ns)
             cycle.fold.injected(now_ns)
         limit_s = config.measure.recovery_limit.s + config.measure.stable_for.s
         try:
@@ -417,7 +449,7 @@ class CellRun:
             self._owner.fail(
                 MachineError(f"cell {self.name}: the prober delivers nothing any more")
             )
-            raise MachineError("the prober delivers nothing any more") from None
+            raise NoSampleError(Cause(kind=CauseKind.NO_SAMPLES)) from None
 
     async def _heal(self, fault: Fault, cycle: CycleRun) -> None:
         """Undo what the fault did, whatever happened. Raises MachineError if that fails."""
@@ -426,7 +458,7 @@ class CellRun:
             await uncancelled(fault.heal(self.stage, cycle), limit_s)
         except (MachineError, OSError, TimeoutError) as error:
             why = str(error) or f"it took over {limit_s:.0f} s"
-            cycle.invalid = cycle.invalid or f"it could not be undone: {why}"
+            cycle.cause = cycle.cause or Cause(kind=CauseKind.NOT_UNDONE, detail=why)
             if not cycle.ending:  # else all is taken down now anyway
                 what = f"cell {self.name}: cycle {cycle.number}: {cycle.label} can't be undone"
                 raise MachineError(f"{what}: {why}") from None
@@ -434,9 +466,9 @@ class CellRun:
     def _finish(self, cycle: CycleRun) -> None:
         """Turn what was gathered into the cycle's line."""
         cycle.write_begin()
-        settings, direct, invalid = self.plan.settings(), self._direct, cycle.invalid
-        proxy = self.plan.proxy
-        if cycle.fold is not None and not cycle.control and isinstance(proxy, Predicts):
+        settings, direct, proxy = self.plan.settings(), self._direct, self.plan.proxy
+        failover = cycle.fold is not None and cycle.kind is CycleKind.FAILOVER
+        if failover and isinstance(proxy, Predicts):
             moved = phases.move(
                 cycle.events,
                 missing_class=self.plan.config.dns.missing,
@@ -445,13 +477,14 @@ class CellRun:
                 direct=direct,
             )
             if (predicted := proxy.predict(moved)) is not None:
-                cycle.reading("engine", "predicted", **asdict(predicted))
+                cycle.record(RecoveryPredicted(prediction=predicted))
         now_ns = self.clock.now_ns()
         end_ns = cycle.over_at_ns
         if end_ns is None:  # cut off: what was still under way does not count
             end_ns = now_ns if cycle.fold is None else max(cycle.fold.t0_ns, self._complete_ns)
         unix = (self.clock.unix_ns() - now_ns + end_ns) / SECOND_NS
-        cycle.reading("engine", "end", at_ns=end_ns, fault=cycle.label, unix=unix, invalid=invalid)
+        ended = CycleEnded(fault=cycle.label, unix=unix, cause=cycle.cause)
+        cycle.record(ended, at_ns=end_ns)
         self.cycle, self.recorder.cycle = None, 0
         if direct is not None:
             self._owner.prober.aim(direct, None)

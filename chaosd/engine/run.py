@@ -19,7 +19,9 @@ from chaosd.config.units import Duration
 from chaosd.engine.cell import HEAL_LIMIT_S, INJECT_LIMIT_S, CellRun
 from chaosd.engine.sink import Sink
 from chaosd.errors import ChaosdError
-from chaosd.history.events import Cycle, Event, Sample
+from chaosd.history.cycles import Cycle
+from chaosd.history.events import AnyEvent, ProxyMeasured, QueriesCounted, ResolversRead
+from chaosd.history.values import Sample
 from chaosd.plan import Plan
 from chaosd.system.clock import SECOND_NS
 from chaosd.system.tasks import together, uncancelled
@@ -53,7 +55,7 @@ class Engine:
 
     # --- what everybody tells it ---
 
-    def emit(self, event: Event) -> None:
+    def emit(self, event: AnyEvent) -> None:
         self._tell(lambda sink: sink.event(event))
 
     def finish(self, cycle: Cycle) -> None:
@@ -209,13 +211,13 @@ class Engine:
             if stage is None:
                 continue
             if stage.dns_queries is not None:
-                recorder.reading("dns", "queries", count=stage.dns_queries)
+                recorder.record(QueriesCounted(count=stage.dns_queries))
             if process := stage.proxy_process():
-                recorder.reading("proxy.api", "process", **process)
+                recorder.record(ProxyMeasured(**process))
             # What is seen of servers while a cycle lasts is the cycle's.
             heard_by, api = cell.cycle or recorder, stage.api
             if api is not None and await cell.watch.look(api, heard_by):
-                recorder.reading("proxy.api", "resolvers", counters=cell.watch.counters)
+                recorder.record(ResolversRead(counters=cell.watch.counters))
 
     async def _tear_down(self) -> None:
         """Take everything down, also what comes after something that fails. Raises the first."""

@@ -17,13 +17,14 @@ from chaosd.config import shape
 from chaosd.engine.run import Engine
 from chaosd.engine.sink import Sink
 from chaosd.errors import ChaosdError, Exit, MachineError
-from chaosd.history.events import Address
 from chaosd.history.retention import Retention
+from chaosd.history.values import Address
 from chaosd.history.writer import RunStore, refuse_other
 from chaosd.live.console import Console
 from chaosd.live.prometheus import PrometheusSink
 from chaosd.plan import Plan, Rehearsal, outline
 from chaosd.plugins.proxy import Launches, TakesOwnFile
+from chaosd.report import words
 from chaosd.system.clock import SECOND_NS, RealClock, utc
 
 BUG = "a bug of chaosd"
@@ -92,6 +93,7 @@ async def measure(
         threads=real,
         retention=retention,
         latest=directory.with_name("latest") if latest else None,
+        explain=words.reason,
     )
     sinks: list[Sink] = [store, console]
     failure: ChaosdError | None = None

@@ -19,7 +19,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from chaosd.analysis.samples import ProbeFold, Windows, measuring
-from chaosd.history.events import Event, Reading
+from chaosd.history.events import (
+    AnyEvent,
+    Event,
+    FaultBegan,
+    InstancePlaced,
+    QueriesCounted,
+    StreamOpened,
+)
 from chaosd.history.reader import FOLDED, chunk_number, folded, load, parquet_chunks
 from chaosd.history.writer import CHUNK_AGE_NS, write_whole
 
@@ -31,7 +38,7 @@ LATE_CHUNKS = 4  # a chunk lasts an hour, and is folded when a later one is clos
 class Knowledge(NamedTuple):
     """What explains samples: the streams, who belongs to the app, and when it was taken away."""
 
-    streams: list[Reading]
+    streams: list[StreamOpened]
     identities: dict[str, set[str]]  # by cell
     t0s_ns: dict[str, list[int]]  # by cell
 
@@ -43,9 +50,11 @@ class Retention:
         self._directory = directory
         self._keep_ns = keep_ns
         self._slow_after_ns = slow_after_ns
-        self._streams: list[Reading] = []
-        self._queries: dict[str, list[Reading]] = {}  # the first and the last, by cell
-        self._instances: dict[str, deque[Reading]] = {}  # by cell
+        self._streams: list[Event[StreamOpened]] = []
+        self._queries: dict[
+            str, list[Event[QueriesCounted]]
+        ] = {}  # the first and the last, by cell
+        self._instances: dict[str, deque[Event[InstancePlaced]]] = {}  # by cell
         self._t0s: dict[str, deque[int]] = {}  # by cell: those that samples which are kept may need
 
     @property
@@ -53,46 +62,46 @@ class Retention:
         """Of one file of events: all samples that have not become counts yet lie within it."""
         return self._keep_ns + LATE_CHUNKS * CHUNK_AGE_NS
 
-    def event(self, event: Event) -> None:
+    def event(self, event: AnyEvent) -> None:
         """Take note of who belongs to the app, of which probes there are, and of the counts."""
-        if not isinstance(event, Reading):
-            return
-        if event.what == "stream":
-            self._streams.append(event)
-        elif event.what == "queries":
-            first = self._queries.get(event.cell, [event])[0]
-            self._queries[event.cell] = [first, event]
-        elif event.what == "instance":
-            instances = self._instances.setdefault(event.cell, deque())
-            instances.append(event)
-            # The oldest ones went long before the samples that are still there.
-            while (
-                len(instances) > INSTANCES_MIN
-                and instances[INSTANCES_MIN].at_ns < event.at_ns - self.span_ns
-            ):
-                instances.popleft()
-        elif event.what == "begin":
-            t0s = self._t0s.setdefault(event.cell, deque())
-            t0s.append(event.at_ns)
-            while len(t0s) > 1 and t0s[1] < event.at_ns - self.span_ns:
-                t0s.popleft()
+        match event.what:
+            case StreamOpened() as opened:
+                self._streams.append(event.saying(opened))
+            case QueriesCounted() as counted:
+                last = event.saying(counted)
+                self._queries[event.cell] = [self._queries.get(event.cell, [last])[0], last]
+            case InstancePlaced() as expected:
+                self._add_instance(event.saying(expected))
+            case FaultBegan():
+                t0s = self._t0s.setdefault(event.cell, deque())
+                t0s.append(event.at_ns)
+                while len(t0s) > 1 and t0s[1] < event.at_ns - self.span_ns:
+                    t0s.popleft()
+
+    def _add_instance(self, event: Event[InstancePlaced]) -> None:
+        instances = self._instances.setdefault(event.cell, deque())
+        instances.append(event)
+        # The oldest ones went long before the samples that are still there.
+        while (
+            len(instances) > INSTANCES_MIN
+            and instances[INSTANCES_MIN].at_ns < event.at_ns - self.span_ns
+        ):
+            instances.popleft()
 
     def known(self) -> Knowledge:
         """What is known now, for a thread."""
         identities = {
-            cell: {instance.data["identity"] for instance in instances}
+            cell: {instance.what.identity for instance in instances}
             for cell, instances in self._instances.items()
         }
         t0s_ns = {cell: list(t0s) for cell, t0s in self._t0s.items()}
-        return Knowledge(list(self._streams), identities, t0s_ns)
+        return Knowledge([event.what for event in self._streams], identities, t0s_ns)
 
-    def head(self) -> list[Reading]:
+    def head(self) -> list[AnyEvent]:
         """What a new file of events begins with."""
         latest = [list(instances)[-INSTANCES_MIN:] for instances in self._instances.values()]
-        again = [*self._streams, *chain(*latest), *chain(*self._queries.values())]
-        return [
-            replace(reading, cycle=0) for reading in again
-        ]  # they are no part of any that goes on
+        again: list[AnyEvent] = [*self._streams, *chain(*latest), *chain(*self._queries.values())]
+        return [replace(event, cycle=0) for event in again]  # they are no part of any that goes on
 
     def apply(self, newest_ns: int, known: Knowledge) -> None:
         """Fold what is older than the newest by more than is kept. Raises MachineError."""

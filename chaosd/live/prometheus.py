@@ -31,16 +31,17 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from chaosd.analysis.recovery import Identities
+from chaosd.analysis.samples import kind_of
+from chaosd.history.cycles import PHASES, Cycle, CycleOutcome
 from chaosd.history.events import (
-    PHASES,
-    Address,
-    Cycle,
-    CycleOutcome,
-    Event,
-    Outcome,
-    Reading,
-    Sample,
+    AnyEvent,
+    FaultBegan,
+    ProxyMeasured,
+    QueriesCounted,
+    ResolversRead,
+    StreamOpened,
 )
+from chaosd.history.values import Address, Outcome, Sample
 from chaosd.live.page import Page
 
 # The timers that people set are on the bucket bounds.
@@ -120,11 +121,9 @@ class PrometheusSink:
     def samples(self, batch: Sequence[Sample]) -> None:
         self._probes.add(batch)
 
-    def event(self, event: Event) -> None:
-        if isinstance(event, Reading):
-            self._probes.event(event)
-            self._cycles.event(event)
-            self._said.event(event)
+    def event(self, event: AnyEvent) -> None:
+        for each in (self._probes, self._cycles, self._said):
+            each.event(event)
 
     def cycle(self, cycle: Cycle) -> None:
         self._cycles.cycle(cycle)
@@ -210,10 +209,9 @@ class _Cycles:
         for phase in PHASES:
             self.phase.labels(cell, fault, phase)
 
-    def event(self, reading: Reading) -> None:
-        if reading.source == "engine" and reading.what == "begin":
-            labels = reading.cell, reading.data["fault"]
-            self.last_fault.labels(*labels).set(reading.data["t0_unix"])
+    def event(self, event: AnyEvent) -> None:
+        if isinstance(event.what, FaultBegan):
+            self.last_fault.labels(event.cell, event.what.fault).set(event.what.t0_unix)
 
     def cycle(self, cycle: Cycle) -> None:
         labels = cycle.cell, cycle.fault
@@ -273,19 +271,19 @@ class _Probes(Collector):
         # A scrape, in its own thread, must not see half a batch.
         self._lock = threading.Lock()
 
-    def event(self, reading: Reading) -> None:
-        identities = self._identities.setdefault(reading.cell, Identities())
-        identities.event(reading)
-        if reading.source == "engine" and reading.what == "stream":
-            data = reading.data
+    def event(self, event: AnyEvent) -> None:
+        identities = self._identities.setdefault(event.cell, Identities())
+        identities.event(event)
+        if isinstance(event.what, StreamOpened):
+            opened = event.what
             with self._lock:
-                self._streams[data["stream"]] = _Stream(
-                    [data["cell"], data["probe"], data["via"]], identities
+                self._streams[opened.stream] = _Stream(
+                    [opened.cell, opened.probe, opened.via], identities
                 )
 
     def add(self, batch: Sequence[Sample]) -> None:
         lag_bounds, duration_bounds = self._lag_bounds_ns, self._duration_bounds_ns
-        slow_after_ns, ok, dropped = self._slow_after_ns, int(Outcome.OK), int(Outcome.DROPPED)
+        slow_after_ns, dropped = self._slow_after_ns, int(Outcome.DROPPED)
         with self._lock:
             for number, scheduled_ns, sent_ns, done_ns, outcome, _, who in batch:
                 stream = self._streams[number]
@@ -297,11 +295,9 @@ class _Probes(Collector):
                 stream.lags_ns += lag_ns
                 stream.durations[bisect_left(duration_bounds, took_ns)] += 1
                 stream.durations_ns += took_ns
-                if outcome == ok:
-                    if who not in stream.identities:
-                        stream.misrouted += 1
-                    elif took_ns > slow_after_ns:
-                        stream.masked += 1
+                kind = kind_of(outcome, who, took_ns, stream.identities, slow_after_ns)
+                stream.misrouted += kind == "misrouted"
+                stream.masked += kind == "masked"
 
     def describe(self) -> Iterable[Metric]:
         return ()
@@ -377,18 +373,20 @@ class _Said(Collector):
         self._process: dict[str, dict[str, float]] = {}
         self._resolvers: dict[str, dict[tuple[str, str], float]] = {}  # counter → cell, nameserver
 
-    def event(self, reading: Reading) -> None:
-        cell, data = reading.cell, reading.data
-        if reading.what == "queries":
-            self._queries[cell] = data["count"]
-        elif reading.what == "process":
-            self._process[cell] = dict(data)
-        elif reading.what == "resolvers":
-            for nameserver, counters in data["counters"].items():
-                for counter, value in counters.items():
-                    series = self._resolvers.setdefault(counter, {})
-                    if (cell, nameserver) in series or len(series) < SERIES_MAX:
-                        series[cell, nameserver] = value
+    def event(self, event: AnyEvent) -> None:
+        cell = event.cell
+        match event.what:
+            case QueriesCounted(count=count):
+                self._queries[cell] = count
+            case ProxyMeasured(rss_bytes=rss_bytes, fds=fds):
+                known = {"rss_bytes": rss_bytes, "fds": fds}
+                self._process[cell] = {k: v for k, v in known.items() if v is not None}
+            case ResolversRead(counters=read):
+                for nameserver, counters in read.items():
+                    for counter, value in counters.items():
+                        series = self._resolvers.setdefault(counter, {})
+                        if (cell, nameserver) in series or len(series) < SERIES_MAX:
+                            series[cell, nameserver] = value
 
     def describe(self) -> Iterable[Metric]:
         return ()

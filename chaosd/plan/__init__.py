@@ -18,7 +18,8 @@ from chaosd.analysis.slo import cycles_needed
 from chaosd.config.shape import Config
 from chaosd.config.units import Duration
 from chaosd.errors import ConfigError, MachineError
-from chaosd.history.events import Address, Prediction
+from chaosd.history.cycles import Prediction
+from chaosd.history.values import Address
 from chaosd.plugins.bases import Between, FaultConfig, KeyPath
 from chaosd.plugins.fault import CanForetell, Fault
 from chaosd.plugins.proxy import (
@@ -32,10 +33,9 @@ from chaosd.plugins.proxy import (
     TakesOwnFile,
 )
 from chaosd.plugins.runtime import AppSpec, CellSpec, DnsSpec, Pace, Runtime
+from chaosd.runtimes import AUTO
 from chaosd.system.clock import VirtualClock
 
-# Where a machine offers both, the one that is closest to what people run comes first.
-AUTO = ("docker", "local")
 OWN_APP = "http-server"  # it says in a header who it is
 
 
@@ -163,7 +163,7 @@ def _untold(plan: Plan) -> list[tuple[KeyPath, str]]:
     """Where an address alone does not say who has answered."""
     config = plan.config
     found: list[tuple[KeyPath, str]] = []
-    if not plan.by_address or plan.runtime_name == "external":
+    if not plan.by_address or not plan.runtime.makes_topology:
         return []
     remedy = "let the app say its CHAOSD_IDENTITY in the header X-Chaosd-Instance"
     for place, (fault, built) in enumerate(zip(config.faults, plan.faults(), strict=True)):
@@ -209,7 +209,8 @@ def _runtime(config: Config, proxy: Proxy) -> tuple[str, Runtime, str]:
         kind: Any = plugins.find("runtimes", name)
         runtime = kind(kind.Config(type=name))
         reason = runtime.unavailable() or runtime.lacks(proxy, image)
-        if reason is None and name == "docker" and config.app.command and image == OWN_APP:
+        ours = image == OWN_APP  # then the command can only be a program of this machine
+        if reason is None and config.app.command and ours and not runtime.runs_programs:
             reason = "app.command is a program of this machine (in a container: app.image)"
         if reason is None:
             return name, runtime, "auto: " + ("; ".join(reasons) or "the first that works here")
@@ -270,7 +271,7 @@ def rehearse(plan: Plan) -> Rehearsal:
         f"{fault.label}: {_foretold(plan, fault, built)}"
         for fault, built in zip(config.faults, plan.faults(), strict=True)
     ]
-    if hasattr(plan.runtime, "default_proxy"):  # nothing is made, so nothing is rendered
+    if not plan.runtime.makes_topology:  # nothing is made, so nothing is rendered
         return Rehearsal(
             proxy_version="as found", rendered="# not made here", advice=(), notes=(*foretold,)
         )
@@ -404,7 +405,7 @@ def describe(plan: Plan) -> Sequence[str]:
     for place, probe in enumerate(config.probes):
         role = ", measures recovery" if place == 0 else ""
         lines.append(f"probe {probe.label}: {probe.rate}, timeout {probe.timeout}{role}")
-    if config.direct is not None and getattr(config.runtime, "direct", True):
+    if config.direct is not None and plan.runtime.asks_directly():
         lines.append(f"direct probe to the app itself: {config.direct.rate}, during cycles only")
     if config.metrics is not None:
         lines.append(f"metrics: http://{config.metrics.listen}/metrics")

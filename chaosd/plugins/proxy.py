@@ -14,7 +14,8 @@ from subprocess import CompletedProcess
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from chaosd.errors import ConfigError
-from chaosd.history.events import Address, Prediction
+from chaosd.history.cycles import Prediction
+from chaosd.history.values import Address
 from chaosd.plugins.bases import (
     OldIp,
     ProxyConfig,

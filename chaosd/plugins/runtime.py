@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
-from chaosd.history.events import Address, Instance
+from chaosd.history.values import Address, Instance
 from chaosd.plugins.bases import (
     KeyPath,
     OldIp,
@@ -93,7 +93,9 @@ class Stage(Protocol):
 
     entry: Address  # where probes knock at the proxy's door
     way_in: str  # how they come there, for the record: "loopback", "published port", …
-    app: tuple[Instance, ...]  # who serves now, the one that has served longest first
+    # Who serves now, the one that has served longest first. Each has its `engine/instance` stored
+    # when its address is known: identity, ip, port.
+    app: tuple[Instance, ...]
     api: str | None  # the proxy's Runtime API, for `read_servers`; None if there is none
     dns_queries: int | None  # how many queries the proxy has sent so far; None where not ours
 
@@ -118,6 +120,9 @@ class Runtime(Protocol):
 
     Config: ClassVar[type[RuntimeConfig]]
     has_proxy_program: ClassVar[bool]  # whether there is a real proxy that can be asked beforehand
+    makes_topology: ClassVar[bool]  # False: it finds what stands, and nothing is rendered
+    runs_programs: ClassVar[bool]  # whether `app.command` is a program of this machine
+    default_proxy: ClassVar[str | None]  # where the config names none; None: the usual one
     pace: ClassVar[Pace]
 
     def __init__(self, config: Any) -> None: ...
@@ -131,8 +136,11 @@ class Runtime(Protocol):
     def proxy_host(self, proxy: Proxy) -> ProxyHost | None:
         """Where the proxy's program runs; None if that is this machine, or if there is none."""
 
+    def asks_directly(self) -> bool:
+        """Whether the direct probe has somewhere to ask, past the proxy."""
+
     def abilities(self) -> Sequence[type]:
-        """The optional protocols that this runtime's stages have."""
+        """The optional protocols that this runtime's stages have, such as CanMove."""
 
     def old_ip(self) -> Sequence[OldIp]:
         """What it can make of an old IP."""
@@ -178,31 +186,42 @@ class Holder(Protocol):
         """Let go of the IP. May be called twice, and without `take`."""
 
 
+# --- the abilities of stages: a fault names those that it needs -----------------------------------
+# To come, each a protocol of its own here: CanFaultDns, CanPause, CanPartition, CanScale.
+
+
 @runtime_checkable
-class CanReplace(Protocol):
-    """A stage whose app instances can be taken away and brought back on a fresh IP."""
+class CanMove(Protocol):
+    """A stage whose app instances can be taken away and brought back at another address."""
 
     app: tuple[Instance, ...]
 
-    def reserve(self, at: str | None = None) -> Instance:
-        """Choose the identity and the fresh, verified unused address of the next instance.
+    def next_identity(self) -> str:
+        """Name the next instance, before it has an address. Declare it by `cycle.expect`."""
 
-        With `at` its address is this one, which another instance leaves before it is started.
-        """
+    async def start(self, identity: str) -> Instance:
+        """Start it and publish its name; return when it is started (not yet ready).
 
-    async def start(self, instance: Instance) -> None:
-        """Start it at its address and publish its name; return when it is started (not yet ready).
-
-        Stores the readings `app/listening` and `dns/published` when they happen.
+        Its address is known then: the runtime chooses one that was not in use lately, or what it
+        runs on does. Stores the readings `engine/instance`, `app/listening` and `dns/published`
+        when they happen. If it raises or is cancelled, it can be called again.
         """
 
     async def ready(self, instance: Instance) -> None:
-        """Return when it listens at the very address it was given. Raises MachineError if not."""
+        """Return when it listens at its address. Raises MachineError if not."""
 
     async def stop(
         self, instance: Instance, signal: Literal["KILL", "TERM"], grace_s: float
     ) -> None:
         """Signal it, wait until it is gone (KILL after `grace_s`), and withdraw its name."""
+
+
+@runtime_checkable
+class CanHoldAddress(CanMove, Protocol):
+    """A stage where an address can be used again once its instance is gone."""
+
+    async def start(self, identity: str, at: str | None = None) -> Instance:
+        """As `CanMove.start`; `at` is the address that it is to have."""
 
     async def hold(self, manner: OldIp) -> Holder:
         """Prepare a placeholder, before T0, so that taking the IP over is quick."""

@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 
 from chaosd.config.units import Duration, PositiveDuration
 from chaosd.errors import MachineError
-from chaosd.history.events import Address
+from chaosd.history.values import Address
 from chaosd.plugins.bases import Part, ProxyConfig
 from chaosd.plugins.proxy import Launch, LogReader, ProxyHost, Wiring
 

@@ -12,7 +12,8 @@ from chaosd.analysis.samples import ProbeFold, Windows, measuring
 from chaosd.analysis.summary import Report
 from chaosd.errors import Exit
 from chaosd.history import flight_record
-from chaosd.history.events import Cycle, CycleOutcome, Event
+from chaosd.history.cycles import Cycle, CycleOutcome
+from chaosd.history.events import AnyEvent
 from chaosd.history.reader import RunReader
 from chaosd.history.writer import write_whole
 from chaosd.report import html, json, junit, load_run, markdown
@@ -100,7 +101,7 @@ def as_json(report: Report, directory: Path) -> str:
 def _flights(cycles: list[Cycle], directory: Path) -> list[html.Flight]:
     """The worst cycles, with the events around them."""
     worst = html.worst(cycles)
-    around: dict[tuple[str, int], list[Event]] = {(c.cell, c.cycle): [] for c in worst}
+    around: dict[tuple[str, int], list[AnyEvent]] = {(c.cell, c.cycle): [] for c in worst}
     for event in RunReader(directory).events_of(around) if worst else ():
         around[event.cell, event.cycle].append(event)
     return [

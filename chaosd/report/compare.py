@@ -24,7 +24,8 @@ from chaosd.analysis.compare import (
 )
 from chaosd.analysis.statistics import Estimate
 from chaosd.errors import ConfigError, Exit, MachineError
-from chaosd.history.events import CycleOutcome, decode_cycle
+from chaosd.history.codec import decode_cycle
+from chaosd.history.cycles import CycleOutcome
 from chaosd.history.reader import RunReader, lines_of
 from chaosd.report import json as report_json
 from chaosd.report import load_run

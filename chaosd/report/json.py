@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from chaosd.analysis.summary import Part, Report
+from chaosd.report import words
 
 VERSION = 1  # of this shape; keys are only added within one
 
@@ -18,10 +19,17 @@ def render(report: Report, settings: Mapping[str, Any]) -> str:
         "version": VERSION,
         "run": report.run,
         "verdict": report.verdict,
-        "reasons": report.reasons,
-        "doubts": report.doubts,
-        "notes": report.notes,
-        "objectives": [asdict(objective) for objective in report.objectives],
+        "reasons": words.reasons(report),
+        "doubts": [words.remark(doubt) for doubt in report.doubts],
+        "notes": [words.remark(note) for note in report.notes],
+        "remarks": {
+            "doubts": [asdict(doubt) for doubt in report.doubts],
+            "notes": [asdict(note) for note in report.notes],
+        },
+        "objectives": [
+            {**asdict(objective), "reason": words.objective(objective)}
+            for objective in report.objectives
+        ],
         "availability": asdict(report.availability),
         "total": _part(report.total),
         "cells": {

@@ -12,7 +12,8 @@ from chaosd.analysis.slo import FAIL, OK, Objective
 from chaosd.analysis.statistics import Estimate, Quantiles, Share
 from chaosd.analysis.summary import Part, Report
 from chaosd.config.units import Duration, Percent
-from chaosd.history.events import PHASES, Cycle, CycleOutcome
+from chaosd.history.cycles import PHASES, Cycle, CycleOutcome
+from chaosd.report import words
 
 TOLD_SHARE_MIN = 0.1  # a phase of less than this part of a recovery is not worth a word
 LISTED_SHARE_MIN = 0.005  # what rounds to no percent is left out
@@ -63,7 +64,7 @@ def sentence(cycle: Cycle, *, wide: bool = False) -> str:
     start = f"{cycle.cell} cycle {cycle.cycle}" if wide else f"cycle {cycle.cycle}"
     match cycle.outcome:
         case CycleOutcome.SKIPPED | CycleOutcome.INVALID:
-            return f"{start}: {cycle.fault} {cycle.outcome}, {cycle.valid_reason}"
+            return f"{start}: {cycle.fault} {cycle.outcome}, {words.reason(cycle)}"
         case CycleOutcome.CONTROL:
             took, parts = cycle.recovery_s, _phases(cycle)
             what = f"app restarted at {cycle.new_ip}" if cycle.new_ip else "nothing was taken away"
@@ -134,8 +135,8 @@ def _requests(cycle: Cycle) -> str:
     )
     if cycle.dropped:
         text += f", {cycle.dropped} not sent"
-    if cycle.valid_reason is not None:
-        text += f"; of poor quality: {cycle.valid_reason}"
+    if cycle.doubt is not None:
+        text += f"; of poor quality: {words.doubt(cycle.doubt)}"
     return text
 
 
@@ -162,7 +163,7 @@ def closing_lines(report: Report, directory: Path | None) -> list[str]:
         lines.append(f"availability: {share(report.availability)} of all requests of the run")
     lines += quality(report)
     lines += [f"slo: {objective(found)}" for found in report.objectives]
-    lines += [f"note: {note}" for note in report.notes]
+    lines += [f"note: {words.remark(note)}" for note in report.notes]
     lines.append(f"verdict: {report.verdict} ({verdict_words(report)})")
     if directory is not None:
         lines.append(f"report: {directory / 'report.html'}")
@@ -178,14 +179,17 @@ def verdict_words(report: Report) -> str:
     asked = f"all {kept} objectives are kept" if kept > 1 else "its objective is kept"
     good = f"measured well; {asked if kept else 'no objectives are set'}"
     broken = {
-        f"{found.name}: {found.reason}" for found in report.objectives if found.result == FAIL
+        f"{found.name}: {words.objective(found)}"
+        for found in report.objectives
+        if found.result == FAIL
     }
-    return "; ".join(sorted(report.reasons, key=lambda reason: reason not in broken)) or good
+    reasons = words.reasons(report)
+    return "; ".join(sorted(reasons, key=lambda reason: reason not in broken)) or good
 
 
 def objective(found: Objective) -> str:
     """What was asked, what came of it, and from how many cycles."""
-    why = f": {found.reason}" if found.result != OK else ""
+    why = f": {words.objective(found)}" if found.result != OK else ""
     return f"{asked(found)}: {found.result}, {observed(found)} (n {found.n}){why}"
 
 

@@ -7,7 +7,7 @@ import socket
 import struct
 from contextlib import suppress
 
-from chaosd.history.events import Address
+from chaosd.history.values import Address
 from chaosd.plugins.proxy import LogReader
 from chaosd.plugins.recording import Recorder
 from chaosd.system.clock import Clock

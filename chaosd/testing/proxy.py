@@ -20,7 +20,7 @@ from typing import Any
 from chaosd import plugins
 from chaosd.dns.server import DnsServer
 from chaosd.errors import MachineError
-from chaosd.history.events import Address
+from chaosd.history.values import Address
 from chaosd.plugins.proxy import (
     LOG_WORDS,
     Checks,

@@ -25,7 +25,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from chaosd.history.events import Address, Outcome, StreamSpec
+from chaosd.history.values import Address, Outcome, StreamSpec
 from chaosd.probes.host import ProbeHost
 from chaosd.probes.http import HttpProbe
 

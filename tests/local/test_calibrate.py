@@ -12,6 +12,8 @@ import pytest
 
 from chaosd.history.reader import RunReader
 
+pytestmark = pytest.mark.quiet
+
 ANSWER_S = 0.1  # what an answer may take on such a machine
 BUSY_S = 0.02  # of a machine that runs other tests beside it; the command itself says what it is
 

@@ -11,8 +11,10 @@ import pytest
 from probing import Server, closed_port, outcomes, probing
 from test_probes_http import BAD, GOOD
 
-from chaosd.history.events import Address, Outcome
+from chaosd.history.values import Address, Outcome
 from chaosd.probes.httpx import HttpxProbe
+
+pytestmark = pytest.mark.quiet
 
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
 OPENSSL = shutil.which("openssl", path=PATH)

@@ -9,7 +9,7 @@ import time
 import pytest
 import uvloop
 
-from chaosd.history.events import Address
+from chaosd.history.values import Address
 from chaosd.proxies.haproxy.log import read
 from chaosd.runtimes.syslog import LogReceiver
 from chaosd.system.clock import RealClock

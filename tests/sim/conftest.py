@@ -8,7 +8,9 @@ import pytest
 import yaml
 
 from chaosd.cli import main
-from chaosd.history.events import Cycle, Event, decode_cycle, decode_event
+from chaosd.history.codec import decode_cycle, decode_event
+from chaosd.history.cycles import Cycle
+from chaosd.history.events import AnyEvent
 
 
 @dataclass
@@ -22,7 +24,7 @@ class Ran:
         return [decode_cycle(line) for line in self._lines("cycles.jsonl")]
 
     @property
-    def events(self) -> list[Event]:
+    def events(self) -> list[AnyEvent]:
         return [decode_event(line) for line in self._lines("events.jsonl")]
 
     def _lines(self, name: str) -> list[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import budget
 import made
 import pytest
 import yaml
@@ -23,7 +24,8 @@ from chaosd.analysis.statistics import Estimate
 from chaosd.analysis.summary import summarise
 from chaosd.cli import main
 from chaosd.errors import ConfigError
-from chaosd.history.events import Cycle, CycleOutcome, encode
+from chaosd.history.codec import encode_cycle
+from chaosd.history.cycles import Cycle, CycleOutcome
 from chaosd.history.reader import RunReader
 from chaosd.history.writer import RunStore
 from chaosd.report import compare as files
@@ -66,21 +68,24 @@ def longer(cycles: Sequence[Cycle], change: Callable[[float], float]) -> list[Cy
 
 
 def answers(start_s: float, change: Callable[[float], float]) -> Counter[str]:
-    """Of a hundred pairs of a hundred cycles each."""
+    """In percent, of pairs of a hundred cycles each."""
     random = Random(f"pairs {start_s}")
     found: Counter[str] = Counter()
-    for _ in range(100):
+    pairs = budget.of(20, 100)
+    for _ in range(pairs):
         a, b = uniform(random, start_s), uniform(random, start_s)
-        found[compare(side(a), side(longer(b, change))).answer] += 1
+        found[compare(side(a), side(longer(b, change))).answer] += 100 // pairs
     return found
 
 
 # configs/sim.yaml gives 0.2 to 1.2 s; an app that is slower to start 0.5 to 1.5 s.
+@pytest.mark.sized
 @pytest.mark.parametrize("start_s", [0.2, 0.5])
 def test_runs_of_the_same_settings_are_the_same(start_s) -> None:
     assert answers(start_s, lambda s: s)["same"] >= 95
 
 
+@pytest.mark.sized
 @pytest.mark.parametrize("start_s", [0.2, 0.5])
 def test_a_change_of_20_percent_is_found(start_s) -> None:
     mean = start_s + 0.5
@@ -246,7 +251,7 @@ def test_recoveries_that_never_come_are_worse() -> None:
 def test_a_poor_measurement_makes_everything_unknown() -> None:
     random = Random(2)
     a = uniform(random, 0.2)
-    poor = [replace(c, valid_reason="probes were sent late") for c in longer(a, lambda s: 2 * s)]
+    poor = [replace(c, doubt=made.LATE) for c in longer(a, lambda s: 2 * s)]
     found = compare(side(a), side(poor))
     assert rows(found)["recovery p95"] == "worse"
     assert found.answer == "unknown"
@@ -272,7 +277,7 @@ def runs(tmp_path: Path) -> Path:
     for name, factor in (("a", 1.0), ("b", 1.0), ("slow", 1.5)):
         (directory := tmp_path / name).mkdir()
         cycles = longer(uniform(random, 0.2), lambda s, factor=factor: factor * s)
-        (directory / "cycles.jsonl").write_text("".join(f"{encode(c)}\n" for c in cycles))
+        (directory / "cycles.jsonl").write_text("".join(f"{encode_cycle(c)}\n" for c in cycles))
         manifest = MANIFEST | LIMIT | {"run": name}
         (directory / "run.json").write_text(json.dumps(manifest))
         report = summarise(f"made {name}", manifest, cycles, (), {})
@@ -407,7 +412,7 @@ def test_one_fault_or_one_cell_can_be_compared(runs, capsys) -> None:
     for name, factor in (("a", 1.0), ("b", 1.3)):
         cycles = [replace(c, fault="blue") for c in uniform(random, 0.2)]
         cycles += [replace(cycle(factor * c.recovery_s), fault="green") for c in cycles]
-        lines = "".join(f"{encode(c)}\n" for c in cycles)
+        lines = "".join(f"{encode_cycle(c)}\n" for c in cycles)
         (runs / name / "cycles.jsonl").write_text(lines)
     here, there = str(runs / "a"), str(runs / "b")
     assert main(["compare", here, there, "--fault", "blue"]) in (0, 4)
@@ -422,7 +427,7 @@ def test_a_control_has_nothing_to_compare(runs, capsys) -> None:
     for name in ("a", "b"):
         with (runs / name / "cycles.jsonl").open("a") as file:
             undone = cycle(0.001, fault="noop", outcome=CycleOutcome.CONTROL)
-            file.write(f"{encode(undone)}\n")
+            file.write(f"{encode_cycle(undone)}\n")
     here, there = str(runs / "a"), str(runs / "b")
     assert main(["compare", here, there]) == 0
     assert main(["compare", here, there, "--fault", "noop"]) == 2

@@ -11,7 +11,7 @@ from chaosd import plan
 from chaosd.config.shape import Config
 from chaosd.engine.recorder import CellRecorder
 from chaosd.errors import ConfigError, MachineError
-from chaosd.history.events import ANYBODY, Address
+from chaosd.history.values import ANYBODY, Address
 from chaosd.system.clock import RealClock
 
 
@@ -97,7 +97,7 @@ def test_a_fault_that_needs_more_than_a_door_is_refused() -> None:
         "runtime": {"type": "external", "target": "127.0.0.1:80"},
         "proxy": {"type": "unknown"},
     }
-    with pytest.raises(ConfigError, match="external runtime can't do a recreate: it lacks CanRepl"):
+    with pytest.raises(ConfigError, match="external runtime can't do a recreate: it lacks CanMove"):
         plan.build(Config.model_validate(config), lambda where, what: what)
 
 

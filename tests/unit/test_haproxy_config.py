@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from chaosd.errors import MachineError
-from chaosd.history.events import Address
+from chaosd.history.values import Address
 from chaosd.plugins.proxy import Move, Wiring
 from chaosd.proxies.haproxy import HAProxy
 from chaosd.proxies.haproxy.config import Config

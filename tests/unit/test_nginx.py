@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from chaosd.errors import MachineError
-from chaosd.history.events import Address
+from chaosd.history.values import Address
 from chaosd.plugins.proxy import Predicts, ReadsLog, ReadsServers, Wiring
 from chaosd.proxies.nginx import Nginx
 from chaosd.runtimes.docker import images

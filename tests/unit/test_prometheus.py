@@ -18,7 +18,8 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from chaosd.errors import MachineError
-from chaosd.history.events import PHASES, Address, CycleOutcome, Outcome, Prediction
+from chaosd.history.cycles import PHASES, CycleOutcome, Prediction
+from chaosd.history.values import Address, Outcome
 from chaosd.live.prometheus import PrometheusSink
 
 ANYWHERE = Address("127.0.0.1", 0)

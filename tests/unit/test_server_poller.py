@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+import stored
 
 from chaosd.engine.recorder import CellRecorder
 from chaosd.engine.server_poller import LOOK_S, ServerPoller
@@ -52,14 +53,14 @@ def watch(story, *, api="socket", seconds=2.0):
 def test_changes_are_told_with_the_half_of_the_pause_as_error():
     story = [(0.52, "a", "up"), (0.91, None, "maint"), (1.33, "b", "down"), (9, "b", "up")]
     events, looks = watch(story)
-    told = [(e.what, e.data.get("old"), e.data.get("new")) for e in events[:-1]]
+    told = [(e.what, e.data.get("old"), e.data.get("new")) for e in stored.lines(events[:-1])]
     assert told == [
         ("maint", None, None),
         ("address_changed", None, "b"),
         ("down", None, None),
         ("up", None, None),
     ]
-    for event, at_s in zip(events, (0.52, 0.91, 0.91, 1.33), strict=False):
+    for event, at_s in zip(stored.lines(events), (0.52, 0.91, 0.91, 1.33), strict=False):
         assert event.source == "proxy.api"
         assert event.data["server"] == "b/s"
         assert abs(event.at_ns - at_s * 1e9) <= event.error_ns <= LOOK_S * 1e9
@@ -68,7 +69,7 @@ def test_changes_are_told_with_the_half_of_the_pause_as_error():
 
 def test_in_the_end_it_tells_what_was_counted_meanwhile():
     events, looks = watch([(9, "a", "up")])
-    (counted,) = events
+    (counted,) = stored.lines(events)
     assert counted.what == "counted"
     assert counted.data["counters"] == {"dns": {"sent": looks - 1}}
 
@@ -76,7 +77,7 @@ def test_in_the_end_it_tells_what_was_counted_meanwhile():
 def test_a_proxy_that_does_not_answer_is_waited_for():
     story = [(0.5, "a", "up"), (1.0, "gone", "down"), (9, "b", "up")]
     events, _ = watch(story)
-    (changed, _) = events
+    (changed, _) = stored.lines(events)
     assert changed.what == "address_changed"
     # It may have changed at any time since it was last heard of.
     assert changed.at_ns - changed.error_ns <= 500 * MS
@@ -102,7 +103,7 @@ def test_what_changed_between_two_cycles_is_told_by_the_next_look():
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         runner.run(scene())
-    told = [event for event in events if event.what != "counted"]
+    told = [event for event in stored.lines(events) if event.what != "counted"]
     assert [event.what for event in told] == ["down", "up"]
     for event, at_s in zip(told, (1.5, 4.0), strict=True):
         assert abs(event.at_ns - at_s * 1e9) <= event.error_ns <= 1050 * MS

@@ -7,6 +7,7 @@ from fractions import Fraction
 from itertools import pairwise
 from random import Random
 
+import budget
 import pytest
 from hypothesis import given, settings, strategies
 
@@ -25,7 +26,7 @@ from chaosd.analysis.statistics import (
     student,
 )
 
-FEW = settings(derandomize=True, max_examples=200, deadline=None)
+FEW = settings(derandomize=True, max_examples=budget.of(50, 200), deadline=None)
 TIMES = strategies.floats(0, 100)
 VALUES = strategies.lists(strategies.floats(0, 100), max_size=40)
 

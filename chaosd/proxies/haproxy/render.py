@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chaosd.config.units import Duration
-from chaosd.history.events import Address
+from chaosd.history.values import Address
 from chaosd.plugins.proxy import Wiring
 from chaosd.proxies.haproxy.config import MS, Config
 

@@ -22,7 +22,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from chaosd.errors import MachineError
-from chaosd.runtimes.docker.engine import MissingError, client, translated
+from chaosd.runtimes.docker.endpoint import Endpoint, MissingError, translated
 from chaosd.system.shipped import shipped
 
 HAPROXY_VERSIONS = ("2.2", "2.6", "3.0", "3.2")
@@ -91,19 +91,21 @@ def missing(api: Any, tags: Sequence[str]) -> list[str]:
 # --- making them ----------------------------------------------------------------------------------
 
 
-def build(images: Sequence[Image], *, source: Source, mirror: str | None, say: Say) -> None:
+def build(
+    endpoint: Endpoint, images: Sequence[Image], *, source: Source, mirror: str | None, say: Say
+) -> None:
     """Make these images, where they are missing.
 
     `auto` asks the registry first and then Debian's packages. Raises MachineError.
     """
-    api = client(BUILD_LIMIT_S)
+    api = endpoint.client(BUILD_LIMIT_S)
     offline = ""
     for image in images:
         if not missing(api, [image.tag]):
             say(f"{image.tag}: is there")
             continue
         if source != "debian" and not offline:
-            offline = _from_registry(api, image, say)
+            offline = _from_registry(endpoint, api, image, say)
             if not offline:
                 continue
             if source == "registry":
@@ -113,7 +115,7 @@ def build(images: Sequence[Image], *, source: Source, mirror: str | None, say: S
     _remove_superseded(api, say)
 
 
-def _from_registry(api: Any, image: Image, say: Say) -> str:
+def _from_registry(endpoint: Endpoint, api: Any, image: Image, say: Say) -> str:
     """Build it by its Dockerfile; what is wrong if its base can't be had, "" if all went well."""
     folder = shipped(f"{image.kind}/Dockerfile").parent
     argument = {} if image.kind == "http-server" else {image.kind.upper(): image.version}
@@ -122,7 +124,7 @@ def _from_registry(api: Any, image: Image, say: Say) -> str:
     try:
         if missing(api, [base]):
             name, _, tag = base.partition(":")
-            quick = client(PULL_LIMIT_S)
+            quick = endpoint.client(PULL_LIMIT_S)
             for step in translated(lambda: quick.pull(name, tag=tag, stream=True, decode=True)):
                 if "error" in step:
                     return str(step["error"])[:160]
@@ -240,25 +242,25 @@ def _remove_superseded(api: Any, say: Say) -> None:
                 say(f"{tag}: removed, there is a newer server.py")
 
 
-def remove(say: Say) -> None:
+def remove(endpoint: Endpoint, say: Say) -> None:
     """Remove every image that `build` has made, and no other."""
-    api = client()
+    api = endpoint.client()
     for image in api.images(filters={"label": LABEL}):
         for tag in image.get("RepoTags") or [image["Id"]]:
             translated(partial(api.remove_image, tag))
             say(f"removed {tag}")
 
 
-def describe(images: Sequence[Image]) -> Iterator[str]:
+def describe(endpoint: Endpoint, images: Sequence[Image]) -> Iterator[str]:
     """A line for each image: its name, its size, and the build of the proxy that is in it."""
     from chaosd.runtimes.docker.proxy import run_once
 
-    api = client()
+    api = endpoint.client()
     for image in images:
         size = api.inspect_image(image.tag)["Size"] / 1e6
         build = ""
         if image.kind in VERSION_ARGUMENTS:
-            done = run_once(image.tag, VERSION_ARGUMENTS[image.kind], {}, {})
+            done = run_once(endpoint, image.tag, VERSION_ARGUMENTS[image.kind], {}, {})
             build = f"  {(done.stdout or done.stderr).splitlines()[0]}"
         yield f"{image.tag:34} {size:5.0f} MB{build}"
 

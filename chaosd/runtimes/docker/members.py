@@ -10,7 +10,13 @@ from typing import Any
 
 from chaosd.errors import MachineError
 from chaosd.runtimes.docker import objects
-from chaosd.runtimes.docker.engine import ConflictError, Engine, EngineAwayError, MissingError
+from chaosd.runtimes.docker.endpoint import (
+    ConflictError,
+    EngineAwayError,
+    MissingError,
+    translated,
+)
+from chaosd.runtimes.docker.engine import Engine
 from chaosd.runtimes.docker.follow import Output
 from chaosd.runtimes.docker.network import Network
 from chaosd.system.clock import SECOND_NS, sleep
@@ -97,8 +103,6 @@ class Members:
         return member
 
     def _create(self, api: Any, blueprint: Blueprint) -> str:
-        from chaosd.runtimes.docker.engine import translated
-
         host_config = objects.host_config(
             api,
             memory_mb=blueprint.memory_mb,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from chaosd.errors import MachineError
-from chaosd.runtimes.docker.engine import ConflictError, MissingError, own_container, translated
+from chaosd.runtimes.docker.endpoint import ConflictError, MissingError, own_container, translated
 from chaosd.system import processes
 from chaosd.system.clock import SECOND_NS, Clock, pause
 

@@ -11,12 +11,13 @@ from threading import Event
 from typing import Any
 
 from chaosd.errors import MachineError
-from chaosd.history.events import Address
+from chaosd.history.values import Address
 from chaosd.plugins.proxy import Launch, Launches, ReadsLog, launchable
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CellSpec
 from chaosd.runtimes.docker import objects
-from chaosd.runtimes.docker.engine import Engine, MissingError, client, translated
+from chaosd.runtimes.docker.endpoint import Endpoint, MissingError, translated
+from chaosd.runtimes.docker.engine import Engine
 from chaosd.runtimes.docker.members import FILES, Blueprint, Member, Members
 from chaosd.system import processes
 from chaosd.system.clock import SECOND_NS, pause
@@ -175,13 +176,17 @@ def _is_of_container(pid: int, container: str) -> bool:
 
 
 def run_once(
-    image: str, arguments: Sequence[str], environment: Mapping[str, str], files: Mapping[str, bytes]
+    endpoint: Endpoint,
+    image: str,
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    files: Mapping[str, bytes],
 ) -> CompletedProcess[str]:
     """Run the proxy's program in a container of its own, without a network, and remove that.
 
     It is removed if Ctrl-C is pressed, too, also while the engine is still making it.
     """
-    api = client()
+    api = endpoint.client()
     clock = _clock()
 
     def work(unwanted: Event) -> CompletedProcess[str]:
@@ -215,7 +220,7 @@ def run_once(
 
     try:
         with uninterrupted() as unwanted:
-            return translated(lambda: work(unwanted))
+            return translated(lambda: work(unwanted), endpoint.url)
     except MissingError as error:
         raise MachineError(
             f"{error} (make images, or set proxy.image to one that is there)"

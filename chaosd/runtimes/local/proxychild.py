@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from chaosd.errors import ConfigError, MachineError
-from chaosd.history.events import Address
+from chaosd.history.values import Address
 from chaosd.plugins.proxy import Checks, Launch, ReadsLog, launchable
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CellSpec

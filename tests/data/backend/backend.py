@@ -1,7 +1,7 @@
 """Somebody else's backend: no line of chaosd in it, no identity, and an outage when it is told.
 
-    backend.py TRUTH     serves; prints its port and its admin port; writes its outages to TRUTH
-    backend.py away PORT SECONDS    has the one with this admin port go away, returns when it is back
+backend.py TRUTH     serves; prints its port and its admin port; writes its outages to TRUTH
+backend.py away PORT SECONDS    has the one with this admin port go away, returns when it is back
 """
 
 import json
