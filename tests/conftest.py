@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import time
 from collections import Counter
 from pathlib import Path
@@ -11,6 +9,8 @@ import budget
 import machine
 import pytest
 from hypothesis import settings
+
+from chaosd.proxies.haproxy import builds
 
 NEEDS = (
     "haproxy",
@@ -72,9 +72,9 @@ def pytest_collection_modifyitems(config, items) -> None:
 @pytest.fixture
 def haproxy() -> str:
     """The path of a real HAProxy, or a skip that says why."""
-    path = shutil.which("haproxy", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+    path = builds.at_hand()
     if path is None:
-        pytest.skip("no haproxy on this machine")
+        pytest.skip("no haproxy on this machine (chaosd haproxy install)")
     return path
 
 

@@ -7,7 +7,6 @@ docs/measuring.md defines the numbers; samples count to the microsecond, as they
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -38,9 +37,6 @@ SECOND_NS = 1_000_000_000
 LATE_NS_MAX, BAR_SHARE_MAX = 5_000_000, 0.1
 DROPPED_SHARE_MAX = 0.01
 ANOMALY_MARGIN_S = 0.010  # what a prediction is not expected to see: the app's and kernel's work
-HELD_MAX = (
-    1_000_000  # samples that wait for an earlier one; twice what the config lets be under way
-)
 IDENTITIES_MAX = 10_000
 
 
@@ -55,6 +51,7 @@ class Settings:
     timeout_ns: int
     runtime: str
     proxy: str
+    arm: str = ""
     replicas: int = 1  # of the app: the new one has every so many-th request
 
     @property
@@ -108,29 +105,6 @@ class Identities:
                 self.add(identity)
             case InstanceGone(identity=identity) if identity in self._gone:
                 self._gone[identity] = True
-
-
-class Reorder:
-    """Samples of one stream, which come as they end, put back into the order of their schedule."""
-
-    def __init__(self) -> None:
-        self._held: list[Sample] = []
-        self._released_ns = -1
-
-    def push(self, sample: Sample) -> None:
-        late = sample.scheduled_ns < self._released_ns
-        if late or len(self._held) >= HELD_MAX:
-            what = "a sample after promising that there was none" if late else "no complete instant"
-            raise RuntimeError(f"the prober delivered {what} on stream {sample.stream}")
-        self._held.append(sample)
-
-    def release(self, complete_ns: int) -> list[Sample]:
-        """Let go of those scheduled before this instant: none of them is still to come."""
-        self._released_ns = max(complete_ns, self._released_ns)
-        self._held.sort(key=attrgetter("scheduled_ns"))  # nearly sorted already
-        count = bisect_left(self._held, complete_ns, key=attrgetter("scheduled_ns"))
-        released, self._held = self._held[:count], self._held[count:]
-        return released
 
 
 class RecoveryFold:
@@ -354,7 +328,8 @@ def measure(
     fault, cause = begin.what, end.what.cause
     new, control = fault.new, fault.is_control
     fold = RecoveryFold(begin.at_ns, new, identities, settings, unknown=fault.is_anonymous)
-    if fold.unknown and (injected := earliest(events, FaultInjected)) is not None:
+    injected = earliest(events, FaultInjected) if fold.unknown else None
+    if injected is not None:
         fold.injected(injected.at_ns)
     mine = [s for s in samples if s.scheduled_ns < end.at_ns and s.stream in (stream, direct)]
     for sample in sorted(mine, key=attrgetter("scheduled_ns")):
@@ -367,9 +342,6 @@ def measure(
     if cause is None and not (control and new is None):
         direct_ns = phases.first_answer_ns(mine, direct, new)
         parts, parts_error_s = _parts(events, begin, fold, end.at_ns, direct_ns)
-    predicted = _predicted(events)
-    fresh_s = fold.until_fresh_s() if outcome == CycleOutcome.RECOVERED else None
-    residual_s, share = against(predicted, fresh_s, fold.resolution_s())
     return Cycle(
         cycle=end.cycle,
         cell=end.cell,
@@ -392,11 +364,9 @@ def measure(
         lag_p99_s=fold.lag_p99_s(),
         phases=parts,
         phases_error_s=parts_error_s,
-        predicted=predicted,
-        residual_s=residual_s,
-        predicted_place=share,
-        anomaly=_anomaly(outcome, fold, predicted, end.at_ns),
+        **_held_against(_predicted(events), fold, outcome, end.at_ns),
         kind=fault.kind,
+        arm=settings.arm,
         cause=cause,
         cut_off=cut_off,
         doubt=fold.doubt() if cause is None else None,
@@ -429,6 +399,7 @@ def _never_began(end: Event[CycleEnded], settings: Settings) -> Cycle:
         t0_ns=end.at_ns,
         end_ns=end.at_ns,
         phases=_unknown_parts(),
+        arm=settings.arm,
         cause=end.what.cause or Cause(kind=CauseKind.NEVER_BEGAN),
     )
 
@@ -466,6 +437,20 @@ def _measured(fold: RecoveryFold, end_ns: int, *, invalid: bool, cut_off: bool) 
         "stable_recovery_s": None if stable_ns is None else (stable_ns - fold.t0_ns) / 1e9,
         "outage_gap_s": fold.outage_gap_s(),
         "outage_loss_s": fold.outage_loss_s(),
+    }
+
+
+def _held_against(
+    predicted: Prediction | None, fold: RecoveryFold, outcome: CycleOutcome, end_ns: int
+) -> dict[str, Any]:
+    """The prediction, and what was observed beside it."""
+    fresh_s = fold.until_fresh_s() if outcome == CycleOutcome.RECOVERED else None
+    residual_s, share = against(predicted, fresh_s, fold.resolution_s())
+    return {
+        "predicted": predicted,
+        "residual_s": residual_s,
+        "predicted_place": share,
+        "anomaly": _anomaly(outcome, fold, predicted, end_ns),
     }
 
 

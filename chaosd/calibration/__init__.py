@@ -210,11 +210,11 @@ def _at(
     """
     config = _config(rate, wanted, target, command)
     planned = plan.build(config, lambda where, what: f"--{where[-1]}: {what}")
-    rehearsal = plan.rehearse(planned)
+    rehearsals = plan.rehearse(planned)
     directory.mkdir()
     progress = _Progress(rate, wanted.count)
     with asyncio.Runner(loop_factory=planned.runtime.loop_factory()) as runner:
-        work = session.measure(planned, rehearsal.proxy_version, directory, progress)
+        work = session.measure(planned, rehearsals, directory, progress)
         _, error = runner.run(work)
     progress.close()
     if error is not None:

@@ -22,12 +22,17 @@ def run(arguments: argparse.Namespace) -> int:
 
     loaded, at_line = loading.load(arguments)
     planned = plan.build(loaded, at_line)
-    rehearsal = plan.rehearse(planned)
+    rehearsals = plan.rehearse(planned)
     if arguments.quiet:
         say(f"{arguments.config}: ok")
         return Exit.OK
     say("# the effective config", shape.dump(loaded).rstrip(), "")
-    say("# the proxy's config (a run chooses the addresses)", rehearsal.rendered)
+    for rehearsal in rehearsals:
+        arm = f" of arm {rehearsal.arm.name}" if len(rehearsals) > 1 else ""
+        say(f"# the proxy's config{arm} (a run chooses the addresses)", rehearsal.rendered)
     # What matters most stands at the end, where it is still on the screen.
-    say("# the plan", *plan.describe(planned), *rehearsal.advice, *rehearsal.notes)
+    say("# the plan", *plan.describe(planned))
+    for rehearsal in rehearsals:
+        arm = f"{rehearsal.arm.name}: " if len(rehearsals) > 1 else ""
+        say(*(f"{arm}{line}" for line in (*rehearsal.advice, *rehearsal.notes)))
     return Exit.OK

@@ -23,7 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
     from chaosd.proxies.haproxy.builds import install
     from chaosd.system.shipped import shipped
 
-    if builds.of_the_system() is None and builds.find(None) is None:
+    if builds.at_hand() is None:
         say("no HAProxy on this machine: fetching a build (once)")
         install.install_any(mirror=None, say=say)
     arguments.config = shipped("configs/demo.yaml")

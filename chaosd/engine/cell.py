@@ -11,29 +11,25 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 from chaosd.analysis import phases
-from chaosd.analysis.recovery import Identities, RecoveryFold, Reorder, measure
+from chaosd.analysis.recovery import Identities, measure
+from chaosd.analysis.reorder import Reorder
 from chaosd.engine import schedule
+from chaosd.engine.cycle import CycleRun, NoSampleError, kind_of
 from chaosd.engine.recorder import CellRecorder
 from chaosd.engine.server_poller import ServerPoller
-from chaosd.errors import ChaosdError, MachineError
+from chaosd.errors import MachineError
 from chaosd.history import flight_record
 from chaosd.history.causes import Cause, CauseKind
 from chaosd.history.cycles import Cycle, CycleKind, CycleOutcome
 from chaosd.history.events import (
     AnyEvent,
-    Asked,
     CycleEnded,
     CycleSkipped,
     Disturbed,
-    Done,
-    Event,
-    Failed,
-    FaultBegan,
     FaultInjected,
     InstancePlaced,
     RecoveryPredicted,
@@ -42,7 +38,7 @@ from chaosd.history.events import (
     TearDown,
 )
 from chaosd.history.values import Address, Instance, Outcome, Sample, StreamSpec
-from chaosd.plan import Plan
+from chaosd.plan.arms import Cell, Plan
 from chaosd.plugins.bases import ProbeConfig
 from chaosd.plugins.fault import Fault
 from chaosd.plugins.probe import Prober
@@ -57,29 +53,8 @@ STEADY_SAID_S = 5.0  # then it is said that this is being waited for
 INJECT_LIMIT_S = 300.0  # one fault, its grace times included
 HEAL_LIMIT_S = 180.0
 HEAL_LIMIT_AT_STOP_S = 10.0  # everything is taken down right afterwards anyway
-EVENTS_PER_CYCLE_MAX = 10_000
 KNOWN_AGE_NS_MAX = SECOND_NS  # what is known of the app's answers must not be older than this
 IDENTITY_HEADER = "X-Chaosd-Instance"
-
-
-OURS = (
-    *(Asked, Done, Failed, StreamOpened, InstancePlaced, FaultBegan, FaultInjected),
-    *(RecoveryPredicted, CycleEnded, CycleSkipped, Disturbed),
-)
-
-
-class NoSampleError(Exception):
-    """A cycle that is no sample, and why."""
-
-    def __init__(self, cause: Cause) -> None:
-        super().__init__(cause.kind)
-        self.cause = cause
-
-
-def _kind(fault: Fault) -> CycleKind:
-    if not fault.control:
-        return CycleKind.FAILOVER
-    return CycleKind.RESTART if fault.needs else CycleKind.CONTROL
 
 
 class Owner(Protocol):
@@ -103,77 +78,14 @@ class Owner(Protocol):
     def fail(self, error: Exception) -> None: ...
 
 
-class CycleRun(CellRecorder):
-    """A cycle while it goes on: what its fault sees of it, and what it has gathered so far."""
-
-    def __init__(self, cell: CellRun, fault: Fault, label: str) -> None:
-        super().__init__(cell.clock, cell.name, cell.emit)
-        self.run = cell.plan.run_id
-        self.number = self.cycle = cell.recorder.cycle
-        self.kind = _kind(fault)
-        self.label = label
-        self.fold: RecoveryFold | None = None
-        self.events: list[AnyEvent] = []
-        self.samples: list[Sample] = list(cell.recent)
-        self.over = asyncio.Event()
-        self.over_at_ns: int | None = None
-        self.cause: Cause | None = None  # why this is no sample
-        self.ending = False
-        self._begin: AnyEvent | None = None  # not yet written
-        self._placed: dict[str, Instance] = {}  # by the identity that was expected
-        self._cell = cell
-
-    def keep(self, event: AnyEvent) -> None:
-        """Keep it for the measuring, unless the world says far too much."""
-        if isinstance(event.what, OURS) or len(self.events) < EVENTS_PER_CYCLE_MAX:
-            self.events.append(event)
-
-    def expect(self, identity: str) -> None:
-        self._cell.identities.add(identity)
-
-    def placed(self, expected: str, instance: Instance) -> None:
-        """Take note of where an instance is that was expected under this identity."""
-        self._placed[expected] = instance
-        if self.fold is not None and self.fold.new == expected:
-            self.fold.new = instance.identity
-
-    def begin(self, *, old: Instance | None, new: str | None) -> None:
-        cell = self._cell
-        if new is not None:
-            self.expect(new)
-        there = self._placed.get(new) if new is not None else None  # started already
-        began = FaultBegan(
-            fault=self.label,
-            kind=self.kind,
-            old=old.identity if old else None,
-            old_ip=old.address.host if old else None,
-            new=there.identity if there else new,
-            new_ip=there.address.host if there else None,  # else InstancePlaced says it later
-            t0_unix=self.clock.unix_ns() / SECOND_NS,
-        )
-        # A slow disk must not become part of the recovery: it is written once the deed is done.
-        asyncio.get_running_loop().call_soon(self.write_begin)
-        t0_ns = self.clock.now_ns()
-        self._begin = Event(at_ns=t0_ns, cell=cell.name, cycle=self.number, what=began)
-        self.fold = RecoveryFold(
-            t0_ns, began.new, cell.identities, cell.plan.settings(), unknown=began.is_anonymous
-        )
-
-    def write_begin(self) -> None:
-        """Write down T0, if that has not been done."""
-        begin, self._begin = self._begin, None
-        if begin is not None:
-            with suppress(ChaosdError):  # it has ended the run
-                self._cell.emit(begin)
-
-
 class CellRun:
     """One cell of a run: its topology, its streams, and the cycle that goes on in it."""
 
-    def __init__(self, owner: Owner, name: str, first_stream: int) -> None:
-        self.plan, self.clock, self.name = owner.plan, owner.clock, name
-        self.recorder = CellRecorder(owner.clock, name, self.emit)
-        self.faults = owner.plan.faults()
+    def __init__(self, owner: Owner, cell: Cell, first_stream: int) -> None:
+        self.plan, self.clock, self.name = owner.plan, owner.clock, cell.name
+        self.arm, self.config, self.settings = cell.arm, cell.arm.config, cell.arm.settings()
+        self.recorder = CellRecorder(owner.clock, cell.name, self.emit)
+        self.faults = cell.arm.faults()
         self.identities = Identities()
         self.cycle: CycleRun | None = None
         self.number = 0
@@ -182,22 +94,22 @@ class CellRun:
         self.recent: deque[Sample] = deque()
         self.steady_since_ns: int | None = None
         self.stage: Stage | None = None
-        self.watch = ServerPoller(self.plan.proxy)
-        self._owner = owner
+        self.watch = ServerPoller(self.arm.proxy)
+        self._owner, self._cell = owner, cell
         self._streams = list(self._specs(first_stream))
         self.main = self._streams[0][0].stream
         self._direct = next((s.stream for s, *_ in self._streams if s.via == "direct"), None)
         self._reorder = Reorder()
         self._complete_ns = 0
         self._last_made = 0
-        self._hosts: deque[str] = deque(maxlen=self.plan.config.app.remember_ips)
+        self._hosts: deque[str] = deque(maxlen=self.config.app.remember_ips)
 
     @property
     def streams(self) -> list[int]:
         return [spec.stream for spec, *_ in self._streams]
 
     def _specs(self, first: int) -> Iterator[tuple[StreamSpec, ProbeConfig]]:
-        config = self.plan.config
+        config = self.config
         probes = [(probe, "proxy") for probe in config.probes]
         if config.direct is not None:
             probes.append((config.direct_probe(), "direct"))
@@ -209,7 +121,7 @@ class CellRun:
 
     async def set_up(self) -> None:
         owner = self._owner
-        spec = self.plan.cell(self.name, owner.directory / self.name)
+        spec = self.plan.spec(self._cell, owner.directory / self.name)
         async with self.recorder.deed(SetUp()):
             self.stage = await self.plan.runtime.set_up(spec, self.recorder, owner.fail)
         for stream, probe in self._streams:
@@ -285,7 +197,7 @@ class CellRun:
         since_ns, known_ns = self.steady_since_ns, self._complete_ns
         if since_ns is None or self.clock.now_ns() - known_ns > KNOWN_AGE_NS_MAX:
             return False
-        return known_ns - since_ns >= self.plan.config.measure.stable_for
+        return known_ns - since_ns >= self.config.measure.stable_for
 
     # --- what comes in ---
 
@@ -323,7 +235,7 @@ class CellRun:
             cycle.over_at_ns = fold.over_at_ns(complete_ns)
             if cycle.over_at_ns is not None:
                 cycle.over.set()
-        lookback_ns = self.plan.settings().lookback_ns
+        lookback_ns = self.settings.lookback_ns
         while self.recent and self.recent[0].scheduled_ns < complete_ns - lookback_ns:
             self.recent.popleft()
 
@@ -331,16 +243,9 @@ class CellRun:
 
     async def run(self) -> None:
         """Walk through the plan until enough cycles were made."""
-        config, clock = self.plan.config, self.clock
-        timers_s = self.plan.proxy.timers_s()
-        times = schedule.merged(
-            [
-                schedule.instants(f, clock, self.plan.rng(self.name, f.label), timers_s)
-                for f in config.faults
-            ]
-        )
+        config, clock = self.config, self.clock
         made = 0
-        for at_ns, place in times:
+        for at_ns, place in self._times():
             if config.until.cycles is not None and made >= config.until.cycles:
                 return
             late = at_ns < clock.now_ns()
@@ -351,6 +256,28 @@ class CellRun:
                 continue
             await self._make_cycle(place)
             made += 1
+
+    def _times(self) -> Iterator[tuple[int, int]]:
+        """When each fault comes, by its place in the config.
+
+        Where arms are compared all cells have one schedule: their cycles of one number are a block.
+        Within it they begin shortly after each other, in an order that is drawn anew.
+        """
+        plan = self.plan
+        blocked = plan.is_blocked
+        arms = plan.arms if blocked else (self.arm,)
+        timers_s = [period_s for arm in arms for period_s in arm.proxy.timers_s()]
+        who = "block" if blocked else self.name
+        times = schedule.merged(
+            [
+                schedule.instants(f, self.clock, plan.rng(who, f.label), timers_s)
+                for f in self.config.faults
+            ]
+        )
+        if not blocked:
+            return times
+        names = [cell.name for cell in plan.cells]
+        return schedule.staggered(times, names, self.name, plan.rng("order"))
 
     async def _enough_before(self, at_ns: int) -> bool:
         """Sleep until then, unless the run has had enough before: then say so."""
@@ -368,7 +295,7 @@ class CellRun:
 
     def _skip(self, place: int, planned_ns: int) -> None:
         """Record that this cycle's time came while the one before it had not settled."""
-        clock, label = self.clock, self.plan.config.faults[place].label
+        clock, label = self.clock, self.config.faults[place].label
         cause = Cause(kind=CauseKind.NOT_SETTLED, cycle=self._last_made)
         if not self._last_made:
             passed_s = (clock.now_ns() - planned_ns) / SECOND_NS
@@ -384,18 +311,19 @@ class CellRun:
                 cell=self.name,
                 fault=label,
                 runtime=self.plan.runtime_name,
-                proxy=self.plan.proxy_name,
+                proxy=self.settings.proxy,
                 outcome=CycleOutcome.SKIPPED,
                 t0_unix=planned_unix_ns / SECOND_NS,
                 t0_ns=planned_ns,
                 end_ns=planned_ns,
-                kind=_kind(self.faults[place]),
+                kind=kind_of(self.faults[place]),
+                arm=self.arm.name,
                 cause=cause,
             )
         )
 
     async def _make_cycle(self, place: int) -> None:
-        fault, label = self.faults[place], self.plan.config.faults[place].label
+        fault, label = self.faults[place], self.config.faults[place].label
         self.number += 1
         self.recorder.cycle = self._last_made = self.number
         self.cycle = cycle = CycleRun(self, fault, label)
@@ -428,7 +356,7 @@ class CellRun:
                 self._finish(cycle)
 
     async def _inject_and_watch(self, fault: Fault, cycle: CycleRun) -> None:
-        config = self.plan.config
+        config = self.config
         limit_s = INJECT_LIMIT_S + 2 * config.app.ready_timeout.s
         try:
             async with asyncio.timeout(limit_s):
@@ -466,13 +394,13 @@ class CellRun:
     def _finish(self, cycle: CycleRun) -> None:
         """Turn what was gathered into the cycle's line."""
         cycle.write_begin()
-        settings, direct, proxy = self.plan.settings(), self._direct, self.plan.proxy
+        settings, direct, proxy = self.settings, self._direct, self.arm.proxy
         failover = cycle.fold is not None and cycle.kind is CycleKind.FAILOVER
         if failover and isinstance(proxy, Predicts):
             moved = phases.move(
                 cycle.events,
-                missing_class=self.plan.config.dns.missing,
-                dns_s=self.plan.config.dns.delay.s,
+                missing_class=self.config.dns.missing,
+                dns_s=self.config.dns.delay.s,
                 samples=cycle.samples,
                 direct=direct,
             )

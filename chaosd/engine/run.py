@@ -22,7 +22,7 @@ from chaosd.errors import ChaosdError
 from chaosd.history.cycles import Cycle
 from chaosd.history.events import AnyEvent, ProxyMeasured, QueriesCounted, ResolversRead
 from chaosd.history.values import Sample
-from chaosd.plan import Plan
+from chaosd.plan.arms import Plan
 from chaosd.system.clock import SECOND_NS
 from chaosd.system.tasks import together, uncancelled
 
@@ -176,8 +176,8 @@ class Engine:
 
     async def _set_up(self) -> None:
         stream = 1
-        for name in self.plan.cell_names:
-            cell = CellRun(self, name, stream)
+        for planned in self.plan.cells:
+            cell = CellRun(self, planned, stream)
             stream += len(cell.streams)
             self._cells.append(cell)
             self._by_stream |= dict.fromkeys(cell.streams, cell)

@@ -7,6 +7,13 @@ from enum import StrEnum
 
 from chaosd.history.causes import Cause, Doubt
 
+ONLY_ARM = "main"  # the arm of a plain run
+
+
+def is_only(arm: str) -> bool:
+    """Whether this is the arm of a plain run, which needs no name before people."""
+    return arm in ("", ONLY_ARM)
+
 
 class CycleKind(StrEnum):
     """What a cycle disturbs, and so what its numbers may be compared with."""

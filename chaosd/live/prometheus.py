@@ -97,7 +97,7 @@ class PrometheusSink:
         self,
         listen: Address,
         *,
-        cells: Sequence[str],
+        cells: Mapping[str, str],
         faults: Sequence[str],
         slow_after_ns: int,
         run: Mapping[str, str],
@@ -105,8 +105,8 @@ class PrometheusSink:
     ) -> None:
         self.registry = CollectorRegistry()
         self._cycles = _Cycles(self.registry, cells, faults)
-        self._probes = _Probes(slow_after_ns)
-        self._said = _Said()
+        self._probes = _Probes(cells, slow_after_ns)
+        self._said = _Said(cells)
         self.registry.register(self._probes)
         self.registry.register(self._said)
         for name, labels in (("run", run), ("build", build)):
@@ -143,12 +143,13 @@ class _Cycles:
     """What cycles come to."""
 
     def __init__(
-        self, registry: CollectorRegistry, cells: Sequence[str], faults: Sequence[str]
+        self, registry: CollectorRegistry, cells: Mapping[str, str], faults: Sequence[str]
     ) -> None:
+        self._arms = cells
         disable_created_metrics()  # type: ignore[no-untyped-call]
 
         def make(kind: Any, name: str, text: str, *more: str, **options: Any) -> Any:
-            labels = ["cell", "fault", *more]
+            labels = ["arm", "cell", "fault", *more]
             return kind(f"chaosd_{name}", text, labels, registry=registry, **options)
 
         buckets = {"buckets": RECOVERY_BUCKETS_S}
@@ -200,21 +201,27 @@ class _Cycles:
             for fault in faults:
                 self._touch(cell, fault)
 
+    def _labels(self, cell: str, fault: str) -> tuple[str, str, str]:
+        return self._arms.get(cell, ""), cell, fault
+
     def _touch(self, cell: str, fault: str) -> None:
         """Let every series begin at 0, so that the first event is an increase."""
+        labels = self._labels(cell, fault)
         for metric in (self.recovery, self.stable, self.outage, self.anomalies):
-            metric.labels(cell, fault)
+            metric.labels(*labels)
         for outcome in CycleOutcome:
-            self.count.labels(cell, fault, outcome.value)
+            self.count.labels(*labels, outcome.value)
         for phase in PHASES:
-            self.phase.labels(cell, fault, phase)
+            self.phase.labels(*labels, phase)
 
     def event(self, event: AnyEvent) -> None:
         if isinstance(event.what, FaultBegan):
-            self.last_fault.labels(event.cell, event.what.fault).set(event.what.t0_unix)
+            self.last_fault.labels(*self._labels(event.cell, event.what.fault)).set(
+                event.what.t0_unix
+            )
 
     def cycle(self, cycle: Cycle) -> None:
-        labels = cycle.cell, cycle.fault
+        labels = self._labels(cycle.cell, cycle.fault)
         self.count.labels(*labels, cycle.outcome.value).inc()
         if cycle.outcome in (CycleOutcome.INVALID, CycleOutcome.SKIPPED):
             return
@@ -260,9 +267,10 @@ class _Stream:
 class _Probes(Collector):
     """What probes come to, whether or not a cycle goes on."""
 
-    LABELS = ("cell", "probe", "via")
+    LABELS = ("arm", "cell", "probe", "via")
 
-    def __init__(self, slow_after_ns: int) -> None:
+    def __init__(self, arms: Mapping[str, str], slow_after_ns: int) -> None:
+        self._arms = arms
         self._slow_after_ns = slow_after_ns
         self._streams: dict[int, _Stream] = {}
         self._identities: dict[str, Identities] = {}
@@ -278,7 +286,8 @@ class _Probes(Collector):
             opened = event.what
             with self._lock:
                 self._streams[opened.stream] = _Stream(
-                    [opened.cell, opened.probe, opened.via], identities
+                    [self._arms.get(opened.cell, ""), opened.cell, opened.probe, opened.via],
+                    identities,
                 )
 
     def add(self, batch: Sequence[Sample]) -> None:
@@ -368,7 +377,8 @@ def _cumulated(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str
 class _Said(Collector):
     """What the world says of itself, as it last said it. Its counters may start anew with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, arms: Mapping[str, str]) -> None:
+        self._arms = arms
         self._queries: dict[str, float] = {}
         self._process: dict[str, dict[str, float]] = {}
         self._resolvers: dict[str, dict[tuple[str, str], float]] = {}  # counter → cell, nameserver
@@ -395,19 +405,19 @@ class _Said(Collector):
         queries = CounterMetricFamily(
             "chaosd_dns_queries_total",
             "Queries that reached the nameserver: what the proxy costs it.",
-            labels=["cell"],
+            labels=["arm", "cell"],
         )
         for cell, count in list(self._queries.items()):
-            queries.add_metric([cell], count)
+            queries.add_metric([self._arms.get(cell, ""), cell], count)
         yield queries
         for name, key, text in (
             ("proxy_resident_memory_bytes", "rss_bytes", "The proxy's memory."),
             ("proxy_open_fds", "fds", "The proxy's open file descriptors."),
         ):
-            gauge = GaugeMetricFamily(f"chaosd_{name}", text, labels=["cell"])
+            gauge = GaugeMetricFamily(f"chaosd_{name}", text, labels=["arm", "cell"])
             for cell, process in list(self._process.items()):
                 if key in process:
-                    gauge.add_metric([cell], process[key])
+                    gauge.add_metric([self._arms.get(cell, ""), cell], process[key])
             yield gauge
         for counter, series in sorted(self._resolvers.copy().items()):
             # Counters, though HAProxy's own exporter calls them gauges: they only grow until the
@@ -415,8 +425,8 @@ class _Said(Collector):
             family = CounterMetricFamily(
                 f"chaosd_haproxy_resolver_{re.sub(r'[^a-zA-Z0-9_]', '_', counter)}",
                 f"HAProxy's resolver counter `{counter}`.",
-                labels=["cell", "nameserver"],
+                labels=["arm", "cell", "nameserver"],
             )
-            for labels, value in series.copy().items():
-                family.add_metric(labels, value)
+            for (cell, nameserver), value in series.copy().items():
+                family.add_metric([self._arms.get(cell, ""), cell, nameserver], value)
             yield family

@@ -12,7 +12,7 @@ from chaosd.analysis.slo import FAIL, OK, Objective
 from chaosd.analysis.statistics import Estimate, Quantiles, Share
 from chaosd.analysis.summary import Part, Report
 from chaosd.config.units import Duration, Percent
-from chaosd.history.cycles import PHASES, Cycle, CycleOutcome
+from chaosd.history.cycles import PHASES, Cycle, CycleOutcome, is_only
 from chaosd.report import words
 
 TOLD_SHARE_MIN = 0.1  # a phase of less than this part of a recovery is not worth a word
@@ -61,7 +61,8 @@ def band(lower_s: float, upper_s: float) -> str:
 
 def sentence(cycle: Cycle, *, wide: bool = False) -> str:
     """What a cycle came to. `wide` names the cell too, for runs that have several."""
-    start = f"{cycle.cell} cycle {cycle.cycle}" if wide else f"cycle {cycle.cycle}"
+    arm = "" if is_only(cycle.arm) else f"{cycle.arm} "
+    start = f"{arm}{cycle.cell} cycle {cycle.cycle}" if wide else f"{arm}cycle {cycle.cycle}"
     match cycle.outcome:
         case CycleOutcome.SKIPPED | CycleOutcome.INVALID:
             return f"{start}: {cycle.fault} {cycle.outcome}, {words.reason(cycle)}"

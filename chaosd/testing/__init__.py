@@ -96,9 +96,9 @@ async def _inject_and_heal(part: dict[str, Any], cut_at: int | None) -> Outcome:
     cycle = _Cycle(plan.runtime.clock(), events)
     with tempfile.TemporaryDirectory() as directory:
         stage: Any = await plan.runtime.set_up(
-            plan.cell("c1", Path(directory)), cycle, lambda error: None
+            plan.spec(plan.cells[0], Path(directory)), cycle, lambda error: None
         )
-        fault = plan.faults()[0]
+        fault = plan.arms[0].faults()[0]
         steps, cancelled = await _cut(fault.inject(stage, cycle), cut_at)
         deeds = sum(isinstance(event.what, EDGES) for event in events)
         await uncancelled(fault.heal(stage, cycle), LIMIT_S)

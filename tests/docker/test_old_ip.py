@@ -44,7 +44,9 @@ def test_each_old_ip_is_what_it_is_called(engine, tmp_path) -> None:
     async def scene() -> None:
         clock = RealClock()
         recorder = CellRecorder(clock, "c1", events.append)
-        stage = await plan.runtime.set_up(plan.cell("c1", tmp_path / "c1"), recorder, print)
+        stage = await plan.runtime.set_up(
+            plan.spec(plan.cells[0], tmp_path / "c1"), recorder, print
+        )
         try:
             for manner in plan.runtime.old_ip():
                 old = stage.app[0]

@@ -5,7 +5,6 @@ import errno
 import os
 import re
 import secrets
-import shutil
 import signal
 import socket
 import sys
@@ -17,12 +16,12 @@ import pytest
 from chaosd.errors import ConfigError, MachineError
 from chaosd.history.values import Instance
 from chaosd.plugins.runtime import AppSpec, CanHoldAddress, CellSpec, DnsSpec
-from chaosd.proxies.haproxy import HAProxy
+from chaosd.proxies.haproxy import HAProxy, builds
 from chaosd.runtimes import readiness
 from chaosd.runtimes.local import LocalRuntime
 from chaosd.system.clock import RealClock
 
-BINARY = shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+BINARY = builds.at_hand()
 needs_haproxy = [
     pytest.mark.haproxy,
     pytest.mark.skipif(BINARY is None, reason="there is no haproxy on this machine"),

@@ -13,12 +13,13 @@ from test_probes_http import BAD, GOOD
 
 from chaosd.history.values import Address, Outcome
 from chaosd.probes.httpx import HttpxProbe
+from chaosd.proxies.haproxy import builds
 
 pytestmark = pytest.mark.quiet
 
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
 OPENSSL = shutil.which("openssl", path=PATH)
-HAPROXY = shutil.which("haproxy", path=PATH)
+HAPROXY = builds.at_hand()
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from chaosd.cli import COMMANDS
+from chaosd.cli import COMMANDS, main
 
 HEAVY = ("asyncio", "numpy", "pyarrow", "pydantic", "scipy", "uvloop", "yaml")
 
@@ -48,3 +49,34 @@ def test_every_command_says_in_its_help_what_it_does() -> None:
     for name, command in COMMANDS.items():
         assert command.HELP[0].islower(), name
         assert not command.HELP.endswith("."), name
+
+
+# --- init -----------------------------------------------------------------------------------------
+
+
+def test_init_writes_a_config_that_is_right(tmp_path: Path) -> None:
+    file = tmp_path / "My Shop_2.yaml"
+    assert main(["init", str(file)]) == 0
+    # Simulated, so that this machine needs no HAProxy.
+    assert main(["check", "-q", str(file), "--set", "runtime=sim"]) == 0
+    text = file.read_text()
+    assert "\nname: my-shop-2 " in text
+    assert "starter" not in text
+
+
+def test_init_overwrites_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "chaosd.yaml"
+    file.write_text("mine")
+    assert main(["init", str(file)]) == 2
+    assert file.read_text() == "mine"
+    expected = f"chaosd: {file}: exists already (name another file: chaosd init FILE)\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_init_says_where_it_can_not_write(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "none" / "chaosd.yaml"
+    assert main(["init", str(file)]) == 3
+    expected = f"chaosd: {file}: can't be written: No such file or directory\n"
+    assert capsys.readouterr().err == expected

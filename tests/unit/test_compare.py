@@ -30,7 +30,7 @@ from chaosd.history.reader import RunReader
 from chaosd.history.writer import RunStore
 from chaosd.report import compare as files
 from chaosd.report import json as report_json
-from chaosd.report import settings as proxy_settings
+from chaosd.report.settings import files as texts
 from chaosd.report.settings import settings
 
 MANIFEST = {"name": "made", "run": "a", "cells": ["c1"], "end_unix": 1.0}
@@ -347,7 +347,7 @@ def test_a_run_directory_says_what_its_proxys_file_is_called(runs, said, found) 
     manifest = json.loads((runs / "a/run.json").read_text())
     manifest.pop("proxy_config", None)
     (runs / "a/run.json").write_text(json.dumps(manifest | said))
-    shown = proxy_settings.files(RunReader(runs / "a"))
+    shown = texts(RunReader(runs / "a"))
     assert [name for name in shown if name != "config.yaml"] == found
     assert compare(files.load(runs / "slow/cycles.jsonl"), files.load(runs / "a")).changed is None
 

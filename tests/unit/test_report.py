@@ -15,7 +15,8 @@ from hypothesis import given, settings, strategies
 from made import IMPOSTER, INTERVAL, MS, NEW_IP, OLD_IP, SECOND
 
 from chaosd import report
-from chaosd.analysis.recovery import Identities, RecoveryFold, Reorder, measure
+from chaosd.analysis.recovery import Identities, RecoveryFold, measure
+from chaosd.analysis.reorder import Reorder
 from chaosd.analysis.statistics import Estimate, Share
 from chaosd.analysis.summary import Report, summarise
 from chaosd.errors import Exit, MachineError
@@ -827,7 +828,7 @@ def test_the_metrics_page_and_the_report_count_alike(data, tmp_path_factory) -> 
     store = RunStore(directory, MANIFEST, "", threads=False, chunk_samples=50)
     page = PrometheusSink(
         Address("127.0.0.1", 0),
-        cells=["c1"],
+        cells={"c1": "main"},
         faults=[],
         slow_after_ns=made.settings().slow_after_ns,
         run={},

@@ -117,6 +117,14 @@ def of_the_system() -> str | None:
     return shutil.which(USUAL_NAME) or shutil.which(USUAL_NAME, path=SBIN)
 
 
+def at_hand() -> str | None:
+    """Return the path of the system's HAProxy, or else of the newest build, if there is one."""
+    if (system := of_the_system()) is not None:
+        return system
+    build = find(None)
+    return None if build is None else str(build.binary)
+
+
 def binary(name: str, version: str | None) -> str:
     """Return the program that `proxy.binary` and `proxy.version` mean on this machine.
 
@@ -125,11 +133,8 @@ def binary(name: str, version: str | None) -> str:
     """
     if name != USUAL_NAME:
         return shutil.which(name) or shutil.which(name, path=SBIN) or name
-    system = of_the_system()
-    if version is None and system is not None:
-        return system
-    build = find(version)
-    return str(build.binary) if build is not None else system or name
+    build = find(version) if version is not None else None
+    return str(build.binary) if build is not None else at_hand() or name
 
 
 def remedy(version: str | None, name: str = USUAL_NAME) -> str:

@@ -108,7 +108,10 @@ class Apt:
 
     def update(self) -> None:
         """Fetch the lists of packages, signatures verified. Raises MachineError."""
-        self._apt("apt-get", "update", "--error-on=any")
+        try:
+            self._apt("apt-get", "update", "--error-on=any")
+        except MachineError as error:
+            raise MachineError(f"{error} (another mirror: --mirror URL)") from None
 
     def version(self, wanted: str) -> str:
         """Return the newest HAProxy that is a `wanted`, as "3.0". Raises MachineError."""

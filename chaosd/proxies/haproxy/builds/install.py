@@ -68,11 +68,17 @@ def install(names: Sequence[str], *, mirror: str | None, say: Say) -> list[Build
             else pool.submit(_of_wheels, place, missing, say)
             for suites, missing in sources.items()
         ]
-        for work in works:
-            try:
-                work.result()
-            except ChaosdError as error:
-                problems += error.problems
+        try:
+            for work in works:
+                try:
+                    work.result()
+                except ChaosdError as error:
+                    problems += error.problems
+                except OSError as error:  # as a full disk
+                    problems.append(f"{place}: {error.strerror or error}")
+        except KeyboardInterrupt:  # apt has been interrupted, too; begin no other source
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     if problems:
         raise MachineError(*problems)
     return [build for name in names if (build := builds.read(place / name)) is not None]
@@ -242,10 +248,11 @@ def _finish(
     }
     text = json.dumps(description, indent=2) + "\n"
     (stage / builds.DESCRIPTION).write_text(text, encoding="utf-8")
-    try:
-        stage.rename(place)
-    except OSError as error:
-        if builds.read(place) is None:  # else another install of the same build was faster
+    if builds.read(place) is None:  # else another install of the same build was faster
+        shutil.rmtree(place, ignore_errors=True)  # what is there is no build
+        try:
+            stage.rename(place)
+        except OSError as error:
             raise MachineError(f"{place}: can't be put there: {error.strerror}") from None
     build = builds.read(place)
     assert build is not None  # noqa: S101 - it was made above
