@@ -172,6 +172,28 @@ def test_nothing_concrete_is_named_outside_its_own_file() -> None:
             assert not re.match(r"(runtimes|proxies|faults|probes)\.", target), f"{name}: {target}"
 
 
+# What only HAProxy says: its files, its syntax, its log, its Runtime API.
+HAPROXY_ONLY = re.compile(
+    r"haproxy\.cfg|haproxy\.log|ipv4@|unix@|\bSRV_|srv_\w|(op|admin)_state|0x20\b|show servers|"
+    r"changed its IP|enters maintenance|is going DOWN|stats socket"
+)
+# Where it may be said, and where a single mention is: help, and how old run directories are read.
+HAPROXY_ROOMS = ("proxies/haproxy/", "doctor/")
+HAPROXY_MENTIONS = {"report/settings.py": 1, "cli/__init__.py": 1}
+
+
+def test_haproxys_own_words_are_in_its_own_room() -> None:
+    wrong = []
+    for path, _ in modules():
+        name = path.relative_to(PACKAGE).as_posix()
+        if name.startswith(HAPROXY_ROOMS):
+            continue
+        lines = enumerate(path.read_text().splitlines(), start=1)
+        found = [f"{name}:{n}: {line.strip()}" for n, line in lines if HAPROXY_ONLY.search(line)]
+        wrong += found[HAPROXY_MENTIONS.get(name, 0) :]
+    assert not wrong
+
+
 def test_links_and_paths_in_documents_exist() -> None:
     wrong = []
     for document in [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/**/*.md"))]:

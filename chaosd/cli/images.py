@@ -14,7 +14,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "haproxy", nargs="*", metavar="VERSION", help="HAProxy 2.2, 2.6, 3.0 or 3.2 (default: 3.0)"
     )
-    parser.add_argument("--all", action="store_true", help="all of these versions")
+    parser.add_argument(
+        "--nginx", action="store_true", help="nginx, and no HAProxy but those named"
+    )
+    parser.add_argument("--all", action="store_true", help="all of these versions, and nginx")
     parser.add_argument(
         "--from",
         dest="source",
@@ -38,13 +41,14 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.remove:
         images.remove(endpoint, say)
         return Exit.OK
-    versions = arguments.haproxy or [images.DEFAULT_HAPROXY]
+    versions = arguments.haproxy or ([] if arguments.nginx else [images.DEFAULT_HAPROXY])
     if arguments.all:
         versions = list(images.HAPROXY_VERSIONS)
     if unknown := [v for v in versions if v not in images.HAPROXY_VERSIONS]:
         known = ", ".join(images.HAPROXY_VERSIONS)
         raise ConfigError(f"images: unknown HAProxy version {unknown[0]} (known: {known})")
-    images.build(endpoint, versions, source=arguments.source, mirror=arguments.mirror, say=say)
-    for line in images.describe(endpoint, versions):
+    wanted = images.wanted(versions, nginx=arguments.nginx or arguments.all)
+    images.build(endpoint, wanted, source=arguments.source, mirror=arguments.mirror, say=say)
+    for line in images.describe(endpoint, wanted):
         say(line)
     return Exit.OK

@@ -269,7 +269,7 @@ def _launch(plan: Plan, cell: Cell, proxy: Launches, directory: Path) -> Launch:
             log=Address("127.64.0.2", 5140),
             api=PurePath("/tmp/chaosd-check.sock"),  # noqa: S108 - a check binds nothing
             directory=directory if host is None else host.directory,
-            scratch=directory if host is None else PurePath("/tmp"),  # noqa: S108
+            scratch=directory if host is None else host.scratch,
         )
     )
     if host is None:

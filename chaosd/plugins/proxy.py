@@ -110,10 +110,11 @@ class ProxyHost:
     """Where the proxy's program runs, if it is not a program of this machine.
 
     `run(arguments, environment, files)` runs it once, with these files in `directory`, and returns
-    when it has ended. Raises MachineError.
+    when it has ended. It may write in `scratch`. Raises MachineError.
     """
 
     directory: PurePosixPath
+    scratch: PurePosixPath
     run: Callable[[Sequence[str], Mapping[str, str], Mapping[str, bytes]], CompletedProcess[str]]
 
 

@@ -30,6 +30,7 @@ from chaosd.history.reader import RunReader
 from chaosd.history.writer import RunStore
 from chaosd.report import compare as files
 from chaosd.report import json as report_json
+from chaosd.report.settings import files as texts
 from chaosd.report.settings import settings
 
 MANIFEST = {"name": "made", "run": "a", "cells": ["c1"], "end_unix": 1.0}
@@ -315,12 +316,12 @@ def test_exit_codes(runs, capsys) -> None:
 
 
 def test_a_baseline_knows_its_settings(runs) -> None:
-    """A committed report.json has them, and an own haproxy.cfg counts by what is in it."""
+    """A committed report.json has them, and an own file counts by what is in it."""
     for name, text in (("a", "one"), ("b", "other")):
         config = {"name": name, "proxy": {"type": "haproxy", "config": "/etc/own.cfg"}}
         (runs / name / "config.yaml").write_text(yaml.safe_dump(config))
         (runs / name / "c1").mkdir()
-        (runs / name / "c1/haproxy.cfg").write_text(text)
+        (runs / name / "c1/haproxy.cfg").write_text(text)  # its name where run.json says none
     reports.write(runs / "a")
     baseline = runs / "baseline.json"
     (runs / "a/report.json").rename(baseline)
@@ -328,6 +329,26 @@ def test_a_baseline_knows_its_settings(runs) -> None:
     assert list(changed) == ["proxy.config"]
     assert changed["proxy.config"][0] != changed["proxy.config"][1]
     assert compare(files.load(baseline), files.load(runs / "a")).changed == {}
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        ({}, ["c1/haproxy.cfg"]),
+        ({"proxy_config": "nginx.conf"}, ["c1/nginx.conf"]),
+        ({"proxy_config": None}, []),
+        ({"proxy_config": "../b/config.yaml"}, []),
+    ],
+)
+def test_a_run_directory_says_what_its_proxys_file_is_called(runs, said, found) -> None:
+    (runs / "a/c1").mkdir()
+    for name in ("haproxy.cfg", "nginx.conf"):
+        (runs / "a/c1" / name).write_text("text")
+    manifest = json.loads((runs / "a/run.json").read_text())
+    manifest.pop("proxy_config", None)
+    (runs / "a/run.json").write_text(json.dumps(manifest | said))
+    shown = texts(RunReader(runs / "a"))
+    assert [name for name in shown if name != "config.yaml"] == found
     assert compare(files.load(runs / "slow/cycles.jsonl"), files.load(runs / "a")).changed is None
 
 

@@ -116,6 +116,7 @@ class DockerRuntime(RealTime):
         api = self.endpoint.client()
         if missing := images.missing(api, wanted):
             ours = f"`chaosd images` makes the app and HAProxy {', '.join(images.HAPROXY_VERSIONS)}"
+            ours += ", `chaosd images --nginx` nginx"
             return f"the engine has no image {', '.join(missing)} ({ours}; others are yours to get)"
         return self._out_of_reach(api)
 
@@ -136,12 +137,12 @@ class DockerRuntime(RealTime):
 
     def proxy_host(self, proxy: Proxy) -> ProxyHost | None:
         from chaosd.runtimes.docker.members import FILES
-        from chaosd.runtimes.docker.proxy import run_once
+        from chaosd.runtimes.docker.proxy import SCRATCH, run_once
 
         if not isinstance(proxy, Launches):
             return None
         run = partial(run_once, self.endpoint, proxy.image)
-        return ProxyHost(directory=PurePosixPath(FILES), run=run)
+        return ProxyHost(directory=PurePosixPath(FILES), scratch=SCRATCH, run=run)
 
     def asks_directly(self) -> bool:
         return True

@@ -112,7 +112,7 @@ class Members:
             port_bindings=dict(blueprint.ports),
             dns=list(blueprint.dns) or None,
             sysctls=dict(blueprint.sysctls) or None,
-            tmpfs={blueprint.scratch: ""} if blueprint.scratch else None,
+            tmpfs={blueprint.scratch: objects.SCRATCH_OPTIONS} if blueprint.scratch else None,
         )
         container: str = translated(
             lambda: api.create_container(

@@ -25,6 +25,7 @@ REMOVE_LIMIT_S = 30.0
 REMOVE_PAUSE_S = 0.05
 NOBODY, ROOT = "65534:65534", "0:0"
 LOG_MAX = {"max-size": "5m", "max-file": "2"}
+SCRATCH_OPTIONS = "mode=1777,size=64m"  # of a directory in memory that a program may write
 OPEN_FILES_MAX = 16384  # HAProxy sizes its tables by this limit
 
 

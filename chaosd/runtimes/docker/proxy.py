@@ -33,7 +33,8 @@ PORT_ATTEMPTS_MAX = 20
 ECHO_NS = 50_000_000  # a proxy may say the same on its standard output and its standard error
 ONCE_LIMIT_S = 30.0
 ONCE_PAUSE_S = 0.02
-SCRATCH = PurePosixPath("/tmp")  # noqa: S108 - in the container: memory, and its own
+# In the container, in memory. No image has it: a directory that is there would keep its own mode.
+SCRATCH = PurePosixPath("/run/chaosd")
 
 
 class DockerProxy:
@@ -203,7 +204,7 @@ def run_once(
                 memory_mb=MEMORY_MB,
                 pids=PIDS,
                 network_mode="none",
-                tmpfs={str(SCRATCH): ""},
+                tmpfs={str(SCRATCH): objects.SCRATCH_OPTIONS},
             ),
         )["Id"]
         try:
