@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import secrets
 import shutil
@@ -278,10 +279,18 @@ def _launch(plan: Plan, cell: Cell, proxy: Launches, directory: Path) -> Launch:
 
 
 def _checksum(program: str) -> str | None:
-    """Of the program's file; None if it is not this machine's."""
+    """Of the program's file; None if it is not this machine's.
+
+    What stands there may be a script that starts an installed build: then that says its own.
+    """
     found = shutil.which(program)
     if found is None:
         return None
+    try:
+        build = json.loads(Path(found).with_name("build.json").read_text(encoding="utf-8"))
+        return str(build["binary_sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # not one of chaosd's builds
     try:
         with Path(found).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
