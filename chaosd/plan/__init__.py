@@ -18,7 +18,6 @@ from chaosd import plugins
 from chaosd.analysis.precision import cycles_wanted
 from chaosd.analysis.slo import cycles_needed
 from chaosd.config.shape import Config
-from chaosd.config.units import Duration
 from chaosd.errors import ConfigError, MachineError
 from chaosd.history.cycles import Prediction
 from chaosd.history.values import Address
@@ -38,6 +37,7 @@ from chaosd.plugins.proxy import (
 from chaosd.plugins.runtime import Pace, Runtime
 from chaosd.runtimes import AUTO
 from chaosd.system.clock import VirtualClock
+from chaosd.units import Duration
 
 # Says a problem at its place in the user's file: (("faults", 0, "old_ip"), what) → one line.
 Complain = Callable[[KeyPath, str], str]
