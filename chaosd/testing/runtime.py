@@ -25,7 +25,8 @@ from chaosd.history.events import (
     NamePublished,
 )
 from chaosd.history.values import Instance
-from chaosd.plan import Plan, build
+from chaosd.plan import build
+from chaosd.plan.arms import Plan
 from chaosd.plugins.runtime import CanHoldAddress, CanMove, Stage
 from chaosd.system.clock import Clock, sleep
 
