@@ -7,14 +7,16 @@ from random import Random
 from statistics import fmean
 from typing import Any
 
+import budget
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chaosd.plugins.proxy import Move
-from chaosd.proxies.haproxy import predict
-from chaosd.proxies.haproxy.config import Config
-from chaosd.proxies.haproxy.model import ProxyModel
+from chaosd.proxies.haproxy.config import Config, settings_of
+from chaosd.proxies.haproxy.model import closed_forms
+from chaosd.proxies.haproxy.model.algorithm import ProxyModel
+from chaosd.proxies.haproxy.model.settings import Settings
 from chaosd.runtimes.sim.world import Answer, Connected
 
 S = 1_000_000_000
@@ -22,8 +24,8 @@ MS = 1_000_000
 OLD, NEW = "127.64.0.1", "127.64.0.2"
 
 
-def config(**values: Any) -> Config:
-    return Config.model_validate({"type": "haproxy"} | values)
+def config(**values: Any) -> Settings:
+    return settings_of(Config.model_validate({"type": "haproxy"} | values))
 
 
 def move(**values: Any) -> Move:
@@ -88,12 +90,16 @@ class MoveWorld:
 
 
 def stand(
-    settings: Config, move: Move, seed: Any = 1, version: str = "3.0.11", t0_s: float | None = None
+    settings: Settings,
+    move: Move,
+    seed: Any = 1,
+    version: str = "3.0.11",
+    t0_s: float | None = None,
 ) -> tuple[ProxyModel, MoveWorld]:
     """A model in steady state with even, independent phases of its polls and checks."""
     rng = Random(f"phases {seed}")
-    inter, resolve = settings.server.inter, settings.resolvers.timeout_resolve
-    rise_ns = settings.server.rise * max(inter, settings.server.fast_ns)
+    inter, resolve = settings.inter_ns, settings.timeout_resolve_ns
+    rise_ns = settings.rise * max(inter, settings.fastinter_ns)
     warm_ns = 3 * max(inter, resolve) + rise_ns
     t0_ns = warm_ns + 2010 * MS if t0_s is None else round(t0_s * S)
     world = MoveWorld(move, t0_ns)
@@ -295,7 +301,7 @@ def test_an_old_release_keeps_the_address_in_maintenance() -> None:
 # --- requests -------------------------------------------------------------------------------------
 
 
-def begun_at(settings: Config, move: Move, start_s: float) -> tuple[float, int, str | None]:
+def begun_at(settings: Settings, move: Move, start_s: float) -> tuple[float, int, str | None]:
     """How long a request lasts that begins then, its status if it is the proxy's, who answered."""
     world = MoveWorld(move, t0_ns=10 * S)
     model = ProxyModel(
@@ -365,8 +371,8 @@ def test_a_request_whose_server_is_lost_is_redispatched_before_its_last_retry() 
 # --- the closed forms -----------------------------------------------------------------------------
 
 
-def check_band(settings: Config, move: Move, seed: Any, version: str = "3.0.11") -> bool:
-    band = predict.recovery(settings, version, move)
+def check_band(settings: Settings, move: Move, seed: Any, version: str = "3.0.11") -> bool:
+    band = closed_forms.recovery(settings, version, move)
     if band is None:
         return False
     assert band.lower_s <= band.mean_s <= band.upper_s
@@ -440,10 +446,10 @@ MOVES = st.builds(
 VERSIONS = st.sampled_from(["2.2.9", "2.4.20", "2.6.12", "3.0.11", "3.2.26"])
 
 
-@settings(max_examples=400, derandomize=True, deadline=None)
+@settings(max_examples=budget.of(80, 400), derandomize=True, deadline=None)
 @given(CONFIGS, MOVES, VERSIONS, st.integers(0, 10**6))
 def test_every_simulated_recovery_lies_in_the_predicted_band(
-    config: Config, move: Move, version: str, seed: int
+    config: Settings, move: Move, version: str, seed: int
 ) -> None:
     check_band(config, move, seed, version)
 
@@ -487,7 +493,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_the_predicted_mean_is_the_mean(case: str) -> None:
     settings, happens = config(**CASES[case][0]), move(**CASES[case][1])
-    band = predict.recovery(settings, "3.2.26", happens)
+    band = closed_forms.recovery(settings, "3.2.26", happens)
     assert band is not None
     found = [
         recovered_s(*stand(settings, happens, f"{case} {seed}", "3.2.26")) for seed in range(300)
@@ -499,7 +505,7 @@ def test_the_predicted_mean_is_the_mean(case: str) -> None:
 @pytest.mark.parametrize("case", ["plain", "imposter", "obsolete", "down"])
 def test_the_predicted_band_is_filled(case: str) -> None:
     settings, happens = config(**CASES[case][0]), move(**CASES[case][1])
-    band = predict.recovery(settings, "3.0.11", happens)
+    band = closed_forms.recovery(settings, "3.0.11", happens)
     assert band is not None
     found = [recovered_s(*stand(settings, happens, seed)) for seed in range(300)]
     edge = 0.08 * (band.upper_s - band.lower_s)
@@ -536,7 +542,7 @@ def test_the_predicted_band_is_filled(case: str) -> None:
 def test_intervals_are_those_of_the_reference(
     settings: dict[str, Any], happens: dict[str, Any], lower_s: float, upper_s: float
 ) -> None:
-    band = predict.recovery(config(**settings), "3.0.11", move(**happens))
+    band = closed_forms.recovery(config(**settings), "3.0.11", move(**happens))
     assert band is not None
     assert band.lower_s == pytest.approx(lower_s, abs=0.001)
     assert band.upper_s == pytest.approx(upper_s, abs=0.025)
@@ -546,7 +552,7 @@ def test_a_vacant_ip_may_refuse_or_be_a_black_hole() -> None:
     settings = config(server={"inter": "1s", "fall": 2})
     late = {"published_s": 4.0, "listening_s": 4.0}
     vacant, refuse, hole = (
-        predict.recovery(settings, None, move(old_ip=old_ip, **late))
+        closed_forms.recovery(settings, None, move(old_ip=old_ip, **late))
         for old_ip in ("vacant", "refuse", "blackhole")
     )
     assert vacant is not None
@@ -574,7 +580,7 @@ def test_a_vacant_ip_may_refuse_or_be_a_black_hole() -> None:
 def test_where_the_model_does_not_reach_there_is_no_prediction(
     settings: dict[str, Any], version: str, happens: dict[str, Any]
 ) -> None:
-    assert predict.recovery(config(**settings), version, move(**happens)) is None
+    assert closed_forms.recovery(config(**settings), version, move(**happens)) is None
 
 
 # --- several servers ------------------------------------------------------------------------------
@@ -652,19 +658,19 @@ def test_maintenance_forgets_what_the_answers_held(version: str, left: str | Non
     assert {server.ip for server in model.servers} == {"c", left}
 
 
-@settings(max_examples=400, derandomize=True, deadline=None)
+@settings(max_examples=budget.of(80, 400), derandomize=True, deadline=None)
 @given(
     *(CONFIGS, VERSIONS, st.sampled_from(["refuse", "imposter", "blackhole", "tarpit"])),
     *(st.integers(0, 6000), st.integers(0, 6000), st.integers(0, 10**6)),
 )
 def test_among_others_the_band_holds_too(
-    config: Config, version: str, old_ip: str, gap_ms: int, start_ms: int, seed: int
+    config: Settings, version: str, old_ip: str, gap_ms: int, start_ms: int, seed: int
 ) -> None:
     """One of three moves; the name goes on answering with the other two."""
     happens = move(
         published_s=gap_ms / 1000, listening_s=start_ms / 1000, others=True, old_ip=old_ip
     )
-    band = predict.recovery(config, version, happens)
+    band = closed_forms.recovery(config, version, happens)
     if band is None:
         return
     world = MoveWorld(happens, 20 * S)
@@ -707,6 +713,6 @@ def test_old_versions_count_the_age_of_records_in_whole_seconds() -> None:
     assert min(found["2.2.9"]) < 0.3
     assert 0.4 < sum(found["2.2.9"]) / 60 < 0.75
     for version, recoveries in found.items():
-        band = predict.recovery(settings, version, here)
+        band = closed_forms.recovery(settings, version, here)
         assert band.lower_s - 1e-6 <= min(recoveries)
         assert max(recoveries) <= band.upper_s + 1e-6

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
-from chaosd.proxies.haproxy.config import Config
+from chaosd.proxies.haproxy.model.settings import Hold, Settings
 from chaosd.runtimes.sim.world import NEVER_NS, Answer, Ended, World
 
 SECOND_NS = 1_000_000_000
@@ -31,8 +31,13 @@ FORGETS_ADDRESS, FORGETS_ANSWERS = (2, 4), (2, 5)
 COUNTS_MILLISECONDS = (2, 5)
 HAS_INIT_STATE = (3, 1)
 
-_HOLDS = {"NXDOMAIN": "nx", "REFUSED": "refused"}
-_REASONS = {"nx": "DNS NX status", "refused": "DNS refused status", "timeout": "DNS timeout status"}
+_HOLDS = {"NXDOMAIN": Hold.NX, "REFUSED": Hold.REFUSED}
+_REASONS = {
+    Hold.NX: "DNS NX status",
+    Hold.REFUSED: "DNS refused status",
+    Hold.TIMEOUT: "DNS timeout status",
+    Hold.OTHER: "unspecified DNS error",
+}
 
 Version = tuple[int, ...]
 
@@ -61,7 +66,7 @@ class Server:
     def __init__(
         self,
         name: str,
-        config: Config,
+        settings: Settings,
         version: Version,
         *,
         world: World,
@@ -73,15 +78,15 @@ class Server:
         self.maintenance = True  # until it has an address
         self.check_at_ns = NEVER_NS
         self._step: Step = self._check
-        self._config, self._version, self._world, self._rng = config, version, world, rng
+        self._settings, self._version, self._world, self._rng = settings, version, world, rng
         self._failed_to_connect = failed_to_connect
         self._health = 0
-        self._health_full = config.server.rise + config.server.fall - 1
+        self._health_full = settings.rise + settings.fall - 1
 
     @property
     def usable(self) -> bool:
         """Whether new requests are given to it."""
-        return not self.maintenance and self._health >= self._config.server.rise
+        return not self.maintenance and self._health >= self._settings.rise
 
     def settle(self, ip: str) -> None:
         """Have had this address for long, in full health."""
@@ -104,14 +109,14 @@ class Server:
         self._say(now_ns, "maint", reason=reason)
 
     def _leave_maintenance(self, now_ns: int) -> None:
-        server = self._config.server
-        state = server.init_state if self._version >= HAS_INIT_STATE else None
+        settings = self._settings
+        state = settings.init_state if self._version >= HAS_INIT_STATE else None
         self._health = {
             "fully-up": self._health_full,
-            "down": server.rise - 1,
+            "down": settings.rise - 1,
             "fully-down": 0,
-        }.get(state or "up", server.rise)
-        if not server.check:
+        }.get(state or "up", settings.rise)
+        if not settings.check:
             self._health = self._health_full
         self.maintenance = False
         if self.usable:
@@ -133,7 +138,8 @@ class Server:
         self.check_at_ns, self._step = _late(self._rng, at_ns), step
 
     def _check(self, now_ns: int) -> None:
-        inter_ns, timeouts = self._config.server.inter, self._config.timeouts
+        settings = self._settings
+        inter_ns, answer_ns = settings.inter_ns, settings.timeout_check_ns
         if self.maintenance or self.ip is None:  # paused, but it keeps its rhythm
             self._then(now_ns + inter_ns, self._check)
             return
@@ -142,16 +148,16 @@ class Server:
             self._fail(now_ns, "Layer4 connection problem")
         elif connected == "timeout":
             # With `timeout check`, `timeout connect` limits this part of a check too.
-            took_ns = min(inter_ns, timeouts.connect) if timeouts.check else inter_ns
+            took_ns = min(inter_ns, settings.timeout_connect_ns) if answer_ns else inter_ns
             self._then(now_ns + took_ns, lambda at_ns: self._fail(at_ns, "Layer4 timeout"))
-        elif connected == "silent" and self._config.http_check is not None:
-            took_ns = timeouts.check or inter_ns
+        elif connected == "silent" and settings.http_check:
+            took_ns = answer_ns or inter_ns
             self._then(now_ns + took_ns, lambda at_ns: self._fail(at_ns, "Layer7 timeout"))
         else:
             self._pass(now_ns)
 
     def _pass(self, now_ns: int) -> None:
-        rise = self._config.server.rise
+        rise = self._settings.rise
         if self._health < self._health_full:
             self._health += 1
             if self._health == rise:
@@ -162,7 +168,7 @@ class Server:
 
     def _fail(self, now_ns: int, reason: str) -> None:
         if not self.maintenance:
-            rise = self._config.server.rise
+            rise = self._settings.rise
             if self._health > rise:
                 self._health -= 1
             else:
@@ -174,10 +180,10 @@ class Server:
         self._then(now_ns + self._interval_ns(), self._check)
 
     def _interval_ns(self) -> int:
-        server = self._config.server
+        settings = self._settings
         if self.maintenance or self._health == self._health_full:
-            return server.inter
-        return server.fast_ns if self._health else server.down_ns
+            return settings.inter_ns
+        return settings.fastinter_ns if self._health else settings.downinter_ns
 
 
 class Request:
@@ -202,7 +208,7 @@ class ProxyModel:
 
     def __init__(
         self,
-        config: Config,
+        settings: Settings,
         version: str | None,
         world: World,
         rng: Random,
@@ -212,19 +218,19 @@ class ProxyModel:
         check_at_ns: int | None = None,
         servers: int = 1,
     ) -> None:
-        self.config = config
+        self.settings = settings
         self._version = parse_version(version)
         self._world, self._rng = world, rng
         names = ["app"] if servers == 1 else [f"app{n}" for n in range(1, servers + 1)]
         ask = self._ask_again
         self.servers = [
-            Server(name, config, self._version, world=world, rng=rng, failed_to_connect=ask)
+            Server(name, settings, self._version, world=world, rng=rng, failed_to_connect=ask)
             for name in names
         ]
-        if config.server.check:
+        if settings.check:
             first_ns = start_ns if check_at_ns is None else check_at_ns
             for place, server in enumerate(self.servers):
-                server.check_at_ns = first_ns + place * config.server.inter // servers
+                server.check_at_ns = first_ns + place * settings.inter_ns // servers
         # The resolver.
         self._last_seen: dict[str, int] = {}
         self._whole_seconds = self._version < COUNTS_MILLISECONDS
@@ -244,7 +250,7 @@ class ProxyModel:
         """Let its servers have these addresses and be in full health, as if for long."""
         for server, ip in zip(self.servers, ips, strict=True):
             server.settle(ip)
-        resolve_ns = self.config.resolvers.timeout_resolve
+        resolve_ns = self.settings.timeout_resolve_ns
         last_ns = min(now_ns, self._dns_at_ns - resolve_ns)
         self._last_seen = dict.fromkeys(ips, last_ns)
         self._last_valid_ns = self._last_resolution_ns = last_ns
@@ -274,11 +280,11 @@ class ProxyModel:
         self._dns_at_ns, self._dns_step = at_ns, step
 
     def _preferred(self) -> str:
-        return "A" if self.config.server.resolve_prefer == "ipv4" else "AAAA"
+        return self.settings.prefers
 
     def _poll(self, now_ns: int) -> None:
         self._resolving = True
-        self._rounds_left = self.config.resolvers.resolve_retries
+        self._rounds_left = self.settings.resolve_retries
         self._round(now_ns)
 
     def _round(self, now_ns: int) -> None:
@@ -288,21 +294,21 @@ class ProxyModel:
         self._qtype, self._sent_ns = qtype, now_ns
         answer = self._world.resolve(now_ns, qtype)
         # An answer may come late, as long as its resolution is still going on.
-        resolvers = self.config.resolvers
-        if answer is None or answer.took_ns >= self._rounds_left * resolvers.timeout_retry:
+        retry_ns = self.settings.timeout_retry_ns
+        if answer is None or answer.took_ns >= self._rounds_left * retry_ns:
             self._then_resolve(self._retry_ns(), self._unanswered)
         else:
             self._then_resolve(now_ns + answer.took_ns, lambda at_ns: self._answered(at_ns, answer))
 
     def _retry_ns(self) -> int:
-        return _late(self._rng, self._sent_ns + self.config.resolvers.timeout_retry)
+        return _late(self._rng, self._sent_ns + self.settings.timeout_retry_ns)
 
     def _unanswered(self, now_ns: int) -> None:
         self._rounds_left -= 1
         if self._rounds_left:
             self._ask(now_ns, self._qtype)  # a silence repeats the same type
         else:
-            self._give_up(now_ns, "timeout")
+            self._give_up(now_ns, Hold.TIMEOUT)
 
     def _answered(self, now_ns: int, answer: Answer) -> None:
         if answer.rcode == "NOERROR" and answer.ips:
@@ -315,18 +321,18 @@ class ProxyModel:
         if self._rounds_left:
             self._then_resolve(max(now_ns, self._retry_ns()), self._round)
         else:
-            self._give_up(now_ns, _HOLDS.get(answer.rcode, "other"))
+            self._give_up(now_ns, _HOLDS.get(answer.rcode, Hold.OTHER))
 
     def _resolved(self, now_ns: int, *, valid: bool) -> None:
         self._resolving, self._valid, self._last_resolution_ns = False, valid, now_ns
-        resolve_ns = self.config.resolvers.timeout_resolve
+        resolve_ns = self.settings.timeout_resolve_ns
         self._then_resolve(_late(self._rng, now_ns + resolve_ns), self._poll)
 
-    def _give_up(self, now_ns: int, hold: str) -> None:
-        hold_ns = getattr(self.config.resolvers.hold, hold)
+    def _give_up(self, now_ns: int, hold: Hold) -> None:
+        hold_ns = self.settings.holds.after_ns(hold)
         if now_ns >= self._last_valid_ns + hold_ns:
             for server in self.servers:
-                server.enter_maintenance(now_ns, _REASONS.get(hold, "unspecified DNS error"))
+                server.enter_maintenance(now_ns, _REASONS[hold])
             if self._version >= FORGETS_ANSWERS:
                 self._last_seen = {}
         self._resolved(now_ns, valid=False)
@@ -355,7 +361,7 @@ class ProxyModel:
         self._resolved(now_ns, valid=True)
 
     def _is_obsolete(self, seen_ns: int, now_ns: int) -> bool:
-        hold_ns = self.config.resolvers.hold.obsolete
+        hold_ns = self.settings.holds.obsolete_ns
         if self._whole_seconds:
             seen, now = ((at + self._second_ns) // SECOND_NS for at in (seen_ns, now_ns))
             return seen + hold_ns // SECOND_NS < now
@@ -365,7 +371,7 @@ class ProxyModel:
         """A failed check asks at once if the last answer is bad or older than `hold valid`."""
         if self._resolving or self._version < CHECKS_ASK_AGAIN:
             return
-        hold_ns = self.config.resolvers.hold.valid
+        hold_ns = self.settings.holds.valid_ns
         if not self._valid or now_ns >= self._last_resolution_ns + hold_ns:
             self._then_resolve(now_ns, self._poll)
 
@@ -397,21 +403,21 @@ class ProxyModel:
         if request.ip is None:  # redispatched
             self._assign(now_ns, request)
             return
-        timeouts = self.config.timeouts
+        settings = self.settings
         connected = self._world.connect(now_ns, request.ip)
         if connected == "ok":
             request.ended(now_ns, 0, request.ip)
         elif connected == "silent":
-            request.ended(now_ns + timeouts.server, 504, None)
+            request.ended(now_ns + settings.timeout_server_ns, 504, None)
         elif connected == "refused":
             # A turn-around before the next attempt, which a mere timeout does not get.
-            self._retry(now_ns, request, min(timeouts.connect, SECOND_NS))
+            self._retry(now_ns, request, min(settings.timeout_connect_ns, SECOND_NS))
         else:
-            self._wait(now_ns + timeouts.connect, request, self._retry)
+            self._wait(now_ns + settings.timeout_connect_ns, request, self._retry)
 
     def _retry(self, now_ns: int, request: Request, wait_ns: int = 0) -> None:
         """Try the same address again, or choose anew where `option redispatch` says so."""
-        retries, every = self.config.retries, self.config.redispatch_every
+        retries, every = self.settings.retries, self.settings.redispatch_every
         request.retries += 1
         if request.retries > retries:
             request.ended(now_ns, 503, None)

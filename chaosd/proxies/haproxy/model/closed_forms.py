@@ -16,11 +16,10 @@ import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from chaosd.history.events import Prediction
+from chaosd.history.cycles import Prediction
 from chaosd.plugins.bases import OldIp
 from chaosd.plugins.proxy import Move
-from chaosd.proxies.haproxy.config import Config
-from chaosd.proxies.haproxy.model import (
+from chaosd.proxies.haproxy.model.algorithm import (
     CHECKS_ASK_AGAIN,
     COUNTS_MILLISECONDS,
     FORGETS_ANSWERS,
@@ -28,6 +27,7 @@ from chaosd.proxies.haproxy.model import (
     Version,
     parse_version,
 )
+from chaosd.proxies.haproxy.model.settings import Hold, InitState, Settings
 
 # What one poll takes beyond its timer: a round trip to a near nameserver, and HAProxy's clock in
 # milliseconds. A check's timer is late by the latter too.
@@ -35,7 +35,7 @@ LATE_S_MEAN, LATE_S_MAX = 0.001, 0.002
 ARP_RETRY_S, ARP_LATE_S_MAX = 1.0, 0.02  # the kernel's timer runs in its own ticks
 PHASES = 64  # of the polls, over which the mean is taken
 _OLDEST: Version = (2, 1)  # before, `hold valid` was the poll period
-_HOLDS = {"nxdomain": "nx", "refused": "refused", "drop": "timeout"}
+_HOLDS = {"nxdomain": Hold.NX, "refused": Hold.REFUSED, "drop": Hold.TIMEOUT}
 
 
 class Bounds(NamedTuple):
@@ -53,34 +53,34 @@ class Switch(NamedTuple):
     maintenance: bool
 
 
-def recovery(config: Config, version: str | None, move: Move) -> Prediction | None:
+def recovery(settings: Settings, version: str | None, move: Move) -> Prediction | None:
     """Lower, mean and upper bound in seconds after T0.
 
     None where the model doesn't reach: an edge of the move is unknown; settings in `server.extra`;
     a nameserver slower than `timeout retry`; HAProxy before 2.1; HAProxy before 2.5 leaving
     maintenance while `hold obsolete` still keeps the old address.
     """
-    if config.server.extra or parse_version(version) < _OLDEST:
+    if settings.unknown_words or parse_version(version) < _OLDEST:
         return None
     if move.published_s is None or move.listening_s is None:
         return None
-    if move.dns_s >= config.resolvers.timeout_retry.s:
+    if move.dns_s >= _s(settings.timeout_retry_ns):
         return None
-    predicted = _predict(config, version, move)
+    predicted = _predict(settings, version, move)
     reachable, published = move.reachable_s, move.published_s
     if predicted is None or reachable is None or reachable <= published:
         return predicted
-    return _with_arp(predicted, config, version, move, reachable - published)
+    return _with_arp(predicted, settings, version, move, reachable - published)
 
 
-def _predict(config: Config, version: str | None, move: Move) -> Prediction | None:
+def _predict(settings: Settings, version: str | None, move: Move) -> Prediction | None:
     """Predict a move to a host that answers ARP as soon as its name is published."""
     # A vacant IP refuses on loopback and is a black hole on a bridge: anything in between.
     vacant: tuple[OldIp, ...] = ("refuse", "blackhole")
     found = []
     for old_ip in vacant if move.old_ip == "vacant" else (move.old_ip,):
         case = _Case.of(
-            config,
+            settings,
             parse_version(version),
             replace(move, old_ip=old_ip),
             published=move.published_s or 0.0,
@@ -97,7 +97,7 @@ def _predict(config: Config, version: str | None, move: Move) -> Prediction | No
 
 
 def _with_arp(
-    predicted: Prediction, config: Config, version: str | None, move: Move, nobody_s: float
+    predicted: Prediction, settings: Settings, version: str | None, move: Move, nobody_s: float
 ) -> Prediction:
     """What is added where a host answers ARP so long after its name is published, as on Docker.
 
@@ -108,8 +108,8 @@ def _with_arp(
     reachable = (move.published_s or 0.0) + nobody_s
     listening = max(0.0, move.listening_s or 0.0)
     met = reachable + ARP_RETRY_S + ARP_LATE_S_MAX
-    latest = _predict(config, version, replace(move, listening_s=max(listening, met)))
-    meets_nobody = min(1.0, nobody_s / config.resolvers.timeout_resolve.s)
+    latest = _predict(settings, version, replace(move, listening_s=max(listening, met)))
+    meets_nobody = min(1.0, nobody_s / _s(settings.timeout_resolve_ns))
     stalled = reachable - nobody_s / 2 + ARP_RETRY_S
     more = max(0.0, stalled - max(reachable, listening))
     return Prediction(
@@ -123,11 +123,11 @@ def _with_arp(
 class _Case:
     """One move under one set of settings, all in seconds."""
 
-    config: Config
+    settings: Settings
     published: float  # D
     listening: float  # A
     missing: float  # when the name began to be missing; infinity if it never was
-    hold: str  # which hold counts then
+    hold: Hold  # which hold counts then
     t_res: float
     t_retry: float
     rounds: int
@@ -142,49 +142,49 @@ class _Case:
     check_s: float  # C
     asks_again: bool  # a failed check may make an extra poll
     forgets: bool
-    init_state: str
+    init_state: InitState
     others: bool  # several servers share the name
 
     @classmethod
     def of(
-        cls, config: Config, version: Version, move: Move, *, published: float, listening: float
+        cls, settings: Settings, version: Version, move: Move, *, published: float, listening: float
     ) -> _Case:
-        server, timeouts, hold = config.server, config.timeouts, config.resolvers.hold
         stale = move.missing_s is None or move.missing_class == "stale"
-        fails_4 = server.check and move.old_ip in ("refuse", "blackhole")
-        fails_7 = server.check and move.old_ip == "tarpit" and config.http_check is not None
+        fails_4 = settings.check and move.old_ip in ("refuse", "blackhole")
+        fails_7 = settings.check and move.old_ip == "tarpit" and settings.http_check
         check_ns = 0
         if fails_7:
-            check_ns = timeouts.check or server.inter
+            check_ns = settings.timeout_check_ns or settings.inter_ns
         elif move.old_ip == "blackhole":
-            check_ns = min(server.inter, timeouts.connect) if timeouts.check else server.inter
-        resolvers = config.resolvers
-        least = most = hold.obsolete.s
+            check_ns = settings.inter_ns
+            if settings.timeout_check_ns:
+                check_ns = min(check_ns, settings.timeout_connect_ns)
+        least = most = _s(settings.holds.obsolete_ns)
         if version < COUNTS_MILLISECONDS:  # floor(now) > floor(L) + floor(Ho)
             least = math.floor(least)
             most = least + 1.0
-        queries = 1 if server.resolve_prefer == "ipv4" else 2
+        queries = 1 if settings.prefers == "A" else 2
         return cls(
-            config=config,
+            settings=settings,
             published=published,
             listening=listening,
             missing=math.inf if stale else (move.missing_s or 0.0),
-            hold=_HOLDS.get(move.missing_class, "other"),
-            t_res=resolvers.timeout_resolve.s,
-            t_retry=resolvers.timeout_retry.s,
-            rounds=resolvers.resolve_retries,
+            hold=_HOLDS.get(move.missing_class, Hold.OTHER),
+            t_res=_s(settings.timeout_resolve_ns),
+            t_retry=_s(settings.timeout_retry_ns),
+            rounds=settings.resolve_retries,
             obsolete=least,
             obsolete_most=most,
-            inter=server.inter.s,
-            fast=server.fast_ns / 1e9,
-            down=server.down_ns / 1e9,
+            inter=_s(settings.inter_ns),
+            fast=_s(settings.fastinter_ns),
+            down=_s(settings.downinter_ns),
             late=queries * (LATE_S_MAX + move.dns_s),
             late_mean=queries * (LATE_S_MEAN + move.dns_s),
             fails=fails_4 or fails_7,
-            check_s=check_ns / 1e9 + (LATE_S_MAX if check_ns else 0.0),
+            check_s=_s(check_ns) + (LATE_S_MAX if check_ns else 0.0),
             asks_again=fails_4 and version >= CHECKS_ASK_AGAIN,
             forgets=version >= FORGETS_ANSWERS,
-            init_state=(server.init_state if version >= HAS_INIT_STATE else None) or "up",
+            init_state=(settings.init_state if version >= HAS_INIT_STATE else None) or "up",
             others=move.others,
         )
 
@@ -258,12 +258,16 @@ class _Case:
 
     @property
     def _hold_valid(self) -> float:
-        return self.config.resolvers.hold.valid.s
+        return _s(self.settings.holds.valid_ns)
+
+    @property
+    def _hold(self) -> float:
+        return _s(self.settings.holds.after_ns(self.hold))
 
     @property
     def _silence(self) -> float:
         """What the last round of a resolution costs: an unanswered one has to be waited for."""
-        return self.t_retry if self.hold == "timeout" else 0.0
+        return self.t_retry if self.hold == Hold.TIMEOUT else 0.0
 
     def _maintenance(self) -> tuple[bool, bool]:
         """Whether the server surely never, or surely always, goes into maintenance in the gap.
@@ -273,9 +277,9 @@ class _Case:
         only if the last query of that resolution came before D. Its second query, for the other
         family, may come after D: that finds nothing, and `hold other` counts.
         """
-        holds = self.config.resolvers.hold
-        hold = getattr(holds, self.hold).s
-        least_hold = hold if self._silence else min(hold, holds.other.s)
+        hold = self._hold
+        other = _s(self.settings.holds.other_ns)
+        least_hold = hold if self._silence else min(hold, other)
         short = self.t_res + (self.rounds - 1) * self.t_retry + self._silence
         long = short + 2 * self.late * self.rounds
         before = self.missing - self.t_res - self.late
@@ -321,8 +325,7 @@ class _Case:
             tries = math.ceil(rest / (self.t_retry + late))
             step = tries * (self.t_retry + late) if tries < self.rounds else cycle
             at = first + whole * cycle + step
-        hold = getattr(self.config.resolvers.hold, self.hold).s
-        end = last_valid + max(1, math.ceil(hold / cycle)) * cycle
+        end = last_valid + max(1, math.ceil(self._hold / cycle)) * cycle
         maintenance = end - self._silence < self.published
         if self.obsolete_most and not maintenance:
             obsolete = last_valid + (self.obsolete + self.obsolete_most) / 2
@@ -334,7 +337,7 @@ class _Case:
     @property
     def _rise(self) -> float:
         """From the first passed check to UP: r - 1 more, `fastinter` apart (srv_getinter)."""
-        return (self.config.server.rise - 1) * self.fast
+        return (self.settings.rise - 1) * self.fast
 
     def _rejoin(self, switch: Bounds) -> Bounds:
         """T_rec = M = max(T_sw, A) if the server is UP then, else M + ε + (r - 1) If.
@@ -344,14 +347,14 @@ class _Case:
         t_down = U(0, I) + C + (F - 1)(If + C) from the first instant of failing on.
         """
         lower, upper = max(switch.lower, self.listening), max(switch.upper, self.listening)
-        if not self.config.server.check:
+        if not self.settings.check:
             return Bounds(max(0.0, lower), max(0.0, upper))
         least, most = self._exposure(switch)
-        rise = self.config.server.rise
+        rise = self.settings.rise
         after_down = self.down + self.check_s + self._rise + (rise + 1) * LATE_S_MAX
         # A new instance that is not listening yet refuses, which takes no time.
         quick = 0.0 if self.listening > switch.lower else self.check_s
-        fall = self.config.server.fall
+        fall = self.settings.fall
         soonest = fall * quick + (fall - 1) * self.fast
         latest = self.inter + fall * (self.check_s + LATE_S_MAX) + (fall - 1) * self.fast
         if least > latest:
@@ -378,10 +381,10 @@ class _Case:
         short, at the time that was set before it.
         """
         lower, upper = max(switch.lower, self.listening), max(switch.upper, self.listening)
-        if not self.config.server.check:
+        if not self.settings.check:
             return Bounds(lower, upper)
-        server = self.config.server
-        late = (server.rise + 1) * LATE_S_MAX
+        settings = self.settings
+        late = (settings.rise + 1) * LATE_S_MAX
         listens = self.listening <= switch.lower
         # A check that is under way may come to its end at the old IP after maintenance is left.
         pause = max(self.inter, self.fast, self.down) + self.check_s + LATE_S_MAX
@@ -393,16 +396,16 @@ class _Case:
             return Bounds(lower, upper + (pause if quick else max(pause, after_down)))
         if listens:
             return Bounds(lower, upper)
-        fall = server.fall if self.init_state == "fully-up" else 1
+        fall = settings.fall if self.init_state == "fully-up" else 1
         if self.listening > switch.upper + pause + (fall - 1) * self.fast + fall * LATE_S_MAX:
             lower += self._rise
         return Bounds(lower, max(upper, self.listening + after_down))
 
     def _mean_after(self, switch: Switch) -> float:
         """The mean over the phases of the checks, for one phase of the polls."""
-        server = self.config.server
+        settings = self.settings
         meet = max(switch.at_s, self.listening, 0.0)
-        if not server.check:
+        if not settings.check:
             return meet
         if switch.maintenance and self.init_state in ("down", "fully-down"):
             listens = self.listening <= switch.at_s
@@ -411,15 +414,19 @@ class _Case:
             return meet + wait + rise
         if switch.maintenance:
             failing = self.listening - switch.at_s
-            soonest = (server.fall - 1) * self.fast if self.init_state == "fully-up" else 0.0
+            soonest = (settings.fall - 1) * self.fast if self.init_state == "fully-up" else 0.0
             check_s = 0.0
         else:
             old = self.fails and switch.at_s > 0
             failing = meet if old else self.listening - switch.at_s
             check_s = self.check_s if old else 0.0
-            soonest = server.fall * check_s + (server.fall - 1) * self.fast
+            soonest = settings.fall * check_s + (settings.fall - 1) * self.fast
         is_down = min(max((failing - soonest) / self.inter, 0.0), 1.0)
         return meet + is_down * ((self.down + check_s) / 2 + self._rise)
+
+
+def _s(ns: int) -> float:
+    return ns / 1e9
 
 
 def _evenly() -> list[float]:

@@ -3,7 +3,7 @@
 Each trial begins in steady state, with polls and checks at phases that fill their periods evenly,
 and goes on until the new instance would answer a fresh request. Nothing is random but the lateness
 of timers, and that is seeded: one move under one set of settings has one distribution. The closed
-forms of `predict.py` bound it; this says what is likely between those bounds.
+forms of `closed_forms.py` bound it; this says what is likely between those bounds.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from random import Random
 
-from chaosd.history.events import Prediction
+from chaosd.history.cycles import Prediction
 from chaosd.plugins.proxy import Move
-from chaosd.proxies.haproxy.config import Config
-from chaosd.proxies.haproxy.model import SECOND_NS, ProxyModel
-from chaosd.proxies.haproxy.predict import ARP_LATE_S_MAX, ARP_RETRY_S
+from chaosd.proxies.haproxy.model.algorithm import SECOND_NS, ProxyModel
+from chaosd.proxies.haproxy.model.closed_forms import ARP_LATE_S_MAX, ARP_RETRY_S
+from chaosd.proxies.haproxy.model.settings import Settings
 from chaosd.runtimes.sim.world import FOUND, RCODES, Answer, Connected
 
 OLD, NEW, OTHER = "old", "new", "other"
@@ -31,7 +31,7 @@ _SPREAD = (0.8191725133961645, 0.6710436067037893, 0.5497004779019703)
 
 
 def recoveries_s(
-    config: Config, version: str | None, move: Move, *, steps_max: int = STEPS_MAX
+    settings: Settings, version: str | None, move: Move, *, steps_max: int = STEPS_MAX
 ) -> list[float]:
     """Seconds from T0 to the first fresh good answer, sorted, a value for each trial.
 
@@ -42,7 +42,7 @@ def recoveries_s(
     found: list[float] = []
     steps = 0
     for phases in _phases():
-        trial = _Trial(config, version, move, phases)
+        trial = _Trial(settings, version, move, phases)
         recovered_s = trial.run()
         if recovered_s is None:
             return []
@@ -54,13 +54,18 @@ def recoveries_s(
 
 
 def distribution(
-    config: Config, version: str | None, move: Move, band: Prediction, *, steps_max: int = STEPS_MAX
+    settings: Settings,
+    version: str | None,
+    move: Move,
+    band: Prediction,
+    *,
+    steps_max: int = STEPS_MAX,
 ) -> Prediction:
     """The band of the closed form with what the trials say of its inside: mean and quantiles.
 
     The band itself stays: it holds for every phase, and trials only come near to its ends.
     """
-    found = recoveries_s(config, version, move, steps_max=steps_max)
+    found = recoveries_s(settings, version, move, steps_max=steps_max)
     if not found:
         return band
     inside = [min(max(value, band.lower_s), band.upper_s) for value in found]
@@ -88,7 +93,11 @@ class _Trial:
     """One move, met in one phase of the polls and one of the checks. A world for the model."""
 
     def __init__(
-        self, config: Config, version: str | None, move: Move, phases: tuple[float, float, float]
+        self,
+        settings: Settings,
+        version: str | None,
+        move: Move,
+        phases: tuple[float, float, float],
     ) -> None:
         poll, check, coin = phases
         # A vacant IP refuses on loopback and is a black hole on a bridge: half of each.
@@ -106,13 +115,13 @@ class _Trial:
         self._again_ns = _ns(ARP_RETRY_S + self._rng.random() * ARP_LATE_S_MAX)
         self._asked_ns: int | None = None  # when the first request went to the new host
         self._model = ProxyModel(
-            config,
+            settings,
             version,
             self,
             self._rng,
             start_ns=0,
-            poll_at_ns=round(poll * config.resolvers.timeout_resolve),
-            check_at_ns=round(check * config.server.inter),
+            poll_at_ns=round(poll * settings.timeout_resolve_ns),
+            check_at_ns=round(check * settings.inter_ns),
             servers=2 if move.others else 1,
         )
         self._model.settle(0, [OLD, OTHER] if move.others else [OLD])
