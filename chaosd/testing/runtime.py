@@ -25,7 +25,8 @@ from chaosd.history.events import (
     NamePublished,
 )
 from chaosd.history.values import Instance
-from chaosd.plan import Plan, build
+from chaosd.plan import build
+from chaosd.plan.arms import Plan
 from chaosd.plugins.runtime import CanHoldAddress, CanMove, Stage
 from chaosd.system.clock import Clock, sleep
 
@@ -122,7 +123,7 @@ async def _check_moves(cell: _Cell, stage: CanMove) -> None:
     identity = stage.next_identity()
     assert identity != stage.next_identity(), "two instances have one identity"
     starting = asyncio.ensure_future(stage.start(identity))
-    await asyncio.sleep(0)
+    await asyncio.wait([starting], timeout=0)
     starting.cancel()
     await asyncio.wait([starting])
     if starting.cancelled():  # then it can be started again, under the same identity
