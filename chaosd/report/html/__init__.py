@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from itertools import groupby
@@ -18,13 +17,23 @@ from chaosd.history.codec import encode_event
 from chaosd.history.cycles import PHASES, Cycle
 from chaosd.history.events import AnyEvent
 from chaosd.history.flight_record import name as flight_name
-from chaosd.report import markdown, text, words
+from chaosd.report import sections, text, words
+from chaosd.report.document import (
+    Block,
+    Code,
+    Heading,
+    bullets,
+    number_columns,
+    paragraph,
+    table,
+    to_html,
+    word_columns,
+)
 from chaosd.report.html import pictures
 from chaosd.report.html.pictures import key
 
 WORST_MAX, EVENTS_MAX, LOG_LINES_SHOWN = 10, 200, 30
 ERROR_SHOWN_NS = 50_000  # what is known better is known
-_NUMBER = re.compile(r"\s*([\d?–<>+-]|unknown|$)")  # noqa: RUF001 - an en dash is nothing there
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
@@ -59,16 +68,12 @@ def render(
     blocks = [
         _head(report),
         *_pictures(report, cycles, heat),
-        _section("Recovery", markdown.recovery(report)),
-        _section("What users saw", markdown.requests(report)),
+        _section("Recovery", *sections.recovery(report)),
+        _section("What users saw", *sections.requests(report)),
         _worst(flights),
-        _section("How good these numbers are", markdown.quality(report)),
-        _section("How to read this", markdown.HOW_TO_READ),
-        _section("Settings", markdown.facts(report)),
-        *(
-            f"<p><code>{escape(name)}</code>:</p><pre>{escape(t)}</pre>"
-            for name, t in texts.items()
-        ),
+        _section("How good these numbers are", *sections.quality(report)),
+        _section("How to read this", sections.HOW_TO_READ),
+        _section("Settings", *sections.settings(report, texts)),
     ]
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -103,16 +108,16 @@ def _head(report: Report) -> str:
     )
     proxy = " ".join(str(manifest.get(k) or "") for k in ("proxy", "proxy_version"))
     where = f"{proxy.strip()}, runtime {manifest.get('runtime', '?')}"
-    notes = "".join(f"<li>{escape(words.remark(note))}</li>" for note in report.notes)
+    notes = to_html([bullets(map(words.remark, report.notes))]) if report.notes else ""
     objectives = ""
     if report.objectives:  # on a narrow screen the last column, why, has lines of its own
-        section = _section("Objectives", markdown.objectives(report))
+        section = _section("Objectives", sections.objectives(report))
         objectives = f'<section class="objectives">{section}</section>'
     return (
         f'<header><div><h1>{escape(report.run)}</h1><div class="sub">{escape(where)}</div></div>'
         f'<div class="verdict {_colour(report)}">verdict: {report.verdict}</div></header>'
         f"<p>{escape(text.verdict_words(report))}</p>"
-        f'<div class="tiles">{cards}</div>' + (f"<ul>{notes}</ul>" if notes else "") + objectives
+        f'<div class="tiles">{cards}</div>{notes}{objectives}'
     )
 
 
@@ -155,7 +160,7 @@ def _pictures(report: Report, cycles: Sequence[Cycle], heat: Heat) -> Iterator[s
         f"n {whole.outcomes['recovered']} recoveries; a bar is one, or the mean of neighbours.",
     )
     if whole.failovers:
-        yield "".join(_blocks(markdown.phases(whole).splitlines()))
+        yield to_html(sections.phases(whole))
     yield _figure(
         "What became of requests",
         pictures.heat(heat),
@@ -199,35 +204,32 @@ def _told(event: AnyEvent) -> tuple[str, str, dict[str, Any]]:
 
 def _flight(flight: Flight) -> str:
     cycle, record = flight.cycle, flight.record
-    rows = []
-    for event in sorted(flight.events, key=lambda e: e.at_ns)[:EVENTS_MAX]:
-        ms = (event.at_ns - cycle.t0_ns) / 1e6
-        who, what, details = _told(event)
-        error_ns = event.error_ns
-        data = json.dumps(details, ensure_ascii=False)[:300]
-        known = f"± {error_ns / 1e6:.1f}" if error_ns >= ERROR_SHOWN_NS else ""
-        cells = f'<td class="n">{ms:.1f}</td><td class="n">{known}</td>'
-        rows.append(
-            f"<tr>{cells}{''.join(f'<td>{escape(c)}</td>' for c in (who, what, data))}</tr>"
-        )
-    beside = ""
+    blocks: list[Block] = []
     if cycle.residual_s is not None:
         place = "" if cycle.predicted_place is None else f", {cycle.predicted_place:.0%} of"
         shorter = f"{place} the predicted distribution is shorter" if place else ""
-        beside = f"<p>{cycle.residual_s:+.3f} s vs predicted mean{shorter}.</p>"
-    head = '<th class="n">ms</th><th class="n">known to</th><th>who</th><th>what</th><th></th>'
-    parts = [beside, f"<table><tr>{head}</tr>{''.join(rows)}</table>"]
+        blocks.append(paragraph(f"{cycle.residual_s:+.3f} s vs predicted mean{shorter}."))
+    rows = []
+    for event in sorted(flight.events, key=lambda e: e.at_ns)[:EVENTS_MAX]:
+        who, what, details = _told(event)
+        data = json.dumps(details, ensure_ascii=False)[:300]
+        error_ns = event.error_ns
+        known = f"± {error_ns / 1e6:.1f}" if error_ns >= ERROR_SHOWN_NS else ""
+        rows.append([f"{(event.at_ns - cycle.t0_ns) / 1e6:.1f}", known, who, what, data])
+    columns = [*number_columns("ms", "known to"), *word_columns("who", "what", "")]
+    blocks.append(table(columns, rows))
     if record:
         left_out = f"{record.get('left_out', 0):,} that say little are left out"
-        parts += [
-            f"<p>Requests, stream by stream ({left_out}):</p>",
-            f"<pre>{escape(chr(10).join(_stretches(record.get('samples', {}))))}</pre>",
-            f"<p>The end of the proxy's own log; all of it is in {escape(flight_name(cycle))}:</p>",
-            f"<pre>{escape(chr(10).join(record.get('log', [])[-LOG_LINES_SHOWN:]))}</pre>",
+        log = record.get("log", [])[-LOG_LINES_SHOWN:]
+        blocks += [
+            paragraph(f"Requests, stream by stream ({left_out}):"),
+            Code("\n".join(_stretches(record.get("samples", {})))),
+            paragraph(f"The end of the proxy's own log; all of it is in {flight_name(cycle)}:"),
+            Code("\n".join(log)),
         ]
     return (
         f"<details><summary>{escape(text.sentence(cycle, wide=True))}</summary>"
-        f"{''.join(parts)}</details>"
+        f"{to_html(blocks)}</details>"
     )
 
 
@@ -245,50 +247,5 @@ def _stretches(streams: Mapping[str, Sequence[Sequence[Any]]]) -> Iterator[str]:
             )
 
 
-def _section(title: str, words: str) -> str:
-    return f"<h2>{escape(title)}</h2>{''.join(_blocks(words.splitlines()))}"
-
-
-def _blocks(lines: Iterable[str]) -> Iterator[str]:
-    """The Markdown that report.md is made of: tables, lists and paragraphs, and nothing else."""
-    table: list[str] = []
-    items: list[str] = []
-    for line in [*lines, ""]:
-        if line.startswith("| "):
-            table.append(line)
-        elif line.startswith("* "):
-            items.append(line[2:])
-        elif items and line.startswith("  "):
-            items[-1] += line[1:]
-        else:
-            if items:
-                yield "<ul>" + "".join(f"<li>{_inline(item)}</li>" for item in items) + "</ul>"
-            if table:
-                yield _table(table)
-            table, items = [], []
-            if line.strip():
-                yield f"<p>{_inline(line)}</p>"
-
-
-def _table(lines: Sequence[str]) -> str:
-    rows = [re.split(r" (?<!\\)\| ", line.strip()[2:-2] + " ") for line in lines]
-    # A column of words stays on the left, whatever Markdown's alignment says.
-    columns = zip(*rows[2:], strict=False)
-    numbers = ["n" if all(map(_NUMBER.match, column)) else "" for column in columns]
-    numbers += [""] * (len(rows[0]) - len(numbers))
-
-    def row(cells: Sequence[str], tag: str) -> str:
-        return "".join(
-            f'<{tag} class="{kind}">{_inline(cell.strip())}</{tag}>'
-            for cell, kind in zip(cells, numbers, strict=False)
-        )
-
-    body = "".join(f"<tr>{row(cells, 'td')}</tr>" for cells in rows[2:])
-    return f"<table><tr>{row(rows[0], 'th')}</tr>{body}</table>"
-
-
-def _inline(words: str) -> str:
-    found = escape(words.replace("\\|", "|"))
-    found = re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", found)
-    found = re.sub(r"`(.+?)`", r"<code>\1</code>", found)
-    return re.sub(r"(?<!\w)\*([^*\s][^*]*)\*", r"<em>\1</em>", found)
+def _section(title: str, *blocks: Block) -> str:
+    return to_html([Heading(title), *blocks])
