@@ -252,3 +252,28 @@ class ProbeFold:
             return None
         lag_us = int(np.searchsorted(counts, quantile_rank(int(counts[-1]), p)))
         return (self._lag_max_us[stream] if lag_us == LAG_US_MAX else lag_us) / 1e6
+
+
+class StoredCounts:
+    """All counts that are kept of samples which are not: probes, and what was lost together."""
+
+    def __init__(
+        self,
+        streams: Sequence[StreamOpened],
+        identities: Mapping[str, Container[str]],
+        t0s_ns: Mapping[str, Iterable[int]],
+        slow_after_ns: int,
+    ) -> None:
+        self._probes = ProbeFold(streams, identities, slow_after_ns)
+        self._windows = Windows(t0s_ns, measuring(streams), identities)
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self._probes.restore(state["probes"])
+        self._windows.restore(state.get("windows", {}))
+
+    def add(self, records: Any, names: Sequence[str]) -> None:
+        self._probes.add(records, names)
+        self._windows.add(records, names)
+
+    def state(self, open_from_ns: int) -> dict[str, Any]:
+        return {"probes": self._probes.state(), "windows": self._windows.state(open_from_ns)}

@@ -27,7 +27,6 @@ from pydantic import ValidationError
 from chaosd import __version__, plan
 from chaosd.analysis.calibration import Accuracy, Calibration, compare, outages
 from chaosd.config.shape import Config
-from chaosd.config.units import Duration, Rate
 from chaosd.engine import session
 from chaosd.errors import ConfigError, Exit, MachineError
 from chaosd.history.cycles import Cycle, CycleOutcome
@@ -36,6 +35,7 @@ from chaosd.history.writer import write_whole
 from chaosd.live.console import Console
 from chaosd.report import words
 from chaosd.system.processes import labels, lacking
+from chaosd.units import Duration, Rate
 
 STABLE_FOR = "300ms"
 PAUSE = {"min": "400ms", "max": "900ms"}  # between two outages; its spread gives random phases
@@ -288,7 +288,7 @@ def table(found: dict[str, Calibration]) -> list[str]:
         left = [
             f"{count} {what}"
             for count, what in (
-                (len(calibration.errors) - len(judged), "of poor quality, not counted"),
+                (len(calibration.errors) - len(judged), "poor, not counted"),
                 (calibration.unmeasured, "not measured"),
             )
             if count

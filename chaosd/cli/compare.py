@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _share(text: str, option: str) -> float:
-    from chaosd.config.units import Percent
+    from chaosd.units import Percent
 
     try:
         return Percent.parse(text)

@@ -27,13 +27,13 @@ from chaosd.config.arms import ArmPart, arm_problems
 from chaosd.config.complaints import complaints
 from chaosd.config.plugin import AUTO, Plugin, at, concrete, plugin_config
 from chaosd.config.slo import Slo
-from chaosd.config.units import Duration, Percent, PositiveDuration, Rate
 from chaosd.config.values import NOTHING_SET, DnsName, Listen, Name
 from chaosd.config.yamlfile import Problem
 from chaosd.errors import ConfigError
 from chaosd.history.cycles import ONLY_ARM
 from chaosd.history.values import Address
 from chaosd.plugins.bases import FaultConfig, KeyPath, Part, ProbeConfig, ProxyConfig, RuntimeConfig
+from chaosd.units import Duration, Percent, PositiveDuration, Rate
 
 _IN_FLIGHT_MAX = 500_000  # probes of a stream; what is under way is kept in memory
 _CYCLE_SAMPLES_MAX = 2_000_000  # some 400 MB; a cycle is kept in memory until it is over

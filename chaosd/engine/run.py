@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from chaosd.analysis.precision import Precision, half_width
-from chaosd.config.units import Duration
 from chaosd.engine.cell import HEAL_LIMIT_S, INJECT_LIMIT_S, CellRun
 from chaosd.engine.sink import Sink
 from chaosd.errors import ChaosdError
@@ -25,6 +24,7 @@ from chaosd.history.values import Sample
 from chaosd.plan.arms import Plan
 from chaosd.system.clock import SECOND_NS
 from chaosd.system.tasks import together, uncancelled
+from chaosd.units import Duration
 
 # Each wait has a limit; these are far beyond what a healthy machine needs.
 TEAR_DOWN_LIMIT_S = 30.0

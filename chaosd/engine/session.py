@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from chaosd import __version__, report
+from chaosd.analysis.samples import StoredCounts
 from chaosd.config import shape
 from chaosd.engine.run import Engine
 from chaosd.engine.sink import Sink
@@ -91,7 +92,13 @@ async def measure(
     clock, real = engine.clock, isinstance(engine.clock, RealClock)
     manifest = _manifest(plan, rehearsals) | {"start_unix": clock.unix_ns() / SECOND_NS}
     keep, slow = plan.config.runs.keep_raw, plan.arms[0].settings().slow_after_ns
-    retention = Retention(directory, int(keep), slow) if keep is not None else None
+    retention = None
+    if keep is not None:
+        retention = Retention(
+            directory,
+            int(keep),
+            lambda known: StoredCounts(known.streams, known.identities, known.t0s_ns, slow),
+        )
     store = RunStore(
         directory,
         manifest,

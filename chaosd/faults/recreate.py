@@ -6,7 +6,6 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from chaosd.config.units import Duration
 from chaosd.errors import MachineError
 from chaosd.history.values import Instance
 from chaosd.plugins.bases import FaultConfig, OldIp, Wait
@@ -14,6 +13,7 @@ from chaosd.plugins.proxy import Move
 from chaosd.plugins.recording import CycleContext
 from chaosd.plugins.runtime import CanHoldAddress, CanMove, Holder
 from chaosd.system.clock import sleep
+from chaosd.units import Duration
 
 
 class Recreate:

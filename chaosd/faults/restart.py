@@ -6,12 +6,12 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from chaosd.config.units import Duration
 from chaosd.history.values import Instance
 from chaosd.plugins.bases import FaultConfig, Wait
 from chaosd.plugins.recording import CycleContext
 from chaosd.plugins.runtime import CanHoldAddress, CanMove
 from chaosd.system.clock import sleep
+from chaosd.units import Duration
 
 
 class Restart:

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import json
 from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from chaosd.analysis.samples import ProbeFold, Windows, measuring
 from chaosd.history.events import (
     AnyEvent,
     Event,
@@ -43,13 +43,31 @@ class Knowledge(NamedTuple):
     t0s_ns: dict[str, list[int]]  # by cell
 
 
-class Retention:
-    """Folds and removes the chunks of a run directory that are old enough."""
+class Counts(Protocol):
+    """What samples become that are not kept: counts of them, which analysis knows to make."""
 
-    def __init__(self, directory: Path, keep_ns: int, slow_after_ns: int) -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take up what was counted before."""
+
+    def add(self, records: Any, names: Sequence[str]) -> None:
+        """Count a block of stored records."""
+
+    def state(self, open_from_ns: int) -> dict[str, Any]:
+        """What was counted so far, for JSON; after this instant there may be more to come."""
+
+
+class Retention:
+    """Folds and removes the chunks of a run directory that are old enough.
+
+    `counts` makes the empty counts, given what explains samples.
+    """
+
+    def __init__(
+        self, directory: Path, keep_ns: int, counts: Callable[[Knowledge], Counts]
+    ) -> None:
         self._directory = directory
         self._keep_ns = keep_ns
-        self._slow_after_ns = slow_after_ns
+        self._counts = counts
         self._streams: list[Event[StreamOpened]] = []
         self._queries: dict[
             str, list[Event[QueriesCounted]]
@@ -109,16 +127,12 @@ class Retention:
             if last_ns > newest_ns - self._keep_ns:
                 return
             before = folded(self._directory)
-            fold = ProbeFold(known.streams, known.identities, self._slow_after_ns)
-            windows = Windows(known.t0s_ns, measuring(known.streams), known.identities)
+            counts = self._counts(known)
             if before is not None:
-                fold.restore(before["probes"])
-                windows.restore(before.get("windows", {}))
+                counts.restore(before)
             for block in load(path):
-                for each in (fold, windows):
-                    each.add(block.records, block.names)
-            state: dict[str, Any] = {"through": chunk_number(path), "probes": fold.state()}
-            state["windows"] = windows.state(last_ns - LATE_NS)
-            state["until_ns"] = last_ns
+                counts.add(block.records, block.names)
+            state: dict[str, Any] = {"through": chunk_number(path)}
+            state |= counts.state(last_ns - LATE_NS) | {"until_ns": last_ns}
             write_whole(self._directory / FOLDED, json.dumps(state, separators=(",", ":")) + "\n")
             path.unlink()

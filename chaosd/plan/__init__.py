@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import secrets
 import shutil
@@ -17,7 +18,6 @@ from chaosd import plugins
 from chaosd.analysis.precision import cycles_wanted
 from chaosd.analysis.slo import cycles_needed
 from chaosd.config.shape import Config
-from chaosd.config.units import Duration
 from chaosd.errors import ConfigError, MachineError
 from chaosd.history.cycles import Prediction
 from chaosd.history.values import Address
@@ -37,6 +37,7 @@ from chaosd.plugins.proxy import (
 from chaosd.plugins.runtime import Pace, Runtime
 from chaosd.runtimes import AUTO
 from chaosd.system.clock import VirtualClock
+from chaosd.units import Duration
 
 # Says a problem at its place in the user's file: (("faults", 0, "old_ip"), what) → one line.
 Complain = Callable[[KeyPath, str], str]
@@ -278,10 +279,18 @@ def _launch(plan: Plan, cell: Cell, proxy: Launches, directory: Path) -> Launch:
 
 
 def _checksum(program: str) -> str | None:
-    """Of the program's file; None if it is not this machine's."""
+    """Of the program's file; None if it is not this machine's.
+
+    What stands there may be a script that starts an installed build: then that says its own.
+    """
     found = shutil.which(program)
     if found is None:
         return None
+    try:
+        build = json.loads(Path(found).with_name("build.json").read_text(encoding="utf-8"))
+        return str(build["binary_sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # not one of chaosd's builds
     try:
         with Path(found).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -17,11 +17,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
-from chaosd.config.units import Duration, PositiveDuration
 from chaosd.errors import MachineError
 from chaosd.history.values import Address
 from chaosd.plugins.bases import Part, ProxyConfig
 from chaosd.plugins.proxy import Launch, LogReader, ProxyHost, Wiring
+from chaosd.units import Duration, PositiveDuration
 
 DEFAULT_VERSION = "1.30"  # of the image
 RESOLVE_SINCE = (1, 27, 3)

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from chaosd.config.units import Duration
 from chaosd.plugins.bases import ProxyConfig
+from chaosd.units import Duration
 
 
 class Unknown:

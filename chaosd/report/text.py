@@ -11,9 +11,9 @@ from chaosd.analysis.residuals import Residuals
 from chaosd.analysis.slo import FAIL, OK, Objective
 from chaosd.analysis.statistics import Estimate, Quantiles, Share
 from chaosd.analysis.summary import Part, Report
-from chaosd.config.units import Duration, Percent
 from chaosd.history.cycles import PHASES, Cycle, CycleOutcome, is_only
 from chaosd.report import words
+from chaosd.units import Duration, Percent
 
 TOLD_SHARE_MIN = 0.1  # a phase of less than this part of a recovery is not worth a word
 LISTED_SHARE_MIN = 0.005  # what rounds to no percent is left out

@@ -9,6 +9,7 @@ from typing import Any
 import stored
 
 from chaosd.analysis.recovery import Settings
+from chaosd.analysis.samples import StoredCounts
 from chaosd.history.causes import Cause, CauseKind, Doubt, DoubtKind
 from chaosd.history.cycles import Cycle, CycleKind, CycleOutcome, Prediction
 from chaosd.history.events import AnyEvent, StreamOpened
@@ -63,6 +64,11 @@ def stream(
         "timeout_ns": 2 * SECOND,
     }
     return stored.event(0, cell, 0, source="engine", what="stream", data=data)
+
+
+def counts(slow_after_ns: int) -> Callable[[Any], StoredCounts]:
+    """What samples become that are not kept, as a run makes it."""
+    return lambda known: StoredCounts(known.streams, known.identities, known.t0s_ns, slow_after_ns)
 
 
 def opened(**changes: Any) -> StreamOpened:

@@ -17,10 +17,10 @@ from pydantic import ValidationError
 from chaosd import plugins
 from chaosd.config import shape, yamlfile
 from chaosd.config.shape import Config
-from chaosd.config.units import Duration, Rate
 from chaosd.errors import ConfigError
 from chaosd.history.values import Address
 from chaosd.plugins.bases import Between, FaultConfig, ProbeConfig
+from chaosd.units import Duration, Rate
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = sorted((ROOT / "configs").glob("*.yaml"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,9 @@ def set_up(planned: plan.Plan, name: str = "c1"):
     recorder = CellRecorder(RealClock(), name, events.append)
 
     async def standing():
-        return await planned.runtime.set_up(planned.cell(name, Path()), recorder, print)
+        return await planned.runtime.set_up(
+            planned.spec(replace(planned.cells[0], name=name), Path()), recorder, print
+        )
 
     return asyncio.run(standing())
 

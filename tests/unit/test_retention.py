@@ -33,7 +33,7 @@ def sample(number: int) -> Sample:
 
 def stored_samples(directory, *, keep_s: float | None, seconds: int = 60):
     """A minute of samples in chunks of 500, five seconds each."""
-    retention = Retention(directory, round(keep_s * SECOND), SLOW) if keep_s else None
+    retention = Retention(directory, round(keep_s * SECOND), made.counts(SLOW)) if keep_s else None
     store = RunStore(directory, MANIFEST, "", threads=False, chunk_samples=500, retention=retention)
     store.event(made.stream())
     store.event(made.reading(0, "engine", "instance", cycle=0, identity=made.NEW))
@@ -68,7 +68,7 @@ def test_a_chunk_that_was_counted_and_not_yet_removed_is_not_counted_again(tmp_p
 
 def stored_days(directory, *, keep_s: float | None):
     """Three days: an instance every ten minutes, counts of queries, a few samples an hour."""
-    retention = Retention(directory, round(keep_s * SECOND), SLOW) if keep_s else None
+    retention = Retention(directory, round(keep_s * SECOND), made.counts(SLOW)) if keep_s else None
     store = RunStore(directory, MANIFEST, "", threads=False, retention=retention)
     store.event(made.stream())
     store.event(made.reading(0, "engine", "instance", cycle=0, cell="still", identity="first"))
@@ -105,7 +105,7 @@ def test_old_events_go_and_what_they_explained_is_still_known(tmp_path):
 
 def test_a_turn_over_that_fails_harms_nobody_elses_file(tmp_path, monkeypatch):
     """A full disk: what is said meanwhile goes where it went, and the run ends with one line."""
-    retention = Retention(tmp_path / "run", SECOND, SLOW)
+    retention = Retention(tmp_path / "run", SECOND, made.counts(SLOW))
     store = RunStore(tmp_path / "run", MANIFEST, "", threads=False, retention=retention)
     store.event(made.stream())
     plain = os.open

@@ -146,7 +146,7 @@ def test_a_chunk_that_is_closed_while_a_report_is_made_is_read_once(tmp_path, mo
 def test_samples_that_become_counts_while_a_report_is_made_are_never_lost(
     tmp_path, monkeypatch
 ) -> None:
-    retention = Retention(tmp_path, 5 * SECOND, 100 * MS)
+    retention = Retention(tmp_path, 5 * SECOND, made.counts(100 * MS))
     run = Run(tmp_path, chunk_samples=100, retention=retention)
     for second in range(4):
         run.ask(T0 + second * SECOND, T0 + (second + 1) * SECOND)
@@ -163,7 +163,7 @@ def test_samples_that_become_counts_while_a_report_is_made_are_never_lost(
 
 
 def test_the_hundred_thousandth_chunk_comes_after_the_one_before(tmp_path) -> None:
-    retention = Retention(tmp_path, 3 * SECOND, 100 * MS)
+    retention = Retention(tmp_path, 3 * SECOND, made.counts(100 * MS))
     run = Run(tmp_path, chunk_samples=100, retention=retention)
     run.store._number = 99_990
     for second in range(20):

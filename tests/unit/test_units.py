@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from chaosd.config.units import Duration, Percent, PositiveDuration, Rate
+from chaosd.units import Duration, Percent, PositiveDuration, Rate
 
 YEAR_NS = 366 * 86_400 * 10**9
 

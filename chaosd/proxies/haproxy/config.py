@@ -16,10 +16,10 @@ from pydantic import (
     model_serializer,
 )
 
-from chaosd.config.units import Duration
 from chaosd.history.values import Address
 from chaosd.plugins.bases import Part, ProxyConfig
 from chaosd.proxies.haproxy.model.settings import Holds, Settings
+from chaosd.units import Duration
 
 MS = 1_000_000
 _TIMER_MS_MAX = 2**31 - 1  # HAProxy's timers are 32-bit milliseconds

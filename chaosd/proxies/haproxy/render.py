@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from chaosd.config.units import Duration
 from chaosd.history.values import Address
 from chaosd.plugins.proxy import Wiring
 from chaosd.proxies.haproxy.config import MS, Config
+from chaosd.units import Duration
 
 RESOLVERS, NAMESERVER, BACKEND, SERVER = "chaosd", "dns", "app", "app"
 

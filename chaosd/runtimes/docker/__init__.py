@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from chaosd.config.units import Duration
 from chaosd.plugins.bases import KeyPath, OldIp, RuntimeConfig
 from chaosd.plugins.proxy import Launches, Proxy, ProxyHost
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CanHoldAddress, CanMove, CellSpec, Pace
 from chaosd.runtimes.realtime import RealTime
+from chaosd.units import Duration
 
 if TYPE_CHECKING:
     from chaosd.runtimes.docker.endpoint import Endpoint

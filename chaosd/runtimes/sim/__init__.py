@@ -17,7 +17,6 @@ from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import Field
 
-from chaosd.config.units import Duration
 from chaosd.errors import ConfigError
 from chaosd.history.values import Address, Instance, Sample, StreamSpec
 from chaosd.plugins.bases import KeyPath, OldIp, ProbeConfig, RuntimeConfig
@@ -29,6 +28,7 @@ from chaosd.runtimes.roster import Entry, Roster, Signal
 from chaosd.runtimes.sim.cell import SimCell, Stream, about
 from chaosd.runtimes.sim.world import NEVER_NS, CanSimulate, Model
 from chaosd.system.clock import SECOND_NS, Clock, VirtualClock, VirtualLoop, sleep
+from chaosd.units import Duration
 
 BATCH_NS = 50_000_000  # how often samples are delivered
 KILL_NS, TERM_NS = 1_000_000, 5_000_000  # from the signal to the process being gone

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from chaosd.config.units import Duration
 from chaosd.proxies.haproxy.cfg.effective import Effective, Origin, Proxy, Resolvers, Server, Value
 from chaosd.proxies.haproxy.cfg.findings import Finding, Kind
 from chaosd.proxies.haproxy.cfg.keywords import RESOLVERS_DEFAULTS, server_defaults
 from chaosd.proxies.haproxy.cfg.own_file import is_undecided
 from chaosd.proxies.haproxy.cfg.source import Place, Trouble
 from chaosd.proxies.haproxy.model.settings import Holds, InitState, Settings
+from chaosd.units import Duration
 
 _MS = 1_000_000
 # Of a server: what the model goes by, and what has nothing to do with when the app is found again.

@@ -9,7 +9,7 @@ from chaosd.history.values import Instance
 from chaosd.plugins.bases import FaultConfig
 from chaosd.plugins.recording import CycleContext
 from chaosd.plugins.runtime import CanMove
-from chaosd.config.units import Duration
+from chaosd.units import Duration
 
 
 class Redeploy:
