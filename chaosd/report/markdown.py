@@ -20,15 +20,28 @@ def _blocks(report: Report, files: Mapping[str, str]) -> Iterator[Block]:
     if report.objectives:
         yield Heading("Objectives")
         yield sections.objectives(report)
-    yield Heading("Recovery")
-    yield from sections.recovery(report)
-    yield Heading("Where the seconds went")
-    yield from sections.phases(report.total)
-    yield Heading("What users saw")
-    yield from sections.requests(report)
-    yield Heading("How good these numbers are")
-    yield from sections.quality(report)
+    if report.arms:
+        yield Heading("Arms side by side")
+        yield from sections.side_by_side(report)
+        for name, arm in report.arms.items():
+            yield Heading(f"Arm {name}")
+            yield sections.arm_headlines(name, arm)
+            yield from _results(arm, level=3)
+    else:
+        yield from _results(report, level=2)
     yield Heading("How to read this")
     yield sections.HOW_TO_READ
     yield Heading("Settings")
     yield from sections.settings(report, files)
+
+
+def _results(report: Report, level: int) -> Iterator[Block]:
+    """What was measured: of a run with one arm, or of one arm among several."""
+    yield Heading("Recovery", level)
+    yield from sections.recovery(report)
+    yield Heading("Where the seconds went", level)
+    yield from sections.phases(report.total)
+    yield Heading("What users saw", level)
+    yield from sections.requests(report)
+    yield Heading("How good these numbers are", level)
+    yield from sections.quality(report)

@@ -6,16 +6,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from chaosd.analysis.summary import Part, Report
-from chaosd.report import text, words
+from chaosd.report import arms, text, words
 from chaosd.report.document import (
     Block,
     Bullets,
     Code,
     CodeSpan,
     Emphasis,
+    Line,
     Said,
     Strong,
     Table,
+    Text,
     bullets,
     line,
     number_columns,
@@ -23,6 +25,7 @@ from chaosd.report.document import (
     table,
     word_columns,
 )
+from chaosd.report.settings import flat
 from chaosd.report.text import asked, estimate, observed, seconds, share
 from chaosd.system.clock import SECOND_NS, utc
 
@@ -96,14 +99,36 @@ HOW_TO_READ = bullets(
 
 def headlines(report: Report) -> Bullets:
     """The verdict, the counts, the recovery, and what else has to be known."""
-    items = [
-        line("verdict: ", Strong(report.verdict), f": {text.verdict_words(report)}"),
-        line(text.headline(report)),
-    ]
-    if report.total.failovers:
-        items.append(line(f"recovery: {text.quantile_words(report.total)}"))
-    items += [line(words.remark(note)) for note in report.notes]
-    return Bullets(tuple(items))
+    return Bullets((*_verdict(report), *map(line, words.notes(report))))
+
+
+def _verdict(report: Report) -> Iterator[Line]:
+    yield line("verdict: ", Strong(report.verdict), f": {text.verdict_words(report)}")
+    yield line(text.headline(report))
+    if report.total.failovers and not report.arms:
+        yield line(f"recovery: {text.quantile_words(report.total)}")
+
+
+def side_by_side(report: Report) -> Iterator[Block]:
+    """Several arms beside each other, each held against the first, and what differs."""
+    first, *others = arms.HEADINGS
+    yield table([*word_columns(first), *number_columns(*others)], arms.table(report))
+    yield bullets(arms.answers(report))
+    yield paragraph("What each arm changes in the configuration:")
+    changes = (line(f"{name}: ", *_differs(name, arm)) for name, arm in report.arms.items())
+    yield Bullets(tuple(changes))
+
+
+def arm_headlines(name: str, arm: Report) -> Bullets:
+    """One arm among several; what else has to be known of it is said of the run."""
+    return Bullets((*_verdict(arm), line("changes: ", *_differs(name, arm))))
+
+
+def _differs(name: str, arm: Report) -> Line:
+    differs = arm.manifest.get("arms", {}).get(name, {}).get("differs") or {}
+    values = [CodeSpan(f"{path}: {value}") for path, value in flat("", differs)]
+    said = [part for value in values for part in (Text(", "), value)]
+    return line(*said[1:]) if said else line("nothing")
 
 
 def _rows(report: Report) -> list[tuple[Said, Part]]:
@@ -202,8 +227,8 @@ def requests(report: Report) -> list[Block]:
     shares = [f"{name} {share(found)}" for name, found in (*kinds, ("masked", whole.masked_share))]
     note = paragraph(
         "Counted from T0 to the end of each failover's observation. Of all of them, with 95 % "
-        f"intervals: {', '.join(shares)}. Of all requests of the whole run, "
-        f"{share(report.availability)} were answered well."
+        f"intervals: {', '.join(shares)}. Of all requests, also between "
+        f"failovers, {share(report.availability)} were answered well."
     )
     return [table(columns, rows), note]
 
@@ -275,12 +300,24 @@ def facts(report: Report) -> Table:
         "seed": known.get("seed"),
         "chaosd": known.get("chaosd"),
         "runtime": " ".join(str(known[key]) for key in ("runtime", "runtime_why") if key in known),
-        "proxy": " ".join(str(known[k]) for k in ("proxy", "proxy_version") if known.get(k)),
+        "proxy": proxy(report),
         "started": None if start is None else _date(start),
         **ended,
         "host": ", ".join(f"{key} {value}" for key, value in host.items()),
     }
     return table(word_columns("", ""), [[key, str(value)] for key, value in rows.items() if value])
+
+
+def proxy(report: Report) -> str:
+    """What was tested, with its version; of each arm where they differ."""
+    found = {
+        name: " ".join(str(arm.get(key) or "") for key in ("proxy", "proxy_version")).strip()
+        for name, arm in (report.manifest.get("arms") or {}).items()
+    }
+    if not report.arms or len(set(found.values())) == 1:
+        known = report.manifest
+        return " ".join(str(known[key]) for key in ("proxy", "proxy_version") if known.get(key))
+    return ", ".join(f"{name}: {which}" for name, which in found.items())
 
 
 def _date(unix_s: float) -> str:

@@ -2,76 +2,45 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from importlib.resources import files
-from itertools import groupby
-from typing import Any, NamedTuple
 
 from chaosd.analysis.heat import Heat
-from chaosd.analysis.recovery import Observed, observed
 from chaosd.analysis.slo import OK
 from chaosd.analysis.summary import Report
-from chaosd.history.codec import encode_event
 from chaosd.history.cycles import PHASES, Cycle
-from chaosd.history.events import AnyEvent
-from chaosd.history.flight_record import name as flight_name
 from chaosd.report import sections, text, words
-from chaosd.report.document import (
-    Block,
-    Code,
-    Heading,
-    bullets,
-    number_columns,
-    paragraph,
-    table,
-    to_html,
-    word_columns,
-)
+from chaosd.report.document import Block, Heading, bullets, to_html
 from chaosd.report.html import pictures
+from chaosd.report.html.flights import Flight, worst, worst_cycles
+from chaosd.report.html.flights import render as render_flight
 from chaosd.report.html.pictures import key
 
-WORST_MAX, EVENTS_MAX, LOG_LINES_SHOWN = 10, 200, 30
-ERROR_SHOWN_NS = 50_000  # what is known better is known
+__all__ = ["POLICY", "Flight", "render", "worst", "worst_cycles"]
+
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-
-
-class Flight(NamedTuple):
-    """A cycle that is worth a second look, with what was said and done around it."""
-
-    cycle: Cycle
-    events: Sequence[AnyEvent]
-    record: Mapping[str, Any]  # its flight record; empty if it has none
-
-
-def worst(cycles: Sequence[Cycle]) -> list[Cycle]:
-    """Those not recovered, those outside of their band, and the longest; the gravest first."""
-    found = [(cycle, known) for cycle in cycles if (known := observed(cycle)) is not None]
-
-    def gravity(each: tuple[Cycle, Observed]) -> tuple[bool, bool, float]:
-        cycle, known = each
-        return known.censored, bool(cycle.anomaly), known.seconds
-
-    return [cycle for cycle, _ in sorted(found, key=gravity, reverse=True)[:WORST_MAX]]
 
 
 def render(
     report: Report,
     cycles: Sequence[Cycle],
-    heat: Heat,
+    heats: Mapping[str, Heat],
     flights: Sequence[Flight],
     texts: Mapping[str, str],
 ) -> str:
-    """The whole page. No script, no request to anywhere: it can be mailed, archived and printed."""
+    """The whole page. No script, no request to anywhere: it can be mailed, archived and printed.
+
+    `heats` has one for each arm where there are several, else the run's under "".
+    """
     style = (files(__package__) / "style.css").read_text(encoding="utf-8")
+    if report.arms:
+        results = [*_side_by_side(report, cycles), *_arms(report, cycles, heats, flights)]
+    else:
+        results = list(_results(report, cycles, heats[""], flights, level=2))
     blocks = [
         _head(report),
-        *_pictures(report, cycles, heat),
-        _section("Recovery", *sections.recovery(report)),
-        _section("What users saw", *sections.requests(report)),
-        _worst(flights),
-        _section("How good these numbers are", *sections.quality(report)),
+        *results,
         _section("How to read this", sections.HOW_TO_READ),
         _section("Settings", *sections.settings(report, texts)),
     ]
@@ -85,10 +54,28 @@ def render(
 
 
 def _head(report: Report) -> str:
-    whole, manifest = report.total, report.manifest
+    where = f"{sections.proxy(report)}, runtime {report.manifest.get('runtime', '?')}"
+    said = words.notes(report)
+    notes = to_html([bullets(said)]) if said else ""
+    objectives = ""
+    if report.objectives:  # on a narrow screen the last column, why, has lines of its own
+        section = _section("Objectives", sections.objectives(report))
+        objectives = f'<section class="objectives">{section}</section>'
+    return (
+        f'<header><div><h1>{escape(report.run)}</h1><div class="sub">{escape(where)}</div></div>'
+        f'<div class="verdict {_colour(report)}">verdict: {report.verdict}</div></header>'
+        f"<p>{escape(text.verdict_words(report))}</p>{_tiles(report)}{notes}{objectives}"
+    )
+
+
+def _tiles(report: Report) -> str:
+    """The numbers at a glance. Those of several arms are not pooled."""
+    whole = report.total
     found = whole.recovery_s
     tiles = [(text.headline(report), "failovers", f"{whole.failovers:,}")]
-    if whole.failovers:
+    if report.arms:
+        tiles.append(("side by side below", "arms", str(len(report.arms))))
+    elif whole.failovers:
         tiles += [
             (text.interval(value), f"recovery {name}", text.short(value))
             for name, value in (("p50", found.p50), ("p95", found.p95))
@@ -106,19 +93,7 @@ def _head(report: Report) -> str:
         f"<span>{escape(note)}</span></div>"
         for note, name, value in tiles
     )
-    proxy = " ".join(str(manifest.get(k) or "") for k in ("proxy", "proxy_version"))
-    where = f"{proxy.strip()}, runtime {manifest.get('runtime', '?')}"
-    notes = to_html([bullets(map(words.remark, report.notes))]) if report.notes else ""
-    objectives = ""
-    if report.objectives:  # on a narrow screen the last column, why, has lines of its own
-        section = _section("Objectives", sections.objectives(report))
-        objectives = f'<section class="objectives">{section}</section>'
-    return (
-        f'<header><div><h1>{escape(report.run)}</h1><div class="sub">{escape(where)}</div></div>'
-        f'<div class="verdict {_colour(report)}">verdict: {report.verdict}</div></header>'
-        f"<p>{escape(text.verdict_words(report))}</p>"
-        f'<div class="tiles">{cards}</div>{notes}{objectives}'
-    )
+    return f'<div class="tiles">{cards}</div>'
 
 
 def _colour(report: Report) -> str:
@@ -126,7 +101,51 @@ def _colour(report: Report) -> str:
     return "unasked" if report.verdict == OK and not report.objectives else report.verdict
 
 
-def _pictures(report: Report, cycles: Sequence[Cycle], heat: Heat) -> Iterator[str]:
+def _side_by_side(report: Report, cycles: Sequence[Cycle]) -> Iterator[str]:
+    """All arms in one table and in one picture."""
+    yield _section("Arms side by side", *sections.side_by_side(report))
+    legend = "".join(
+        key(pictures.arm_kind(place), escape(name), "line")
+        for place, name in enumerate(report.arms)
+    )
+    counts = (f"{name} {arm.total.recovery_s.n}" for name, arm in report.arms.items())
+    yield _figure(
+        Heading("How often it took how long", 3),
+        pictures.distributions({name: _of(arm, cycles) for name, arm in report.arms.items()}),
+        legend,
+        f"n {', '.join(counts)} failovers; intervals are in each arm's own picture.",
+    )
+
+
+def _arms(
+    report: Report, cycles: Sequence[Cycle], heats: Mapping[str, Heat], flights: Sequence[Flight]
+) -> Iterator[str]:
+    """Each arm by itself."""
+    for name, arm in report.arms.items():
+        own = [flight for flight in flights if flight.cycle.cell in arm.cells]
+        head = _section(f"Arm {name}", sections.arm_headlines(name, arm))
+        results = "".join(_results(arm, _of(arm, cycles), heats[name], own, level=3))
+        yield f'<section class="arm">{head}{_tiles(arm)}{results}</section>'
+
+
+def _of(arm: Report, cycles: Sequence[Cycle]) -> list[Cycle]:
+    return [cycle for cycle in cycles if cycle.cell in arm.cells]
+
+
+def _results(
+    report: Report, cycles: Sequence[Cycle], heat: Heat, flights: Sequence[Flight], level: int
+) -> Iterator[str]:
+    """What was measured: of a run with one arm, or of one arm among several."""
+    yield from _pictures(report, cycles, heat, level)
+    yield _section("Recovery", *sections.recovery(report), level=level)
+    yield _section("What users saw", *sections.requests(report), level=level)
+    if flights:
+        yield _section("The worst cycles", level=level)
+        yield from map(render_flight, flights)
+    yield _section("How good these numbers are", *sections.quality(report), level=level)
+
+
+def _pictures(report: Report, cycles: Sequence[Cycle], heat: Heat, level: int) -> Iterator[str]:
     whole = report.total
     n = whole.recovery_s.n
     censored = (
@@ -134,7 +153,7 @@ def _pictures(report: Report, cycles: Sequence[Cycle], heat: Heat) -> Iterator[s
     )
     bar = f"; {text.probing(whole)}" if whole.resolution_s else ""
     yield _figure(
-        "Recovery over time",
+        Heading("Recovery over time", level),
         pictures.over_time(cycles),
         key("recovered", "recovered", "dot")
         + key("censored", "not recovered: at least as long", "mark")
@@ -144,14 +163,14 @@ def _pictures(report: Report, cycles: Sequence[Cycle], heat: Heat) -> Iterator[s
         f"n {n} failovers{censored}{bar}.",
     )
     yield _figure(
-        "How often it took how long",
+        Heading("How often it took how long", level),
         pictures.distribution(cycles),
         key("line observed", "observed, with its 95 % interval", "line")
         + key("line predicted", "predicted by HAProxy's algorithm", "line"),
         f"n {n}{censored}; {text.in_band(whole.in_band)}{text.residual(whole.residual)}.",
     )
     yield _figure(
-        "Where the seconds went",
+        Heading("Where the seconds went", level),
         pictures.phases(cycles),
         "".join(
             key(phase, escape(f"{phase}{_share(report, phase)}"))
@@ -162,7 +181,7 @@ def _pictures(report: Report, cycles: Sequence[Cycle], heat: Heat) -> Iterator[s
     if whole.failovers:
         yield to_html(sections.phases(whole))
     yield _figure(
-        "What became of requests",
+        Heading("What became of requests", level),
         pictures.heat(heat),
         key("good", "good")
         + key("masked", "masked: good, but late")
@@ -179,73 +198,12 @@ def _share(report: Report, phase: str) -> str:
     return f" {share:.0%}" if share is not None else ""
 
 
-def _figure(title: str, picture: str, legend: str, words: str) -> str:
+def _figure(heading: Heading, picture: str, legend: str, words: str) -> str:
     if not picture:
         return ""
-    return (
-        f"<h2>{title}</h2><figure>{picture}<figcaption>{legend}<br>{escape(words)}</figcaption>"
-        "</figure>"
-    )
+    caption = f"<figcaption>{legend}<br>{escape(words)}</figcaption>"
+    return f"{to_html([heading])}<figure>{picture}{caption}</figure>"
 
 
-def _worst(flights: Sequence[Flight]) -> str:
-    if not flights:
-        return ""
-    return "<h2>The worst cycles</h2>" + "".join(_flight(each) for each in flights)
-
-
-def _told(event: AnyEvent) -> tuple[str, str, dict[str, Any]]:
-    """Who tells, what, and with which details: the stored words."""
-    stored = json.loads(encode_event(event))
-    if "verb" in stored:
-        return "chaosd", f"{stored['verb']} {stored['edge']}", stored["data"]
-    return str(stored.get("source")), str(stored.get("what")), stored.get("data", {})
-
-
-def _flight(flight: Flight) -> str:
-    cycle, record = flight.cycle, flight.record
-    blocks: list[Block] = []
-    if cycle.residual_s is not None:
-        place = "" if cycle.predicted_place is None else f", {cycle.predicted_place:.0%} of"
-        shorter = f"{place} the predicted distribution is shorter" if place else ""
-        blocks.append(paragraph(f"{cycle.residual_s:+.3f} s vs predicted mean{shorter}."))
-    rows = []
-    for event in sorted(flight.events, key=lambda e: e.at_ns)[:EVENTS_MAX]:
-        who, what, details = _told(event)
-        data = json.dumps(details, ensure_ascii=False)[:300]
-        error_ns = event.error_ns
-        known = f"± {error_ns / 1e6:.1f}" if error_ns >= ERROR_SHOWN_NS else ""
-        rows.append([f"{(event.at_ns - cycle.t0_ns) / 1e6:.1f}", known, who, what, data])
-    columns = [*number_columns("ms", "known to"), *word_columns("who", "what", "")]
-    blocks.append(table(columns, rows))
-    if record:
-        left_out = f"{record.get('left_out', 0):,} that say little are left out"
-        log = record.get("log", [])[-LOG_LINES_SHOWN:]
-        blocks += [
-            paragraph(f"Requests, stream by stream ({left_out}):"),
-            Code("\n".join(_stretches(record.get("samples", {})))),
-            paragraph(f"The end of the proxy's own log; all of it is in {flight_name(cycle)}:"),
-            Code("\n".join(log)),
-        ]
-    return (
-        f"<details><summary>{escape(text.sentence(cycle, wide=True))}</summary>"
-        f"{to_html(blocks)}</details>"
-    )
-
-
-def _stretches(streams: Mapping[str, Sequence[Sequence[Any]]]) -> Iterator[str]:
-    """What requests came to, a line for each stretch of the same."""
-    for stream, rows in streams.items():
-        for (outcome, status, who), same in groupby(rows, key=lambda row: tuple(row[2:5])):
-            some = list(same)
-            by = f" by {who}" if who else ""
-            took = [row[1] for row in some]
-            yield (
-                f"stream {stream}: sent {some[0][0]:.0f} to {some[-1][0]:.0f} ms: "
-                f"{outcome}{f' {status}' if status else ''}{by}, {len(some)} of them here, "
-                f"in {min(took):.1f} to {max(took):.1f} ms"
-            )
-
-
-def _section(title: str, *blocks: Block) -> str:
-    return to_html([Heading(title), *blocks])
+def _section(title: str, *blocks: Block, level: int = 2) -> str:
+    return to_html([Heading(title, level), *blocks])
