@@ -113,7 +113,7 @@ def _side_by_side(report: Report, cycles: Sequence[Cycle]) -> Iterator[str]:
         Heading("How often it took how long", 3),
         pictures.distributions({name: _of(arm, cycles) for name, arm in report.arms.items()}),
         legend,
-        f"n {', '.join(counts)} failovers; intervals are in each arm's own picture.",
+        f"n: {', '.join(counts)} failovers; intervals are in each arm's own picture.",
     )
 
 
