@@ -89,7 +89,7 @@ def _why(why: Why) -> str:
         WhyKind.WITHIN_BAR: "the target is within its error bar (a higher probe rate would tell)",
         WhyKind.WITHIN_INTERVAL: "the target is within its interval (more cycles would tell)",
         WhyKind.NOTHING_COUNTED: "nothing was counted",
-        WhyKind.FEW_CLUSTERS: "its interval takes five cycles",
+        WhyKind.FEW_CLUSTERS: "its interval takes two cycles",
         WhyKind.NOTHING_BAD: f"nothing bad was seen, but it takes {total} cycles to be sure",
     }[why.kind]
 
