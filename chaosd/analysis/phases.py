@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, cast
+from ipaddress import ip_address
+from typing import Any, NamedTuple
 
 from chaosd.history.events import PHASES, Action, Event, Outcome, Reading, Sample, rounded_ns
-from chaosd.plugins.bases import OldIp
-from chaosd.plugins.proxy import Move
+from chaosd.plugins import timeline
+from chaosd.plugins.timeline import Timeline
 
 # Below, log outranks API: the log says things when they happen, the API when it is asked.
 LOG, API = "proxy.log", "proxy.api"
@@ -101,8 +102,8 @@ def move(
     dns_s: float,
     samples: Iterable[Sample] = (),
     direct: int | None = None,
-) -> Move:
-    """The move as it really was, for the proxy's prediction. Needs the cycle's `begin`.
+) -> Timeline:
+    """The move as the proxy met it, for its prediction. Needs the cycle's `begin`.
 
     `missing_class` is how a missing name was answered if no event tells, `dns_s` how long an answer
     takes, `direct` the stream past the proxy.
@@ -119,23 +120,40 @@ def move(
         for w in _readings(events, ("dns",), ("withdrawn",))
         if not w.data.get("ips") and w.at_ns >= begin.at_ns
     ]
-    held = [e.data["manner"] for e in events if isinstance(e, Action) and e.verb == "hold"]
+    manner, held_s = _held(events, begin)
     # Once the old instance's address was gone from the answers, was there any but the new one's?
     gone = {begin.data["old_ip"], begin.data["new_ip"]}
     left = [r for r in _readings(events, ("dns",), ("published",)) if r.at_ns >= begin.at_ns]
     others = any(
         begin.data["old_ip"] not in r.data["ips"] and set(r.data["ips"]) - gone for r in left
     )
-    return Move(
+    return timeline.move(
         published_s=_after(begin.at_ns, edge.published_ns),
         listening_s=_after(begin.at_ns, edge.listening_ns),
         missing_s=_after(begin.at_ns, min(missing, default=None)),
-        missing_class=_missing_class(events) or missing_class,
-        old_ip=cast("OldIp", held[0] if held else "vacant"),
+        missing=_missing_class(events) or missing_class,
+        old_ip=manner,
+        held_s=held_s,
         others=others,
-        dns_s=dns_s,
+        took_s=dns_s,
         reachable_s=_after(begin.at_ns, reachable.at_ns if reachable is not None else None),
     )
+
+
+def _held(events: Iterable[Event], begin: Reading) -> tuple[str, float]:
+    """What was found at the old address in the end, and until when it refused, as on loopback.
+
+    Elsewhere nobody refuses where there is no host, and a black hole begins at once.
+    """
+    held = [e for e in events if isinstance(e, Action) and e.verb == "hold"]
+    if not held:
+        return "vacant", 0.0
+    manner = str(held[0].data["manner"])
+    done_ns = min((e.at_ns for e in held if e.edge == "done"), default=begin.at_ns)
+    old_ip = begin.data["old_ip"]
+    if manner in ("refuse", "vacant") or old_ip is None or not ip_address(old_ip).is_loopback:
+        return manner, 0.0
+    return manner, max(0, done_ns - begin.at_ns) / 1e9
 
 
 def _missing_class(events: Iterable[Event]) -> str | None:

@@ -30,6 +30,7 @@ from chaosd.history.events import (
     Event,
     Instance,
     Outcome,
+    Prediction,
     Reading,
     Sample,
     StreamSpec,
@@ -442,7 +443,8 @@ class CellRun:
                 samples=cycle.samples,
                 direct=direct,
             )
-            if (predicted := self.plan.proxy.predict(moved)) is not None:
+            predicted = self.plan.proxy.predict(moved)
+            if isinstance(predicted, Prediction):
                 cycle.reading("engine", "predicted", **asdict(predicted))
         now_ns = self.clock.now_ns()
         end_ns = cycle.over_at_ns

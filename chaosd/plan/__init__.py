@@ -6,7 +6,7 @@ import re
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,11 +18,12 @@ from chaosd.analysis.slo import cycles_needed
 from chaosd.config.shape import Config
 from chaosd.config.units import Duration
 from chaosd.errors import ConfigError, MachineError
-from chaosd.history.events import Address, Prediction
-from chaosd.plugins.bases import Between, FaultConfig, KeyPath
-from chaosd.plugins.fault import CanForetell, Fault
-from chaosd.plugins.proxy import Move, Proxy
-from chaosd.plugins.runtime import AppSpec, CellSpec, DnsSpec, Pace, Runtime
+from chaosd.history.events import Address
+from chaosd.plan.foretelling import foretold
+from chaosd.plugins.bases import Between, KeyPath
+from chaosd.plugins.fault import Fault
+from chaosd.plugins.proxy import Proxy
+from chaosd.plugins.runtime import AppSpec, CellSpec, DnsSpec, Runtime
 from chaosd.system.clock import VirtualClock
 
 # Where a machine offers both, the one that is closest to what people run comes first.
@@ -252,13 +253,13 @@ def rehearse(plan: Plan) -> Rehearsal:
     Raises ConfigError if the proxy refuses the config and MachineError if there is no proxy.
     """
     config, proxy = plan.config, plan.proxy
-    foretold = [
-        f"{fault.label}: {_foretold(plan, fault, built)}"
+    predicted = [
+        f"{fault.label}: {foretold(fault, built, config, proxy, plan.runtime.pace)}"
         for fault, built in zip(config.faults, plan.faults(), strict=True)
     ]
     if hasattr(plan.runtime, "default_proxy"):  # nothing is made, so nothing is rendered
         return Rehearsal(
-            proxy_version="as found", rendered="# not made here", advice=(), notes=(*foretold,)
+            proxy_version="as found", rendered="# not made here", advice=(), notes=(*predicted,)
         )
     wiring = plan.cell("c1", Path()).wiring(
         listen=Address("127.64.0.1", 8080),
@@ -281,7 +282,7 @@ def rehearse(plan: Plan) -> Rehearsal:
         proxy_version=version,
         rendered=rendered,
         advice=tuple(f"advice: {advice}" for advice in proxy.advice()),
-        notes=(*notes, *foretold),
+        notes=(*notes, *predicted),
     )
 
 
@@ -292,59 +293,6 @@ def _refused(complaint: str, file: Path, rendered: str) -> str:
         line = rendered.splitlines()[int(found[1]) - 1].strip()
         complaint, quoted = complaint[found.end() :], f" (in the line `{line}` that it comes to)"
     return f"the proxy refuses its config: {complaint}{quoted}"
-
-
-def _foretold(plan: Plan, part: FaultConfig, fault: Fault) -> str:
-    if fault.control and not fault.needs:
-        return "a control cycle: recovery of about one probe interval, nothing failed"
-    if fault.control:
-        return "a control cycle: it recovers without a new address"
-    if not isinstance(fault, CanForetell):
-        return "no prediction before it has happened"
-    # Only before a run; afterwards each cycle is predicted from what really happened.
-    pace = plan.runtime.pace
-    start_s = pace.listen_s + plan.config.app.start_delay.s
-    move = replace(
-        _paced(fault.foretell(start_s, plan.config.dns.missing), pace),
-        others=plan.config.app.replicas > 1,
-        dns_s=plan.config.dns.delay.s,
-    )
-    predicted = plan.proxy.predict(move)
-    if predicted is None:
-        return "no prediction: the model does not reach these settings"
-    said = (
-        f"recovery predicted between {predicted.lower_s:.2f} s and {predicted.upper_s:.2f} s, "
-        f"mean {predicted.mean_s:.2f} s{_likely(predicted)}, if the app listens "
-        f"{move.listening_s or 0.0:.2f} s after T0 and a missing name is answered with "
-        f"{plan.config.dns.missing}; each cycle is predicted anew from when it really was"
-    )
-    measure, every = plan.config.measure, part.every
-    if predicted.upper_s > measure.recovery_limit.s:
-        said += f"; beyond measure.recovery_limit ({measure.recovery_limit}) it is censored"
-    if isinstance(every, Duration) and predicted.upper_s + measure.stable_for.s > every.s:
-        said += f"; every {every} is too often for that: cycles will be skipped"
-    if move.old_ip == "imposter":
-        said += "; until HAProxy has the new address, requests go to the imposter: misrouted"
-    return said
-
-
-def _paced(move: Move, pace: Pace) -> Move:
-    """The move with what the runtime's own steps add, where the old instance goes first."""
-    if move.missing_s is None or move.published_s is None or move.listening_s is None:
-        return move
-    started_s = move.published_s + pace.stop_s
-    return replace(
-        move,
-        published_s=started_s + pace.publish_s,
-        listening_s=move.listening_s + pace.stop_s,
-        reachable_s=None if pace.reach_s is None else started_s + pace.reach_s,
-    )
-
-
-def _likely(predicted: Prediction) -> str:
-    known = predicted.quantiles_s or {}
-    said = [f"{name} {known[name]:.2f} s" for name in ("p50", "p95") if name in known]
-    return "".join(f", {each}" for each in said)
 
 
 def outline(plan: Plan) -> str:

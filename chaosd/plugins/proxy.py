@@ -9,10 +9,8 @@ from subprocess import CompletedProcess
 from typing import Any, ClassVar, Protocol
 
 from chaosd.history.events import Address, Prediction
-from chaosd.plugins.bases import (
-    OldIp,
-    ProxyConfig,
-)
+from chaosd.plugins.bases import ProxyConfig
+from chaosd.plugins.timeline import Timeline, Unreached
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,20 +25,6 @@ class Wiring:
     log: str  # where the proxy logs to: a UDP syslog receiver, or "stdout"
     api: str  # the Runtime API, as the proxy binds it: a UNIX socket's path, or `ipv4@…`
     by_address: bool = False  # let answers carry the address that they come from, as `@IP`
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Move:
-    """A backend's move as the proxy meets it; seconds after T0, None where unknown."""
-
-    published_s: float | None  # the name answers the new IP
-    listening_s: float | None  # the new instance accepts connections
-    missing_s: float | None  # the name began to be missing; None if it never was
-    missing_class: str  # how a missing name is answered
-    old_ip: OldIp
-    others: bool = False  # other instances answered for the name meanwhile
-    dns_s: float = 0.0  # how long the nameserver takes for an answer
-    reachable_s: float | None = None  # the new host answers ARP; None: as soon as it is published
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,5 +106,5 @@ class Proxy(Protocol):
     def timers_s(self) -> tuple[float, ...]:
         """The periods that fault times must not lock to."""
 
-    def predict(self, move: Move) -> Prediction | None:
-        """The recovery that its algorithm gives, or None where the model does not reach."""
+    def predict(self, timeline: Timeline) -> Prediction | Unreached:
+        """The recovery that its algorithm gives, or why its model does not reach this."""

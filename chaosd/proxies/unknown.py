@@ -11,7 +11,8 @@ from chaosd.config.units import Duration
 from chaosd.errors import ConfigError
 from chaosd.history.events import Address, Prediction
 from chaosd.plugins.bases import ProxyConfig
-from chaosd.plugins.proxy import Move, ProxyHost, Wiring
+from chaosd.plugins.proxy import ProxyHost, Wiring
+from chaosd.plugins.timeline import Timeline, Unreached
 
 
 class Unknown:
@@ -69,5 +70,5 @@ class Unknown:
     def timers_s(self) -> tuple[float, ...]:
         return tuple(timer.s for timer in self.config.timers)
 
-    def predict(self, move: Move) -> Prediction | None:
-        """No algorithm, no prediction."""
+    def predict(self, timeline: Timeline) -> Prediction | Unreached:
+        return Unreached.NO_MODEL

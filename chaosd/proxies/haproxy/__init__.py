@@ -12,7 +12,9 @@ from typing import Any
 
 from chaosd.errors import ConfigError, MachineError
 from chaosd.history.events import Address, Prediction
-from chaosd.plugins.proxy import Move, ProxyHost, Wiring
+from chaosd.plugins.proxy import ProxyHost, Wiring
+from chaosd.plugins.simulation import World
+from chaosd.plugins.timeline import Timeline, Unreached
 from chaosd.proxies.haproxy import (
     api,
     config,
@@ -22,9 +24,8 @@ from chaosd.proxies.haproxy import (
     render,
 )
 from chaosd.proxies.haproxy.config import OF_THE_FILE, settings_of
-from chaosd.proxies.haproxy.model import closed_forms, trials
 from chaosd.proxies.haproxy.model.algorithm import ProxyModel
-from chaosd.runtimes.sim.world import World
+from chaosd.proxies.haproxy.model.predicting import predict
 
 # Where systems put it, and where the PATH of an ordinary user often doesn't look.
 _SBIN = "/usr/sbin:/usr/local/sbin"
@@ -229,8 +230,8 @@ class HAProxy:
         resolve_s = self.config.resolvers.timeout_resolve.s
         return (resolve_s, self.config.server.inter.s) if self.config.server.check else (resolve_s,)
 
-    def predict(self, move: Move) -> Prediction | None:
-        """The recovery of a fresh request after this move; None where the model doesn't reach.
+    def predict(self, timeline: Timeline) -> Prediction | Unreached:
+        """The recovery of a fresh request; or why the model doesn't reach.
 
         For the version that `version()` has found or that is simulated; the newest otherwise.
         """
@@ -238,10 +239,8 @@ class HAProxy:
         if self.config.config is not None:
             said, _ = ownsettings.read(self.config.config)
         if said is None:
-            return None
-        settings = settings_of(said)
-        band = closed_forms.recovery(settings, self._version, move)
-        return band and trials.distribution(settings, self._version, move, band)
+            return Unreached.UNREAD_SETTINGS
+        return predict(settings_of(said), self._version, timeline)
 
     def simulate(
         self, *, version: str, world: World, rng: Random, start_ns: int, servers: int

@@ -25,8 +25,9 @@ from chaosd.plugins.probe import Deliver
 from chaosd.plugins.proxy import Proxy, ProxyHost
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CanReplace, CellSpec, Holder, Pace
+from chaosd.plugins.simulation import NEVER_NS, CanSimulate, Model
+from chaosd.plugins.timeline import Meets
 from chaosd.runtimes.sim.cell import SimCell, Stream, about
-from chaosd.runtimes.sim.world import NEVER_NS, CanSimulate, Model
 from chaosd.system.clock import SECOND_NS, Clock, VirtualClock, VirtualLoop, sleep
 
 BATCH_NS = 50_000_000  # how often samples are delivered
@@ -133,7 +134,7 @@ class SimStage:
 
         def listens(at_ns: int) -> None:
             if self._listening.get(instance.identity) is listening:
-                world.at_ip[instance.address.host] = ("app", instance.identity)
+                world.at_ip[instance.address.host] = (Meets.LISTENING, instance.identity)
                 world.recorder.reading("app", "listening", at_ns=at_ns, identity=instance.identity)
                 if world.cell.dns.publish == "ready":
                     world.publish(at_ns, instance)
@@ -179,7 +180,7 @@ class SimStage:
     async def occupy(self, ip: str, manner: OldIp) -> None:
         await sleep(self._clock, TAKE_NS / SECOND_NS)
         self._now_ns()
-        self._world.at_ip[ip] = (manner, "imposter")
+        self._world.at_ip[ip] = (Meets(manner), "imposter")
 
     def vacate(self, ip: str) -> None:
         self._now_ns()
