@@ -16,7 +16,6 @@ from chaosd.analysis.precision import cycles_wanted
 from chaosd.analysis.recovery import Settings
 from chaosd.analysis.slo import cycles_needed
 from chaosd.config.shape import Config
-from chaosd.config.units import Duration
 from chaosd.errors import ConfigError, MachineError
 from chaosd.history.events import Address
 from chaosd.plan.foretelling import foretold

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from chaosd.plugins.proxy import Move
+from chaosd.plugins.timeline import move as moved
 from chaosd.proxies.haproxy import HAProxy, ownsettings
 
 ROOT = Path(__file__).parents[2]
@@ -116,8 +116,8 @@ def test_two_servers_for_the_app_are_beyond_it(tmp_path):
 
 
 def test_the_example_is_predicted_as_the_same_settings_in_yaml():
-    move = Move(
-        published_s=0.2, listening_s=0.25, missing_s=0.0, missing_class="nxdomain", old_ip="refuse"
+    move = moved(
+        published_s=0.2, listening_s=0.25, missing_s=0.0, missing="nxdomain", old_ip="refuse"
     )
     own = HAProxy(HAProxy.Config(type="haproxy", config=ROOT / "haproxy/haproxy.cfg"))
     ours = HAProxy(HAProxy.Config(type="haproxy"))

@@ -18,7 +18,7 @@ from chaosd.plugins.simulation import ANSWERS, NEVER_NS, Model, Reply
 from chaosd.plugins.timeline import Answer, Failure, Meets, RecordType
 from chaosd.system.clock import SECOND_NS
 
-# At an IP that nobody has taken since its instance is gone, connections are refused, as on loopback.
+# An IP that nobody has taken since its instance is gone refuses connections, as on loopback.
 NOBODY = (Meets.REFUSE, "")
 
 RCODES = {
@@ -36,7 +36,7 @@ def about(rng: Random, value_ns: int) -> int:
 
 
 def _missing(said: str) -> Failure:
-    """How a name without an address is answered; one that stays as it was may never have had one."""
+    """How a name without an address is answered; with `stale`, one that never had any."""
     return Failure.NXDOMAIN if said == "stale" else Failure(said)
 
 

@@ -103,12 +103,8 @@ def _name(edges: Sequence[NameEdge]) -> _Name | Unreached:
     if len(olds) != 1 or len(news) != 1:
         return Unreached.OTHER_TIMELINE
     (old,), (new,) = olds, news
-    away = [
-        i
-        for i, edge in enumerate(edges)
-        if isinstance(edge.answer, Failure) or old not in edge.answer
-    ]
-    gone = edges[away[0] :]  # from the first answer without the old address on
+    # From the first answer without the old address on.
+    gone = edges[next(place for place, edge in enumerate(edges) if not _has(edge, old)) :]
     failures = {edge.answer for edge in gone if isinstance(edge.answer, Failure)}
     answers = [edge for edge in gone if not isinstance(edge.answer, Failure)]
     published = [edge for edge in answers if new in edge.answer]
@@ -125,6 +121,10 @@ def _name(edges: Sequence[NameEdge]) -> _Name | Unreached:
     missing_s = gone[0].at_s if failures else None
     failure = next((f for f in failures if isinstance(f, Failure)), Failure.EMPTY)
     return _Name(old, new, others, published[0].at_s, missing_s, failure)
+
+
+def _has(edge: NameEdge, address: str) -> bool:
+    return not isinstance(edge.answer, Failure) and address in edge.answer
 
 
 def _is_plain(timeline: Timeline, prefers: RecordType) -> bool:

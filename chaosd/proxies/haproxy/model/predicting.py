@@ -41,7 +41,7 @@ def trace(
     poll_phase: float = 0.5,
     check_phase: float = 0.5,
 ) -> Trace | Unreached:
-    """What the proxy's servers do about any timeline until this instant, in one phase of its timers.
+    """What the servers do about any timeline until this instant, in one phase of their timers.
 
     At T0 they have the addresses that the name is answered with, in full health. The next poll
     comes after `poll_phase` of `timeout resolve`, the next check after `check_phase` of `inter`.
