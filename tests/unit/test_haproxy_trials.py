@@ -109,6 +109,8 @@ def test_no_trial_leaves_the_band(others) -> None:
         config, version, happens = settings(rng), rng.choice(VERSIONS), move(rng, others=others)
         if (nobody_s := hosts.random()) < 1 / 3:  # published before the host answers ARP
             happens["reachable_s"] = happens["published_s"] + nobody_s
+        if hosts.random() < 1 / 3:  # the old address refuses for a while
+            happens["held_s"] = hosts.random() / 2
         happens = timeline.move(**happens)
         band = closed_forms.recovery(config, version, happens)
         if not isinstance(band, Prediction):
@@ -225,3 +227,58 @@ def test_checks_meet_polls_in_any_phase() -> None:
     # The sum of two even ones: an eighth in each outer quarter.
     assert sum(at_s < 3.5 for at_s in found) / len(found) == pytest.approx(1 / 8, abs=0.06)
     assert sum(at_s > 4.5 for at_s in found) / len(found) == pytest.approx(1 / 8, abs=0.06)
+
+
+# The server goes DOWN by checks of the old address that began, or were refused, before the switch.
+RELAPSE = {
+    "type": "haproxy",
+    "retries": 0,
+    "redispatch": True,
+    "http_check": "/",
+    "resolvers": {
+        "timeout_resolve": "413ms",
+        "timeout_retry": "793ms",
+        "hold": {"obsolete": "946ms"},
+    },
+    "server": {"inter": "280ms", "fall": 3, "rise": 4},
+}
+
+
+def relapsing(held_s: float) -> Timeline:
+    return timeline.move(
+        published_s=0.09,
+        listening_s=0.14,
+        missing_s=0.001,
+        missing="stale",
+        old_ip="blackhole",
+        held_s=held_s,
+    )
+
+
+def test_a_check_that_began_at_the_old_address_makes_one_in_six_relapse() -> None:
+    """Measured on 2.6.12 (docs/findings.md): it goes DOWN after the first good answers."""
+    found = predict(made(RELAPSE), "2.6.12", relapsing(0.0))
+    assert found.upper_s < 1.4
+    assert found.relapse_share == pytest.approx(1 / 6, abs=0.04)
+    assert found.stable_quantiles_s["p50"] == pytest.approx(found.quantiles_s["p50"], abs=0.1)
+    assert 2.4 < found.stable_quantiles_s["p95"] < 2.7
+
+
+def test_a_check_that_is_refused_before_the_old_address_is_held_is_in_the_band() -> None:
+    """It fails at once, so that the third of them may end before the switch."""
+    config, happens = made(RELAPSE), relapsing(0.03)
+    band = closed_forms.recovery(config, "2.6.12", happens)
+    found = recoveries_s(config, "2.6.12", happens)
+    late = [recovery_s for recovery_s in found if recovery_s > 1.4]
+    assert 0.01 < len(late) / len(found) < 0.1
+    assert 2.2 < late[0] <= late[-1] <= band.upper_s < late[-1] + 0.25
+    assert closed_forms.recovery(config, "2.6.12", relapsing(0.0)).upper_s < 1.4
+    refuses = timeline.move(
+        published_s=0.09,
+        listening_s=0.14,
+        missing_s=None,
+        missing="stale",
+        old_ip="imposter",
+        held_s=0.03,
+    )
+    assert closed_forms.recovery(config, "2.6.12", refuses).upper_s < 1.4  # one failure of three
