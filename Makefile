@@ -3,28 +3,44 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 CYCLES ?= 10
+POOL ?= 6# tests beside each other that mostly wait
 RUN_OPTIONS ?= # such as --set proxy.resolvers.timeout_resolve=200ms
 
-.PHONY: help demo images test check lint bench lock clean
+.PHONY: help demo images test test-fast test-long check lint bench lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: haproxy $(VENV)/.installed ## set up what is needed and watch real failovers (CYCLES=10)
+demo: $(VENV)/.installed ## set up what is needed and watch real failovers (CYCLES=10)
 	@if $(BIN)/chaosd images --engine 2>/dev/null; then \
 	  ./.ci/get-images $(BIN)/chaosd || echo "no images for Docker: going on without it"; fi
-	@$(BIN)/chaosd run configs/demo.yaml --cycles $(CYCLES) --set metrics.listen=127.0.0.1:0 $(RUN_OPTIONS) \
-	  || { code=$$?; [ $$code -eq 4 ] || exit $$code; \
-	       echo "(unknown is no error of the demo: so busy a machine can't be measured better, and the verdict says so)"; }
-	@echo "next: $(BIN)/chaosd check configs/demo.yaml (or . $(BIN)/activate, then just chaosd)"
+	@$(BIN)/chaosd demo --cycles $(CYCLES) $(RUN_OPTIONS)
+	@echo "(chaosd is $(BIN)/chaosd here; . $(BIN)/activate makes it just chaosd)"
 
 images: $(VENV)/.installed ## make the images for Docker: by a registry, or else of Debian's packages
 	@./.ci/get-images $(BIN)/chaosd --all
 
-test: haproxy $(VENV)/.dev ## all tests; those that need what this machine lacks say so and are skipped
+test: $(VENV)/.dev haproxy ## all but the long tests; those that need what this machine lacks say so and are skipped
 	@if $(BIN)/chaosd images --engine 2>/dev/null; then \
 	  ./.ci/get-images $(BIN)/chaosd --all || echo "no images: tests on Docker are skipped"; fi
-	@$(BIN)/pytest -n auto --maxschedchunk=4 -q
+	@$(call phases,)
+
+test-fast: $(VENV)/.dev ## only those that are pure or simulated (under a minute on two cores)
+	@$(BIN)/pytest -q $(COMPUTES) -m "not haproxy and not chromium"
+
+test-long: $(VENV)/.dev haproxy ## what is slow, and all property tests and simulations in full size
+	@$(call phases,--long)
+
+# What computes has a worker per core. What waits (for HAProxy, for Docker) has a wider pool, and what
+# measures time to a millisecond the machine to itself. The last summary is of all three.
+COMPUTES = -n auto --maxschedchunk=4 tests/unit tests/sim tests/contract tests/test_tidy.py
+WAITS = tests/local tests/docker tests/deploy
+phases = tally=$$(mktemp -d); code=0; \
+	run() { $(BIN)/pytest -q --tally "$$tally/reports" $(1) "$$@" || code=$$?; }; \
+	run $(COMPUTES); \
+	run -n $(POOL) --maxschedchunk=2 -m "not quiet" $(WAITS); \
+	run -m quiet $(WAITS); \
+	rm -r "$$tally"; exit $$code
 
 check: lint ## format, lint, types, and every example config
 	@for config in configs/*.yaml; do $(BIN)/chaosd check -q $$config || exit; done
@@ -32,7 +48,7 @@ check: lint ## format, lint, types, and every example config
 lint: $(VENV)/.dev
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
 
-bench: haproxy $(VENV)/.dev ## what probes and failovers cost beside httpx, wrk and bare docker, in one run (3 min)
+bench: $(VENV)/.dev haproxy ## what probes and failovers cost beside httpx, wrk and bare docker, in one run (3 min)
 	@$(BIN)/python tests/bench/probes.py
 	@$(BIN)/python tests/bench/store.py
 	@$(BIN)/python tests/bench/failovers.py
@@ -45,8 +61,8 @@ clean: ## remove what any run left behind, and the virtual environment
 	@rm -rf $(VENV)
 
 .PHONY: haproxy
-haproxy:
-	@command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ] || ./.ci/get-haproxy
+haproxy: $(VENV)/.installed
+	@command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ] || $(BIN)/chaosd haproxy install
 
 PIP = $(BIN)/pip install -q --disable-pip-version-check -c constraints.txt
 

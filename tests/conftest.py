@@ -1,9 +1,16 @@
 from __future__ import annotations
 
-import os
-import shutil
+import json
+import time
+from collections import Counter
+from pathlib import Path
 
+import budget
+import machine
 import pytest
+from hypothesis import settings
+
+from chaosd.proxies.haproxy import builds
 
 NEEDS = (
     "haproxy",
@@ -12,45 +19,164 @@ NEEDS = (
     "chromium",
 )  # markers of what a test needs on the machine
 
-
 # Here time is real, and a machine that runs other tests beside them may take it away for a while:
-# what fails gets two more tries, and the summary says so.
+# what fails gets two more tries, and the summary names it.
 REAL_TIME = ("tests/local/", "tests/docker/", "tests/deploy/")
 TRIES_MORE = 2
 
+LATE = "the machine was late"
+# What `make test-long` runs. Hypothesis marks its tests itself.
+LONGER = ("slow", "sized", "hypothesis")
 
-def pytest_collection_modifyitems(items) -> None:
-    """Those first that mostly wait, side by side; those that keep a core busy afterwards."""
+BEGAN_S = pytest.StashKey[float]()
+LEFT = pytest.StashKey[int]()  # tests that are for `make test-long`
+
+settings.register_profile("long", max_examples=500)
+settings.register_profile("quick", max_examples=50)
+
+
+def pytest_addoption(parser) -> None:
+    parser.addoption(
+        "--long", action="store_true", help="only what takes longer than every time, in full size"
+    )
+    parser.addoption(
+        "--tally",
+        type=Path,
+        metavar="FILE",
+        help="count what earlier calls with this file ran as if this one had run it",
+    )
+
+
+def pytest_configure(config) -> None:
+    config.stash[BEGAN_S] = time.monotonic()
+    config.stash[LEFT] = 0
+    budget.LONG = config.getoption("long")
+    settings.load_profile("long" if budget.LONG else "quick")
+
+
+@pytest.hookimpl(trylast=True)  # hypothesis has to mark its own first
+def pytest_collection_modifyitems(config, items) -> None:
     for item in items:
         if item.nodeid.startswith(REAL_TIME):
             item.add_marker(pytest.mark.flaky(reruns=TRIES_MORE, reruns_delay=2))
-    items.sort(key=lambda item: not item.nodeid.startswith(REAL_TIME))
+    if config.getoption("long"):
+        left = [item for item in items if not any(map(item.get_closest_marker, LONGER))]
+    else:
+        left = [item for item in items if item.get_closest_marker("slow")]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        config.stash[LEFT] = len(left)
+        items[:] = [item for item in items if item not in set(left)]
 
 
 @pytest.fixture
 def haproxy() -> str:
     """The path of a real HAProxy, or a skip that says why."""
-    path = shutil.which("haproxy", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+    path = builds.at_hand()
     if path is None:
-        pytest.skip("no haproxy on this machine")
+        pytest.skip("no haproxy on this machine (chaosd haproxy install)")
     return path
 
 
-def pytest_terminal_summary(terminalreporter) -> None:
-    """Say how many tests of each kind ran, and how many could not: a green log must not hide it."""
-    counts: dict[str, dict[str, int]] = {}
-    outcomes = {"passed": "passed", "failed": "failed", "skipped": "skipped", "rerun": "run again"}
-    for key, outcome in outcomes.items():
-        for report in terminalreporter.stats.get(key, []):
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """What was forgiven goes with the report, from a worker to where the summary is written."""
+    report = yield
+    if machine.LATE:
+        report.user_properties += [(LATE, what) for what in machine.LATE]
+        machine.LATE.clear()
+    return report
+
+
+# --- the closing summary: a green log must hide nothing ---
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error) -> None:
+    """What a worker left out is left out by all of them: each collects everything."""
+    node.config.stash[LEFT] = getattr(node, "workeroutput", {}).get("left", 0)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session) -> None:
+    """Add what earlier calls ran, and leave all of it to the next one."""
+    config = session.config
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["left"] = config.stash[LEFT]
+        return
+    if (file := config.option.tally) is None:
+        return
+    stats, hook = config.pluginmanager.get_plugin("terminalreporter").stats, config.hook
+    earlier = file.read_text().splitlines() if file.exists() else []
+    with file.open("a") as out:
+        for outcome, reports in stats.items():
+            for report in reports:
+                if isinstance(report, pytest.TestReport | pytest.CollectReport):
+                    data = hook.pytest_report_to_serializable(config=config, report=report)
+                    data.pop("node", None)  # the worker, of which nothing can be written
+                    out.write(json.dumps([outcome, data]) + "\n")
+        out.write(json.dumps(["took_s", time.monotonic() - config.stash[BEGAN_S]]) + "\n")
+        out.write(json.dumps(["left", config.stash[LEFT]]) + "\n")
+    for outcome, data in map(json.loads, earlier):
+        if outcome == "took_s":
+            config.stash[BEGAN_S] -= data
+        elif outcome == "left":
+            config.stash[LEFT] += data
+        else:
+            report = hook.pytest_report_from_serializable(config=config, data=data)
+            if isinstance(report.longrepr, list):
+                report.longrepr = tuple(report.longrepr)  # JSON made a list of it
+            stats.setdefault(outcome, []).append(report)
+    if earlier and session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+        session.exitstatus = pytest.ExitCode.OK
+    worst = {"failed", "error"} & {outcome for outcome, reports in stats.items() if reports}
+    if worst and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter, config) -> None:
+    """How many tests of each kind ran, how many could not, what was tried again or forgiven."""
+    stats, write = terminalreporter.stats, terminalreporter.write_line
+    terminalreporter.section("what ran")
+    for kind, outcomes in sorted(_counts(stats).items()):
+        said = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
+        needs = " (needs it on this machine)" if kind in NEEDS else ""
+        write(f"{kind}{needs}: {said}")
+    again = [f"  {report.nodeid}: {_reason(report)}" for report in stats.get("rerun", [])]
+    late = [
+        f"  {report.nodeid}: {what}"
+        for reports in stats.values()
+        for report in reports
+        for name, what in getattr(report, "user_properties", ())
+        if name == LATE and report.when == "call"
+    ]
+    for what, lines in (("tried again", again), (f"passed although {LATE}", late)):
+        write(f"{what}: {len(lines) or 'none'}")
+        for line in lines:
+            write(line)
+    left, took_s = config.stash[LEFT], time.monotonic() - config.stash[BEGAN_S]
+    if not config.getoption("long"):
+        write(f"left to make test-long: {left}")
+    write(f"time: {took_s:.0f} s")
+
+
+def _counts(stats) -> dict[str, Counter[str]]:
+    counts: dict[str, Counter[str]] = {}
+    outcomes = {"passed": "passed", "failed": "failed", "error": "errors", "skipped": "skipped"}
+    for key, outcome in (outcomes | {"rerun": "tried again"}).items():
+        for report in stats.get(key, []):
+            if not isinstance(report, pytest.TestReport):
+                continue
             if outcome == "passed" and report.when != "call":
                 continue
             folder = report.nodeid.split("/")[1] if report.nodeid.count("/") > 1 else "house rules"
-            kinds = {folder} | {m for m in NEEDS if m in report.keywords}
-            for kind in kinds:
-                counts.setdefault(kind, {}).setdefault(outcome, 0)
-                counts[kind][outcome] += 1
-    terminalreporter.section("what ran")
-    for kind, outcomes in sorted(counts.items()):
-        said = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
-        needs = " (needs it on this machine)" if kind in NEEDS else ""
-        terminalreporter.write_line(f"{kind}{needs}: {said}")
+            for kind in {folder} | {m for m in NEEDS if m in report.keywords}:
+                counts.setdefault(kind, Counter())[outcome] += 1
+    return counts
+
+
+def _reason(report) -> str:
+    """The first line of why it failed."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    said = crash.message if crash is not None else str(report.longrepr)
+    return (said.splitlines() or ["no reason"])[0][:200]

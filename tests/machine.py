@@ -5,19 +5,26 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from chaosd.analysis.remarks import RemarkKind
 from chaosd.errors import Exit
+
+# What was forgiven in the test that runs now. conftest.py names it in the closing summary.
+LATE: list[str] = []
 
 
 def but_for_lateness(code: int, directory: Path) -> int:
     """The exit code, had chaosd's own probes been on time in a few of its cycles.
 
     Where they were late chaosd says unknown, which is right, and says nothing of what it did. But
-    where they are late in most cycles, it is not the machine.
+    where they are late in most cycles, it is not the machine. Each use of this is named at the end.
     """
     if code != Exit.UNKNOWN:
         return code
     report = json.loads((directory / "report.json").read_text())
-    doubts, total = report["doubts"], report["total"]
+    doubts, total = report["remarks"]["doubts"], report["total"]
     valid = sum(total["outcomes"][outcome] for outcome in ("recovered", "censored", "control"))
-    late = bool(doubts) and all("of poor quality" in doubt for doubt in doubts)
-    return Exit.OK if late and 2 * total["poor"] <= valid else code
+    late = bool(doubts) and all(doubt["kind"] == RemarkKind.POOR for doubt in doubts)
+    if not late or 2 * total["poor"] > valid:
+        return code
+    LATE.append(f"exit 4 for {total['poor']} late of {valid} cycles")
+    return Exit.OK

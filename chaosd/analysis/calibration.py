@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from chaosd.analysis.recovery import LATE_NS_MAX
 from chaosd.analysis.statistics import student
-from chaosd.history.events import Cycle, CycleOutcome, Event, Reading
+from chaosd.history.cycles import Cycle, CycleOutcome
+from chaosd.history.events import AnyEvent, LinePrinted, only
 
 # What a probe takes to come to the backend, and what a busy machine adds to it; the rest of the
 # gap's error is where the outage falls between two probes.
@@ -41,7 +42,7 @@ class Error(NamedTuple):
     loss_s: float
     recovery_s: float  # of the instant at which the recovery ended
     resolution_s: float | None  # the error bar that the cycle states itself
-    poor: str | None  # why it says little of the meter: its probes were late or not sent
+    poor: bool  # it says little of the meter: its probes were late or not sent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +78,7 @@ class Calibration:
 
     @property
     def judged(self) -> list[Error]:
-        return [error for error in self.errors if error.poor is None]
+        return [error for error in self.errors if not error.poor]
 
     @property
     def limit_s(self) -> float:
@@ -101,17 +102,16 @@ class Calibration:
         }
 
 
-def outages(events: Iterable[Event]) -> dict[int, Outage]:
+def outages(events: Iterable[AnyEvent]) -> dict[int, Outage]:
     """The known outages by cycle: what its command said as `away NS [MANNER]` and `back NS`.
 
     A cycle that has not one whole outage, in this order, has none.
     """
     said: dict[int, list[list[str]]] = {}
-    for event in events:
-        if isinstance(event, Reading) and (event.source, event.what) == ("command", "line"):
-            words = str(event.data.get("text", "")).split()
-            if words[1:] and words[0] in ("away", "back") and words[1].isdecimal():
-                said.setdefault(event.cycle, []).append(words)
+    for event in only(events, LinePrinted):
+        words = event.what.text.split()
+        if words[1:] and words[0] in ("away", "back") and words[1].isdecimal():
+            said.setdefault(event.cycle, []).append(words)
     found = {}
     for cycle, lines in said.items():
         pairs = [(a, b) for a, b in pairwise(lines) if (a[0], b[0]) == ("away", "back")]
@@ -140,13 +140,17 @@ def compare(cycles: Iterable[Cycle], known: dict[int, Outage], *, interval_s: fl
                 loss_s=loss_s - outage.length_s,
                 recovery_s=(cycle.t0_ns - outage.back_ns) / 1e9 + recovery_s,
                 resolution_s=cycle.resolution_s,
-                poor=cycle.valid_reason or _late(cycle, interval_s),
+                poor=_is_poor(cycle) or _is_late(cycle, interval_s),
             )
         )
     return Calibration(interval_s=interval_s, errors=tuple(errors), unmeasured=unmeasured)
 
 
-def _late(cycle: Cycle, interval_s: float) -> str | None:
+def _is_poor(cycle: Cycle) -> bool:
+    return cycle.cause is not None or cycle.doubt is not None
+
+
+def _is_late(cycle: Cycle, interval_s: float) -> bool:
     """A cycle whose error bar knows of late probes may be good; the meter's best is shown here."""
     lag_s = cycle.lag_p99_s or 0.0
-    return "probes were sent late" if lag_s > max(interval_s, LATE_NS_MAX / 1e9) else None
+    return lag_s > max(interval_s, LATE_NS_MAX / 1e9)

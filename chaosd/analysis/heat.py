@@ -11,7 +11,8 @@ import numpy as np
 
 from chaosd.analysis.samples import KINDS, kinds, measuring
 from chaosd.analysis.statistics import quantile_rank
-from chaosd.history.events import Cycle, CycleOutcome, Reading
+from chaosd.history.cycles import Cycle, CycleOutcome
+from chaosd.history.events import StreamOpened
 
 BEFORE_S = 0.5
 ROWS_MAX, COLUMNS = 60, 120
@@ -39,7 +40,7 @@ class HeatFold:
     def __init__(
         self,
         cycles: Sequence[Cycle],
-        streams: Iterable[Reading],
+        streams: Iterable[StreamOpened],
         identities: Mapping[str, Container[str]],
         slow_after_ns: int,
     ) -> None:

@@ -5,15 +5,35 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from chaosd.history.events import PHASES, Action, Event, Outcome, Reading, Sample, rounded_ns
+from chaosd.history.cycles import PHASES
+from chaosd.history.events import (
+    AnyEvent,
+    Asked,
+    Done,
+    Event,
+    FaultBegan,
+    HoldAddress,
+    InstanceListening,
+    InstancePlaced,
+    InstanceReachable,
+    NamePublished,
+    NameWithdrawn,
+    ServerChange,
+    ServerChanged,
+    Teller,
+    earliest,
+    only,
+)
+from chaosd.history.values import Outcome, Sample, rounded_ns
 from chaosd.plugins import timeline
 from chaosd.plugins.timeline import Timeline
 
-# Below, log outranks API: the log says things when they happen, the API when it is asked.
-LOG, API = "proxy.log", "proxy.api"
-LEFT, CAME_BACK = ("down", "maint"), ("up",)
+# The log says things when they happen, the API when it is asked: the log goes first.
+TELLERS = (Teller.LOG, Teller.API)
+LEFT = (ServerChange.DOWN, ServerChange.MAINT)
+Lifecycle = TypeVar("Lifecycle", InstanceListening, InstanceReachable)
 
 
 class Edges(NamedTuple):
@@ -26,13 +46,9 @@ class Edges(NamedTuple):
     error_ns: int = 0  # of the one that is known worst
 
 
-def reading(events: Iterable[Event], source: str, what: str) -> Reading | None:
-    """The earliest reading of this kind."""
-    found = _readings(events, (source,), (what,))
-    return min(found, key=_at_ns) if found else None
-
-
-def first_answer_ns(samples: Iterable[Sample], stream: int | None, identity: str) -> int | None:
+def first_answer_ns(
+    samples: Iterable[Sample], stream: int | None, identity: str | None
+) -> int | None:
     """When this instance first answered well on this stream."""
     return min(
         (
@@ -44,22 +60,44 @@ def first_answer_ns(samples: Iterable[Sample], stream: int | None, identity: str
     )
 
 
+def begun(events: Iterable[AnyEvent]) -> Event[FaultBegan] | None:
+    """How the cycle began, with the new instance's address; None if it never began.
+
+    Mostly that is not known at T0: InstancePlaced says it once it is, and under which identity it
+    answers if that is not the one that was expected.
+    """
+    begin = earliest(events, FaultBegan)
+    if begin is None or begin.what.new is None or begin.what.new_ip is not None:
+        return begin
+    for placed in only(events, InstancePlaced):
+        there = placed.what
+        if (there.expected or there.identity) == begin.what.new:
+            return begin.saying(replace(begin.what, new=there.identity, new_ip=there.ip))
+    return begin
+
+
 def edges(
-    events: Sequence[Event], begin: Reading, *, recovered_ns: int | None, direct_ns: int | None
+    events: Sequence[AnyEvent],
+    begin: Event[FaultBegan],
+    *,
+    recovered_ns: int | None,
+    direct_ns: int | None,
 ) -> Edges:
     """What the world said of the way to the new instance.
 
     `direct_ns` is when it first answered the direct probe: what is known of `listening` where the
     runtime does not tell.
     """
-    new, new_ip = begin.data["new"], begin.data["new_ip"]
-    listening = _said(events, "app", "listening", identity=new)
-    published = _published(events, begin.data["old_ip"], new_ip)
-    moved = _switch(events, new_ip)
-    if moved is None and stays(begin):
+    fault = begin.what
+    listening = _of_instance(events, InstanceListening, fault.new)
+    published = _published(events, fault.old_ip, fault.new_ip) if fault.new_ip else None
+    moved = _switch(events, fault.new_ip) if fault.new_ip else None
+    if moved is None and stays(fault):
         moved = _stayed(events, begin)
     usable = _usable(events, begin.at_ns, moved, recovered_ns) if moved else None
-    known = [said for said in (listening, published, moved, usable) if said is not None]
+    known: list[Event[Any]] = [
+        said for said in (listening, published, moved, usable) if said is not None
+    ]
     return Edges(
         listening_ns=direct_ns if listening is None else listening.at_ns,
         published_ns=published.at_ns if published else None,
@@ -96,7 +134,7 @@ def phases(
 
 
 def move(
-    events: Sequence[Event],
+    events: Sequence[AnyEvent],
     *,
     missing_class: str,
     dns_s: float,
@@ -108,25 +146,24 @@ def move(
     `missing_class` is how a missing name was answered if no event tells, `dns_s` how long an answer
     takes, `direct` the stream past the proxy.
     """
-    begin = reading(events, "engine", "begin")
+    begin = begun(events)
     if begin is None:
         raise ValueError("a cycle that never began has no move")
-    direct_ns = first_answer_ns(samples, direct, begin.data["new"])
+    fault = begin.what
+    direct_ns = first_answer_ns(samples, direct, fault.new)
     edge = edges(events, begin, recovered_ns=None, direct_ns=direct_ns)
-    reachable = _said(events, "app", "reachable", identity=begin.data["new"])
+    reachable = _of_instance(events, InstanceReachable, fault.new)
     # A name that is withdrawn while others still answer for it is not missing.
     missing = [
-        w.at_ns
-        for w in _readings(events, ("dns",), ("withdrawn",))
-        if not w.data.get("ips") and w.at_ns >= begin.at_ns
+        said.at_ns
+        for said in only(events, NameWithdrawn)
+        if not said.what.ips and said.at_ns >= begin.at_ns
     ]
     manner, held_s = _held(events, begin)
     # Once the old instance's address was gone from the answers, was there any but the new one's?
-    gone = {begin.data["old_ip"], begin.data["new_ip"]}
-    left = [r for r in _readings(events, ("dns",), ("published",)) if r.at_ns >= begin.at_ns]
-    others = any(
-        begin.data["old_ip"] not in r.data["ips"] and set(r.data["ips"]) - gone for r in left
-    )
+    gone = {fault.old_ip, fault.new_ip}
+    left = [e.what.ips for e in only(events, NamePublished) if e.at_ns >= begin.at_ns]
+    others = any(fault.old_ip not in ips and set(ips) - gone for ips in left)
     return timeline.move(
         published_s=_after(begin.at_ns, edge.published_ns),
         listening_s=_after(begin.at_ns, edge.listening_ns),
@@ -140,103 +177,115 @@ def move(
     )
 
 
-def _held(events: Iterable[Event], begin: Reading) -> tuple[str, float]:
+def _held(events: Iterable[AnyEvent], begin: Event[FaultBegan]) -> tuple[str, float]:
     """What was found at the old address in the end, and until when it refused, as on loopback.
 
     Elsewhere nobody refuses where there is no host, and a black hole begins at once.
     """
-    held = [e for e in events if isinstance(e, Action) and e.verb == "hold"]
-    if not held:
+    asked = [e.what.deed for e in only(events, Asked) if isinstance(e.what.deed, HoldAddress)]
+    if not asked:
         return "vacant", 0.0
-    manner = str(held[0].data["manner"])
-    done_ns = min((e.at_ns for e in held if e.edge == "done"), default=begin.at_ns)
-    old_ip = begin.data["old_ip"]
+    manner, old_ip = asked[0].manner, begin.what.old_ip
+    done = [e.at_ns for e in only(events, Done) if isinstance(e.what.deed, HoldAddress)]
     if manner in ("refuse", "vacant") or old_ip is None or not ip_address(old_ip).is_loopback:
         return manner, 0.0
-    return manner, max(0, done_ns - begin.at_ns) / 1e9
+    return manner, max(0, min(done, default=begin.at_ns) - begin.at_ns) / 1e9
 
 
-def _missing_class(events: Iterable[Event]) -> str | None:
+def _missing_class(events: Iterable[AnyEvent]) -> str | None:
     """How a missing name is answered, where the runtime has found that out."""
-    said = _readings(events, ("dns",), ("withdrawn",))
-    return next((r.data["missing"] for r in said if r.data.get("missing")), None)
+    return next((e.what.missing for e in only(events, NameWithdrawn) if e.what.missing), None)
 
 
 def _after(t0_ns: int, at_ns: int | None) -> float | None:
     return None if at_ns is None else max(0, at_ns - t0_ns) / 1e9
 
 
-def _at_ns(reading: Reading) -> int:
-    return reading.at_ns
+def _at_ns(event: Event[Any]) -> int:
+    return event.at_ns
 
 
-def _readings(
-    events: Iterable[Event], sources: Sequence[str], whats: Sequence[str]
-) -> list[Reading]:
-    return [e for e in events if isinstance(e, Reading) and e.what in whats and e.source in sources]
+def _of_instance(
+    events: Iterable[AnyEvent], kind: type[Lifecycle], identity: str | None
+) -> Event[Lifecycle] | None:
+    found = [e for e in only(events, kind) if e.what.identity == identity]
+    return min(found, key=_at_ns, default=None)
 
 
-def _said(events: Iterable[Event], source: str, what: str, **data: Any) -> Reading | None:
-    wanted = data.items()
-    found = _readings(events, (source,), (what,))
-    return min((r for r in found if wanted <= r.data.items()), key=_at_ns, default=None)
-
-
-def _published(events: Iterable[Event], old_ip: str | None, new_ip: str) -> Reading | None:
+def _published(
+    events: Iterable[AnyEvent], old_ip: str | None, new_ip: str | None
+) -> Event[NamePublished] | None:
     """When the name answered the new IP and no longer the old one.
 
     As long as the old one is among the answers, a proxy may well stay there.
     """
-    found = [r for r in _readings(events, ("dns",), ("published",)) if new_ip in r.data["ips"]]
-    alone = [r for r in found if old_ip not in r.data["ips"]]
+    found = [e for e in only(events, NamePublished) if new_ip in e.what.ips]
+    alone = [e for e in found if old_ip not in e.what.ips]
     return min(alone or found, key=_at_ns, default=None)
 
 
-def _switch(events: Iterable[Event], new_ip: str) -> Reading | None:
+def _told(
+    events: Iterable[AnyEvent], tellers: Sequence[Teller], changes: Sequence[ServerChange]
+) -> list[Event[ServerChanged]]:
+    return [
+        e
+        for e in only(events, ServerChanged)
+        if e.what.told_by in tellers and e.what.change in changes
+    ]
+
+
+def _switch(events: Iterable[AnyEvent], new_ip: str | None) -> Event[ServerChanged] | None:
     """When the proxy took the new IP, as its log says, or else as its API showed."""
-    for source in (LOG, API):
-        found = _readings(events, (source,), ("address_changed",))
-        if to_new := [r for r in found if r.data["new"] == new_ip]:
+    for teller in TELLERS:
+        found = _told(events, (teller,), (ServerChange.ADDRESS,))
+        if to_new := [e for e in found if e.what.new == new_ip]:
             return min(to_new, key=_at_ns)
     return None
 
 
-def stays(begin: Reading) -> bool:
+def stays(fault: FaultBegan) -> bool:
     """Whether the instance comes back at the address that it had."""
-    new_ip = begin.data["new_ip"]
-    return new_ip is not None and new_ip == begin.data["old_ip"]
+    return fault.new_ip is not None and fault.new_ip == fault.old_ip
 
 
-def _stayed(events: Iterable[Event], begin: Reading) -> Reading | None:
+def _stayed(events: Iterable[AnyEvent], begin: Event[FaultBegan]) -> Event[ServerChanged] | None:
     """The proxy has the address all the time; None if it is unknown which server that is.
 
     Unless it has put the server into maintenance: then it forgets the address, and takes it anew.
     """
-    left = _readings(events, (LOG, API), LEFT)
-    servers = {r.data["server"] for r in left if r.at_ns >= begin.at_ns} or {None}
-    return replace(begin, data={"server": servers.pop()}) if len(servers) == 1 else None
+    left = _told(events, TELLERS, LEFT)
+    servers = {e.what.server for e in left if e.at_ns >= begin.at_ns} or {""}
+    if len(servers) > 1:
+        return None
+    kept = ServerChanged(
+        told_by=Teller.LOG, change=ServerChange.ADDRESS, server=servers.pop(), new=begin.what.new_ip
+    )
+    return Event(at_ns=begin.at_ns, cell=begin.cell, cycle=begin.cycle, what=kept)
 
 
 def _usable(
-    events: Iterable[Event], t0_ns: int, moved: Reading, recovered_ns: int | None
-) -> Reading | None:
+    events: Iterable[AnyEvent],
+    t0_ns: int,
+    moved: Event[ServerChanged],
+    recovered_ns: int | None,
+) -> Event[ServerChanged] | None:
     """The switch, or when the server came back from its last absence before the recovery.
 
     None if it went away and nobody told of its return.
     """
-    for source in (LOG, API):
+    for teller in TELLERS:
         said = [
-            r
-            for r in _readings(events, (source,), LEFT + CAME_BACK)
-            if r.at_ns >= t0_ns and r.data["server"] == moved.data["server"]
+            e
+            for e in _told(events, (teller,), (*LEFT, ServerChange.UP))
+            if e.at_ns >= t0_ns and e.what.server == moved.what.server
         ]
         left = [
-            r.at_ns
-            for r in said
-            if r.what in LEFT and (recovered_ns is None or r.at_ns <= recovered_ns)
+            e.at_ns
+            for e in said
+            if e.what.change in LEFT and (recovered_ns is None or e.at_ns <= recovered_ns)
         ]
         if left:
-            came_back = [r for r in said if r.what in CAME_BACK and r.at_ns >= max(left)]
+            came_back = [e for e in said if e.what.change not in LEFT and e.at_ns >= max(left)]
             first = min(came_back, key=_at_ns, default=None)
             return first and max(moved, first, key=_at_ns)
         if said:

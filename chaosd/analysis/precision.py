@@ -15,7 +15,7 @@ from typing import Any
 from chaosd.analysis.slo import cycles_needed
 from chaosd.analysis.statistics import Estimate
 from chaosd.analysis.tally import Tally
-from chaosd.history.events import Cycle
+from chaosd.history.cycles import Cycle
 
 CYCLES_MIN = cycles_needed("recovery_p95")
 LOOKS_GROWTH = 1.05  # so many times the cycles of the look before
@@ -38,6 +38,9 @@ class Precision:
     """
 
     def __init__(self, wanted: float, goals: Mapping[str, Mapping[str, Any]]) -> None:
+        # Now, and not at the first look: importing it takes long, and cycles are going on then.
+        import scipy.special  # noqa: F401
+
         self.wanted = wanted
         self.reached = False
         self._tally = Tally()

@@ -7,27 +7,29 @@ docs/measuring.md defines the numbers; samples count to the microsecond, as they
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from chaosd.analysis import phases
 from chaosd.analysis.residuals import against
+from chaosd.analysis.samples import kind_of
 from chaosd.analysis.statistics import quantile_rank
+from chaosd.history.causes import Cause, CauseKind, Doubt, DoubtKind
+from chaosd.history.cycles import PHASES, Cycle, CycleOutcome, Prediction
 from chaosd.history.events import (
-    ANYBODY,
-    PHASES,
-    Cycle,
-    CycleOutcome,
+    AnyEvent,
+    CycleEnded,
     Event,
-    Outcome,
-    Prediction,
-    Reading,
-    Sample,
-    rounded_ns,
+    FaultBegan,
+    FaultInjected,
+    InstanceGone,
+    InstancePlaced,
+    RecoveryPredicted,
+    earliest,
 )
+from chaosd.history.values import ANYBODY, Outcome, Sample, rounded_ns
 
 SECOND_NS = 1_000_000_000
 # p99 of the schedule lag above this, and above one interval, is poor if it matters: if the error
@@ -35,12 +37,7 @@ SECOND_NS = 1_000_000_000
 LATE_NS_MAX, BAR_SHARE_MAX = 5_000_000, 0.1
 DROPPED_SHARE_MAX = 0.01
 ANOMALY_MARGIN_S = 0.010  # what a prediction is not expected to see: the app's and kernel's work
-HELD_MAX = (
-    1_000_000  # samples that wait for an earlier one; twice what the config lets be under way
-)
 IDENTITIES_MAX = 10_000
-STOPPED = "chaosd was stopped"  # so begins the reason of a cycle that was cut off
-UNRECOVERED = "without a recovery"  # and so it ends, if it had begun and not recovered
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +51,7 @@ class Settings:
     timeout_ns: int
     runtime: str
     proxy: str
+    arm: str = ""
     replicas: int = 1  # of the app: the new one has every so many-th request
 
     @property
@@ -80,11 +78,7 @@ def observed(cycle: Cycle) -> Observed | None:
     """
     if cycle.outcome == CycleOutcome.RECOVERED and cycle.recovery_s is not None:
         return Observed(cycle.recovery_s, censored=False)
-    reason = cycle.valid_reason or ""
-    cut_off = reason.startswith(STOPPED) and reason.endswith(UNRECOVERED)
-    if cycle.outcome == CycleOutcome.CENSORED or (
-        cycle.outcome == CycleOutcome.INVALID and cut_off
-    ):
+    if cycle.outcome == CycleOutcome.CENSORED or cycle.cut_off:
         return Observed(cycle.lasted_s, censored=True)
     return None
 
@@ -104,37 +98,13 @@ class Identities:
             forgotten = next((i for i, gone in self._gone.items() if gone), next(iter(self._gone)))
             del self._gone[forgotten]
 
-    def event(self, event: Event) -> None:
+    def event(self, event: AnyEvent) -> None:
         """Take note of an instance that comes or goes; whatever else it is, ignore it."""
-        if not isinstance(event, Reading):
-            return
-        if event.what == "instance":
-            self.add(event.data["identity"])
-        elif event.what == "gone" and event.data["identity"] in self._gone:
-            self._gone[event.data["identity"]] = True
-
-
-class Reorder:
-    """Samples of one stream, which come as they end, put back into the order of their schedule."""
-
-    def __init__(self) -> None:
-        self._held: list[Sample] = []
-        self._released_ns = -1
-
-    def push(self, sample: Sample) -> None:
-        late = sample.scheduled_ns < self._released_ns
-        if late or len(self._held) >= HELD_MAX:
-            what = "a sample after promising that there was none" if late else "no complete instant"
-            raise RuntimeError(f"the prober delivered {what} on stream {sample.stream}")
-        self._held.append(sample)
-
-    def release(self, complete_ns: int) -> list[Sample]:
-        """Let go of those scheduled before this instant: none of them is still to come."""
-        self._released_ns = max(complete_ns, self._released_ns)
-        self._held.sort(key=attrgetter("scheduled_ns"))  # nearly sorted already
-        count = bisect_left(self._held, complete_ns, key=attrgetter("scheduled_ns"))
-        released, self._held = self._held[:count], self._held[count:]
-        return released
+        match event.what:
+            case InstancePlaced(identity=identity):
+                self.add(identity)
+            case InstanceGone(identity=identity) if identity in self._gone:
+                self._gone[identity] = True
 
 
 class RecoveryFold:
@@ -169,7 +139,7 @@ class RecoveryFold:
         self.lags_ns = array("q")
         self.unknown = unknown
         self._injected_ns: int | None = None
-        self._new = new
+        self.new = new
         self._identities = identities
         self._settings = settings
         self._from_ns = t0_ns - settings.lookback_ns
@@ -212,7 +182,8 @@ class RecoveryFold:
         last_ns = sent_ns if self._sent_ns is None else self._sent_ns
         if outcome != Outcome.DROPPED:
             self._sent_ns = sent_ns
-        good = outcome == Outcome.OK and who in self._identities
+        kind = kind_of(outcome, who, took_ns, self._identities, self._settings.slow_after_ns)
+        good = kind in ("good", "masked")
         if good:
             self._add_good(sent_ns, done_ns, who)
         if done_ns < self.t0_ns:
@@ -224,12 +195,12 @@ class RecoveryFold:
         self._pause_ns = max(self._pause_ns, sent_ns - last_ns)
         self.lags_ns.append(lag_ns)
         if good:
-            if took_ns > self._settings.slow_after_ns:
+            if kind == "masked":
                 self.masked += 1
             else:
                 self._add_fresh(done_ns, who)
         else:
-            self._add_bad(scheduled_ns, sent_ns, misrouted=outcome == Outcome.OK)
+            self._add_bad(scheduled_ns, sent_ns, misrouted=kind == "misrouted")
 
     def _add_good(self, sent_ns: int, done_ns: int, who: str) -> None:
         if not self._bad:
@@ -244,7 +215,7 @@ class RecoveryFold:
         if self.unknown:
             ours = self._bad > 0
         else:
-            ours = sent_ns >= self.t0_ns if self._new is None else who == self._new
+            ours = sent_ns >= self.t0_ns if self.new is None else who == self.new
         first = self.recovered_ns is None or done_ns < self.recovered_ns
         if ours and first and self.t0_ns <= done_ns <= self._limit_ns:
             self.recovered_ns = self.stable_from_ns = done_ns
@@ -256,7 +227,7 @@ class RecoveryFold:
         way for long says when the way was free for that one, and not for others.
         """
         first = self.fresh_ns is None or done_ns < self.fresh_ns
-        if who == self._new and first and self.t0_ns <= done_ns <= self._limit_ns:
+        if who == self.new and first and self.t0_ns <= done_ns <= self._limit_ns:
             self.fresh_ns = done_ns
 
     @property
@@ -319,23 +290,23 @@ class RecoveryFold:
             return None
         return sorted(self.lags_ns)[quantile_rank(len(self.lags_ns), 0.99) - 1] / 1e9
 
-    def poor(self) -> str | None:
+    def doubt(self) -> Doubt | None:
         """Why these numbers can't be trusted much: the prober's fault, not the target's."""
         lag_s = self.lag_p99_s()
         if lag_s is None:
-            return "no probe was sent"
+            return Doubt(kind=DoubtKind.NO_PROBES)
         if self.dropped > DROPPED_SHARE_MAX * self.samples:
-            return f"{self.dropped} of {self.samples} probes could not be sent in time"
+            return Doubt(kind=DoubtKind.PROBES_DROPPED, count=self.dropped, total=self.samples)
         # Where probes are late the error bar knows it: what it does to long recoveries is little.
         ends_ns = self._limit_ns if self.recovered_ns is None else self.recovered_ns
         told = self._pause_ns <= BAR_SHARE_MAX * (ends_ns - self.t0_ns)
         if lag_s * 1e9 > max(self._settings.interval_ns, LATE_NS_MAX) and not told:
-            return f"probes were sent late (1 % by more than {lag_s * 1e3:.1f} ms)"
+            return Doubt(kind=DoubtKind.PROBES_LATE, seconds=lag_s)
         return None
 
 
 def measure(
-    events: Sequence[Event],
+    events: Sequence[AnyEvent],
     samples: Iterable[Sample],
     identities: Container[str],
     *,
@@ -348,46 +319,41 @@ def measure(
     `stream` is the one that measures, `direct` the one that asks the app itself; samples of others,
     and any from before the lookback or after the end, are ignored. `identities` are the app's.
     """
-    end = phases.reading(events, "engine", "end")
+    end = earliest(events, CycleEnded)
     if end is None:
         raise ValueError("a cycle without an end can't be measured")
-    begin = phases.reading(events, "engine", "begin")
+    begin = phases.begun(events)
     if begin is None:
         return _never_began(end, settings)
-    new, control = begin.data["new"], bool(begin.data["control"])
-    unknown = new is None and not control
-    fold = RecoveryFold(begin.at_ns, new, identities, settings, unknown=unknown)
-    if unknown and (injected := phases.reading(events, "engine", "injected")) is not None:
+    fault, cause = begin.what, end.what.cause
+    new, control = fault.new, fault.is_control
+    fold = RecoveryFold(begin.at_ns, new, identities, settings, unknown=fault.is_anonymous)
+    injected = earliest(events, FaultInjected) if fold.unknown else None
+    if injected is not None:
         fold.injected(injected.at_ns)
     mine = [s for s in samples if s.scheduled_ns < end.at_ns and s.stream in (stream, direct)]
     for sample in sorted(mine, key=attrgetter("scheduled_ns")):
         if sample.stream == stream:
             fold.add(sample)
-    invalid = end.data.get("invalid")
-    outcome = _outcome(fold, invalid=invalid is not None, control=control)
-    reason = fold.poor() if invalid is None else _why(invalid, fold, control=control)
-    measured = _measured(fold, end.at_ns, invalid, reason)
+    outcome = _outcome(fold, invalid=cause is not None, control=control)
+    cut_off = cause is not None and _is_cut_off(cause, fold, control=control)
+    measured = _measured(fold, end.at_ns, invalid=cause is not None, cut_off=cut_off)
     parts, parts_error_s = _unknown_parts(), None
-    if invalid is None and not (control and new is None):
+    if cause is None and not (control and new is None):
         direct_ns = phases.first_answer_ns(mine, direct, new)
-        edges = phases.edges(events, begin, recovered_ns=fold.recovered_ns, direct_ns=direct_ns)
-        parts_error_s = edges.error_ns / 1e9
-        parts = phases.phases(begin.at_ns, edges, fold.recovered_ns, fold.stable_ns(end.at_ns))
-    predicted = _predicted(events)
-    fresh_s = fold.until_fresh_s() if outcome == CycleOutcome.RECOVERED else None
-    residual_s, share = against(predicted, fresh_s, fold.resolution_s())
+        parts, parts_error_s = _parts(events, begin, fold, end.at_ns, direct_ns)
     return Cycle(
         cycle=end.cycle,
         cell=end.cell,
-        fault=begin.data["fault"],
+        fault=fault.fault,
         runtime=settings.runtime,
         proxy=settings.proxy,
         outcome=outcome,
-        t0_unix=begin.data["t0_unix"],
+        t0_unix=fault.t0_unix,
         t0_ns=begin.at_ns,
         end_ns=end.at_ns,
-        old_ip=begin.data["old_ip"],
-        new_ip=begin.data["new_ip"],
+        old_ip=fault.old_ip,
+        new_ip=fault.new_ip,
         **measured,
         resolution_s=fold.resolution_s(),
         samples=fold.samples,
@@ -398,40 +364,54 @@ def measure(
         lag_p99_s=fold.lag_p99_s(),
         phases=parts,
         phases_error_s=parts_error_s,
-        predicted=predicted,
-        residual_s=residual_s,
-        predicted_place=share,
-        anomaly=_anomaly(outcome, fold, predicted, end.at_ns),
-        valid_reason=reason,
+        **_held_against(_predicted(events), fold, outcome, end.at_ns),
+        kind=fault.kind,
+        arm=settings.arm,
+        cause=cause,
+        cut_off=cut_off,
+        doubt=fold.doubt() if cause is None else None,
     )
 
 
-def _never_began(end: Reading, settings: Settings) -> Cycle:
+def _parts(
+    events: Sequence[AnyEvent],
+    begin: Event[FaultBegan],
+    fold: RecoveryFold,
+    end_ns: int,
+    direct_ns: int | None,
+) -> tuple[dict[str, float | None], float]:
+    """The phases, and the error of the edge that is known worst."""
+    edges = phases.edges(events, begin, recovered_ns=fold.recovered_ns, direct_ns=direct_ns)
+    found = phases.phases(begin.at_ns, edges, fold.recovered_ns, fold.stable_ns(end_ns))
+    return found, edges.error_ns / 1e9
+
+
+def _never_began(end: Event[CycleEnded], settings: Settings) -> Cycle:
     """Something went wrong before T0: there is nothing to measure."""
     return Cycle(
         cycle=end.cycle,
         cell=end.cell,
-        fault=end.data.get("fault", ""),
+        fault=end.what.fault,
         runtime=settings.runtime,
         proxy=settings.proxy,
         outcome=CycleOutcome.INVALID,
-        t0_unix=end.data.get("unix", 0.0),
+        t0_unix=end.what.unix,
         t0_ns=end.at_ns,
         end_ns=end.at_ns,
         phases=_unknown_parts(),
-        valid_reason=end.data.get("invalid") or "it never began",
+        arm=settings.arm,
+        cause=end.what.cause or Cause(kind=CauseKind.NEVER_BEGAN),
     )
 
 
-def _why(invalid: str, fold: RecoveryFold, *, control: bool) -> str:
-    """A cycle that was cut off before it recovered might have been the longest: keep that.
+def _is_cut_off(cause: Cause, fold: RecoveryFold, *, control: bool) -> bool:
+    """A cycle that was stopped before it recovered might have been the longest: keep that.
 
     But for one of which nothing was to be seen so far, where nobody can tell the new instance.
     """
     began = not fold.unknown or fold.failed or fold.misrouted
-    if invalid.startswith(STOPPED) and fold.recovered_ns is None and not control and began:
-        return f"{invalid}, {UNRECOVERED}"
-    return invalid
+    stopped = cause.kind is CauseKind.STOPPED
+    return stopped and fold.recovered_ns is None and not control and bool(began)
 
 
 def _outcome(fold: RecoveryFold, *, invalid: bool, control: bool) -> CycleOutcome:
@@ -446,13 +426,10 @@ def _unknown_parts() -> dict[str, float | None]:
     return dict.fromkeys([f"{phase}_s" for phase in PHASES])
 
 
-def _measured(
-    fold: RecoveryFold, end_ns: int, invalid: str | None, reason: str | None
-) -> dict[str, float | None]:
-    if invalid is not None:
+def _measured(fold: RecoveryFold, end_ns: int, *, invalid: bool, cut_off: bool) -> dict[str, Any]:
+    if invalid:
         # Of what was cut off in the middle of an outage so much of that is known.
-        lost = reason is not None and reason.endswith(UNRECOVERED)
-        return {"outage_loss_s": fold.outage_loss_s()} if lost else {}
+        return {"outage_loss_s": fold.outage_loss_s()} if cut_off else {}
     stable_ns = fold.stable_ns(end_ns)
     return {
         "recovery_s": None if fold.recovered_ns is None else (fold.recovered_ns - fold.t0_ns) / 1e9,
@@ -463,9 +440,23 @@ def _measured(
     }
 
 
-def _predicted(events: Iterable[Event]) -> Prediction | None:
-    said = phases.reading(events, "engine", "predicted")
-    return Prediction(**said.data) if said is not None else None
+def _held_against(
+    predicted: Prediction | None, fold: RecoveryFold, outcome: CycleOutcome, end_ns: int
+) -> dict[str, Any]:
+    """The prediction, and what was observed beside it."""
+    fresh_s = fold.until_fresh_s() if outcome == CycleOutcome.RECOVERED else None
+    residual_s, share = against(predicted, fresh_s, fold.resolution_s())
+    return {
+        "predicted": predicted,
+        "residual_s": residual_s,
+        "predicted_place": share,
+        "anomaly": _anomaly(outcome, fold, predicted, end_ns),
+    }
+
+
+def _predicted(events: Iterable[AnyEvent]) -> Prediction | None:
+    said = earliest(events, RecoveryPredicted)
+    return None if said is None else said.what.prediction
 
 
 def _anomaly(

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from chaosd.analysis.statistics import Clusters, quantile_rank
-from chaosd.history.events import ANYBODY, Outcome, Reading
+from chaosd.history.events import StreamOpened
+from chaosd.history.values import ANYBODY, Outcome, rounded_ns
 
 FOREVER_NS = 2**63 - 1
 LAG_US_MAX = 100_000  # lags are counted to the microsecond up to here
@@ -36,12 +37,28 @@ def kinds(
     return found
 
 
-def measuring(streams: Iterable[Reading]) -> dict[str, int]:
+def kind_of(
+    outcome: int, who: str, took_ns: int, identities: Container[str], slow_after_ns: int
+) -> str:
+    """Which of KINDS one request is; the same rule as `kinds`, for a single one.
+
+    `took_ns` counts to the microsecond, as it is stored: what is live is what is reported.
+    """
+    if outcome == Outcome.DROPPED:
+        return "dropped"
+    if outcome != Outcome.OK:
+        return "failed"
+    if who not in identities:
+        return "misrouted"
+    return "masked" if rounded_ns(took_ns) > slow_after_ns else "good"
+
+
+def measuring(streams: Iterable[StreamOpened]) -> dict[str, int]:
     """The stream that measures, by cell: the first one through the proxy."""
     found: dict[str, int] = {}
-    for reading in streams:
-        if reading.data["via"] == "proxy":
-            found.setdefault(reading.data["cell"], reading.data["stream"])
+    for opened in streams:
+        if opened.via == "proxy":
+            found.setdefault(opened.cell, opened.stream)
     return found
 
 
@@ -77,14 +94,16 @@ class Windows:
             for row, some in enumerate((window, window[found != KINDS.index("good")])):
                 self._counts[cell][row] += np.bincount(some, minlength=len(self._t0s[cell]) + 1)
 
-    def clusters(self) -> Clusters:
-        """Those sent, and those lost of them, of all windows of all cells in which any was sent."""
+    def clusters(self) -> dict[str, Clusters]:
+        """Those sent, and those lost of them, of all windows in which any was sent, by cell."""
+        return {cell: self._of_cell(cell) for cell in self._counts}
+
+    def _of_cell(self, cell: str) -> Clusters:
         found = Clusters()
-        for cell, counts in self._counts.items():
-            found.include(self._before[cell])
-            for sent, lost in counts.T.tolist():
-                if sent:
-                    found.add(lost, sent)
+        found.include(self._before[cell])
+        for sent, lost in self._counts[cell].T.tolist():
+            if sent:
+                found.add(lost, sent)
         return found
 
     def state(self, open_from_ns: int) -> dict[str, Any]:
@@ -144,11 +163,11 @@ class ProbeFold:
 
     def __init__(
         self,
-        streams: Iterable[Reading],
+        streams: Iterable[StreamOpened],
         identities: Mapping[str, Container[str]],
         slow_after_ns: int,
     ) -> None:
-        self._streams = {reading.data["stream"]: reading.data for reading in streams}
+        self._streams = {opened.stream: opened for opened in streams}
         self._identities = identities
         self._slow_after_us = slow_after_ns / 1000
         self._outcomes = {stream: np.zeros(len(Outcome), np.int64) for stream in self._streams}
@@ -159,7 +178,7 @@ class ProbeFold:
 
     def add(self, records: Any, names: Sequence[str]) -> None:
         """Records of `stream outcome who lag_us took_us`, sorted by stream; `who` is into names."""
-        for stream, data in self._streams.items():
+        for stream, opened in self._streams.items():
             first, last = np.searchsorted(records["stream"], [stream, stream + 1])
             mine = records[first:last]
             if not len(mine):
@@ -170,7 +189,7 @@ class ProbeFold:
                 clipped = np.clip(lags_us, 0, LAG_US_MAX)
                 self._lags[stream] += np.bincount(clipped, minlength=LAG_US_MAX + 1)
                 self._lag_max_us[stream] = max(self._lag_max_us[stream], int(lags_us.max()))
-            found = kinds(mine, names, self._identities[data["cell"]], self._slow_after_us)
+            found = kinds(mine, names, self._identities[opened.cell], self._slow_after_us)
             counts = np.bincount(found, minlength=len(KINDS))
             self._misrouted[stream] += int(counts[KINDS.index("misrouted")])
             self._masked[stream] += int(counts[KINDS.index("masked")])
@@ -207,10 +226,10 @@ class ProbeFold:
     def probes(self) -> list[Probe]:
         return [
             Probe(
-                cell=data["cell"],
-                probe=data["probe"],
-                via=data["via"],
-                interval_s=data["interval_ns"] / 1e9,
+                cell=opened.cell,
+                probe=opened.probe,
+                via=opened.via,
+                interval_s=opened.interval_ns / 1e9,
                 sent=int(self._outcomes[stream].sum() - self._outcomes[stream][Outcome.DROPPED]),
                 outcomes={
                     outcome.name.lower(): int(self._outcomes[stream][outcome])
@@ -224,7 +243,7 @@ class ProbeFold:
                 lag_p99_s=self._lag_s(stream, 0.99),
                 lag_max_s=self._lag_s(stream, 1.0),
             )
-            for stream, data in sorted(self._streams.items())
+            for stream, opened in sorted(self._streams.items())
         ]
 
     def _lag_s(self, stream: int, p: float) -> float | None:
@@ -233,3 +252,28 @@ class ProbeFold:
             return None
         lag_us = int(np.searchsorted(counts, quantile_rank(int(counts[-1]), p)))
         return (self._lag_max_us[stream] if lag_us == LAG_US_MAX else lag_us) / 1e6
+
+
+class StoredCounts:
+    """All counts that are kept of samples which are not: probes, and what was lost together."""
+
+    def __init__(
+        self,
+        streams: Sequence[StreamOpened],
+        identities: Mapping[str, Container[str]],
+        t0s_ns: Mapping[str, Iterable[int]],
+        slow_after_ns: int,
+    ) -> None:
+        self._probes = ProbeFold(streams, identities, slow_after_ns)
+        self._windows = Windows(t0s_ns, measuring(streams), identities)
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self._probes.restore(state["probes"])
+        self._windows.restore(state.get("windows", {}))
+
+    def add(self, records: Any, names: Sequence[str]) -> None:
+        self._probes.add(records, names)
+        self._windows.add(records, names)
+
+    def state(self, open_from_ns: int) -> dict[str, Any]:
+        return {"probes": self._probes.state(), "windows": self._windows.state(open_from_ns)}

@@ -8,8 +8,9 @@ and more cycles would tell. A number has to come from `min_cycles` cycles at lea
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any
 
 from chaosd.analysis.statistics import QUANTILES, TAIL, Estimate, Share, share
@@ -27,6 +28,31 @@ CYCLES = ("anomalies", "censored")  # shares of cycles
 REQUESTS = {"failed": "failed_share", "masked": "masked_share", "misrouted": "misrouted_share"}
 
 
+class WhyKind(StrEnum):
+    """Why an objective is broken, or why that is unknown: a closed list."""
+
+    ABOVE = "above"  # all of its interval is above the target
+    BELOW = "below"
+    SOME = "some"  # `count` of `total` where none should be
+    TOO_FEW = "too-few"  # `count` cycles of `total` that are asked for
+    BOUND_NEEDS = "bound-needs"  # its upper bound takes `total` cycles
+    NO_BOUND = "no-bound"  # its upper bound is not known
+    WITHIN_BAR = "within-bar"  # the target is within its error bar
+    WITHIN_INTERVAL = "within-interval"
+    NOTHING_COUNTED = "nothing-counted"
+    FEW_CLUSTERS = "few-clusters"  # its interval takes five cycles
+    NOTHING_BAD = "nothing-bad"  # seen, but it takes `total` cycles to say so of all
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Why:
+    """Why an objective is not kept, with its numbers."""
+
+    kind: WhyKind
+    count: int | None = None
+    total: int | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objective:
     """One objective: what was asked, what was found in `n` cycles, and what that comes to."""
@@ -42,7 +68,8 @@ class Objective:
     n: int
     min_cycles: int
     result: str
-    reason: str  # of what is not ok; empty otherwise
+    why: Why | None = None  # of what is not ok
+    seems: str | None = None  # what the result would be if the measurement were good
 
 
 def judge(
@@ -62,13 +89,11 @@ def judge(
         part = whole if label is None else faults[label]
         found = _found(name, part, availability, goal["target"], goal["min_cycles"])
         if poor:
-            seems = {OK: "seems kept", FAIL: "seems broken", UNKNOWN: found.reason}[found.result]
-            reason = f"{seems}; the measurement is too poor to tell"
-            found = replace(found, result=UNKNOWN, reason=reason)
+            found = replace(found, result=UNKNOWN, seems=found.result)
         yield found
 
 
-def verdict(doubts: tuple[str, ...], objectives: tuple[Objective, ...]) -> str:
+def verdict(doubts: Sequence[object], objectives: tuple[Objective, ...]) -> str:
     """A poor measurement can't even be trusted where it says fail; one broken objective is enough.
 
     Otherwise what is not known outranks what is ok.
@@ -104,18 +129,18 @@ def _found(
         field, bar, up = DURATIONS[what]
         quantiles, bar_s = getattr(part, field), getattr(part, bar) or 0.0
         estimate, n = getattr(quantiles, quantile), quantiles.n
-        result, reason = _duration(estimate, target, bar_s, bar_s if up else 0.0)
+        result, why = _duration(estimate, target, bar_s, bar_s if up else 0.0)
         if estimate.high is None and result == UNKNOWN and n < (needed := cycles_needed(name)):
-            reason = f"its upper bound takes {needed} cycles"
+            why = Why(kind=WhyKind.BOUND_NEEDS, total=needed)
         unit, at_least = "s", False
     else:
         counted, n = _counted(name, part, availability)
         estimate = Estimate(counted.value, counted.low, counted.high)
         unit, at_least = "share", name == "availability"
-        result, reason = _share(counted, target, at_least=at_least)
+        result, why = _share(counted, target, at_least=at_least)
     surely = result == FAIL and unit == "share" and _is_nothing(target, at_least=at_least)
     if n < min_cycles and not surely:
-        result, reason = UNKNOWN, f"too few cycles: {n} of {min_cycles}"
+        result, why = UNKNOWN, Why(kind=WhyKind.TOO_FEW, count=n, total=min_cycles)
     return Objective(
         name=title,
         unit=unit,
@@ -128,7 +153,7 @@ def _found(
         n=n,
         min_cycles=min_cycles,
         result=result,
-        reason=reason,
+        why=why,
     )
 
 
@@ -144,37 +169,37 @@ def _counted(name: str, part: Part, availability: Share) -> tuple[Share, int]:
     return found, part.failovers
 
 
-def _duration(found: Estimate, target: float, down_s: float, up_s: float) -> tuple[str, str]:
+def _duration(found: Estimate, target: float, down_s: float, up_s: float) -> tuple[str, Why | None]:
     if found.high is not None and found.high + up_s <= target:
-        return OK, ""
+        return OK, None
     if found.low is not None and found.low - down_s > target:
-        return FAIL, "all of its interval is above the target"
+        return FAIL, Why(kind=WhyKind.ABOVE)
     if found.high is None:
-        return UNKNOWN, "its upper bound is not known"
+        return UNKNOWN, Why(kind=WhyKind.NO_BOUND)
     if (found.low is not None and found.low > target) or found.high <= target:
-        return UNKNOWN, "the target is within its error bar: a higher probe rate would tell"
-    return UNKNOWN, "the target is within its interval: more cycles would tell"
+        return UNKNOWN, Why(kind=WhyKind.WITHIN_BAR)
+    return UNKNOWN, Why(kind=WhyKind.WITHIN_INTERVAL)
 
 
-def _share(found: Share, target: float, *, at_least: bool) -> tuple[str, str]:
+def _share(found: Share, target: float, *, at_least: bool) -> tuple[str, Why | None]:
     """Where nothing bad is allowed, to have seen nothing is good enough: no number of cycles is."""
     bad = found.n - found.count if at_least else found.count
     if not found.n:
-        return UNKNOWN, "nothing was counted"
+        return UNKNOWN, Why(kind=WhyKind.NOTHING_COUNTED)
     if _is_nothing(target, at_least=at_least):
         if not bad:
-            return OK, ""
-        return FAIL, f"{bad:,} of {found.n:,} where none should be"
+            return OK, None
+        return FAIL, Why(kind=WhyKind.SOME, count=bad, total=found.n)
     if found.low is None or found.high is None:
-        return UNKNOWN, "its interval takes five cycles"
+        return UNKNOWN, Why(kind=WhyKind.FEW_CLUSTERS)
     if found.low >= target if at_least else found.high <= target:
-        return OK, ""
+        return OK, None
     if found.high < target if at_least else found.low > target:
-        return FAIL, f"all of its interval is {'below' if at_least else 'above'} the target"
+        return FAIL, Why(kind=WhyKind.BELOW if at_least else WhyKind.ABOVE)
     if not bad:
         needed = _excluded_by(1 - target if at_least else target)
-        return UNKNOWN, f"nothing bad was seen, but it takes {needed} cycles to say so of all"
-    return UNKNOWN, "the target is within its interval: more cycles would tell"
+        return UNKNOWN, Why(kind=WhyKind.NOTHING_BAD, total=needed)
+    return UNKNOWN, Why(kind=WhyKind.WITHIN_INTERVAL)
 
 
 def _is_nothing(target: float, *, at_least: bool) -> bool:

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from chaosd.analysis import slo
-from chaosd.analysis.recovery import UNRECOVERED
+from chaosd.analysis.remarks import Remark
+from chaosd.analysis.remarks import RemarkKind as Kind
 from chaosd.analysis.samples import Probe
 from chaosd.analysis.slo import Objective
 from chaosd.analysis.statistics import Clusters, Share
 from chaosd.analysis.tally import Part, Phase, Tally
 from chaosd.errors import Exit
-from chaosd.history.events import Cycle, Reading
+from chaosd.history.cycles import Cycle
 
 __all__ = ["Objective", "Part", "Phase", "Probe", "Queries", "QueryFold", "Report"]
 
 # More than this makes the verdict unknown.
 POOR_SHARE_MAX = 0.05  # of valid cycles
 INVALID_SHARE_MAX = 0.05  # of valid and invalid cycles
-ALIKE_REST_MIN = 0.01  # of what is not alike in recoveries: beyond, all of them are one
 UNSTORED_S_MAX, STORED_SHARE_MIN = 5.0, 0.95  # of the samples of cycles
 MISHAPS_MAX = 1  # of each kind, however short the run: one hiccup of a busy machine decides nothing
 
@@ -38,14 +37,13 @@ class Queries:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What a run says. `verdict` is ok, fail or unknown; `reasons` say why it is not ok."""
+    """What a run says. `verdict` is ok, fail or unknown."""
 
     run: str
     manifest: dict[str, Any]
     verdict: str
-    reasons: tuple[str, ...]
-    doubts: tuple[str, ...]  # those of them that are about the measurement
-    notes: tuple[str, ...]
+    doubts: tuple[Remark, ...]  # why the measurement says nothing
+    notes: tuple[Remark, ...]
     objectives: tuple[Objective, ...]
     availability: Share  # good answers of all requests of the measuring probe
     total: Part
@@ -54,6 +52,7 @@ class Report:
     of_fault: dict[str, Part]  # in all cells
     probes: tuple[Probe, ...]
     queries: dict[str, Queries]  # by cell, where it is known
+    arms: dict[str, Report]  # each by itself, where there are several; then `total` is of all
 
 
 def summarise(
@@ -63,14 +62,53 @@ def summarise(
     probes: Iterable[Probe],
     queries: Mapping[str, Queries],
     *,
-    windows: Clusters | None = None,
-    lost: Sequence[str] = (),
+    windows: Mapping[str, Clusters] | None = None,
+    lost: Sequence[Remark] = (),
 ) -> Report:
     """Fold a run's cycles, a line of cycles.jsonl after the other, into its report.
 
-    `windows` are the requests that were sent, and those that were lost, from each T0 to the next;
-    `lost` is what must have been stored and is not there.
+    `windows` are the requests that were sent, and those that were lost, from each T0 to the next,
+    by cell; `lost` is what must have been stored and is not there. Where there are several arms
+    each has a report of its own: objectives and doubts are of those, and not of a mixture.
     """
+    probes, windows = tuple(probes), windows or {}
+    arms = manifest.get("arms") or {}
+    if len(arms) <= 1:
+        return _summarise(run, manifest, cycles, probes, queries, windows=windows, lost=lost)
+    cycles = list(cycles)
+    reports = {}
+    for name, arm in arms.items():
+        own = {key: arm[key] for key in ("settings", "cells", "proxy", "proxy_version")}
+        cells = set(arm["cells"])
+        reports[name] = _summarise(
+            f"{run} {name}",
+            {**manifest, **own, "arms": {name: arm}},
+            [cycle for cycle in cycles if cycle.cell in cells],
+            tuple(probe for probe in probes if probe.cell in cells),
+            {cell: found for cell, found in queries.items() if cell in cells},
+            windows={cell: found for cell, found in windows.items() if cell in cells},
+            lost=[remark for remark in lost if remark.cell in cells],
+        )
+    whole = _summarise(run, manifest, cycles, probes, queries, windows=windows, lost=lost)
+    objectives = tuple(
+        replace(o, name=f"{name}: {o.name}") for name, r in reports.items() for o in r.objectives
+    )
+    doubts = tuple(dict.fromkeys(doubt for r in reports.values() for doubt in r.doubts))
+    verdict = slo.verdict(doubts, objectives)
+    return replace(whole, arms=reports, objectives=objectives, doubts=doubts, verdict=verdict)
+
+
+def _summarise(
+    run: str,
+    manifest: Mapping[str, Any],
+    cycles: Iterable[Cycle],
+    probes: tuple[Probe, ...],
+    queries: Mapping[str, Queries],
+    *,
+    windows: Mapping[str, Clusters],
+    lost: Sequence[Remark],
+) -> Report:
+    """One arm's report."""
     settings = manifest.get("settings", {})
     new = partial(
         Tally,
@@ -93,18 +131,19 @@ def summarise(
     by_fault: dict[str, dict[str, Part]] = {cell: {} for cell in parts}
     for (cell, label), tally in faults.items():
         by_fault[cell][label] = tally.part()
-    whole, probes = total.part(), tuple(probes)
+    whole = total.part()
     lost = (*lost, *_lost_samples(asked, probes))
     doubts = (*lost, *_doubts(manifest, whole, parts, by_fault))
-    availability = _availability(*_answers(probes), windows or Clusters())
+    together = Clusters()
+    for clusters in windows.values():
+        together.include(clusters)
+    availability = _availability(*_answers(probes), together)
     by_label = {label: tally.part() for label, tally in of_fault.items()}
     objectives = tuple(slo.judge(wanted, whole, by_label, availability, poor=bool(doubts)))
-    unmet = [f"{o.name}: {o.reason}" for o in objectives if o.result != slo.OK and not doubts]
     return Report(
         run=run,
         manifest=dict(manifest),
         verdict=slo.verdict(doubts, objectives),
-        reasons=(*doubts, *unmet),
         doubts=doubts,
         notes=tuple(_notes(manifest, whole, by_label)),
         objectives=objectives,
@@ -115,6 +154,7 @@ def summarise(
         of_fault=by_label,
         probes=probes,
         queries=dict(queries),
+        arms={},
     )
 
 
@@ -134,14 +174,12 @@ def _answers(probes: Iterable[Probe]) -> tuple[int, int]:
     return good, sum(probe.sent for probe in first.values())
 
 
-def _lost_samples(asked: Mapping[str, int], probes: Iterable[Probe]) -> Iterable[str]:
+def _lost_samples(asked: Mapping[str, int], probes: Iterable[Probe]) -> Iterable[Remark]:
     """Where fewer samples are stored than cycles were made of; the last ones are not yet."""
     for cell, probe in _measuring(probes).items():
-        if probe.sent + UNSTORED_S_MAX / probe.interval_s < STORED_SHARE_MIN * asked[cell]:
-            yield (
-                f"cell {cell}: samples are lost: {probe.sent:,} are stored, and its cycles are "
-                f"made of {asked[cell]:,}"
-            )
+        total = asked[cell]
+        if probe.sent + UNSTORED_S_MAX / probe.interval_s < STORED_SHARE_MIN * total:
+            yield Remark(kind=Kind.LOST_SAMPLES, cell=cell, count=probe.sent, total=total)
 
 
 def _availability(good: int, sent: int, windows: Clusters) -> Share:
@@ -167,136 +205,123 @@ def _doubts(
     whole: Part,
     cells: Mapping[str, Part],
     faults: Mapping[str, Mapping[str, Part]],
-) -> Iterable[str]:
+) -> Iterable[Remark]:
     """Why the numbers don't speak for themselves: unknown outranks ok."""
     if manifest.get("exit") in (Exit.SETUP, Exit.BUG):
-        yield f"the run ended with an error: {manifest.get('reason')}"
+        yield Remark(kind=Kind.RUN_FAILED, detail=str(manifest.get("reason")))
     for cell, part in cells.items():
         if not part.valid:
-            yield f"cell {cell}: no valid cycle"
+            yield Remark(kind=Kind.NO_CYCLE, cell=cell)
     if not cells:
-        yield "no valid cycle"
-    by_cell = {f"cell {cell}: ": part for cell, part in cells.items()}
+        yield Remark(kind=Kind.NO_CYCLE)
     by_fault = {
-        (cell, f"cell {cell}: fault {label}: "): part
-        for cell, parts in faults.items()
-        for label, part in parts.items()
+        (cell, label): part for cell, parts in faults.items() for label, part in parts.items()
     }
+    levels: tuple[dict[tuple[str | None, str | None], Part], ...] = (
+        {(None, None): whole},
+        {(cell, None): part for cell, part in cells.items()},
+        {(cell, label): part for (cell, label), part in by_fault.items()},
+    )
     # What one cell, or one fault, has too much of must not drown among the others.
-    for level in ({"": whole}, by_cell, {where: part for (_, where), part in by_fault.items()}):
-        if found := [doubt for where, part in level.items() for doubt in _quality(part, where)]:
+    for level in levels:
+        if found := [doubt for (c, f), part in level.items() for doubt in _quality(part, c, f)]:
             yield from found
             break
-    for (cell, where), part in by_fault.items():
+    for (cell, label), part in by_fault.items():
         if part.invalid and not part.valid and cells[cell].valid:
-            yield f"{where}no valid cycle"
-        if part.undisturbed and part.undisturbed == part.failovers:
-            yield f"{where}no outage in any of {_cycles(part.failovers)}: it disturbs nothing"
+            yield Remark(kind=Kind.NO_CYCLE, cell=cell, fault=label)
     if silent := whole.control_s.censored:
-        yield f"{silent} of {_cycles(whole.control.cycles)} of control without a good answer"
+        yield Remark(kind=Kind.SILENT_CONTROLS, count=silent, total=whole.control.cycles)
     if silent := whole.restart.recovery_s.censored:
-        yield f"{silent} of {_cycles(whole.restart.cycles)} at the same address without a recovery"
+        yield Remark(kind=Kind.SILENT_RESTARTS, count=silent, total=whole.restart.cycles)
 
 
-def _quality(part: Part, where: str) -> list[str]:
-    """A part without any valid cycle has another reason already."""
+def _quality(part: Part, cell: str | None, fault: str | None) -> Iterator[Remark]:
+    """A part without any valid cycle has another doubt already."""
     if not part.valid:
-        return []
-    tried, most, doubts = part.valid + part.invalid, "(at most 5 % may be)", []
-    if part.poor > max(MISHAPS_MAX, POOR_SHARE_MAX * part.valid):
-        doubts.append(f"{where}{part.poor} of {_cycles(part.valid)} of poor quality {most}")
-    if part.invalid > max(MISHAPS_MAX, INVALID_SHARE_MAX * tried):
-        doubts.append(f"{where}{part.invalid} of {_cycles(tried)} invalid {most}")
-    return doubts
+        return
+    tried = part.valid + part.invalid
+    for kind, count, total, share in (
+        (Kind.POOR, part.poor, part.valid, POOR_SHARE_MAX),
+        (Kind.INVALID_CYCLES, part.invalid, tried, INVALID_SHARE_MAX),
+    ):
+        if count > max(MISHAPS_MAX, share * total):
+            yield Remark(kind=kind, cell=cell, fault=fault, count=count, total=total)
 
 
-def _notes(manifest: Mapping[str, Any], whole: Part, faults: Mapping[str, Part]) -> Iterable[str]:
+def _notes(
+    manifest: Mapping[str, Any], whole: Part, faults: Mapping[str, Part]
+) -> Iterator[Remark]:
     if manifest.get("end_unix") is None:
-        yield "the run has not ended by itself: this is what was stored up to now, or to its death"
-    if whole.misrouted:
-        yield f"{whole.misrouted:,} requests were answered by somebody who is not the app"
-    if outside := whole.in_band.n - whole.in_band.count:
-        yield f"{_cycles(outside)} outside of the predicted band: anomalies"
-    if whole.invalid:
-        yield f"{_cycles(whole.invalid)} invalid: not among the numbers"
+        yield Remark(kind=Kind.NOT_ENDED)
+    for kind, count in (
+        (Kind.MISROUTED, whole.misrouted),
+        (Kind.ANOMALIES, whole.in_band.n - whole.in_band.count),
+        (Kind.INVALID, whole.invalid),
+    ):
+        if count:
+            yield Remark(kind=kind, count=count)
     if whole.cut_off:
-        longest = ", the longest" if whole.cut_off > 1 else ""
-        lasted = f"{longest} after {whole.cut_off_s:.1f} s {UNRECOVERED}"
-        yield f"{_cycles(whole.cut_off)} cut off{lasted}: in the quantiles as longer than that"
+        yield Remark(kind=Kind.CUT_OFF, count=whole.cut_off, seconds=whole.cut_off_s)
     if others := whole.stopped - whole.cut_off:
-        yield f"{_cycles(others)} cut off: not among the numbers"
+        yield Remark(kind=Kind.STOPPED, count=others)
     if whole.early:
-        yield (
-            f"{_cycles(whole.early)} recovered by a retried request, up to {whole.early_max_s:.3f} "
-            "s before fresh ones got through: predictions are of those"
-        )
+        yield Remark(kind=Kind.EARLY, count=whole.early, seconds=whole.early_max_s)
     if whole.undisturbed:
-        yield f"{_cycles(whole.undisturbed)} without an outage: counted as a recovery of 0 s"
-    if whole.outcomes["skipped"]:
-        yield f"{_cycles(whole.outcomes['skipped'])} skipped: another one was still going on"
+        yield Remark(kind=Kind.UNAFFECTED, count=whole.undisturbed, total=whole.failovers)
+    if skipped := whole.outcomes["skipped"]:
+        yield Remark(kind=Kind.SKIPPED, count=skipped)
     if whole.disagreeing:
-        yield (
-            f"{_cycles(whole.disagreeing)} of {whole.compared} with good answers among the bad "
-            "ones: the outage is longer by its ends than by its losses, by "
-            f"{whole.disagreement_max_s:.3f} s at most"
+        by_s = whole.disagreement_max_s
+        yield Remark(
+            kind=Kind.DISAGREEING, count=whole.disagreeing, total=whole.compared, seconds=by_s
         )
-    by_fault = {label: part.serial for label, part in faults.items() if part.serial is not None}
-    for label, alike in by_fault.items():
-        # The variance of a mean of such values is so many times that of independent ones.
-        wider = math.sqrt((1 + alike) / max(1 - alike, ALIKE_REST_MIN))
-        yield (
-            f"{label}: recoveries that follow each other are alike (serial correlation "
-            f"{alike:.2f}): intervals should be some {wider:.1f} times as wide, or the run longer"
-        )
+    for label, part in faults.items():
+        if part.serial is not None:
+            yield Remark(kind=Kind.ALIKE, fault=label, value=part.serial)
     yield from _floor(whole)
 
 
-def _floor(whole: Part) -> Iterable[str]:
+def _floor(whole: Part) -> Iterator[Remark]:
     """What control cycles say of all others."""
     control = whole.control
     if control.alarmed:
-        kinds = {kind: getattr(control, kind) for kind in ("failed", "masked", "misrouted")}
-        counts = [f"{count:,} {kind}" for kind, count in kinds.items() if count]
-        counts += [f"{control.dropped:,} not sent"] if control.dropped else []
-        yield (
-            f"{control.alarmed} of {_cycles(control.cycles)} of control with {', '.join(counts)} "
-            f"of {control.samples:,} requests, though nothing was taken away: so much is not the "
-            "fault's doing"
+        kinds = ("failed", "masked", "misrouted", "dropped")
+        parts = tuple((kind, count) for kind in kinds if (count := getattr(control, kind)))
+        yield Remark(
+            kind=Kind.ALARMED_CONTROLS,
+            count=control.alarmed,
+            total=control.cycles,
+            parts=parts,
+            samples=control.samples,
         )
     if whole.restart.misrouted:
-        yield (
-            f"{whole.restart.misrouted:,} requests were answered by somebody who is not the app in "
-            f"{_cycles(whole.restart.cycles)} in which its address was nobody else's"
+        yield Remark(
+            kind=Kind.MISROUTED_RESTARTS,
+            count=whole.restart.misrouted,
+            total=whole.restart.cycles,
         )
     floor_s, median = whole.control_s.max, whole.recovery_s.p50
     if floor_s is not None and median.low is not None and median.low <= floor_s:
-        yield (
-            f"the median recovery is no longer than what control cycles take (up to {floor_s:.3f} "
-            "s): such recoveries can't be told from no disturbance"
-        )
-
-
-def _cycles(count: int) -> str:
-    return f"{count} cycle{'' if count == 1 else 's'}"
+        yield Remark(kind=Kind.WITHIN_FLOOR, seconds=floor_s)
 
 
 class QueryFold:
     """The nameserver's cumulative counts, in the order of time, folded into two a cell."""
 
     def __init__(self) -> None:
-        self._first: dict[str, Reading] = {}
-        self._last: dict[str, Reading] = {}
+        self._first: dict[str, tuple[int, int]] = {}
+        self._last: dict[str, tuple[int, int]] = {}
 
-    def add(self, reading: Reading) -> None:
-        self._first.setdefault(reading.cell, reading)
-        self._last[reading.cell] = reading
+    def add(self, cell: str, at_ns: int, count: int) -> None:
+        self._first.setdefault(cell, (at_ns, count))
+        self._last[cell] = at_ns, count
 
     def queries(self) -> dict[str, Queries]:
         """By cell."""
         return {cell: self._between(self._first[cell], end) for cell, end in self._last.items()}
 
     @staticmethod
-    def _between(start: Reading, end: Reading) -> Queries:
-        time_s = (end.at_ns - start.at_ns) / 1e9
-        count = end.data["count"] - start.data["count"]
-        return Queries(count=end.data["count"], per_second=count / time_s if time_s > 0 else None)
+    def _between(start: tuple[int, int], end: tuple[int, int]) -> Queries:
+        time_s, count = (end[0] - start[0]) / 1e9, end[1] - start[1]
+        return Queries(count=end[1], per_second=count / time_s if time_s > 0 else None)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from chaosd.analysis.recovery import STOPPED, observed
+from chaosd.analysis.recovery import observed
 from chaosd.analysis.residuals import Residuals, residuals
 from chaosd.analysis.statistics import (
     Quantiles,
@@ -20,7 +20,8 @@ from chaosd.analysis.statistics import (
     serial,
     share,
 )
-from chaosd.history.events import PHASES, Cycle, CycleOutcome
+from chaosd.history.causes import CauseKind
+from chaosd.history.cycles import PHASES, Cycle, CycleKind, CycleOutcome
 
 MEASURED = ("recovery_s", "stable_recovery_s", "outage_gap_s", "outage_loss_s")
 COUNTS = ("samples", "failed", "masked", "misrouted", "dropped")
@@ -162,7 +163,7 @@ class Tally:
             self._add_invalid(cycle)
         if cycle.outcome not in VALID:
             return
-        self.counts["poor"] += cycle.valid_reason is not None
+        self.counts["poor"] += cycle.doubt is not None
         if cycle.outcome == CycleOutcome.CONTROL:
             self._add_control(cycle)
             return
@@ -179,8 +180,7 @@ class Tally:
             self.in_band += not cycle.anomaly
 
     def _add_invalid(self, cycle: Cycle) -> None:
-        reason = cycle.valid_reason or ""
-        if not reason.startswith(STOPPED):
+        if cycle.cause is None or cycle.cause.kind is not CauseKind.STOPPED:
             return
         self.counts["stopped"] += 1
         if (found := observed(cycle)) is not None:
@@ -192,7 +192,7 @@ class Tally:
                 self.censored[name].append(cycle.outage_loss_s or 0.0)
 
     def _add_control(self, cycle: Cycle) -> None:
-        if cycle.new_ip is not None:
+        if cycle.kind is CycleKind.RESTART:
             self._add_restart(cycle)
             return
         self.control_counts["cycles"] += 1

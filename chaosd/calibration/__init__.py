@@ -27,14 +27,15 @@ from pydantic import ValidationError
 from chaosd import __version__, plan
 from chaosd.analysis.calibration import Accuracy, Calibration, compare, outages
 from chaosd.config.shape import Config
-from chaosd.config.units import Duration, Rate
 from chaosd.engine import session
 from chaosd.errors import ConfigError, Exit, MachineError
-from chaosd.history.events import Cycle, CycleOutcome
+from chaosd.history.cycles import Cycle, CycleOutcome
 from chaosd.history.reader import RunReader
 from chaosd.history.writer import write_whole
 from chaosd.live.console import Console
+from chaosd.report import words
 from chaosd.system.processes import labels, lacking
+from chaosd.units import Duration, Rate
 
 STABLE_FOR = "300ms"
 PAUSE = {"min": "400ms", "max": "900ms"}  # between two outages; its spread gives random phases
@@ -167,7 +168,8 @@ class _Progress(Console):
             return
         self._made += 1
         if cycle.outage_gap_s is None:
-            what = f"{cycle.outcome}{f': {cycle.valid_reason}' if cycle.valid_reason else ''}"
+            why = words.reason(cycle)
+            what = f"{cycle.outcome}{f': {why}' if why else ''}"
         else:
             what = f"measured {cycle.outage_gap_s:.3f} s"
         super().say(f"{self._rate} {self._made:3}/{self._count} {what}")
@@ -208,11 +210,11 @@ def _at(
     """
     config = _config(rate, wanted, target, command)
     planned = plan.build(config, lambda where, what: f"--{where[-1]}: {what}")
-    rehearsal = plan.rehearse(planned)
+    rehearsals = plan.rehearse(planned)
     directory.mkdir()
     progress = _Progress(rate, wanted.count)
     with asyncio.Runner(loop_factory=planned.runtime.loop_factory()) as runner:
-        work = session.measure(planned, rehearsal.proxy_version, directory, progress)
+        work = session.measure(planned, rehearsals, directory, progress)
         _, error = runner.run(work)
     progress.close()
     if error is not None:
@@ -286,7 +288,7 @@ def table(found: dict[str, Calibration]) -> list[str]:
         left = [
             f"{count} {what}"
             for count, what in (
-                (len(calibration.errors) - len(judged), "of poor quality, not counted"),
+                (len(calibration.errors) - len(judged), "poor, not counted"),
                 (calibration.unmeasured, "not measured"),
             )
             if count

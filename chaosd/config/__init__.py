@@ -1,1 +1,1 @@
-"""A YAML file's shape, its problems with their lines, and the units of its values."""
+"""A YAML file's shape, and its problems with their lines."""

@@ -13,76 +13,32 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    AfterValidator,
-    BeforeValidator,
     Field,
-    PlainSerializer,
-    PlainValidator,
+    PrivateAttr,
     ValidationError,
     ValidationInfo,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
 
 from chaosd import plugins
 from chaosd.config import yamlfile
+from chaosd.config.arms import ArmPart, arm_problems
 from chaosd.config.complaints import complaints
 from chaosd.config.plugin import AUTO, Plugin, at, concrete, plugin_config
 from chaosd.config.slo import Slo
-from chaosd.config.units import Duration, Percent, PositiveDuration, Rate
+from chaosd.config.values import NOTHING_SET, DnsName, Listen, Name
 from chaosd.config.yamlfile import Problem
 from chaosd.errors import ConfigError
-from chaosd.history.events import Address
+from chaosd.history.cycles import ONLY_ARM
+from chaosd.history.values import Address
 from chaosd.plugins.bases import FaultConfig, KeyPath, Part, ProbeConfig, ProxyConfig, RuntimeConfig
+from chaosd.units import Duration, Percent, PositiveDuration, Rate
 
 _IN_FLIGHT_MAX = 500_000  # probes of a stream; what is under way is kept in memory
 _CYCLE_SAMPLES_MAX = 2_000_000  # some 400 MB; a cycle is kept in memory until it is over
 _PRECISION_MAX = 0.5  # of the estimate, to either side
 _LINE_MAX = 400  # characters of a problem: it is read by people
-
-# --- single values ------------------------------------------------------------------------------
-
-
-def _matching(pattern: str, meaning: str) -> tuple[AfterValidator, WithJsonSchema]:
-    def check(text: str) -> str:
-        if not re.fullmatch(pattern, text):
-            raise ValueError(meaning)
-        return text
-
-    schema = {"type": "string", "pattern": f"^(?:{pattern})$"}
-    return AfterValidator(check), WithJsonSchema(schema)
-
-
-Name = Annotated[str, *_matching(r"[a-z0-9-]{1,40}", "should be 1 to 40 of a-z, 0-9 and -")]
-_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-DnsName = Annotated[
-    str,
-    *_matching(
-        rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*",
-        "not a DNS name (labels of letters, digits and -, such as app.internal)",
-    ),
-]
-
-
-def _address(value: Any) -> Address:
-    if isinstance(value, Address):
-        return value
-    found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):(\d{1,5})", str(value))
-    if not isinstance(value, str) or not found or int(found[3]) > 65_535:  # noqa: PLR2004
-        raise ValueError("not an address with a port (write it like 127.0.0.1:9464 or [::1]:9464)")
-    return Address(found[1] or found[2], int(found[3]))
-
-
-# A section whose keys are all commented out.
-_NOTHING_SET = BeforeValidator(lambda value: {} if value is None else value)
-
-Listen = Annotated[
-    Address,
-    PlainValidator(_address),
-    PlainSerializer(str, return_type=str),
-    WithJsonSchema({"type": "string", "examples": ["127.0.0.1:9464", "[::1]:0"]}),
-]
 
 # --- the shape ----------------------------------------------------------------------------------
 
@@ -280,8 +236,20 @@ class Config(Part):
         Metrics(), description="the Prometheus endpoint; null switches it off"
     )
     runs: Runs = Runs()
-    slo: Annotated[Slo, _NOTHING_SET] = Slo()
-    until: Annotated[Until, _NOTHING_SET] = Until()
+    slo: Annotated[Slo, NOTHING_SET] = Slo()
+    until: Annotated[Until, NOTHING_SET] = Until()
+    arms: tuple[ArmPart, ...] = Field(
+        (),
+        max_length=32,
+        description="sets of settings to run beside each other: each has a `name` and values for "
+        "config paths such as `proxy.resolvers.timeout_resolve`; not set: only this config",
+    )
+    _arm_configs: dict[str, Config] = PrivateAttr(default_factory=dict)
+
+    @property
+    def arm_configs(self) -> dict[str, Config]:
+        """The config of each arm, by its name; a plain run has one."""
+        return self._arm_configs or {ONLY_ARM: self}
 
     @field_validator("faults", "probes")
     @classmethod
@@ -352,6 +320,13 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     file's own directory: its validators find that as `info.context["base"]`.
     """
     document = _document(path, overrides)
+    config = _validated(document, path)
+    if config.arms:
+        config._arm_configs.update(_arm_configs(config, path, overrides))  # noqa: SLF001
+    return config
+
+
+def _validated(document: yamlfile.Document, path: Path) -> Config:
     if "proxy" not in document.data and (proxy := _found_proxy(document.data.get("runtime"))):
         document.data["proxy"] = {"type": proxy}
     try:
@@ -367,14 +342,35 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     return config
 
 
+def _arm_configs(config: Config, path: Path, overrides: Sequence[str]) -> dict[str, Config]:
+    """What each arm comes to. Raises ConfigError with every problem there is, at its own line."""
+    found, problems = dict[str, Config](), list[str]()
+    for index, arm in enumerate(config.arms):
+        document = _document(path, overrides)
+        document.problems += arm_problems(config.arms, index, document)
+        document.data.pop("arms")
+        for target, value in arm.values.items():
+            lines = document.lines
+            place = lines.get(("arms", index, target)) or lines.get(("arms", index), 1)
+            yamlfile.assign(document, target, value, place, _defaults())
+        try:
+            found[arm.name] = _validated(document, path)
+        except ConfigError as error:
+            problems += [each for each in error.problems if each not in problems]
+    if problems:
+        raise ConfigError(*problems)
+    return found
+
+
 def _found_proxy(runtime: Any) -> str | None:
     """The proxy where a runtime makes none of its own and the config names none."""
     name = runtime.get("type") if isinstance(runtime, dict) else runtime
     point = plugins.available("runtimes").get(name) if isinstance(name, str) else None
     try:
-        return getattr(point.load(), "default_proxy", None) if point is not None else None
+        proxy: str | None = point.load().default_proxy if point is not None else None
     except Exception:  # noqa: BLE001 - validation says what is wrong with that plugin
         return None
+    return proxy
 
 
 def at_line(path: Path, overrides: Sequence[str], where: KeyPath, what: str) -> str:
@@ -395,14 +391,18 @@ def _document(path: Path, overrides: Sequence[str]) -> yamlfile.Document:
         what = "is empty" if document.data is None else "is not a mapping of keys to values"
         line = document.lines.get((), 1)
         raise ConfigError(f"{path}:{line}: the config {what} (it has at least `name: …`)")
-    defaults = {
+    for override in overrides:
+        yamlfile.override(document, override, _defaults())
+    return document
+
+
+def _defaults() -> dict[str, Any]:
+    """Values that may be set in parts though a document leaves them out."""
+    return {
         name: json.loads(json.dumps(field.default))  # lists for tuples, as a file has them
         for name, field in Config.model_fields.items()
         if isinstance(field.default, dict | tuple)
     }
-    for override in overrides:
-        yamlfile.override(document, override, defaults)
-    return document
 
 
 def _line(path: Path, problem: Problem) -> str:

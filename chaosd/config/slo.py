@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Field, Tag
 
-from chaosd.config.units import Percent, PositiveDuration
 from chaosd.plugins.bases import Part
+from chaosd.units import Percent, PositiveDuration
 
 MIN_CYCLES = 20
 _MinCycles = Annotated[int | None, Field(ge=1, le=1_000_000)]

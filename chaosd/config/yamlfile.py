@@ -252,22 +252,48 @@ def override(document: Document, text: str, defaults: Mapping[str, Any]) -> None
     """
     place: int | str = f"--set {text}"
     target, _, value_text = text.partition("=")
-    steps = re.findall(r"[^.\[\]]+", target)
-    if not (_TARGET.fullmatch(target) and value_text.strip() and len(steps) <= _DEPTH_MAX):
+    if not (value_text.strip() and _steps(target)):
         what = "should be a path, `=` and a value (such as faults[0].every=3s)"
         document.problems.append(Problem(place, (), what))
         return
     try:
-        if document.data.get(steps[0]) is None and len(steps) > 1 and defaults.get(steps[0]):
-            document.data[steps[0]] = deepcopy(defaults[steps[0]])
         value = read(value_text)
-        path = _set(document.data, steps, value.data)
-    except (Unreadable, LookupError) as error:
+    except Unreadable as error:
         document.problems.append(Problem(place, (), str(error.args[0])))
         return
-    document.problems += [Problem(place, path + p.path, p.what) for p in value.problems]
+    path = assign(document, target, value.data, place, defaults)
+    if path is not None:
+        document.problems += [Problem(place, path + p.path, p.what) for p in value.problems]
+
+
+def _steps(target: str) -> list[str]:
+    """The parts of a path such as `faults[0].every`; empty if it is none."""
+    steps = re.findall(r"[^.\[\]]+", target)
+    return steps if _TARGET.fullmatch(target) and len(steps) <= _DEPTH_MAX else []
+
+
+def assign(
+    document: Document, target: str, value: Any, place: int | str, defaults: Mapping[str, Any]
+) -> KeyPath | None:
+    """Set the value at a path; `place` is where the user wrote it. None if it can't be set there.
+
+    What is wrong goes to the document's problems; `defaults` as for `override`.
+    """
+    steps = _steps(target)
+    if not steps:
+        what = f"`{target}` is no path (such as proxy.resolvers.timeout_resolve)"
+        document.problems.append(Problem(place, (), what))
+        return None
+    try:
+        if document.data.get(steps[0]) is None and len(steps) > 1 and defaults.get(steps[0]):
+            document.data[steps[0]] = deepcopy(defaults[steps[0]])
+        path = _set(document.data, steps, value)
+    except LookupError as error:
+        document.problems.append(Problem(place, (), str(error.args[0])))
+        return None
     kept = {at: line for at, line in document.lines.items() if at[: len(path)] != path}
     document.lines = dict.fromkeys((path[:n] for n in range(1, len(path) + 1)), place) | kept
+    return path
 
 
 def _set(data: Any, steps: Sequence[str], value: Any) -> KeyPath:

@@ -21,7 +21,7 @@ import dns.rdata
 import dns.rdatatype
 
 from chaosd.dns.server import Asked, DnsServer, Missing, Query
-from chaosd.history.events import Address
+from chaosd.history.values import Address
 from chaosd.system.clock import Clock, RealClock
 
 UPSTREAM_LIMIT_S = 1.0  # then the name counts as missing

@@ -26,7 +26,7 @@ import dns.rdatatype
 import dns.rrset
 
 from chaosd.errors import MachineError
-from chaosd.history.events import Address
+from chaosd.history.values import Address
 from chaosd.system.clock import Clock
 
 Missing = Literal["nxdomain", "servfail", "refused", "empty", "drop", "stale"]

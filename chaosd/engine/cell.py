@@ -11,34 +11,38 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
 from chaosd.analysis import phases
-from chaosd.analysis.recovery import STOPPED, Identities, RecoveryFold, Reorder, measure
+from chaosd.analysis.recovery import Identities, measure
+from chaosd.analysis.reorder import Reorder
 from chaosd.engine import schedule
+from chaosd.engine.cycle import CycleRun, NoSampleError, kind_of
 from chaosd.engine.recorder import CellRecorder
-from chaosd.engine.server_poller import Watch
-from chaosd.errors import ChaosdError, MachineError
+from chaosd.engine.server_poller import ServerPoller
+from chaosd.errors import MachineError
 from chaosd.history import flight_record
+from chaosd.history.causes import Cause, CauseKind
+from chaosd.history.cycles import Cycle, CycleKind, CycleOutcome, Prediction
 from chaosd.history.events import (
-    Action,
-    Cycle,
-    CycleOutcome,
-    Event,
-    Instance,
-    Outcome,
-    Prediction,
-    Reading,
-    Sample,
-    StreamSpec,
+    AnyEvent,
+    CycleEnded,
+    CycleSkipped,
+    Disturbed,
+    FaultInjected,
+    InstancePlaced,
+    RecoveryPredicted,
+    SetUp,
+    StreamOpened,
+    TearDown,
 )
-from chaosd.plan import Plan
+from chaosd.history.values import Address, Instance, Outcome, Sample, StreamSpec
+from chaosd.plan.arms import Cell, Plan
 from chaosd.plugins.bases import ProbeConfig
 from chaosd.plugins.fault import Fault
 from chaosd.plugins.probe import Prober
+from chaosd.plugins.proxy import Predicts
 from chaosd.plugins.runtime import IsFound, Stage
 from chaosd.system.clock import SECOND_NS, Clock
 from chaosd.system.tasks import uncancelled
@@ -49,9 +53,7 @@ STEADY_SAID_S = 5.0  # then it is said that this is being waited for
 INJECT_LIMIT_S = 300.0  # one fault, its grace times included
 HEAL_LIMIT_S = 180.0
 HEAL_LIMIT_AT_STOP_S = 10.0  # everything is taken down right afterwards anyway
-EVENTS_PER_CYCLE_MAX = 10_000
 KNOWN_AGE_NS_MAX = SECOND_NS  # what is known of the app's answers must not be older than this
-FAILED = "the run ended with an error in the middle of it"
 IDENTITY_HEADER = "X-Chaosd-Instance"
 
 
@@ -69,80 +71,21 @@ class Owner(Protocol):
 
     def say(self, text: str) -> None: ...
 
-    def emit(self, event: Event) -> None: ...
+    def emit(self, event: AnyEvent) -> None: ...
 
     def finish(self, cycle: Cycle) -> None: ...
 
     def fail(self, error: Exception) -> None: ...
 
 
-class CycleRun(CellRecorder):
-    """A cycle while it goes on: what its fault sees of it, and what it has gathered so far."""
-
-    def __init__(self, cell: CellRun, fault: Fault, label: str) -> None:
-        super().__init__(cell.clock, cell.name, cell.emit)
-        self.run = cell.plan.run_id
-        self.number = self.cycle = cell.recorder.cycle
-        self.control = fault.control
-        self.label = label
-        self.fold: RecoveryFold | None = None
-        self.events: list[Event] = []
-        self.samples: list[Sample] = list(cell.recent)
-        self.over = asyncio.Event()
-        self.over_at_ns: int | None = None
-        self.invalid: str | None = None  # why this is no sample
-        self.ending = False
-        self._begin: Reading | None = None  # not yet written
-        self._cell = cell
-
-    def keep(self, event: Event) -> None:
-        """Keep it for the measuring, unless the world says far too much."""
-        ours = isinstance(event, Action) or event.source == "engine"
-        if ours or len(self.events) < EVENTS_PER_CYCLE_MAX:
-            self.events.append(event)
-
-    def expect(self, instance: Instance) -> None:
-        self._cell.expect(instance)
-
-    def begin(self, *, old: Instance | None, new: Instance | None) -> None:
-        cell = self._cell
-        if new is not None and new.identity not in cell.identities:
-            cell.expect(new)
-        data: dict[str, Any] = {
-            "fault": self.label,
-            "control": self.control,
-            "old": old.identity if old else None,
-            "old_ip": old.address.host if old else None,
-            "new": new.identity if new else None,
-            "new_ip": new.address.host if new else None,
-            "t0_unix": self.clock.unix_ns() / SECOND_NS,
-        }
-        # A slow disk must not become part of the recovery: it is written once the deed is done.
-        asyncio.get_running_loop().call_soon(self.write_begin)
-        t0_ns = self.clock.now_ns()
-        self._begin = Reading(
-            at_ns=t0_ns, cell=cell.name, cycle=self.number, source="engine", what="begin", data=data
-        )
-        unknown = new is None and not self.control
-        self.fold = RecoveryFold(
-            t0_ns, data["new"], cell.identities, cell.plan.settings(), unknown=unknown
-        )
-
-    def write_begin(self) -> None:
-        """Write down T0, if that has not been done."""
-        begin, self._begin = self._begin, None
-        if begin is not None:
-            with suppress(ChaosdError):  # it has ended the run
-                self._cell.emit(begin)
-
-
 class CellRun:
     """One cell of a run: its topology, its streams, and the cycle that goes on in it."""
 
-    def __init__(self, owner: Owner, name: str, first_stream: int) -> None:
-        self.plan, self.clock, self.name = owner.plan, owner.clock, name
-        self.recorder = CellRecorder(owner.clock, name, self.emit)
-        self.faults = owner.plan.faults()
+    def __init__(self, owner: Owner, cell: Cell, first_stream: int) -> None:
+        self.plan, self.clock, self.name = owner.plan, owner.clock, cell.name
+        self.arm, self.config, self.settings = cell.arm, cell.arm.config, cell.arm.settings()
+        self.recorder = CellRecorder(owner.clock, cell.name, self.emit)
+        self.faults = cell.arm.faults()
         self.identities = Identities()
         self.cycle: CycleRun | None = None
         self.number = 0
@@ -151,22 +94,22 @@ class CellRun:
         self.recent: deque[Sample] = deque()
         self.steady_since_ns: int | None = None
         self.stage: Stage | None = None
-        self.watch = Watch(self.plan.proxy)
-        self._owner = owner
+        self.watch = ServerPoller(self.arm.proxy)
+        self._owner, self._cell = owner, cell
         self._streams = list(self._specs(first_stream))
         self.main = self._streams[0][0].stream
         self._direct = next((s.stream for s, *_ in self._streams if s.via == "direct"), None)
         self._reorder = Reorder()
         self._complete_ns = 0
         self._last_made = 0
-        self._hosts: deque[str] = deque(maxlen=self.plan.config.app.remember_ips)
+        self._hosts: deque[str] = deque(maxlen=self.config.app.remember_ips)
 
     @property
     def streams(self) -> list[int]:
         return [spec.stream for spec, *_ in self._streams]
 
     def _specs(self, first: int) -> Iterator[tuple[StreamSpec, ProbeConfig]]:
-        config = self.plan.config
+        config = self.config
         probes = [(probe, "proxy") for probe in config.probes]
         if config.direct is not None:
             probes.append((config.direct_probe(), "direct"))
@@ -178,23 +121,20 @@ class CellRun:
 
     async def set_up(self) -> None:
         owner = self._owner
-        spec = self.plan.cell(self.name, owner.directory / self.name)
-        async with self.recorder.action("set_up"):
+        spec = self.plan.spec(self._cell, owner.directory / self.name)
+        async with self.recorder.deed(SetUp()):
             self.stage = await self.plan.runtime.set_up(spec, self.recorder, owner.fail)
-        for instance in self.stage.app:
-            self.expect(instance)
         for stream, probe in self._streams:
-            self.recorder.reading(
-                "engine",
-                "stream",
+            opened = StreamOpened(
                 stream=stream.stream,
                 cell=self.name,
                 probe=stream.probe,
-                type=probe.type,
+                probe_type=probe.type,
                 via=stream.via,
                 interval_ns=stream.interval_ns,
                 timeout_ns=int(probe.timeout),
             )
+            self.recorder.record(opened)
             owner.prober.add(stream, probe.type, probe, self._identity_header())
             if stream.via == "proxy":
                 owner.prober.aim(stream.stream, self.stage.entry)
@@ -203,26 +143,24 @@ class CellRun:
         found = self.stage.identity_header if isinstance(self.stage, IsFound) else None
         return found or IDENTITY_HEADER
 
-    def expect(self, instance: Instance) -> None:
-        host = instance.address.host
-        if self.cycle is not None and not self.cycle.control and host in self._hosts:
-            self.cycle.invalid = f"{host} is not a fresh IP: it was in use lately"
+    def _judge(self, placed: InstancePlaced) -> None:
+        """An instance has its address: whether it is a fresh one, and the direct probe is due."""
+        host, cycle = placed.ip, self.cycle
+        failover = cycle is not None and cycle.kind is CycleKind.FAILOVER
+        if cycle is not None and failover and host in self._hosts:
+            cycle.cause = Cause(kind=CauseKind.NOT_FRESH, detail=host)
         if host not in self._hosts:
             self._hosts.append(host)
-        recorder = self.cycle or self.recorder
-        recorder.reading(
-            "engine",
-            "instance",
-            identity=instance.identity,
-            ip=instance.address.host,
-            port=instance.address.port,
-        )
-        if self._direct is not None and self.cycle is not None:
+        if cycle is None:
+            return
+        instance = Instance(placed.identity, Address(host, placed.port))
+        cycle.placed(placed.expected or instance.identity, instance)
+        if self._direct is not None:
             self._owner.prober.aim(self._direct, instance.address)
 
     async def tear_down(self) -> None:
         if self.stage is not None:
-            async with self.recorder.action("tear_down"):
+            async with self.recorder.deed(TearDown()):
                 await self.stage.close()
 
     async def steady(self) -> None:
@@ -259,17 +197,19 @@ class CellRun:
         since_ns, known_ns = self.steady_since_ns, self._complete_ns
         if since_ns is None or self.clock.now_ns() - known_ns > KNOWN_AGE_NS_MAX:
             return False
-        return known_ns - since_ns >= self.plan.config.measure.stable_for
+        return known_ns - since_ns >= self.config.measure.stable_for
 
     # --- what comes in ---
 
-    def emit(self, event: Event) -> None:
+    def emit(self, event: AnyEvent) -> None:
         self.identities.event(event)
         if self.cycle is not None:
             self.cycle.keep(event)
-            if isinstance(event, Reading) and event.what == "disturbed":
-                self.cycle.invalid = event.data["reason"]  # not by the fault: it is no sample
+            if isinstance(event.what, Disturbed):  # not by the fault: it is no sample
+                self.cycle.cause = event.what.cause
         self._owner.emit(event)
+        if isinstance(event.what, InstancePlaced):
+            self._judge(event.what)
 
     def take(self, sample: Sample) -> None:
         if sample.stream == self.main:
@@ -295,7 +235,7 @@ class CellRun:
             cycle.over_at_ns = fold.over_at_ns(complete_ns)
             if cycle.over_at_ns is not None:
                 cycle.over.set()
-        lookback_ns = self.plan.settings().lookback_ns
+        lookback_ns = self.settings.lookback_ns
         while self.recent and self.recent[0].scheduled_ns < complete_ns - lookback_ns:
             self.recent.popleft()
 
@@ -303,16 +243,9 @@ class CellRun:
 
     async def run(self) -> None:
         """Walk through the plan until enough cycles were made."""
-        config, clock = self.plan.config, self.clock
-        timers_s = self.plan.proxy.timers_s()
-        times = schedule.merged(
-            [
-                schedule.instants(f, clock, self.plan.rng(self.name, f.label), timers_s)
-                for f in config.faults
-            ]
-        )
+        config, clock = self.config, self.clock
         made = 0
-        for at_ns, place in times:
+        for at_ns, place in self._times():
             if config.until.cycles is not None and made >= config.until.cycles:
                 return
             late = at_ns < clock.now_ns()
@@ -323,6 +256,28 @@ class CellRun:
                 continue
             await self._make_cycle(place)
             made += 1
+
+    def _times(self) -> Iterator[tuple[int, int]]:
+        """When each fault comes, by its place in the config.
+
+        Where arms are compared all cells have one schedule: their cycles of one number are a block.
+        Within it they begin shortly after each other, in an order that is drawn anew.
+        """
+        plan = self.plan
+        blocked = plan.is_blocked
+        arms = plan.arms if blocked else (self.arm,)
+        timers_s = [period_s for arm in arms for period_s in arm.proxy.timers_s()]
+        who = "block" if blocked else self.name
+        times = schedule.merged(
+            [
+                schedule.instants(f, self.clock, plan.rng(who, f.label), timers_s)
+                for f in self.config.faults
+            ]
+        )
+        if not blocked:
+            return times
+        names = [cell.name for cell in plan.cells]
+        return schedule.staggered(times, names, self.name, plan.rng("order"))
 
     async def _enough_before(self, at_ns: int) -> bool:
         """Sleep until then, unless the run has had enough before: then say so."""
@@ -340,15 +295,14 @@ class CellRun:
 
     def _skip(self, place: int, planned_ns: int) -> None:
         """Record that this cycle's time came while the one before it had not settled."""
-        clock, label = self.clock, self.plan.config.faults[place].label
-        reason = f"cycle {self._last_made} had not settled"
+        clock, label = self.clock, self.config.faults[place].label
+        cause = Cause(kind=CauseKind.NOT_SETTLED, cycle=self._last_made)
         if not self._last_made:
-            reason = f"its time had passed by {(clock.now_ns() - planned_ns) / SECOND_NS:.3f} s"
+            passed_s = (clock.now_ns() - planned_ns) / SECOND_NS
+            cause = Cause(kind=CauseKind.TIME_PASSED, seconds=passed_s)
         self.number += 1
         self.recorder.cycle = self.number
-        self.recorder.reading(
-            "engine", "skipped", fault=label, reason=reason, planned_ns=planned_ns
-        )
+        self.recorder.record(CycleSkipped(fault=label, planned_ns=planned_ns, cause=cause))
         self.recorder.cycle = 0
         planned_unix_ns = clock.unix_ns() - (clock.now_ns() - planned_ns)
         self._owner.finish(
@@ -357,17 +311,19 @@ class CellRun:
                 cell=self.name,
                 fault=label,
                 runtime=self.plan.runtime_name,
-                proxy=self.plan.proxy_name,
+                proxy=self.settings.proxy,
                 outcome=CycleOutcome.SKIPPED,
                 t0_unix=planned_unix_ns / SECOND_NS,
                 t0_ns=planned_ns,
                 end_ns=planned_ns,
-                valid_reason=reason,
+                kind=kind_of(self.faults[place]),
+                arm=self.arm.name,
+                cause=cause,
             )
         )
 
     async def _make_cycle(self, place: int) -> None:
-        fault, label = self.faults[place], self.plan.config.faults[place].label
+        fault, label = self.faults[place], self.config.faults[place].label
         self.number += 1
         self.recorder.cycle = self._last_made = self.number
         self.cycle = cycle = CycleRun(self, fault, label)
@@ -379,15 +335,19 @@ class CellRun:
                 async with self.watch.closely(api, cycle):
                     await self._inject_and_watch(fault, cycle)
             else:
-                cycle.invalid = "the app did not answer steadily before it"
+                cycle.cause = Cause(kind=CauseKind.NOT_STEADY)
+        except NoSampleError as error:
+            cycle.cause = error.cause
         except (MachineError, OSError) as error:
-            cycle.invalid = str(error) or type(error).__name__
+            detail = str(error) or type(error).__name__
+            cycle.cause = Cause(kind=CauseKind.MACHINE, detail=detail)
         except asyncio.CancelledError:
-            cycle.invalid = FAILED if self._owner.failing else f"{STOPPED} in the middle of it"
+            failing = self._owner.failing
+            cycle.cause = Cause(kind=CauseKind.RUN_FAILED if failing else CauseKind.STOPPED)
             cycle.ending = True
             raise
         except Exception as error:
-            cycle.invalid = f"{type(error).__name__}: {error}"
+            cycle.cause = Cause(kind=CauseKind.BUG, detail=f"{type(error).__name__}: {error}")
             raise
         finally:
             try:
@@ -396,18 +356,18 @@ class CellRun:
                 self._finish(cycle)
 
     async def _inject_and_watch(self, fault: Fault, cycle: CycleRun) -> None:
-        config = self.plan.config
+        config = self.config
         limit_s = INJECT_LIMIT_S + 2 * config.app.ready_timeout.s
         try:
             async with asyncio.timeout(limit_s):
                 await fault.inject(self.stage, cycle)
         except TimeoutError:
-            raise MachineError(f"the fault took more than {limit_s:.0f} s") from None
+            raise NoSampleError(Cause(kind=CauseKind.TOO_LONG, seconds=limit_s)) from None
         if cycle.fold is None:
-            raise MachineError("the fault never said when it began")
+            raise NoSampleError(Cause(kind=CauseKind.NO_BEGINNING))
         if cycle.fold.unknown:
             now_ns = self.clock.now_ns()
-            cycle.reading("engine", "injected", at_ns=now_ns)
+            cycle.record(FaultInjected(), at_ns=now_ns)
             cycle.fold.injected(now_ns)
         limit_s = config.measure.recovery_limit.s + config.measure.stable_for.s
         try:
@@ -417,7 +377,7 @@ class CellRun:
             self._owner.fail(
                 MachineError(f"cell {self.name}: the prober delivers nothing any more")
             )
-            raise MachineError("the prober delivers nothing any more") from None
+            raise NoSampleError(Cause(kind=CauseKind.NO_SAMPLES)) from None
 
     async def _heal(self, fault: Fault, cycle: CycleRun) -> None:
         """Undo what the fault did, whatever happened. Raises MachineError if that fails."""
@@ -426,7 +386,7 @@ class CellRun:
             await uncancelled(fault.heal(self.stage, cycle), limit_s)
         except (MachineError, OSError, TimeoutError) as error:
             why = str(error) or f"it took over {limit_s:.0f} s"
-            cycle.invalid = cycle.invalid or f"it could not be undone: {why}"
+            cycle.cause = cycle.cause or Cause(kind=CauseKind.NOT_UNDONE, detail=why)
             if not cycle.ending:  # else all is taken down now anyway
                 what = f"cell {self.name}: cycle {cycle.number}: {cycle.label} can't be undone"
                 raise MachineError(f"{what}: {why}") from None
@@ -434,24 +394,26 @@ class CellRun:
     def _finish(self, cycle: CycleRun) -> None:
         """Turn what was gathered into the cycle's line."""
         cycle.write_begin()
-        settings, direct, invalid = self.plan.settings(), self._direct, cycle.invalid
-        if cycle.fold is not None and not cycle.control:
+        settings, direct, proxy = self.settings, self._direct, self.arm.proxy
+        failover = cycle.fold is not None and cycle.kind is CycleKind.FAILOVER
+        if failover and isinstance(proxy, Predicts):
             moved = phases.move(
                 cycle.events,
-                missing_class=self.plan.config.dns.missing,
-                dns_s=self.plan.config.dns.delay.s,
+                missing_class=self.config.dns.missing,
+                dns_s=self.config.dns.delay.s,
                 samples=cycle.samples,
                 direct=direct,
             )
-            predicted = self.plan.proxy.predict(moved)
+            predicted = proxy.predict(moved)
             if isinstance(predicted, Prediction):
-                cycle.reading("engine", "predicted", **asdict(predicted))
+                cycle.record(RecoveryPredicted(prediction=predicted))
         now_ns = self.clock.now_ns()
         end_ns = cycle.over_at_ns
         if end_ns is None:  # cut off: what was still under way does not count
             end_ns = now_ns if cycle.fold is None else max(cycle.fold.t0_ns, self._complete_ns)
         unix = (self.clock.unix_ns() - now_ns + end_ns) / SECOND_NS
-        cycle.reading("engine", "end", at_ns=end_ns, fault=cycle.label, unix=unix, invalid=invalid)
+        ended = CycleEnded(fault=cycle.label, unix=unix, cause=cycle.cause)
+        cycle.record(ended, at_ns=end_ns)
         self.cycle, self.recorder.cycle = None, 0
         if direct is not None:
             self._owner.prober.aim(direct, None)

@@ -6,18 +6,35 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from chaosd.history.events import Action, Event, Reading
+from chaosd.history.codec import deed_of, said_of
+from chaosd.history.events import AnyEvent, Asked, Deed, Done, Event, Failed, What
 from chaosd.system.clock import Clock
 
 
 class CellRecorder:
-    """Writes the actions and readings of one cell, with the number of the cycle that goes on."""
+    """Writes the deeds and events of one cell, with the number of the cycle that goes on."""
 
-    def __init__(self, clock: Clock, cell: str, emit: Callable[[Event], None]) -> None:
+    def __init__(self, clock: Clock, cell: str, emit: Callable[[AnyEvent], None]) -> None:
         self.clock = clock
         self.cell = cell
         self.cycle = 0  # 0 outside of cycles
         self._emit = emit
+
+    def record(self, what: What, *, at_ns: int | None = None, error_ns: int = 0) -> None:
+        at_ns = self.clock.now_ns() if at_ns is None else at_ns
+        self._emit(
+            Event(at_ns=at_ns, cell=self.cell, cycle=self.cycle, what=what, error_ns=error_ns)
+        )
+
+    @asynccontextmanager
+    async def deed(self, deed: Deed) -> AsyncIterator[None]:
+        self.record(Asked(deed=deed))
+        try:
+            yield
+        except BaseException as error:
+            self.record(Failed(deed=deed, error=str(error) or type(error).__name__))
+            raise
+        self.record(Done(deed=deed))
 
     def reading(
         self,
@@ -28,37 +45,9 @@ class CellRecorder:
         error_ns: int = 0,
         **data: Any,
     ) -> None:
-        at_ns = self.clock.now_ns() if at_ns is None else at_ns
-        self._emit(
-            Reading(
-                at_ns=at_ns,
-                cell=self.cell,
-                cycle=self.cycle,
-                source=source,
-                what=what,
-                error_ns=error_ns,
-                data=data,
-            )
-        )
+        self.record(said_of(source, what, data), at_ns=at_ns, error_ns=error_ns)
 
     @asynccontextmanager
     async def action(self, verb: str, **data: Any) -> AsyncIterator[None]:
-        self._edge(verb, "asked", data)
-        try:
+        async with self.deed(deed_of(verb, data)[0]):
             yield
-        except BaseException as error:
-            self._edge(verb, "failed", data | {"error": str(error) or type(error).__name__})
-            raise
-        self._edge(verb, "done", data)
-
-    def _edge(self, verb: str, edge: str, data: dict[str, Any]) -> None:
-        self._emit(
-            Action(
-                at_ns=self.clock.now_ns(),
-                cell=self.cell,
-                cycle=self.cycle,
-                verb=verb,
-                edge=edge,
-                data=data,
-            )
-        )

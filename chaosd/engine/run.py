@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from chaosd.analysis.precision import Precision, half_width
-from chaosd.config.units import Duration
 from chaosd.engine.cell import HEAL_LIMIT_S, INJECT_LIMIT_S, CellRun
 from chaosd.engine.sink import Sink
 from chaosd.errors import ChaosdError
-from chaosd.history.events import Cycle, Event, Sample
-from chaosd.plan import Plan
+from chaosd.history.cycles import Cycle, is_only
+from chaosd.history.events import AnyEvent, ProxyMeasured, QueriesCounted, ResolversRead
+from chaosd.history.values import Sample
+from chaosd.plan.arms import Plan
 from chaosd.system.clock import SECOND_NS
 from chaosd.system.tasks import together, uncancelled
+from chaosd.units import Duration
 
 # Each wait has a limit; these are far beyond what a healthy machine needs.
 TEAR_DOWN_LIMIT_S = 30.0
@@ -46,22 +48,30 @@ class Engine:
         self._ticked_ns = 0
         self.enough = asyncio.Event()
         precision, goals = plan.config.until.precision, plan.config.slo.objectives()
-        self._precision = None if precision is None else Precision(precision, goals)
+        self._precision = (
+            None
+            if precision is None
+            else {arm.name: Precision(precision, goals) for arm in plan.arms}
+        )
         self._failure: asyncio.Future[None] | None = None
         self._cells: list[CellRun] = []
         self._by_stream: dict[int, CellRun] = {}
 
     # --- what everybody tells it ---
 
-    def emit(self, event: Event) -> None:
+    def emit(self, event: AnyEvent) -> None:
         self._tell(lambda sink: sink.event(event))
 
     def finish(self, cycle: Cycle) -> None:
         self._tell(lambda sink: sink.cycle(cycle))
         if self._precision is None:
             return
-        if (p95 := self._precision.add(cycle)) is not None and not self.enough.is_set():
-            self.say(f"p95 is known to ± {half_width(p95):.1%}: no more cycles")
+        self._precision[cycle.arm].add(cycle)
+        known = [precision.reached for precision in self._precision.values()]
+        if all(known) and not self.enough.is_set():
+            widths = [half_width(precision.p95()) or 0.0 for precision in self._precision.values()]
+            of_each = " of every arm" if len(widths) > 1 else ""
+            self.say(f"p95{of_each} is known to ± {max(widths):.1%}: no more cycles")
             self.enough.set()
 
     def _tell(self, say: Callable[[Sink], None]) -> None:
@@ -129,9 +139,11 @@ class Engine:
             self._failure.result()
         if failure is not None:
             raise failure
-        if self._precision is not None and not self._precision.reached:
-            wanted = self.plan.config.until.precision
-            self.say(f"until.precision ({wanted}) was not reached: {self._precision.lacks()}")
+        wanted = self.plan.config.until.precision
+        for name, precision in (self._precision or {}).items():
+            if not precision.reached:
+                arm = "" if is_only(name) else f" by arm {name}"
+                self.say(f"until.precision ({wanted}) was not reached{arm}: {precision.lacks()}")
         return reason
 
     def _settle_limit(self) -> Duration:
@@ -174,8 +186,8 @@ class Engine:
 
     async def _set_up(self) -> None:
         stream = 1
-        for name in self.plan.cell_names:
-            cell = CellRun(self, name, stream)
+        for planned in self.plan.cells:
+            cell = CellRun(self, planned, stream)
             stream += len(cell.streams)
             self._cells.append(cell)
             self._by_stream |= dict.fromkeys(cell.streams, cell)
@@ -209,13 +221,13 @@ class Engine:
             if stage is None:
                 continue
             if stage.dns_queries is not None:
-                recorder.reading("dns", "queries", count=stage.dns_queries)
+                recorder.record(QueriesCounted(count=stage.dns_queries))
             if process := stage.proxy_process():
-                recorder.reading("proxy.api", "process", **process)
+                recorder.record(ProxyMeasured(**process))
             # What is seen of servers while a cycle lasts is the cycle's.
             heard_by, api = cell.cycle or recorder, stage.api
             if api is not None and await cell.watch.look(api, heard_by):
-                recorder.reading("proxy.api", "resolvers", counters=cell.watch.counters)
+                recorder.record(ResolversRead(counters=cell.watch.counters))
 
     async def _tear_down(self) -> None:
         """Take everything down, also what comes after something that fails. Raises the first."""

@@ -3,52 +3,55 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from chaosd.plugins.proxy import Proxy
+from chaosd.plugins.proxy import Proxy, ReadsServers, ServerState
 from chaosd.plugins.recording import Recorder
 from chaosd.system.clock import sleep
 
 LOOK_S = 0.05  # between the end of one look and the next
-NO_ADDRESS = 0x20  # of the admin state: in maintenance because the name was not resolved
-RUNNING = 2  # of the operational state
 
 
-class Watch:
-    """What a proxy's Runtime API says of its servers and resolvers, against what it said before."""
+class ServerPoller:
+    """What a proxy's API says of its servers and resolvers, against what it said before.
+
+    A proxy that can't be asked is not asked.
+    """
 
     def __init__(self, proxy: Proxy) -> None:
         self._proxy = proxy
         self._looked_ns: int | None = None
-        self._servers: dict[str, tuple[str | None, str]] = {}  # its address and its state
-        self.counters: dict[str, dict[str, int]] = {}  # of the resolvers
+        self._servers: dict[str, ServerState] = {}
+        self.counters: Mapping[str, Mapping[str, int]] = {}  # of the resolvers
 
     async def look(self, api: str, recorder: Recorder) -> bool:
         """Ask once, and tell what is different from the last time; whether it answered."""
+        if not isinstance(self._proxy, ReadsServers):
+            return False
         clock = recorder.clock
         asked_ns = clock.now_ns()
         try:
-            said = await self._proxy.read_api(api)
+            said = await self._proxy.read_servers(api)
         except OSError:  # a proxy that is gone is noticed elsewhere, one that is slow asked again
             return False
         answered_ns = clock.now_ns()
         before_ns, self._looked_ns = self._looked_ns, asked_ns
         # It has changed at some time between this look and the one before.
         at_ns = ((asked_ns if before_ns is None else before_ns) + answered_ns) // 2
-        for server in said["servers"]:
+        for server in said.servers:
             self._compare(server, recorder, at_ns, error_ns=answered_ns - at_ns)
-        self.counters = said["resolvers"]
+        self.counters = said.counters
         return True
 
     @asynccontextmanager
     async def closely(self, api: str | None, recorder: Recorder) -> AsyncIterator[None]:
         """Look again and again, and store in the end what the resolvers have counted meanwhile.
 
-        Nothing is stored where there is no Runtime API, or while it does not answer.
+        Nothing is stored where there is no API, or while it does not answer.
         """
-        if api is None:
+        if api is None or not isinstance(self._proxy, ReadsServers):
             yield
             return
         first = self.counters if await self.look(api, recorder) else None
@@ -68,24 +71,23 @@ class Watch:
             await self.look(api, recorder)
 
     def _compare(
-        self, server: dict[str, Any], recorder: Recorder, at_ns: int, *, error_ns: int
+        self, server: ServerState, recorder: Recorder, at_ns: int, *, error_ns: int
     ) -> None:
-        name = f"{server['backend']}/{server['server']}"
-        address, state = server["addr"], _state(server)
-        old = self._servers.get(name)
-        self._servers[name] = address, state
+        old = self._servers.get(server.server)
+        self._servers[server.server] = server
         if old is None:
             return
 
         def tell(what: str, **data: Any) -> None:
-            recorder.reading("proxy.api", what, at_ns=at_ns, error_ns=error_ns, server=name, **data)
+            data["server"] = server.server
+            recorder.reading("proxy.api", what, at_ns=at_ns, error_ns=error_ns, **data)
 
-        if address is not None and address != old[0]:
-            tell("address_changed", old=old[0], new=address)
-        if state != old[1]:
-            tell(state)
+        if server.address is not None and server.address != old.address:
+            tell("address_changed", old=old.address, new=server.address)
+        if server.health != old.health:
+            tell(server.health)
 
-    def _since(self, first: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
+    def _since(self, first: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
         """By how much the counters are more than those."""
         return {
             name: {
@@ -95,9 +97,3 @@ class Watch:
             }
             for name, counters in self.counters.items()
         }
-
-
-def _state(server: dict[str, Any]) -> str:
-    if (server["admin_state"] or 0) & NO_ADDRESS:
-        return "maint"
-    return "up" if server["op_state"] == RUNNING else "down"

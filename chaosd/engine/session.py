@@ -7,40 +7,45 @@ import os
 import platform
 import secrets
 import signal
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from chaosd import __version__, report
+from chaosd.analysis.samples import StoredCounts
 from chaosd.config import shape
 from chaosd.engine.run import Engine
 from chaosd.engine.sink import Sink
 from chaosd.errors import ChaosdError, Exit, MachineError
-from chaosd.history.events import Address
 from chaosd.history.retention import Retention
+from chaosd.history.values import Address
 from chaosd.history.writer import RunStore, refuse_other
 from chaosd.live.console import Console
 from chaosd.live.prometheus import PrometheusSink
-from chaosd.plan import Plan, Rehearsal, outline
+from chaosd.plan import Rehearsal, outline
+from chaosd.plan.arms import Plan
+from chaosd.plugins.proxy import Launches, TakesOwnFile
+from chaosd.report import words
 from chaosd.system.clock import SECOND_NS, RealClock, utc
 
 BUG = "a bug of chaosd"
+ARM_FACTS = ("proxy", "proxy_version", "proxy_settings", "proxy_config", "settings")
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def run(plan: Plan, rehearsal: Rehearsal) -> int:
+def run(plan: Plan, rehearsals: Sequence[Rehearsal]) -> int:
     """Do what `chaosd run` does, once the plan is known to be possible. Returns the exit code."""
     refuse_other(plan.config.runs.directory / "latest")
     directory = new_directory(plan.config.runs.directory, plan.config.name, plan.run_id)
     console = Console()
-    for advice in rehearsal.advice:
-        console.say(advice)
-    console.say(f"runtime: {plan.runtime_name} ({plan.why}), {_proxy(plan, rehearsal)}")
+    for rehearsal in rehearsals:
+        for advice in rehearsal.advice:
+            console.say(advice if len(rehearsals) == 1 else f"{rehearsal.arm.name}: {advice}")
+    console.say(f"runtime: {plan.runtime_name} ({plan.why}), {_proxies(rehearsals)}")
     with asyncio.Runner(loop_factory=plan.runtime.loop_factory()) as runner:
-        store, error = runner.run(
-            measure(plan, rehearsal.proxy_version, directory, console, latest=True)
-        )
+        store, error = runner.run(measure(plan, rehearsals, directory, console, latest=True))
     try:
         found = report.analyse(directory)
         written = found.report
@@ -54,7 +59,7 @@ def run(plan: Plan, rehearsal: Rehearsal) -> int:
     # A run that failed before it measured anything has nothing to tell but why.
     if error is None or any(written.total.outcomes.values()):
         console.close()
-        for line in report.closing_lines(written, directory):
+        for line in report.closing_lines(written, directory, report.side_by_side(written)):
             console.say(line)
     if error is not None:
         raise error
@@ -62,13 +67,17 @@ def run(plan: Plan, rehearsal: Rehearsal) -> int:
     return code
 
 
-def _proxy(plan: Plan, rehearsal: Rehearsal) -> str:
-    return f"{plan.proxy_name} {rehearsal.proxy_version or '(simulated)'}"
+def _proxies(rehearsals: Sequence[Rehearsal]) -> str:
+    """Which proxies are under test, with their versions."""
+    found = [f"{r.arm.config.proxy.type} {r.proxy_version or '(simulated)'}" for r in rehearsals]
+    if len(set(found)) == 1:
+        return found[0]
+    return ", ".join(f"{r.arm.name}: {said}" for r, said in zip(rehearsals, found, strict=True))
 
 
 async def measure(
     plan: Plan,
-    proxy_version: str | None,
+    rehearsals: Sequence[Rehearsal],
     directory: Path,
     console: Console,
     *,
@@ -81,9 +90,15 @@ async def measure(
     stop = _stop_signal(console)
     engine = Engine(plan, directory, console.say)
     clock, real = engine.clock, isinstance(engine.clock, RealClock)
-    manifest = _manifest(plan, proxy_version) | {"start_unix": clock.unix_ns() / SECOND_NS}
-    keep, slow = plan.config.runs.keep_raw, plan.settings().slow_after_ns
-    retention = Retention(directory, int(keep), slow) if keep is not None else None
+    manifest = _manifest(plan, rehearsals) | {"start_unix": clock.unix_ns() / SECOND_NS}
+    keep, slow = plan.config.runs.keep_raw, plan.arms[0].settings().slow_after_ns
+    retention = None
+    if keep is not None:
+        retention = Retention(
+            directory,
+            int(keep),
+            lambda known: StoredCounts(known.streams, known.identities, known.t0s_ns, slow),
+        )
     store = RunStore(
         directory,
         manifest,
@@ -91,6 +106,7 @@ async def measure(
         threads=real,
         retention=retention,
         latest=directory.with_name("latest") if latest else None,
+        explain=words.reason,
     )
     sinks: list[Sink] = [store, console]
     failure: ChaosdError | None = None
@@ -125,9 +141,9 @@ def _metrics_page(plan: Plan, listen: Address, manifest: dict[str, Any]) -> Prom
     run = {key: str(manifest[key]) for key in ("name", "run", "runtime", "proxy", "proxy_version")}
     return PrometheusSink(
         listen,
-        cells=plan.cell_names,
+        cells={cell.name: cell.arm.name for cell in plan.cells},
         faults=[fault.label for fault in plan.config.faults],
-        slow_after_ns=plan.settings().slow_after_ns,
+        slow_after_ns=plan.arms[0].settings().slow_after_ns,
         run=run,
         build={"version": __version__, "python": platform.python_version()},
     )
@@ -150,7 +166,9 @@ def _stop_signal(console: Console) -> asyncio.Event:
     return stop
 
 
-def _manifest(plan: Plan, proxy_version: str | None) -> dict[str, Any]:
+def _manifest(plan: Plan, rehearsals: Sequence[Rehearsal]) -> dict[str, Any]:
+    arms = {rehearsal.arm.name: _arm(plan, rehearsal) for rehearsal in rehearsals}
+    first = arms[plan.arms[0].name]
     return {
         "chaosd": __version__,
         "name": plan.config.name,
@@ -158,17 +176,31 @@ def _manifest(plan: Plan, proxy_version: str | None) -> dict[str, Any]:
         "seed": plan.seed,
         "runtime": plan.runtime_name,
         "runtime_why": plan.why,
-        "proxy": plan.proxy_name,
-        "proxy_version": proxy_version,
-        "proxy_settings": plan.proxy.settings(),
-        "cells": list(plan.cell_names),
-        "settings": asdict(plan.settings()),
+        # Of the first arm, as before there were several.
+        **{key: first[key] for key in ARM_FACTS},
+        "cells": [cell.name for cell in plan.cells],
+        "arms": arms,
         "slo": plan.config.slo.objectives(),
         "host": {
             "system": platform.platform(),
             "python": platform.python_version(),
             "cpus": os.cpu_count(),
         },
+    }
+
+
+def _arm(plan: Plan, rehearsal: Rehearsal) -> dict[str, Any]:
+    arm, proxy = rehearsal.arm, rehearsal.arm.proxy
+    return {
+        "label": arm.name,
+        "cells": [cell.name for cell in plan.cells if cell.arm is arm],
+        "proxy": arm.config.proxy.type,
+        "proxy_version": rehearsal.proxy_version,
+        "proxy_settings": proxy.settings() if isinstance(proxy, TakesOwnFile) else {},
+        "proxy_config": proxy.config_name if isinstance(proxy, Launches) else None,
+        "binary_sha256": rehearsal.binary_sha256,
+        "settings": asdict(arm.settings()),
+        "differs": next((a.values for a in plan.config.arms if a.name == arm.name), {}),
     }
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from chaosd.history.events import Cycle, Event, Sample
+from chaosd.history.cycles import Cycle
+from chaosd.history.events import AnyEvent
+from chaosd.history.values import Sample
 
 
 class Sink(Protocol):
@@ -14,7 +16,7 @@ class Sink(Protocol):
     def samples(self, batch: Sequence[Sample]) -> None:
         """Probes that have ended, in the order in which they ended within each stream's batch."""
 
-    def event(self, event: Event) -> None:
+    def event(self, event: AnyEvent) -> None:
         """An action's edge or a reading, at once."""
 
     def cycle(self, cycle: Cycle) -> None:

@@ -11,13 +11,13 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo
 
-from chaosd.config.units import Duration
 from chaosd.errors import MachineError
 from chaosd.plugins.bases import FaultConfig, PositiveWait
 from chaosd.plugins.recording import CycleContext
 from chaosd.system.clock import VirtualClock
 from chaosd.system.processes import KILL_S, Child, labels, lacking
 from chaosd.system.tasks import uncancelled
+from chaosd.units import Duration
 
 LINES_MAX = 100  # of a program's output that are stored in a cycle
 LINE_MAX = 500  # characters

@@ -6,15 +6,15 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from chaosd.config.units import Duration
 from chaosd.errors import MachineError
-from chaosd.history.events import Instance
+from chaosd.history.values import Instance
 from chaosd.plugins.bases import FaultConfig, OldIp, Wait
 from chaosd.plugins.fault import Circumstances
 from chaosd.plugins.recording import CycleContext
-from chaosd.plugins.runtime import CanReplace, Holder
+from chaosd.plugins.runtime import CanHoldAddress, CanMove, Holder
 from chaosd.plugins.timeline import Timeline, move
 from chaosd.system.clock import sleep
+from chaosd.units import Duration
 
 
 class Recreate:
@@ -42,43 +42,40 @@ class Recreate:
             description="whether the old instance goes first, or the new one is up first",
         )
 
-    needs: ClassVar[tuple[type, ...]] = (CanReplace,)
+    needs: ClassVar[tuple[type, ...]] = (CanMove, CanHoldAddress)
     control: ClassVar[bool] = False
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self._moving: tuple[Instance, Instance] | None = None
+        self._old: Instance | None = None  # who is taken away, from before that until it is healed
+        self._identity = ""  # of the one that takes its place
+        self._new: Instance | None = None  # the same once it is started
         self._holder: Holder | None = None
 
-    async def inject(self, stage: CanReplace, cycle: CycleContext) -> None:
+    async def inject(self, stage: CanHoldAddress, cycle: CycleContext) -> None:
         # With several replicas each is moved in its turn: the one that has served longest.
         old = stage.app[0]
         self._holder = await stage.hold(self.config.old_ip)
-        new = stage.reserve()
-        self._moving = old, new
-        cycle.expect(new)
+        self._old, self._new = old, None
+        self._expect(stage, cycle)
         if self.config.order == "make-before-break":
-            await self._start(stage, cycle, new)
-            await stage.ready(new)
+            await stage.ready(await self._start(stage, cycle))
             await sleep(cycle.clock, self.config.gap.s)
-        await self._stop(stage, cycle, old, new)
+        await self._stop(stage, cycle, old, new=self._identity)
         async with cycle.action("hold", ip=old.address.host, manner=self.config.old_ip):
             await self._holder.take(old.address.host)
         if self.config.order == "break-before-make":
             await sleep(cycle.clock, self.config.gap.s)
-            await self._start(stage, cycle, new)
-            await stage.ready(new)
+            await stage.ready(await self._start(stage, cycle))
 
-    async def heal(self, stage: CanReplace, cycle: CycleContext) -> None:
+    async def heal(self, stage: CanHoldAddress, cycle: CycleContext) -> None:
         """Leave as many instances as there were, and nothing on the old IP."""
-        moving, self._moving = self._moving, None
-        if moving is not None and not cycle.ending:
-            old, new = moving
-            if old in stage.app:  # made perhaps, but not broken yet
-                if new in stage.app:
-                    await self._stop(stage, cycle, new)
-            else:
-                await self._serve(stage, cycle, new)
+        old, self._old = self._old, None
+        if old is not None and not cycle.ending:
+            if old not in stage.app:
+                await self._serve(stage, cycle)
+            elif self._new in stage.app:  # made, but not broken yet
+                await self._stop(stage, cycle, self._new)
         holder, self._holder = self._holder, None
         if holder is not None:
             async with cycle.action("release"):
@@ -104,30 +101,36 @@ class Recreate:
             took_s=known.answer_s,
         )
 
-    async def _serve(self, stage: CanReplace, cycle: CycleContext, new: Instance) -> None:
+    async def _serve(self, stage: CanHoldAddress, cycle: CycleContext) -> None:
         """See to it that an instance serves. Raises MachineError if two in a row don't listen."""
-        if new not in stage.app:
-            await self._start(stage, cycle, new)
+        new = self._new if self._new in stage.app else await self._start(stage, cycle)
         try:
             await stage.ready(new)
         except MachineError:
             await self._stop(stage, cycle, new)
-            again = stage.reserve()
-            cycle.expect(again)
-            await self._start(stage, cycle, again)
-            await stage.ready(again)
+            self._expect(stage, cycle)
+            await stage.ready(await self._start(stage, cycle))
 
-    async def _start(self, stage: CanReplace, cycle: CycleContext, new: Instance) -> None:
-        async with cycle.action("start", identity=new.identity, ip=new.address.host):
-            await stage.start(new)
+    def _expect(self, stage: CanHoldAddress, cycle: CycleContext) -> None:
+        self._identity = stage.next_identity()
+        cycle.expect(self._identity)
+
+    async def _start(self, stage: CanHoldAddress, cycle: CycleContext) -> Instance:
+        async with cycle.action("start", identity=self._identity):
+            self._new = new = await stage.start(self._identity)
+        return new
 
     async def _stop(
-        self, stage: CanReplace, cycle: CycleContext, old: Instance, new: Instance | None = None
+        self,
+        stage: CanHoldAddress,
+        cycle: CycleContext,
+        instance: Instance,
+        new: str | None = None,
     ) -> None:
         """Stop an instance; if there is one that takes its place, that is T0."""
+        identity, (ip, _) = instance
         config = self.config
-        ip = old.address.host
-        async with cycle.action("stop", identity=old.identity, ip=ip, signal=config.signal):
+        async with cycle.action("stop", identity=identity, ip=ip, signal=config.signal):
             if new is not None:
-                cycle.begin(old=old, new=new)
-            await stage.stop(old, config.signal, config.grace.s)
+                cycle.begin(old=instance, new=new)
+            await stage.stop(instance, config.signal, config.grace.s)

@@ -6,12 +6,12 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from chaosd.config.units import Duration
-from chaosd.history.events import Instance
+from chaosd.history.values import Instance
 from chaosd.plugins.bases import FaultConfig, Wait
 from chaosd.plugins.recording import CycleContext
-from chaosd.plugins.runtime import CanReplace
+from chaosd.plugins.runtime import CanHoldAddress, CanMove
 from chaosd.system.clock import sleep
+from chaosd.units import Duration
 
 
 class Restart:
@@ -31,39 +31,36 @@ class Restart:
             Duration.parse("200ms"), description="between the instance gone and started again"
         )
 
-    needs: ClassVar[tuple[type, ...]] = (CanReplace,)
+    needs: ClassVar[tuple[type, ...]] = (CanMove, CanHoldAddress)
     control: ClassVar[bool] = True
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self._moving: tuple[Instance, Instance] | None = None
+        self._old: Instance | None = None  # who is restarted, from before that until it is healed
+        self._identity = ""  # under which it comes back
+        self._again: Instance | None = None  # the same once it is started
 
-    async def inject(self, stage: CanReplace, cycle: CycleContext) -> None:
+    async def inject(self, stage: CanHoldAddress, cycle: CycleContext) -> None:
         config, old = self.config, stage.app[0]
-        ip = old.address.host
-        again = stage.reserve(at=ip)
-        self._moving = old, again
-        cycle.expect(again)
-        async with cycle.action("stop", identity=old.identity, ip=ip, signal=config.signal):
-            cycle.begin(old=old, new=again)
+        self._old, self._again, self._identity = old, None, stage.next_identity()
+        cycle.expect(self._identity)
+        identity, (ip, _) = old
+        async with cycle.action("stop", identity=identity, ip=ip, signal=config.signal):
+            cycle.begin(old=old, new=self._identity)
             await stage.stop(old, config.signal, config.grace.s)
         await sleep(cycle.clock, config.gap.s)
-        await self._start(stage, cycle, again)
+        await self._start(stage, cycle, ip)
 
-    async def heal(self, stage: CanReplace, cycle: CycleContext) -> None:
-        """See to it that it serves again."""
-        moving, self._moving = self._moving, None
-        if moving is None or cycle.ending:
+    async def heal(self, stage: CanHoldAddress, cycle: CycleContext) -> None:
+        old, self._old = self._old, None
+        if old is None or cycle.ending or old in stage.app:  # not stopped yet
             return
-        old, again = moving
-        if old in stage.app:  # not stopped yet
-            return
-        if again not in stage.app:
-            await self._start(stage, cycle, again)
+        if self._again in stage.app:
+            await stage.ready(self._again)
         else:
-            await stage.ready(again)
+            await self._start(stage, cycle, old.address.host)
 
-    async def _start(self, stage: CanReplace, cycle: CycleContext, again: Instance) -> None:
-        async with cycle.action("start", identity=again.identity, ip=again.address.host):
-            await stage.start(again)
+    async def _start(self, stage: CanHoldAddress, cycle: CycleContext, ip: str) -> None:
+        async with cycle.action("start", identity=self._identity, ip=ip):
+            self._again = again = await stage.start(self._identity, ip)
         await stage.ready(again)

@@ -1,217 +1,437 @@
-"""The values that flow from the world to the report, and their stored form.
+"""What is written down of a run: one closed union of values, each with its own fields.
 
-No behaviour lives here and nothing of ours is imported. Instants are integer nanoseconds on the
-run's monotonic clock unless the name says `unix`; durations that users read are seconds.
+An `Event` says when, where and in which cycle; its `what` says what. Deeds of chaosd are written
+before they are done and after: `Asked`, then `Done` or `Failed`. All else is what the world said.
+A new kind of event is a class here and a line in codec.py.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field
-from enum import IntEnum, StrEnum
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Generic, TypeVar, cast
+
+from chaosd.history.causes import Cause
+from chaosd.history.cycles import CycleKind, Prediction
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
-class Address(NamedTuple):
-    """Where something listens."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
-
-
-class Outcome(IntEnum):
-    """How one probe request ended: a closed list, so that it can be a label and a byte on disk.
-
-    Whether an OK answer was *misrouted* is not the probe's to know: see `kinds` in analysis.
-    """
-
-    OK = 0  # a whole answer with a status below 400
-    HTTP_ERROR = 1  # a whole answer with a status of 400 or more, the proxy's own 503 included
-    REFUSED = 2  # nobody listens
-    RESET = 3  # closed or reset before the answer was whole
-    TIMEOUT = 4  # no whole answer within the probe's timeout, counted from the scheduled time
-    UNREACHABLE = 5  # no route or no host
-    GARBLED = 6  # an answer that is not the protocol's
-    TLS = 7  # the handshake or the certificate
-    DROPPED = (
-        8  # never sent: too late, too many in flight, no descriptor. Our fault, not the target's
-    )
-
-
-class Sample(NamedTuple):
-    """One probe request, whether or not it was answered."""
-
-    stream: int
-    scheduled_ns: int
-    sent_ns: int
-    done_ns: int
-    outcome: int
-    status: int  # the protocol's status code, 0 where there is none
-    who: str  # the identity that answered, "" where none was told
-
-
-class StreamSpec(NamedTuple):
-    """One row of samples: which probe asks for which cell. `stream` is unique in a run."""
-
-    stream: int
-    cell: str
-    probe: str  # the probe's name in the config
-    via: str  # "proxy", or "direct" for the control probe that asks the app itself
-    interval_ns: int
-
-
-class Instance(NamedTuple):
-    """One incarnation of the app: an identity and an IP."""
-
-    identity: str
-    address: Address
-
-
-ANYBODY = "*"  # the identity of an app that can't be told from others: all good answers are its own
+# --- what chaosd does ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Action:
-    """One edge of something that chaosd did to the world."""
+class SetUp:
+    """A cell's topology is started."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TearDown:
+    """A cell's topology is removed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartInstance:
+    """An instance of the app is started."""
+
+    identity: str
+    ip: str | None = None  # None: known once it has started
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopInstance:
+    """An instance of the app is taken away by this signal."""
+
+    identity: str
+    ip: str
+    signal: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldAddress:
+    """Something else takes an old address."""
+
+    ip: str
+    manner: str  # what answers there: refuse, imposter, blackhole, tarpit, vacant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseAddress:
+    """The old address is let go of."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunProgram:
+    """A program of the user's is run, to `inject` a fault or to `heal` it."""
+
+    role: str
+    program: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtherDeed:
+    """What a plugin does that has no class here."""
+
+    verb: str
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+Deed = (
+    SetUp
+    | TearDown
+    | StartInstance
+    | StopInstance
+    | HoldAddress
+    | ReleaseAddress
+    | RunProgram
+    | OtherDeed
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A deed is about to be done."""
+
+    deed: Deed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """A deed was done."""
+
+    deed: Deed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """A deed failed, or was cut short."""
+
+    deed: Deed
+    error: str
+
+
+# --- what the engine says of a cycle -------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamOpened:
+    """A row of samples: which probe asks for which cell. `stream` is unique in a run."""
+
+    stream: int
+    cell: str
+    probe: str  # its name in the config
+    probe_type: str
+    via: str  # "proxy", or "direct": past it, to the app itself
+    interval_ns: int
+    timeout_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstancePlaced:
+    """An instance of the app has its address: its answers are not misrouted.
+
+    Where answers are told by their address, `expected` is the identity that it was asked for with.
+    """
+
+    identity: str
+    ip: str = ""
+    port: int = 0
+    expected: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultBegan:
+    """T0: the event's instant is right before the first deed that disturbs.
+
+    `new` is the instance whose first good answer ends the recovery; None where nobody can tell it.
+    """
+
+    fault: str
+    kind: CycleKind
+    old: str | None
+    old_ip: str | None
+    new: str | None
+    new_ip: str | None
+    t0_unix: float
+
+    @property
+    def is_control(self) -> bool:
+        """Whether the proxy has nothing to find."""
+        return self.kind is not CycleKind.FAILOVER
+
+    @property
+    def is_anonymous(self) -> bool:
+        """Whether something is taken away, and nobody can tell what comes instead."""
+        return self.new is None and not self.is_control
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultInjected:
+    """All that disturbs has been done: told where nobody can tell the new instance."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveryPredicted:
+    """What the proxy's algorithm gives for the disturbance as it really was."""
+
+    prediction: Prediction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CycleEnded:
+    """The observation is over; with a `cause` the cycle is no sample."""
+
+    fault: str
+    unix: float
+    cause: Cause | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CycleSkipped:
+    """A cycle's time came and it was not made."""
+
+    fault: str
+    planned_ns: int
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disturbed:
+    """Something other than the fault disturbs the cycle that goes on: it is no sample."""
+
+    cause: Cause
+
+
+# --- what the world says -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetFound:
+    """Where probes go, if chaosd has not made it."""
+
+    url: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceListening:
+    """An instance accepts connections."""
+
+    identity: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceReachable:
+    """An instance's host answers ARP."""
+
+    identity: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceGone:
+    """An instance has ended."""
+
+    identity: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamePublished:
+    """From now on the app's name is answered with these addresses."""
+
+    ips: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NameWithdrawn:
+    """An address was taken out of the app's name; `ips` are those that are left.
+
+    `missing` is how the name is answered while there are none, where that had to be found out.
+    """
+
+    ips: tuple[str, ...] = ()
+    missing: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NameAnswered:
+    """The proxy asked for the app's name and got an answer that differs from the last one."""
+
+    qtype: str
+    rcode: str
+    ips: tuple[str, ...] = ()
+    took_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueriesCounted:
+    """How many queries have reached the nameserver so far."""
+
+    count: int
+
+
+class Teller(StrEnum):
+    """Who told of a server. The log says things when they happen, the API when it is asked."""
+
+    LOG = "proxy.log"
+    API = "proxy.api"
+
+
+class ServerChange(StrEnum):
+    """What became of a proxy's server."""
+
+    ADDRESS = "address_changed"
+    UP = "up"
+    DOWN = "down"
+    MAINT = "maint"  # taken out by the proxy: its name was not resolved
+    READY = "ready"  # out of maintenance, whether usable or not
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerChanged:
+    """A server of the proxy changed its address or its state."""
+
+    told_by: Teller
+    change: ServerChange
+    server: str  # backend/server
+    old: str | None = None  # addresses, where it is one that changed
+    new: str | None = None
+    reason: str | None = None  # in the proxy's own words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolversRead:
+    """The proxy's resolver counters since its start: nameserver → counter → value."""
+
+    counters: Mapping[str, Mapping[str, int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolversCounted:
+    """By how much those counters grew in this cycle."""
+
+    counters: Mapping[str, Mapping[str, int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyMeasured:
+    """What the proxy's process costs; None where it is unknown."""
+
+    rss_bytes: int | None = None
+    fds: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinePrinted:
+    """A line that a program of the user's printed."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineFound:
+    """The Docker engine and the network that a cell lives in."""
+
+    version: str
+    network: str
+    subnet: str
+    way_in: str
+    missing: str | None
+    clock_offset_ns: int
+    clock_error_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerChanged:
+    """What the Docker engine said of one of our containers, in its own word."""
+
+    action: str  # die, oom, start, connect, disconnect
+    container: str
+    exit: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainersRestored:
+    """Containers that an engine's restart had taken down run again."""
+
+    containers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What a plugin tells that has no class here. Nothing is measured by it."""
+
+    source: str
+    what: str
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unknown:
+    """A line that a newer chaosd wrote: kept as it is."""
+
+    line: dict[str, Any]
+
+
+What = (
+    Asked
+    | Done
+    | Failed
+    | StreamOpened
+    | InstancePlaced
+    | FaultBegan
+    | FaultInjected
+    | RecoveryPredicted
+    | CycleEnded
+    | CycleSkipped
+    | Disturbed
+    | TargetFound
+    | InstanceListening
+    | InstanceReachable
+    | InstanceGone
+    | NamePublished
+    | NameWithdrawn
+    | NameAnswered
+    | QueriesCounted
+    | ServerChanged
+    | ResolversRead
+    | ResolversCounted
+    | ProxyMeasured
+    | LinePrinted
+    | EngineFound
+    | ContainerChanged
+    | ContainersRestored
+    | Told
+    | Unknown
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event(Generic[T_co]):
+    """Something that was done or said, with its instant, its cell and its cycle."""
 
     at_ns: int
     cell: str
     cycle: int  # 0 outside of cycles
-    verb: str
-    edge: str  # "asked", then "done" or "failed"
-    data: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """Something the world said of itself."""
-
-    at_ns: int
-    cell: str
-    cycle: int
-    source: str  # "dns", "proxy.log", "proxy.api", "app", "engine"
-    what: str
+    what: T_co
     error_ns: int = 0  # how far `at_ns` may be from the truth
-    data: dict[str, Any] = field(default_factory=dict)
 
-
-Event = Action | Reading
-
-
-class CycleOutcome(StrEnum):
-    RECOVERED = "recovered"
-    CENSORED = "censored"  # not recovered before the limit
-    INVALID = "invalid"  # not a sample: its reason says why
-    SKIPPED = "skipped"  # its time came while another cycle had not settled
-    CONTROL = "control"  # nothing was taken away: the meter's own floor
-
-
-PHASES = ("replace", "publish", "discover", "rejoin", "serve", "settle")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prediction:
-    """What the proxy's algorithm gives for a recovery; seconds after T0."""
-
-    lower_s: float
-    mean_s: float
-    upper_s: float
-    # Its distribution, where the algorithm was tried out: {"p05": …, "p50": …, "p95": …, …}.
-    quantiles_s: dict[str, float] | None = None
-    # The same of the stable recovery, and which share of all relapses before.
-    stable_mean_s: float | None = None
-    stable_quantiles_s: dict[str, float] | None = None
-    relapse_share: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cycle:
-    """One disturbance and its recovery: a line of cycles.jsonl. None means unknown."""
-
-    cycle: int
-    cell: str
-    fault: str
-    runtime: str
-    proxy: str
-    outcome: CycleOutcome
-    t0_unix: float
-    t0_ns: int
-    end_ns: int
-    old_ip: str | None = None
-    new_ip: str | None = None
-    recovery_s: float | None = None
-    fresh_recovery_s: float | None = None  # until one was answered that no retry had held up
-    stable_recovery_s: float | None = None
-    outage_gap_s: float | None = None
-    outage_loss_s: float | None = None
-    resolution_s: float | None = None  # the error bar of the numbers above
-    samples: int = 0
-    failed: int = 0
-    masked: int = 0
-    misrouted: int = 0
-    dropped: int = 0
-    lag_p99_s: float | None = None  # how late the probes of this cycle were sent
-    phases: dict[str, float | None] = field(default_factory=dict)  # "replace_s" … "settle_s"
-    phases_error_s: float | None = None  # of the edge between them that is known worst
-    predicted: Prediction | None = None
-    anomaly: bool | None = None
-    residual_s: float | None = None  # the fresh recovery less the predicted mean
-    predicted_place: float | None = None  # the part of the predicted distribution that is shorter
-    valid_reason: str | None = None  # why it is invalid, skipped or of poor quality
-
-    @property
-    def lasted_s(self) -> float:
-        """From T0 to the end of the observation."""
-        return (self.end_ns - self.t0_ns) / 1e9
-
-    @property
-    def early_s(self) -> float:
-        """By how much a retried request got through earlier than fresh ones; 0 if none is seen."""
-        fresh_s, first_s, bar_s = self.fresh_recovery_s, self.recovery_s, self.resolution_s
-        if fresh_s is None or first_s is None or bar_s is None or fresh_s - first_s <= 2 * bar_s:
-            return 0.0
-        return fresh_s - first_s
-
-    @property
-    def took_at_least_s(self) -> float:
-        """The recovery, or how long there was none."""
-        return self.lasted_s if self.recovery_s is None else self.recovery_s
-
-
-def rounded_ns(duration_ns: int) -> int:
-    """To the whole microsecond: what is stored of a sample's durations, and so what they count."""
-    return (duration_ns + 500) // 1000 * 1000
-
-
-def encode(value: Action | Reading | Cycle) -> str:
-    """One JSON line, keys in a fixed order, so that equal runs are equal bytes."""
-    kind = {} if isinstance(value, Cycle) else {"kind": type(value).__name__.lower()}
-    return json.dumps(kind | asdict(value), separators=(",", ":"), allow_nan=False)
-
-
-def decode_event(line: str) -> Event:
-    """The event of one line of events.jsonl. Raises ValueError for anything else."""
-    try:
-        value = json.loads(line)
-        kind = {"action": Action, "reading": Reading}[value.pop("kind")]
-        event: Event = kind(**value)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"not an event: {line[:80]!r}") from error
-    return event
-
-
-def decode_cycle(line: str) -> Cycle:
-    """The cycle of one line of cycles.jsonl. Raises ValueError for anything else."""
-    try:
-        value = json.loads(line)
-        predicted = value.pop("predicted")
-        outcome = CycleOutcome(value.pop("outcome"))
-        return Cycle(
-            **value, outcome=outcome, predicted=Prediction(**predicted) if predicted else None
+    def saying(self, what: T) -> Event[T]:
+        """The same event, of which more is known: that its `what` is this one."""
+        return Event(
+            at_ns=self.at_ns, cell=self.cell, cycle=self.cycle, what=what, error_ns=self.error_ns
         )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"not a cycle: {line[:80]!r}") from error
+
+
+AnyEvent = Event[What]
+
+
+def only(events: Iterable[AnyEvent], kind: type[T]) -> list[Event[T]]:
+    """Those events whose `what` is of this kind, in their order."""
+    return [cast("Event[T]", event) for event in events if isinstance(event.what, kind)]
+
+
+def earliest(events: Iterable[AnyEvent], kind: type[T]) -> Event[T] | None:
+    """The earliest event of this kind."""
+    return min(only(events, kind), key=lambda event: event.at_ns, default=None)

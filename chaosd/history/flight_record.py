@@ -9,7 +9,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
-from chaosd.history.events import Cycle, CycleOutcome, Event, Outcome, Sample
+from chaosd.history.codec import encode_event
+from chaosd.history.cycles import Cycle, CycleOutcome
+from chaosd.history.events import AnyEvent
+from chaosd.history.values import Outcome, Sample
 from chaosd.history.writer import unwritable, write_whole
 
 T = TypeVar("T")
@@ -43,7 +46,7 @@ def name(cycle: Cycle) -> str:
     return f"flight/{cycle.cell}-{cycle.cycle}.json"
 
 
-def record(cycle: Cycle, events: Iterable[Event], samples: Iterable[Sample]) -> dict[str, Any]:
+def record(cycle: Cycle, events: Iterable[AnyEvent], samples: Iterable[Sample]) -> dict[str, Any]:
     """Everything around it, by the time since T0 in milliseconds and in its order.
 
     Samples are [sent, took, outcome, HTTP status, who], stream by stream. Of many, those are
@@ -63,7 +66,9 @@ def record(cycle: Cycle, events: Iterable[Event], samples: Iterable[Sample]) -> 
     return {
         "why": reason(cycle),
         "cycle": asdict(cycle),
-        "events": [{"ms": _ms(event.at_ns, cycle), **asdict(event)} for event in ordered],
+        "events": [
+            {"ms": _ms(event.at_ns, cycle), **json.loads(encode_event(event))} for event in ordered
+        ],
         "samples": by_stream,
         "left_out": len(everything) - len(telling),
     }
@@ -104,7 +109,7 @@ def _near(
 
 
 def write(
-    directory: Path, cycle: Cycle, events: Iterable[Event], samples: Iterable[Sample]
+    directory: Path, cycle: Cycle, events: Iterable[AnyEvent], samples: Iterable[Sample]
 ) -> None:
     """Write it into the run directory, if there is room. Raises MachineError if it can't."""
     path = directory / name(cycle)

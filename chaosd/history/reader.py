@@ -13,7 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from chaosd.errors import MachineError
-from chaosd.history.events import Cycle, Event, Sample, decode_cycle, decode_event
+from chaosd.history.codec import decode_cycle, decode_event
+from chaosd.history.cycles import Cycle
+from chaosd.history.events import AnyEvent
+from chaosd.history.values import Sample
 from chaosd.history.writer import EVENTS_OLD, MARK, RECORDS, read_chunk, suffixed
 
 T = TypeVar("T")
@@ -69,18 +72,18 @@ class RunReader:
     def cycles(self) -> Iterator[Cycle]:
         return self._lines("cycles.jsonl", decode_cycle)
 
-    def events(self, *whats: str) -> Iterator[Event]:
+    def events(self, *whats: str) -> Iterator[AnyEvent]:
         """All events in the order in which they were stored, or only the readings named."""
         marks = [f'"what":"{what}"' for what in whats]
         return self._event_lines(marks)
 
-    def events_of(self, cycles: Iterable[tuple[str, int]]) -> Iterator[Event]:
+    def events_of(self, cycles: Iterable[tuple[str, int]]) -> Iterator[AnyEvent]:
         """The events of these cycles of these cells, in the order in which they were stored."""
         return self._event_lines(
             [f'"cell":{json.dumps(cell)},"cycle":{number},' for cell, number in cycles]
         )
 
-    def _event_lines(self, marks: Sequence[str]) -> Iterator[Event]:
+    def _event_lines(self, marks: Sequence[str]) -> Iterator[AnyEvent]:
         for name in (EVENTS_OLD, "events.jsonl"):
             yield from self._lines(name, decode_event, marks)
 

@@ -13,13 +13,20 @@ from __future__ import annotations
 
 import json
 from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from chaosd.analysis.samples import ProbeFold, Windows, measuring
-from chaosd.history.events import Event, Reading
+from chaosd.history.events import (
+    AnyEvent,
+    Event,
+    FaultBegan,
+    InstancePlaced,
+    QueriesCounted,
+    StreamOpened,
+)
 from chaosd.history.reader import FOLDED, chunk_number, folded, load, parquet_chunks
 from chaosd.history.writer import CHUNK_AGE_NS, write_whole
 
@@ -31,21 +38,41 @@ LATE_CHUNKS = 4  # a chunk lasts an hour, and is folded when a later one is clos
 class Knowledge(NamedTuple):
     """What explains samples: the streams, who belongs to the app, and when it was taken away."""
 
-    streams: list[Reading]
+    streams: list[StreamOpened]
     identities: dict[str, set[str]]  # by cell
     t0s_ns: dict[str, list[int]]  # by cell
 
 
-class Retention:
-    """Folds and removes the chunks of a run directory that are old enough."""
+class Counts(Protocol):
+    """What samples become that are not kept: counts of them, which analysis knows to make."""
 
-    def __init__(self, directory: Path, keep_ns: int, slow_after_ns: int) -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take up what was counted before."""
+
+    def add(self, records: Any, names: Sequence[str]) -> None:
+        """Count a block of stored records."""
+
+    def state(self, open_from_ns: int) -> dict[str, Any]:
+        """What was counted so far, for JSON; after this instant there may be more to come."""
+
+
+class Retention:
+    """Folds and removes the chunks of a run directory that are old enough.
+
+    `counts` makes the empty counts, given what explains samples.
+    """
+
+    def __init__(
+        self, directory: Path, keep_ns: int, counts: Callable[[Knowledge], Counts]
+    ) -> None:
         self._directory = directory
         self._keep_ns = keep_ns
-        self._slow_after_ns = slow_after_ns
-        self._streams: list[Reading] = []
-        self._queries: dict[str, list[Reading]] = {}  # the first and the last, by cell
-        self._instances: dict[str, deque[Reading]] = {}  # by cell
+        self._counts = counts
+        self._streams: list[Event[StreamOpened]] = []
+        self._queries: dict[
+            str, list[Event[QueriesCounted]]
+        ] = {}  # the first and the last, by cell
+        self._instances: dict[str, deque[Event[InstancePlaced]]] = {}  # by cell
         self._t0s: dict[str, deque[int]] = {}  # by cell: those that samples which are kept may need
 
     @property
@@ -53,46 +80,46 @@ class Retention:
         """Of one file of events: all samples that have not become counts yet lie within it."""
         return self._keep_ns + LATE_CHUNKS * CHUNK_AGE_NS
 
-    def event(self, event: Event) -> None:
+    def event(self, event: AnyEvent) -> None:
         """Take note of who belongs to the app, of which probes there are, and of the counts."""
-        if not isinstance(event, Reading):
-            return
-        if event.what == "stream":
-            self._streams.append(event)
-        elif event.what == "queries":
-            first = self._queries.get(event.cell, [event])[0]
-            self._queries[event.cell] = [first, event]
-        elif event.what == "instance":
-            instances = self._instances.setdefault(event.cell, deque())
-            instances.append(event)
-            # The oldest ones went long before the samples that are still there.
-            while (
-                len(instances) > INSTANCES_MIN
-                and instances[INSTANCES_MIN].at_ns < event.at_ns - self.span_ns
-            ):
-                instances.popleft()
-        elif event.what == "begin":
-            t0s = self._t0s.setdefault(event.cell, deque())
-            t0s.append(event.at_ns)
-            while len(t0s) > 1 and t0s[1] < event.at_ns - self.span_ns:
-                t0s.popleft()
+        match event.what:
+            case StreamOpened() as opened:
+                self._streams.append(event.saying(opened))
+            case QueriesCounted() as counted:
+                last = event.saying(counted)
+                self._queries[event.cell] = [self._queries.get(event.cell, [last])[0], last]
+            case InstancePlaced() as expected:
+                self._add_instance(event.saying(expected))
+            case FaultBegan():
+                t0s = self._t0s.setdefault(event.cell, deque())
+                t0s.append(event.at_ns)
+                while len(t0s) > 1 and t0s[1] < event.at_ns - self.span_ns:
+                    t0s.popleft()
+
+    def _add_instance(self, event: Event[InstancePlaced]) -> None:
+        instances = self._instances.setdefault(event.cell, deque())
+        instances.append(event)
+        # The oldest ones went long before the samples that are still there.
+        while (
+            len(instances) > INSTANCES_MIN
+            and instances[INSTANCES_MIN].at_ns < event.at_ns - self.span_ns
+        ):
+            instances.popleft()
 
     def known(self) -> Knowledge:
         """What is known now, for a thread."""
         identities = {
-            cell: {instance.data["identity"] for instance in instances}
+            cell: {instance.what.identity for instance in instances}
             for cell, instances in self._instances.items()
         }
         t0s_ns = {cell: list(t0s) for cell, t0s in self._t0s.items()}
-        return Knowledge(list(self._streams), identities, t0s_ns)
+        return Knowledge([event.what for event in self._streams], identities, t0s_ns)
 
-    def head(self) -> list[Reading]:
+    def head(self) -> list[AnyEvent]:
         """What a new file of events begins with."""
         latest = [list(instances)[-INSTANCES_MIN:] for instances in self._instances.values()]
-        again = [*self._streams, *chain(*latest), *chain(*self._queries.values())]
-        return [
-            replace(reading, cycle=0) for reading in again
-        ]  # they are no part of any that goes on
+        again: list[AnyEvent] = [*self._streams, *chain(*latest), *chain(*self._queries.values())]
+        return [replace(event, cycle=0) for event in again]  # they are no part of any that goes on
 
     def apply(self, newest_ns: int, known: Knowledge) -> None:
         """Fold what is older than the newest by more than is kept. Raises MachineError."""
@@ -100,16 +127,12 @@ class Retention:
             if last_ns > newest_ns - self._keep_ns:
                 return
             before = folded(self._directory)
-            fold = ProbeFold(known.streams, known.identities, self._slow_after_ns)
-            windows = Windows(known.t0s_ns, measuring(known.streams), known.identities)
+            counts = self._counts(known)
             if before is not None:
-                fold.restore(before["probes"])
-                windows.restore(before.get("windows", {}))
+                counts.restore(before)
             for block in load(path):
-                for each in (fold, windows):
-                    each.add(block.records, block.names)
-            state: dict[str, Any] = {"through": chunk_number(path), "probes": fold.state()}
-            state["windows"] = windows.state(last_ns - LATE_NS)
-            state["until_ns"] = last_ns
+                counts.add(block.records, block.names)
+            state: dict[str, Any] = {"through": chunk_number(path)}
+            state |= counts.state(last_ns - LATE_NS) | {"until_ns": last_ns}
             write_whole(self._directory / FOLDED, json.dumps(state, separators=(",", ":")) + "\n")
             path.unlink()

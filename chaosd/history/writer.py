@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -32,7 +32,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from chaosd.errors import MachineError
-from chaosd.history.events import Cycle, Event, Reading, Sample, encode
+from chaosd.history.codec import FORMAT, encode_cycle, encode_event
+from chaosd.history.cycles import Cycle
+from chaosd.history.events import (
+    AnyEvent,
+    NameAnswered,
+    ProxyMeasured,
+    QueriesCounted,
+    ResolversRead,
+)
+from chaosd.history.values import Sample
 
 SECOND_NS = 1_000_000_000
 CHUNK_SAMPLES = 100_000  # 3.2 MB of tail; converting ten times as many costs 100 MB of memory
@@ -43,8 +52,8 @@ BATCH_MAX = 20_000  # so that one batch can't bring more names than there is roo
 ROW_GROUP = 131_072  # records that are read together
 EVENTS_OLD = "events.old.jsonl"
 RARE_NS = 60 * SECOND_NS
-RARE = frozenset({"resolvers", "process", "queries"})  # counters: the latest one says it all
-ANSWERS_PER_SECOND_MAX = 20  # of a cell; `queries` counts them all
+RARE = (ResolversRead, ProxyMeasured, QueriesCounted)  # counters: the latest one says it all
+ANSWERS_PER_SECOND_MAX = 20  # of a cell; QueriesCounted has them all
 
 RECORD = struct.Struct("<qqqHHHBB")
 MARK = 0xC5  # ends each record, so that a page of zeros after a power cut is none
@@ -155,9 +164,9 @@ class KeepsSome(Protocol):
     @property
     def span_ns(self) -> int: ...
 
-    def head(self) -> Sequence[Event]: ...
+    def head(self) -> Sequence[AnyEvent]: ...
 
-    def event(self, event: Event) -> None: ...
+    def event(self, event: AnyEvent) -> None: ...
 
     def known(self) -> Any: ...
 
@@ -168,6 +177,7 @@ class RunStore:
     """Writes a run directory. Raises MachineError when the disk does not take it any more.
 
     `threads` must be off where time is virtual: then a full chunk is converted on the spot.
+    `explain` says in words why a cycle is no sample: for people who read cycles.jsonl.
     `latest` is a link that points here once the run has begun: one that failed before has no data.
     """
 
@@ -182,9 +192,11 @@ class RunStore:
         chunk_age_ns: int = CHUNK_AGE_NS,
         retention: KeepsSome | None = None,
         latest: Path | None = None,
+        explain: Callable[[Cycle], str | None] = lambda _: None,
     ) -> None:
         self.directory = directory
-        self.manifest = dict(manifest)
+        self.manifest = {"format": FORMAT, **manifest}
+        self._explain = explain
         self._chunk_samples = chunk_samples
         self._chunk_age_ns = chunk_age_ns
         self._number = 0
@@ -195,7 +207,7 @@ class RunStore:
         self._retention = retention
         self._events_from_ns: int | None = None
         self._newest_ns = 0
-        self._rare: dict[tuple[str, str], tuple[int, Event | None]] = {}
+        self._rare: dict[tuple[str, type], tuple[int, AnyEvent | None]] = {}
         self._answers: dict[str, tuple[int, int]] = {}
         self._pool = ThreadPoolExecutor(1, "parquet") if threads else None
         self._conversions: list[Future[None]] = []
@@ -236,10 +248,10 @@ class RunStore:
         if len(held) >= HELD_SAMPLES_MAX * RECORD.size or len(names) >= NAMES_MAX:
             self.tick()
 
-    def event(self, event: Event) -> None:
+    def event(self, event: AnyEvent) -> None:
         if self._retention is not None:
             self._retention.event(event)
-        if isinstance(event, Reading) and self._put_off(event):
+        if self._put_off(event):
             return
         self._write(event)
         if self._events_from_ns is None:
@@ -249,10 +261,10 @@ class RunStore:
         if event.at_ns - self._events_from_ns > self._retention.span_ns:
             self._turn_over(self._retention.head())
 
-    def _write(self, event: Event) -> None:
-        self._events.append(f"{encode(event)}\n".encode())
+    def _write(self, event: AnyEvent) -> None:
+        self._events.append(f"{encode_event(event)}\n".encode())
 
-    def _turn_over(self, head: Sequence[Event]) -> None:
+    def _turn_over(self, head: Sequence[AnyEvent]) -> None:
         """Begin a new file of events; the one before the last goes."""
         before = self._events
         path, old = before.path, before.path.with_name(EVENTS_OLD)
@@ -268,7 +280,7 @@ class RunStore:
             self._write(event)
 
     def cycle(self, cycle: Cycle) -> None:
-        self._cycles.append(f"{encode(cycle)}\n".encode())
+        self._cycles.append(f"{encode_cycle(cycle, self._explain(cycle))}\n".encode())
 
     def ready(self) -> None:
         """The directory is written from the start; now it is the latest."""
@@ -348,20 +360,20 @@ class RunStore:
         for conversion in done:
             conversion.result()
 
-    def _put_off(self, reading: Reading) -> bool:
-        """Whether this reading is not written now, because its like was only just written."""
-        if reading.what in RARE:
-            key = (reading.cell, reading.what)
+    def _put_off(self, event: AnyEvent) -> bool:
+        """Whether this is not written now, because its like was only just written."""
+        if isinstance(event.what, RARE):
+            key = (event.cell, type(event.what))
             written = self._rare.get(key)
-            if written is not None and reading.at_ns < written[0] + RARE_NS:
-                self._rare[key] = (written[0], reading)
+            if written is not None and event.at_ns < written[0] + RARE_NS:
+                self._rare[key] = (written[0], event)
                 return True
-            self._rare[key] = (reading.at_ns, None)
-        elif reading.what == "answer":
-            second = reading.at_ns // SECOND_NS
-            last, count = self._answers.get(reading.cell, (second, 0))
+            self._rare[key] = (event.at_ns, None)
+        elif isinstance(event.what, NameAnswered):
+            second = event.at_ns // SECOND_NS
+            last, count = self._answers.get(event.cell, (second, 0))
             count = count + 1 if last == second else 1
-            self._answers[reading.cell] = (second, count)
+            self._answers[event.cell] = (second, count)
             return count > ANSWERS_PER_SECOND_MAX
         return False
 

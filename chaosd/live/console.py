@@ -12,7 +12,9 @@ from typing import TextIO
 
 from chaosd.analysis.statistics import quantile_rank
 from chaosd.errors import unsaid
-from chaosd.history.events import Cycle, CycleOutcome, Event, Outcome, Reading, Sample
+from chaosd.history.cycles import Cycle, CycleOutcome
+from chaosd.history.events import AnyEvent, StreamOpened
+from chaosd.history.values import Outcome, Sample
 from chaosd.report.text import seconds, sentence
 
 RECOVERIES_MAX = 10_000  # of the latest cycles, for the quantiles of the live line
@@ -51,8 +53,8 @@ class Console:
             s.sent_ns - s.scheduled_ns for s in batch if s.outcome != Outcome.DROPPED
         )
 
-    def event(self, event: Event) -> None:
-        if isinstance(event, Reading) and event.what == "stream":
+    def event(self, event: AnyEvent) -> None:
+        if isinstance(event.what, StreamOpened):
             self._cells.add(event.cell)
 
     def cycle(self, cycle: Cycle) -> None:
@@ -131,7 +133,7 @@ class Console:
 def _colour(cycle: Cycle) -> str:
     if cycle.outcome == CycleOutcome.CENSORED or cycle.misrouted:
         return RED
-    if cycle.outcome == CycleOutcome.INVALID or cycle.anomaly or cycle.valid_reason is not None:
+    if cycle.outcome == CycleOutcome.INVALID or cycle.anomaly or cycle.doubt is not None:
         return YELLOW
     return ""
 

@@ -31,16 +31,17 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from chaosd.analysis.recovery import Identities
+from chaosd.analysis.samples import kind_of
+from chaosd.history.cycles import PHASES, Cycle, CycleOutcome
 from chaosd.history.events import (
-    PHASES,
-    Address,
-    Cycle,
-    CycleOutcome,
-    Event,
-    Outcome,
-    Reading,
-    Sample,
+    AnyEvent,
+    FaultBegan,
+    ProxyMeasured,
+    QueriesCounted,
+    ResolversRead,
+    StreamOpened,
 )
+from chaosd.history.values import Address, Outcome, Sample
 from chaosd.live.page import Page
 
 # The timers that people set are on the bucket bounds.
@@ -96,7 +97,7 @@ class PrometheusSink:
         self,
         listen: Address,
         *,
-        cells: Sequence[str],
+        cells: Mapping[str, str],
         faults: Sequence[str],
         slow_after_ns: int,
         run: Mapping[str, str],
@@ -104,8 +105,8 @@ class PrometheusSink:
     ) -> None:
         self.registry = CollectorRegistry()
         self._cycles = _Cycles(self.registry, cells, faults)
-        self._probes = _Probes(slow_after_ns)
-        self._said = _Said()
+        self._probes = _Probes(cells, slow_after_ns)
+        self._said = _Said(cells)
         self.registry.register(self._probes)
         self.registry.register(self._said)
         for name, labels in (("run", run), ("build", build)):
@@ -120,11 +121,9 @@ class PrometheusSink:
     def samples(self, batch: Sequence[Sample]) -> None:
         self._probes.add(batch)
 
-    def event(self, event: Event) -> None:
-        if isinstance(event, Reading):
-            self._probes.event(event)
-            self._cycles.event(event)
-            self._said.event(event)
+    def event(self, event: AnyEvent) -> None:
+        for each in (self._probes, self._cycles, self._said):
+            each.event(event)
 
     def cycle(self, cycle: Cycle) -> None:
         self._cycles.cycle(cycle)
@@ -144,12 +143,13 @@ class _Cycles:
     """What cycles come to."""
 
     def __init__(
-        self, registry: CollectorRegistry, cells: Sequence[str], faults: Sequence[str]
+        self, registry: CollectorRegistry, cells: Mapping[str, str], faults: Sequence[str]
     ) -> None:
+        self._arms = cells
         disable_created_metrics()  # type: ignore[no-untyped-call]
 
         def make(kind: Any, name: str, text: str, *more: str, **options: Any) -> Any:
-            labels = ["cell", "fault", *more]
+            labels = ["arm", "cell", "fault", *more]
             return kind(f"chaosd_{name}", text, labels, registry=registry, **options)
 
         buckets = {"buckets": RECOVERY_BUCKETS_S}
@@ -201,22 +201,27 @@ class _Cycles:
             for fault in faults:
                 self._touch(cell, fault)
 
+    def _labels(self, cell: str, fault: str) -> tuple[str, str, str]:
+        return self._arms.get(cell, ""), cell, fault
+
     def _touch(self, cell: str, fault: str) -> None:
         """Let every series begin at 0, so that the first event is an increase."""
+        labels = self._labels(cell, fault)
         for metric in (self.recovery, self.stable, self.outage, self.anomalies):
-            metric.labels(cell, fault)
+            metric.labels(*labels)
         for outcome in CycleOutcome:
-            self.count.labels(cell, fault, outcome.value)
+            self.count.labels(*labels, outcome.value)
         for phase in PHASES:
-            self.phase.labels(cell, fault, phase)
+            self.phase.labels(*labels, phase)
 
-    def event(self, reading: Reading) -> None:
-        if reading.source == "engine" and reading.what == "begin":
-            labels = reading.cell, reading.data["fault"]
-            self.last_fault.labels(*labels).set(reading.data["t0_unix"])
+    def event(self, event: AnyEvent) -> None:
+        if isinstance(event.what, FaultBegan):
+            self.last_fault.labels(*self._labels(event.cell, event.what.fault)).set(
+                event.what.t0_unix
+            )
 
     def cycle(self, cycle: Cycle) -> None:
-        labels = cycle.cell, cycle.fault
+        labels = self._labels(cycle.cell, cycle.fault)
         self.count.labels(*labels, cycle.outcome.value).inc()
         if cycle.outcome in (CycleOutcome.INVALID, CycleOutcome.SKIPPED):
             return
@@ -262,9 +267,10 @@ class _Stream:
 class _Probes(Collector):
     """What probes come to, whether or not a cycle goes on."""
 
-    LABELS = ("cell", "probe", "via")
+    LABELS = ("arm", "cell", "probe", "via")
 
-    def __init__(self, slow_after_ns: int) -> None:
+    def __init__(self, arms: Mapping[str, str], slow_after_ns: int) -> None:
+        self._arms = arms
         self._slow_after_ns = slow_after_ns
         self._streams: dict[int, _Stream] = {}
         self._identities: dict[str, Identities] = {}
@@ -273,19 +279,20 @@ class _Probes(Collector):
         # A scrape, in its own thread, must not see half a batch.
         self._lock = threading.Lock()
 
-    def event(self, reading: Reading) -> None:
-        identities = self._identities.setdefault(reading.cell, Identities())
-        identities.event(reading)
-        if reading.source == "engine" and reading.what == "stream":
-            data = reading.data
+    def event(self, event: AnyEvent) -> None:
+        identities = self._identities.setdefault(event.cell, Identities())
+        identities.event(event)
+        if isinstance(event.what, StreamOpened):
+            opened = event.what
             with self._lock:
-                self._streams[data["stream"]] = _Stream(
-                    [data["cell"], data["probe"], data["via"]], identities
+                self._streams[opened.stream] = _Stream(
+                    [self._arms.get(opened.cell, ""), opened.cell, opened.probe, opened.via],
+                    identities,
                 )
 
     def add(self, batch: Sequence[Sample]) -> None:
         lag_bounds, duration_bounds = self._lag_bounds_ns, self._duration_bounds_ns
-        slow_after_ns, ok, dropped = self._slow_after_ns, int(Outcome.OK), int(Outcome.DROPPED)
+        slow_after_ns, dropped = self._slow_after_ns, int(Outcome.DROPPED)
         with self._lock:
             for number, scheduled_ns, sent_ns, done_ns, outcome, _, who in batch:
                 stream = self._streams[number]
@@ -297,11 +304,9 @@ class _Probes(Collector):
                 stream.lags_ns += lag_ns
                 stream.durations[bisect_left(duration_bounds, took_ns)] += 1
                 stream.durations_ns += took_ns
-                if outcome == ok:
-                    if who not in stream.identities:
-                        stream.misrouted += 1
-                    elif took_ns > slow_after_ns:
-                        stream.masked += 1
+                kind = kind_of(outcome, who, took_ns, stream.identities, slow_after_ns)
+                stream.misrouted += kind == "misrouted"
+                stream.masked += kind == "masked"
 
     def describe(self) -> Iterable[Metric]:
         return ()
@@ -372,23 +377,26 @@ def _cumulated(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str
 class _Said(Collector):
     """What the world says of itself, as it last said it. Its counters may start anew with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, arms: Mapping[str, str]) -> None:
+        self._arms = arms
         self._queries: dict[str, float] = {}
         self._process: dict[str, dict[str, float]] = {}
         self._resolvers: dict[str, dict[tuple[str, str], float]] = {}  # counter → cell, nameserver
 
-    def event(self, reading: Reading) -> None:
-        cell, data = reading.cell, reading.data
-        if reading.what == "queries":
-            self._queries[cell] = data["count"]
-        elif reading.what == "process":
-            self._process[cell] = dict(data)
-        elif reading.what == "resolvers":
-            for nameserver, counters in data["counters"].items():
-                for counter, value in counters.items():
-                    series = self._resolvers.setdefault(counter, {})
-                    if (cell, nameserver) in series or len(series) < SERIES_MAX:
-                        series[cell, nameserver] = value
+    def event(self, event: AnyEvent) -> None:
+        cell = event.cell
+        match event.what:
+            case QueriesCounted(count=count):
+                self._queries[cell] = count
+            case ProxyMeasured(rss_bytes=rss_bytes, fds=fds):
+                known = {"rss_bytes": rss_bytes, "fds": fds}
+                self._process[cell] = {k: v for k, v in known.items() if v is not None}
+            case ResolversRead(counters=read):
+                for nameserver, counters in read.items():
+                    for counter, value in counters.items():
+                        series = self._resolvers.setdefault(counter, {})
+                        if (cell, nameserver) in series or len(series) < SERIES_MAX:
+                            series[cell, nameserver] = value
 
     def describe(self) -> Iterable[Metric]:
         return ()
@@ -397,19 +405,19 @@ class _Said(Collector):
         queries = CounterMetricFamily(
             "chaosd_dns_queries_total",
             "Queries that reached the nameserver: what the proxy costs it.",
-            labels=["cell"],
+            labels=["arm", "cell"],
         )
         for cell, count in list(self._queries.items()):
-            queries.add_metric([cell], count)
+            queries.add_metric([self._arms.get(cell, ""), cell], count)
         yield queries
         for name, key, text in (
             ("proxy_resident_memory_bytes", "rss_bytes", "The proxy's memory."),
             ("proxy_open_fds", "fds", "The proxy's open file descriptors."),
         ):
-            gauge = GaugeMetricFamily(f"chaosd_{name}", text, labels=["cell"])
+            gauge = GaugeMetricFamily(f"chaosd_{name}", text, labels=["arm", "cell"])
             for cell, process in list(self._process.items()):
                 if key in process:
-                    gauge.add_metric([cell], process[key])
+                    gauge.add_metric([self._arms.get(cell, ""), cell], process[key])
             yield gauge
         for counter, series in sorted(self._resolvers.copy().items()):
             # Counters, though HAProxy's own exporter calls them gauges: they only grow until the
@@ -417,8 +425,8 @@ class _Said(Collector):
             family = CounterMetricFamily(
                 f"chaosd_haproxy_resolver_{re.sub(r'[^a-zA-Z0-9_]', '_', counter)}",
                 f"HAProxy's resolver counter `{counter}`.",
-                labels=["cell", "nameserver"],
+                labels=["arm", "cell", "nameserver"],
             )
-            for labels, value in series.copy().items():
-                family.add_metric(labels, value)
+            for (cell, nameserver), value in series.copy().items():
+                family.add_metric([self._arms.get(cell, ""), cell, nameserver], value)
             yield family

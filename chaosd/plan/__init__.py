@@ -2,109 +2,38 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import secrets
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from random import Random
 from typing import Any
 
 from chaosd import plugins
 from chaosd.analysis.precision import cycles_wanted
-from chaosd.analysis.recovery import Settings
 from chaosd.analysis.slo import cycles_needed
 from chaosd.config.shape import Config
 from chaosd.errors import ConfigError, MachineError
-from chaosd.history.events import Address
+from chaosd.history.values import Address
+from chaosd.plan.arms import OWN_APP, Arm, Cell, Plan
 from chaosd.plan.foretelling import foretold
 from chaosd.plugins.bases import Between, KeyPath
-from chaosd.plugins.fault import Fault
-from chaosd.plugins.proxy import Proxy
-from chaosd.plugins.runtime import AppSpec, CellSpec, DnsSpec, Runtime
+from chaosd.plugins.proxy import (
+    Advises,
+    Checks,
+    Launch,
+    Launches,
+    Proxy,
+    TakesOwnFile,
+)
+from chaosd.plugins.runtime import Runtime
+from chaosd.runtimes import AUTO
 from chaosd.system.clock import VirtualClock
-
-# Where a machine offers both, the one that is closest to what people run comes first.
-AUTO = ("docker", "local")
-OWN_APP = "http-server"  # it says in a header who it is
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """Everything a run needs to know before it starts. `why` says how the runtime was chosen."""
-
-    config: Config
-    seed: int
-    run_id: str
-    runtime: Runtime
-    runtime_name: str
-    why: str
-    proxy: Proxy
-    proxy_name: str
-
-    @property
-    def cell_names(self) -> tuple[str, ...]:
-        return tuple(f"c{number}" for number in range(1, self.config.cells + 1))
-
-    @property
-    def by_address(self) -> bool:
-        """Whether the app's instances are told by their addresses."""
-        app = self.config.app
-        own = app.image == OWN_APP and not app.command
-        return app.identity == "address" or (app.identity == "auto" and not own)
-
-    def rng(self, *purpose: str) -> Random:
-        """A generator of its own for each purpose, so that one's use doesn't shift another's."""
-        return Random(f"{self.seed} {' '.join(purpose)}")  # noqa: S311
-
-    def faults(self) -> list[Fault]:
-        """One set of faults: they carry the state of their cell."""
-        return [plugins.find("faults", config.type)(config) for config in self.config.faults]
-
-    def cell(self, name: str, directory: Path) -> CellSpec:
-        app, dns = self.config.app, self.config.dns
-        return CellSpec(
-            name=name,
-            cells=self.config.cells,
-            run_id=self.run_id,
-            directory=directory,
-            seed=f"{self.seed} {name}",
-            proxy=self.proxy,
-            app=AppSpec(
-                image=app.image,
-                port=app.port,
-                start_delay_s=app.start_delay.s,
-                replicas=app.replicas,
-                command=tuple(app.command),
-                env=dict(app.env),
-                remember_ips=app.remember_ips,
-                ready_timeout_s=app.ready_timeout.s,
-                by_address=self.by_address,
-            ),
-            dns=DnsSpec(
-                name=dns.name,
-                missing=dns.missing,
-                publish=dns.publish,
-                ttl_s=round(dns.ttl.s),
-                delay_s=dns.delay.s,
-            ),
-        )
-
-    def settings(self) -> Settings:
-        """What the analysis needs of the config."""
-        measure, probe = self.config.measure, self.config.probes[0]
-        return Settings(
-            stable_for_ns=int(measure.stable_for),
-            recovery_limit_ns=int(measure.recovery_limit),
-            slow_after_ns=int(measure.slow_after),
-            interval_ns=probe.rate.interval_ns,
-            timeout_ns=int(probe.timeout),
-            runtime=self.runtime_name,
-            proxy=self.proxy_name,
-            replicas=self.config.app.replicas,
-        )
-
 
 # Says a problem at its place in the user's file: (("faults", 0, "old_ip"), what) → one line.
 Complain = Callable[[KeyPath, str], str]
@@ -115,10 +44,15 @@ def build(config: Config, complain: Complain) -> Plan:
 
     Raises ConfigError for what can't go together, and MachineError if the machine can't do it.
     """
-    proxy: Proxy = plugins.find("proxies", config.proxy.type)(config.proxy)
-    name, runtime, why = _runtime(config, proxy)
-    if (host := runtime.proxy_host(proxy)) is not None:
-        proxy.move_to(host)
+    proxies = [_proxy(arm) for arm in config.arm_configs.values()]
+    name, runtime, why = _runtime(config, proxies)
+    for proxy in proxies:
+        if isinstance(proxy, Launches) and (host := runtime.proxy_host(proxy)) is not None:
+            proxy.move_to(host)
+    arms = tuple(
+        Arm(name=label, config=arm, proxy=proxy, runtime_name=name)
+        for (label, arm), proxy in zip(config.arm_configs.items(), proxies, strict=True)
+    )
     seed = config.seed if config.seed is not None else secrets.randbits(32)
     # Two real runs with one seed may go on at the same time, and must know each other's apart.
     simulated = isinstance(runtime.clock(), VirtualClock)
@@ -129,35 +63,48 @@ def build(config: Config, complain: Complain) -> Plan:
         runtime=runtime,
         runtime_name=name,
         why=why,
-        proxy=proxy,
-        proxy_name=config.proxy.type,
+        arms=arms,
     )
-    impossible = (
-        _impossible(config, name, runtime)
-        + _untold(plan)
-        + _unjudged(plan)
-        + runtime.problems(plan.cell("c1", Path()))
-    )
-    problems = [complain(*problem) for problem in impossible]
-    own_file = getattr(config.proxy, "config", None)
-    if own_file is not None and not own_file.is_file():
-        what = f"there is no file {own_file} (the path of your own, relative to this one)"
-        problems.append(complain(("proxy", "config"), what))
-    else:
-        problems += proxy.problems(by_address=plan.by_address)
+    problems: dict[str, None] = {}  # said once, though each arm may have them
+    for cell in plan.cells[: len(arms)]:
+        problems |= dict.fromkeys(_problems(plan, cell, complain))
     if problems:
         raise ConfigError(*problems)
     return plan
 
 
-def _untold(plan: Plan) -> list[tuple[KeyPath, str]]:
+def _proxy(config: Config) -> Proxy:
+    proxy: Proxy = plugins.find("proxies", config.proxy.type)(config.proxy)
+    return proxy
+
+
+def _problems(plan: Plan, cell: Cell, complain: Complain) -> list[str]:
+    """What an arm asks for that can't go together, or that the machine can't do."""
+    arm, proxy = cell.arm, cell.arm.proxy
+    impossible = (
+        _impossible(plan, arm)
+        + _ambiguous_answers(plan, arm)
+        + _objectives_of_controls(arm)
+        + plan.runtime.problems(plan.spec(cell, Path()))
+    )
+    problems = [complain(*problem) for problem in impossible]
+    if isinstance(proxy, TakesOwnFile) and (own_file := proxy.own_file) is not None:
+        if own_file.is_file():
+            problems += proxy.problems(by_address=arm.by_address)
+        else:
+            what = f"there is no file {own_file} (the path of your own, relative to this one)"
+            problems.append(complain(("proxy", "config"), what))
+    return problems
+
+
+def _ambiguous_answers(plan: Plan, arm: Arm) -> list[tuple[KeyPath, str]]:
     """Where an address alone does not say who has answered."""
-    config = plan.config
+    config = arm.config
     found: list[tuple[KeyPath, str]] = []
-    if not plan.by_address or plan.runtime_name == "external":
+    if not arm.by_address or not plan.runtime.makes_topology:
         return []
     remedy = "let the app say its CHAOSD_IDENTITY in the header X-Chaosd-Instance"
-    for place, (fault, built) in enumerate(zip(config.faults, plan.faults(), strict=True)):
+    for place, (fault, built) in enumerate(zip(config.faults, arm.faults(), strict=True)):
         if getattr(fault, "old_ip", None) == "imposter":
             what = "an imposter at the old address can't be told from the app without its header"
             found.append(
@@ -171,14 +118,14 @@ def _untold(plan: Plan) -> list[tuple[KeyPath, str]]:
     return found
 
 
-def _unjudged(plan: Plan) -> list[tuple[KeyPath, str]]:
+def _objectives_of_controls(arm: Arm) -> list[tuple[KeyPath, str]]:
     """Objectives of faults that make no failovers."""
-    what = "is a control and makes no failovers, of which alone an objective can be"
-    pairs = zip(plan.config.faults, plan.faults(), strict=True)
+    what = "is a control fault; objectives apply to failovers only"
+    pairs = zip(arm.config.faults, arm.faults(), strict=True)
     controls = {fault.label for fault, built in pairs if built.control}
     return [
         (("slo", "faults", label), f"`{label}` {what} (leave it out)")
-        for label in plan.config.slo.faults
+        for label in arm.config.slo.faults
         if label in controls
     ]
 
@@ -188,19 +135,25 @@ def _run_id(rng: Random) -> str:
     return "".join(rng.choice(alphabet) for _ in range(6))
 
 
-def _runtime(config: Config, proxy: Proxy) -> tuple[str, Runtime, str]:
+def _runtime(config: Config, proxies: Sequence[Proxy]) -> tuple[str, Runtime, str]:
     wanted, image = config.runtime, config.app.image
+
+    def missing(runtime: Runtime) -> str | None:
+        lacks = (runtime.lacks(proxy, image) for proxy in proxies)
+        return runtime.unavailable() or next(filter(None, lacks), None)
+
     if wanted.type != "auto":
         runtime: Runtime = plugins.find("runtimes", wanted.type)(wanted)
-        if (reason := runtime.unavailable() or runtime.lacks(proxy, image)) is not None:
+        if (reason := missing(runtime)) is not None:
             raise MachineError(f"runtime {wanted.type}: {reason}")
         return wanted.type, runtime, "as configured"
     reasons: list[str] = []
     for name in AUTO:
         kind: Any = plugins.find("runtimes", name)
         runtime = kind(kind.Config(type=name))
-        reason = runtime.unavailable() or runtime.lacks(proxy, image)
-        if reason is None and name == "docker" and config.app.command and image == OWN_APP:
+        reason = missing(runtime)
+        ours = image == OWN_APP  # then the command can only be a program of this machine
+        if reason is None and config.app.command and ours and not runtime.runs_programs:
             reason = "app.command is a program of this machine (in a container: app.image)"
         if reason is None:
             return name, runtime, "auto: " + ("; ".join(reasons) or "the first that works here")
@@ -208,12 +161,18 @@ def _runtime(config: Config, proxy: Proxy) -> tuple[str, Runtime, str]:
     raise MachineError(f"no runtime works on this machine ({'; '.join(reasons)})")
 
 
-def _impossible(config: Config, name: str, runtime: Runtime) -> list[tuple[KeyPath, str]]:
-    """What the config asks of the runtime that it can't do, each with its place."""
+def _impossible(plan: Plan, arm: Arm) -> list[tuple[KeyPath, str]]:
+    """What an arm asks of the runtime that it can't do, each with its place."""
+    config, proxy = arm.config, arm.proxy
+    name, runtime = plan.runtime_name, plan.runtime
     problems: list[tuple[KeyPath, str]] = []
-    if config.cells > 1 and getattr(config.proxy, "listen", None):
-        what = f"each of the {config.cells} cells needs a door of its own"
-        problems.append((("proxy", "listen"), f"{what} (leave it out, or cells: 1)"))
+    if runtime.has_proxy_program and not isinstance(proxy, Launches):
+        what = f"chaosd can't start an `{config.proxy.type}` proxy"
+        problems.append((("proxy", "type"), f"{what} (it is for `runtime: external`)"))
+    cells = len(plan.cells)
+    if cells > 1 and isinstance(proxy, Launches) and proxy.listen is not None:
+        what = f"each of the {cells} cells needs a listening address of its own"
+        problems.append((("proxy", "listen"), f"{what} (leave it out, or have one cell)"))
     abilities, manners = runtime.abilities(), runtime.old_ip()
     for place, fault in enumerate(config.faults):
         needs = getattr(plugins.find("faults", fault.type), "needs", ())
@@ -240,52 +199,102 @@ def _able(needs: Sequence[type]) -> Iterator[str]:
 class Rehearsal:
     """What can be known before anything runs."""
 
+    arm: Arm
+    binary_sha256: str | None = None  # of the proxy's program, where that is this machine's
     proxy_version: str | None  # None where it is not a program of this machine
     rendered: str  # the proxy's config, with stand-ins for the addresses that a run chooses
     advice: tuple[str, ...]
     notes: tuple[str, ...]
 
 
-def rehearse(plan: Plan) -> Rehearsal:
-    """Render the proxy's config, let the proxy check it, and predict.
+def rehearse(plan: Plan) -> list[Rehearsal]:
+    """For each arm: render the proxy's config, let the proxy check it, and predict.
 
     Raises ConfigError if the proxy refuses the config and MachineError if there is no proxy.
     """
-    config, proxy = plan.config, plan.proxy
+    return [_rehearse(plan, cell) for cell in plan.cells[: len(plan.arms)]]
+
+
+def _rehearse(plan: Plan, cell: Cell) -> Rehearsal:
+    arm = cell.arm
+    config, proxy = arm.config, arm.proxy
     predicted = [
         f"{fault.label}: {foretold(fault, built, config, proxy, plan.runtime.pace)}"
-        for fault, built in zip(config.faults, plan.faults(), strict=True)
+        for fault, built in zip(config.faults, arm.faults(), strict=True)
     ]
-    if hasattr(plan.runtime, "default_proxy"):  # nothing is made, so nothing is rendered
+    if not plan.runtime.makes_topology:  # nothing is made, so nothing is rendered
         return Rehearsal(
-            proxy_version="as found", rendered="# not made here", advice=(), notes=(*predicted,)
+            arm=arm,
+            proxy_version="as found",
+            rendered="# not made here",
+            advice=(),
+            notes=(*predicted,),
         )
-    wiring = plan.cell("c1", Path()).wiring(
-        listen=Address("127.64.0.1", 8080),
-        dns=Address("127.64.0.2", 5353),
-        log="127.64.0.2:5140",
-        api="/tmp/chaosd-check.sock",  # noqa: S108 - only named: `haproxy -c` binds nothing
-    )
-    rendered = proxy.render(wiring)
-    notes, version = [], None
-    if plan.runtime.has_proxy_program:
-        version = proxy.version()
-        notes.append(f"proxy: {plan.proxy_name} {version}")
+    rendered, notes, version = "# no configuration: this proxy is not started", [], None
+    checksum = None
+    if isinstance(proxy, Launches):
+        if plan.runtime.has_proxy_program:
+            version = proxy.version()
+            notes.append(f"proxy: {config.proxy.type} {version}")
         with tempfile.TemporaryDirectory(prefix="chaosd-check-") as directory:
-            file = Path(directory) / "haproxy.cfg"
-            file.write_text(rendered, encoding="utf-8")
-            complaint = proxy.check(file, proxy.environment(wiring))
+            launch = _launch(plan, cell, proxy, Path(directory))
+            checksum = _checksum(launch.argv[0]) if plan.runtime.has_proxy_program else None
+            rendered = launch.files[proxy.config_name].decode("utf-8", "replace")
+            complaint = None
+            if plan.runtime.has_proxy_program and isinstance(proxy, Checks):
+                complaint = proxy.check(launch)
         if complaint is not None:
-            raise ConfigError(_refused(complaint, file, rendered))
+            raise ConfigError(_refused(complaint, launch.directory / proxy.config_name, rendered))
+    advice = proxy.advice() if isinstance(proxy, Advises) else []
     return Rehearsal(
+        arm=arm,
+        binary_sha256=checksum,
         proxy_version=version,
         rendered=rendered,
-        advice=tuple(f"advice: {advice}" for advice in proxy.advice()),
+        advice=tuple(f"advice: {each}" for each in advice),
         notes=(*notes, *predicted),
     )
 
 
-def _refused(complaint: str, file: Path, rendered: str) -> str:
+def _launch(plan: Plan, cell: Cell, proxy: Launches, directory: Path) -> Launch:
+    """Say how the proxy would be started, with stand-ins for the addresses; write its files."""
+    host = plan.runtime.proxy_host(cell.arm.proxy)
+    launch = proxy.launch(
+        plan.spec(cell, directory).wiring(
+            listen=Address("127.64.0.1", 8080),
+            dns=Address("127.64.0.2", 5353),
+            log=Address("127.64.0.2", 5140),
+            api=PurePath("/tmp/chaosd-check.sock"),  # noqa: S108 - a check binds nothing
+            directory=directory if host is None else host.directory,
+            scratch=directory if host is None else host.scratch,
+        )
+    )
+    if host is None:
+        launch.write()
+    return launch
+
+
+def _checksum(program: str) -> str | None:
+    """Of the program's file; None if it is not this machine's.
+
+    What stands there may be a script that starts an installed build: then that says its own.
+    """
+    found = shutil.which(program)
+    if found is None:
+        return None
+    try:
+        build = json.loads(Path(found).with_name("build.json").read_text(encoding="utf-8"))
+        return str(build["binary_sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # not one of chaosd's builds
+    try:
+        with Path(found).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def _refused(complaint: str, file: PurePath, rendered: str) -> str:
     """What the proxy says of the file that was rendered: that is gone, so its line is quoted."""
     quoted = ""
     if found := re.match(rf"{re.escape(str(file))}:(\d+): ", complaint):
@@ -301,7 +310,9 @@ def outline(plan: Plan) -> str:
         f"{fault.label} {f'by cron {fault.cron}' if fault.cron else f'every {_every(fault.every)}'}"
         for fault in config.faults
     )
-    cells = f" in each of {config.cells} cells" if config.cells > 1 else ""
+    cells = f" in each of {len(plan.cells)} cells" if len(plan.cells) > 1 else ""
+    if len(plan.arms) > 1:
+        cells += f" ({len(plan.arms)} arms: {', '.join(arm.name for arm in plan.arms)})"
     ends = []
     if config.until.cycles is not None:
         ends.append(f"for {config.until.cycles} cycle{'s' if config.until.cycles > 1 else ''}")
@@ -320,7 +331,7 @@ def describe(plan: Plan) -> Sequence[str]:
     for place, probe in enumerate(config.probes):
         role = ", measures recovery" if place == 0 else ""
         lines.append(f"probe {probe.label}: {probe.rate}, timeout {probe.timeout}{role}")
-    if config.direct is not None and getattr(config.runtime, "direct", True):
+    if config.direct is not None and plan.runtime.asks_directly():
         lines.append(f"direct probe to the app itself: {config.direct.rate}, during cycles only")
     if config.metrics is not None:
         lines.append(f"metrics: http://{config.metrics.listen}/metrics")

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from chaosd.config.shape import Config
-from chaosd.config.units import Duration
-from chaosd.history.events import Prediction
+from chaosd.history.cycles import Prediction
 from chaosd.plugins.bases import FaultConfig
 from chaosd.plugins.fault import CanForetell, Circumstances, Fault
-from chaosd.plugins.proxy import Proxy
+from chaosd.plugins.proxy import Predicts, Proxy
 from chaosd.plugins.runtime import Pace
 from chaosd.plugins.timeline import NEW, Meets, Timeline, Unreached
+from chaosd.units import Duration
 
 WHY = {
-    Unreached.NO_MODEL: "chaosd has no model of this proxy",
     Unreached.UNREAD_SETTINGS: "the settings of your own file are not understood",
     Unreached.UNKNOWN_WORDS: "the model does not know what proxy.server.extra does",
     Unreached.OLD_VERSION: "before HAProxy 2.1 the resolver worked differently",
@@ -36,6 +35,8 @@ def foretold(part: FaultConfig, fault: Fault, config: Config, proxy: Proxy, pace
         return "a control cycle: it recovers without a new address"
     if not isinstance(fault, CanForetell):
         return "no prediction before it has happened"
+    if not isinstance(proxy, Predicts):
+        return f"no prediction: there is no model of {config.proxy.type}"
     # Only before a run; afterwards each cycle is predicted from what really happened.
     timeline = fault.foretell(_circumstances(config, pace))
     predicted = proxy.predict(timeline)

@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from chaosd.config.units import Cron, Duration, PositiveDuration, Rate
+from chaosd.units import Cron, Duration, PositiveDuration, Rate
 
 KeyPath = tuple[str | int, ...]  # to a value of the config: ("faults", 0, "old_ip")
 

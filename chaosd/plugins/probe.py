@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol
 
-from chaosd.history.events import Address, Outcome, Sample, StreamSpec
+from chaosd.history.values import Address, Outcome, Sample, StreamSpec
 from chaosd.plugins.bases import (
     ProbeConfig,
 )

@@ -1,30 +1,89 @@
-"""The contract of a proxy: what is tested."""
+"""The contract of a proxy: what is tested.
+
+Every proxy is a `Proxy`. What else chaosd can do with it are abilities, each a small protocol: a
+proxy that chaosd can start is `Launches`, one whose log is understood `ReadsLog`, and so on. A
+plugin has the methods of its abilities, and no others. See docs/decisions/0014-proxies.md.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath, PurePosixPath
 from subprocess import CompletedProcess
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from chaosd.history.events import Address, Prediction
+from chaosd.errors import ConfigError
+from chaosd.history.cycles import Prediction
+from chaosd.history.values import Address
 from chaosd.plugins.bases import ProxyConfig
-from chaosd.plugins.timeline import Timeline, Unreached
+from chaosd.plugins.timeline import ServerHealth, Timeline, Unreached
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wiring:
-    """The addresses that a proxy's config is rendered with; a runtime has chosen them."""
+    """The addresses and places that a runtime has chosen. How they are written is the proxy's."""
 
     listen: Address
     dns: Address
     app_name: str
     app_port: int
     replicas: int
-    log: str  # where the proxy logs to: a UDP syslog receiver, or "stdout"
-    api: str  # the Runtime API, as the proxy binds it: a UNIX socket's path, or `ipv4@…`
+    log: Address | None  # of a UDP syslog receiver; None: standard output
+    api: Address | PurePath  # where its API has to be, if it has one: TCP, or a UNIX socket's path
+    directory: PurePath  # where its files will lie
+    scratch: PurePath  # where its program may write
     by_address: bool = False  # let answers carry the address that they come from, as `@IP`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """A proxy's program, ready to be started in the foreground."""
+
+    directory: PurePath  # where the files have to lie
+    files: Mapping[str, bytes]  # by their path in that directory
+    argv: Sequence[str]
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    def write(self) -> None:
+        """Write the files, where the directory is one of this machine. Raises OSError."""
+        for name, data in self.files.items():
+            file = Path(self.directory) / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(data)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerState:
+    """One server as a proxy sees it, in words that every proxy's states can be said in."""
+
+    server: str  # its name, as the proxy's log says it
+    address: str | None  # None: it has none at the moment
+    health: ServerHealth  # maint: taken out, for instance because its name has no address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyLook:
+    """One look at a proxy's API."""
+
+    servers: Sequence[ServerState]
+    counters: Mapping[str, Mapping[str, int]]  # of its resolvers: nameserver → counter → n
+
+
+# Reads one cell's log, line by line, and may remember lines. It says what a line tells as
+# ("address_changed", {"server": …, "old": …, "new": …}), ("up", {"server": …}), …: see LOG_WORDS.
+# None for every other line.
+LogReader = Callable[[str], tuple[str, dict[str, Any]] | None]
+
+# What a log line may tell, and what it says of it at least.
+LOG_WORDS: Mapping[str, frozenset[str]] = {
+    "address_changed": frozenset({"server", "old", "new"}),
+    "up": frozenset({"server"}),
+    "down": frozenset({"server", "reason"}),
+    "maint": frozenset({"server", "reason"}),
+    "ready": frozenset({"server"}),  # out of maintenance, whether usable or not
+    "unresolved": frozenset({"name", "reason"}),  # a look-up that failed
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,79 +91,119 @@ class ProxyHost:
     """Where the proxy's program runs, if it is not a program of this machine.
 
     `run(arguments, environment, files)` runs it once, with these files in `directory`, and returns
-    when it has ended. Raises MachineError.
+    when it has ended. It may write in `scratch`. Raises MachineError.
     """
 
     directory: PurePosixPath
+    scratch: PurePosixPath
     run: Callable[[Sequence[str], Mapping[str, str], Mapping[str, bytes]], CompletedProcess[str]]
 
 
 class Proxy(Protocol):
-    """What is tested: its config rendered, its log and API read, its algorithm predicted."""
+    """What is tested. All that every proxy has; the abilities are below."""
 
     Config: ClassVar[type[ProxyConfig]]
 
     def __init__(self, config: Any) -> None: ...
 
-    @property
-    def image(self) -> str | None:
-        """The image that the config asks for, where images are used; None: the usual one."""
+    def timers_s(self) -> tuple[float, ...]:
+        """The periods that fault times must not lock to."""
+
+
+@runtime_checkable
+class Launches(Protocol):
+    """A proxy whose program chaosd starts."""
+
+    config_name: ClassVar[str]  # of its configuration, one of the files of `launch`
 
     @property
-    def wanted_version(self) -> str | None:
-        """The version that the config asks for, as "3.0"; None: any."""
+    def image(self) -> str:
+        """The image that has its program, where images are used."""
 
-    def move_to(self, host: ProxyHost) -> None:
-        """From now on its program is there."""
-
-    def files(self) -> dict[str, bytes]:
-        """What has to lie beside its config file, by relative path. Raises MachineError."""
+    @property
+    def needs_image(self) -> bool:
+        """Whether the config asks for that image, so that nothing else will do."""
 
     @property
     def listen(self) -> Address | None:
         """Where the config wants the door; the runtime chooses if None."""
 
+    def move_to(self, host: ProxyHost) -> None:
+        """From now on its program is there."""
+
     def version(self) -> str:
-        """The version of the binary at hand, as "2.6.12". MachineError if there is none."""
+        """The version of the program at hand, as "2.6.12". MachineError if there is none."""
+
+    def launch(self, wiring: Wiring) -> Launch:
+        """Say how it is started. Raises MachineError."""
+
+
+@runtime_checkable
+class Checks(Protocol):
+    """A proxy that can check its configuration before it is started."""
+
+    def check(self, launch: Launch) -> str | None:
+        """Let its program check it; the first complaint as `file:line: what`, or None.
+
+        On this machine the launch's files are written before.
+        """
+
+
+@runtime_checkable
+class TakesOwnFile(Protocol):
+    """A proxy that can be started with a configuration file of the user's."""
+
+    @property
+    def own_file(self) -> Path | None:
+        """The user's file; None if there is none."""
 
     def problems(self, *, by_address: bool = False) -> list[str]:
-        """What is wrong with the user's own config file, as `file:line: what (the remedy)`.
+        """What is wrong with that file, as `file:line: what (the remedy)`.
 
         With `by_address` its answers have to carry the address that they come from.
         """
 
-    def advice(self) -> list[str]:
-        """What would be known if that file were a little different; nothing of it stops a run."""
-
     def settings(self) -> dict[str, Any]:
-        """What the user's own config file says, in the words of the YAML, where it is understood.
+        """What that file says, in the words of the YAML, where it is understood.
 
         Empty if there is none: then the YAML says it all.
         """
 
-    def render(self, wiring: Wiring) -> str:
-        """The text of the proxy's config file."""
 
-    def environment(self, wiring: Wiring) -> dict[str, str]:
-        """The addresses as environment variables, for the user's own config file."""
+@runtime_checkable
+class Advises(Protocol):
+    """A proxy that knows which of its settings surprise people."""
 
-    def command(self, config_file: PurePath) -> list[str]:
-        """How to run it in the foreground."""
+    def advice(self) -> list[str]:
+        """What could be better, a line each; nothing of it stops a run."""
 
-    def check(self, config_file: Path, environment: dict[str, str]) -> str | None:
-        """Let the proxy check its own config; its complaint in one line, or None."""
 
-    def read_log(self, line: str) -> tuple[str, dict[str, Any]] | None:
-        """What a log line says, as ("address_changed", {"old": …, "new": …}), ("up", …), …."""
+@runtime_checkable
+class ReadsLog(Protocol):
+    """A proxy whose log tells what happens to its servers."""
 
-    async def read_api(self, api: str) -> dict[str, Any]:
-        """One look at the Runtime API: {"servers": [...], "resolvers": {nameserver: {counter: n}}}.
+    def log_reader(self) -> LogReader:
+        """A reader for the log of one cell."""
 
-        Raises OSError when it doesn't answer.
-        """
 
-    def timers_s(self) -> tuple[float, ...]:
-        """The periods that fault times must not lock to."""
+@runtime_checkable
+class ReadsServers(Protocol):
+    """A proxy that can be asked for the state of its servers."""
+
+    async def read_servers(self, api: str) -> ProxyLook:
+        """Look once, at a UNIX socket's path or host:port. Raises OSError if it doesn't answer."""
+
+
+@runtime_checkable
+class Predicts(Protocol):
+    """A proxy whose algorithm is known."""
 
     def predict(self, timeline: Timeline) -> Prediction | Unreached:
-        """The recovery that its algorithm gives, or why its model does not reach this."""
+        """The recovery that its algorithm gives, or why the model does not reach this."""
+
+
+def launchable(proxy: Proxy) -> Launches:
+    """The proxy as one that can be started. Raises ConfigError if it can't be."""
+    if not isinstance(proxy, Launches):
+        raise ConfigError("proxy.type: chaosd can't start this one (use `runtime: external`)")
+    return proxy

@@ -5,14 +5,21 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
-from chaosd.history.events import Instance
+from chaosd.history.events import Deed, What
+from chaosd.history.values import Instance
 from chaosd.system.clock import Clock
 
 
 class Recorder(Protocol):
-    """Where actions and readings go; bound to one cell and to the cycle that is going on."""
+    """Where deeds and events go; bound to one cell and to the cycle that is going on."""
 
     clock: Clock
+
+    def record(self, what: What, *, at_ns: int | None = None, error_ns: int = 0) -> None:
+        """Store what happened. `at_ns` is now if not given."""
+
+    def deed(self, deed: Deed) -> AbstractAsyncContextManager[None]:
+        """Store `Asked` before the body runs and `Done` (or `Failed`) after it."""
 
     def reading(
         self,
@@ -37,18 +44,21 @@ class CycleContext(Recorder, Protocol):
     number: int
     ending: bool  # the run ends: what is healed now is taken down right afterwards
 
-    def expect(self, instance: Instance) -> None:
+    def expect(self, identity: str) -> None:
         """Declare that this instance belongs to the app from now on: call it before starting it.
 
-        Otherwise its answers would count as misrouted. The direct probe is aimed at it.
+        Otherwise its answers would count as misrouted. Its address is not known yet; once it is,
+        the runtime stores it, the engine judges whether it is fresh, and the direct probe is aimed
+        at it.
         """
 
-    def begin(self, *, old: Instance | None, new: Instance | None) -> None:
+    def begin(self, *, old: Instance | None, new: str | None) -> None:
         """Declare T0 to be now: call it right before what takes the instance away.
 
         Inside of the action, so that nothing is written between this instant and the deed.
 
-        `new`, expected before, is the instance whose first good answer ends the recovery. It is
-        None in a control cycle that takes nothing away, where any instance of the app will do, and
-        where nobody can tell it: then the first good answer after a bad one ends the recovery.
+        `new`, expected before, is the identity of the instance whose first good answer ends the
+        recovery. It is None in a control cycle that takes nothing away, where any instance of the
+        app will do, and where nobody can tell it: then the first good answer after a bad one ends
+        the recovery.
         """

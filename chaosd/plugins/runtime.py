@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
-from chaosd.history.events import Address, Instance
+from chaosd.history.values import Address, Instance
 from chaosd.plugins.bases import (
     KeyPath,
     OldIp,
@@ -56,13 +56,22 @@ class CellSpec:
     name: str
     cells: int
     run_id: str
-    directory: Path  # the cell's own, inside the run's: haproxy.cfg and sockets go here
+    directory: Path  # the cell's own, inside the run's: the proxy's files and sockets go here
     app: AppSpec
     dns: DnsSpec
     proxy: Proxy
     seed: str
 
-    def wiring(self, *, listen: Address, dns: Address, log: str, api: str) -> Wiring:
+    def wiring(
+        self,
+        *,
+        listen: Address,
+        dns: Address,
+        log: Address | None,
+        api: Address | PurePath,
+        directory: PurePath,
+        scratch: PurePath,
+    ) -> Wiring:
         """The addresses that a runtime has chosen, with what the config says of the app."""
         return Wiring(
             listen=listen,
@@ -73,6 +82,8 @@ class CellSpec:
             by_address=self.app.by_address,
             log=log,
             api=api,
+            directory=directory,
+            scratch=scratch,
         )
 
 
@@ -82,8 +93,10 @@ class Stage(Protocol):
 
     entry: Address  # where probes knock at the proxy's door
     way_in: str  # how they come there, for the record: "loopback", "published port", …
-    app: tuple[Instance, ...]  # who serves now, the one that has served longest first
-    api: str | None  # the proxy's Runtime API, for `Proxy.read_api`; None if there is none
+    # Who serves now, the one that has served longest first. Each has its `engine/instance` stored
+    # when its address is known: identity, ip, port.
+    app: tuple[Instance, ...]
+    api: str | None  # the proxy's Runtime API, for `read_servers`; None if there is none
     dns_queries: int | None  # how many queries the proxy has sent so far; None where not ours
 
     def proxy_process(self) -> dict[str, int]:
@@ -107,6 +120,9 @@ class Runtime(Protocol):
 
     Config: ClassVar[type[RuntimeConfig]]
     has_proxy_program: ClassVar[bool]  # whether there is a real proxy that can be asked beforehand
+    makes_topology: ClassVar[bool]  # False: it finds what stands, and nothing is rendered
+    runs_programs: ClassVar[bool]  # whether `app.command` is a program of this machine
+    default_proxy: ClassVar[str | None]  # where the config names none; None: the usual one
     pace: ClassVar[Pace]
 
     def __init__(self, config: Any) -> None: ...
@@ -120,8 +136,11 @@ class Runtime(Protocol):
     def proxy_host(self, proxy: Proxy) -> ProxyHost | None:
         """Where the proxy's program runs; None if that is this machine, or if there is none."""
 
+    def asks_directly(self) -> bool:
+        """Whether the direct probe has somewhere to ask, past the proxy."""
+
     def abilities(self) -> Sequence[type]:
-        """The optional protocols that this runtime's stages have."""
+        """The optional protocols that this runtime's stages have, such as CanMove."""
 
     def old_ip(self) -> Sequence[OldIp]:
         """What it can make of an old IP."""
@@ -167,31 +186,42 @@ class Holder(Protocol):
         """Let go of the IP. May be called twice, and without `take`."""
 
 
+# --- the abilities of stages: a fault names those that it needs -----------------------------------
+# To come, each a protocol of its own here: CanFaultDns, CanPause, CanPartition, CanScale.
+
+
 @runtime_checkable
-class CanReplace(Protocol):
-    """A stage whose app instances can be taken away and brought back on a fresh IP."""
+class CanMove(Protocol):
+    """A stage whose app instances can be taken away and brought back at another address."""
 
     app: tuple[Instance, ...]
 
-    def reserve(self, at: str | None = None) -> Instance:
-        """Choose the identity and the fresh, verified unused address of the next instance.
+    def next_identity(self) -> str:
+        """Name the next instance, before it has an address. Declare it by `cycle.expect`."""
 
-        With `at` its address is this one, which another instance leaves before it is started.
-        """
+    async def start(self, identity: str) -> Instance:
+        """Start it and publish its name; return when it is started (not yet ready).
 
-    async def start(self, instance: Instance) -> None:
-        """Start it at its address and publish its name; return when it is started (not yet ready).
-
-        Stores the readings `app/listening` and `dns/published` when they happen.
+        Its address is known then: the runtime chooses one that was not in use lately, or what it
+        runs on does. Stores the readings `engine/instance`, `app/listening` and `dns/published`
+        when they happen. If it raises or is cancelled, it can be called again.
         """
 
     async def ready(self, instance: Instance) -> None:
-        """Return when it listens at the very address it was given. Raises MachineError if not."""
+        """Return when it listens at its address. Raises MachineError if not."""
 
     async def stop(
         self, instance: Instance, signal: Literal["KILL", "TERM"], grace_s: float
     ) -> None:
         """Signal it, wait until it is gone (KILL after `grace_s`), and withdraw its name."""
+
+
+@runtime_checkable
+class CanHoldAddress(CanMove, Protocol):
+    """A stage where an address can be used again once its instance is gone."""
+
+    async def start(self, identity: str, at: str | None = None) -> Instance:
+        """As `CanMove.start`; `at` is the address that it is to have."""
 
     async def hold(self, manner: OldIp) -> Holder:
         """Prepare a placeholder, before T0, so that taking the IP over is quick."""

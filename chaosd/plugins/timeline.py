@@ -184,7 +184,6 @@ def _sorted(places: Iterable[PlaceEdge]) -> tuple[PlaceEdge, ...]:
 class Unreached(StrEnum):
     """Why a model does not reach a timeline, or the settings: there is no prediction then."""
 
-    NO_MODEL = "no model"  # of this proxy
     UNREAD_SETTINGS = "unread settings"  # the user's own file is not understood
     UNKNOWN_WORDS = "unknown words"  # on the server line
     OLD_VERSION = "old version"  # another algorithm
@@ -198,22 +197,17 @@ class Unreached(StrEnum):
     OTHER_TIMELINE = "other timeline"  # not a move of one instance to a new address
 
 
-class ServerState(StrEnum):
-    """Whether a server is given new requests."""
-
-    UP = "up"
-    DOWN = "down"
-    MAINTENANCE = "maintenance"
+ServerHealth = Literal["up", "down", "maint"]  # maint: taken out, such as for want of an address
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceEdge:
-    """From this instant on, a server of the proxy has this address and is in this state."""
+    """From this instant on, a server of the proxy has this address and this health."""
 
     at_s: float
     server: str
     address: str | None
-    state: ServerState
+    health: ServerHealth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from chaosd.errors import MachineError
-from chaosd.history.events import Address, StreamSpec
+from chaosd.history.values import Address, StreamSpec
 from chaosd.plugins.bases import ProbeConfig
 from chaosd.plugins.probe import Deliver
 from chaosd.probes.wire import Reader

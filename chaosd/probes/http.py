@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal
 import httptools
 from pydantic import Field
 
-from chaosd.history.events import Address, Outcome
+from chaosd.history.values import Address, Outcome
 from chaosd.plugins.bases import ProbeConfig
 from chaosd.plugins.probe import Shot
 from chaosd.probes import outcomes

@@ -24,7 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-from chaosd.history.events import Address, Outcome
+from chaosd.history.values import Address, Outcome
 from chaosd.plugins.bases import MASK, Part, ProbeConfig
 from chaosd.plugins.probe import Shot
 from chaosd.probes import outcomes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from chaosd.history.events import Outcome
+from chaosd.history.values import Outcome
 
 _OUTCOMES = {
     errno.ECONNREFUSED: Outcome.REFUSED,

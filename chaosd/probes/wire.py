@@ -13,7 +13,7 @@ from enum import IntEnum
 from struct import Struct
 from typing import Any
 
-from chaosd.history.events import Outcome, Sample
+from chaosd.history.values import Outcome, Sample
 
 # More identities than a cell has instances alive at once; a run of weeks has many more in all.
 NAMES_MAX = 4096

@@ -27,7 +27,7 @@ from collections.abc import Callable
 from time import monotonic_ns
 from typing import Any
 
-from chaosd.history.events import Address, Outcome, Sample
+from chaosd.history.values import Address, Outcome, Sample
 from chaosd.plugins import find
 from chaosd.plugins.probe import Probe
 from chaosd.probes.wire import Writer

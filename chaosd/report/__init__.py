@@ -12,14 +12,24 @@ from chaosd.analysis.samples import ProbeFold, Windows, measuring
 from chaosd.analysis.summary import Report
 from chaosd.errors import Exit
 from chaosd.history import flight_record
-from chaosd.history.events import Cycle, CycleOutcome, Event
+from chaosd.history.cycles import Cycle, CycleOutcome
+from chaosd.history.events import AnyEvent
 from chaosd.history.reader import RunReader
 from chaosd.history.writer import write_whole
-from chaosd.report import html, json, junit, load_run, markdown
+from chaosd.report import arms, html, json, junit, load_run, markdown
 from chaosd.report.settings import files, settings
 from chaosd.report.text import closing_lines, sentence
 
-__all__ = ["analyse", "as_json", "closing_lines", "exit_code", "save", "sentence", "write"]
+__all__ = [
+    "analyse",
+    "as_json",
+    "closing_lines",
+    "exit_code",
+    "save",
+    "sentence",
+    "side_by_side",
+    "write",
+]
 
 
 class Analysed(NamedTuple):
@@ -100,7 +110,7 @@ def as_json(report: Report, directory: Path) -> str:
 def _flights(cycles: list[Cycle], directory: Path) -> list[html.Flight]:
     """The worst cycles, with the events around them."""
     worst = html.worst(cycles)
-    around: dict[tuple[str, int], list[Event]] = {(c.cell, c.cycle): [] for c in worst}
+    around: dict[tuple[str, int], list[AnyEvent]] = {(c.cell, c.cycle): [] for c in worst}
     for event in RunReader(directory).events_of(around) if worst else ():
         around[event.cell, event.cycle].append(event)
     return [
@@ -118,6 +128,11 @@ def _record(directory: Path, cycle: Cycle) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found
+
+
+def side_by_side(report: Report) -> list[str]:
+    """The arms of a run beside each other; empty if there is one."""
+    return list(arms.lines(report)) if report.arms else []
 
 
 def exit_code(report: Report) -> Exit:

@@ -24,11 +24,12 @@ from chaosd.analysis.compare import (
 )
 from chaosd.analysis.statistics import Estimate
 from chaosd.errors import ConfigError, Exit, MachineError
-from chaosd.history.events import CycleOutcome, decode_cycle
+from chaosd.history.codec import decode_cycle
+from chaosd.history.cycles import CycleOutcome
 from chaosd.history.reader import RunReader, lines_of
 from chaosd.report import json as report_json
 from chaosd.report import load_run
-from chaosd.report.settings import settings
+from chaosd.report.settings import flat, settings
 from chaosd.report.text import SECONDS_FROM_S, estimate, share
 
 P = TypeVar("P")
@@ -72,6 +73,10 @@ class _Cell(_Part):
     faults: dict[str, _Part] = {}
 
 
+class _Arm(_Cell):
+    doubts: list[str] = []
+
+
 class _Report(_Needed):
     version: Literal[1]
     run: str
@@ -79,15 +84,18 @@ class _Report(_Needed):
     manifest: dict[str, Any]
     config: dict[str, Any] = {}
     total: _Part
+    arms: dict[str, _Arm] = {}
     cells: dict[str, _Cell] = {}
     faults: dict[str, _Part] = {}
 
 
-def load(path: Path, *, fault: str | None = None, cell: str | None = None) -> Side:
+def load(
+    path: Path, *, arm: str | None = None, fault: str | None = None, cell: str | None = None
+) -> Side:
     """What is compared of a run, from its directory or one of its files.
 
-    All of its failovers, or those of one fault, of one cell, or of both. Raises ConfigError if it
-    is no run, or has none of these.
+    All of its failovers, or those of one arm, of one fault or of one cell. Raises ConfigError
+    if it is no run, or has none of these.
     """
     try:
         found = _Report.model_validate(_report(path))
@@ -102,6 +110,13 @@ def load(path: Path, *, fault: str | None = None, cell: str | None = None) -> Si
         raise ConfigError(f"{path}: can't be compared: {error} (it takes {KINDS})") from error
     part: _Part = found.total
     faults = found.faults
+    if arm is not None:
+        chosen = _one(path, "arm", arm, found.arms)
+        part, faults = chosen, chosen.faults
+        found = _narrowed(found, arm)
+    elif len(found.arms) > 1 and cell is None:
+        what = f"has several arms, which can't be pooled (say --arm: {', '.join(found.arms)})"
+        raise ConfigError(f"{path}: {what}")
     if cell is not None:
         part = whole = _one(path, "cell", cell, found.cells)
         faults = whole.faults
@@ -111,8 +126,23 @@ def load(path: Path, *, fault: str | None = None, cell: str | None = None) -> Si
             what = f"fault `{fault}` is a control and makes no failovers: no run of it can tell"
             raise ConfigError(f"{path}: {what}")
     side = Side.of(found.model_dump(), part.model_dump())
-    which = ", ".join(f"{kind} {name}" for kind, name in (("cell", cell), ("fault", fault)) if name)
+    which = ", ".join(
+        f"{kind} {name}" for kind, name in (("arm", arm), ("cell", cell), ("fault", fault)) if name
+    )
     return replace(side, name=f"{side.name} ({which})") if which else side
+
+
+def _narrowed(found: _Report, arm: str) -> _Report:
+    """The report as if it were of this arm alone: its doubts, its settings."""
+    stored = found.manifest.get("arms", {}).get(arm, {})
+    settings = stored.get("settings", found.manifest.get("settings", {}))
+    config = found.config | dict(flat("", stored.get("differs", {})))
+    for fact in ("proxy_version",):
+        if config and fact in stored:
+            config[fact] = stored[fact]
+    manifest = {**found.manifest, "settings": settings}
+    narrowed = {"doubts": found.arms[arm].doubts, "manifest": manifest, "config": config}
+    return found.model_copy(update=narrowed)
 
 
 def _one(path: Path, kind: str, name: str, parts: Mapping[str, P]) -> P:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from chaosd.analysis.summary import Part, Report
+from chaosd.report import words
 
 VERSION = 1  # of this shape; keys are only added within one
 
@@ -18,10 +19,17 @@ def render(report: Report, settings: Mapping[str, Any]) -> str:
         "version": VERSION,
         "run": report.run,
         "verdict": report.verdict,
-        "reasons": report.reasons,
-        "doubts": report.doubts,
-        "notes": report.notes,
-        "objectives": [asdict(objective) for objective in report.objectives],
+        "reasons": words.reasons(report),
+        "doubts": [words.remark(doubt) for doubt in report.doubts],
+        "notes": [words.remark(note) for note in report.notes],
+        "remarks": {
+            "doubts": [asdict(doubt) for doubt in report.doubts],
+            "notes": [asdict(note) for note in report.notes],
+        },
+        "objectives": [
+            {**asdict(objective), "reason": words.objective(objective)}
+            for objective in report.objectives
+        ],
         "availability": asdict(report.availability),
         "total": _part(report.total),
         "cells": {
@@ -34,10 +42,28 @@ def render(report: Report, settings: Mapping[str, Any]) -> str:
         },
         "faults": {label: _part(part) for label, part in report.of_fault.items()},
         "probes": [asdict(probe) for probe in report.probes],
+        "arms": {name: _arm(arm) for name, arm in report.arms.items()},
         "manifest": report.manifest,
         "config": dict(settings),
     }
     return json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def _arm(arm: Report) -> dict[str, Any]:
+    """One arm among several: the same numbers, of its cells alone."""
+    return {
+        **_part(arm.total),
+        "verdict": arm.verdict,
+        "reasons": words.reasons(arm),
+        "doubts": [words.remark(doubt) for doubt in arm.doubts],
+        "availability": asdict(arm.availability),
+        "faults": {label: _part(part) for label, part in arm.of_fault.items()},
+        "cells": list(arm.cells),
+        "dns_queries": {
+            cell: asdict(arm.queries[cell]) for cell in arm.cells if cell in arm.queries
+        },
+        "notes": [words.remark(note) for note in arm.notes],
+    }
 
 
 def _part(part: Part) -> dict[str, Any]:

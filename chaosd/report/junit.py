@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 
 from chaosd.analysis.slo import FAIL, OK, UNKNOWN
 from chaosd.analysis.summary import Report
-from chaosd.report import text
+from chaosd.report import text, words
 from chaosd.system.clock import SECOND_NS, utc
 
 # XML 1.0 has no place for these, not even escaped.
@@ -20,10 +20,17 @@ _FORBIDDEN = re.compile("[^\\t\\n\\r\\x20-\\uD7FF\\uE000-\\uFFFD\\U00010000-\\U0
 
 def render(report: Report) -> str:
     """One suite."""
-    cases = [("measurement", UNKNOWN if report.doubts else OK, "; ".join(report.doubts), "")]
+    cases = [
+        (
+            "measurement",
+            UNKNOWN if report.doubts else OK,
+            "; ".join(map(words.remark, report.doubts)),
+            "",
+        )
+    ]
     for found in report.objectives:
         details = text.objective(found)
-        cases.append((f"slo {text.asked(found)}", found.result, found.reason, details))
+        cases.append((f"slo {text.asked(found)}", found.result, words.objective(found), details))
     suite = ET.Element("testsuite", name=_clean(f"chaosd {report.run}"))
     results = [result for _, result, *_ in cases]
     suite.set("tests", str(len(cases)))

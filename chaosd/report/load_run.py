@@ -10,10 +10,21 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
 
-from chaosd.analysis.recovery import SECOND_NS, STOPPED, Identities, Settings, measure
+from chaosd.analysis.recovery import SECOND_NS, Identities, Settings, measure
+from chaosd.analysis.remarks import Remark, RemarkKind
 from chaosd.analysis.samples import FOREVER_NS, measuring
 from chaosd.analysis.summary import QueryFold
-from chaosd.history.events import Cycle, CycleOutcome, Event, Reading
+from chaosd.history.causes import Cause, CauseKind
+from chaosd.history.cycles import Cycle, CycleOutcome
+from chaosd.history.events import (
+    AnyEvent,
+    CycleEnded,
+    Event,
+    FaultBegan,
+    InstancePlaced,
+    QueriesCounted,
+    StreamOpened,
+)
 from chaosd.history.reader import Block, RunReader
 
 
@@ -24,10 +35,10 @@ class Known:
     cycles: list[Cycle]  # those that were going on, too
     blocks: Iterator[Block]
     folded: dict[str, Any] | None  # the counts of samples that are not kept any more
-    streams: list[Reading]
+    streams: list[StreamOpened]
     identities: dict[str, set[str]]  # the app's, by cell
     queries: QueryFold
-    lost: list[str]  # what must have been stored and is not there
+    lost: list[Remark]  # what must have been stored and is not there
 
 
 def read(reader: RunReader) -> Known:
@@ -35,30 +46,28 @@ def read(reader: RunReader) -> Known:
     cycles = list(reader.cycles())
     # In this order: whoever answered a sample that is stored has been told of before.
     blocks, folded = reader.blocks(), reader.folded()
-    streams: dict[int, Reading] = {}  # told again where a file of events begins
+    streams: dict[int, StreamOpened] = {}  # told again where a file of events begins
     queries = QueryFold()
     identities: dict[str, set[str]] = {}
     lines = {(cycle.cell, cycle.cycle) for cycle in cycles}
     # Those that have begun and have no line yet: when, and when they ended if they did.
-    begun: dict[tuple[str, int], tuple[Reading, Reading | None]] = {}
+    begun: dict[tuple[str, int], tuple[Event[FaultBegan], Event[CycleEnded] | None]] = {}
     ended: dict[str, int] = {}  # the last one, by cell
     for event in reader.events("stream", "instance", "queries", "begin", "end"):
-        if not isinstance(event, Reading):
-            continue
-        if event.what == "stream":
-            streams[event.data["stream"]] = event
-        elif event.what == "queries":
-            queries.add(event)
-        elif event.what in ("begin", "end"):
-            key = event.cell, event.cycle
-            if event.what == "begin" and key not in lines:
-                begun[key] = event, None
-            elif key in begun:
-                begun[key] = begun[key][0], event
-            if event.what == "end":
+        key = event.cell, event.cycle
+        match event.what:
+            case StreamOpened() as opened:
+                streams[opened.stream] = opened
+            case QueriesCounted(count=count):
+                queries.add(event.cell, event.at_ns, count)
+            case FaultBegan() as fault if key not in lines:
+                begun[key] = event.saying(fault), None
+            case CycleEnded() as end:
                 ended[event.cell] = event.cycle
-        else:
-            identities.setdefault(event.cell, set()).add(event.data["identity"])
+                if key in begun:
+                    begun[key] = begun[key][0], event.saying(end)
+            case InstancePlaced(identity=identity):
+                identities.setdefault(event.cell, set()).add(identity)
     lost = list(_lost(cycles, ended))
     cycles += _unfinished(reader, begun, measuring(streams.values()), identities)
     return Known(
@@ -72,17 +81,17 @@ def read(reader: RunReader) -> Known:
     )
 
 
-def _lost(cycles: Iterable[Cycle], ended: Mapping[str, int]) -> Iterator[str]:
+def _lost(cycles: Iterable[Cycle], ended: Mapping[str, int]) -> Iterator[Remark]:
     """A cycle's end is stored before its line, so the last of each cell must be there."""
     last = {c.cell: c.cycle for c in cycles if c.outcome != CycleOutcome.SKIPPED}
     for cell, number in last.items():
         if ended.get(cell, 0) < number:
-            yield f"cell {cell}: events are lost: the end of cycle {number} is not among them"
+            yield Remark(kind=RemarkKind.LOST_EVENTS, cell=cell, count=number)
 
 
 def _unfinished(
     reader: RunReader,
-    begun: Mapping[tuple[str, int], tuple[Reading, Reading | None]],
+    begun: Mapping[tuple[str, int], tuple[Event[FaultBegan], Event[CycleEnded] | None]],
     streams: Mapping[str, int],
     known: Mapping[str, set[str]],
 ) -> Iterator[Cycle]:
@@ -93,9 +102,8 @@ def _unfinished(
     """
     if not begun or "settings" not in reader.manifest:
         return
-    stored = reader.manifest["settings"]  # perhaps of another version
-    settings = Settings(**{f.name: stored[f.name] for f in fields(Settings) if f.name in stored})
     for (cell, number), (begin, end) in begun.items():
+        settings = settings_of(reader.manifest, cell)
         samples = reader.samples(streams[cell], begin.at_ns - settings.lookback_ns, FOREVER_NS)
         if not samples or samples[-1].scheduled_ns < begin.at_ns:
             continue
@@ -110,16 +118,24 @@ def _unfinished(
         if end is not None and end.at_ns <= last_ns + settings.interval_ns:
             yield measured([*events, end])
             continue
-        over = replace(begin, at_ns=last_ns + 1, what="end", data={})
+        last = CycleEnded(fault=begin.what.fault, unix=begin.what.t0_unix)
+        over = Event(at_ns=last_ns + 1, cell=cell, cycle=number, what=last)
         whole = measured([*events, over])
         if whole.stable_recovery_s is None:
             # What was sent later may have been answered, and the answer not been stored.
-            cut = replace(over, data={"invalid": f"{STOPPED} in the middle of it"})
-            yield measured([*events, cut])
+            cut = replace(last, cause=Cause(kind=CauseKind.STOPPED))
+            yield measured([*events, over.saying(cut)])
             continue
         stable_ns = begin.at_ns + round(whole.stable_recovery_s * SECOND_NS)
         yield replace(whole, end_ns=stable_ns + settings.stable_for_ns)
 
 
-def _is_end(event: Event) -> bool:
-    return isinstance(event, Reading) and event.what == "end"
+def settings_of(manifest: Mapping[str, Any], cell: str) -> Settings:
+    """What a cell's cycles are measured with: its arm's settings, perhaps of another version."""
+    arms = manifest.get("arms", {}).values()
+    stored = next((arm["settings"] for arm in arms if cell in arm["cells"]), manifest["settings"])
+    return Settings(**{f.name: stored[f.name] for f in fields(Settings) if f.name in stored})
+
+
+def _is_end(event: AnyEvent) -> bool:
+    return isinstance(event.what, CycleEnded)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from chaosd.analysis.summary import Part, Report
-from chaosd.report import text
+from chaosd.report import text, words
 from chaosd.report.text import asked, estimate, observed, seconds, share
 from chaosd.system.clock import SECOND_NS, utc
 
@@ -59,7 +59,7 @@ def _headlines(report: Report) -> Iterator[str]:
     yield text.headline(report)
     if report.total.failovers:
         yield f"recovery: {text.quantile_words(report.total)}"
-    yield from report.notes
+    yield from map(words.remark, report.notes)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -88,7 +88,7 @@ def objectives(report: Report) -> str:
     """What was asked, and what came of it."""
     head = ["objective", "observed", "n", "at least", "result", "why"]
     rows = [
-        [asked(o), observed(o), o.n, o.min_cycles, f"**{o.result}**", o.reason]
+        [asked(o), observed(o), o.n, o.min_cycles, f"**{o.result}**", words.objective(o)]
         for o in report.objectives
     ]
     return table(head, rows)
@@ -189,7 +189,7 @@ def quality(report: Report) -> str:
     whole, lines = report.total, []
     if whole.valid:
         cycles = f"{whole.poor} of {whole.valid} valid cycles"
-        lines.append(f"* {cycles} are of poor quality (probes late or lost)")
+        lines.append(f"* {cycles} poor (probes late or lost)")
     if whole.resolution_s is not None:
         lines.append(f"* {text.probing(whole)} to a quantile of the recovery")
     if whole.compared:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,9 @@ import yaml
 from chaosd.history.reader import RunReader
 
 # Where results go, and when a run ends, makes no recovery longer.
-ASIDE = frozenset({"name", "seed", "runs", "metrics", "until", "slo"})
+ASIDE = frozenset({"name", "seed", "runs", "metrics", "until", "slo", "arms"})
+# What a proxy's configuration is called in run directories that do not say it in `proxy_config`.
+OLD_PROXY_CONFIG = "haproxy.cfg"
 FACTS = ("chaosd", "runtime", "proxy_version")  # of the manifest
 
 
@@ -23,21 +26,22 @@ def settings(reader: RunReader) -> dict[str, Any]:
         config = None
     if not isinstance(config, dict):
         return {}
-    found = dict(_flat("", {key: part for key, part in config.items() if key not in ASIDE}))
-    found |= dict(_flat("proxy", reader.manifest.get("proxy_settings") or {}))
+    found = dict(flat("", {key: part for key, part in config.items() if key not in ASIDE}))
+    found |= dict(flat("proxy", reader.manifest.get("proxy_settings") or {}))
     found |= {fact: reader.manifest.get(fact) for fact in FACTS}
     if found.get("proxy.config") is not None:  # its path says nothing of what is in it
         found["proxy.config"] = _digest(reader)
     return found
 
 
-def _flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+def flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """The values of a tree, each by its path such as `faults[0].every`."""
     if isinstance(value, dict):
         for key, part in value.items():
-            yield from _flat(f"{path}.{key}" if path else str(key), part)
+            yield from flat(f"{path}.{key}" if path else str(key), part)
     elif isinstance(value, list):
         for place, part in enumerate(value):
-            yield from _flat(f"{path}[{place}]", part)
+            yield from flat(f"{path}[{place}]", part)
     else:
         yield path, value
 
@@ -45,13 +49,20 @@ def _flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
 def files(reader: RunReader) -> dict[str, str]:
     """The texts that the run was made with, by name: the effective config, and the proxy's."""
     found = {"config.yaml": reader.config()}
-    for path in sorted(reader.directory.glob("*/haproxy.cfg"))[:1]:  # cells differ in addresses
+    name = reader.manifest.get("proxy_config", OLD_PROXY_CONFIG)
+    paths = sorted(reader.directory.glob(f"*/{name}")) if _is_file_name(name) else []
+    for path in paths[:1]:  # cells differ in addresses
         try:
             text = path.read_text(encoding="utf-8", errors="replace")
         except OSError:  # it is only shown
             continue
         found[f"{path.parent.name}/{path.name}"] = text
     return {name: text for name, text in found.items() if text}
+
+
+def _is_file_name(name: Any) -> bool:
+    """A run directory may be damaged, or anybody's."""
+    return isinstance(name, str) and re.fullmatch(r"[\w][\w.-]*", name) is not None
 
 
 def _digest(reader: RunReader) -> str | None:

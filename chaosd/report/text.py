@@ -11,8 +11,9 @@ from chaosd.analysis.residuals import Residuals
 from chaosd.analysis.slo import FAIL, OK, Objective
 from chaosd.analysis.statistics import Estimate, Quantiles, Share
 from chaosd.analysis.summary import Part, Report
-from chaosd.config.units import Duration, Percent
-from chaosd.history.events import PHASES, Cycle, CycleOutcome
+from chaosd.history.cycles import PHASES, Cycle, CycleOutcome, is_only
+from chaosd.report import words
+from chaosd.units import Duration, Percent
 
 TOLD_SHARE_MIN = 0.1  # a phase of less than this part of a recovery is not worth a word
 LISTED_SHARE_MIN = 0.005  # what rounds to no percent is left out
@@ -60,10 +61,11 @@ def band(lower_s: float, upper_s: float) -> str:
 
 def sentence(cycle: Cycle, *, wide: bool = False) -> str:
     """What a cycle came to. `wide` names the cell too, for runs that have several."""
-    start = f"{cycle.cell} cycle {cycle.cycle}" if wide else f"cycle {cycle.cycle}"
+    arm = "" if is_only(cycle.arm) else f"{cycle.arm} "
+    start = f"{arm}{cycle.cell} cycle {cycle.cycle}" if wide else f"{arm}cycle {cycle.cycle}"
     match cycle.outcome:
         case CycleOutcome.SKIPPED | CycleOutcome.INVALID:
-            return f"{start}: {cycle.fault} {cycle.outcome}, {cycle.valid_reason}"
+            return f"{start}: {cycle.fault} {cycle.outcome}, {words.reason(cycle)}"
         case CycleOutcome.CONTROL:
             took, parts = cycle.recovery_s, _phases(cycle)
             what = f"app restarted at {cycle.new_ip}" if cycle.new_ip else "nothing was taken away"
@@ -109,7 +111,7 @@ def _predicted(cycle: Cycle) -> str:
         return ""
     said = band(cycle.predicted.lower_s, cycle.predicted.upper_s)
     if cycle.residual_s is not None:
-        said += f", {cycle.residual_s:+.2f} s beside its mean"
+        said += f", {cycle.residual_s:+.2f} s vs predicted mean"
     if cycle.anomaly:
         said += ", outside of it"
     return f" (predicted {said})"
@@ -134,22 +136,25 @@ def _requests(cycle: Cycle) -> str:
     )
     if cycle.dropped:
         text += f", {cycle.dropped} not sent"
-    if cycle.valid_reason is not None:
-        text += f"; of poor quality: {cycle.valid_reason}"
+    if cycle.doubt is not None:
+        text += f"; poor: {words.doubt(cycle.doubt)}"
     return text
 
 
 # --- the end of a run ---------------------------------------------------------------------------
 
 
-def closing_lines(report: Report, directory: Path | None) -> list[str]:
+def closing_lines(
+    report: Report, directory: Path | None, side_by_side: Iterable[str] = ()
+) -> list[str]:
     """How many failovers, how long, where the seconds went, how good the numbers are.
 
-    And where there is more, if there is a directory in which it is.
+    And where there is more, if there is a directory in which it is. `side_by_side` has the lines
+    of several arms, which are not pooled.
     """
     whole = report.total
-    lines = [headline(report)]
-    if whole.failovers:
+    lines = [headline(report), *side_by_side]
+    if whole.failovers and not report.arms:
         lines.append(f"recovery: {quantile_words(whole)}")
         lines.append(f"where the seconds went: {where(whole)}")
         if whole.in_band.n:
@@ -162,7 +167,7 @@ def closing_lines(report: Report, directory: Path | None) -> list[str]:
         lines.append(f"availability: {share(report.availability)} of all requests of the run")
     lines += quality(report)
     lines += [f"slo: {objective(found)}" for found in report.objectives]
-    lines += [f"note: {note}" for note in report.notes]
+    lines += [f"note: {words.remark(note)}" for note in report.notes]
     lines.append(f"verdict: {report.verdict} ({verdict_words(report)})")
     if directory is not None:
         lines.append(f"report: {directory / 'report.html'}")
@@ -176,16 +181,19 @@ def verdict_words(report: Report) -> str:
     """
     kept = len(report.objectives)
     asked = f"all {kept} objectives are kept" if kept > 1 else "its objective is kept"
-    good = f"measured well; {asked if kept else 'no objectives are set'}"
+    good = f"measurement good; {asked if kept else 'no objectives set'}"
     broken = {
-        f"{found.name}: {found.reason}" for found in report.objectives if found.result == FAIL
+        f"{found.name}: {words.objective(found)}"
+        for found in report.objectives
+        if found.result == FAIL
     }
-    return "; ".join(sorted(report.reasons, key=lambda reason: reason not in broken)) or good
+    reasons = words.reasons(report)
+    return "; ".join(sorted(reasons, key=lambda reason: reason not in broken)) or good
 
 
 def objective(found: Objective) -> str:
     """What was asked, what came of it, and from how many cycles."""
-    why = f": {found.reason}" if found.result != OK else ""
+    why = f": {words.objective(found)}" if found.result != OK else ""
     return f"{asked(found)}: {found.result}, {observed(found)} (n {found.n}){why}"
 
 
@@ -226,6 +234,8 @@ def headline(report: Report) -> str:
     text = f"{count} failover{'' if count == 1 else 's'}"
     if whole.outcomes["censored"]:
         text += f", {whole.outcomes['censored']} of them without a recovery"
+    if report.arms:
+        text += f" of {len(report.arms)} arms"
     if len(report.cells) > 1:
         text += f" in {len(report.cells)} cells"
     return text + (f" (and {', '.join(others)})" if others else "")
@@ -244,7 +254,7 @@ def quantile_words(part: Part) -> str:
 
 def probing(part: Part) -> str:
     """What the probes' own interval and lateness may have added to any quantile."""
-    return f"probing adds at most {seconds(part.resolution_s)}"
+    return f"resolution {seconds(part.resolution_s)}"
 
 
 def longest(found: Quantiles) -> str:
@@ -310,7 +320,7 @@ def residual(found: Residuals) -> str:
     if found.mean_s is None or found.low_s is None or found.high_s is None:
         return ""
     mean, low, high = (f"{value * 1e3:+.0f}" for value in (found.mean_s, found.low_s, found.high_s))
-    said = f"; {mean} ms [{low} to {high}] on average beside the predicted mean"
+    said = f"; {mean} ms [{low} to {high}] mean residual"
     if found.uniform_p is not None:
         fits = found.uniform_p >= P_SHOWN_MIN
         p = f"fits the predicted distribution (p {found.uniform_p:.2f})"
@@ -327,14 +337,14 @@ def quality(report: Report) -> Iterable[str]:
         sent, dropped = (sum(getattr(p, n) for p in measuring) for n in ("sent", "dropped"))
         # Lags of several cells are not pooled: each cell may be late for reasons of its own.
         whose = " in the worst cell" if len({probe.cell for probe in measuring}) > 1 else ""
-        poor = f"; {whole.poor} of {whole.valid} cycles of poor quality" if whole.valid else ""
+        poor = f"; {whole.poor} of {whole.valid} cycles poor" if whole.valid else ""
         yield (
             f"probes: {sent:,} sent, {dropped:,} could not be; schedule lag p50 "
             f"{seconds(worst.lag_p50_s)}, p99 {seconds(worst.lag_p99_s)}{whose}{poor}"
         )
     if whole.compared:
         agree = whole.compared - whole.disagreeing
-        yield f"outages by their ends and by their losses: agree in {agree} of {whole.compared}"
+        yield f"outage, first-to-last failure vs lost probes: agree in {agree} of {whole.compared}"
     if whole.control.cycles:
         yield f"control: {control(whole)}"
     if whole.restart.cycles:

@@ -17,9 +17,10 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field
 
 from chaosd.errors import ConfigError, MachineError
-from chaosd.history.events import ANYBODY, Address, Instance
+from chaosd.history.events import InstancePlaced
+from chaosd.history.values import ANYBODY, Address, Instance
 from chaosd.plugins.bases import KeyPath, OldIp, RuntimeConfig
-from chaosd.plugins.proxy import Proxy, ProxyHost
+from chaosd.plugins.proxy import Proxy, ProxyHost, ReadsLog
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CellSpec, Pace
 from chaosd.runtimes.realtime import RealTime
@@ -92,8 +93,10 @@ class ExternalRuntime(RealTime):
         )
 
     has_proxy_program: ClassVar[bool] = False
+    makes_topology: ClassVar[bool] = False
+    runs_programs: ClassVar[bool] = False
+    default_proxy: ClassVar[str | None] = "unknown"
     pace: ClassVar[Pace] = Pace(0.0, 0.0, 0.0, None)
-    default_proxy: ClassVar[str] = "unknown"
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -106,6 +109,9 @@ class ExternalRuntime(RealTime):
 
     def proxy_host(self, proxy: Proxy) -> ProxyHost | None:
         """The proxy is not chaosd's to run."""
+
+    def asks_directly(self) -> bool:
+        return bool(self.config.direct)
 
     def abilities(self) -> Sequence[type]:
         return ()
@@ -120,8 +126,8 @@ class ExternalRuntime(RealTime):
         found: list[tuple[KeyPath, str]] = []
         if cell.cells > 1:
             found.append((("cells",), "there is one topology out there, not several (cells: 1)"))
-        for key in ("target", "direct", "api"):
-            text = getattr(config, key)
+        urls = {"target": config.target, "direct": config.direct, "api": config.api}
+        for key, text in urls.items():
             if text and not text.startswith("/"):
                 what = _public(_address(text).host)
                 if what is not None and not config.allow_public:
@@ -150,10 +156,12 @@ class ExternalRuntime(RealTime):
             identity_header=config.identity_header,
         )
         recorder.reading("engine", "target", url=config.target, address=str(entry))
-        if config.log:
+        for identity, (ip, port) in stage.app:
+            recorder.record(InstancePlaced(identity=identity, ip=ip, port=port))
+        if config.log and isinstance(cell.proxy, ReadsLog):
             at = _address(config.log)
             try:
-                stage.log = LogReceiver(at, cell.proxy, recorder)
+                stage.log = LogReceiver(at, cell.proxy.log_reader(), recorder)
             except OSError as error:
                 what = f"{at} can't be listened to: {error.strerror}"
                 raise MachineError(f"runtime.log: {what}") from None

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from chaosd.errors import MachineError
-from chaosd.history.events import Address
+from chaosd.history.values import Address
 from chaosd.system.clock import SECOND_NS, Clock, sleep
 
 DOOR_LIMIT_S = 30.0  # until the proxy has found the app for the first time

@@ -7,8 +7,8 @@ import socket
 import struct
 from contextlib import suppress
 
-from chaosd.history.events import Address
-from chaosd.plugins.proxy import Proxy
+from chaosd.history.values import Address
+from chaosd.plugins.proxy import LogReader
 from chaosd.plugins.recording import Recorder
 from chaosd.system.clock import Clock
 
@@ -24,8 +24,8 @@ DELAY_NS_MAX = 10_000_000_000  # what claims to have waited longer was stamped b
 class LogReceiver:
     """Listens for a proxy's log, and stores what it tells. Raises OSError if it can't listen."""
 
-    def __init__(self, at: Address, proxy: Proxy, recorder: Recorder) -> None:
-        self._proxy, self._recorder = proxy, recorder
+    def __init__(self, at: Address, read: LogReader, recorder: Recorder) -> None:
+        self._read_line, self._recorder = read, recorder
         self._stamps = Stamps(recorder.clock)
         family = socket.AF_INET6 if ":" in at.host else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
@@ -57,7 +57,7 @@ class LogReceiver:
             except OSError:  # there are no more
                 return
             at_ns, error_ns = self._stamps.instant(about)
-            if said := self._proxy.read_log(line.decode(errors="replace").rstrip("\r\n\0")):
+            if said := self._read_line(line.decode(errors="replace").rstrip("\r\n\0")):
                 what, data = said
                 self._recorder.reading("proxy.log", what, at_ns=at_ns, error_ns=error_ns, **data)
 

@@ -7,6 +7,7 @@ raises AssertionError otherwise. Faults are run in the simulated world, under vi
 from __future__ import annotations
 
 import asyncio
+import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,20 +16,23 @@ from typing import Any
 
 from chaosd.config.shape import Config
 from chaosd.engine.recorder import CellRecorder
-from chaosd.history.events import Action, Event, Instance
+from chaosd.history.codec import encode_event
+from chaosd.history.events import AnyEvent, Asked, Done, Failed
+from chaosd.history.values import Instance
 from chaosd.plan import build
 from chaosd.system.clock import VirtualLoop
 from chaosd.system.tasks import uncancelled
 
 STEPS_MAX = 2_000  # more turns of the event loop than any fault needs
 LIMIT_S = 600.0
+EDGES = (Asked, Done, Failed)
 
 
 @dataclass
 class Outcome:
     """What one injection and its healing came to."""
 
-    events: list[Event]
+    events: list[AnyEvent]
     began: bool
     cancelled: bool
     instances: int
@@ -39,17 +43,17 @@ class Outcome:
 class _Cycle(CellRecorder):
     """A cycle without an engine: it only keeps what it is told."""
 
-    def __init__(self, clock: Any, events: list[Event]) -> None:
+    def __init__(self, clock: Any, events: list[AnyEvent]) -> None:
         super().__init__(clock, "c1", events.append)
         self.run, self.number, self.cycle = "conformance", 1, 1
         self.ending = False
-        self.expected: list[Instance] = []
-        self.began: list[tuple[Instance | None, Instance | None]] = []
+        self.expected: list[str] = []
+        self.began: list[tuple[Instance | None, str | None]] = []
 
-    def expect(self, instance: Instance) -> None:
-        self.expected.append(instance)
+    def expect(self, identity: str) -> None:
+        self.expected.append(identity)
 
-    def begin(self, *, old: Instance | None, new: Instance | None) -> None:
+    def begin(self, *, old: Instance | None, new: str | None) -> None:
         self.began.append((old, new))
 
 
@@ -67,12 +71,12 @@ def check_fault(part: dict[str, Any]) -> None:
 
 
 def _check(outcome: Outcome) -> None:
-    deeds = [f"{e.verb} {e.edge}" for e in outcome.events if isinstance(e, Action)]
-    done = deeds[: outcome.deeds]
+    lines = [json.loads(encode_event(e)) for e in outcome.events if isinstance(e.what, EDGES)]
+    edges = [(line["verb"], line["edge"]) for line in lines]
+    done = [" ".join(edge) for edge in edges[: outcome.deeds]]
     after = f"after `{done[-1]}`" if done else "before its first deed"
     where = f"cut off {after}" if outcome.cancelled else "injected"
     assert outcome.instances == 1, f"{where} and healed, {outcome.instances} instances serve, not 1"
-    edges = [(e.verb, e.edge) for e in outcome.events if isinstance(e, Action)]
     asked = sorted(verb for verb, edge in edges if edge == "asked")
     ended = sorted(verb for verb, edge in edges if edge != "asked")
     assert asked == ended, f"{where} and healed, deeds without an end: {asked} {ended}"
@@ -88,15 +92,15 @@ async def _inject_and_heal(part: dict[str, Any], cut_at: int | None) -> Outcome:
         {"name": "conformance", "runtime": "sim", "seed": 1, "faults": [{"every": "10s"} | part]}
     )
     plan = build(config, lambda where, what: f"{where}: {what}")
-    events: list[Event] = []
+    events: list[AnyEvent] = []
     cycle = _Cycle(plan.runtime.clock(), events)
     with tempfile.TemporaryDirectory() as directory:
         stage: Any = await plan.runtime.set_up(
-            plan.cell("c1", Path(directory)), cycle, lambda error: None
+            plan.spec(plan.cells[0], Path(directory)), cycle, lambda error: None
         )
-        fault = plan.faults()[0]
+        fault = plan.arms[0].faults()[0]
         steps, cancelled = await _cut(fault.inject(stage, cycle), cut_at)
-        deeds = sum(isinstance(event, Action) for event in events)
+        deeds = sum(isinstance(event.what, EDGES) for event in events)
         await uncancelled(fault.heal(stage, cycle), LIMIT_S)
         await fault.heal(stage, cycle)  # a second time there is nothing to do
         instances = len(stage.app)

@@ -9,6 +9,7 @@ other, not with another machine. About a minute; it ends with 0 where there is n
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -16,10 +17,11 @@ import time
 from pathlib import Path
 from statistics import median
 
-from chaosd.history.events import Action
+from chaosd.history.codec import encode_event
+from chaosd.history.events import Asked, Done
 from chaosd.history.reader import RunReader
 from chaosd.runtimes.docker import images
-from chaosd.runtimes.docker.engine import client, unreachable
+from chaosd.runtimes.docker.endpoint import from_environment
 
 ROUNDS, CYCLES = 3, 6
 RATIO_MAX = 1.3
@@ -83,17 +85,21 @@ def by_chaosd(where: Path) -> list[float]:
     asked: dict[tuple[int, str], int] = {}
     took: dict[int, float] = {}
     for event in RunReader((where / "runs/latest").resolve()).events():
-        if isinstance(event, Action) and event.cycle and event.verb in STEPS:
-            if event.edge == "asked":
-                asked[event.cycle, event.verb] = event.at_ns
+        if not isinstance(event.what, Asked | Done) or not event.cycle:
+            continue
+        if (verb := json.loads(encode_event(event))["verb"]) in STEPS:
+            if isinstance(event.what, Asked):
+                asked[event.cycle, verb] = event.at_ns
             else:
-                seconds = (event.at_ns - asked[event.cycle, event.verb]) / 1e9
+                seconds = (event.at_ns - asked[event.cycle, verb]) / 1e9
                 took[event.cycle] = took.get(event.cycle, 0.0) + seconds
     return list(took.values())
 
 
 def main() -> int:
-    if (reason := unreachable()) or images.missing(client(), [images.app_tag()]):
+    if (reason := from_environment().unreachable()) or images.missing(
+        from_environment().client(), [images.app_tag()]
+    ):
         print(f"docker: skipped ({reason or 'no images: make images'})")
         return 0
     hand: list[float] = []

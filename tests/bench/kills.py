@@ -42,9 +42,9 @@ def labelled(where: Path) -> list[str]:
 
 def on_engine() -> list[str]:
     """The names of what the engine has of any run."""
-    from chaosd.runtimes.docker.engine import client
+    from chaosd.runtimes.docker.endpoint import from_environment
 
-    with client() as api:
+    with from_environment().client() as api:
         containers = api.containers(all=True, filters={"label": LABEL})
         networks = api.networks(filters={"label": LABEL})
     return [c["Names"][0] for c in containers] + [n["Name"] for n in networks]

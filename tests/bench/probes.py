@@ -25,9 +25,10 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from chaosd.history.events import Address, Outcome, StreamSpec
+from chaosd.history.values import Address, Outcome, StreamSpec
 from chaosd.probes.host import ProbeHost
 from chaosd.probes.http import HttpProbe
+from chaosd.proxies.haproxy import builds
 
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
 ROUNDS = 3
@@ -362,7 +363,7 @@ def main():
         url, rate, seconds = sys.argv[2:]
         print(json.dumps(asyncio.run(plain_httpx(url, float(rate), float(seconds)))))
         return
-    binary, wrk = shutil.which("haproxy", path=PATH), shutil.which("wrk", path=PATH)
+    binary, wrk = builds.at_hand(), shutil.which("wrk", path=PATH)
     if binary is None:
         print("nothing measured: there is no haproxy on this machine")
         return

@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 from random import Random
 
-from chaosd.history.events import Outcome, Sample
 from chaosd.history.reader import RunReader
+from chaosd.history.values import Outcome, Sample
 from chaosd.history.writer import RunStore
 
 WEEK_S = 7 * 86_400

@@ -36,7 +36,7 @@ class Forgetful(Recreate):
     """Does not bring the instance back if it was cut off."""
 
     async def heal(self, stage, cycle) -> None:
-        self._moving = None
+        self._old = None
         await super().heal(stage, cycle)
 
 
@@ -44,7 +44,7 @@ class Late(Recreate):
     """Declares T0 without ever having declared the new instance."""
 
     async def inject(self, stage, cycle) -> None:
-        cycle.begin(old=stage.app[0], new=stage.reserve())
+        cycle.begin(old=stage.app[0], new=stage.next_identity())
 
 
 class Silent(Recreate):

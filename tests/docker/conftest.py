@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from stand import Daemon, why_not
 
-from chaosd.runtimes.docker.engine import client
+from chaosd.runtimes.docker.endpoint import from_environment
 
 
 @pytest.fixture
@@ -11,7 +11,7 @@ def engine():
     """The engine's API."""
     if (reason := why_not()) is not None:
         pytest.skip(reason)
-    api = client()
+    api = from_environment().client()
     yield api
     api.close()
 

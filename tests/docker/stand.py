@@ -12,10 +12,10 @@ import pytest
 import yaml
 from machine import but_for_lateness
 
-from chaosd.history.events import decode_cycle
+from chaosd.history.codec import decode_cycle
 from chaosd.history.reader import RunReader
 from chaosd.runtimes.docker import images
-from chaosd.runtimes.docker.engine import client, unreachable
+from chaosd.runtimes.docker.endpoint import from_environment
 
 BASE = {
     "name": "t",
@@ -32,9 +32,10 @@ BASE = {
 
 def why_not(version: str = images.DEFAULT_HAPROXY) -> str | None:
     """Why tests on an engine can't run here."""
-    if (reason := unreachable()) is not None:
+    endpoint = from_environment()
+    if (reason := endpoint.unreachable()) is not None:
         return reason
-    lacking = images.missing(client(), [images.app_tag(), images.haproxy_tag(version)])
+    lacking = images.missing(endpoint.client(), [images.app_tag(), images.haproxy_tag(version)])
     return f"the engine has no image {', '.join(lacking)} (make images)" if lacking else None
 
 

@@ -8,9 +8,10 @@ import sys
 import time
 
 import pytest
+import stored
 from stand import left_of, volumes
 
-from chaosd.history.events import Action, CycleOutcome, Reading
+from chaosd.history.cycles import CycleOutcome
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(150)]
 
@@ -53,14 +54,14 @@ def test_a_container_comes_back_at_its_own_address(engine, daemon, tmp_path) -> 
 def test_readings_of_the_engine_carry_its_own_stamps(engine, daemon, tmp_path) -> None:
     run = daemon(tmp_path / "d", "--cycles", "1")
     assert run.wait() == 0, run.err
-    events = [e for e in run.events if e.cycle == 1]
+    events = stored.lines(e for e in run.events if e.cycle == 1)
     placeholder = "-refuse-"
     said = {
         (e.source, e.what): e
         for e in events
-        if isinstance(e, Reading) and placeholder not in e.data.get("container", "")
+        if e.what and placeholder not in e.data.get("container", "")
     }
-    asked = {(e.verb, e.edge): e.at_ns for e in events if isinstance(e, Action)}
+    asked = {(e.verb, e.edge): e.at_ns for e in events if e.verb}
     for edge in (("docker", "die"), ("docker", "disconnect"), ("dns", "withdrawn")):
         assert asked["stop", "asked"] <= said[edge].at_ns + said[edge].error_ns, edge
         assert said[edge].at_ns <= asked["hold", "done"], edge
@@ -69,7 +70,7 @@ def test_readings_of_the_engine_carry_its_own_stamps(engine, daemon, tmp_path) -
     published = said["dns", "published"]
     assert published.at_ns <= said["proxy.log", "address_changed"].at_ns + published.error_ns
     assert published.data["ips"] == [said["engine", "begin"].data["new_ip"]]
-    engine_said = next(e for e in run.events if getattr(e, "what", "") == "engine")
+    engine_said = next(e for e in stored.lines(run.events) if e.what == "engine")
     assert engine_said.data["way_in"] == "published port"
     assert engine_said.data["missing"] in ("drop", "servfail", "nxdomain", "refused", "empty")
 

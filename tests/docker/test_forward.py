@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import stored
 from stand import left_of
 
-from chaosd.history.events import CycleOutcome
+from chaosd.history.cycles import CycleOutcome
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(120)]
 
@@ -25,7 +26,7 @@ def test_the_proxys_questions_are_seen_and_a_missing_name_is_answered_as_configu
     assert run.wait() == 0, run.err
     recovered = [cycle for cycle in run.cycles if cycle.outcome == CycleOutcome.RECOVERED]
     assert len(recovered) == 3
-    readings = [event for event in run.events if getattr(event, "source", "") == "dns"]
+    readings = [event for event in stored.lines(run.events) if event.source == "dns"]
     answers = [event.data for event in readings if event.what == "answer"]
     for cycle in recovered:
         new = cycle.new_ip.rpartition(":")[0] or cycle.new_ip
@@ -39,8 +40,8 @@ def test_the_proxys_questions_are_seen_and_a_missing_name_is_answered_as_configu
     counts = [event.data["count"] for event in readings if event.what == "queries"]
     sent = [
         event.data["counters"]["dns"]["sent"]
-        for event in run.events
-        if getattr(event, "what", "") == "resolvers"
+        for event in stored.lines(run.events)
+        if event.what == "resolvers"
     ]
     assert abs(counts[-1] - sent[-1]) <= 2
     assert left_of(engine, run.run_id) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chaosd.runtimes.docker import images
-from chaosd.runtimes.docker.engine import client
+from chaosd.runtimes.docker.endpoint import from_environment
 from chaosd.system.shipped import shipped
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(240)]
@@ -22,13 +22,14 @@ def test_dockerfiles_build_where_their_bases_are(engine) -> None:
         images.Image("chaosd-haproxy:0.0-stand-in", "haproxy", "0.0-stand-in"),
         images.Image("chaosd-http-server:stand-in", "http-server", "stand-in"),
     ]
-    builder = client(60)
+    endpoint = from_environment()
+    builder = endpoint.client(60)
     try:
         for name, source in stands.items():
             repository, _, tag = name.partition(":")
             engine.tag(source, repository, tag)
         for image in wanted:
-            assert images._from_registry(builder, image, said.append) == ""
+            assert images._from_registry(endpoint, builder, image, said.append) == ""
             config = engine.inspect_image(image.tag)["Config"]
             assert config["User"]
             assert config["Labels"]["chaosd.from"] == "registry"
@@ -41,10 +42,11 @@ def test_dockerfiles_build_where_their_bases_are(engine) -> None:
 
 
 def test_a_base_that_can_not_be_had_is_said_in_a_line(engine) -> None:
-    builder = client(30)
+    endpoint = from_environment()
+    builder = endpoint.client(30)
     try:
         image = images.Image("chaosd-haproxy:none", "haproxy", "0.0-nowhere")
-        said = images._from_registry(builder, image, lambda _: None)
+        said = images._from_registry(endpoint, builder, image, lambda _: None)
     finally:
         builder.close()
     assert said

@@ -11,7 +11,7 @@ from stand import BASE
 
 from chaosd.config.shape import Config
 from chaosd.engine.recorder import CellRecorder
-from chaosd.history.events import Reading
+from chaosd.history.events import InstanceListening
 from chaosd.plan import build
 from chaosd.system.clock import RealClock, sleep
 
@@ -44,20 +44,21 @@ def test_each_old_ip_is_what_it_is_called(engine, tmp_path) -> None:
     async def scene() -> None:
         clock = RealClock()
         recorder = CellRecorder(clock, "c1", events.append)
-        stage = await plan.runtime.set_up(plan.cell("c1", tmp_path / "c1"), recorder, print)
+        stage = await plan.runtime.set_up(
+            plan.spec(plan.cells[0], tmp_path / "c1"), recorder, print
+        )
         try:
             for manner in plan.runtime.old_ip():
                 old = stage.app[0]
                 holder = await stage.hold(manner)
-                new = stage.reserve()
                 await stage.stop(old, "KILL", 1)
                 await holder.take(old.address.host)
-                assert new.address.host != old.address.host
                 await sleep(clock, 0.05)
                 # A host that is vacant is given up after three ARP requests, a second apart.
                 limit_s = 6.0 if manner == "vacant" else 2.0
                 met[manner] = await asyncio.to_thread(ask, old.address.host, limit_s)
-                await stage.start(new)
+                new = await stage.start(stage.next_identity())
+                assert new.address.host != old.address.host
                 await stage.ready(new)
                 await holder.release()
                 await holder.release()
@@ -74,5 +75,5 @@ def test_each_old_ip_is_what_it_is_called(engine, tmp_path) -> None:
         "tarpit": "taken, no answer",
         "vacant": "EHOSTUNREACH",
     }
-    listening = [e for e in events if isinstance(e, Reading) and e.what == "listening"]
+    listening = [e for e in events if isinstance(e.what, InstanceListening)]
     assert len(listening) == 6

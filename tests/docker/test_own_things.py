@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from stand import left_of, why_not
 
-from chaosd.history.events import CycleOutcome
+from chaosd.history.cycles import CycleOutcome
 from chaosd.runtimes.docker import images, objects
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(150)]

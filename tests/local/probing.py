@@ -6,7 +6,7 @@ import struct
 from contextlib import asynccontextmanager
 from itertools import pairwise
 
-from chaosd.history.events import Address, Outcome, StreamSpec
+from chaosd.history.values import Address, Outcome, StreamSpec
 from chaosd.probes.host import ProbeHost
 
 HEADER = "X-Chaosd-Instance"

@@ -12,6 +12,8 @@ import pytest
 
 from chaosd.history.reader import RunReader
 
+pytestmark = pytest.mark.quiet
+
 ANSWER_S = 0.1  # what an answer may take on such a machine
 BUSY_S = 0.02  # of a machine that runs other tests beside it; the command itself says what it is
 
@@ -95,7 +97,7 @@ def test_what_is_done_when_it_is_stopped_is_told(tmp_path) -> None:
         rest, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (4, "")
     assert "stopped: 1 of 2 rates is missing\n" in rest
-    assert "\n   500/s    2 gap " in rest or "\n   500/s 2 of poor quality" in rest
+    assert "\n   500/s    2 gap " in rest or "\n   500/s 2 poor" in rest
     [file] = tmp_path.glob("runs/calibrate-*/calibrate.json")
     assert [rate["rate"] for rate in json.loads(file.read_text())["rates"]] == ["500/s"]
 

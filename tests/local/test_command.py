@@ -9,11 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
+import stored
 
 from chaosd.engine.recorder import CellRecorder
 from chaosd.errors import MachineError
 from chaosd.faults.command import LINES_MAX, Command
-from chaosd.history.events import Reading
+from chaosd.history.events import LinePrinted
 from chaosd.system.clock import RealClock
 
 
@@ -32,7 +33,7 @@ class Cycle(CellRecorder):
 
     @property
     def lines(self) -> list[str]:
-        return [e.data["text"] for e in self.events if isinstance(e, Reading)]
+        return [e.what.text for e in self.events if isinstance(e.what, LinePrinted)]
 
 
 def fault(*inject: str, **keys) -> Command:
@@ -135,7 +136,7 @@ def test_cancelled_it_is_killed_with_its_children_and_healed() -> None:
     assert healed == "healed"  # and only once
     assert len(pids) == 2
     assert all(gone(int(pid)) for pid in pids)
-    ends = [(e.verb, e.edge) for e in cycle.events if not isinstance(e, Reading)]
+    ends = [(e.verb, e.edge) for e in stored.lines(cycle.events) if e.verb]
     assert ends == [("inject", "asked"), ("inject", "failed"), ("heal", "asked"), ("heal", "done")]
 
 

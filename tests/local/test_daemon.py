@@ -15,10 +15,13 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import stored
 import yaml
 from machine import but_for_lateness
 
-from chaosd.history.events import CycleOutcome, decode_cycle
+from chaosd.history.causes import CauseKind
+from chaosd.history.codec import decode_cycle
+from chaosd.history.cycles import CycleOutcome
 from chaosd.history.reader import RunReader
 
 pytestmark = [pytest.mark.haproxy, pytest.mark.usefixtures("haproxy")]
@@ -115,8 +118,8 @@ def test_fifty_failovers_lie_in_the_references_interval_and_are_spread(tmp_path)
         assert cycle.recovery_s <= upper_s + cycle.resolution_s + 0.1
     # From when the name has the new IP until HAProxy has it: up to one period, and any part of it.
     at_ns = {
-        (reading.source, reading.cell, reading.cycle): reading.at_ns
-        for reading in RunReader(daemon.directory).events("published", "address_changed")
+        (line.source, line.cell, line.cycle): line.at_ns
+        for line in stored.lines(RunReader(daemon.directory).events("published", "address_changed"))
     }
     waits = sorted(
         (at_ns["proxy.log", c.cell, c.cycle] - at_ns["dns", c.cell, c.cycle]) / 1e9 for c in cycles
@@ -202,7 +205,7 @@ def test_a_signal_undoes_everything_and_writes_the_report(tmp_path, number) -> N
     first, *others = daemon.cycles
     assert first.outcome == CycleOutcome.RECOVERED
     assert [c.outcome for c in others] == [CycleOutcome.INVALID]
-    assert "stopped" in others[0].valid_reason
+    assert others[0].cause.kind is CauseKind.STOPPED
     assert children_of(daemon.run_id) == []
     assert json.loads((daemon.directory / "run.json").read_text())["exit"] == 0
 

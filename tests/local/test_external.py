@@ -15,8 +15,10 @@ import yaml
 from machine import but_for_lateness
 
 from chaosd.errors import Exit
-from chaosd.history.events import CycleOutcome, Outcome, decode_cycle
+from chaosd.history.codec import decode_cycle
+from chaosd.history.cycles import CycleOutcome
 from chaosd.history.reader import RunReader
+from chaosd.history.values import Outcome
 
 BACKEND = Path(__file__).parent.parent / "data/backend/backend.py"
 ANSWER_S = 0.1  # what an answer may take on such a machine
@@ -123,8 +125,8 @@ def test_a_fault_that_breaks_nothing_is_no_outage_and_one_that_fails_no_sample(
         assert cycle.end_ns - cycle.t0_ns > 0.59e9  # it watched until all was done, and on
     for cycle in found["broken"]:
         assert cycle.outcome == CycleOutcome.INVALID
-        assert "exit status 2" in cycle.valid_reason
-        assert "/nowhere" in cycle.valid_reason
+        assert "exit status 2" in cycle.cause.detail
+        assert "/nowhere" in cycle.cause.detail
 
 
 def test_who_is_not_the_app_is_misrouted(tmp_path) -> None:
@@ -217,9 +219,9 @@ def test_an_haproxy_that_is_there_is_read_by_its_log_and_its_api(
         assert cycle.predicted is None
     reader = RunReader(tmp_path / "runs/latest")
     # Its log says it when it happens, and its API when it is asked.
-    sources = {event.source for event in reader.events("down", "up")}
+    sources = {event.what.told_by for event in reader.events("down", "up")}
     assert sources == {"proxy.log", "proxy.api"}
-    [direct] = [e.data["stream"] for e in reader.events("stream") if e.data["via"] == "direct"]
+    [direct] = [e.what.stream for e in reader.events("stream") if e.what.via == "direct"]
     assert any(s.outcome == Outcome.REFUSED for s in reader.samples(direct, 0, 2**62))
 
 

@@ -14,8 +14,8 @@ import pytest
 
 from chaosd.dns.server import DnsServer
 from chaosd.errors import MachineError
-from chaosd.history.events import Address
-from chaosd.plugins.proxy import Wiring
+from chaosd.history.values import Address
+from chaosd.plugins.proxy import ServerState, Wiring
 from chaosd.proxies.haproxy import HAProxy
 from chaosd.proxies.haproxy.config import Config
 from chaosd.proxies.haproxy.model.algorithm import parse_version
@@ -42,16 +42,18 @@ def wiring(directory: Path, **values: Any) -> Wiring:
         "app_name": NAME,
         "app_port": PORT,
         "replicas": 1,
-        "log": "127.0.0.1:5140",
-        "api": str(directory / "api"),
+        "log": Address("127.0.0.1", 5140),
+        "api": directory / "api",
+        "directory": directory,
+        "scratch": directory,
     }
     return Wiring(**(plain | values))
 
 
-def complaint(proxy: HAProxy, wiring: Wiring, text: str, directory: Path) -> str | None:
-    file = directory / "haproxy.cfg"
-    file.write_text(text)
-    return proxy.check(file, proxy.environment(wiring))
+def complaint(proxy: HAProxy, wiring: Wiring) -> str | None:
+    launch = proxy.launch(wiring)
+    launch.write()
+    return proxy.check(launch)
 
 
 # --- the program ----------------------------------------------------------------------------------
@@ -119,14 +121,14 @@ def test_haproxy_takes_what_is_rendered(
     plugin: Callable[..., HAProxy], values: dict[str, Any], replicas: int, tmp_path: Path
 ) -> None:
     proxy, wired = plugin(**values), wiring(tmp_path, replicas=replicas)
-    assert complaint(proxy, wired, proxy.render(wired), tmp_path) is None
+    assert complaint(proxy, wired) is None
 
 
 def test_haproxy_takes_the_example(plugin: Callable[..., HAProxy], tmp_path: Path) -> None:
     proxy = plugin(config=EXAMPLE)
     assert proxy.problems() == []
     wired = wiring(tmp_path)
-    assert complaint(proxy, wired, proxy.render(wired), tmp_path) is None
+    assert complaint(proxy, wired) is None
 
 
 def test_a_complaint_is_one_line_with_its_place(
@@ -134,7 +136,7 @@ def test_a_complaint_is_one_line_with_its_place(
 ) -> None:
     proxy, wired = plugin(server={"extra": "no-such-thing"}), wiring(tmp_path)
     text = proxy.render(wired)
-    said = complaint(proxy, wired, text, tmp_path)
+    said = complaint(proxy, wired)
     assert said is not None
     line = text.splitlines().index(next(x for x in text.splitlines() if "no-such-thing" in x)) + 1
     assert said.startswith(f"{tmp_path}/haproxy.cfg:{line}: ")
@@ -151,10 +153,10 @@ def test_a_complaint_about_an_own_file_names_that_file(
     (mine / "my.cfg").write_text(EXAMPLE.read_text() + "    errorfile 503 ./sorry.http\n")
     (mine / "sorry.http").write_text("HTTP/1.0 503 Sorry\r\n\r\n")
     proxy, wired = plugin(config=mine / "my.cfg"), wiring(tmp_path)
-    assert complaint(proxy, wired, proxy.render(wired), tmp_path) is None
+    assert complaint(proxy, wired) is None
     broken = EXAMPLE.read_text() + "    no-such-thing\n    neither\n"
     (mine / "my.cfg").write_text(broken)
-    said = complaint(proxy, wired, proxy.render(wired), tmp_path)
+    said = complaint(proxy, wired)
     assert said is not None
     assert said.startswith(f"{mine}/my.cfg:{len(broken.splitlines()) - 1}: ")
     assert said.endswith(" (and 1 more)")
@@ -167,11 +169,11 @@ class Log(asyncio.DatagramProtocol):
     """Keeps what the plugin reads in the lines that come in."""
 
     def __init__(self, proxy: HAProxy) -> None:
-        self.proxy = proxy
+        self.read = proxy.log_reader()
         self.said: list[tuple[str, dict[str, Any]]] = []
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
-        if said := self.proxy.read_log(data.decode()):
+        if said := self.read(data.decode()):
             self.said.append(said)
 
     async def until(self, what: str, **data: Any) -> dict[str, Any]:
@@ -226,11 +228,9 @@ async def standing(proxy: HAProxy, directory: Path) -> AsyncIterator[Standing]:
     await world.listen(11)
     world.dns.publish(NAME, [world.ip(11)])
     wired = wiring(directory, listen=Address(world.ip(1), 8080), dns=dns, log=log)
-    file = directory / "haproxy.cfg"
-    file.write_text(proxy.render(wired))
-    child = await asyncio.create_subprocess_exec(
-        *proxy.command(file), stderr=asyncio.subprocess.DEVNULL
-    )
+    launch = proxy.launch(wired)
+    launch.write()
+    child = await asyncio.create_subprocess_exec(*launch.argv, stderr=asyncio.subprocess.DEVNULL)
     try:
         yield world
     finally:
@@ -280,11 +280,9 @@ async def _moves(proxy: HAProxy, directory: Path) -> None:
         world.dns.withdraw(NAME)
         maintenance = await world.log.until("maint", **server)
         assert maintenance["reason"] == "DNS NX status"
-        said = await proxy.read_api(world.api)
-        (found,) = said["servers"]
-        assert (found["backend"], found["server"]) == ("app", "app")
-        assert found["admin_state"] == 0x20
-        counters = said["resolvers"]["dns"]
+        said = await proxy.read_servers(world.api)
+        assert list(said.servers) == [ServerState(server="app/app", address=None, health="maint")]
+        counters = said.counters["dns"]
         assert counters["valid"] >= 2
         assert counters["nx"] >= 2
         assert counters["update"] >= 2
@@ -293,10 +291,9 @@ async def _moves(proxy: HAProxy, directory: Path) -> None:
         # And back.
         world.dns.publish(NAME, [world.ip(12)])
         await world.log.until("up", **server)
-        said = await proxy.read_api(world.api)
-        assert said["servers"][0]["addr"] == world.ip(12)
-        assert said["servers"][0]["op_state"] == 2
-        assert said["servers"][0]["admin_state"] == 0
+        said = await proxy.read_servers(world.api)
+        back = ServerState(server="app/app", address=world.ip(12), health="up")
+        assert list(said.servers) == [back]
 
         # A nameserver that says nothing any more: HAProxy's own counter never moves.
         world.dns.missing = "drop"
@@ -304,5 +301,5 @@ async def _moves(proxy: HAProxy, directory: Path) -> None:
         async with asyncio.timeout(WAIT_S):
             while counters["timeout_derived"] < 3:
                 await sleep(RealClock(), 0.1)
-                counters = (await proxy.read_api(world.api))["resolvers"]["dns"]
+                counters = (await proxy.read_servers(world.api)).counters["dns"]
         assert counters["timeout"] == 0

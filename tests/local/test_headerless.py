@@ -11,7 +11,8 @@ import pytest
 import yaml
 from machine import but_for_lateness
 
-from chaosd.history.events import CycleOutcome, decode_cycle
+from chaosd.history.codec import decode_cycle
+from chaosd.history.cycles import CycleOutcome
 
 pytestmark = [pytest.mark.haproxy, pytest.mark.usefixtures("haproxy")]
 
@@ -57,8 +58,11 @@ def test_its_recovery_is_that_of_the_new_address(tmp_path) -> None:
         # It can't be the old instance's answer: that is gone, and its address refuses.
         assert cycle.recovery_s >= cycle.predicted.lower_s - 0.05
     events = map(json.loads, (tmp_path / "runs/latest/events.jsonl").read_text().splitlines())
-    begins = [e["data"] for e in events if e.get("what") == "begin"]
-    assert {b["new"] for b in begins} == {f"@{c.new_ip}" for c in cycles}
+    # Whom T0 names answers under the address that it was given afterwards.
+    said = [(e["what"], e["data"]) for e in events if e.get("what") in ("begin", "instance")]
+    answers = {data.get("expected"): data["identity"] for what, data in said if what == "instance"}
+    begun = [answers[data["new"]] for what, data in said if what == "begin"]
+    assert begun == [f"@{cycle.new_ip}" for cycle in cycles]
 
 
 def test_an_imposter_can_not_be_told_by_its_address(tmp_path) -> None:

@@ -5,7 +5,6 @@ import errno
 import os
 import re
 import secrets
-import shutil
 import signal
 import socket
 import sys
@@ -15,14 +14,14 @@ from pathlib import Path
 import pytest
 
 from chaosd.errors import ConfigError, MachineError
-from chaosd.history.events import Address, Instance
-from chaosd.plugins.runtime import AppSpec, CanReplace, CellSpec, DnsSpec
-from chaosd.proxies.haproxy import HAProxy
+from chaosd.history.values import Instance
+from chaosd.plugins.runtime import AppSpec, CanHoldAddress, CellSpec, DnsSpec
+from chaosd.proxies.haproxy import HAProxy, builds
 from chaosd.runtimes import readiness
 from chaosd.runtimes.local import LocalRuntime
 from chaosd.system.clock import RealClock
 
-BINARY = shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+BINARY = builds.at_hand()
 needs_haproxy = [
     pytest.mark.haproxy,
     pytest.mark.skipif(BINARY is None, reason="there is no haproxy on this machine"),
@@ -165,10 +164,9 @@ class World:
         """What the fault `recreate` does."""
         (old,) = self.stage.app
         holder = await self.stage.hold(manner)
-        new = self.stage.reserve()
         await self.stage.stop(old, "KILL", 1.0)
         await holder.take(old.address.host)
-        await self.stage.start(new)
+        new = await self.stage.start(self.stage.next_identity())
         await self.stage.ready(new)
         return old, new, holder
 
@@ -242,14 +240,14 @@ def test_a_cell_stands_and_is_taken_down_without_a_trace(tmp_path):
         assert world.runtime.unavailable() is None
         stage = await world.set_up()
         (instance,) = stage.app
-        assert isinstance(stage, CanReplace)
+        assert isinstance(stage, CanHoldAddress)
         assert instance.identity == f"{world.cell.run_id}.cell.1"
         assert await ask(stage.entry) == instance.identity
         assert await ask(instance.address) == instance.identity
         assert stage.entry.host.rpartition(".")[0] == instance.address.host.rpartition(".")[0]
         assert str(stage.entry) in (world.cell.directory / "haproxy.cfg").read_text()
-        said = await world.proxy.read_api(stage.api)
-        assert said["resolvers"]
+        said = await world.proxy.read_servers(stage.api)
+        assert said.counters
         assert stage.dns_queries > 0
         cost = stage.proxy_process()
         assert cost["rss_bytes"] > 1_000_000
@@ -263,7 +261,7 @@ def test_a_cell_stands_and_is_taken_down_without_a_trace(tmp_path):
         assert await ask(stage.entry) == "ECONNREFUSED"
         assert world.failures == []
         with pytest.raises(MachineError, match="is not standing"):
-            stage.reserve()
+            await stage.start(stage.next_identity())
 
     run(scenario())
 
@@ -337,24 +335,6 @@ def test_a_placeholder_may_be_let_go_without_having_been_needed(tmp_path):
     run(scenario())
 
 
-def test_fresh_addresses_do_not_come_back_soon_and_are_unused(tmp_path):
-    async def scenario():
-        async with World(tmp_path, app={"remember_ips": 100}).standing() as world:
-            (first,) = world.stage.app
-            recent = [first]
-            with socket.socket() as stranger:
-                taken = Address(first.address.host.rpartition(".")[0] + ".200", 8080)
-                stranger.bind(taken)
-                for _ in range(600):
-                    instance = world.stage.reserve()
-                    assert instance.address not in (first.address, taken)
-                    assert instance.address not in [one.address for one in recent[-100:]]
-                    recent.append(instance)
-            assert len({instance.identity for instance in recent}) == len(recent)
-
-    run(scenario())
-
-
 def test_cells_beside_each_other_do_not_meet(tmp_path):
     async def scenario():
         worlds = [World(tmp_path / name) for name in "abc"]
@@ -420,8 +400,7 @@ def test_a_stale_name_keeps_answering_until_the_next_instance(tmp_path):
                 [old.address.host]
             ]
             assert world.recorder.all("dns/withdrawn") == []
-            new = world.stage.reserve()
-            await world.stage.start(new)
+            new = await world.stage.start(world.stage.next_identity())
             await world.answered_by(new.identity)
             assert world.recorder.all("dns/answer")[-1]["ips"] == [new.address.host]
 
@@ -586,7 +565,7 @@ def test_a_directory_too_deep_for_a_socket_is_reached_by_a_shortcut(tmp_path):
             api = Path(world.stage.api)
             assert api.parent.is_symlink()
             assert api.parent.resolve() == world.cell.directory.resolve()
-            assert (await world.proxy.read_api(world.stage.api))["resolvers"]
+            assert (await world.proxy.read_servers(world.stage.api)).counters
         assert not api.parent.is_symlink()
         assert not (world.cell.directory / "api.sock").exists()
 

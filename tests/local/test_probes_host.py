@@ -14,10 +14,12 @@ import pytest
 from probing import Server, closed_port, probing
 
 from chaosd.errors import MachineError
-from chaosd.history.events import Address, Outcome, StreamSpec
+from chaosd.history.values import Address, Outcome, StreamSpec
 from chaosd.probes.host import ProbeHost
 from chaosd.probes.http import HttpProbe
 from chaosd.probes.wire import Reader
+
+pytestmark = pytest.mark.quiet
 
 WAIT_S = 20.0
 

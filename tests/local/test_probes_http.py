@@ -9,9 +9,11 @@ import httptools
 import pytest
 from probing import ANSWERS, Server, closed_port, outcomes, probing
 
-from chaosd.history.events import Address, Outcome
+from chaosd.history.values import Address, Outcome
 from chaosd.probes.http import HttpProbe, _Connection
 from chaosd.probes.worker import Shot, Stream
+
+pytestmark = pytest.mark.quiet
 
 GOOD = {
     "/ok": ("OK", 200, "app-1"),

@@ -11,12 +11,15 @@ import pytest
 from probing import Server, closed_port, outcomes, probing
 from test_probes_http import BAD, GOOD
 
-from chaosd.history.events import Address, Outcome
+from chaosd.history.values import Address, Outcome
 from chaosd.probes.httpx import HttpxProbe
+from chaosd.proxies.haproxy import builds
+
+pytestmark = pytest.mark.quiet
 
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
 OPENSSL = shutil.which("openssl", path=PATH)
-HAPROXY = shutil.which("haproxy", path=PATH)
+HAPROXY = builds.at_hand()
 
 
 @pytest.fixture(scope="module")

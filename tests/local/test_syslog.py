@@ -9,17 +9,13 @@ import time
 import pytest
 import uvloop
 
-from chaosd.history.events import Address
+from chaosd.history.values import Address
 from chaosd.proxies.haproxy.log import read
 from chaosd.runtimes.syslog import LogReceiver
 from chaosd.system.clock import RealClock
 
 CHANGED = b"<133>Nov 25 12:00:00 haproxy[7]: be/app changed its IP from 1.1.1.1 to 1.1.1.2 by r/n."
 BUSY_S = 0.3
-
-
-class Proxy:
-    read_log = staticmethod(read)
 
 
 class Recording:
@@ -33,7 +29,7 @@ class Recording:
 
 async def hear(recorder: Recording, lines: list[bytes]) -> list[tuple[int, int]]:
     """Send lines to a receiver whose loop is busy; the instants before and after each."""
-    receiver = LogReceiver(Address("127.0.0.1", 0), Proxy(), recorder)
+    receiver = LogReceiver(Address("127.0.0.1", 0), read, recorder)
     sent = []
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:

@@ -4,11 +4,15 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import budget
 import pytest
 import yaml
 
 from chaosd.cli import main
-from chaosd.history.events import Cycle, Event, decode_cycle, decode_event
+from chaosd.history.codec import decode_cycle, decode_event
+from chaosd.history.cycles import Cycle
+from chaosd.history.events import AnyEvent
+from chaosd.proxies.haproxy.model import trials
 
 
 @dataclass
@@ -22,7 +26,7 @@ class Ran:
         return [decode_cycle(line) for line in self._lines("cycles.jsonl")]
 
     @property
-    def events(self) -> list[Event]:
+    def events(self) -> list[AnyEvent]:
         return [decode_event(line) for line in self._lines("events.jsonl")]
 
     def _lines(self, name: str) -> list[str]:
@@ -31,6 +35,12 @@ class Ran:
     @property
     def report(self) -> dict:
         return json.loads((self.directory / "report.json").read_text())
+
+
+@pytest.fixture(autouse=True)
+def few_trials(monkeypatch) -> None:
+    """Trials of the model fill each prediction, and take 40 % of the time of a simulated cycle."""
+    monkeypatch.setattr(trials, "TRIALS_MAX", budget.of(64, 256))
 
 
 @pytest.fixture

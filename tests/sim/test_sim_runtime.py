@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import stored
 
 from chaosd.engine.recorder import CellRecorder
 from chaosd.errors import ConfigError, MachineError
-from chaosd.history.events import Outcome, Reading, Sample, StreamSpec
+from chaosd.history.values import Outcome, Sample, StreamSpec
 from chaosd.plugins.bases import ProbeConfig
 from chaosd.plugins.runtime import AppSpec, CellSpec, DnsSpec
 from chaosd.plugins.timeline import move as moved
@@ -93,21 +94,23 @@ class World:
         found = [s for s in self.samples if s.stream == stream and s.scheduled_ns >= since_ns]
         return sorted(found, key=lambda sample: sample.scheduled_ns)
 
-    def said(self, source: str, what: str, since_ns: int = 0) -> list[Reading]:
+    def said(self, source: str, what: str, since_ns: int = 0) -> list[stored.Line]:
         return [
-            e for e in self.events if (e.source, e.what) == (source, what) and e.at_ns >= since_ns
+            e
+            for e in stored.lines(self.events)
+            if (e.source, e.what) == (source, what) and e.at_ns >= since_ns
         ]
 
     async def recreate(self, manner: str = "refuse", gap_s: float = 0.2) -> tuple[int, str]:
         """Move the app as the fault does; T0 and the new identity."""
         stage = self.stage
         holder = await stage.hold(manner)  # type: ignore[arg-type]
-        old, new = stage.app[0], stage.reserve()
+        (old,) = stage.app
         t0_ns = self.clock.now_ns()
         await stage.stop(old, "KILL", 1.0)
         await holder.take(old.address.host)
         await self.wait(gap_s)
-        await stage.start(new)
+        new = await stage.start(stage.next_identity())
         await stage.ready(new)
         self.prober.aim(DIRECT, new.address)
         return t0_ns, new.identity
@@ -169,7 +172,7 @@ def test_it_stands_and_answers() -> None:
     assert [e.data["ips"] for e in world.said("dns", "published")] == [
         [world.stage.app[0].address.host]
     ]
-    assert [e.what for e in world.events if e.source == "proxy.log"] == [
+    assert [e.what for e in stored.lines(world.events) if e.source == "proxy.log"] == [
         *("address_changed", "up", "ready")
     ]
     samples = world.of(PROXY, SECOND_NS)
@@ -307,10 +310,13 @@ def test_retries_mask_a_short_outage() -> None:
 def test_fresh_ips_are_none_of_the_last_ones() -> None:
     ips: list[str] = []
 
-    async def reserve(world: World) -> None:
-        ips.extend(world.stage.reserve().address.host for _ in range(300))
+    async def start(world: World) -> None:
+        for _ in range(300):
+            new = await world.stage.start(world.stage.next_identity())
+            ips.append(new.address.host)
+            await world.stage.stop(new, "KILL", 1.0)
 
-    simulate(reserve, app={"remember_ips": 200})
+    simulate(start, app={"remember_ips": 200})
     assert all(ip not in ips[max(0, place - 200) : place] for place, ip in enumerate(ips))
 
 
@@ -382,8 +388,10 @@ def test_an_app_that_does_not_come_up_is_said() -> None:
         simulate(settle, app={"start_delay_s": 2.0, "ready_timeout_s": 1.0})
 
     async def ask(world: World) -> None:
-        with pytest.raises(MachineError, match=r"app r\.c1\.2 is gone before it was ready"):
-            await world.stage.ready(world.stage.reserve())
+        (old,) = world.stage.app
+        await world.stage.stop(old, "KILL", 1.0)
+        with pytest.raises(MachineError, match=r"app r\.c1\.1 is gone before it was ready"):
+            await world.stage.ready(old)
 
     simulate(ask)
 

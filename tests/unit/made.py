@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from typing import Any
 
+import stored
+
 from chaosd.analysis.recovery import Settings
-from chaosd.history.events import (
-    Action,
-    Cycle,
-    CycleOutcome,
-    Event,
-    Outcome,
-    Prediction,
-    Reading,
-    Sample,
-)
+from chaosd.analysis.samples import StoredCounts
+from chaosd.history.causes import Cause, CauseKind, Doubt, DoubtKind
+from chaosd.history.cycles import Cycle, CycleKind, CycleOutcome, Prediction
+from chaosd.history.events import AnyEvent, StreamOpened
+from chaosd.history.values import Outcome, Sample
 
 MS = 1_000_000
 SECOND = 1_000_000_000
 INTERVAL = 10 * MS
 T0 = 100 * SECOND
 OLD, NEW, IMPOSTER = "app-1", "app-2", "somebody"
+STOPPED = Cause(kind=CauseKind.STOPPED)
+NOT_FRESH = Cause(kind=CauseKind.NOT_FRESH, detail="127.64.0.6")
+LATE = Doubt(kind=DoubtKind.PROBES_LATE, seconds=0.02)
 OLD_IP, NEW_IP = "127.64.0.5", "127.64.0.6"
 
 
@@ -40,19 +41,19 @@ def settings(**changes: Any) -> Settings:
 
 def reading(
     at_ns: int, source: str, what: str, *, cycle: int = 1, cell: str = "c1", **data: Any
-) -> Reading:
-    return Reading(at_ns=at_ns, cell=cell, cycle=cycle, source=source, what=what, data=data)
+) -> AnyEvent:
+    return stored.event(at_ns, cell, cycle, source=source, what=what, data=data)
 
 
 def action(
     at_ns: int, verb: str, edge: str, *, cycle: int = 1, cell: str = "c1", **data: Any
-) -> Action:
-    return Action(at_ns=at_ns, cell=cell, cycle=cycle, verb=verb, edge=edge, data=data)
+) -> AnyEvent:
+    return stored.event(at_ns, cell, cycle, verb=verb, edge=edge, data=data)
 
 
 def stream(
     number: int = 1, *, cell: str = "c1", probe: str = "http", via: str = "proxy"
-) -> Reading:
+) -> AnyEvent:
     data = {
         "stream": number,
         "cell": cell,
@@ -62,17 +63,29 @@ def stream(
         "interval_ns": INTERVAL,
         "timeout_ns": 2 * SECOND,
     }
-    return Reading(at_ns=0, cell=cell, cycle=0, source="engine", what="stream", data=data)
+    return stored.event(0, cell, 0, source="engine", what="stream", data=data)
+
+
+def counts(slow_after_ns: int) -> Callable[[Any], StoredCounts]:
+    """What samples become that are not kept, as a run makes it."""
+    return lambda known: StoredCounts(known.streams, known.identities, known.t0s_ns, slow_after_ns)
+
+
+def opened(**changes: Any) -> StreamOpened:
+    """What the first stream's event says."""
+    found = stream(**changes).what
+    assert isinstance(found, StreamOpened)
+    return found
 
 
 def instance(
     identity: str, ip: str, *, at_ns: int = 0, cycle: int = 0, cell: str = "c1"
-) -> Reading:
+) -> AnyEvent:
     data = {"identity": identity, "ip": ip, "port": 8080}
     return reading(at_ns, "engine", "instance", cycle=cycle, cell=cell, **data)
 
 
-def begin(t0_ns: int = T0, *, cycle: int = 1, cell: str = "c1", **changes: Any) -> Reading:
+def begin(t0_ns: int = T0, *, cycle: int = 1, cell: str = "c1", **changes: Any) -> AnyEvent:
     data = {
         "fault": "recreate",
         "control": False,
@@ -85,13 +98,17 @@ def begin(t0_ns: int = T0, *, cycle: int = 1, cell: str = "c1", **changes: Any) 
     return reading(t0_ns, "engine", "begin", cycle=cycle, cell=cell, **(data | changes))
 
 
-def control(t0_ns: int = T0) -> Reading:
+def control(t0_ns: int = T0) -> AnyEvent:
     gone = dict.fromkeys(("old", "old_ip", "new", "new_ip"))
     return begin(t0_ns, fault="noop", control=True, **gone)
 
 
-def end(at_ns: int, *, cycle: int = 1, cell: str = "c1", invalid: str | None = None) -> Reading:
-    return reading(at_ns, "engine", "end", cycle=cycle, cell=cell, invalid=invalid)
+def end(at_ns: int, *, cycle: int = 1, cell: str = "c1", cause: Cause | None = None) -> AnyEvent:
+    told = None if cause is None else asdict(cause)
+    unix = 1e9 + at_ns / SECOND
+    return reading(
+        at_ns, "engine", "end", cycle=cycle, cell=cell, fault="recreate", unix=unix, cause=told
+    )
 
 
 def sample(
@@ -174,13 +191,25 @@ def cycle(**changes: Any) -> Cycle:
         "anomaly": False,
     }
     if changes.get("outcome") == CycleOutcome.CONTROL:  # nothing was taken away
-        values |= {"old_ip": None, "new_ip": None, "phases": {}, "predicted": None}
+        values |= {
+            "kind": CycleKind.CONTROL,
+            "old_ip": None,
+            "new_ip": None,
+            "phases": {},
+            "predicted": None,
+        }
     return Cycle(**(values | changes))
 
 
-def events(*more: Event, end_ns: int, invalid: str | None = None) -> list[Event]:
+def restart(**changes: Any) -> Cycle:
+    """A cycle in which the app came back at its own address."""
+    values = {"outcome": CycleOutcome.CONTROL, "kind": CycleKind.RESTART, "new_ip": NEW_IP}
+    return cycle(**(values | changes))
+
+
+def events(*more: AnyEvent, end_ns: int, cause: Cause | None = None) -> list[AnyEvent]:
     """A cycle's events with whatever else was said in it."""
-    return [begin(), *more, end(end_ns, invalid=invalid)]
+    return [begin(), *more, end(end_ns, cause=cause)]
 
 
 def shuffled(items: Iterable[Any], random: Any) -> list[Any]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from random import Random
+from typing import Any
 
+import budget
 import made
 import pytest
 from made import MS, SECOND, T0
 
 from chaosd.analysis.calibration import SLACK_S, Accuracy, Outage, compare, outages
 from chaosd.analysis.recovery import Identities, measure
-from chaosd.history.events import ANYBODY, Cycle, Outcome, Sample
+from chaosd.history.cycles import Cycle
+from chaosd.history.values import ANYBODY, Outcome, Sample
 
 
 def line(cycle: int, text: str):
@@ -54,19 +57,21 @@ def known(rng: Random, interval_ns: int, *, dropped: bool = False) -> tuple[Cycl
     return cycle, Outage(away_ns, back_ns, "refuse")
 
 
+@pytest.mark.sized
 @pytest.mark.parametrize("rate", [200, 500, 1000])
 def test_ideal_probes_have_no_bias_and_are_wrong_by_less_than_an_interval(rate) -> None:
     """As docs/measuring.md works it out: an sd of I/√6, and a recovery that is I/2 too long."""
     interval_ns, rng = SECOND // rate, Random(rate)
-    found = [known(rng, interval_ns) for _ in range(400)]
+    tried = budget.of(100, 400)
+    found = [known(rng, interval_ns) for _ in range(tried)]
     errors = []
     for cycle, outage in found:
         errors += compare([cycle], {1: outage}, interval_s=1 / rate).errors
-    assert len(errors) == 400
+    assert len(errors) == tried
     gap = Accuracy.of([error.gap_s for error in errors])
     assert gap.worst_s < 1 / rate
     assert abs(gap.bias_s) < 0.1 / rate
-    assert gap.sd_s == pytest.approx(1 / rate / math.sqrt(6), rel=0.1)
+    assert gap.sd_s == pytest.approx(1 / rate / math.sqrt(6), rel=2 / math.sqrt(tried))
     assert [error.loss_s for error in errors] == pytest.approx([error.gap_s for error in errors])
     recovery = Accuracy.of([error.recovery_s for error in errors])
     assert recovery.bias_s == pytest.approx(0.5 / rate + 0.0001, rel=0.1)
@@ -76,7 +81,7 @@ def test_ideal_probes_have_no_bias_and_are_wrong_by_less_than_an_interval(rate) 
 def cycle(number: int, gap_s: float, poor: str | None = None) -> Cycle:
     return made.cycle(
         cycle=number, t0_ns=0, recovery_s=1.5, outage_gap_s=gap_s, outage_loss_s=gap_s,
-        resolution_s=0.002, valid_reason=poor,
+        resolution_s=0.002, doubt=made.LATE if poor else None,
     )  # fmt: skip
 
 
@@ -102,7 +107,7 @@ def seen(
     *,
     injected_ms: int | None = 100,
     until_ms: int = 5000,
-    invalid: str | None = None,
+    cause: Any = None,
 ):
     """A cycle with bad answers in these spans (ms after T0), a probe each 10 ms."""
     samples = []
@@ -115,7 +120,7 @@ def seen(
     identities.add(ANYBODY)
     events = [
         begin(),
-        made.reading(T0 + until_ms * MS, "engine", "end", fault="c", unix=1.0, invalid=invalid),
+        made.end(T0 + until_ms * MS, cause=cause),
     ]
     if injected_ms is not None:
         events.append(made.reading(T0 + injected_ms * MS, "engine", "injected"))
@@ -140,10 +145,10 @@ def test_nothing_is_over_while_the_program_is_still_at_work() -> None:
 
 
 def test_what_was_stopped_before_anything_was_to_be_seen_says_nothing() -> None:
-    for bad, suffix in (([], "it"), ([(100, 9000)], "without a recovery")):
-        found = seen(bad, injected_ms=None, invalid="chaosd was stopped in the middle of it")
+    for bad, cut_off in (([], False), ([(100, 9000)], True)):
+        found = seen(bad, injected_ms=None, cause=made.STOPPED)
         assert found.outcome == "invalid"
-        assert found.valid_reason.endswith(suffix)
+        assert found.cut_off is cut_off
 
 
 def test_nothing_bad_is_no_outage_and_only_once_all_is_done() -> None:

@@ -6,12 +6,12 @@ import pytest
 
 from chaosd import plugins
 from chaosd.cli import main
-from chaosd.runtimes.docker import engine
+from chaosd.runtimes.docker.endpoint import Endpoint
 
 
 @pytest.fixture
 def clean(monkeypatch, capsys):
-    monkeypatch.setattr(engine, "unreachable", lambda: "it does not answer")
+    monkeypatch.setattr(Endpoint, "unreachable", lambda _: "it does not answer")
     docker = {"docker": plugins.available("runtimes")["docker"]}
     monkeypatch.setattr(plugins, "available", lambda _: docker)
 
@@ -40,7 +40,7 @@ def test_without_a_socket_there_is_no_engine_and_nothing_is_missed(
     if there:
         socket.touch()
     monkeypatch.delenv("DOCKER_HOST", raising=False)
-    monkeypatch.setattr(engine, "address", lambda: f"unix://{socket}")
+    monkeypatch.setattr(Endpoint, "expected", lambda _: socket.exists())
     code, out, err = clean()
     line = "docker: not looked at: it does not answer"
     assert (code, err) == ((3, [f"chaosd: {line}"]) if there else (0, []))

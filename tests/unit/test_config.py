@@ -7,6 +7,7 @@ from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import Path
 from typing import Any, Literal
 
+import budget
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
@@ -16,10 +17,10 @@ from pydantic import ValidationError
 from chaosd import plugins
 from chaosd.config import shape, yamlfile
 from chaosd.config.shape import Config
-from chaosd.config.units import Duration, Rate
 from chaosd.errors import ConfigError
-from chaosd.history.events import Address
+from chaosd.history.values import Address
 from chaosd.plugins.bases import Between, FaultConfig, ProbeConfig
+from chaosd.units import Duration, Rate
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = sorted((ROOT / "configs").glob("*.yaml"))
@@ -185,7 +186,7 @@ def test_a_dump_spells_everything_out(load: Load) -> None:
 
 @settings(
     derandomize=True,
-    max_examples=200,
+    max_examples=budget.of(40, 200),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
@@ -502,7 +503,7 @@ def test_cadences_that_are_right(values: dict[str, Any]) -> None:
 
 # --- nothing makes a traceback --------------------------------------------------------------------
 
-_bounded = settings(derandomize=True, max_examples=150, deadline=None)
+_bounded = settings(derandomize=True, max_examples=budget.of(40, 150), deadline=None)
 _keys = st.sampled_from(
     ["name", "runtime", "app", "proxy", "faults", "probes", "type", "every", "until", "env", "x"]
 )
@@ -578,7 +579,7 @@ def test_any_data_in_known_keys(survives: Any, data: dict[str, Any]) -> None:
     survives(yaml.safe_dump({"name": "x"} | data).encode())
 
 
-@settings(derandomize=True, max_examples=400, deadline=None)
+@settings(derandomize=True, max_examples=budget.of(60, 400), deadline=None)
 @given(st.data())
 def test_a_valid_config_with_anything_changed(survives: Any, data: st.DataObject) -> None:
     tree = yaml.safe_load(VALID)
@@ -608,7 +609,7 @@ def _somewhere(tree: Any, data: st.DataObject) -> tuple[Any, Any]:
         tree = tree[key]
 
 
-@settings(derandomize=True, max_examples=400, deadline=None)
+@settings(derandomize=True, max_examples=budget.of(60, 400), deadline=None)
 @given(st.integers(0, len(VALID)), st.integers(0, 12), st.text(max_size=6))
 def test_a_valid_text_with_anything_changed(
     survives: Any, start: int, length: int, text: str

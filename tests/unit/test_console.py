@@ -8,7 +8,8 @@ import made
 import pytest
 from made import MS, T0
 
-from chaosd.history.events import CycleOutcome, Outcome
+from chaosd.history.cycles import CycleOutcome
+from chaosd.history.values import Outcome
 from chaosd.live.console import CLEAR, PLAIN, RED, YELLOW, Console
 from chaosd.report.text import sentence
 

@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import docker.errors
 import pytest
 
-from chaosd.runtimes.docker import DockerRuntime, engine, proxy
+from chaosd.runtimes.docker import DockerRuntime, proxy
+from chaosd.runtimes.docker.endpoint import Endpoint
 from chaosd.system.clock import RealClock
 
 LIMIT_S = 10
@@ -87,14 +88,14 @@ class Api:
 @pytest.fixture
 def api(monkeypatch):
     api = Api()
-    monkeypatch.setattr(engine, "client", lambda *_: api)
+    monkeypatch.setattr(Endpoint, "client", lambda *_: api)
     yield api
     api.let.set()
 
 
 def test_a_network_that_nobody_waits_for_any_more_is_removed(api, tmp_path) -> None:
     cell = SimpleNamespace(run_id="r", name="c1", seed="1", directory=tmp_path)
-    runtime = DockerRuntime(DockerRuntime.Config())
+    runtime = DockerRuntime(DockerRuntime.Config(), Endpoint())
 
     async def scenario() -> None:
         recorder = SimpleNamespace(clock=RealClock())
@@ -120,12 +121,9 @@ def ctrl_c():
 @pytest.mark.parametrize(
     "steps", [["create"], ["put"], ["start"], ["inspect"], ["inspect", "remove"]], ids=" ".join
 )
-def test_a_container_that_checks_a_config_is_removed_at_ctrl_c(
-    api, ctrl_c, monkeypatch, steps
-) -> None:
-    monkeypatch.setattr(proxy, "client", lambda: api)
+def test_a_container_that_checks_a_config_is_removed_at_ctrl_c(api, ctrl_c, steps) -> None:
     api.interrupted_at = list(steps)
     with pytest.raises(KeyboardInterrupt):
-        proxy.run_once("image", ["haproxy", "-c"], {}, {"haproxy.cfg": b""})
+        proxy.run_once(Endpoint(), "image", ["haproxy", "-c"], {}, {"haproxy.cfg": b""})
     assert api.interrupted_at == []
     assert api.there == []

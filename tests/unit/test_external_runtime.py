@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from chaosd import plan
 from chaosd.config.shape import Config
 from chaosd.engine.recorder import CellRecorder
 from chaosd.errors import ConfigError, MachineError
-from chaosd.history.events import ANYBODY, Address
+from chaosd.history.values import ANYBODY, Address
 from chaosd.system.clock import RealClock
 
 
@@ -27,7 +28,9 @@ def set_up(planned: plan.Plan, name: str = "c1"):
     recorder = CellRecorder(RealClock(), name, events.append)
 
     async def standing():
-        return await planned.runtime.set_up(planned.cell(name, Path()), recorder, print)
+        return await planned.runtime.set_up(
+            planned.spec(replace(planned.cells[0], name=name), Path()), recorder, print
+        )
 
     return asyncio.run(standing())
 
@@ -97,7 +100,7 @@ def test_a_fault_that_needs_more_than_a_door_is_refused() -> None:
         "runtime": {"type": "external", "target": "127.0.0.1:80"},
         "proxy": {"type": "unknown"},
     }
-    with pytest.raises(ConfigError, match="external runtime can't do a recreate: it lacks CanRepl"):
+    with pytest.raises(ConfigError, match="external runtime can't do a recreate: it lacks CanMove"):
         plan.build(Config.model_validate(config), lambda where, what: what)
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from chaosd.errors import MachineError
-from chaosd.history.events import Address
+from chaosd.history.values import Address
 from chaosd.plugins.proxy import Wiring
 from chaosd.plugins.timeline import Unreached
 from chaosd.plugins.timeline import move as moved
@@ -24,8 +24,10 @@ WIRING = Wiring(
     app_name="app.chaosd",
     app_port=8081,
     replicas=1,
-    log="127.64.0.2:5140",
-    api="/run/chaosd/api",
+    log=Address("127.64.0.2", 5140),
+    api=PurePath("/run/chaosd/api"),
+    directory=PurePath("/run/chaosd"),
+    scratch=PurePath("/run/chaosd"),
 )
 
 
@@ -429,8 +431,9 @@ def test_a_file_that_is_not_there_or_not_text(tmp_path: Path) -> None:
 def test_an_own_file_is_run_as_it_is_and_foretells_nothing(tmp_path: Path) -> None:
     (tmp_path / "my.cfg").write_text(WHOLE)
     proxy = HAProxy(config(config=tmp_path / "my.cfg", binary="/opt/haproxy"))
-    assert proxy.render(WIRING) == WHOLE
-    assert proxy.command(tmp_path / "run" / "haproxy.cfg") == [
+    launch = proxy.launch(replace(WIRING, directory=tmp_path / "run"))
+    assert launch.files == {"haproxy.cfg": WHOLE.encode()}
+    assert launch.argv == [
         *("/opt/haproxy", "-db", "-C", str(tmp_path)),
         *("-f", str(tmp_path / "run" / "haproxy.cfg")),
     ]
@@ -441,13 +444,17 @@ def test_an_own_file_is_run_as_it_is_and_foretells_nothing(tmp_path: Path) -> No
 
 
 def test_the_addresses_as_environment() -> None:
-    assert HAProxy(config()).environment(WIRING) == {
+    expected = {
         "CHAOSD_LISTEN": "127.64.0.1:8080",
         "CHAOSD_DNS": "127.64.0.2:5300",
         "CHAOSD_APP": "app.chaosd:8081",
         "CHAOSD_LOG": "127.64.0.2:5140",
         "CHAOSD_API": "/run/chaosd/api",
     }
+    assert HAProxy(config()).launch(WIRING).env == expected
+    there = replace(WIRING, log=None, api=Address("0.0.0.0", 9999))
+    expected |= {"CHAOSD_LOG": "stdout", "CHAOSD_API": "ipv4@0.0.0.0:9999"}
+    assert HAProxy(config()).launch(there).env == expected
 
 
 def test_timers_that_faults_must_not_lock_to() -> None:

@@ -16,7 +16,8 @@ import pytest
 
 from chaosd.analysis.heat import COLUMNS, KINDS, HeatFold
 from chaosd.analysis.summary import summarise
-from chaosd.history.events import Cycle, CycleOutcome, Outcome, Prediction
+from chaosd.history.cycles import Cycle, CycleOutcome, Prediction
+from chaosd.history.values import Outcome
 from chaosd.history.writer import RECORDS
 from chaosd.report import html
 from chaosd.report.html.charts import Axis, Frame
@@ -73,7 +74,7 @@ def cycles(count, *, name="recreate", seed=1):
 def page(some, *, name="a run", config="", events=(), record=None, slo=None):
     manifest = {"name": name, "run": "x", "cells": ["c1"], "end_unix": 1.0, "slo": slo or {}}
     report = summarise(name, manifest, some, [], {})
-    heat = HeatFold(some, [made.stream()], {"c1": {made.NEW}}, 100_000_000).heat()
+    heat = HeatFold(some, [made.opened()], {"c1": {made.NEW}}, 100_000_000).heat()
     flights = [html.Flight(cycle, events, record or {}) for cycle in html.worst(some)]
     return html.render(report, some, heat, flights, {"config.yaml": config} if config else {})
 
@@ -133,9 +134,14 @@ def test_what_was_cut_off_is_in_the_pictures_as_in_the_quantiles():
     from chaosd.report.html import pictures
 
     some = cycles(40)
-    reason = "chaosd was stopped in the middle of it, without a recovery"
     cut = [
-        replace(c, outcome=CycleOutcome.INVALID, recovery_s=None, valid_reason=reason)
+        replace(
+            c,
+            outcome=CycleOutcome.INVALID,
+            recovery_s=None,
+            cause=made.STOPPED,
+            cut_off=True,
+        )
         for c in some[20:]
     ]
     drawn = pictures.over_time([*some[:20], *cut])
@@ -148,6 +154,7 @@ def test_what_was_cut_off_is_in_the_pictures_as_in_the_quantiles():
     assert html.worst([*some[:20], *cut])[0].outcome == CycleOutcome.INVALID
 
 
+@pytest.mark.slow
 def test_ten_thousand_cycles_are_a_small_page():
     some = cycles(10_000)
     some[5000] = made_censored(some[5000])
@@ -195,7 +202,7 @@ def test_the_heat_counts_each_request_once_at_its_place():
     for place, (at_ns, took_us, outcome, who) in enumerate(rows):
         records[place]["scheduled_ns"], records[place]["took_us"] = at_ns, took_us
         records[place]["outcome"], records[place]["who"] = outcome, who
-    fold = HeatFold(some, [made.stream()], {"c1": {made.NEW}}, 100_000_000)
+    fold = HeatFold(some, [made.opened()], {"c1": {made.NEW}}, 100_000_000)
     fold.add(records, names)
     heat = fold.heat()
     assert heat.counts.sum() == 4

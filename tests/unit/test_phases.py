@@ -6,18 +6,21 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
+import budget
 import made
 import pytest
+import stored
 from hypothesis import given, settings, strategies
 from made import MS, NEW, NEW_IP, OLD_IP, SECOND, T0
 
 from chaosd.analysis.phases import Edges, edges, first_answer_ns, move, phases
 from chaosd.analysis.recovery import measure
-from chaosd.history.events import PHASES, Outcome
+from chaosd.history.cycles import PHASES
+from chaosd.history.values import Outcome
 from chaosd.plugins import timeline
 from chaosd.plugins.timeline import Timeline
 
-FEW = settings(derandomize=True, max_examples=300, deadline=None)
+FEW = settings(derandomize=True, max_examples=budget.of(60, 300), deadline=None)
 EDGE = strategies.one_of(strategies.none(), strategies.integers(T0 - SECOND, T0 + 3 * SECOND))
 BEFORE_SETTLE = [f"{phase}_s" for phase in PHASES if phase != "settle"]
 
@@ -147,7 +150,7 @@ def test_the_log_outranks_the_api_and_the_first_reading_the_later() -> None:
         SWITCHED,
     ]
     assert in_ms(found(*said)) == (260, 200, 900, 900)
-    without_log = [event for event in said if event.source != "proxy.log"]
+    without_log = [event for event in said if stored.line(event).source != "proxy.log"]
     assert in_ms(found(*without_log)) == (260, 200, 700, 700)
 
 

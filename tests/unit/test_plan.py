@@ -49,8 +49,8 @@ def test_cells_can_not_share_a_door(check) -> None:
     assert code == 2
     (line,) = said
     assert line == (
-        "chaosd: c.yaml:7: proxy.listen: each of the 3 cells needs a door of its own "
-        "(leave it out, or cells: 1)"
+        "chaosd: c.yaml:7: proxy.listen: each of the 3 cells needs a listening address of its own "
+        "(leave it out, or have one cell)"
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 from chaosd.analysis.precision import CYCLES_MIN, Precision, cycles_wanted, half_width
 from chaosd.analysis.statistics import Estimate, quantiles
 from chaosd.config.slo import Slo
-from chaosd.history.events import CycleOutcome
+from chaosd.history.cycles import CycleOutcome
 
 
 def cycles_until(precision: float, recoveries_s: list[float | None]) -> int | None:

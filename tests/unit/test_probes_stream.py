@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaosd.history.events import Address, Outcome
+from chaosd.history.values import Address, Outcome
 from chaosd.plugins.bases import ProbeConfig
 from chaosd.probes import outcomes
 from chaosd.probes.http import HttpProbe

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaosd.history.events import Outcome, Sample
+from chaosd.history.values import Outcome, Sample
 from chaosd.probes.wire import NAME_LENGTH_MAX, NAMES_MAX, Reader, Writer
 
 instants = st.integers(0, 2**62)

@@ -18,19 +18,20 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from chaosd.errors import MachineError
-from chaosd.history.events import PHASES, Address, CycleOutcome, Outcome, Prediction
+from chaosd.history.cycles import PHASES, CycleOutcome, Prediction
+from chaosd.history.values import Address, Outcome
 from chaosd.live.prometheus import PrometheusSink
 
 ANYWHERE = Address("127.0.0.1", 0)
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
-LABELS = {"cell": "c1", "fault": "recreate"}
-PROBE = {"cell": "c1", "probe": "http", "via": "proxy"}
+LABELS = {"arm": "main", "cell": "c1", "fault": "recreate"}
+PROBE = {"arm": "main", "cell": "c1", "probe": "http", "via": "proxy"}
 
 
 def sink(listen: Address = ANYWHERE) -> PrometheusSink:
     return PrometheusSink(
         listen,
-        cells=["c1", "c2"],
+        cells={"c1": "main", "c2": "main"},
         faults=["recreate", "noop"],
         slow_after_ns=100 * MS,
         run={"name": "made", "proxy_version": "2.6.12"},
@@ -95,7 +96,7 @@ def test_everything_is_there_from_the_start_at_zero(page) -> None:
     assert not [name for name in names if name.endswith("_created")]
     for cell in ("c1", "c2"):
         for fault in ("recreate", "noop"):
-            of = {"cell": cell, "fault": fault}
+            of = {"arm": "main", "cell": cell, "fault": fault}
             for outcome in CycleOutcome:
                 assert said("cycles_total", outcome=outcome.value, **of) == 0
             for name in ("recovery", "stable_recovery"):
@@ -116,7 +117,7 @@ def test_everything_is_there_from_the_start_at_zero(page) -> None:
 
 
 def test_the_buckets_of_recovery_are_those_of_the_design(page) -> None:
-    bounds = [*Page(page).buckets("recovery_duration_seconds", cell="c1", fault="noop")]
+    bounds = [*Page(page).buckets("recovery_duration_seconds", arm="main", cell="c1", fault="noop")]
     assert bounds == [
         *(0.05, 0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 5, 7.5, 10, 15, 20, 30, 45, 60),
         math.inf,
@@ -221,7 +222,9 @@ def test_probes_are_counted_by_what_they_came_to(page) -> None:
     assert said("probe_dropped_total", **PROBE) == 1
     assert said("misrouted_requests_total", **PROBE) == 2
     assert said("masked_requests_total", **PROBE) == 1
-    assert said("misrouted_requests_total", cell="c1", probe="direct", via="direct") == 1
+    assert (
+        said("misrouted_requests_total", arm="main", cell="c1", probe="direct", via="direct") == 1
+    )
     lags = said.buckets("probe_schedule_lag_seconds", **PROBE)
     assert [lags[b] for b in (1e-5, 2.5e-5, 5e-5, 1.0, math.inf)] == [3, 3, 5, 5, 6]
     assert said("probe_schedule_lag_seconds_sum", **PROBE) == pytest.approx(2.00007)
@@ -240,13 +243,13 @@ def test_what_the_world_says_of_itself(page) -> None:
     say("dns", "queries", count=100)
     say("dns", "queries", count=120)
     said = Page(page)
-    of = {"cell": "c1", "nameserver": "ns1"}
+    of = {"arm": "main", "cell": "c1", "nameserver": "ns1"}
     assert said("haproxy_resolver_sent_total", **of) == 9
     assert said("haproxy_resolver_any_err_total", **of) == 1
-    assert said("haproxy_resolver_sent_total", cell="c1", nameserver="ns2") == 2
-    assert said("proxy_resident_memory_bytes", cell="c1") == 5_000_000
-    assert said("proxy_open_fds", cell="c1") == 42
-    assert said("dns_queries_total", cell="c1") == 120
+    assert said("haproxy_resolver_sent_total", arm="main", cell="c1", nameserver="ns2") == 2
+    assert said("proxy_resident_memory_bytes", arm="main", cell="c1") == 5_000_000
+    assert said("proxy_open_fds", arm="main", cell="c1") == 42
+    assert said("dns_queries_total", arm="main", cell="c1") == 120
     # A proxy that started anew begins anew: rate() knows what to make of it.
     say("proxy.api", "resolvers", counters={"ns1": {"sent": 1}})
     say("proxy.api", "process", fds=40)
@@ -359,7 +362,7 @@ def test_a_prediction_without_a_cell_known_before(page) -> None:
     """A cell or fault that nobody announced appears when it is first heard of."""
     predicted = Prediction(lower_s=1, mean_s=2, upper_s=3)
     page.cycle(made.cycle(cell="c9", fault="other", predicted=predicted))
-    of = {"cell": "c9", "fault": "other"}
+    of = {"arm": "", "cell": "c9", "fault": "other"}
     said = Page(page)
     assert said("predicted_recovery_seconds", bound="mean", **of) == 2
     assert said("cycles_total", outcome="recovered", **of) == 1

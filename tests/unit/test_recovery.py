@@ -5,23 +5,26 @@ from __future__ import annotations
 from itertools import pairwise
 from random import Random
 
+import budget
 import made
 import pytest
 from hypothesis import given, settings, strategies
 from made import IMPOSTER, INTERVAL, MS, NEW, OLD, SECOND, T0
 
 from chaosd.analysis.recovery import (
-    HELD_MAX,
     IDENTITIES_MAX,
     Identities,
     RecoveryFold,
-    Reorder,
     measure,
 )
-from chaosd.history.events import Cycle, CycleOutcome, Outcome, Prediction, Sample
+from chaosd.analysis.reorder import HELD_MAX, Reorder
+from chaosd.history.causes import Cause, CauseKind
+from chaosd.history.cycles import Cycle, CycleOutcome, Prediction
+from chaosd.history.values import Outcome, Sample
+from chaosd.report import words
 
 OURS = {OLD, NEW}
-FEW = settings(derandomize=True, max_examples=300, deadline=None)
+FEW = settings(derandomize=True, max_examples=budget.of(60, 300), deadline=None)
 
 
 def measured(samples: list[Sample], end_ns: int, **changes) -> Cycle:
@@ -238,7 +241,7 @@ def test_a_plain_failover() -> None:
     assert cycle.outage_gap_s == cycle.outage_loss_s == 0.5
     assert (cycle.samples, cycle.failed, cycle.misrouted) == (151, 50, 0)
     assert (cycle.old_ip, cycle.new_ip, cycle.runtime) == (made.OLD_IP, made.NEW_IP, "made")
-    assert cycle.valid_reason is None
+    assert cycle.doubt is None
 
 
 def test_an_answer_of_the_old_instance_or_of_an_imposter_is_no_recovery() -> None:
@@ -379,36 +382,37 @@ def test_a_control_cycle_takes_any_answer_to_what_was_sent_after_t0() -> None:
 
 def test_an_invalid_cycle_says_why_and_has_no_numbers_to_mistake_for_a_sample() -> None:
     samples = made.row(T0 - SECOND, T0 + 3 * SECOND, made.failover(500 * MS))
-    events = made.events(end_ns=T0 + 2 * SECOND, invalid="the IP was not fresh")
+    events = made.events(end_ns=T0 + 2 * SECOND, cause=made.NOT_FRESH)
     cycle = measure(events, samples, OURS, settings=made.settings(), stream=1)
     assert cycle.outcome == CycleOutcome.INVALID
-    assert cycle.valid_reason == "the IP was not fresh"
+    assert cycle.cause == made.NOT_FRESH
     assert cycle.recovery_s is cycle.outage_gap_s is cycle.anomaly is None
     assert (cycle.samples, cycle.failed) == (151, 50)
 
 
 @pytest.mark.parametrize(
-    ("outage_ms", "begin", "more"),
+    ("outage_ms", "begin", "cut_off"),
     [
-        (500, made.begin(), ""),
-        (5000, made.begin(), ", without a recovery"),
-        (5000, made.control(), ""),
+        (500, made.begin(), False),
+        (5000, made.begin(), True),
+        (5000, made.control(), False),
     ],
 )
-def test_a_cycle_that_was_stopped_says_whether_it_had_recovered(outage_ms, begin, more) -> None:
+def test_a_cycle_that_was_stopped_says_whether_it_had_recovered(outage_ms, begin, cut_off) -> None:
     samples = made.row(T0 - SECOND, T0 + SECOND, made.failover(outage_ms * MS))
-    stopped = "chaosd was stopped in the middle of it"
-    events = [begin, made.end(T0 + SECOND, invalid=stopped)]
+    events = [begin, made.end(T0 + SECOND, cause=made.STOPPED)]
     cycle = measure(events, samples, OURS, settings=made.settings(), stream=1)
-    assert (cycle.outcome, cycle.valid_reason) == (CycleOutcome.INVALID, stopped + more)
+    assert (cycle.outcome, cycle.cut_off) == (CycleOutcome.INVALID, cut_off)
+    assert cycle.cause == made.STOPPED
     assert cycle.recovery_s is None
 
 
 def test_a_cycle_that_never_began() -> None:
-    end = made.reading(T0, "engine", "end", invalid="no IP was free", fault="recreate", unix=5.0)
+    no_ip = Cause(kind=CauseKind.MACHINE, detail="no IP was free")
+    end = made.end(T0, cause=no_ip)
     cycle = measure([end], [], OURS, settings=made.settings(), stream=1)
     assert cycle.outcome == CycleOutcome.INVALID
-    assert (cycle.fault, cycle.t0_unix, cycle.valid_reason) == ("recreate", 5.0, "no IP was free")
+    assert (cycle.fault, cycle.t0_unix, cycle.cause) == ("recreate", 1e9 + 100, no_ip)
     with pytest.raises(ValueError, match="without an end"):
         measure([made.begin()], [], OURS, settings=made.settings(), stream=1)
 
@@ -460,7 +464,7 @@ def test_other_streams_do_not_count() -> None:
     ],
 )
 def test_poor_quality_is_said(samples, reason) -> None:
-    assert measured(samples, T0 + SECOND).valid_reason == reason
+    assert words.reason(measured(samples, T0 + SECOND)) == reason
 
 
 @pytest.mark.parametrize(

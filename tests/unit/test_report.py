@@ -15,15 +15,19 @@ from hypothesis import given, settings, strategies
 from made import IMPOSTER, INTERVAL, MS, NEW_IP, OLD_IP, SECOND
 
 from chaosd import report
-from chaosd.analysis.recovery import Identities, RecoveryFold, Reorder, measure
+from chaosd.analysis.recovery import Identities, RecoveryFold, measure
+from chaosd.analysis.reorder import Reorder
 from chaosd.analysis.statistics import Estimate, Share
 from chaosd.analysis.summary import Report, summarise
 from chaosd.errors import Exit, MachineError
-from chaosd.history.events import Address, Cycle, CycleOutcome, Event, Outcome, Reading, Sample
+from chaosd.history.causes import Cause, CauseKind
+from chaosd.history.cycles import Cycle, CycleOutcome
+from chaosd.history.events import AnyEvent, QueriesCounted
 from chaosd.history.reader import RunReader
+from chaosd.history.values import Address, Outcome, Sample
 from chaosd.history.writer import RunStore
 from chaosd.live.prometheus import PrometheusSink
-from chaosd.report import analyse, closing_lines, exit_code, sentence, write
+from chaosd.report import analyse, closing_lines, exit_code, sentence, words, write
 from chaosd.report.text import band, estimate, longest, percent, seconds
 
 FEW = settings(derandomize=True, max_examples=15, deadline=None)
@@ -77,14 +81,14 @@ def test_the_sentence_of_the_design() -> None:
                 "failed": 5,
                 "misrouted": 2,
                 "dropped": 3,
-                "valid_reason": "probes were sent late",
+                "doubt": made.LATE,
                 "phases": {"replace_s": 2.0, "discover_s": 10.0, "serve_s": 0.3456},
                 "predicted": None,
             },
             (
                 "app moved A → B, recovered in 12.35 s, not known to be stable: replace 2.00 s, "
                 "discover 10.0 s; 5 of 431 requests failed, 104 masked, 2 misrouted, 3 not sent; "
-                "of poor quality: probes were sent late"
+                "poor: probes were sent late (1 % by more than 20.0 ms)"
             ),
         ),
         (
@@ -103,11 +107,11 @@ def test_the_sentence_of_the_design() -> None:
             ),
         ),
         (
-            {"outcome": CycleOutcome.INVALID, "valid_reason": "the new IP 127.64.0.6 is not fresh"},
-            "recreate invalid, the new IP 127.64.0.6 is not fresh",
+            {"outcome": CycleOutcome.INVALID, "cause": made.NOT_FRESH},
+            "recreate invalid, 127.64.0.6 is not a fresh IP: it was in use lately",
         ),
         (
-            {"outcome": CycleOutcome.SKIPPED, "valid_reason": "cycle 11 had not settled"},
+            {"outcome": CycleOutcome.SKIPPED, "cause": Cause(kind=CauseKind.NOT_SETTLED, cycle=11)},
             "recreate skipped, cycle 11 had not settled",
         ),
         (
@@ -194,7 +198,7 @@ class Made:
         self.identities = Identities()
         self.reorder = Reorder()
         self.samples: list[Sample] = []
-        self.events: list[Event] = []
+        self.events: list[AnyEvent] = []
         self.at_ns = 5 * SECOND
         self.number = 0
         self.old = "app-0"
@@ -202,7 +206,7 @@ class Made:
         self.say(made.stream(2, probe="direct", via="direct"))
         self.say(made.instance(self.old, OLD_IP))
 
-    def say(self, event: Event) -> None:
+    def say(self, event: AnyEvent) -> None:
         self.identities.event(event)
         self.events.append(event)
         self.store.event(event)
@@ -309,7 +313,14 @@ def directory(tmp_path) -> Path:
             anomaly=None,
         )
     )
-    run.store.cycle(replace(cycles[0], cycle=8, outcome=CycleOutcome.SKIPPED, valid_reason="busy"))
+    run.store.cycle(
+        replace(
+            cycles[0],
+            cycle=8,
+            outcome=CycleOutcome.SKIPPED,
+            cause=Cause(kind=CauseKind.NOT_SETTLED, cycle=7),
+        )
+    )
     for at_s, count in ((10, 5), (70, 65), (130, 125)):
         run.say(made.reading(at_s * SECOND, "dns", "queries", cycle=0, count=count))
     # Between the cycles somebody else answered, and one was late.
@@ -324,7 +335,7 @@ def test_the_report_of_a_run(directory) -> None:
     found = write(directory)
     whole = found.total
     assert found.run == "made abc234"
-    assert (found.verdict, found.reasons) == ("ok", ())
+    assert (found.verdict, tuple(words.reasons(found))) == ("ok", ())
     assert exit_code(found) == Exit.OK
     assert whole.outcomes == {
         "recovered": 6,
@@ -355,8 +366,8 @@ def test_the_report_of_a_run(directory) -> None:
 
 
 ALARM = (
-    "1 of 1 cycle of control with 30 failed of 131 requests, though nothing was taken away: so "
-    "much is not the fault's doing"
+    "1 of 1 cycle of control had 30 failed of 131 requests, though nothing was taken away: the "
+    "fault does not explain that many"
 )
 
 
@@ -365,25 +376,25 @@ def test_the_closing_lines(directory) -> None:
         "6 failovers (and 1 control, 1 skipped)",
         (
             "recovery: p50 0.70 s [0.30–1.50], p95 1.50 s [0.90–?], longest 1.50 s (n 6, 95 % "
-            "intervals; probing adds at most 10 ms)"
+            "intervals; resolution 10 ms)"
         ),
         "where the seconds went: discover 70%, replace 30%",
         (
             "predicted: 5 of 6 recoveries within their band (36%–100% of all such); +29 ms "
-            "[-424 to +482] on average beside the predicted mean"
+            "[-424 to +483] mean residual"
         ),
         "requests during failovers: 1,106; 500 failed, 0 masked, 0 misrouted",
         "availability: 86% [76%–91.3%] of all requests of the run",
         (
             "probes: 3,502 sent, 0 could not be; schedule lag p50 35 µs, p99 35 µs; 0 of 7 cycles "
-            "of poor quality"
+            "poor"
         ),
-        "outages by their ends and by their losses: agree in 6 of 6",
+        "outage, first-to-last failure vs lost probes: agree in 6 of 6",
         "control: an undisturbed cycle's recovery is 1.0 ms [?–?]; false alarms in 1 of 1",
         "note: 1 cycle outside of the predicted band: anomalies",
-        "note: 1 cycle skipped: another one was still going on",
+        "note: 1 cycle skipped: the cycle before had not settled",
         f"note: {ALARM}",
-        "verdict: ok (measured well; no objectives are set)",
+        "verdict: ok (measurement good; no objectives set)",
         f"report: {directory / 'report.html'}",
     ]
 
@@ -398,12 +409,14 @@ def test_report_json_is_for_programs(directory) -> None:
         "reasons",
         "doubts",
         "notes",
+        "remarks",
         "objectives",
         "availability",
         "total",
         "cells",
         "faults",
         "probes",
+        "arms",
         "manifest",
         "config",
     ]
@@ -430,7 +443,7 @@ def test_report_md_stands_alone(directory) -> None:
     write(directory)
     text = (directory / "report.md").read_text()
     assert text.startswith(
-        "# made abc234\n\n* verdict: **ok**: measured well; no objectives are set\n* 6 failovers"
+        "# made abc234\n\n* verdict: **ok**: measurement good; no objectives set\n* 6 failovers"
     )
     for title in (
         "Recovery",
@@ -470,8 +483,8 @@ def test_what_is_left_of_a_killed_run_is_reported(directory) -> None:
     found = write(directory)
     assert found.total.failovers == 6
     assert found.verdict == "ok"
-    assert found.notes == (
-        "the run has not ended by itself: this is what was stored up to now, or to its death",
+    assert tuple(map(words.remark, found.notes)) == (
+        "the run has not ended by itself: this is what was stored until now",
         "1 cycle outside of the predicted band: anomalies",
         ALARM,
     )
@@ -483,24 +496,25 @@ def test_what_is_left_of_a_killed_run_is_reported(directory) -> None:
 def verdict(*cycles: Cycle, **manifest) -> tuple[str, tuple[str, ...]]:
     found = summarise("made", MANIFEST | {"end_unix": 1.0} | manifest, cycles, [], {})
     assert exit_code(found) == (Exit.OK if found.verdict == "ok" else Exit.UNKNOWN)
-    assert found.doubts == found.reasons
-    return found.verdict, found.reasons
+    assert list(map(words.remark, found.doubts)) == words.reasons(found)
+    return found.verdict, tuple(words.reasons(found))
 
 
-POOR = made.cycle(valid_reason="probes were sent late")
-INVALID = made.cycle(outcome=CycleOutcome.INVALID, recovery_s=None, valid_reason="not fresh")
-STOPPED = replace(INVALID, valid_reason="chaosd was stopped in the middle of it")
+POOR = made.cycle(doubt=made.LATE)
+INVALID = made.cycle(outcome=CycleOutcome.INVALID, recovery_s=None, cause=made.NOT_FRESH)
+STOPPED = replace(INVALID, cause=made.STOPPED)
 CUT_OFF = replace(
     INVALID,
     end_ns=made.T0 + 50_100 * MS,
-    valid_reason="chaosd was stopped in the middle of it, without a recovery",
+    cause=made.STOPPED,
+    cut_off=True,
 )
-LONGER = "without a recovery: in the quantiles as longer than that"
+LONGER = "without a recovery: the quantiles count them as longer than that"
 CENSORED = made.cycle(
     outcome=CycleOutcome.CENSORED, recovery_s=None, stable_recovery_s=None, outage_gap_s=None
 )
 
-RESTART = made.cycle(outcome=CycleOutcome.CONTROL, new_ip=NEW_IP, phases={"replace_s": 1.0})
+RESTART = made.restart(phases={"replace_s": 1.0})
 
 
 @pytest.mark.parametrize(
@@ -517,7 +531,7 @@ RESTART = made.cycle(outcome=CycleOutcome.CONTROL, new_ip=NEW_IP, phases={"repla
         (
             [made.cycle()] * 37 + [POOR] * 2,
             {},
-            ["2 of 39 cycles of poor quality (at most 5 % may be)"],
+            ["2 of 39 cycles poor (at most 5 % may be)"],
         ),
         ([made.cycle()] * 38 + [INVALID] * 2, {}, []),
         (
@@ -532,7 +546,7 @@ RESTART = made.cycle(outcome=CycleOutcome.CONTROL, new_ip=NEW_IP, phases={"repla
             + [replace(cycle, cell="c2") for cycle in (POOR, POOR, INVALID, INVALID, CENSORED)],
             {"cells": ["c1", "c2"]},
             [
-                "cell c2: 2 of 3 cycles of poor quality (at most 5 % may be)",
+                "cell c2: 2 of 3 cycles poor (at most 5 % may be)",
                 "cell c2: 2 of 5 cycles invalid (at most 5 % may be)",
             ],
         ),
@@ -575,7 +589,7 @@ RESTART = made.cycle(outcome=CycleOutcome.CONTROL, new_ip=NEW_IP, phases={"repla
         (
             [made.cycle(fault="command", recovery_s=0.0)] * 8,
             {},
-            ["cell c1: fault command: no outage in any of 8 cycles: it disturbs nothing"],
+            [],
         ),
         ([made.cycle(fault="command", recovery_s=0.0), made.cycle(fault="command")], {}, []),
     ],
@@ -587,8 +601,8 @@ def test_unknown_outranks_ok_and_says_why(cycles, manifest, reasons) -> None:
 @pytest.mark.parametrize(
     ("cycles", "notes"),
     [
-        ([INVALID, INVALID], ["2 cycles invalid: not among the numbers"]),
-        ([STOPPED], ["1 cycle cut off: not among the numbers"]),
+        ([INVALID, INVALID], ["2 cycles invalid: not counted in any number"]),
+        ([STOPPED], ["1 cycle cut off: not counted in any number"]),
         (
             [CUT_OFF],
             [f"1 cycle cut off after 50.1 s {LONGER}"],
@@ -596,16 +610,16 @@ def test_unknown_outranks_ok_and_says_why(cycles, manifest, reasons) -> None:
         (
             [CUT_OFF, replace(CUT_OFF, end_ns=made.T0 + SECOND), STOPPED, INVALID],
             [
-                "1 cycle invalid: not among the numbers",
+                "1 cycle invalid: not counted in any number",
                 f"2 cycles cut off, the longest after 50.1 s {LONGER}",
-                "1 cycle cut off: not among the numbers",
+                "1 cycle cut off: not counted in any number",
             ],
         ),
     ],
 )
 def test_what_is_not_among_the_numbers_is_noted(cycles, notes) -> None:
     found = summarise("made", MANIFEST | {"end_unix": 1.0}, [made.cycle(), *cycles], [], {})
-    assert list(found.notes) == notes
+    assert list(map(words.remark, found.notes)) == notes
 
 
 def test_a_run_of_invalid_cycles_only_reads_well(tmp_path) -> None:
@@ -620,7 +634,7 @@ def test_a_run_of_invalid_cycles_only_reads_well(tmp_path) -> None:
     assert closing_lines(found, tmp_path)[:-1] == [
         "0 failovers (and 3 invalid)",
         "probes: 1 sent, 0 could not be; schedule lag p50 0 s, p99 0 s",
-        "note: 2 cycles invalid: not among the numbers",
+        "note: 2 cycles invalid: not counted in any number",
         f"note: 1 cycle cut off after 50.1 s {LONGER}",
         "verdict: unknown (cell c1: no valid cycle)",
     ]
@@ -634,11 +648,11 @@ def test_the_nameservers_counts_are_folded_while_they_are_read(tmp_path, monkeyp
     RunStore(tmp_path, MANIFEST, "").close()
     alive = []
 
-    def events(*_: object, **__: object) -> Iterator[Event]:
+    def events(*_: object, **__: object) -> Iterator[AnyEvent]:
         for second in range(1000):
             yield made.reading(second * SECOND, "dns", "queries", cycle=0, count=7 + 2 * second)
         gc.collect()
-        alive.append(sum(isinstance(o, Reading) and o.what == "queries" for o in gc.get_objects()))
+        alive.append(sum(isinstance(o, QueriesCounted) for o in gc.get_objects()))
 
     monkeypatch.setattr(RunReader, "events", events)
     found = analyse(tmp_path).report.queries["c1"]
@@ -706,14 +720,14 @@ def test_a_share_is_shown_so_that_its_interval_is_seen() -> None:
 def test_recoveries_that_are_alike_are_noted_with_what_it_means() -> None:
     """As where checks and polls keep their phase: docs/findings.md, 6."""
     locked = [made.cycle(recovery_s=0.5 + 0.3 * (place // 10 % 2)) for place in range(60)]
-    [note] = summarised(*locked).notes
-    assert note.startswith("recreate: recoveries that follow each other are alike (serial corr")
+    [note] = map(words.remark, summarised(*locked).notes)
+    assert note.startswith("recreate: successive recoveries are alike (serial corr")
     assert note.endswith(" times as wide, or the run longer")
     # Two cells that are constant, each in its way, must not end the analysis.
     constant = [
         made.cycle(cell=f"c{1 + place % 2}", recovery_s=1.0 + place % 2) for place in range(60)
     ]
-    assert "serial correlation 1.00" in summarised(*constant).notes[0]
+    assert "serial correlation 1.00" in words.remark(summarised(*constant).notes[0])
     # Of two faults that take turns each is looked at by itself.
     turns = [
         made.cycle(recovery_s=1.0 + 0.01 * (place % 7), fault=f"f{place % 2}")
@@ -734,10 +748,11 @@ def test_flapping_outages_are_noted() -> None:
     flapping = made.cycle(outage_gap_s=0.9, outage_loss_s=0.7)
     found = summarise("made", MANIFEST | {"end_unix": 1.0}, [flapping, made.cycle()], [], {})
     assert found.total.disagreeing == 1
-    assert found.notes[0].startswith("1 cycle of 2 with good answers among the bad ones")
-    assert found.notes[0].endswith("by 0.200 s at most")
+    note = words.remark(found.notes[0])
+    assert note.startswith("1 cycle of 2 had good answers between bad ones")
+    assert note.endswith("(by 0.200 s at most)")
     quality = list(report.text.quality(found))
-    assert "outages by their ends and by their losses: agree in 1 of 2" in quality
+    assert "outage, first-to-last failure vs lost probes: agree in 1 of 2" in quality
     # To within twice the error bar they agree, and what could not be sent is no difference.
     bar = flapping.resolution_s
     near = made.cycle(outage_gap_s=0.9, outage_loss_s=0.9 - 1.9 * bar)
@@ -752,14 +767,14 @@ def summarised(*cycles: Cycle) -> Report:
 
 
 def test_a_restart_with_requests_for_somebody_else_is_a_false_alarm() -> None:
-    restart = made.cycle(outcome=CycleOutcome.CONTROL, new_ip=NEW_IP, phases={"replace_s": 1.0})
+    restart = made.restart(phases={"replace_s": 1.0})
     silent = replace(restart, recovery_s=None, phases={})
     cycles = [made.cycle(), *[restart] * 3, silent, replace(restart, misrouted=3)]
     found = summarised(*cycles)
-    assert list(found.notes) == [
+    assert list(map(words.remark, found.notes)) == [
         (
-            "3 requests were answered by somebody who is not the app in 5 cycles in which its "
-            "address was nobody else's"
+            "3 requests were answered by another app (misrouted) in 5 cycles in which nobody else "
+            "had its address"
         )
     ]
     again = found.total.restart
@@ -775,20 +790,18 @@ def test_the_floor_of_the_meter_is_said() -> None:
     def notes(*cycles: Cycle) -> list[str]:
         found = summarised(*cycles)
         assert found.total.control.cycles == sum(c.outcome == "control" for c in cycles)
-        return list(found.notes)
+        return list(map(words.remark, found.notes))
 
     assert notes(made.cycle(), *[control] * 3) == []
     assert notes(*short, *[control] * 3) == []
     assert notes(made.cycle(), alarm, *[control] * 3) == [
         (
-            "1 of 4 cycles of control with 2 failed, 1 not sent of 1,724 requests, though nothing "
-            "was taken away: so much is not the fault's doing"
+            "1 of 4 cycles of control had 2 failed, 1 not sent of 1,724 requests, though nothing "
+            "was taken away: the fault does not explain that many"
         )
     ]
     (said,) = notes(*short, replace(control, recovery_s=0.2))
-    assert said.startswith(
-        "the median recovery is no longer than what control cycles take (up to 0"
-    )
+    assert said.startswith("the median recovery is no longer than control cycles take (up to 0")
 
 
 @pytest.mark.parametrize(
@@ -816,7 +829,7 @@ def test_the_metrics_page_and_the_report_count_alike(data, tmp_path_factory) -> 
     store = RunStore(directory, MANIFEST, "", threads=False, chunk_samples=50)
     page = PrometheusSink(
         Address("127.0.0.1", 0),
-        cells=["c1"],
+        cells={"c1": "main"},
         faults=[],
         slow_after_ns=made.settings().slow_after_ns,
         run={},
@@ -865,6 +878,7 @@ def test_the_metrics_page_and_the_report_count_alike(data, tmp_path_factory) -> 
     store.close()
 
 
+@pytest.mark.slow
 def test_ten_thousand_cycles_take_seconds(tmp_path) -> None:
     run = RunStore(tmp_path, MANIFEST, "", threads=False)
     for number in range(10_000):

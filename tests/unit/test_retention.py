@@ -9,11 +9,12 @@ import shutil
 
 import made
 import pytest
+import stored
 
 from chaosd.errors import MachineError
-from chaosd.history.events import Outcome, Sample
 from chaosd.history.reader import FOLDED, RunReader
 from chaosd.history.retention import Retention
+from chaosd.history.values import Outcome, Sample
 from chaosd.history.writer import RunStore
 from chaosd.report import analyse
 
@@ -30,9 +31,9 @@ def sample(number: int) -> Sample:
     return Sample(1, at_ns, at_ns + lag_ns, at_ns + took_ns, outcome, 200, who)
 
 
-def stored(directory, *, keep_s: float | None, seconds: int = 60):
+def stored_samples(directory, *, keep_s: float | None, seconds: int = 60):
     """A minute of samples in chunks of 500, five seconds each."""
-    retention = Retention(directory, round(keep_s * SECOND), SLOW) if keep_s else None
+    retention = Retention(directory, round(keep_s * SECOND), made.counts(SLOW)) if keep_s else None
     store = RunStore(directory, MANIFEST, "", threads=False, chunk_samples=500, retention=retention)
     store.event(made.stream())
     store.event(made.reading(0, "engine", "instance", cycle=0, identity=made.NEW))
@@ -44,8 +45,8 @@ def stored(directory, *, keep_s: float | None, seconds: int = 60):
 
 
 def test_the_report_of_probes_is_the_same(tmp_path):
-    whole = stored(tmp_path / "whole", keep_s=None)
-    some = stored(tmp_path / "some", keep_s=20)
+    whole = stored_samples(tmp_path / "whole", keep_s=None)
+    some = stored_samples(tmp_path / "some", keep_s=20)
     assert analyse(whole).report.probes == analyse(some).report.probes
     kept = sorted(path.name for path in some.glob("samples.*.parquet"))
     assert 4 <= len(kept) <= 6
@@ -57,8 +58,8 @@ def test_the_report_of_probes_is_the_same(tmp_path):
 
 
 def test_a_chunk_that_was_counted_and_not_yet_removed_is_not_counted_again(tmp_path):
-    whole = stored(tmp_path / "whole", keep_s=None)
-    some = stored(tmp_path / "some", keep_s=20)
+    whole = stored_samples(tmp_path / "whole", keep_s=None)
+    some = stored_samples(tmp_path / "some", keep_s=20)
     through = json.loads((some / FOLDED).read_text())["through"]
     leftover = f"samples.{through:05}.parquet"
     shutil.copy(whole / leftover, some / leftover)  # as a kill between the two steps leaves it
@@ -67,7 +68,7 @@ def test_a_chunk_that_was_counted_and_not_yet_removed_is_not_counted_again(tmp_p
 
 def stored_days(directory, *, keep_s: float | None):
     """Three days: an instance every ten minutes, counts of queries, a few samples an hour."""
-    retention = Retention(directory, round(keep_s * SECOND), SLOW) if keep_s else None
+    retention = Retention(directory, round(keep_s * SECOND), made.counts(SLOW)) if keep_s else None
     store = RunStore(directory, MANIFEST, "", threads=False, retention=retention)
     store.event(made.stream())
     store.event(made.reading(0, "engine", "instance", cycle=0, cell="still", identity="first"))
@@ -104,7 +105,7 @@ def test_old_events_go_and_what_they_explained_is_still_known(tmp_path):
 
 def test_a_turn_over_that_fails_harms_nobody_elses_file(tmp_path, monkeypatch):
     """A full disk: what is said meanwhile goes where it went, and the run ends with one line."""
-    retention = Retention(tmp_path / "run", SECOND, SLOW)
+    retention = Retention(tmp_path / "run", SECOND, made.counts(SLOW))
     store = RunStore(tmp_path / "run", MANIFEST, "", threads=False, retention=retention)
     store.event(made.stream())
     plain = os.open
@@ -125,13 +126,13 @@ def test_a_turn_over_that_fails_harms_nobody_elses_file(tmp_path, monkeypatch):
     other.write("mine")
     other.close()
     assert (tmp_path / "other").read_text() == "mine"
-    assert "late" in [e.what for e in RunReader(tmp_path / "run").events()]
+    assert "late" in [stored.line(e).what for e in RunReader(tmp_path / "run").events()]
 
 
 def test_an_unreadable_file_of_counts_is_said_in_a_line(tmp_path):
     from chaosd.errors import MachineError
 
-    some = stored(tmp_path / "some", keep_s=20)
+    some = stored_samples(tmp_path / "some", keep_s=20)
     (some / FOLDED).write_text("{")
     with pytest.raises(MachineError, match=r"samples\.folded\.json: can't be read"):
         analyse(some)
@@ -140,7 +141,7 @@ def test_an_unreadable_file_of_counts_is_said_in_a_line(tmp_path):
 def test_a_chunk_that_goes_while_it_is_read_is_said_in_a_line(tmp_path):
     from chaosd.errors import MachineError
 
-    whole = stored(tmp_path / "whole", keep_s=None)
+    whole = stored_samples(tmp_path / "whole", keep_s=None)
     reader = RunReader(whole)
     blocks = reader.blocks()
     next(blocks)

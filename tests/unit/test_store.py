@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
+import budget
 import made
 import numpy as np
 import pytest
@@ -22,15 +23,15 @@ from made import IMPOSTER, INTERVAL, MS, NEW, OLD, SECOND, T0
 
 from chaosd.errors import MachineError
 from chaosd.history import writer as module
-from chaosd.history.events import Outcome, Sample, rounded_ns
 from chaosd.history.reader import RunReader
+from chaosd.history.values import Outcome, Sample, rounded_ns
 from chaosd.history.writer import RECORD, RECORDS, RunStore, read_chunk
 
-FEW = settings(derandomize=True, max_examples=60, deadline=None)
+FEW = settings(derandomize=True, max_examples=budget.of(20, 60), deadline=None)
 EVERYTHING = (0, 10**19)
 
 
-def stored(directory: Path, **options) -> RunStore:
+def stored_samples(directory: Path, **options) -> RunStore:
     return RunStore(directory, {"seed": 1}, "name: made\n", threads=False, **options)
 
 
@@ -91,7 +92,7 @@ def test_samples_come_back_as_they_were_to_the_microsecond(data, tmp_path_factor
     # Those of the dropped have no time at all.
     samples = [s._replace(sent_ns=0) if s.outcome == Outcome.DROPPED else s for s in samples]
     data.draw(strategies.randoms(use_true_random=False)).shuffle(samples)
-    run = stored(directory, chunk_samples=data.draw(strategies.integers(1, 40)))
+    run = stored_samples(directory, chunk_samples=data.draw(strategies.integers(1, 40)))
     for sample in samples:
         run.samples([sample])
         if data.draw(strategies.booleans()):
@@ -105,7 +106,7 @@ def test_samples_come_back_as_they_were_to_the_microsecond(data, tmp_path_factor
 
 
 def test_a_range_is_read_without_touching_the_rest(tmp_path) -> None:
-    run = stored(tmp_path, chunk_samples=1000)
+    run = stored_samples(tmp_path, chunk_samples=1000)
     samples = [made.sample(T0 + i * MS, stream=1 + i % 2) for i in range(10_000)]
     for first in range(0, 10_000, 100):
         run.samples(samples[first : first + 100])
@@ -122,7 +123,7 @@ def test_a_range_is_read_without_touching_the_rest(tmp_path) -> None:
 
 
 def test_events_and_cycles_come_back_and_are_there_at_once(tmp_path) -> None:
-    run = stored(tmp_path)
+    run = stored_samples(tmp_path)
     events = [made.action(T0, "stop", "asked", identity=OLD), made.begin(), made.end(T0 + SECOND)]
     for place, event in enumerate(events, start=1):
         run.event(event)
@@ -136,11 +137,11 @@ def test_events_and_cycles_come_back_and_are_there_at_once(tmp_path) -> None:
 
 
 def test_the_manifest_is_always_whole(tmp_path) -> None:
-    run = stored(tmp_path)
-    assert RunReader(tmp_path).manifest == {"seed": 1}
+    run = stored_samples(tmp_path)
+    assert RunReader(tmp_path).manifest == {"format": 1, "seed": 1}
     run.close()
     run.update(exit=0, end_unix=5.5)
-    assert RunReader(tmp_path).manifest == {"seed": 1, "exit": 0, "end_unix": 5.5}
+    assert RunReader(tmp_path).manifest == {"format": 1, "seed": 1, "exit": 0, "end_unix": 5.5}
     assert not list(tmp_path.glob("*.tmp"))
 
 
@@ -154,7 +155,7 @@ def test_a_directory_that_is_no_run_is_said_to_be_none(tmp_path, text) -> None:
 
 
 def test_a_line_that_is_broken_in_the_middle_is_no_torn_end(tmp_path) -> None:
-    stored(tmp_path).close()
+    stored_samples(tmp_path).close()
     (tmp_path / "events.jsonl").write_text('{"kind":"action"}\n')
     with pytest.raises(MachineError, match=r"events.jsonl:1: not an event"):
         list(RunReader(tmp_path).events())
@@ -164,7 +165,7 @@ def test_a_line_that_is_broken_in_the_middle_is_no_torn_end(tmp_path) -> None:
 
 
 def test_counters_are_written_once_a_minute_and_at_the_end(tmp_path) -> None:
-    run = stored(tmp_path)
+    run = stored_samples(tmp_path)
     polls = [
         made.reading(s * SECOND, "dns", "queries", cycle=0, cell=cell, count=s)
         for s in range(0, 151, 5)
@@ -173,15 +174,16 @@ def test_counters_are_written_once_a_minute_and_at_the_end(tmp_path) -> None:
     for poll in polls:
         run.event(poll)
     run.close()
-    kept = [(e.cell, e.data["count"]) for e in RunReader(tmp_path).events("queries")]
+    kept = [(e.cell, e.what.count) for e in RunReader(tmp_path).events("queries")]
     assert kept == [(c, n) for n in (0, 60, 120, 150) for c in ("c1", "c2")]
 
 
 def test_a_flood_of_answers_is_cut_to_some_a_second(tmp_path) -> None:
-    run = stored(tmp_path)
+    run = stored_samples(tmp_path)
     for ms in range(3000):
         for cell in ("c1", "c2"):
-            run.event(made.reading(T0 + ms * MS, "dns", "answer", cell=cell, rcode="NOERROR"))
+            answer = {"qtype": "A", "rcode": "NOERROR"}
+            run.event(made.reading(T0 + ms * MS, "dns", "answer", cell=cell, **answer))
     run.close()
     kept = [e.cell for e in RunReader(tmp_path).events("answer")]
     assert kept.count("c1") == kept.count("c2") == 3 * module.ANSWERS_PER_SECOND_MAX
@@ -196,7 +198,7 @@ def test_real_looking_samples_take_less_than_four_bytes(tmp_path) -> None:
     out = np.arange(count) % 5000 < 1000
     took[out] = random.integers(0, SECOND, out.sum())
     bad = out & (random.random(count) < 0.3)
-    run = stored(tmp_path)
+    run = stored_samples(tmp_path)
     for i in range(count):
         if i % 1000 == 999:
             run.tick()
@@ -210,7 +212,7 @@ def test_real_looking_samples_take_less_than_four_bytes(tmp_path) -> None:
 
 
 def test_a_chunk_is_closed_when_it_is_old_or_has_too_many_names(tmp_path, monkeypatch) -> None:
-    run = stored(tmp_path, chunk_age_ns=SECOND)
+    run = stored_samples(tmp_path, chunk_age_ns=SECOND)
     for second in (0, 1, 2):
         run.samples([made.sample(T0 + second * SECOND)])
         run.tick()
@@ -226,7 +228,7 @@ def test_a_chunk_is_closed_when_it_is_old_or_has_too_many_names(tmp_path, monkey
 
 def test_what_is_held_between_two_ticks_is_bounded(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(module, "HELD_SAMPLES_MAX", 10)
-    run = stored(tmp_path)
+    run = stored_samples(tmp_path)
     run.samples([made.sample(T0 + i) for i in range(15)])
     assert len(read_chunk(tmp_path / "samples.00001")[0]) == 15
     run.close()
@@ -234,7 +236,7 @@ def test_what_is_held_between_two_ticks_is_bounded(tmp_path, monkeypatch) -> Non
 
 def test_equal_runs_are_equal_bytes(tmp_path, some) -> None:
     for name in ("one", "two"):
-        run = stored(tmp_path / name, chunk_samples=100)
+        run = stored_samples(tmp_path / name, chunk_samples=100)
         run.event(made.begin())
         for first in range(0, 300, 30):
             run.samples(some[first : first + 30])
@@ -253,7 +255,7 @@ def test_equal_runs_are_equal_bytes(tmp_path, some) -> None:
 
 def test_a_torn_tail_loses_its_last_record_at_most(tmp_path, some) -> None:
     samples = some[:6]
-    run = stored(tmp_path)
+    run = stored_samples(tmp_path)
     run.samples(samples)
     run.tick()
     tail = tmp_path / "samples.00001.tail"
@@ -269,7 +271,7 @@ def test_a_torn_tail_loses_its_last_record_at_most(tmp_path, some) -> None:
 
 
 def test_torn_names_and_lines_lose_their_end_only(tmp_path, some) -> None:
-    run = stored(tmp_path)
+    run = stored_samples(tmp_path)
     run.samples(some[:20])
     run.tick()
     names = tmp_path / "samples.00001.who"
@@ -292,7 +294,7 @@ def test_torn_names_and_lines_lose_their_end_only(tmp_path, some) -> None:
 
 
 def test_a_crash_while_a_chunk_is_converted_neither_loses_nor_doubles(tmp_path, some) -> None:
-    run = stored(tmp_path / "run")
+    run = stored_samples(tmp_path / "run")
     run.samples(some)
     run.tick()
     before = tmp_path / "before"
@@ -312,7 +314,7 @@ def test_a_crash_while_a_chunk_is_converted_neither_loses_nor_doubles(tmp_path, 
 
 
 def test_a_reader_that_was_there_before_the_conversion_still_reads(tmp_path, some) -> None:
-    run = stored(tmp_path)
+    run = stored_samples(tmp_path)
     run.samples(some)
     run.tick()
     reader = RunReader(tmp_path)
@@ -336,13 +338,13 @@ def test_a_thread_converts_while_more_comes_in(tmp_path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from chaosd.history.events import Action, Sample
+from chaosd.history.values import Sample
 from chaosd.history.writer import RunStore
 
 run = RunStore(Path(sys.argv[1]), {}, "", chunk_samples=700)
 for number in range(1_000_000):
     run.samples([Sample(1, number * 1000, number * 1000, number * 1000, 0, 200, f"app-{number}")])
-    run.event(Action(at_ns=number, cell="c1", cycle=0, verb="stop", edge="asked"))
+    run.event(stored.event(number, "c1", 0, verb="release", edge="asked"))
     if number % 100 == 99:
         run.tick()
     print(number, flush=True)
@@ -399,7 +401,7 @@ def full(path: Path) -> str:
 def test_a_full_disk_is_one_line(tmp_path) -> None:
     for name in ("events.jsonl", "cycles.jsonl", "samples.00001.tail"):
         (tmp_path / name).symlink_to("/dev/full")
-    run = stored(tmp_path)
+    run = stored_samples(tmp_path)
     run.samples([made.sample(T0)])
     for name, write in (
         ("events.jsonl", lambda: run.event(made.begin())),
@@ -414,7 +416,7 @@ def test_a_full_disk_is_one_line(tmp_path) -> None:
 
 
 def test_what_could_not_be_written_whole_is_taken_back(tmp_path) -> None:
-    run = stored(tmp_path)
+    run = stored_samples(tmp_path)
     run.event(made.begin())
     size = (tmp_path / "events.jsonl").stat().st_size
     with files_up_to(size + 10), pytest.raises(MachineError, match="File too large"):
@@ -440,7 +442,7 @@ def test_a_disk_too_full_for_parquet_keeps_the_tail(tmp_path, some, threads) -> 
 def test_a_directory_that_can_not_be_made(tmp_path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(MachineError, match=r"file/run: can't be written: Not a directory"):
-        stored(tmp_path / "file" / "run")
+        stored_samples(tmp_path / "file" / "run")
 
 
 def test_a_link_that_can_not_be_put_in_its_place_is_not_left_beside_it(

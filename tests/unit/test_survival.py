@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from random import Random
 
+import budget
 import pytest
 from hypothesis import given, settings, strategies
 
 from chaosd.analysis.statistics import quantiles
 from chaosd.analysis.survival import kaplan_meier, quantile, restricted_mean
 
-FEW = settings(derandomize=True, max_examples=100, deadline=None)
+FEW = settings(derandomize=True, max_examples=budget.of(30, 100), deadline=None)
 TIMES = strategies.lists(strategies.integers(1, 20).map(float), max_size=30)
 
 # Weeks in remission of 21 children on 6-mercaptopurine, the example of every book on survival
@@ -78,6 +80,25 @@ def test_without_anybody_censored_it_is_the_part_that_took_longer(values) -> Non
     for step in kaplan_meier(values, []):
         longer = sum(value > step.time for value in values)
         assert step.survival == pytest.approx(longer / len(values), abs=1e-12)
+
+
+@FEW
+@given(TIMES.filter(bool), TIMES)
+def test_scipy_has_the_same_curve_and_band(values, censored) -> None:
+    """An implementation that nobody of us wrote; ours is why it is in docs/decisions/0012."""
+    from scipy import stats
+
+    found = stats.ecdf(stats.CensoredData(uncensored=values, right=censored)).sf
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # its band has no end where nobody is left
+        band = found.confidence_interval(method="log-log")
+    places = {float(time): place for place, time in enumerate(found.quantiles)}
+    for step in kaplan_meier(values, censored):
+        place = places[step.time]
+        assert step.survival == pytest.approx(found.probabilities[place], abs=1e-12)
+        if step.low is not None:
+            assert step.low == pytest.approx(band.low.probabilities[place], abs=1e-9)
+            assert step.high == pytest.approx(band.high.probabilities[place], abs=1e-9)
 
 
 def test_its_intervals_cover_the_truth() -> None:

@@ -15,7 +15,6 @@ from chaosd.plugins.timeline import (
     NameEdge,
     ProxyChange,
     ProxyEdge,
-    ServerState,
     Timeline,
     Trace,
     Unreached,
@@ -111,12 +110,12 @@ def test_a_trace_shows_addresses_and_states_of_any_timeline() -> None:
     )
     found = trace(IPV6, "3.0.11", silence, until_s=70.0)
     assert isinstance(found, Trace)
-    states = [(edge.address, edge.state) for edge in found.edges]
+    states = [(edge.address, edge.health) for edge in found.edges]
     assert states == [
-        (OLD, ServerState.UP),
-        (None, ServerState.MAINTENANCE),
-        (OLD, ServerState.UP),
+        (OLD, "up"),
+        (None, "maint"),
+        (OLD, "up"),
     ]
     assert 31 < found.edges[1].at_s < 36  # `hold timeout 30s`, and up to a resolution more
-    assert found.at(30.0)["app/app"].state == ServerState.UP
+    assert found.at(30.0)["app/app"].health == "up"
     assert found == trace(IPV6, "3.0.11", silence, until_s=70.0)  # pure

@@ -11,11 +11,12 @@ from made import INTERVAL, MS, NEW, OLD, SECOND, T0
 
 from chaosd.analysis.samples import KINDS
 from chaosd.errors import MachineError
-from chaosd.history.events import ANYBODY, CycleOutcome, Outcome
+from chaosd.history.cycles import CycleOutcome
 from chaosd.history.reader import RunReader
 from chaosd.history.retention import Retention
+from chaosd.history.values import ANYBODY, Outcome
 from chaosd.history.writer import RunStore
-from chaosd.report import analyse, write
+from chaosd.report import analyse, words, write
 
 MANIFEST = {"name": "n", "run": "r", "cells": ["c1"], "settings": asdict(made.settings())}
 
@@ -62,7 +63,9 @@ def test_a_cycle_that_was_going_on_when_it_was_killed_has_taken_longer(tmp_path)
     assert (whole.outcomes["invalid"], whole.cut_off) == (1, 1)
     assert whole.recovery_s.censored == whole.outage_gap_s.censored == 1
     assert whole.recovery_s.max_beyond == pytest.approx(29, abs=0.02)
-    assert "1 cycle cut off after 29.0 s without a recovery" in " ".join(found.notes)
+    assert "1 cycle cut off after 29.0 s without a recovery" in " ".join(
+        map(words.remark, found.notes)
+    )
     assert (tmp_path / "cycles.jsonl").read_text() == ""  # which is the run's own, and not ours
 
 
@@ -143,7 +146,7 @@ def test_a_chunk_that_is_closed_while_a_report_is_made_is_read_once(tmp_path, mo
 def test_samples_that_become_counts_while_a_report_is_made_are_never_lost(
     tmp_path, monkeypatch
 ) -> None:
-    retention = Retention(tmp_path, 5 * SECOND, 100 * MS)
+    retention = Retention(tmp_path, 5 * SECOND, made.counts(100 * MS))
     run = Run(tmp_path, chunk_samples=100, retention=retention)
     for second in range(4):
         run.ask(T0 + second * SECOND, T0 + (second + 1) * SECOND)
@@ -160,7 +163,7 @@ def test_samples_that_become_counts_while_a_report_is_made_are_never_lost(
 
 
 def test_the_hundred_thousandth_chunk_comes_after_the_one_before(tmp_path) -> None:
-    retention = Retention(tmp_path, 3 * SECOND, 100 * MS)
+    retention = Retention(tmp_path, 3 * SECOND, made.counts(100 * MS))
     run = Run(tmp_path, chunk_samples=100, retention=retention)
     run.store._number = 99_990
     for second in range(20):
@@ -220,7 +223,7 @@ def test_what_must_have_been_stored_and_is_not_makes_the_answer_unknown(tmp_path
     (tmp_path / "events.jsonl").write_bytes(events[: len(events) * 4 // 5])
     found = analyse(tmp_path).report
     said = "cell c1: events are lost: the end of cycle 2 is not among them"
-    assert (found.verdict, found.reasons) == ("unknown", (said,))
+    assert (found.verdict, tuple(words.reasons(found))) == ("unknown", (said,))
     (tmp_path / "events.jsonl").write_bytes(events)
     # And the cycles are made of more than what is stored.
     (tmp_path / "cycles.jsonl").unlink()
@@ -228,4 +231,6 @@ def test_what_must_have_been_stored_and_is_not_makes_the_answer_unknown(tmp_path
     run.cycle(made.cycle(cycle=2, samples=2000))
     run.close()
     found = analyse(tmp_path).report
-    assert found.reasons[0].startswith("cell c1: samples are lost: 800 are stored, and its cycles")
+    assert words.reasons(found)[0].startswith(
+        "cell c1: samples are lost: 800 are stored, and its cycles"
+    )

@@ -4,46 +4,58 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path, PurePath
 from random import Random
-from typing import Any
+from typing import Any, ClassVar
 
 from chaosd.errors import ConfigError, MachineError
-from chaosd.history.events import Address, Prediction
-from chaosd.plugins.proxy import ProxyHost, Wiring
+from chaosd.history.cycles import Prediction
+from chaosd.history.values import Address
+from chaosd.plugins.proxy import Launch, LogReader, ProxyHost, ProxyLook, Wiring
 from chaosd.plugins.simulation import World
 from chaosd.plugins.timeline import Timeline, Unreached
 from chaosd.proxies.haproxy import (
     api,
+    builds,
     config,
     log,
-    own,
-    ownsettings,
     render,
 )
-from chaosd.proxies.haproxy.config import OF_THE_FILE, settings_of
+from chaosd.proxies.haproxy.cfg import own_file
+from chaosd.proxies.haproxy.cfg.condition import features_in
+from chaosd.proxies.haproxy.cfg.effective import Effective
+from chaosd.proxies.haproxy.cfg.findings import Finding
+from chaosd.proxies.haproxy.cfg.settings import read_settings, record
+from chaosd.proxies.haproxy.cfg.wording import say
+from chaosd.proxies.haproxy.config import settings_of
 from chaosd.proxies.haproxy.model.algorithm import ProxyModel
 from chaosd.proxies.haproxy.model.predicting import predict
+from chaosd.proxies.haproxy.model.settings import Settings
 
-# Where systems put it, and where the PATH of an ordinary user often doesn't look.
-_SBIN = "/usr/sbin:/usr/local/sbin"
 _COMMAND_S_MAX = 20.0  # to say the version or to check a file; an ailing resolver makes it slow
 
 _FILES_MAX, _FILES_BYTES_MAX = 500, 16 << 20  # beside the user's own haproxy.cfg
 
-_VERSION = re.compile(r"^HA-?Proxy version (\d+\.\d+(?:\.\d+)?(?:-dev\d+)?)")
 # `[ALERT]    (123) : config : parsing [/etc/haproxy.cfg:12] : what`, with variations.
 _ALERT = re.compile(r"^\[ALERT\]\s+(?:\(\d+\)|\S+)\s*:\s*(?:config\s*:\s*)?(.*)$")
 _PLACE = re.compile(r"^(?:parsing )?\[(.+?):(\d+)\]\s*:\s*(.*)$")
+DEFAULT_VERSION = "3.0"
 _SUMMARY = re.compile(r"^(Error\(s\) found in|Fatal errors found in)")
+
+
+def image_of(version: str) -> str:
+    """The image that `chaosd images` makes of this version, such as "3.0"."""
+    return f"chaosd-haproxy:{version}"
 
 
 class HAProxy:
     """The proxy plugin. One object serves all cells of a run."""
 
     Config = config.Config
+    config_name: ClassVar[str] = "haproxy.cfg"
 
     def __init__(self, config: config.Config) -> None:
         self.config = config
@@ -51,14 +63,12 @@ class HAProxy:
         self._host: ProxyHost | None = None
 
     @property
-    def image(self) -> str | None:
-        """The image that the config asks for, where images are used; None: the usual one."""
-        return self.config.image
+    def image(self) -> str:
+        return self.config.image or image_of(self.config.version or DEFAULT_VERSION)
 
     @property
-    def wanted_version(self) -> str | None:
-        """The version that the config asks for, as "3.0"; None: any."""
-        return self.config.version
+    def needs_image(self) -> bool:
+        return self.config.image is not None
 
     def move_to(self, host: ProxyHost) -> None:
         self._host = host
@@ -74,40 +84,50 @@ class HAProxy:
         """The version of the binary, or of what is simulated. MachineError if there is none."""
         if self._version is None:
             done = self._run("-v")
-            found = _VERSION.match(done.stdout)
+            found = builds.VERSION.match(done.stdout)
             if found is None:
                 # One that can't run at all, for a library that is missing, says so elsewhere.
                 said = done.stdout.strip() or done.stderr.strip() or "nothing"
                 first = said.splitlines()[0]
                 raise MachineError(f"{self._binary} -v: not an HAProxy (it says: {first})")
-            if not f"{found[1]}.".startswith(f"{self.config.version or found[1]}."):
+            wanted = self.config.version
+            if not builds.is_a(found[1], wanted or found[1]):
                 raise MachineError(
-                    f"{self._binary} is {found[1]}, not the {self.config.version} of proxy.version "
-                    "(set proxy.binary, or take `runtime: docker` with an image of it)"
+                    f"{self._binary} is {found[1]}, not the {wanted} of proxy.version "
+                    f"({builds.remedy(wanted, self.config.binary)})"
                 )
             self._version = found[1]
         return self._version
 
-    def command(self, config_file: PurePath) -> list[str]:
-        return [self._binary, "-db", *self._file(config_file)]
+    def launch(self, wiring: Wiring) -> Launch:
+        """Say how it is started. Raises MachineError if the user's own files can't be read."""
+        files = {self.config_name: self.render(wiring).encode()}
+        return Launch(
+            directory=wiring.directory,
+            files=files if self._host is None else self._beside() | files,
+            argv=[self._binary, "-db", *self._file(wiring.directory / self.config_name)],
+            env=render.environment(wiring),
+        )
 
     @property
     def _binary(self) -> str:
         if self._host is not None:
             return "haproxy"
-        name = self.config.binary
-        return shutil.which(name) or shutil.which(name, path=_SBIN) or name
+        return self._own_binary
 
-    def check(self, config_file: Path, environment: dict[str, str]) -> str | None:
+    @cached_property
+    def _own_binary(self) -> str:
+        """The program of this machine: the same for the whole run, whatever is installed in it."""
+        return builds.binary(self.config.binary, self.config.version)
+
+    def check(self, launch: Launch) -> str | None:
         """Let HAProxy check the file; its first complaint as `file:line: what`, or None."""
+        config_file = launch.directory / self.config_name
+        arguments = ["-c", *self._file(config_file)]
         if self._host is None:
-            done = self._run("-c", *self._file(config_file), environment=environment)
+            done = self._run(*arguments, environment=launch.env)
         else:
-            there = self._host.directory / config_file.name
-            files = self.files() | {config_file.name: config_file.read_bytes()}
-            arguments = [self._binary, "-c", *self._file(there)]
-            done = self._host.run(arguments, environment, files)
-            config_file = Path(there)
+            done = self._host.run([self._binary, *arguments], launch.env, launch.files)
         if done.returncode == 0:
             return None
         alerts = [m[1] for line in done.stderr.splitlines() if (m := _ALERT.match(line))]
@@ -126,12 +146,16 @@ class HAProxy:
             return ["-C", str(self._host.directory), "-f", str(config_file)]
         if self.config.config is None:
             return ["-f", str(config_file)]
-        assert isinstance(config_file, Path)  # noqa: S101 - one of this machine
         # What the user's file names by relative paths lies beside it, not beside the run's copy.
-        return ["-C", str(self.config.config.parent.resolve()), "-f", str(config_file.resolve())]
+        return [
+            "-C",
+            str(self.config.config.parent.resolve()),
+            "-f",
+            str(Path(config_file).resolve()),
+        ]
 
     def _run(
-        self, *arguments: str, environment: dict[str, str] | None = None
+        self, *arguments: str, environment: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         if self._host is not None:
             return self._host.run([self._binary, *arguments], environment or {}, {})
@@ -152,30 +176,60 @@ class HAProxy:
             what = f"{binary} {arguments[0]}: no answer within {_COMMAND_S_MAX:.0f} s"
             raise MachineError(what) from None
         except OSError as error:
-            raise MachineError(
-                f"{binary}: {error.strerror} (install HAProxy, or set proxy.binary)"
-            ) from None
+            remedy = builds.remedy(self.config.version, binary)
+            raise MachineError(f"{binary}: {error.strerror} ({remedy})") from None
 
     # --- its config file ---
 
+    @property
+    def own_file(self) -> Path | None:
+        return self.config.config
+
     def problems(self, *, by_address: bool = False) -> list[str]:
-        own_file = self.config.config
-        return own.problems(own_file, by_address=by_address) if own_file is not None else []
+        path = self.config.config
+        if path is None:
+            return []
+        return [say(f) for f in own_file.problems(self._own(path), path, by_address=by_address)]
 
     def advice(self) -> list[str]:
-        own_file = self.config.config
-        if own_file is None:
-            return config.surprises(self.config)
-        settings, unread = ownsettings.read(own_file)
-        found = config.surprises(settings) if settings is not None else []
-        return own.advice(own_file) + ([unread] if unread is not None else []) + found
+        path = self.config.config
+        if path is None:
+            return config.surprises(settings_of(self.config))
+        effective = self._own(path)
+        settings, unread = self._own_settings(path, effective)
+        findings = own_file.advice(effective, path) + ([] if unread is None else [unread])
+        return [say(f) for f in findings] + (config.surprises(settings) if settings else [])
 
     def settings(self) -> dict[str, Any]:
         """What the user's own file says, as far as it is understood; nothing without one."""
-        if self.config.config is None:
+        path = self.config.config
+        if path is None:
             return {}
-        settings, _ = ownsettings.read(self.config.config)
-        return {} if settings is None else settings.model_dump(mode="json", include={*OF_THE_FILE})
+        effective = self._own(path)
+        settings, _ = self._own_settings(path, effective)
+        return {} if settings is None else record(effective, own_file.app_servers(effective)[0])
+
+    def _own(self, path: Path) -> Effective:
+        """The user's own file as the version at hand reads it."""
+        version = self._version or self.config.version
+        environment = os.environ if self._host is None else {}
+        found = own_file.read_own(path, version=version, environment=environment)
+        if not own_file.is_undecided(found):
+            return found
+        features = self._features()
+        return own_file.read_own(path, version=version, environment=environment, features=features)
+
+    def _features(self) -> frozenset[str] | None:
+        try:
+            return features_in(self._run("-vv").stdout)
+        except MachineError:  # `version` says so, where the program is needed
+            return None
+
+    def _own_settings(
+        self, path: Path, effective: Effective | None = None
+    ) -> tuple[Settings | None, Finding | None]:
+        effective = effective or self._own(path)
+        return read_settings(effective, own_file.app_servers(effective), path)
 
     def render(self, wiring: Wiring) -> str:
         """The text of haproxy.cfg; the user's own as it is, if there is one."""
@@ -186,23 +240,23 @@ class HAProxy:
         except OSError as error:
             raise MachineError(f"{self.config.config}: {error.strerror}") from None
 
-    def files(self) -> dict[str, bytes]:
+    def _beside(self) -> dict[str, bytes]:
         """What lies beside the user's own haproxy.cfg: maps, certificates, scripts."""
-        own_file = self.config.config
-        if own_file is None:
+        own_path = self.config.config
+        if own_path is None:
             return {}
         found: dict[str, bytes] = {}
         left = _FILES_BYTES_MAX
-        for path in sorted(own_file.parent.rglob("*")):
-            name = path.relative_to(own_file.parent).as_posix()
-            if not path.is_file() or path == own_file or name.startswith(".") or "/." in name:
+        for path in sorted(own_path.parent.rglob("*")):
+            name = path.relative_to(own_path.parent).as_posix()
+            if not path.is_file() or path == own_path or name.startswith(".") or "/." in name:
                 continue
             try:
                 left -= path.stat().st_size
                 if left < 0 or len(found) >= _FILES_MAX:
                     raise MachineError(
-                        f"{own_file.parent}: too much to be put into a container beside "
-                        f"{own_file.name} (at most {_FILES_MAX} files and {_FILES_BYTES_MAX >> 20} "
+                        f"{own_path.parent}: too much to be put into a container beside "
+                        f"{own_path.name} (at most {_FILES_MAX} files and {_FILES_BYTES_MAX >> 20} "
                         "MB; give it a directory of its own)"
                     )
                 found[name] = path.read_bytes()
@@ -210,23 +264,20 @@ class HAProxy:
                 raise MachineError(f"{path}: {error.strerror}") from None
         return found
 
-    def environment(self, wiring: Wiring) -> dict[str, str]:
-        return render.environment(wiring)
-
     # --- what it says ---
 
-    def read_log(self, line: str) -> tuple[str, dict[str, Any]] | None:
-        return log.read(line)
+    def log_reader(self) -> LogReader:
+        return log.read
 
-    async def read_api(self, api_address: str) -> dict[str, Any]:
-        return await api.read(api_address)
+    async def read_servers(self, api_address: str) -> ProxyLook:
+        return api.look(await api.read(api_address))
 
     # --- its algorithm ---
 
     def timers_s(self) -> tuple[float, ...]:
         """`timeout resolve` and `inter`, the latter only where there are checks."""
         if self.config.config is not None:
-            return own.timers_s(self.config.config)
+            return own_file.timers_s(self._own(self.config.config))
         resolve_s = self.config.resolvers.timeout_resolve.s
         return (resolve_s, self.config.server.inter.s) if self.config.server.check else (resolve_s,)
 
@@ -235,12 +286,15 @@ class HAProxy:
 
         For the version that `version()` has found or that is simulated; the newest otherwise.
         """
-        said: config.Config | None = self.config
-        if self.config.config is not None:
-            said, _ = ownsettings.read(self.config.config)
-        if said is None:
+        settings = self._settings()
+        if settings is None:
             return Unreached.UNREAD_SETTINGS
-        return predict(settings_of(said), self._version, timeline)
+        return predict(settings, self._version, timeline)
+
+    def _settings(self) -> Settings | None:
+        """What the model goes by; None where it does not reach the user's own file."""
+        path = self.config.config
+        return settings_of(self.config) if path is None else self._own_settings(path)[0]
 
     def simulate(
         self, *, version: str, world: World, rng: Random, start_ns: int, servers: int

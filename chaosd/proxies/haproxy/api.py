@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from chaosd.plugins.proxy import ProxyLook, ServerState
+from chaosd.plugins.timeline import ServerHealth
+
 _ANSWER_BYTES_MAX = 4 * 1024 * 1024  # some ten thousand servers
 _ANSWER_S_MAX = 2.0
 _COMMANDS = b"show servers state;show resolvers\n"
@@ -21,6 +24,29 @@ _NUMBERS = {
     "check_health": "srv_check_health",
     "check_state": "srv_check_state",
 }
+
+
+_NO_ADDRESS = 0x20  # of the admin state: in maintenance because the name was not resolved
+_RUNNING = 2  # of the operational state
+
+
+def look(said: dict[str, Any]) -> ProxyLook:
+    """What `read` has found, in the words of every proxy."""
+    servers = [
+        ServerState(
+            server=f"{server['backend']}/{server['server']}",
+            address=server["addr"],
+            health=_health(server["admin_state"], server["op_state"]),
+        )
+        for server in said["servers"]
+    ]
+    return ProxyLook(servers=servers, counters=said["resolvers"])
+
+
+def _health(admin_state: int | None, op_state: int | None) -> ServerHealth:
+    if (admin_state or 0) & _NO_ADDRESS:
+        return "maint"
+    return "up" if op_state == _RUNNING else "down"
 
 
 async def read(api: str) -> dict[str, Any]:

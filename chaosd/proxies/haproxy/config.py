@@ -16,10 +16,10 @@ from pydantic import (
     model_serializer,
 )
 
-from chaosd.config.units import Duration
-from chaosd.history.events import Address
+from chaosd.history.values import Address
 from chaosd.plugins.bases import Part, ProxyConfig
 from chaosd.proxies.haproxy.model.settings import Holds, Settings
+from chaosd.units import Duration
 
 MS = 1_000_000
 _TIMER_MS_MAX = 2**31 - 1  # HAProxy's timers are 32-bit milliseconds
@@ -267,21 +267,21 @@ def address(text: str) -> Address:
     return Address(host, int(port))
 
 
-def surprises(settings: Config) -> list[str]:
+def surprises(settings: Settings) -> list[str]:
     """Advice where the settings do what one would not think: docs/findings.md, 1 to 3."""
-    resolvers, found = settings.resolvers, []
-    if resolvers.timeout_retry > resolvers.timeout_resolve:
+    resolve, retry = Duration(settings.timeout_resolve_ns), Duration(settings.timeout_retry_ns)
+    obsolete, found = Duration(settings.holds.obsolete_ns), []
+    if retry > resolve:
         found.append(
-            f"timeout retry {resolvers.timeout_retry} is longer than timeout resolve "
-            f"{resolvers.timeout_resolve}: a name that is missing for a moment is asked for again "
-            "only after the former (make it as short)"
+            f"timeout retry {retry} is longer than timeout resolve {resolve}: a name that is "
+            "missing for a moment is asked for again only after the former (make it as short)"
         )
-    if resolvers.hold.obsolete:
+    if obsolete:
         found.append(
-            f"hold obsolete {resolvers.hold.obsolete}: a server keeps an address that is no longer "
+            f"hold obsolete {obsolete}: a server keeps an address that is no longer "
             "in the answers for so long, A records included (0s, unless answers are partial)"
         )
-    if settings.retries and not settings.redispatch:
+    if settings.retries and not settings.redispatch_every:
         found.append(
             f"retries {settings.retries} without redispatch: a request that was sent to the old "
             "address is tried there again, whatever DNS says by then (option redispatch 1)"
@@ -289,18 +289,17 @@ def surprises(settings: Config) -> list[str]:
     return found + locked(settings)
 
 
-def locked(settings: Config) -> list[str]:
+def locked(settings: Settings) -> list[str]:
     """Advice where checks and polls keep their phase, and it matters: docs/findings.md, 6.
 
     It matters where checks can take the server DOWN while the proxy still has the old address.
     """
-    server, resolvers = settings.server, settings.resolvers
-    inter, resolve = sorted((int(server.inter), int(resolvers.timeout_resolve)))
-    down_ns = (server.fall - 1) * server.fast_ns
-    old_ns = resolvers.timeout_resolve + resolvers.hold.obsolete
-    if not server.check or not inter or resolve % inter or down_ns >= old_ns:
+    checks, polls = Duration(settings.inter_ns), Duration(settings.timeout_resolve_ns)
+    inter, resolve = sorted((settings.inter_ns, settings.timeout_resolve_ns))
+    down_ns = (settings.fall - 1) * settings.fastinter_ns
+    old_ns = settings.timeout_resolve_ns + settings.holds.obsolete_ns
+    if not settings.check or not inter or resolve % inter or down_ns >= old_ns:
         return []
-    checks, polls = server.inter, resolvers.timeout_resolve
     what = f"checks each {checks} and polls each {polls} keep their phase for minutes"
     why = "so the recoveries of one cell resemble each other more than their intervals know"
     return [f"{what}, {why} (set `cells: 5`, or periods that don't divide each other)"]

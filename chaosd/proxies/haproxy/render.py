@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from chaosd.config.units import Duration
+from chaosd.history.values import Address
 from chaosd.plugins.proxy import Wiring
 from chaosd.proxies.haproxy.config import MS, Config
+from chaosd.units import Duration
 
 RESOLVERS, NAMESERVER, BACKEND, SERVER = "chaosd", "dns", "app", "app"
 
@@ -27,9 +28,17 @@ def environment(wiring: Wiring) -> dict[str, str]:
         "CHAOSD_LISTEN": str(wiring.listen),
         "CHAOSD_DNS": str(wiring.dns),
         "CHAOSD_APP": f"{wiring.app_name}:{wiring.app_port}",
-        "CHAOSD_LOG": wiring.log,
-        "CHAOSD_API": wiring.api,
+        "CHAOSD_LOG": _log(wiring),
+        "CHAOSD_API": _api(wiring),
     }
+
+
+def _log(wiring: Wiring) -> str:
+    return "stdout" if wiring.log is None else str(wiring.log)
+
+
+def _api(wiring: Wiring) -> str:
+    return f"ipv4@{wiring.api}" if isinstance(wiring.api, Address) else str(wiring.api)
 
 
 def time(duration: Duration) -> str:
@@ -43,8 +52,8 @@ def _global(config: Config, wiring: Wiring) -> list[str]:
         "# Written by chaosd.",
         "global",
         "    # Only what happens to servers; a line per request would drown it.",
-        f"    log {wiring.log} local0 notice",
-        f"    stats socket {wiring.api} mode 600 level admin",
+        f"    log {_log(wiring)} local0 notice",
+        f"    stats socket {_api(wiring)} mode 600 level admin",
     ]
     if config.nbthread is not None:
         lines.append(f"    nbthread {config.nbthread}")

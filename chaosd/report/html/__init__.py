@@ -14,9 +14,11 @@ from chaosd.analysis.heat import Heat
 from chaosd.analysis.recovery import Observed, observed
 from chaosd.analysis.slo import OK
 from chaosd.analysis.summary import Report
-from chaosd.history.events import PHASES, Action, Cycle, Event
+from chaosd.history.codec import encode_event
+from chaosd.history.cycles import PHASES, Cycle
+from chaosd.history.events import AnyEvent
 from chaosd.history.flight_record import name as flight_name
-from chaosd.report import markdown, text
+from chaosd.report import markdown, text, words
 from chaosd.report.html import pictures
 from chaosd.report.html.pictures import key
 
@@ -30,7 +32,7 @@ class Flight(NamedTuple):
     """A cycle that is worth a second look, with what was said and done around it."""
 
     cycle: Cycle
-    events: Sequence[Event]
+    events: Sequence[AnyEvent]
     record: Mapping[str, Any]  # its flight record; empty if it has none
 
 
@@ -101,11 +103,11 @@ def _head(report: Report) -> str:
     )
     proxy = " ".join(str(manifest.get(k) or "") for k in ("proxy", "proxy_version"))
     where = f"{proxy.strip()}, runtime {manifest.get('runtime', '?')}"
-    notes = "".join(f"<li>{escape(note)}</li>" for note in report.notes)
+    notes = "".join(f"<li>{escape(words.remark(note))}</li>" for note in report.notes)
     objectives = ""
     if report.objectives:  # on a narrow screen the last column, why, has lines of its own
-        words = _section("Objectives", markdown.objectives(report))
-        objectives = f'<section class="objectives">{words}</section>'
+        section = _section("Objectives", markdown.objectives(report))
+        objectives = f'<section class="objectives">{section}</section>'
     return (
         f'<header><div><h1>{escape(report.run)}</h1><div class="sub">{escape(where)}</div></div>'
         f'<div class="verdict {_colour(report)}">verdict: {report.verdict}</div></header>'
@@ -187,17 +189,22 @@ def _worst(flights: Sequence[Flight]) -> str:
     return "<h2>The worst cycles</h2>" + "".join(_flight(each) for each in flights)
 
 
+def _told(event: AnyEvent) -> tuple[str, str, dict[str, Any]]:
+    """Who tells, what, and with which details: the stored words."""
+    stored = json.loads(encode_event(event))
+    if "verb" in stored:
+        return "chaosd", f"{stored['verb']} {stored['edge']}", stored["data"]
+    return str(stored.get("source")), str(stored.get("what")), stored.get("data", {})
+
+
 def _flight(flight: Flight) -> str:
     cycle, record = flight.cycle, flight.record
     rows = []
     for event in sorted(flight.events, key=lambda e: e.at_ns)[:EVENTS_MAX]:
         ms = (event.at_ns - cycle.t0_ns) / 1e6
-        who, what, error_ns = (
-            ("chaosd", f"{event.verb} {event.edge}", 0)
-            if isinstance(event, Action)
-            else (event.source, event.what, event.error_ns)
-        )
-        data = json.dumps(event.data, ensure_ascii=False)[:300]
+        who, what, details = _told(event)
+        error_ns = event.error_ns
+        data = json.dumps(details, ensure_ascii=False)[:300]
         known = f"± {error_ns / 1e6:.1f}" if error_ns >= ERROR_SHOWN_NS else ""
         cells = f'<td class="n">{ms:.1f}</td><td class="n">{known}</td>'
         rows.append(
@@ -207,7 +214,7 @@ def _flight(flight: Flight) -> str:
     if cycle.residual_s is not None:
         place = "" if cycle.predicted_place is None else f", {cycle.predicted_place:.0%} of"
         shorter = f"{place} the predicted distribution is shorter" if place else ""
-        beside = f"<p>{cycle.residual_s:+.3f} s beside the predicted mean{shorter}.</p>"
+        beside = f"<p>{cycle.residual_s:+.3f} s vs predicted mean{shorter}.</p>"
     head = '<th class="n">ms</th><th class="n">known to</th><th>who</th><th>what</th><th></th>'
     parts = [beside, f"<table><tr>{head}</tr>{''.join(rows)}</table>"]
     if record:

@@ -10,7 +10,7 @@ from chaosd.analysis.recovery import observed
 from chaosd.analysis.residuals import share_below
 from chaosd.analysis.samples import KINDS
 from chaosd.analysis.survival import kaplan_meier
-from chaosd.history.events import PHASES, Cycle, CycleOutcome
+from chaosd.history.cycles import PHASES, Cycle, CycleOutcome
 from chaosd.report.html import charts
 from chaosd.report.html.charts import Frame
 

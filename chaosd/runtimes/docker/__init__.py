@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from ipaddress import IPv4Network, ip_address
 from pathlib import PurePosixPath
-from typing import Any, ClassVar, Literal
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from chaosd.config.units import Duration
 from chaosd.plugins.bases import KeyPath, OldIp, RuntimeConfig
-from chaosd.plugins.proxy import Proxy, ProxyHost
+from chaosd.plugins.proxy import Launches, Proxy, ProxyHost
 from chaosd.plugins.recording import Recorder
-from chaosd.plugins.runtime import CanReplace, CellSpec, Pace
+from chaosd.plugins.runtime import CanHoldAddress, CanMove, CellSpec, Pace
 from chaosd.runtimes.realtime import RealTime
+from chaosd.units import Duration
+
+if TYPE_CHECKING:
+    from chaosd.runtimes.docker.endpoint import Endpoint
 
 OLD_IP: tuple[OldIp, ...] = ("refuse", "imposter", "blackhole", "tarpit", "vacant")
 DNS_TTL_S = 600  # what Docker's DNS says, in every version
@@ -78,47 +80,55 @@ class DockerRuntime(RealTime):
 
     Config = DockerConfig
     has_proxy_program: ClassVar[bool] = True
+    makes_topology: ClassVar[bool] = True
+    runs_programs: ClassVar[bool] = False  # `app.command` is one of its image's
+    default_proxy: ClassVar[str | None] = None
     # Engine 20.10 on two cores; a busy one takes twice as long.
     pace: ClassVar[Pace] = Pace(0.3, 0.05, 0.5, 0.4)
 
-    def __init__(self, config: DockerConfig) -> None:
+    def __init__(self, config: DockerConfig, endpoint: Endpoint | None = None) -> None:
+        """`endpoint` is the engine; None: the one that the environment names."""
         self.config = config
+        self._named = endpoint
+
+    @cached_property
+    def endpoint(self) -> Endpoint:
+        from chaosd.runtimes.docker.endpoint import from_environment
+
+        return self._named or from_environment()
 
     def unavailable(self) -> str | None:
-        from chaosd.runtimes.docker.engine import unreachable
-
-        return unreachable()
+        return self.endpoint.unreachable()
 
     def expected(self) -> bool:
-        from chaosd.runtimes.docker.engine import expected
-
-        return expected()
+        return self.endpoint.expected()
 
     def lacks(self, proxy: Proxy, app_image: str) -> str | None:
-        from chaosd.runtimes.docker import engine, images
-        from chaosd.runtimes.docker.proxy import image_of
+        from chaosd.runtimes.docker import images
         from chaosd.runtimes.docker.stage import OWN_IMAGE
 
         # The placeholder is always our own image.
-        wanted = [image_of(proxy), images.app_tag()]
+        wanted = [images.app_tag()]
+        if isinstance(proxy, Launches):
+            wanted.insert(0, proxy.image)
         if app_image != OWN_IMAGE:
             wanted.append(app_image)
-        api = engine.client()
+        api = self.endpoint.client()
         if missing := images.missing(api, wanted):
             ours = f"`chaosd images` makes the app and HAProxy {', '.join(images.HAPROXY_VERSIONS)}"
+            ours += ", `chaosd images --nginx` nginx"
             return f"the engine has no image {', '.join(missing)} ({ours}; others are yours to get)"
         return self._out_of_reach(api)
 
     def _out_of_reach(self, api: Any) -> str | None:
         """Whether ports that the engine publishes can't be reached from here."""
-        from chaosd.runtimes.docker import engine
+        from chaosd.runtimes.docker.endpoint import own_container
 
-        remote = engine.address().startswith(("tcp://", "ssh://", "http://", "https://"))
         loopback = ip_address(self.config.publish).is_loopback
-        if not (remote and loopback) or engine.own_container(api) is not None:
+        if self.endpoint.is_socket or not loopback or own_container(api) is not None:
             return None
-        where = engine.address()
-        if urlsplit(where).hostname in ("127.0.0.1", "localhost"):
+        where = self.endpoint.url
+        if self.endpoint.host in ("127.0.0.1", "localhost"):
             return None
         return (
             f"the engine at {where} is on another machine and would publish the proxy's door on "
@@ -127,12 +137,18 @@ class DockerRuntime(RealTime):
 
     def proxy_host(self, proxy: Proxy) -> ProxyHost | None:
         from chaosd.runtimes.docker.members import FILES
-        from chaosd.runtimes.docker.proxy import image_of, run_once
+        from chaosd.runtimes.docker.proxy import SCRATCH, run_once
 
-        return ProxyHost(directory=PurePosixPath(FILES), run=partial(run_once, image_of(proxy)))
+        if not isinstance(proxy, Launches):
+            return None
+        run = partial(run_once, self.endpoint, proxy.image)
+        return ProxyHost(directory=PurePosixPath(FILES), scratch=SCRATCH, run=run)
+
+    def asks_directly(self) -> bool:
+        return True
 
     def abilities(self) -> Sequence[type]:
-        return (CanReplace,)
+        return (CanMove, CanHoldAddress)
 
     def old_ip(self) -> Sequence[OldIp]:
         return OLD_IP
@@ -159,18 +175,23 @@ class DockerRuntime(RealTime):
         return found
 
     async def sweep(self) -> list[str]:
-        from chaosd.runtimes.docker import engine, objects
+        from chaosd.runtimes.docker import objects
+        from chaosd.runtimes.docker.endpoint import translated
 
-        return await super().sweep() + await asyncio.to_thread(
-            lambda: engine.translated(lambda: objects.sweep(engine.client(), self.clock()))
-        )
+        endpoint = self.endpoint
+
+        def removed() -> list[str]:
+            work = partial(objects.sweep, endpoint.client(), self.clock())
+            return translated(work, endpoint.url)
+
+        return await super().sweep() + await asyncio.to_thread(removed)
 
     async def set_up(
         self, cell: CellSpec, recorder: Recorder, failed: Callable[[Exception], None]
     ) -> Any:
         from chaosd.runtimes.docker.stage import DockerStage
 
-        stage = DockerStage(self.config, cell, recorder, failed)
+        stage = DockerStage(self.config, self.endpoint, cell, recorder, failed)
         try:
             await stage.set_up()
         except BaseException:

@@ -8,58 +8,39 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
-
-import docker
-import docker.errors
-import requests
-import urllib3
 
 from chaosd.errors import MachineError
+from chaosd.runtimes.docker.endpoint import (
+    PING_LIMIT_S,
+    Endpoint,
+    EngineAwayError,
+    translated,
+    unix_ns,
+)
 from chaosd.system.clock import SECOND_NS, Clock, sleep
 
 T = TypeVar("T")
 
-CALL_LIMIT_S = 60  # of the engine's silence, not of the call
-PING_LIMIT_S = 3
 PING_PAUSE_S = 0.25
 THREADS_MAX = 32
-# Versions of the API whose answers are known here: engines 20.10 to 29. An older engine is asked in
-# its own version, and one that takes only newer ones in the oldest that it takes.
-API_MAX = (1, 51)
-
-_AWAY = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
-
-
-class EngineAwayError(MachineError):
-    """The engine does not answer (any more)."""
-
-
-class MissingError(MachineError):
-    """There is no such container, network or image."""
-
-
-class ConflictError(MachineError):
-    """Something with this name is there, or is being removed."""
 
 
 class Engine:
-    """One engine. `wait_s` is how long one that goes away during a run is waited for."""
+    """One engine during a run. `wait_s` is how long it is waited for if it goes away."""
 
-    def __init__(self, clock: Clock, *, wait_s: float) -> None:
+    def __init__(self, endpoint: Endpoint, clock: Clock, *, wait_s: float) -> None:
+        self.endpoint = endpoint
         self.clock = clock
         self.offset_ns = 0  # its wall clock minus ours
         self.offset_error_ns = 0
         self.info: dict[str, Any] = {}
         self._wait_s = wait_s
         self._pool = ThreadPoolExecutor(THREADS_MAX, "docker")
-        self._local = threading.local()
+        self._apis: dict[int, Any] = {}  # by thread: a requests session is not made for sharing
         self._away_since_ns: int | None = None
         self._calls: set[Future[Any]] = set()
         self._returns: asyncio.Task[bool] | None = None
@@ -68,9 +49,11 @@ class Engine:
 
     def _api(self) -> Any:
         """This thread's client. Raises EngineAwayError."""
-        if not hasattr(self._local, "api"):
-            self._local.api = client()
-        return self._local.api
+        apis: dict[int, Any] = self._apis
+        thread = threading.get_ident()
+        if thread not in apis:
+            apis[thread] = self.endpoint.client()
+        return apis[thread]
 
     async def do(self, call: Callable[[Any], T]) -> T:
         """Let a thread call the API.
@@ -88,7 +71,9 @@ class Engine:
 
     async def now(self, call: Callable[[Any], T]) -> T:
         """Let a thread call the API, and don't wait for an engine that is away."""
-        running = self._pool.submit(lambda: translated(lambda: call(self._api())))
+        running = self._pool.submit(
+            lambda: translated(lambda: call(self._api()), self.endpoint.url)
+        )
         self._calls.add(running)
         running.add_done_callback(self._calls.discard)
         return await asyncio.wrap_future(running)
@@ -105,7 +90,7 @@ class Engine:
     async def answers(self) -> bool:
         """Whether it answers at this moment."""
         try:
-            await self.now(lambda _: client(PING_LIMIT_S).ping())
+            await self.now(lambda _: self.endpoint.client(PING_LIMIT_S).ping())
         except MachineError:
             return False
         return True
@@ -120,7 +105,7 @@ class Engine:
         """What to say if it did not return."""
         waited = f" and did not return in {self._wait_s:g} s (runtime.engine_wait)"
         return (
-            f"the Docker engine at {address()} went away{waited if self._wait_s else ''}; "
+            f"the Docker engine at {self.endpoint.url} went away{waited if self._wait_s else ''}; "
             "what is left there is removed by `chaosd clean`"
         )
 
@@ -156,13 +141,12 @@ class Engine:
     @property
     def is_here(self) -> bool:
         """Whether it runs on our own kernel, so that clocks and addresses are the same."""
-        local = urlsplit(address()).scheme in ("unix", "http+unix")
-        return local and self.info.get("KernelVersion") == os.uname().release
+        return self.endpoint.is_socket and self.info.get("KernelVersion") == os.uname().release
 
     @property
     def host(self) -> str:
         """The machine that it publishes ports on, as seen from here."""
-        return urlsplit(address()).hostname or "127.0.0.1" if not self.is_here else "127.0.0.1"
+        return "127.0.0.1" if self.is_here else self.endpoint.host or "127.0.0.1"
 
     def monotonic_ns(self, its_unix_ns: int) -> int:
         """An instant of its wall clock on our monotonic one."""
@@ -171,112 +155,3 @@ class Engine:
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
-
-
-# --- outside of a run -----------------------------------------------------------------------------
-
-
-def client(limit_s: int = CALL_LIMIT_S) -> Any:
-    """A new API client, as DOCKER_HOST or the CLI's context say. Raises EngineAwayError."""
-
-    def connect() -> Any:
-        api = docker.from_env(timeout=limit_s, version="auto").api
-        if _pair(api.api_version) > API_MAX:
-            oldest = _pair(api.version(api_version=False).get("MinAPIVersion", "1.12"))
-            major, minor = max(API_MAX, oldest)
-            api.close()
-            api = docker.from_env(timeout=limit_s, version=f"{major}.{minor}").api
-        return api
-
-    return translated(connect)
-
-
-def translated(call: Callable[[], T]) -> T:
-    """Call it, with the SDK's many exceptions turned into our few."""
-    try:
-        return call()
-    except docker.errors.NotFound as error:
-        raise MissingError(_words(error)) from None
-    except docker.errors.APIError as error:
-        conflict = error.response is not None and error.response.status_code == 409  # noqa: PLR2004
-        raise (ConflictError if conflict else MachineError)(_words(error)) from None
-    except (docker.errors.DockerException, *_AWAY) as error:
-        raise EngineAwayError(
-            f"no Docker engine answers at {address()} ({_reason(error)})"
-        ) from None
-
-
-def unreachable() -> str | None:
-    """Why no engine can be used, in one line, or None."""
-    try:
-        client(PING_LIMIT_S).close()
-    except MachineError as error:
-        return str(error)
-    return None
-
-
-def expected() -> bool:
-    """Whether an engine is said to be there: by DOCKER_HOST, a context elsewhere, or a socket."""
-    where = urlsplit(address())
-    local = where.scheme in ("unix", "http+unix")
-    return bool(os.environ.get("DOCKER_HOST")) or not local or Path(where.path).exists()
-
-
-def address() -> str:
-    """Where the engine is looked for."""
-    if host := os.environ.get("DOCKER_HOST"):
-        return host
-    try:
-        context = docker.ContextAPI.get_current_context()
-    except (docker.errors.DockerException, OSError):
-        context = None
-    return (context and context.Host) or "unix:///var/run/docker.sock"
-
-
-def unix_ns(stamp: str) -> int | None:
-    """Read `2026-11-24T09:00:00.123456789Z`, or with an offset, to the nanosecond."""
-    found = re.fullmatch(
-        r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)", stamp
-    )
-    if found is None:
-        return None
-    from datetime import datetime
-
-    zone = "+00:00" if found[3] == "Z" else found[3]
-    seconds = int(datetime.fromisoformat(found[1] + zone).timestamp())
-    return seconds * SECOND_NS + int((found[2] or "0").ljust(9, "0"))
-
-
-def own_container(api: Any) -> str | None:
-    """The id of the container that chaosd itself runs in, if it is one of this engine's."""
-    try:
-        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    found = re.search(r"/containers/([0-9a-f]{64})/", mounts)
-    if found is None:
-        return None
-    try:
-        translated(lambda: api.inspect_container(found[1]))
-    except MissingError:
-        return None
-    return found[1]
-
-
-def _pair(version: str) -> tuple[int, int]:
-    major, _, minor = version.partition(".")
-    return int(major), int(minor)
-
-
-def _words(error: Any) -> str:
-    return " ".join(str(error.explanation or error).split())[:300]
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost cause: the outer ones only say that there is one."""
-    text = str(error)
-    for known in ("No such file or directory", "Permission denied", "Connection refused"):
-        if known in text:
-            hint = ": is it your group's?" if known == "Permission denied" else ""
-            return known + hint
-    return "it takes too long" if "timed out" in text.lower() else " ".join(text.split())[:120]

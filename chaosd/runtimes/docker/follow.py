@@ -14,7 +14,8 @@ from contextlib import suppress
 from typing import Any
 
 from chaosd.errors import MachineError
-from chaosd.runtimes.docker.engine import Engine, EngineAwayError, client, translated, unix_ns
+from chaosd.runtimes.docker.endpoint import EngineAwayError, translated, unix_ns
+from chaosd.runtimes.docker.engine import Engine
 from chaosd.system.clock import SECOND_NS
 
 RETRY_PAUSE_S = 0.25
@@ -50,7 +51,7 @@ class Follower:
         broken = False
         while not self._closed.is_set():
             try:
-                api = client()
+                api = self._engine.endpoint.client()
             except MachineError:
                 self._call(self._on_absence)
                 broken = True

@@ -1,8 +1,8 @@
 """The images of the topology: their names, and how they are made, with a registry or without one.
 
-With a registry they are built by haproxy/Dockerfile and http-server/Dockerfile. Without one, the
-same names are made of Debian's packages: mmdebstrap unpacks what is needed, and nothing else, into
-an archive that the engine imports. See docs/decisions/0005-docker.md.
+With a registry they are built by the Dockerfiles of haproxy/, nginx/ and http-server/. Without one,
+the same names are made of Debian's packages: mmdebstrap unpacks what is needed, and nothing else,
+into an archive that the engine imports. See docs/decisions/0005-docker.md.
 """
 
 from __future__ import annotations
@@ -15,23 +15,29 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from chaosd.errors import MachineError
-from chaosd.runtimes.docker.engine import MissingError, client, translated
+from chaosd.runtimes.docker.endpoint import Endpoint, MissingError, translated
 from chaosd.system.shipped import shipped
 
 HAPROXY_VERSIONS = ("2.2", "2.6", "3.0", "3.2")
 DEFAULT_HAPROXY = "3.0"
+NGINX_VERSION = "1.30"
 SERVER = "http-server/server.py"
 Source = Literal["auto", "registry", "debian"]
 Say = Callable[[str], None]
 
 LABEL = "chaosd.image"  # what it is; only images with it are ever removed
 SUITES = {"2.2": "bullseye", "2.6": "bookworm", "3.0": "trixie", "3.2": "sid"}
+# The suite that has the package of a proxy's name in this version.
+PROXY_SUITES = {"haproxy": SUITES, "nginx": {NGINX_VERSION: "sid"}}
+# How a proxy says its version; nginx says it on its standard error.
+VERSION_ARGUMENTS = {"haproxy": ["haproxy", "-vv"], "nginx": ["nginx", "-v"]}
 PYTHON_SUITE, PYTHON_PACKAGES = "bookworm", "python3-minimal,libpython3.11-stdlib"
 PULL_LIMIT_S = 20  # of a registry's silence
 BUILD_LIMIT_S = 300  # of one image
@@ -46,8 +52,8 @@ class Image(NamedTuple):
     """An image to be made."""
 
     tag: str
-    kind: str  # "haproxy" or "http-server"
-    version: str  # of HAProxy, or of server.py
+    kind: str  # "haproxy", "nginx" or "http-server": the folder of its Dockerfile
+    version: str  # of the proxy, or of server.py
 
 
 def haproxy_tag(version: str) -> str:
@@ -63,9 +69,11 @@ def _app_version() -> str:
     return hashlib.sha256(shipped(SERVER).read_bytes()).hexdigest()[:12]
 
 
-def wanted(versions: Sequence[str]) -> list[Image]:
-    """The app, and HAProxy in these versions."""
+def wanted(versions: Sequence[str], *, nginx: bool = False) -> list[Image]:
+    """The app, HAProxy in these versions, and nginx if it is asked for."""
     proxies = [Image(haproxy_tag(version), "haproxy", version) for version in versions]
+    if nginx:
+        proxies.append(Image(f"chaosd-nginx:{NGINX_VERSION}", "nginx", NGINX_VERSION))
     return [Image(app_tag(), "http-server", _app_version()), *proxies]
 
 
@@ -83,19 +91,21 @@ def missing(api: Any, tags: Sequence[str]) -> list[str]:
 # --- making them ----------------------------------------------------------------------------------
 
 
-def build(versions: Sequence[str], *, source: Source, mirror: str | None, say: Say) -> None:
-    """Make the app's image and HAProxy's in these versions, where they are missing.
+def build(
+    endpoint: Endpoint, images: Sequence[Image], *, source: Source, mirror: str | None, say: Say
+) -> None:
+    """Make these images, where they are missing.
 
     `auto` asks the registry first and then Debian's packages. Raises MachineError.
     """
-    api = client(BUILD_LIMIT_S)
+    api = endpoint.client(BUILD_LIMIT_S)
     offline = ""
-    for image in wanted(versions):
+    for image in images:
         if not missing(api, [image.tag]):
             say(f"{image.tag}: is there")
             continue
         if source != "debian" and not offline:
-            offline = _from_registry(api, image, say)
+            offline = _from_registry(endpoint, api, image, say)
             if not offline:
                 continue
             if source == "registry":
@@ -105,18 +115,16 @@ def build(versions: Sequence[str], *, source: Source, mirror: str | None, say: S
     _remove_superseded(api, say)
 
 
-def _from_registry(api: Any, image: Image, say: Say) -> str:
+def _from_registry(endpoint: Endpoint, api: Any, image: Image, say: Say) -> str:
     """Build it by its Dockerfile; what is wrong if its base can't be had, "" if all went well."""
     folder = shipped(f"{image.kind}/Dockerfile").parent
-    base, argument = {
-        "haproxy": (f"haproxy:{image.version}", {"HAPROXY": image.version}),
-        "http-server": (_base_of(folder / "Dockerfile"), {}),
-    }[image.kind]
+    argument = {} if image.kind == "http-server" else {image.kind.upper(): image.version}
+    base = _base_of(folder / "Dockerfile", argument)
     say(f"{image.tag}: pulling {base}")
     try:
         if missing(api, [base]):
             name, _, tag = base.partition(":")
-            quick = client(PULL_LIMIT_S)
+            quick = endpoint.client(PULL_LIMIT_S)
             for step in translated(lambda: quick.pull(name, tag=tag, stream=True, decode=True)):
                 if "error" in step:
                     return str(step["error"])[:160]
@@ -134,9 +142,9 @@ def _from_registry(api: Any, image: Image, say: Say) -> str:
     return ""
 
 
-def _base_of(dockerfile: Path) -> str:
+def _base_of(dockerfile: Path, arguments: Mapping[str, str] = MappingProxyType({})) -> str:
     text = dockerfile.read_text(encoding="utf-8")
-    default = dict(re.findall(r"^ARG (\w+)=(\S+)$", text, re.MULTILINE))
+    default = dict(re.findall(r"^ARG (\w+)=(\S+)$", text, re.MULTILINE)) | dict(arguments)
     found = re.search(r"^FROM (\S+)$", text, re.MULTILINE)
     base = found[1] if found else ""
     return re.sub(r"\$\{(\w+)\}", lambda match: default.get(match[1], ""), base)
@@ -145,12 +153,10 @@ def _base_of(dockerfile: Path) -> str:
 def _from_debian(api: Any, image: Image, mirror: str | None, say: Say) -> None:
     """Unpack the packages and import them as an image."""
     suite, packages, extra = PYTHON_SUITE, PYTHON_PACKAGES, {"app/server.py": shipped(SERVER)}
-    changes = ["USER 65534:65534", "EXPOSE 8080"]
-    if image.kind == "haproxy":
-        suite, packages, extra = SUITES[image.version], "haproxy", {}
-        changes = ["USER 65534:65534", 'ENTRYPOINT ["haproxy"]']
-    else:
-        changes.append('CMD ["python3", "-I", "-S", "/app/server.py"]')
+    changes = ["USER 65534:65534", "EXPOSE 8080", 'CMD ["python3", "-I", "-S", "/app/server.py"]']
+    if image.kind in PROXY_SUITES:
+        suite, packages, extra = PROXY_SUITES[image.kind][image.version], image.kind, {}
+        changes = ["USER 65534:65534", f'ENTRYPOINT ["{image.kind}"]']
     labels = f"LABEL {LABEL}={image.kind} chaosd.from=debian"
     say(f"{image.tag}: unpacking {packages} of Debian {suite}")
     with tempfile.TemporaryDirectory(prefix="chaosd-image-") as scratch:
@@ -236,25 +242,26 @@ def _remove_superseded(api: Any, say: Say) -> None:
                 say(f"{tag}: removed, there is a newer server.py")
 
 
-def remove(say: Say) -> None:
+def remove(endpoint: Endpoint, say: Say) -> None:
     """Remove every image that `build` has made, and no other."""
-    api = client()
+    api = endpoint.client()
     for image in api.images(filters={"label": LABEL}):
         for tag in image.get("RepoTags") or [image["Id"]]:
             translated(partial(api.remove_image, tag))
             say(f"removed {tag}")
 
 
-def describe(versions: Sequence[str]) -> Iterator[str]:
-    """A line for each image: its name, its size, and the build of HAProxy that is in it."""
+def describe(endpoint: Endpoint, images: Sequence[Image]) -> Iterator[str]:
+    """A line for each image: its name, its size, and the build of the proxy that is in it."""
     from chaosd.runtimes.docker.proxy import run_once
 
-    api = client()
-    for image in wanted(versions):
+    api = endpoint.client()
+    for image in images:
         size = api.inspect_image(image.tag)["Size"] / 1e6
         build = ""
-        if image.kind == "haproxy":
-            build = f"  {run_once(image.tag, ['haproxy', '-vv'], {}, {}).stdout.splitlines()[0]}"
+        if image.kind in VERSION_ARGUMENTS:
+            done = run_once(endpoint, image.tag, VERSION_ARGUMENTS[image.kind], {}, {})
+            build = f"  {(done.stdout or done.stderr).splitlines()[0]}"
         yield f"{image.tag:34} {size:5.0f} MB{build}"
 
 

@@ -10,7 +10,13 @@ from typing import Any
 
 from chaosd.errors import MachineError
 from chaosd.runtimes.docker import objects
-from chaosd.runtimes.docker.engine import ConflictError, Engine, EngineAwayError, MissingError
+from chaosd.runtimes.docker.endpoint import (
+    ConflictError,
+    EngineAwayError,
+    MissingError,
+    translated,
+)
+from chaosd.runtimes.docker.engine import Engine
 from chaosd.runtimes.docker.follow import Output
 from chaosd.runtimes.docker.network import Network
 from chaosd.system.clock import SECOND_NS, sleep
@@ -42,6 +48,7 @@ class Blueprint:
     capability: str | None = None  # the one that it needs; it runs as root then
     dns: Sequence[str] = ()
     sysctls: Mapping[str, str] = field(default_factory=dict)
+    scratch: str | None = None  # a directory in memory, which it may write
 
 
 @dataclass(eq=False, kw_only=True)
@@ -96,8 +103,6 @@ class Members:
         return member
 
     def _create(self, api: Any, blueprint: Blueprint) -> str:
-        from chaosd.runtimes.docker.engine import translated
-
         host_config = objects.host_config(
             api,
             memory_mb=blueprint.memory_mb,
@@ -107,6 +112,7 @@ class Members:
             port_bindings=dict(blueprint.ports),
             dns=list(blueprint.dns) or None,
             sysctls=dict(blueprint.sysctls) or None,
+            tmpfs={blueprint.scratch: objects.SCRATCH_OPTIONS} if blueprint.scratch else None,
         )
         container: str = translated(
             lambda: api.create_container(

@@ -17,7 +17,7 @@ from typing import Any
 import docker.types
 
 from chaosd.errors import MachineError
-from chaosd.runtimes.docker.engine import MissingError, translated
+from chaosd.runtimes.docker.endpoint import MissingError, translated
 
 PROXY, NAMESERVER, APP_FIRST, APP_LAST = 2, 3, 10, 126
 ATTEMPTS_MAX = 50

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from chaosd.errors import MachineError
-from chaosd.runtimes.docker.engine import ConflictError, MissingError, own_container, translated
+from chaosd.runtimes.docker.endpoint import ConflictError, MissingError, own_container, translated
 from chaosd.system import processes
 from chaosd.system.clock import SECOND_NS, Clock, pause
 
@@ -25,6 +25,7 @@ REMOVE_LIMIT_S = 30.0
 REMOVE_PAUSE_S = 0.05
 NOBODY, ROOT = "65534:65534", "0:0"
 LOG_MAX = {"max-size": "5m", "max-file": "2"}
+SCRATCH_OPTIONS = "mode=1777,size=64m"  # of a directory in memory that a program may write
 OPEN_FILES_MAX = 16384  # HAProxy sizes its tables by this limit
 
 

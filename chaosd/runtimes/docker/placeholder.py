@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from chaosd.errors import MachineError
-from chaosd.runtimes.docker.engine import Engine, EngineAwayError
+from chaosd.runtimes.docker.endpoint import EngineAwayError
+from chaosd.runtimes.docker.engine import Engine
 from chaosd.runtimes.docker.members import Blueprint, Members
 from chaosd.runtimes.docker.network import Network
 from chaosd.system.clock import SECOND_NS, sleep

@@ -11,12 +11,13 @@ from threading import Event
 from typing import Any
 
 from chaosd.errors import MachineError
-from chaosd.history.events import Address
-from chaosd.plugins.proxy import Proxy
+from chaosd.history.values import Address
+from chaosd.plugins.proxy import Launch, Launches, ReadsLog, launchable
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CellSpec
-from chaosd.runtimes.docker import images, objects
-from chaosd.runtimes.docker.engine import Engine, MissingError, client, translated
+from chaosd.runtimes.docker import objects
+from chaosd.runtimes.docker.endpoint import Endpoint, MissingError, translated
+from chaosd.runtimes.docker.engine import Engine
 from chaosd.runtimes.docker.members import FILES, Blueprint, Member, Members
 from chaosd.system import processes
 from chaosd.system.clock import SECOND_NS, pause
@@ -29,19 +30,15 @@ MEMORY_MB, PIDS = 512, 128
 # would choose others when the container is started again.
 PORT_FIRST, PORT_LAST = 20_000, 32_000
 PORT_ATTEMPTS_MAX = 20
-ECHO_NS = 50_000_000  # HAProxy says the same on its standard output and its standard error
+ECHO_NS = 50_000_000  # a proxy may say the same on its standard output and its standard error
 ONCE_LIMIT_S = 30.0
 ONCE_PAUSE_S = 0.02
-NAME = "haproxy.cfg"
-
-
-def image_of(proxy: Proxy) -> str:
-    """The image that the config asks for, by name or by version."""
-    return proxy.image or images.haproxy_tag(proxy.wanted_version or images.DEFAULT_HAPROXY)
+# In the container, in memory. No image has it: a directory that is there would keep its own mode.
+SCRATCH = PurePosixPath("/run/chaosd")
 
 
 class DockerProxy:
-    """One proxy with its door, its log, and its Runtime API."""
+    """One proxy with its door, its log, and its API."""
 
     def __init__(
         self, cell: CellSpec, recorder: Recorder, engine: Engine, members: Members
@@ -54,7 +51,10 @@ class DockerProxy:
         self._engine = engine
         self._members = members
         self._pid = 0  # of this machine; 0 where it is another's
-        self._log = OutputFile(cell.directory / "haproxy.log")
+        self._proxy: Launches = launchable(cell.proxy)
+        name = PurePosixPath(self._proxy.config_name).stem
+        self._log = OutputFile(cell.directory / f"{name}.log")
+        self._read = cell.proxy.log_reader() if isinstance(cell.proxy, ReadsLog) else None
         self._said: dict[str, int] = {}
         self._closed = False
 
@@ -66,36 +66,42 @@ class DockerProxy:
         self, ip: str, dns: Address, *, publish: str, inside: bool, upstream: Sequence[str]
     ) -> None:
         """Make and start it. Raises MachineError."""
-        cell, proxy = self._cell, self._cell.proxy
-        wanted = proxy.listen
+        cell, wanted = self._cell, self._proxy.listen
         port = wanted.port if wanted else DOOR_PORT
-        anywhere = Address("0.0.0.0", port)  # noqa: S104 - of its own network
-        wiring = cell.wiring(
-            listen=anywhere,
-            dns=dns,
-            log="stdout",
-            api=f"ipv4@0.0.0.0:{API_PORT}",
-        )
-        text = proxy.render(wiring)
-        (cell.directory.resolve() / NAME).write_text(text, encoding="utf-8")
-        file = PurePosixPath(FILES) / NAME
-        program, *arguments = proxy.command(file)
+        launch = self._launch(port, dns)
+        program, *arguments = launch.argv
         blueprint = Blueprint(
             name=f"chaosd-{cell.run_id}-{cell.name}-proxy",
-            image=image_of(proxy),
+            image=self._proxy.image,
             ip=ip,
             entrypoint=[program],
             command=arguments,
-            environment=proxy.environment(wiring),
-            files=proxy.files() | {NAME: text.encode()},
+            environment=launch.env,
+            files=launch.files,
             memory_mb=MEMORY_MB,
             pids=PIDS,
             dns=upstream,
+            scratch=str(SCRATCH),
         )
         await self._start(blueprint, port, wanted, publish)
         if inside:
             self.entry, self.api = Address(ip, port), f"{ip}:{API_PORT}"
         await self.look()
+
+    def _launch(self, port: int, dns: Address) -> Launch:
+        """Say how it is started, and keep its configuration in the run directory."""
+        anywhere = "0.0.0.0"  # noqa: S104 - of its own network
+        wiring = self._cell.wiring(
+            listen=Address(anywhere, port),
+            dns=dns,
+            log=None,
+            api=Address(anywhere, API_PORT),
+            directory=PurePosixPath(FILES),
+            scratch=SCRATCH,
+        )
+        launch, name = self._proxy.launch(wiring), self._proxy.config_name
+        (self._cell.directory.resolve() / name).write_bytes(launch.files[name])
+        return launch
 
     async def _start(
         self, blueprint: Blueprint, port: int, wanted: Address | None, publish: str
@@ -150,7 +156,7 @@ class DockerProxy:
         if self._closed:
             return
         self._log.emit(makeLogRecord({"msg": line}))
-        said = self._cell.proxy.read_log(line)
+        said = self._read(line) if self._read is not None else None
         if said is None:
             return
         what, data = said
@@ -170,13 +176,17 @@ def _is_of_container(pid: int, container: str) -> bool:
 
 
 def run_once(
-    image: str, arguments: Sequence[str], environment: Mapping[str, str], files: Mapping[str, bytes]
+    endpoint: Endpoint,
+    image: str,
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    files: Mapping[str, bytes],
 ) -> CompletedProcess[str]:
     """Run the proxy's program in a container of its own, without a network, and remove that.
 
     It is removed if Ctrl-C is pressed, too, also while the engine is still making it.
     """
-    api = client()
+    api = endpoint.client()
     clock = _clock()
 
     def work(unwanted: Event) -> CompletedProcess[str]:
@@ -190,7 +200,11 @@ def run_once(
             labels=objects.labels("check", "check", None),
             volumes=[FILES],
             host_config=objects.host_config(
-                api, memory_mb=MEMORY_MB, pids=PIDS, network_mode="none"
+                api,
+                memory_mb=MEMORY_MB,
+                pids=PIDS,
+                network_mode="none",
+                tmpfs={str(SCRATCH): objects.SCRATCH_OPTIONS},
             ),
         )["Id"]
         try:
@@ -206,7 +220,7 @@ def run_once(
 
     try:
         with uninterrupted() as unwanted:
-            return translated(lambda: work(unwanted))
+            return translated(lambda: work(unwanted), endpoint.url)
     except MissingError as error:
         raise MachineError(
             f"{error} (make images, or set proxy.image to one that is there)"

@@ -7,7 +7,6 @@ there, so that a host that is gone can't be played.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
@@ -15,28 +14,26 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
 from signal import SIGKILL, SIGTERM
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 from chaosd.dns.server import DnsServer
 from chaosd.errors import MachineError
-from chaosd.history.events import Address, Instance
+from chaosd.history.values import Address, Instance
 from chaosd.plugins.bases import KeyPath, OldIp, RuntimeConfig
-from chaosd.plugins.proxy import Proxy, ProxyHost
+from chaosd.plugins.proxy import Launches, Proxy, ProxyHost
 from chaosd.plugins.recording import Recorder
-from chaosd.plugins.runtime import CanReplace, CellSpec, Holder, Pace
+from chaosd.plugins.runtime import CanHoldAddress, CanMove, CellSpec, Holder, Pace
 from chaosd.runtimes.answers import Answers
 from chaosd.runtimes.local import loopback
 from chaosd.runtimes.local.loopback import Loopback
 from chaosd.runtimes.local.proxychild import ProxyChild
 from chaosd.runtimes.realtime import RealTime
+from chaosd.runtimes.roster import Entry, Roster, Signal
 from chaosd.system import processes
-from chaosd.system.clock import SECOND_NS, sleep
 from chaosd.system.processes import Child
 from chaosd.system.shipped import shipped
 
 DOOR, SERVICES = 1, 2  # the last byte of their addresses
-ASK_LIMIT_S = 1.0  # how long a program of the user's may take to let somebody in
-ASK_PAUSE_S = 0.005  # between two looks whether it does
 ARM_LIMIT_S = 10.0
 TAKE_LIMIT_S = 3.0
 OWN_IMAGE = "http-server"
@@ -51,6 +48,9 @@ class LocalRuntime(RealTime):
         type: Literal["local"] = "local"
 
     has_proxy_program: ClassVar[bool] = True
+    makes_topology: ClassVar[bool] = True
+    runs_programs: ClassVar[bool] = True
+    default_proxy: ClassVar[str | None] = None
     pace: ClassVar[Pace] = Pace(0.0, 0.0, 0.05, None)
 
     def __init__(self, config: Config) -> None:
@@ -66,15 +66,18 @@ class LocalRuntime(RealTime):
         return None
 
     def lacks(self, proxy: Proxy, app_image: str) -> str | None:
-        if proxy.image is not None:
+        if isinstance(proxy, Launches) and proxy.needs_image:
             return f"the proxy's image {proxy.image} needs `runtime: docker`"
         return None
 
     def proxy_host(self, proxy: Proxy) -> ProxyHost | None:
         return None
 
+    def asks_directly(self) -> bool:
+        return True
+
     def abilities(self) -> Sequence[type]:
-        return (CanReplace,)
+        return (CanMove, CanHoldAddress)
 
     def old_ip(self) -> Sequence[OldIp]:
         return OLD_IP
@@ -106,15 +109,7 @@ class LocalRuntime(RealTime):
         return stage
 
 
-class Incarnation(NamedTuple):
-    """One instance of the app with its process."""
-
-    instance: Instance
-    child: Child
-    listens: asyncio.Future[str]  # the address that it says; "" if it died before
-
-
-class LocalStage:
+class LocalStage(Roster[Child]):
     """One cell: an app, a proxy, and the name between them."""
 
     way_in = "loopback"
@@ -122,21 +117,11 @@ class LocalStage:
     def __init__(
         self, cell: CellSpec, recorder: Recorder, failed: Callable[[Exception], None]
     ) -> None:
-        self.app: tuple[Instance, ...] = ()
+        super().__init__(cell, recorder, failed)
         self.entry = Address("", 0)  # known once the proxy is started, like `api`
         self.api: str | None = None
-        self._cell = cell
-        self._recorder = recorder
-        self._clock = recorder.clock
-        self._failed = failed
-        self._standing = False
-        self._closed = False
-        self._trouble = ""  # what died before the cell was standing
         self._labels = processes.labels(cell.run_id)
         self._children: set[Child] = set()
-        self._incarnations: dict[str, Incarnation] = {}  # by identity, the oldest first
-        self._published: dict[str, str] = {}  # identity to IP
-        self._reserved = 0
         self._dns = DnsServer(
             self._clock,
             Answers(recorder, cell.dns.name).heard,
@@ -156,11 +141,7 @@ class LocalStage:
         rng = Random(cell.seed)  # noqa: S311 - addresses, not secrets
         self._loopback = await loopback.claim(rng, cell.app.remember_ips)
         dns = await self._dns.start(self._loopback.address(SERVICES))
-        instances = [self.reserve() for _ in range(cell.app.replicas)]
-        for instance in instances:
-            await self.start(instance)
-        for instance in instances:
-            await self.ready(instance)
+        await self._set_up_app()
         await self._proxy.start(self._loopback.address(DOOR), dns, self._on_end)
         self.entry, self.api = self._proxy.entry, self._proxy.api
         await self._proxy.answers(lambda: self._trouble)
@@ -183,69 +164,40 @@ class LocalStage:
             names = ", ".join(f"{child.name} (pid {child.pid})" for child in stubborn)
             raise MachineError(f"these do not die of SIGKILL: {names}")
 
-    # --- replacing instances ---
+    # --- moving instances ---
 
-    def reserve(self, at: str | None = None) -> Instance:
-        cell = self._cell
-        self._reserved += 1
-        ip = at or self._network.fresh(cell.app.port)
-        identity = cell.app.identity(f"{cell.run_id}.{cell.name}.{self._reserved}", ip)
-        return Instance(identity, Address(ip, cell.app.port))
-
-    async def start(self, instance: Instance) -> None:
-        identity = instance.identity
-        listens: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        child = self._spawn(
-            f"app {identity}",
+    async def _create(self, entry: Entry[Child]) -> Instance:
+        ip = entry.at or self._network.fresh(self._cell.app.port)
+        instance = self.place(entry, ip)
+        variables = {
+            "CHAOSD_LISTEN": str(instance.address),
+            "CHAOSD_IDENTITY": instance.identity,
+            "CHAOSD_START_DELAY": str(self._cell.app.start_delay_s),
+        }
+        entry.body = self._spawn(
+            f"app {instance.identity}",
             self._app_command(instance),
-            self._cell.app.env
-            | {
-                "CHAOSD_LISTEN": str(instance.address),
-                "CHAOSD_IDENTITY": identity,
-                "CHAOSD_START_DELAY": str(self._cell.app.start_delay_s),
-            },
-            heard=partial(self._on_app_line, identity),
-            ended=partial(self._on_app_end, identity, listens),
+            self._cell.app.env | variables,
+            heard=partial(self._on_app_line, entry),
+            ended=partial(self._on_app_end, entry),
         )
-        self._incarnations[identity] = Incarnation(instance, child, listens)
-        self._count_app()
-        if self._cell.dns.publish == "start":
-            self._publish(instance)
+        return instance
 
-    async def ready(self, instance: Instance) -> None:
-        incarnation = self._incarnations.get(instance.identity)
-        if incarnation is None:
-            raise MachineError(f"app {instance.identity} is gone before it was ready")
-        limit_s = self._cell.app.ready_timeout_s
-        if self._cell.app.command:
-            await self._ask_until_it_listens(incarnation, limit_s)
+    async def _kill(self, entry: Entry[Child], signal: Signal, grace_s: float) -> None:
+        if entry.body is not None:
+            await entry.body.end(SIGNALS[signal], grace_s)
+
+    def _obituary(self, entry: Entry[Child]) -> str:
+        return entry.body.obituary() if entry.body is not None else f"app {entry.name} is gone"
+
+    def _readiness(self) -> Literal["said", "asked"]:
+        return "asked" if self._cell.app.command else "said"
+
+    def _answer_with(self, ips: list[str]) -> None:
+        if ips:
+            self._dns.publish(self._cell.dns.name, ips)
         else:
-            await asyncio.wait([incarnation.listens], timeout=limit_s)
-        if not incarnation.listens.done():
-            raise MachineError(
-                f"app {instance.identity} does not listen on {instance.address} "
-                f"within {limit_s:g} s (app.ready_timeout)"
-            )
-        address = incarnation.listens.result()
-        if not address:
-            raise MachineError(incarnation.child.obituary())
-        if address != str(instance.address):
-            raise MachineError(
-                f"app {instance.identity} listens on {address}, not on {instance.address}"
-            )
-
-    async def stop(
-        self, instance: Instance, signal: Literal["KILL", "TERM"], grace_s: float
-    ) -> None:
-        # T0 has just been declared: nothing is awaited before the signal.
-        incarnation = self._incarnations.pop(instance.identity, None)
-        if incarnation is None:
-            return
-        self._count_app()
-        try:
-            await incarnation.child.end(SIGNALS[signal], grace_s)
-        finally:
-            self._withdraw(instance)
+            self._dns.withdraw(self._cell.dns.name)
 
     async def hold(self, manner: OldIp) -> Holder:
         if manner not in OLD_IP:
@@ -264,43 +216,22 @@ class LocalStage:
 
     # --- what happens ---
 
-    def _on_app_line(self, identity: str, line: str, at_ns: int) -> None:
+    def _on_app_line(self, entry: Entry[Child], line: str, at_ns: int) -> None:
         if line.startswith("listening "):
             _, address, *stamp = line.split()
             # Its own stamp tells it better than when we came to read the line.
             told = bool(stamp) and stamp[0].isdecimal() and int(stamp[0]) <= at_ns
-            self._on_listening(identity, address, int(stamp[0]) if told else at_ns, 0)
+            self.listening(entry, address, int(stamp[0]) if told else at_ns)
 
-    def _on_listening(self, identity: str, address: str, at_ns: int, error_ns: int) -> None:
-        incarnation = self._incarnations.get(identity)
-        if incarnation is None or incarnation.listens.done():
-            return
-        incarnation.listens.set_result(address)
-        self._recorder.reading(
-            "app", "listening", at_ns=at_ns, error_ns=error_ns, identity=identity
-        )
-        if self._cell.dns.publish == "ready":
-            self._publish(incarnation.instance)
-
-    def _on_app_end(self, identity: str, listens: asyncio.Future[str], child: Child) -> None:
-        self._recorder.reading("app", "gone", identity=identity)
-        if not listens.done():
-            listens.set_result("")
-        if child.expected:
-            return
-        instance = self._incarnations.pop(identity).instance
-        self._count_app()
-        self._withdraw(instance)
-        self._fail(child)
+    def _on_app_end(self, entry: Entry[Child], child: Child) -> None:
+        self.gone(entry)
+        if not child.expected:
+            self.lost(entry)
+            self.died(child.obituary())
 
     def _on_end(self, child: Child) -> None:
         if not child.expected:
-            self._fail(child)
-
-    def _fail(self, child: Child) -> None:
-        self._trouble = self._trouble or child.obituary()
-        if self._standing and not self._closed:
-            self._failed(MachineError(child.obituary()))
+            self.died(child.obituary())
 
     # --- what it is made of ---
 
@@ -348,44 +279,6 @@ class LocalStage:
         where, who = str(instance.address), instance.identity
         options = ["--listen", where, "--identity", who, "--mode", "app"]
         return [*_server(), *options, "--start-delay", str(app.start_delay_s)]
-
-    async def _ask_until_it_listens(self, incarnation: Incarnation, limit_s: float) -> None:
-        """Connect again and again to a program that does not say when it listens."""
-        identity, address = incarnation.instance
-        limit_ns = self._clock.now_ns() + round(limit_s * SECOND_NS)
-        while not incarnation.listens.done() and self._clock.now_ns() < limit_ns:
-            try:
-                async with asyncio.timeout(ASK_LIMIT_S):
-                    _, writer = await asyncio.open_connection(*address)
-            except OSError:  # a timeout is one, too
-                await sleep(self._clock, ASK_PAUSE_S)
-            else:
-                writer.close()
-                at_ns, error_ns = self._clock.now_ns(), round(ASK_PAUSE_S * SECOND_NS)
-                self._on_listening(identity, str(address), at_ns, error_ns)
-
-    def _count_app(self) -> None:
-        self.app = tuple(incarnation.instance for incarnation in self._incarnations.values())
-
-    def _publish(self, instance: Instance) -> None:
-        self._published[instance.identity] = instance.address.host
-        self._answer_with(list(self._published.values()))
-
-    def _withdraw(self, instance: Instance) -> None:
-        if self._published.pop(instance.identity, None) is None:
-            return
-        ips = list(self._published.values())
-        if ips or self._cell.dns.missing != "stale":
-            self._answer_with(ips)
-
-    def _answer_with(self, ips: list[str]) -> None:
-        name = self._cell.dns.name
-        if ips:
-            self._dns.publish(name, ips)
-            self._recorder.reading("dns", "published", ips=ips)
-        else:
-            self._dns.withdraw(name)
-            self._recorder.reading("dns", "withdrawn")
 
 
 class LocalHolder:

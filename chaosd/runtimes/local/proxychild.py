@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from chaosd.errors import ConfigError, MachineError
-from chaosd.history.events import Address
+from chaosd.history.values import Address
+from chaosd.plugins.proxy import Checks, Launch, ReadsLog, launchable
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CellSpec
 from chaosd.runtimes import readiness
@@ -18,7 +20,7 @@ from chaosd.system import processes
 from chaosd.system.processes import Child
 
 DOOR_PORT = 8080
-# A UNIX socket's path has 107 bytes, and HAProxy first binds it with `.<pid>.tmp` behind it.
+# A UNIX socket's path has 107 bytes, and a proxy may bind it with `.<pid>.tmp` behind it first.
 SOCKET_PATH_BYTES_MAX = 107 - len(".4194304.tmp")
 
 
@@ -34,35 +36,48 @@ class ProxyChild:
         self._spawn = spawn
         self._log: LogReceiver | None = None
         self._shortcut: Path | None = None
+        self._scratch: Path | None = None  # where the program may write until it is closed
 
     async def start(self, door: str, dns: Address, ended: Callable[[Child], None]) -> None:
         """Start it with its door at this IP, unless its own config names another place.
 
         Raises ConfigError if it refuses its config, MachineError if it can't be started.
         """
-        cell = self._cell
+        launch = self._launch(door, dns)
+        launch.write()
+        proxy = self._cell.proxy
+        if isinstance(proxy, Checks):
+            complaint = await asyncio.to_thread(proxy.check, launch)
+            if complaint is not None:
+                raise ConfigError(f"the proxy refuses its config: {complaint}")
+        name = Path(launchable(proxy).config_name).stem
+        self.child = self._spawn(
+            Path(launch.argv[0]).name,
+            launch.argv,
+            dict(launch.env),
+            ended=ended,
+            output=self._cell.directory / f"{name}.log",
+        )
+
+    def _launch(self, door: str, dns: Address) -> Launch:
+        cell, proxy = self._cell, self._cell.proxy
         self.api = self._socket_path()
-        self._log = LogReceiver(Address(dns.host, 0), cell.proxy, self._recorder)
+        log = Address(dns.host, 0)
+        if isinstance(proxy, ReadsLog):
+            self._log = LogReceiver(log, proxy.log_reader(), self._recorder)
+            log = self._log.address
+        directory = cell.directory.resolve()
+        self._scratch = directory / "scratch"
+        self._scratch.mkdir(exist_ok=True)
         wiring = cell.wiring(
             listen=self._listen(door),
             dns=dns,
-            log=str(self._log.address),
-            api=self.api,
+            log=log,
+            api=Path(self.api),
+            directory=directory,
+            scratch=self._scratch,
         )
-        config_file = cell.directory.resolve() / "haproxy.cfg"
-        config_file.write_text(cell.proxy.render(wiring), encoding="utf-8")
-        variables = cell.proxy.environment(wiring)
-        complaint = await asyncio.to_thread(cell.proxy.check, config_file, variables)
-        if complaint is not None:
-            raise ConfigError(f"the proxy refuses its config: {complaint}")
-        command = cell.proxy.command(config_file)
-        self.child = self._spawn(
-            Path(command[0]).name,
-            command,
-            variables,
-            ended=ended,
-            output=cell.directory / "haproxy.log",
-        )
+        return launchable(proxy).launch(wiring)
 
     async def answers(self, in_trouble: Callable[[], str]) -> None:
         """Return when the app has answered through the door, or there is trouble elsewhere.
@@ -91,9 +106,11 @@ class ProxyChild:
             Path(self.api).unlink(missing_ok=True)
         if self._shortcut is not None:
             self._shortcut.unlink(missing_ok=True)
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _listen(self, door: str) -> Address:
-        wanted = self._cell.proxy.listen
+        wanted = launchable(self._cell.proxy).listen
         listen = wanted or Address(door, DOOR_PORT)
         anywhere = listen.host in ("0.0.0.0", "*")  # noqa: S104 - the user's own wish
         if not is_free("0.0.0.0" if anywhere else listen.host, listen.port):  # noqa: S104

@@ -17,18 +17,19 @@ from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import Field
 
-from chaosd.config.units import Duration
-from chaosd.errors import ConfigError, MachineError
-from chaosd.history.events import Address, Instance, Sample, StreamSpec
+from chaosd.errors import ConfigError
+from chaosd.history.values import Address, Instance, Sample, StreamSpec
 from chaosd.plugins.bases import KeyPath, OldIp, ProbeConfig, RuntimeConfig
 from chaosd.plugins.probe import Deliver
-from chaosd.plugins.proxy import Proxy, ProxyHost
+from chaosd.plugins.proxy import Launches, Proxy, ProxyHost
 from chaosd.plugins.recording import Recorder
-from chaosd.plugins.runtime import CanReplace, CellSpec, Holder, Pace
+from chaosd.plugins.runtime import CanHoldAddress, CanMove, CellSpec, Holder, Pace
 from chaosd.plugins.simulation import NEVER_NS, CanSimulate, Model
 from chaosd.plugins.timeline import Meets
+from chaosd.runtimes.roster import Entry, Roster, Signal
 from chaosd.runtimes.sim.cell import SimCell, Stream, about
 from chaosd.system.clock import SECOND_NS, Clock, VirtualClock, VirtualLoop, sleep
+from chaosd.units import Duration
 
 BATCH_NS = 50_000_000  # how often samples are delivered
 KILL_NS, TERM_NS = 1_000_000, 5_000_000  # from the signal to the process being gone
@@ -50,22 +51,24 @@ class SimConfig(RuntimeConfig):
     dns_latency: Duration = Field(Duration(200_000), description="of a DNS answer")
 
 
-class SimStage:
+class SimStage(Roster[None]):
     """One cell of the simulated world, as an engine meets it."""
 
     way_in = "simulated"
     api: str | None = None  # the model's log tells it all
 
-    def __init__(self, world: SimCell, weather: SimConfig, entry: Address) -> None:
-        self.app: tuple[Instance, ...] = ()
+    def __init__(
+        self,
+        world: SimCell,
+        weather: SimConfig,
+        entry: Address,
+        failed: Callable[[Exception], None],
+    ) -> None:
+        super().__init__(world.cell, world.recorder, failed)
         self.entry = entry
         self._world, self._weather = world, weather
-        self._clock = world.recorder.clock
-        self._reserved = 0
         self._recent_ips: deque[str] = deque(maxlen=world.cell.app.remember_ips)
-        self._listening: dict[str, asyncio.Event] = {}  # by identity, from start to stop
         self._timer: asyncio.TimerHandle | None = None
-        self._closed = False
 
     @property
     def dns_queries(self) -> int:
@@ -75,11 +78,7 @@ class SimStage:
         return {}
 
     async def set_up(self, model: Callable[[int], Model]) -> None:
-        instances = [self.reserve() for _ in range(self._world.cell.app.replicas)]
-        for instance in instances:
-            await self.start(instance)
-        for instance in instances:
-            await self.ready(instance)
+        await self._set_up_app()
         self._world.model = model(self._now_ns())
         self._arm()
 
@@ -109,14 +108,7 @@ class SimStage:
         self._world.advance(at_ns)
         self._arm()
 
-    # --- replacing instances ---
-
-    def reserve(self, at: str | None = None) -> Instance:
-        world = self._world
-        ip = at or self._fresh_ip()
-        self._reserved += 1
-        identity = f"{world.cell.run_id}.{world.cell.name}.{self._reserved}"
-        return Instance(identity, Address(ip, world.cell.app.port))
+    # --- moving instances ---
 
     def _fresh_ip(self) -> str:
         rng, in_use = self._world.rng, {*self._world.at_ip, *self._recent_ips}
@@ -125,55 +117,42 @@ class SimStage:
         self._recent_ips.append(ip)
         return ip
 
-    async def start(self, instance: Instance) -> None:
+    async def _create(self, entry: Entry[None]) -> Instance:
         world, now_ns = self._world, self._now_ns()
-        listening = self._listening[instance.identity] = asyncio.Event()
-        self.app = (*self.app, instance)
+        instance = self.place(entry, entry.at or self._fresh_ip())
         start_ns = about(world.rng, self._weather.app_start)
         start_ns += round(world.cell.app.start_delay_s * SECOND_NS)
 
         def listens(at_ns: int) -> None:
-            if self._listening.get(instance.identity) is listening:
+            if self._find(instance) is entry:
                 world.at_ip[instance.address.host] = (Meets.LISTENING, instance.identity)
-                world.recorder.reading("app", "listening", at_ns=at_ns, identity=instance.identity)
-                if world.cell.dns.publish == "ready":
-                    world.publish(at_ns, instance)
-                listening.set()
+                self.listening(entry, str(instance.address), at_ns)
 
         world.plan(now_ns + start_ns, listens)
-        if world.cell.dns.publish == "start":
-            world.publish(now_ns, instance)
         self._arm()
+        return instance
 
-    async def ready(self, instance: Instance) -> None:
-        limit_s = self._world.cell.app.ready_timeout_s
-        listening = self._listening.get(instance.identity)
-        if listening is None:
-            raise MachineError(f"app {instance.identity} is gone before it was ready")
-        try:
-            await asyncio.wait_for(listening.wait(), limit_s)
-        except TimeoutError:
-            raise MachineError(
-                f"app {instance.identity} does not listen on {instance.address} "
-                f"within {limit_s:g} s (app.ready_timeout)"
-            ) from None
-
-    async def stop(
-        self, instance: Instance, signal: Literal["KILL", "TERM"], grace_s: float
-    ) -> None:
-        world, now_ns = self._world, self._now_ns()
-        if self._listening.pop(instance.identity, None) is None:
-            return
-        self.app = tuple(other for other in self.app if other != instance)
-        world.at_ip.pop(instance.address.host, None)
+    async def _kill(self, entry: Entry[None], signal: Signal, grace_s: float) -> None:
+        now_ns = self._now_ns()
+        if entry.instance is not None:
+            self._world.at_ip.pop(entry.instance.address.host, None)
         last_ns = KILL_NS if signal == "KILL" else min(TERM_NS, round(grace_s * SECOND_NS))
         try:
             await self._clock.sleep_until(now_ns + last_ns)
-            world.recorder.reading("app", "gone", identity=instance.identity)
         finally:
-            world.withdraw(self._now_ns(), instance)
+            self._now_ns()  # its name is withdrawn now, and what comes before that has happened
+
+    def _obituary(self, entry: Entry[None]) -> str:
+        return f"app {entry.name} died"
+
+    def _readiness(self) -> Literal["said"]:
+        return "said"
+
+    def _answer_with(self, ips: list[str]) -> None:
+        self._world.answer_with(ips)
 
     async def hold(self, manner: OldIp) -> Holder:
+        self._refuse_if_closed()
         await sleep(self._clock, TAKE_NS / SECOND_NS)
         return _SimHolder(self, manner)
 
@@ -267,6 +246,9 @@ class SimRuntime:
 
     Config = SimConfig
     has_proxy_program: ClassVar[bool] = False
+    makes_topology: ClassVar[bool] = True
+    runs_programs: ClassVar[bool] = False
+    default_proxy: ClassVar[str | None] = None
     pace: ClassVar[Pace] = Pace(0.0, 0.0, 0.05, None)
 
     def __init__(self, config: SimConfig) -> None:
@@ -283,8 +265,11 @@ class SimRuntime:
     def proxy_host(self, proxy: Proxy) -> ProxyHost | None:
         return None
 
+    def asks_directly(self) -> bool:
+        return True
+
     def abilities(self) -> Sequence[type]:
-        return (CanReplace,)
+        return (CanMove, CanHoldAddress)
 
     def old_ip(self) -> Sequence[OldIp]:
         return OLD_IP
@@ -301,7 +286,7 @@ class SimRuntime:
             found.append((("app", "command"), f"{no_program} and runs no command ({remedy})"))
         if app.env:
             found.append((("app", "env"), f"{no_program} and has no environment ({remedy})"))
-        if cell.proxy.listen is not None:
+        if isinstance(cell.proxy, Launches) and cell.proxy.listen is not None:
             what = "the simulated proxy has no door that others could find"
             found.append((("proxy", "listen"), f"{what} ({remedy})"))
         return found
@@ -331,7 +316,7 @@ class SimRuntime:
             dns_latency_ns=self.config.dns_latency,
         )
         entry = Address("10.64.0.1", FIRST_PORT + len(self._worlds))
-        stage = SimStage(world, self.config, entry)
+        stage = SimStage(world, self.config, entry, failed)
 
         def model(start_ns: int) -> Model:
             return proxy.simulate(

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from chaosd.history.events import Address, Instance, Outcome, Sample, StreamSpec
+from chaosd.history.values import Address, Outcome, Sample, StreamSpec
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CellSpec
 from chaosd.plugins.simulation import ANSWERS, NEVER_NS, Model, Reply
@@ -126,7 +126,6 @@ class SimCell:
         self.model: Model | None = None
         self._latency_ns = latency_ns
         self._dns_latency_ns = dns_latency_ns + round(cell.dns.delay_s * SECOND_NS)
-        self._published: dict[str, str] = {}  # identity to IP
         self._zone: tuple[str, ...] = ()
         self._answers: dict[RecordType, Answer] = {}
         self._plans: list[tuple[int, int, Callable[[int], None]]] = []
@@ -162,23 +161,9 @@ class SimCell:
 
     # --- the name ---
 
-    def publish(self, at_ns: int, instance: Instance) -> None:
-        self._published[instance.identity] = instance.address.host
-        self._answer_with(at_ns)
-
-    def withdraw(self, at_ns: int, instance: Instance) -> None:
-        """What is left of the name; with `stale`, a name that would be missing stays as it is."""
-        if self._published.pop(instance.identity, None) is None:
-            return
-        if self._published or self.cell.dns.missing != "stale":
-            self._answer_with(at_ns)
-
-    def _answer_with(self, at_ns: int) -> None:
-        self._zone = tuple(self._published.values())
-        if self._zone:
-            self.recorder.reading("dns", "published", at_ns=at_ns, ips=list(self._zone))
-        else:
-            self.recorder.reading("dns", "withdrawn", at_ns=at_ns)
+    def answer_with(self, ips: list[str]) -> None:
+        """Let the name have these addresses from now on; none: it is missing."""
+        self._zone = tuple(ips)
 
     def resolve(self, now_ns: int, record: RecordType) -> Reply:
         """Answer a query of the proxy's model."""

@@ -1,7 +1,7 @@
 """Somebody else's backend: no line of chaosd in it, no identity, and an outage when it is told.
 
-    backend.py TRUTH     serves; prints its port and its admin port; writes its outages to TRUTH
-    backend.py away PORT SECONDS    has the one with this admin port go away, returns when it is back
+backend.py TRUTH     serves; prints its port and its admin port; writes its outages to TRUTH
+backend.py away PORT SECONDS    has the one with this admin port go away, returns when it is back
 """
 
 import json
@@ -15,16 +15,16 @@ ANSWER = b"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\
 
 def listen(port=0):
     door = socket.socket()
-    readiness.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    readiness.bind(("127.0.0.1", port))
-    readiness.listen(512)
+    door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    door.bind(("127.0.0.1", port))
+    door.listen(512)
     return door
 
 
 def serve(door):
     while True:
         try:
-            asked, _ = readiness.accept()
+            asked, _ = door.accept()
         except OSError:
             return
         with asked:
@@ -37,7 +37,7 @@ def serve(door):
 
 def main(truth):
     door, admin = listen(), listen()
-    port = readiness.getsockname()[1]
+    port = door.getsockname()[1]
     server = threading.Thread(target=serve, args=(door,), daemon=True)
     server.start()
     print(port, admin.getsockname()[1], flush=True)
@@ -46,10 +46,10 @@ def main(truth):
         told, _ = admin.accept()
         with told:
             seconds = float(told.recv(100))
-            readiness.shutdown(socket.SHUT_RDWR)
+            door.shutdown(socket.SHUT_RDWR)
             away = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
             server.join()
-            readiness.close()
+            door.close()
             time.sleep(seconds)
             door = listen(port)
             back = time.clock_gettime_ns(time.CLOCK_MONOTONIC)

@@ -16,7 +16,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from chaosd.history.events import Prediction
+from chaosd.history.cycles import Prediction
 from chaosd.plugins.timeline import Meets, Timeline, Unreached
 from chaosd.proxies.haproxy.model.algorithm import (
     CHECKS_ASK_AGAIN,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from random import Random
 
-from chaosd.history.events import Prediction
+from chaosd.history.cycles import Prediction
 from chaosd.plugins.timeline import (
     ALWAYS,
     Failure,
-    ServerState,
+    ServerHealth,
     Timeline,
     Trace,
     TraceEdge,
@@ -73,14 +73,14 @@ def trace(
         model.advance(at_ns)
         for server in model.servers:
             now, last = _edge(server, at_ns / SECOND_NS), known[server.name]
-            if (now.address, now.state) != (last.address, last.state):
+            if (now.address, now.health) != (last.address, last.health):
                 known[server.name] = now
                 edges.append(now)
     return Trace(edges=tuple(edges))
 
 
 def _edge(server: Server, at_s: float) -> TraceEdge:
-    state = ServerState.UP if server.usable else ServerState.DOWN
+    health: ServerHealth = "up" if server.usable else "down"
     if server.maintenance:
-        state = ServerState.MAINTENANCE
-    return TraceEdge(at_s=at_s, server=server.name, address=server.ip, state=state)
+        health = "maint"
+    return TraceEdge(at_s=at_s, server=server.name, address=server.ip, health=health)

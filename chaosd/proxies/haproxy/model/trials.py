@@ -14,7 +14,7 @@ from dataclasses import replace
 from random import Random
 from typing import NamedTuple
 
-from chaosd.history.events import Prediction
+from chaosd.history.cycles import Prediction
 from chaosd.plugins.timeline import Timeline, Unreached
 from chaosd.proxies.haproxy.model.algorithm import SECOND_NS, ProxyModel
 from chaosd.proxies.haproxy.model.closed_forms import ARP_LATE_S_MAX, ARP_RETRY_S

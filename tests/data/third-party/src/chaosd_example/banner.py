@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import ClassVar, Literal
 
-from chaosd.history.events import Address, Outcome
+from chaosd.history.values import Address, Outcome
 from chaosd.plugins.bases import ProbeConfig
 from chaosd.plugins.probe import Shot
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from chaosd.system.clock import sleep
-from chaosd.history.events import Instance
+from chaosd.history.values import Instance
 from chaosd.plugins.bases import FaultConfig
 from chaosd.plugins.recording import CycleContext
-from chaosd.plugins.runtime import CanReplace
-from chaosd.config.units import Duration
+from chaosd.plugins.runtime import CanMove
+from chaosd.units import Duration
 
 
 class Redeploy:
@@ -17,28 +17,33 @@ class Redeploy:
         type: Literal["redeploy"] = "redeploy"
         pause: Duration = Duration.parse("100ms")
 
-    needs: ClassVar[tuple[type, ...]] = (CanReplace,)
+    needs: ClassVar[tuple[type, ...]] = (CanMove,)
     control: ClassVar[bool] = False
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self._old: Instance | None = None
+        self._identity = ""
         self._new: Instance | None = None
 
-    async def inject(self, stage: CanReplace, cycle: CycleContext) -> None:
-        old, new = stage.app[0], stage.reserve()
-        self._new = new
-        cycle.expect(new)
+    async def inject(self, stage: CanMove, cycle: CycleContext) -> None:
+        old = stage.app[0]
+        self._old, self._new, self._identity = old, None, stage.next_identity()
+        cycle.expect(self._identity)
         async with cycle.action("stop", identity=old.identity, ip=old.address.host, signal="TERM"):
-            cycle.begin(old=old, new=new)
+            cycle.begin(old=old, new=self._identity)
             await stage.stop(old, "TERM", 5.0)
         await sleep(cycle.clock, self.config.pause.s)
-        async with cycle.action("start", identity=new.identity, ip=new.address.host):
-            await stage.start(new)
-        await stage.ready(new)
+        await self._start(stage, cycle)
 
-    async def heal(self, stage: CanReplace, cycle: CycleContext) -> None:
-        new, self._new = self._new, None
-        if new is not None and new not in stage.app and not cycle.ending:
-            async with cycle.action("start", identity=new.identity, ip=new.address.host):
-                await stage.start(new)
-            await stage.ready(new)
+    async def heal(self, stage: CanMove, cycle: CycleContext) -> None:
+        old, self._old = self._old, None
+        if old is None or cycle.ending or old in stage.app:
+            return
+        if self._new not in stage.app:
+            await self._start(stage, cycle)
+
+    async def _start(self, stage: CanMove, cycle: CycleContext) -> None:
+        async with cycle.action("start", identity=self._identity):
+            self._new = await stage.start(self._identity)
+        await stage.ready(self._new)

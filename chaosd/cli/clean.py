@@ -1,0 +1,43 @@
+"""`chaosd clean`: remove what killed runs left behind."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from chaosd.cli.output import say
+from chaosd.errors import Exit, MachineError
+
+HELP = "remove whatever dead runs of chaosd left behind, and nothing else"
+
+
+def add_options(_: argparse.ArgumentParser) -> None:
+    """Take none."""
+
+
+def run(_: argparse.Namespace) -> int:
+    import asyncio
+
+    from chaosd import plugins
+    from chaosd.plugins.runtime import CanBeAway
+
+    removed: list[str] = []
+    unseen: list[str] = []
+    missed: list[str] = []
+    for name in plugins.available("runtimes"):
+        kind: Any = plugins.find("runtimes", name)
+        runtime = kind(kind.Config(type=name))
+        reason = runtime.unavailable()
+        if reason is None:
+            removed += asyncio.run(runtime.sweep())
+            continue
+        # Where there is none nothing can be left; one that does not answer may have much of ours.
+        expected = isinstance(runtime, CanBeAway) and runtime.expected()
+        (missed if expected else unseen).append(f"{name}: not looked at: {reason}")
+    lines = [f"removed {what}" for what in removed] + unseen
+    if not removed:
+        lines.append("nothing was left behind" + (" elsewhere" if unseen or missed else ""))
+    say(*lines)
+    if missed:
+        raise MachineError(*missed)
+    return Exit.OK

@@ -1,0 +1,118 @@
+"""A cycle while it goes on: what its fault sees of it, and what it has gathered so far."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from chaosd.analysis.recovery import RecoveryFold
+from chaosd.engine.recorder import CellRecorder
+from chaosd.errors import ChaosdError
+from chaosd.history.causes import Cause
+from chaosd.history.cycles import CycleKind
+from chaosd.history.events import (
+    AnyEvent,
+    Asked,
+    CycleEnded,
+    CycleSkipped,
+    Disturbed,
+    Done,
+    Event,
+    Failed,
+    FaultBegan,
+    FaultInjected,
+    InstancePlaced,
+    RecoveryPredicted,
+    StreamOpened,
+)
+from chaosd.history.values import Instance, Sample
+from chaosd.plugins.fault import Fault
+from chaosd.system.clock import SECOND_NS
+
+if TYPE_CHECKING:
+    from chaosd.engine.cell import CellRun
+
+EVENTS_PER_CYCLE_MAX = 10_000
+OURS = (
+    *(Asked, Done, Failed, StreamOpened, InstancePlaced, FaultBegan, FaultInjected),
+    *(RecoveryPredicted, CycleEnded, CycleSkipped, Disturbed),
+)
+
+
+class NoSampleError(Exception):
+    """A cycle that is no sample, and why."""
+
+    def __init__(self, cause: Cause) -> None:
+        super().__init__(cause.kind)
+        self.cause = cause
+
+
+def kind_of(fault: Fault) -> CycleKind:
+    if not fault.control:
+        return CycleKind.FAILOVER
+    return CycleKind.RESTART if fault.needs else CycleKind.CONTROL
+
+
+class CycleRun(CellRecorder):
+    """A cycle while it goes on: what its fault sees of it, and what it has gathered so far."""
+
+    def __init__(self, cell: CellRun, fault: Fault, label: str) -> None:
+        super().__init__(cell.clock, cell.name, cell.emit)
+        self.run = cell.plan.run_id
+        self.number = self.cycle = cell.recorder.cycle
+        self.kind = kind_of(fault)
+        self.label = label
+        self.fold: RecoveryFold | None = None
+        self.events: list[AnyEvent] = []
+        self.samples: list[Sample] = list(cell.recent)
+        self.over = asyncio.Event()
+        self.over_at_ns: int | None = None
+        self.cause: Cause | None = None  # why this is no sample
+        self.ending = False
+        self._begin: AnyEvent | None = None  # not yet written
+        self._placed: dict[str, Instance] = {}  # by the identity that was expected
+        self._cell = cell
+
+    def keep(self, event: AnyEvent) -> None:
+        """Keep it for the measuring, unless the world says far too much."""
+        if isinstance(event.what, OURS) or len(self.events) < EVENTS_PER_CYCLE_MAX:
+            self.events.append(event)
+
+    def expect(self, identity: str) -> None:
+        self._cell.identities.add(identity)
+
+    def placed(self, expected: str, instance: Instance) -> None:
+        """Take note of where an instance is that was expected under this identity."""
+        self._placed[expected] = instance
+        if self.fold is not None and self.fold.new == expected:
+            self.fold.new = instance.identity
+
+    def begin(self, *, old: Instance | None, new: str | None) -> None:
+        cell = self._cell
+        if new is not None:
+            self.expect(new)
+        there = self._placed.get(new) if new is not None else None  # started already
+        began = FaultBegan(
+            fault=self.label,
+            kind=self.kind,
+            old=old.identity if old else None,
+            old_ip=old.address.host if old else None,
+            new=there.identity if there else new,
+            new_ip=there.address.host if there else None,  # else InstancePlaced says it later
+            t0_unix=self.clock.unix_ns() / SECOND_NS,
+        )
+        # A slow disk must not become part of the recovery: it is written once the deed is done.
+        asyncio.get_running_loop().call_soon(self.write_begin)
+        t0_ns = self.clock.now_ns()
+        self._begin = Event(at_ns=t0_ns, cell=cell.name, cycle=self.number, what=began)
+        self.fold = RecoveryFold(
+            t0_ns, began.new, cell.identities, cell.settings, unknown=began.is_anonymous
+        )
+
+    def write_begin(self) -> None:
+        """Write down T0, if that has not been done."""
+        begin, self._begin = self._begin, None
+        if begin is not None:
+            with suppress(ChaosdError):  # it has ended the run
+                self._cell.emit(begin)

@@ -1,0 +1,54 @@
+"""Why a cycle is no sample, and why its numbers are doubtful: values. report/ has the words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class CauseKind(StrEnum):
+    """Why a cycle is invalid or was skipped: a closed list."""
+
+    STOPPED = "stopped"  # chaosd was stopped in the middle of it
+    RUN_FAILED = "run-failed"  # the run ended with an error in the middle of it
+    NOT_STEADY = "not-steady"  # the app did not answer steadily before it
+    NEVER_BEGAN = "never-began"
+    NOT_FRESH = "not-fresh"  # `detail` is the address: it was in use lately
+    NOT_UNDONE = "not-undone"  # `detail` says why
+    TOO_LONG = "too-long"  # the fault took more than `seconds`
+    NO_BEGINNING = "no-beginning"  # the fault never said when it began
+    NO_SAMPLES = "no-samples"  # the prober delivers nothing any more
+    ENGINE_AWAY = "engine-away"
+    ENGINE_RESTARTED = "engine-restarted"
+    MACHINE = "machine"  # `detail` is the machine's own complaint
+    BUG = "bug"  # `detail` is the exception
+    NOT_SETTLED = "not-settled"  # its time came while `cycle` had not settled
+    TIME_PASSED = "time-passed"  # its time had passed by `seconds` before the plan began
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """Why a cycle is no sample."""
+
+    kind: CauseKind
+    detail: str = ""
+    seconds: float | None = None
+    cycle: int | None = None
+
+
+class DoubtKind(StrEnum):
+    """Why the numbers of a valid cycle can't be trusted much: a closed list."""
+
+    NO_PROBES = "no-probes"  # none was sent
+    PROBES_DROPPED = "probes-dropped"  # `count` of `total` could not be sent in time
+    PROBES_LATE = "probes-late"  # 1 % were sent late by more than `seconds`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doubt:
+    """Why a cycle is poor."""
+
+    kind: DoubtKind
+    count: int | None = None
+    total: int | None = None
+    seconds: float | None = None

@@ -1,0 +1,270 @@
+"""Events and cycles as JSON lines, and back: the stored form and its version.
+
+A line's keys are stable (`kind`, `at_ns`, `cell`, `cycle`, then `verb`, `edge`, `data` of a deed,
+or `source`, `what`, `error_ns`, `data` of what was said). Run directories of format 0 said reasons
+in words: format_0.py makes values of them. A line of a kind that this
+version does not know is kept.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any, get_type_hints
+
+from chaosd.history import events as ev
+from chaosd.history import format_0
+from chaosd.history.causes import Cause, CauseKind, Doubt, DoubtKind
+from chaosd.history.cycles import Cycle, CycleKind, CycleOutcome, Prediction
+from chaosd.history.events import AnyEvent, Deed, Event, ServerChange, ServerChanged, Teller
+
+FORMAT = 1  # of run directories as this version writes them
+TEXT_SHOWN_MAX = 80
+
+Data = Mapping[str, Any]
+
+# What is said, by the words under which it is stored.
+SAID: dict[tuple[str, str], type[Any]] = {
+    ("engine", "stream"): ev.StreamOpened,
+    ("engine", "instance"): ev.InstancePlaced,
+    ("engine", "begin"): ev.FaultBegan,
+    ("engine", "injected"): ev.FaultInjected,
+    ("engine", "predicted"): ev.RecoveryPredicted,
+    ("engine", "end"): ev.CycleEnded,
+    ("engine", "skipped"): ev.CycleSkipped,
+    ("engine", "disturbed"): ev.Disturbed,
+    ("engine", "target"): ev.TargetFound,
+    ("app", "listening"): ev.InstanceListening,
+    ("app", "reachable"): ev.InstanceReachable,
+    ("app", "gone"): ev.InstanceGone,
+    ("dns", "published"): ev.NamePublished,
+    ("dns", "withdrawn"): ev.NameWithdrawn,
+    ("dns", "answer"): ev.NameAnswered,
+    ("dns", "queries"): ev.QueriesCounted,
+    ("proxy.api", "resolvers"): ev.ResolversRead,
+    ("proxy.api", "counted"): ev.ResolversCounted,
+    ("proxy.api", "process"): ev.ProxyMeasured,
+    ("command", "line"): ev.LinePrinted,
+    ("docker", "engine"): ev.EngineFound,
+    ("docker", "restored"): ev.ContainersRestored,
+}
+DEEDS: dict[str, type[Any]] = {
+    "set_up": ev.SetUp,
+    "tear_down": ev.TearDown,
+    "start": ev.StartInstance,
+    "stop": ev.StopInstance,
+    "hold": ev.HoldAddress,
+    "release": ev.ReleaseAddress,
+}
+PROGRAMS = ("inject", "heal")  # the roles of RunProgram are its verbs
+EDGES: dict[str, type[Any]] = {"asked": ev.Asked, "done": ev.Done, "failed": ev.Failed}
+CONTAINER_ACTIONS = ("die", "oom", "start", "connect", "disconnect")
+STORED_NAMES = {"probe_type": "type"}  # a field's name in the stored form, where it differs
+_SAID_BY = {kind: words for words, kind in SAID.items()}
+_VERB_BY = {kind: verb for verb, kind in DEEDS.items()}
+
+
+# --- out -----------------------------------------------------------------------------------------
+
+
+def encode_event(event: AnyEvent) -> str:
+    """One JSON line, keys in a fixed order, so that equal runs are equal bytes."""
+    what = event.what
+    if isinstance(what, ev.Unknown):
+        return _dump(what.line)
+    head = {"at_ns": event.at_ns, "cell": event.cell, "cycle": event.cycle}
+    if isinstance(what, ev.Asked | ev.Done | ev.Failed):
+        edge = next(name for name, kind in EDGES.items() if isinstance(what, kind))
+        verb, data = _deed_words(what.deed)
+        if isinstance(what, ev.Failed):
+            data = {**data, "error": what.error}
+        return _dump({"kind": "action", **head, "verb": verb, "edge": edge, "data": data})
+    source, name, data = _said_words(what)
+    said = {"source": source, "what": name, "error_ns": event.error_ns, "data": data}
+    return _dump({"kind": "reading", **head, **said})
+
+
+def _deed_words(deed: Deed) -> tuple[str, Data]:
+    if isinstance(deed, ev.OtherDeed):
+        return deed.verb, deed.details
+    if isinstance(deed, ev.RunProgram):
+        return deed.role, {"program": list(deed.program)}
+    return _VERB_BY[type(deed)], _data(deed)
+
+
+def _said_words(what: Any) -> tuple[str, str, Data]:
+    if isinstance(what, ServerChanged):
+        known = {"server": what.server, "old": what.old, "new": what.new, "reason": what.reason}
+        wanted = ("server", "old", "new") if what.change is ServerChange.ADDRESS else ("server",)
+        data = {k: v for k, v in known.items() if k in wanted or v is not None}
+        return what.told_by.value, what.change.value, data
+    if isinstance(what, ev.ContainerChanged):
+        data = _data(what)
+        return "docker", what.action, {k: data[k] for k in ("container", "exit") if k in data}
+    if isinstance(what, ev.Told):
+        return what.source, what.what, what.details
+    source, name = _SAID_BY[type(what)]
+    if isinstance(what, ev.RecoveryPredicted):
+        return source, name, asdict(what.prediction)
+    return source, name, _data(what)
+
+
+def _data(what: Any) -> dict[str, Any]:
+    """The fields, without those that are optional and not known."""
+    optional = {f.name for f in fields(what) if f.default is None}
+    return {
+        STORED_NAMES.get(key, key): value
+        for key, value in asdict(what).items()
+        if value is not None or key not in optional
+    }
+
+
+def encode_cycle(cycle: Cycle, reason: str | None = None) -> str:
+    """One JSON line. `reason` says in words why the cycle is no sample, or poor: for people."""
+    return _dump({**asdict(cycle), "valid_reason": reason})
+
+
+def _dump(value: Data) -> str:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+# --- in ------------------------------------------------------------------------------------------
+
+
+def decode_event(line: str) -> AnyEvent:
+    """The event of one line of events.jsonl, of any format. Raises ValueError for anything else."""
+    try:
+        value = json.loads(line)
+        return _event(value)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not an event: {line[:TEXT_SHOWN_MAX]!r}") from error
+
+
+def _event(value: dict[str, Any]) -> AnyEvent:
+    kind = value["kind"]
+    head = {name: value[name] for name in ("at_ns", "cell", "cycle")}
+    if not isinstance(head["at_ns"], int) or not isinstance(head["cycle"], int):
+        raise TypeError("an instant and a number are whole numbers")
+    if kind == "action" and value["edge"] in EDGES:
+        deed, error = deed_of(value["verb"], value["data"])
+        edge = EDGES[value["edge"]]
+        failed = {"error": error} if edge is ev.Failed else {}
+        return Event(**head, what=edge(deed=deed, **failed))
+    if kind == "reading":
+        what = said_of(value["source"], value["what"], value["data"])
+        return Event(**head, error_ns=value.get("error_ns", 0), what=what)
+    return Event(**head, what=ev.Unknown(line=value))
+
+
+def deed_of(verb: str, data: dict[str, Any]) -> tuple[Deed, str]:
+    """A deed from its stored form, and the error it failed with, if any."""
+    error = str(data.get("error", ""))
+    if verb in PROGRAMS and "program" in data:
+        return ev.RunProgram(role=verb, program=tuple(data["program"])), error
+    if verb in DEEDS and (made := _made(DEEDS[verb], data)) is not None:
+        return made, error
+    details = {key: value for key, value in data.items() if key != "error"}
+    return ev.OtherDeed(verb=verb, details=details), error
+
+
+def said_of(source: str, what: str, data: dict[str, Any]) -> ev.What:
+    """What was said, from its stored form."""
+    if source in set(Teller) and what in set(ServerChange):
+        told = ("server", "old", "new", "reason")
+        known = {name: data[name] for name in told if name in data}
+        known.setdefault("server", "")
+        return ServerChanged(told_by=Teller(source), change=ServerChange(what), **known)
+    if source == "docker" and what in CONTAINER_ACTIONS:
+        return ev.ContainerChanged(action=what, container=data["container"], exit=data.get("exit"))
+    data = format_0.translated(source, what, data)
+    kind = SAID.get((source, what)) or format_0.SAID.get((source, what))
+    if kind is ev.RecoveryPredicted:
+        return ev.RecoveryPredicted(prediction=_prediction(data))
+    found = _made(kind, data) if kind is not None else None
+    if found is None:
+        return ev.Told(source=source, what=what, details=data)
+    said: ev.What = found
+    return said
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """How to make a value of a class: its fields by their stored names, and what each becomes."""
+
+    names: dict[str, str]
+    required: frozenset[str]
+    become: dict[str, Callable[[Any], Any]]
+
+
+def _cause(data: Any) -> Cause | None:
+    if data is None:
+        return None
+    known = {f.name for f in fields(Cause)} - {"kind"}
+    kept = {key: value for key, value in data.items() if key in known}
+    return Cause(kind=CauseKind(data["kind"]), **kept)
+
+
+def _doubt(data: Any) -> Doubt | None:
+    return None if data is None else Doubt(**{**data, "kind": DoubtKind(data["kind"])})
+
+
+def _prediction(data: Data) -> Prediction:
+    known = {f.name for f in fields(Prediction)}
+    return Prediction(**{key: value for key, value in data.items() if key in known})
+
+
+BECOME: dict[Any, Callable[[Any], Any]] = {
+    tuple[str, ...]: tuple,
+    CycleKind: CycleKind,
+    Cause: _cause,
+    Cause | None: _cause,
+}
+_shapes: dict[type[Any], _Shape] = {}
+
+
+def _shape(kind: type[Any]) -> _Shape:
+    if kind not in _shapes:
+        hints, all_fields = get_type_hints(kind), fields(kind)
+        _shapes[kind] = _Shape(
+            names={STORED_NAMES.get(f.name, f.name): f.name for f in all_fields},
+            required=frozenset(
+                f.name for f in all_fields if f.default is MISSING and f.default_factory is MISSING
+            ),
+            become={n: BECOME[h] for n, h in hints.items() if h in BECOME},
+        )
+    return _shapes[kind]
+
+
+def _made(kind: type[Any], data: Data) -> Any:
+    """A value of this class, or None if the stored form lacks what it needs."""
+    shape = _shape(kind)
+    values = {shape.names[key]: value for key, value in data.items() if key in shape.names}
+    if not shape.required <= values.keys():
+        return None
+    for name, become in shape.become.items():
+        if name in values:
+            values[name] = become(values[name])
+    return kind(**values)
+
+
+def decode_cycle(line: str) -> Cycle:
+    """The cycle of one line of cycles.jsonl, of any format. Raises ValueError for anything else."""
+    try:
+        value = format_0.translated_cycle(json.loads(line))
+        value.pop("valid_reason", None)
+        known = {f.name for f in fields(Cycle)}
+        value = {key: one for key, one in value.items() if key in known}
+        predicted = value.pop("predicted")
+        return Cycle(
+            **{
+                **value,
+                "outcome": CycleOutcome(value["outcome"]),
+                "kind": CycleKind(value["kind"]),
+                "cause": _cause(value.get("cause")),
+                "doubt": _doubt(value.get("doubt")),
+                "predicted": _prediction(predicted) if predicted else None,
+            }
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not a cycle: {line[:TEXT_SHOWN_MAX]!r}") from error

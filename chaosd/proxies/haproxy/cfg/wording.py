@@ -1,0 +1,52 @@
+"""The sentences for what is found in a user's file."""
+
+from __future__ import annotations
+
+from chaosd.proxies.haproxy.cfg.findings import Finding, Kind
+
+IDENTITY_HEADER = "X-Chaosd-Instance"
+
+_SENTENCES = {
+    Kind.NOT_READ: "{detail}",
+    Kind.NO_LISTENER: (
+        'nothing binds to "${{CHAOSD_LISTEN}}", so probes can\'t get in '
+        '(add: bind "${{CHAOSD_LISTEN}}" to a frontend)'
+    ),
+    Kind.NO_SERVER: (
+        'no server is at "${{CHAOSD_APP}}", so the app can\'t be reached '
+        '(add: server app "${{CHAOSD_APP}}" check resolvers … to a backend)'
+    ),
+    Kind.NO_NAMESERVER: (
+        'no nameserver is at "${{CHAOSD_DNS}}", so moves can\'t be seen '
+        '(add: nameserver dns "${{CHAOSD_DNS}}" to a resolvers section)'
+    ),
+    Kind.NO_IDENTITY: (
+        "nothing says which address an answer comes from, and the app does not say who it is "
+        f"(add: http-response set-header {IDENTITY_HEADER} @%si to the backend, "
+        "or let the app say it and set app.identity: header)"
+    ),
+    Kind.NEVER_RESOLVED: (
+        "this server is looked up once and never again (add: resolvers {detail} to the line)"
+    ),
+    Kind.OTHER_RESOLVERS: "resolvers {detail}",
+    Kind.NO_LOG: (
+        'nothing logs to "${{CHAOSD_LOG}}", so when the proxy saw the move, and when its server '
+        "came and went, is known by its stats socket at best, to some 30 ms "
+        '(add: log "${{CHAOSD_LOG}}" local0 notice to global, and log global to defaults)'
+    ),
+    Kind.UNUSED_LOG: (
+        "this log is used by no backend, so nothing of its servers is heard "
+        "(add: log global to defaults)"
+    ),
+    Kind.NO_API: (
+        'no stats socket is at "${{CHAOSD_API}}", so the resolver counters stay unknown '
+        '(add: stats socket "${{CHAOSD_API}}" mode 600 level admin to global)'
+    ),
+    Kind.NOT_MODELLED: "no prediction with {detail}",
+    Kind.NOT_PREDICTED: "no prediction: {detail}",
+}
+
+
+def say(finding: Finding) -> str:
+    """One line for the user: `file:line: what (remedy)`."""
+    return f"{finding.place}: {_SENTENCES[finding.kind].format(detail=finding.detail)}"

@@ -1,0 +1,204 @@
+"""The words for causes, doubts and remarks: values in, sentences out."""
+
+from __future__ import annotations
+
+import math
+
+from chaosd.analysis.remarks import Remark, RemarkKind
+from chaosd.analysis.slo import FAIL, OK, Objective, Why, WhyKind
+from chaosd.analysis.summary import Report
+from chaosd.history.causes import Cause, CauseKind, Doubt, DoubtKind
+from chaosd.history.cycles import Cycle
+
+
+def cause(found: Cause) -> str:
+    """Why a cycle is no sample."""
+    match found.kind:
+        case CauseKind.STOPPED:
+            return "chaosd was stopped in the middle of it"
+        case CauseKind.RUN_FAILED:
+            return "the run ended with an error in the middle of it"
+        case CauseKind.NOT_STEADY:
+            return "the app did not answer steadily before it"
+        case CauseKind.NEVER_BEGAN:
+            return "it never began"
+        case CauseKind.NOT_FRESH:
+            return f"{found.detail} is not a fresh IP: it was in use lately"
+        case CauseKind.NOT_UNDONE:
+            return f"it could not be undone: {found.detail}"
+        case CauseKind.TOO_LONG:
+            return f"the fault took more than {found.seconds:.0f} s"
+        case CauseKind.NO_BEGINNING:
+            return "the fault never said when it began"
+        case CauseKind.NO_SAMPLES:
+            return "the prober delivers nothing any more"
+        case CauseKind.ENGINE_AWAY:
+            return "the Docker engine went away"
+        case CauseKind.ENGINE_RESTARTED:
+            return "the Docker engine was restarted"
+        case CauseKind.MACHINE | CauseKind.BUG:
+            return found.detail
+        case CauseKind.NOT_SETTLED:
+            return f"cycle {found.cycle} had not settled"
+        case CauseKind.TIME_PASSED:
+            return f"its time had passed by {found.seconds:.3f} s"
+
+
+def doubt(found: Doubt) -> str:
+    """Why a cycle is poor."""
+    match found.kind:
+        case DoubtKind.NO_PROBES:
+            return "no probe was sent"
+        case DoubtKind.PROBES_DROPPED:
+            return f"{found.count} of {found.total} probes could not be sent in time"
+        case DoubtKind.PROBES_LATE:
+            late_ms = (found.seconds or 0.0) * 1e3
+            return f"probes were sent late (1 % by more than {late_ms:.1f} ms)"
+
+
+def reason(cycle: Cycle) -> str | None:
+    """Why a cycle is no sample, or poor; None if it is neither."""
+    if cycle.cause is not None:
+        lost = ", without a recovery" if cycle.cut_off else ""
+        return cause(cycle.cause) + lost
+    return None if cycle.doubt is None else doubt(cycle.doubt)
+
+
+# --- objectives ----------------------------------------------------------------------------------
+
+
+def objective(found: Objective) -> str:
+    """Why an objective is not kept; empty if it is."""
+    why = "" if found.why is None else _why(found.why)
+    if found.seems is None:
+        return why
+    seems = {OK: "seems kept", FAIL: "seems broken"}.get(found.seems, why)
+    return f"{seems}; the measurement is too poor to tell"
+
+
+def _why(why: Why) -> str:
+    count, total = why.count or 0, why.total or 0
+    return {
+        WhyKind.ABOVE: "all of its interval is above the target",
+        WhyKind.BELOW: "all of its interval is below the target",
+        WhyKind.SOME: f"{count:,} of {total:,} where none should be",
+        WhyKind.TOO_FEW: f"too few cycles: {count} of {total}",
+        WhyKind.BOUND_NEEDS: f"its upper bound takes {total} cycles",
+        WhyKind.NO_BOUND: "its upper bound is not known",
+        WhyKind.WITHIN_BAR: "the target is within its error bar (a higher probe rate would tell)",
+        WhyKind.WITHIN_INTERVAL: "the target is within its interval (more cycles would tell)",
+        WhyKind.NOTHING_COUNTED: "nothing was counted",
+        WhyKind.FEW_CLUSTERS: "its interval takes five cycles",
+        WhyKind.NOTHING_BAD: f"nothing bad was seen, but it takes {total} cycles to be sure",
+    }[why.kind]
+
+
+def reasons(report: Report) -> list[str]:
+    """Why the verdict is not ok; empty if it is."""
+    if report.doubts:
+        return [remark(doubt) for doubt in report.doubts]
+    return [f"{o.name}: {objective(o)}" for o in report.objectives if o.result != OK]
+
+
+# --- a run as a whole ----------------------------------------------------------------------------
+
+ALIKE_REST_MIN = 0.01  # of what is not alike in recoveries: beyond, all of them are one
+
+
+def count_cycles(count: int | None) -> str:
+    return f"{count} cycle{'' if count == 1 else 's'}"
+
+
+def remark(found: Remark) -> str:
+    """A doubt or a note, as a sentence."""
+    place = "" if found.cell is None else f"cell {found.cell}: "
+    if found.cell is not None and found.fault is not None:
+        place += f"fault {found.fault}: "
+    return place + _remark(found)
+
+
+def _remark(found: Remark) -> str:
+    count, total, seconds = found.count or 0, found.total or 0, found.seconds or 0.0
+    cycles, of_cycles = count_cycles(count), f"{count} of {count_cycles(total)}"
+    match found.kind:
+        case RemarkKind.RUN_FAILED:
+            return f"the run ended with an error: {found.detail}"
+        case RemarkKind.NO_CYCLE:
+            return "no valid cycle"
+        case RemarkKind.POOR:
+            return f"{of_cycles} poor (at most 5 % may be)"
+        case RemarkKind.INVALID_CYCLES:
+            return f"{of_cycles} invalid (at most 5 % may be)"
+        case RemarkKind.SILENT_CONTROLS:
+            return f"{of_cycles} of control without a good answer"
+        case RemarkKind.SILENT_RESTARTS:
+            return f"{of_cycles} at the same address without a recovery"
+        case RemarkKind.LOST_SAMPLES:
+            return f"samples are lost: {count:,} are stored, and its cycles are made of {total:,}"
+        case RemarkKind.LOST_EVENTS:
+            return f"events are lost: the end of cycle {count} is not among them"
+        case RemarkKind.NOT_ENDED:
+            return "the run has not ended by itself: this is what was stored until now"
+        case RemarkKind.MISROUTED:
+            return f"{count:,} requests were answered by another app (misrouted)"
+        case RemarkKind.ANOMALIES:
+            return f"{cycles} outside of the predicted band: anomalies"
+        case RemarkKind.INVALID:
+            return f"{cycles} invalid: not counted in any number"
+        case RemarkKind.CUT_OFF:
+            longest = ", the longest" if count > 1 else ""
+            lasted = f"{longest} after {seconds:.1f} s without a recovery"
+            return f"{cycles} cut off{lasted}: the quantiles count them as longer than that"
+        case RemarkKind.STOPPED:
+            return f"{cycles} cut off: not counted in any number"
+        case RemarkKind.EARLY:
+            return (
+                f"{cycles} recovered by a retried request, up to {seconds:.3f} s before fresh "
+                "requests got through: predictions are for fresh requests"
+            )
+        case RemarkKind.UNAFFECTED:
+            return f"unaffected in {of_cycles}: no request failed, counted as a recovery of 0 s"
+        case RemarkKind.SKIPPED:
+            return f"{cycles} skipped: the cycle before had not settled"
+        case _:
+            return _remark_of_numbers(found)
+
+
+def _remark_of_numbers(found: Remark) -> str:
+    count, total, seconds = found.count or 0, found.total or 0, found.seconds or 0.0
+    match found.kind:
+        case RemarkKind.DISAGREEING:
+            return (
+                f"{count_cycles(count)} of {total} had good answers between bad ones: measured "
+                "from first to last failure, the outage is longer than by its lost probes (by "
+                f"{seconds:.3f} s at most)"
+            )
+        case RemarkKind.ALIKE:
+            # The variance of a mean of such values is so many times that of independent ones.
+            alike = found.value or 0.0
+            wider = math.sqrt((1 + alike) / max(1 - alike, ALIKE_REST_MIN))
+            return (
+                f"{found.fault}: successive recoveries are alike (serial correlation {alike:.2f}): "
+                f"intervals should be about {wider:.1f} times as wide, or the run longer"
+            )
+        case RemarkKind.ALARMED_CONTROLS:
+            names = {"dropped": "not sent"}
+            counts = ", ".join(
+                f"{number:,} {names.get(kind, kind)}" for kind, number in found.parts
+            )
+            return (
+                f"{count} of {count_cycles(total)} of control had {counts} of {found.samples:,} "
+                "requests, though nothing was taken away: the fault does not explain that many"
+            )
+        case RemarkKind.MISROUTED_RESTARTS:
+            return (
+                f"{count:,} requests were answered by another app (misrouted) in "
+                f"{count_cycles(total)} in which nobody else had its address"
+            )
+        case RemarkKind.WITHIN_FLOOR:
+            return (
+                f"the median recovery is no longer than control cycles take (up to {seconds:.3f} "
+                "s): such recoveries can't be told from no disturbance"
+            )
+        case _:
+            return str(found.kind)

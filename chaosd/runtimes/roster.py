@@ -1,0 +1,258 @@
+"""The instances of a cell's app: what every runtime that can move them does alike.
+
+A stage extends `Roster` and is its driver: it says how one instance is made and ended, and at
+which address. The roster keeps who is there, waits until they are ready, and stores what happens:
+`engine/instance`, `app/listening`, `app/gone`, `dns/published`, `dns/withdrawn`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+from chaosd.errors import MachineError
+from chaosd.history.values import Address, Instance
+from chaosd.plugins.recording import Recorder
+from chaosd.plugins.runtime import CellSpec
+from chaosd.system.clock import SECOND_NS, sleep
+
+ASK_LIMIT_S = 1.0  # how long a program of the user's may take to accept a connection
+ASK_PAUSE_S = 0.005  # between two attempts to connect to it
+
+Body = TypeVar("Body")  # what an instance is to its driver: a process, a container
+Signal = Literal["KILL", "TERM"]
+
+
+@dataclass(eq=False)
+class Entry(Generic[Body]):
+    """One instance of the app, from when it is asked for until it is stopped or dies."""
+
+    name: str  # the identity that it was asked for with
+    at: str | None  # the address that it is to have; None: a fresh one
+    listens: asyncio.Future[str]  # the address that it listens on; "" if it died before
+    body: Body | None = None
+    instance: Instance | None = None  # once its address is known
+    gone: bool = False  # `app/gone` is stored
+
+
+class Roster(ABC, Generic[Body]):
+    """The instances of one cell, and what its name is answered with."""
+
+    # Whether we publish the name. If not, the driver calls `publish` and `withdraw` when it sees
+    # that the world did.
+    owns_name: ClassVar[bool] = True
+
+    def __init__(
+        self, cell: CellSpec, recorder: Recorder, failed: Callable[[Exception], None]
+    ) -> None:
+        self.app: tuple[Instance, ...] = ()
+        self._cell = cell
+        self._recorder = recorder
+        self._clock = recorder.clock
+        self._failed = failed
+        self._standing = self._closed = False
+        self._trouble = ""  # what died before the cell was standing
+        self._entries: dict[str, Entry[Body]] = {}  # by name, the oldest first
+        self._published: dict[str, str] = {}  # name to IP
+        self._identities = 0
+
+    # --- what a driver supplies ---
+
+    @abstractmethod
+    async def _create(self, entry: Entry[Body]) -> Instance:
+        """Start an instance at `entry.at` or at a fresh address, and set `entry.body`.
+
+        Calls `place` as soon as the address is known, which may be after it runs, and returns what
+        that gives. If it raises, it leaves nothing behind.
+        """
+
+    @abstractmethod
+    async def _kill(self, entry: Entry[Body], signal: Signal, grace_s: float) -> None:
+        """Signal it at once, and return when it is gone. After the grace it is killed."""
+
+    @abstractmethod
+    def _obituary(self, entry: Entry[Body]) -> str:
+        """How it ended, in one line."""
+
+    @abstractmethod
+    def _readiness(self) -> Literal["said", "asked", "unknown"]:
+        """How it is known that an instance listens.
+
+        The driver calls `listening` when the instance says so; it is asked by connecting to it;
+        or it can't be known from here, and counts as ready when it runs.
+        """
+
+    def _answer_with(self, ips: list[str]) -> None:
+        """Let the name have these addresses from now on; none: it is missing."""
+
+    def _missing(self) -> dict[str, Any] | None:
+        """What to store with `dns/withdrawn`; None: the name keeps its last answer (stale)."""
+        return None if self._cell.dns.missing == "stale" else {}
+
+    # --- the abilities CanMove and CanHoldAddress ---
+
+    def next_identity(self) -> str:
+        self._identities += 1
+        return f"{self._cell.run_id}.{self._cell.name}.{self._identities}"
+
+    async def start(self, identity: str, at: str | None = None) -> Instance:
+        self._refuse_if_closed()
+        entry: Entry[Body] = Entry(identity, at, asyncio.get_running_loop().create_future())
+        self._entries[identity] = entry  # events may name it before the call that starts it is back
+        try:
+            instance = await self._create(entry)
+        except BaseException:
+            self._entries.pop(identity, None)
+            raise
+        self._count()
+        if self.owns_name and self._cell.dns.publish == "start":
+            self.publish(entry)
+        return instance
+
+    async def ready(self, instance: Instance) -> None:
+        entry = self._find(instance)
+        if entry is None:
+            raise MachineError(f"app {instance.identity} is gone before it was ready")
+        limit_s = self._cell.app.ready_timeout_s
+        match self._readiness():
+            case "said":
+                await asyncio.wait([entry.listens], timeout=limit_s)
+            case "asked":
+                await self._ask_until_it_listens(entry, instance, limit_s)
+            case "unknown":
+                if not entry.listens.done():
+                    entry.listens.set_result(str(instance.address))
+        if not entry.listens.done():
+            raise MachineError(
+                f"app {instance.identity} does not listen on {instance.address} "
+                f"within {limit_s:g} s (app.ready_timeout)"
+            )
+        address = entry.listens.result()
+        if not address:
+            raise MachineError(self._obituary(entry))
+        if address != str(instance.address):
+            raise MachineError(
+                f"app {instance.identity} listens on {address}, not on {instance.address}"
+            )
+
+    async def stop(self, instance: Instance, signal: Signal, grace_s: float) -> None:
+        # T0 has just been declared: nothing is awaited before the signal.
+        entry = self._find(instance)
+        if entry is None:
+            return
+        del self._entries[entry.name]
+        self._count()
+        try:
+            await self._kill(entry, signal, grace_s)
+            self.gone(entry)
+        finally:
+            if self.owns_name:
+                self.withdraw(entry.name)
+
+    # --- what a driver tells ---
+
+    def place(self, entry: Entry[Body], ip: str) -> Instance:
+        """Its address is known: store it. The engine judges whether it is a fresh one."""
+        app = self._cell.app
+        identity = app.identity(entry.name, ip)
+        instance = entry.instance = Instance(identity, Address(ip, app.port))
+        # Where answers carry an address, what was expected under a name comes under another.
+        renamed: dict[str, Any] = {} if identity == entry.name else {"expected": entry.name}
+        self._recorder.reading(
+            "engine", "instance", identity=identity, ip=ip, port=app.port, **renamed
+        )
+        return instance
+
+    def listening(
+        self, entry: Entry[Body], address: str, at_ns: int | None = None, error_ns: int = 0
+    ) -> None:
+        """It listens on this address since then."""
+        if entry.listens.done() or entry.instance is None or entry.name not in self._entries:
+            return
+        entry.listens.set_result(address)
+        self._recorder.reading(
+            "app", "listening", at_ns=at_ns, error_ns=error_ns, identity=entry.instance.identity
+        )
+        if self.owns_name and self._cell.dns.publish == "ready":
+            self.publish(entry, at_ns)
+
+    def gone(self, entry: Entry[Body]) -> None:
+        """It does not run any more. May be called twice."""
+        if entry.gone or entry.instance is None:
+            return
+        entry.gone = True
+        self._recorder.reading("app", "gone", identity=entry.instance.identity)
+        if not entry.listens.done():
+            entry.listens.set_result("")
+
+    def lost(self, entry: Entry[Body]) -> None:
+        """It died by itself: nobody has stopped it."""
+        if self._entries.pop(entry.name, None) is None:
+            return
+        self._count()
+        if self.owns_name:
+            self.withdraw(entry.name)
+
+    def died(self, obituary: str) -> None:
+        """Something died that nobody here has killed: setting up fails by it, or the run ends."""
+        self._trouble = self._trouble or obituary
+        if self._standing and not self._closed:
+            self._failed(MachineError(obituary))
+
+    def publish(self, entry: Entry[Body], at_ns: int | None = None, error_ns: int = 0) -> None:
+        """The name has its address, too. May be called twice."""
+        if entry.instance is not None and entry.name not in self._published:
+            self._published[entry.name] = entry.instance.address.host
+            self._store_name(at_ns, error_ns)
+
+    def withdraw(self, name: str, at_ns: int | None = None, error_ns: int = 0) -> None:
+        """The name does not have the address of this instance any more. May be called twice."""
+        if self._published.pop(name, None) is not None:
+            self._store_name(at_ns, error_ns)
+
+    # --- helpers ---
+
+    async def _set_up_app(self) -> None:
+        """Bring up as many instances as the config wants, side by side."""
+        instances = [await self.start(self.next_identity()) for _ in range(self._cell.app.replicas)]
+        for instance in instances:
+            await self.ready(instance)
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise MachineError(f"cell {self._cell.name} is not standing")
+
+    def _find(self, instance: Instance) -> Entry[Body] | None:
+        return next((e for e in self._entries.values() if e.instance == instance), None)
+
+    def _count(self) -> None:
+        self.app = tuple(e.instance for e in self._entries.values() if e.instance is not None)
+
+    def _store_name(self, at_ns: int | None, error_ns: int) -> None:
+        ips = list(self._published.values())
+        if ips:
+            self._answer_with(ips)
+            self._recorder.reading("dns", "published", at_ns=at_ns, error_ns=error_ns, ips=ips)
+        elif (missing := self._missing()) is not None:
+            self._answer_with([])
+            self._recorder.reading("dns", "withdrawn", at_ns=at_ns, error_ns=error_ns, **missing)
+
+    async def _ask_until_it_listens(
+        self, entry: Entry[Body], instance: Instance, limit_s: float
+    ) -> None:
+        """Connect again and again to a program that does not say when it listens."""
+        address = instance.address
+        limit_ns = self._clock.now_ns() + round(limit_s * SECOND_NS)
+        while not entry.listens.done() and self._clock.now_ns() < limit_ns:
+            try:
+                async with asyncio.timeout(ASK_LIMIT_S):
+                    _, writer = await asyncio.open_connection(*address)
+            except OSError:  # a timeout is one, too
+                await sleep(self._clock, ASK_PAUSE_S)
+            else:
+                writer.close()
+                at_ns, error_ns = self._clock.now_ns(), round(ASK_PAUSE_S * SECOND_NS)
+                self.listening(entry, str(address), at_ns, error_ns)

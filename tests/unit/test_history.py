@@ -1,0 +1,97 @@
+"""The stored form of events and cycles: what is written is read again, and nothing is lost."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from typing import Any, get_args
+
+import made
+import pytest
+
+from chaosd.history import events as ev
+from chaosd.history.causes import Cause, CauseKind, Doubt, DoubtKind
+from chaosd.history.codec import decode_cycle, decode_event, encode_cycle, encode_event
+from chaosd.history.cycles import CycleKind, CycleOutcome, Prediction
+from chaosd.report import words
+
+PREDICTION = Prediction(lower_s=0.1, mean_s=0.2, upper_s=0.3, quantiles_s={"p50": 0.2})
+# A value for each kind of field, so that no class is forgotten.
+VALUES: dict[Any, Any] = {
+    "str": "x",
+    "int": 7,
+    "float": 1.5,
+    "str | None": "y",
+    "int | None": 8,
+    "tuple[str, ...]": ("a", "b"),
+    "CycleKind": CycleKind.RESTART,
+    "Prediction": PREDICTION,
+    "Cause": Cause(kind=CauseKind.NOT_SETTLED, cycle=3),
+    "Cause | None": Cause(kind=CauseKind.STOPPED),
+    "Mapping[str, Mapping[str, int]]": {"dns": {"sent": 3}},
+    "dict[str, Any]": {"k": 1},
+    "Teller": ev.Teller.API,
+    "ServerChange": ev.ServerChange.MAINT,
+}
+NAMED = {"role": "heal", "action": "die", "verb": "poke"}  # where not any text will do
+DEEDS = list(get_args(ev.Deed))
+SAID = [k for k in get_args(ev.What) if k not in (ev.Asked, ev.Done, ev.Failed, ev.Unknown)]
+
+
+def filled(kind: type) -> Any:
+    return kind(**{f.name: NAMED.get(f.name, VALUES[str(f.type)]) for f in fields(kind)})
+
+
+def again(event: ev.AnyEvent) -> ev.AnyEvent:
+    return decode_event(encode_event(event))
+
+
+@pytest.mark.parametrize("kind", SAID, ids=lambda kind: kind.__name__)
+def test_what_was_said_is_read_as_it_was_written(kind) -> None:
+    event = ev.Event(at_ns=5, cell="c1", cycle=2, error_ns=9, what=filled(kind))
+    assert again(event) == event
+
+
+@pytest.mark.parametrize("kind", DEEDS, ids=lambda kind: kind.__name__)
+def test_deeds_are_read_as_they_were_written(kind) -> None:
+    deed = filled(kind)
+    for what in (ev.Asked(deed=deed), ev.Done(deed=deed), ev.Failed(deed=deed, error="no")):
+        event = ev.Event(at_ns=5, cell="c1", cycle=2, what=what)
+        assert again(event) == event
+
+
+def test_what_a_newer_version_wrote_is_kept() -> None:
+    line = '{"kind":"tremor","at_ns":1,"cell":"c1","cycle":0,"size":3}'
+    assert encode_event(decode_event(line)) == line
+    told = (
+        '{"kind":"reading","at_ns":1,"cell":"c1","cycle":0,"source":"gps","what":"fix","data":{}}'
+    )
+    assert decode_event(told).what == ev.Told(source="gps", what="fix")
+    # A field that is not known is left out, and what is known is read.
+    more = json.loads(encode_event(made.instance("a", "127.0.0.1")))
+    more["data"]["colour"] = "red"
+    assert decode_event(json.dumps(more)) == made.instance("a", "127.0.0.1")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "7", "{}", '{"kind":"reading"}', "\0", '{"kind":[]}'])
+def test_what_is_no_event_is_a_value_error(text) -> None:
+    with pytest.raises(ValueError, match=r".*"):
+        decode_event(text)
+    with pytest.raises(ValueError, match=r".*"):
+        decode_cycle(text)
+
+
+@pytest.mark.parametrize("kind", CauseKind)
+def test_every_cause_has_words_and_is_stored(kind) -> None:
+    cause = Cause(kind=kind, detail="because", seconds=1.5, cycle=4)
+    cycle = made.cycle(outcome=CycleOutcome.INVALID, recovery_s=None, cause=cause, cut_off=True)
+    assert words.cause(cause)
+    assert decode_cycle(encode_cycle(cycle, "in words")) == cycle
+
+
+@pytest.mark.parametrize("kind", DoubtKind)
+def test_every_doubt_has_words_and_is_stored(kind) -> None:
+    doubt = Doubt(kind=kind, count=3, total=9, seconds=0.02)
+    cycle = made.cycle(doubt=doubt)
+    assert words.doubt(doubt)
+    assert decode_cycle(encode_cycle(cycle)) == cycle
