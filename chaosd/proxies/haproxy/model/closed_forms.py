@@ -236,6 +236,7 @@ class _Case:
         upper = self.published + most * period + self.late
         if self.may_ask and self._hold_valid < self.t_res:
             lower = self.published + max(0.0, self.obsolete - period)
+            upper = max(upper, self.published + self.obsolete + period + self.late)
         if self.asks_again and self._hold_valid < self.t_res:
             obsolete = self.published + self.obsolete
             upper = min(obsolete + period + self.late, self._first_failing_after(obsolete))
