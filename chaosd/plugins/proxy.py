@@ -11,15 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath, PurePosixPath
 from subprocess import CompletedProcess
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from chaosd.errors import ConfigError
 from chaosd.history.cycles import Prediction
 from chaosd.history.values import Address
-from chaosd.plugins.bases import (
-    OldIp,
-    ProxyConfig,
-)
+from chaosd.plugins.bases import ProxyConfig
+from chaosd.plugins.timeline import ServerHealth, Timeline, Unreached
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +53,6 @@ class Launch:
             file.write_bytes(data)
 
 
-ServerHealth = Literal["up", "down", "maint"]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerState:
     """One server as a proxy sees it, in words that every proxy's states can be said in."""
@@ -89,20 +84,6 @@ LOG_WORDS: Mapping[str, frozenset[str]] = {
     "ready": frozenset({"server"}),  # out of maintenance, whether usable or not
     "unresolved": frozenset({"name", "reason"}),  # a look-up that failed
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Move:
-    """A backend's move as the proxy meets it; seconds after T0, None where unknown."""
-
-    published_s: float | None  # the name answers the new IP
-    listening_s: float | None  # the new instance accepts connections
-    missing_s: float | None  # the name began to be missing; None if it never was
-    missing_class: str  # how a missing name is answered
-    old_ip: OldIp
-    others: bool = False  # other instances answered for the name meanwhile
-    dns_s: float = 0.0  # how long the nameserver takes for an answer
-    reachable_s: float | None = None  # the new host answers ARP; None: as soon as it is published
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,8 +198,8 @@ class ReadsServers(Protocol):
 class Predicts(Protocol):
     """A proxy whose algorithm is known."""
 
-    def predict(self, move: Move) -> Prediction | None:
-        """The recovery that its algorithm gives, or None where the model does not reach."""
+    def predict(self, timeline: Timeline) -> Prediction | Unreached:
+        """The recovery that its algorithm gives, or why the model does not reach this."""
 
 
 def launchable(proxy: Proxy) -> Launches:
