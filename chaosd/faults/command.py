@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field, ValidationInfo
 
 from chaosd.errors import MachineError
+from chaosd.history.events import LinePrinted, RunProgram
 from chaosd.plugins.bases import FaultConfig, PositiveWait
 from chaosd.plugins.recording import CycleContext
 from chaosd.system.clock import VirtualClock
@@ -73,7 +74,7 @@ class Command:
 
     async def inject(self, stage: Any, cycle: CycleContext) -> None:
         program, self._begun, self._to_heal = self.config.inject, False, True
-        async with cycle.action("inject", program=list(program)):
+        async with cycle.deed(RunProgram(role="inject", program=program)):
             if self.config.t0 == "start":
                 self._begin(cycle)
             await self._run(program, cycle)
@@ -84,7 +85,7 @@ class Command:
         to_heal, self._to_heal = self._to_heal, False
         if to_heal and self.config.heal:
             self._begun = True
-            async with cycle.action("heal", program=list(self.config.heal)):
+            async with cycle.deed(RunProgram(role="heal", program=self.config.heal)):
                 await self._run(self.config.heal, cycle)
 
     def _begin(self, cycle: CycleContext) -> None:
@@ -102,7 +103,7 @@ class Command:
                 self._begin(cycle)
             told += 1
             if told <= LINES_MAX:
-                cycle.reading("command", "line", at_ns=at_ns, text=line[:LINE_MAX])
+                cycle.record(LinePrinted(text=line[:LINE_MAX]), at_ns=at_ns)
 
         variables = {"CHAOSD_CELL": cycle.cell, "CHAOSD_CYCLE": str(cycle.number)}
         environment = os.environ | labels(cycle.run) | variables

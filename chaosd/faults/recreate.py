@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from chaosd.errors import MachineError
+from chaosd.history.events import HoldAddress, ReleaseAddress, StartInstance, StopInstance
 from chaosd.history.values import Instance
 from chaosd.plugins.bases import FaultConfig, OldIp, Wait
 from chaosd.plugins.proxy import Move
@@ -61,7 +62,7 @@ class Recreate:
             await stage.ready(await self._start(stage, cycle))
             await sleep(cycle.clock, self.config.gap.s)
         await self._stop(stage, cycle, old, new=self._identity)
-        async with cycle.action("hold", ip=old.address.host, manner=self.config.old_ip):
+        async with cycle.deed(HoldAddress(ip=old.address.host, manner=self.config.old_ip)):
             await self._holder.take(old.address.host)
         if self.config.order == "break-before-make":
             await sleep(cycle.clock, self.config.gap.s)
@@ -77,7 +78,7 @@ class Recreate:
                 await self._stop(stage, cycle, self._new)
         holder, self._holder = self._holder, None
         if holder is not None:
-            async with cycle.action("release"):
+            async with cycle.deed(ReleaseAddress()):
                 await holder.release()
 
     def foretell(self, app_start_s: float, missing_class: str) -> Move:
@@ -106,7 +107,7 @@ class Recreate:
         cycle.expect(self._identity)
 
     async def _start(self, stage: CanHoldAddress, cycle: CycleContext) -> Instance:
-        async with cycle.action("start", identity=self._identity):
+        async with cycle.deed(StartInstance(identity=self._identity)):
             self._new = new = await stage.start(self._identity)
         return new
 
@@ -120,7 +121,7 @@ class Recreate:
         """Stop an instance; if there is one that takes its place, that is T0."""
         identity, (ip, _) = instance
         config = self.config
-        async with cycle.action("stop", identity=identity, ip=ip, signal=config.signal):
+        async with cycle.deed(StopInstance(identity=identity, ip=ip, signal=config.signal)):
             if new is not None:
                 cycle.begin(old=instance, new=new)
             await stage.stop(instance, config.signal, config.grace.s)

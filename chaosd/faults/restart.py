@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from chaosd.history.events import StartInstance, StopInstance
 from chaosd.history.values import Instance
 from chaosd.plugins.bases import FaultConfig, Wait
 from chaosd.plugins.recording import CycleContext
@@ -45,7 +46,7 @@ class Restart:
         self._old, self._again, self._identity = old, None, stage.next_identity()
         cycle.expect(self._identity)
         identity, (ip, _) = old
-        async with cycle.action("stop", identity=identity, ip=ip, signal=config.signal):
+        async with cycle.deed(StopInstance(identity=identity, ip=ip, signal=config.signal)):
             cycle.begin(old=old, new=self._identity)
             await stage.stop(old, config.signal, config.grace.s)
         await sleep(cycle.clock, config.gap.s)
@@ -61,6 +62,6 @@ class Restart:
             await self._start(stage, cycle, old.address.host)
 
     async def _start(self, stage: CanHoldAddress, cycle: CycleContext, ip: str) -> None:
-        async with cycle.action("start", identity=self._identity, ip=ip):
+        async with cycle.deed(StartInstance(identity=self._identity, ip=ip)):
             self._again = again = await stage.start(self._identity, ip)
         await stage.ready(again)

@@ -11,7 +11,9 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
+from chaosd.history.events import NameAnswered
 from chaosd.history.values import Address, Outcome, Sample, StreamSpec
+from chaosd.plugins.proxy import log_event
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CellSpec
 from chaosd.runtimes.sim.world import FOUND, NEVER_NS, RCODES, Answer, Connected, Model
@@ -158,8 +160,8 @@ class SimCell:
         took_ns = about(self.rng, self._dns_latency_ns)
         if self._answers.get(qtype) != (rcode, ips):
             self._answers[qtype] = (rcode, ips)
-            said: dict[str, Any] = {"qtype": qtype, "rcode": rcode, "ips": list(ips)}
-            self.recorder.reading("dns", "answer", at_ns=now_ns, took_ns=took_ns, **said)
+            said = NameAnswered(qtype=qtype, rcode=rcode, ips=ips, took_ns=took_ns)
+            self.recorder.record(said, at_ns=now_ns)
         return Answer(rcode, ips, took_ns) if rcode else None
 
     # --- who is where ---
@@ -170,7 +172,7 @@ class SimCell:
 
     def said(self, at_ns: int, what: str, data: dict[str, Any]) -> None:
         """Store what the proxy's model would have logged."""
-        self.recorder.reading("proxy.log", what, at_ns=at_ns, **data)
+        self.recorder.record(log_event(what, data), at_ns=at_ns)
 
     # --- probes ---
 

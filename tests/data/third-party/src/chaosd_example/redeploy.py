@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from chaosd.system.clock import sleep
+from chaosd.history.events import StartInstance, StopInstance
 from chaosd.history.values import Instance
 from chaosd.plugins.bases import FaultConfig
 from chaosd.plugins.recording import CycleContext
 from chaosd.plugins.runtime import CanMove
+from chaosd.system.clock import sleep
 from chaosd.units import Duration
 
 
@@ -30,7 +31,8 @@ class Redeploy:
         old = stage.app[0]
         self._old, self._new, self._identity = old, None, stage.next_identity()
         cycle.expect(self._identity)
-        async with cycle.action("stop", identity=old.identity, ip=old.address.host, signal="TERM"):
+        stop = StopInstance(identity=old.identity, ip=old.address.host, signal="TERM")
+        async with cycle.deed(stop):
             cycle.begin(old=old, new=self._identity)
             await stage.stop(old, "TERM", 5.0)
         await sleep(cycle.clock, self.config.pause.s)
@@ -44,6 +46,6 @@ class Redeploy:
             await self._start(stage, cycle)
 
     async def _start(self, stage: CanMove, cycle: CycleContext) -> None:
-        async with cycle.action("start", identity=self._identity):
+        async with cycle.deed(StartInstance(identity=self._identity)):
             self._new = await stage.start(self._identity)
         await stage.ready(self._new)
