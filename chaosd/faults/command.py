@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from signal import SIGKILL
 from typing import Annotated, Any, ClassVar, Literal
@@ -12,8 +13,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field, ValidationInfo
 
 from chaosd.errors import MachineError
+from chaosd.history.cycles import CycleKind
 from chaosd.history.events import LinePrinted, RunProgram
 from chaosd.plugins.bases import FaultConfig, PositiveWait
+from chaosd.plugins.fault import undoing
 from chaosd.plugins.recording import CycleContext
 from chaosd.system.clock import VirtualClock
 from chaosd.system.processes import KILL_S, Child, labels, lacking
@@ -65,14 +68,20 @@ class Command:
         )
 
     needs: ClassVar[tuple[type, ...]] = ()
-    control: ClassVar[bool] = False
+    kind: ClassVar[CycleKind] = CycleKind.FAILOVER
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self._begun = False  # T0 was declared
         self._to_heal = False
 
-    async def inject(self, stage: Any, cycle: CycleContext) -> None:
+    @asynccontextmanager
+    async def disturb(self, stage: Any, cycle: CycleContext) -> AsyncIterator[None]:
+        async with undoing(lambda: self._undo(stage, cycle)):
+            await self._inject(stage, cycle)
+            yield
+
+    async def _inject(self, stage: Any, cycle: CycleContext) -> None:
         program, self._begun, self._to_heal = self.config.inject, False, True
         async with cycle.deed(RunProgram(role="inject", program=program)):
             if self.config.t0 == "start":
@@ -81,7 +90,7 @@ class Command:
         if not self._begun:
             raise MachineError(f"{program[0]} ended without the line `{BEGIN}` (t0 is `line`)")
 
-    async def heal(self, stage: Any, cycle: CycleContext) -> None:
+    async def _undo(self, stage: Any, cycle: CycleContext) -> None:
         to_heal, self._to_heal = self._to_heal, False
         if to_heal and self.config.heal:
             self._begun = True

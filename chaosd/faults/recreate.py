@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from chaosd.errors import MachineError
+from chaosd.history.cycles import CycleKind
 from chaosd.history.events import HoldAddress, ReleaseAddress, StartInstance, StopInstance
 from chaosd.history.values import Instance
 from chaosd.plugins.bases import FaultConfig, OldIp, Wait
+from chaosd.plugins.fault import undoing
 from chaosd.plugins.proxy import Move
 from chaosd.plugins.recording import CycleContext
 from chaosd.plugins.runtime import CanHoldAddress, CanMove, Holder
@@ -43,7 +47,7 @@ class Recreate:
         )
 
     needs: ClassVar[tuple[type, ...]] = (CanMove, CanHoldAddress)
-    control: ClassVar[bool] = False
+    kind: ClassVar[CycleKind] = CycleKind.FAILOVER
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -52,7 +56,13 @@ class Recreate:
         self._new: Instance | None = None  # the same once it is started
         self._holder: Holder | None = None
 
-    async def inject(self, stage: CanHoldAddress, cycle: CycleContext) -> None:
+    @asynccontextmanager
+    async def disturb(self, stage: CanHoldAddress, cycle: CycleContext) -> AsyncIterator[None]:
+        async with undoing(lambda: self._undo(stage, cycle)):
+            await self._move(stage, cycle)
+            yield
+
+    async def _move(self, stage: CanHoldAddress, cycle: CycleContext) -> None:
         # With several replicas each is moved in its turn: the one that has served longest.
         old = stage.app[0]
         self._holder = await stage.hold(self.config.old_ip)
@@ -68,7 +78,7 @@ class Recreate:
             await sleep(cycle.clock, self.config.gap.s)
             await stage.ready(await self._start(stage, cycle))
 
-    async def heal(self, stage: CanHoldAddress, cycle: CycleContext) -> None:
+    async def _undo(self, stage: CanHoldAddress, cycle: CycleContext) -> None:
         """Leave as many instances as there were, and nothing on the old IP."""
         old, self._old = self._old, None
         if old is not None and not cycle.ending:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from chaosd.history.cycles import CycleKind
 from chaosd.history.events import StartInstance, StopInstance
 from chaosd.history.values import Instance
 from chaosd.plugins.bases import FaultConfig, Wait
+from chaosd.plugins.fault import undoing
 from chaosd.plugins.recording import CycleContext
 from chaosd.plugins.runtime import CanHoldAddress, CanMove
 from chaosd.system.clock import sleep
@@ -33,7 +37,7 @@ class Restart:
         )
 
     needs: ClassVar[tuple[type, ...]] = (CanMove, CanHoldAddress)
-    control: ClassVar[bool] = True
+    kind: ClassVar[CycleKind] = CycleKind.RESTART
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -41,7 +45,13 @@ class Restart:
         self._identity = ""  # under which it comes back
         self._again: Instance | None = None  # the same once it is started
 
-    async def inject(self, stage: CanHoldAddress, cycle: CycleContext) -> None:
+    @asynccontextmanager
+    async def disturb(self, stage: CanHoldAddress, cycle: CycleContext) -> AsyncIterator[None]:
+        async with undoing(lambda: self._undo(stage, cycle)):
+            await self._restart(stage, cycle)
+            yield
+
+    async def _restart(self, stage: CanHoldAddress, cycle: CycleContext) -> None:
         config, old = self.config, stage.app[0]
         self._old, self._again, self._identity = old, None, stage.next_identity()
         cycle.expect(self._identity)
@@ -52,7 +62,7 @@ class Restart:
         await sleep(cycle.clock, config.gap.s)
         await self._start(stage, cycle, ip)
 
-    async def heal(self, stage: CanHoldAddress, cycle: CycleContext) -> None:
+    async def _undo(self, stage: CanHoldAddress, cycle: CycleContext) -> None:
         old, self._old = self._old, None
         if old is None or cycle.ending or old in stage.app:  # not stopped yet
             return

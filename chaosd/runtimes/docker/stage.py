@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from ipaddress import IPv4Network
 from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from chaosd.dns.rules import Rule
 from chaosd.errors import MachineError
 from chaosd.history.causes import Cause, CauseKind
 from chaosd.history.events import (
@@ -261,6 +262,12 @@ class DockerStage(Roster[Member]):
 
     def _withdrawn(self) -> NameWithdrawn:
         return NameWithdrawn(missing=self.missing)
+
+    async def answer_by(self, rules: Sequence[Rule]) -> None:
+        _ = self._network  # it refuses once the cell is closed
+        if self._sidecar is None:
+            raise MachineError("Docker's own DNS can't be told what to answer (dns: forward)")
+        await self._sidecar.answer_by(rules)
 
     async def hold(self, manner: OldIp) -> Holder:
         if manner == "vacant":

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
+from chaosd.dns.rules import Rule, first_match
 from chaosd.history.events import NameAnswered
 from chaosd.history.values import Address, Outcome, Sample, StreamSpec
 from chaosd.plugins.proxy import log_event
@@ -110,6 +111,7 @@ class SimCell:
         self.streams: list[Stream] = []
         self.at_ip: dict[str, tuple[str, str]] = {}  # what is there, and its identity
         self.dns_queries = 0
+        self.rules: tuple[Rule, ...] = ()  # what a fault has made wrong with the name's answers
         self.model: Model | None = None
         self._latency_ns = latency_ns
         self._dns_latency_ns = dns_latency_ns + round(cell.dns.delay_s * SECOND_NS)
@@ -158,6 +160,10 @@ class SimCell:
         rcode = "NOERROR" if self._zone else RCODES[self.cell.dns.missing]
         ips = self._zone if qtype == "A" else ()
         took_ns = about(self.rng, self._dns_latency_ns)
+        if (rule := first_match(self.rules, self.cell.dns.name, qtype)) is not None:
+            took_ns += round(rule.delay_s * SECOND_NS)
+            if rule.answer is not None:
+                rcode, ips = RCODES[rule.answer], ()
         if self._answers.get(qtype) != (rcode, ips):
             self._answers[qtype] = (rcode, ips)
             said = NameAnswered(qtype=qtype, rcode=rcode, ips=ips, took_ns=took_ns)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import ClassVar, Literal
 
+from chaosd.history.cycles import CycleKind
 from chaosd.history.events import StartInstance, StopInstance
 from chaosd.history.values import Instance
 from chaosd.plugins.bases import FaultConfig
+from chaosd.plugins.fault import undoing
 from chaosd.plugins.recording import CycleContext
 from chaosd.plugins.runtime import CanMove
 from chaosd.system.clock import sleep
@@ -19,7 +23,7 @@ class Redeploy:
         pause: Duration = Duration.parse("100ms")
 
     needs: ClassVar[tuple[type, ...]] = (CanMove,)
-    control: ClassVar[bool] = False
+    kind: ClassVar[CycleKind] = CycleKind.FAILOVER
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -27,7 +31,13 @@ class Redeploy:
         self._identity = ""
         self._new: Instance | None = None
 
-    async def inject(self, stage: CanMove, cycle: CycleContext) -> None:
+    @asynccontextmanager
+    async def disturb(self, stage: CanMove, cycle: CycleContext) -> AsyncIterator[None]:
+        async with undoing(lambda: self._undo(stage, cycle)):
+            await self._move(stage, cycle)
+            yield
+
+    async def _move(self, stage: CanMove, cycle: CycleContext) -> None:
         old = stage.app[0]
         self._old, self._new, self._identity = old, None, stage.next_identity()
         cycle.expect(self._identity)
@@ -38,7 +48,7 @@ class Redeploy:
         await sleep(cycle.clock, self.config.pause.s)
         await self._start(stage, cycle)
 
-    async def heal(self, stage: CanMove, cycle: CycleContext) -> None:
+    async def _undo(self, stage: CanMove, cycle: CycleContext) -> None:
         old, self._old = self._old, None
         if old is None or cycle.ending or old in stage.app:
             return
