@@ -169,7 +169,7 @@ def closing_lines(
         lines.append(f"availability: {share(report.availability)} of all requests of the run")
     lines += quality(report)
     lines += [f"slo: {objective(found)}" for found in report.objectives]
-    lines += [f"note: {words.remark(note)}" for note in report.notes]
+    lines += [f"note: {note}" for note in words.notes(report)]
     lines.append(f"verdict: {report.verdict} ({verdict_words(report)})")
     if directory is not None:
         lines.append(f"report: {directory / 'report.html'}")

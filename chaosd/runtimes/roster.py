@@ -2,7 +2,7 @@
 
 A stage extends `Roster` and is its driver: it says how one instance is made and ended, and at
 which address. The roster keeps who is there, waits until they are ready, and stores what happens:
-`engine/instance`, `app/listening`, `app/gone`, `dns/published`, `dns/withdrawn`.
+`InstancePlaced`, `InstanceListening`, `InstanceGone`, `NamePublished` and `NameWithdrawn`.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Roster(ABC, Generic[Body]):
         """Let the name have these addresses from now on; none: it is missing."""
 
     def _withdrawn(self) -> NameWithdrawn | None:
-        """What to store once nobody has the name; None: it keeps its last answer (stale)."""
+        """What to store when the name goes missing; None: it keeps its last answer (stale)."""
         return None if self._cell.dns.missing == "stale" else NameWithdrawn()
 
     # --- the abilities CanMove and CanHoldAddress ---
@@ -180,8 +180,8 @@ class Roster(ABC, Generic[Body]):
         if entry.listens.done() or entry.instance is None or entry.name not in self._entries:
             return
         entry.listens.set_result(address)
-        listening = InstanceListening(identity=entry.instance.identity)
-        self._recorder.record(listening, at_ns=at_ns, error_ns=error_ns)
+        said = InstanceListening(identity=entry.instance.identity)
+        self._recorder.record(said, at_ns=at_ns, error_ns=error_ns)
         if self.owns_name and self._cell.dns.publish == "ready":
             self.publish(entry, at_ns)
 
