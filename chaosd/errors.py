@@ -38,6 +38,14 @@ class MachineError(ChaosdError):
     exit_code = Exit.SETUP
 
 
+class NotUndoneError(MachineError):
+    """What a fault did can't be undone. `first` is what had gone wrong before, if anything had."""
+
+    def __init__(self, problem: str, first: BaseException | None = None) -> None:
+        super().__init__(problem)
+        self.first = first
+
+
 def unsaid(error: OSError) -> MachineError:
     """What was said has been read by nobody: a log's disk may be full."""
     return MachineError(f"standard output: can't be written: {error.strerror or error}")

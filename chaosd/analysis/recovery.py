@@ -17,7 +17,7 @@ from chaosd.analysis.residuals import against
 from chaosd.analysis.samples import kind_of
 from chaosd.analysis.statistics import quantile_rank
 from chaosd.history.causes import Cause, CauseKind, Doubt, DoubtKind
-from chaosd.history.cycles import PHASES, Cycle, CycleOutcome, Prediction
+from chaosd.history.cycles import PHASES, Cycle, CycleKind, CycleOutcome, Prediction
 from chaosd.history.events import (
     AnyEvent,
     CycleEnded,
@@ -335,11 +335,15 @@ def measure(
     for sample in sorted(mine, key=attrgetter("scheduled_ns")):
         if sample.stream == stream:
             fold.add(sample)
-    outcome = _outcome(fold, invalid=cause is not None, control=control)
+    outcome = _outcome(fold, fault.kind, invalid=cause is not None)
     cut_off = cause is not None and _is_cut_off(cause, fold, control=control)
     measured = _measured(fold, end.at_ns, invalid=cause is not None, cut_off=cut_off)
+    if outcome is CycleOutcome.UNAFFECTED:  # nothing was lost, and nothing recovered
+        nothing = dict.fromkeys(("recovery_s", "fresh_recovery_s", "stable_recovery_s"))
+        measured |= nothing
     parts, parts_error_s = _unknown_parts(), None
-    if cause is None and not (control and new is None):
+    moved = fault.kind is not CycleKind.DNS and not (control and new is None)
+    if cause is None and moved:
         direct_ns = phases.first_answer_ns(mine, direct, new)
         parts, parts_error_s = _parts(events, begin, fold, end.at_ns, direct_ns)
     return Cycle(
@@ -414,11 +418,13 @@ def _is_cut_off(cause: Cause, fold: RecoveryFold, *, control: bool) -> bool:
     return stopped and fold.recovered_ns is None and not control and bool(began)
 
 
-def _outcome(fold: RecoveryFold, *, invalid: bool, control: bool) -> CycleOutcome:
+def _outcome(fold: RecoveryFold, kind: CycleKind, *, invalid: bool) -> CycleOutcome:
     if invalid:
         return CycleOutcome.INVALID
-    if control:
+    if kind.is_control:
         return CycleOutcome.CONTROL
+    if kind is CycleKind.DNS and fold.recovered_ns is not None and not fold.failed + fold.misrouted:
+        return CycleOutcome.UNAFFECTED
     return CycleOutcome.CENSORED if fold.recovered_ns is None else CycleOutcome.RECOVERED
 
 

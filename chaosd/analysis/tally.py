@@ -28,7 +28,12 @@ COUNTS = ("samples", "failed", "masked", "misrouted", "dropped")
 BAD = ("failed", "masked", "misrouted")
 # What may be cut off of what is held against predictions: it hides no more than their interval.
 CUT_MAX, CUT_SHARE_MAX = 1, 0.05
-VALID = (CycleOutcome.RECOVERED, CycleOutcome.CENSORED, CycleOutcome.CONTROL)
+VALID = (
+    CycleOutcome.RECOVERED,
+    CycleOutcome.UNAFFECTED,
+    CycleOutcome.CENSORED,
+    CycleOutcome.CONTROL,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +178,8 @@ class Tally:
         self.requests["bad"].append(cycle.failed + cycle.misrouted)
         for name in BAD:
             self.requests[name].append(getattr(cycle, name))
+        if cycle.outcome == CycleOutcome.UNAFFECTED:
+            return  # no recovery of 0 s: it is counted, and enters no quantile
         self._add_measured(cycle)
         self._add_recovery(cycle)
         if cycle.anomaly is not None:

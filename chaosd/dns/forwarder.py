@@ -20,10 +20,12 @@ import dns.name
 import dns.rdata
 import dns.rdatatype
 
+from chaosd.dns.rules import decode
 from chaosd.dns.server import Asked, DnsServer, Missing, Query
 from chaosd.history.values import Address
 from chaosd.system.clock import Clock, RealClock
 
+CONTROL_PORT = 5301  # on its own loopback
 UPSTREAM_LIMIT_S = 1.0  # then the name counts as missing
 FORWARDED_MAX = 1024  # questions that wait for the upstream; more than that are dropped
 FAMILIES = (dns.rdatatype.A, dns.rdatatype.AAAA)
@@ -79,6 +81,21 @@ class Nobody(DnsServer):
         self._reply(asked, ())
 
 
+class Control(asyncio.DatagramProtocol):
+    """Takes rules by datagram, and says that they are in force."""
+
+    def __init__(self, server: DnsServer) -> None:
+        self._server = server
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        try:
+            self._server.rules = decode(data.decode())
+        except ValueError as error:
+            print(json.dumps({"refused": str(error)}), flush=True)
+        else:
+            print(json.dumps({"rules": len(self._server.rules)}), flush=True)
+
+
 async def serve(host: str, upstream: Address, missing: Missing, ttl_s: int, delay_s: float) -> None:
     """Serve until cancelled.
 
@@ -93,6 +110,8 @@ async def serve(host: str, upstream: Address, missing: Missing, ttl_s: int, dela
     nobody = Nobody(clock, lambda _: None)
     await nobody.start("127.0.0.1", 53)
     address = await server.start(host)
+    loop, control = asyncio.get_running_loop(), ("127.0.0.1", CONTROL_PORT)
+    await loop.create_datagram_endpoint(lambda: Control(server), local_addr=control)
     print(json.dumps({"listening": str(address)}), flush=True)
     await asyncio.Event().wait()
 

@@ -25,6 +25,7 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 
+from chaosd.dns.rules import Answer, Rule, first_match
 from chaosd.errors import MachineError
 from chaosd.history.values import Address
 from chaosd.system.clock import Clock
@@ -85,6 +86,7 @@ class DnsServer:
         self.ttl_s = ttl_s
         self.delay_s = delay_s
         self.queries = 0
+        self.rules: tuple[Rule, ...] = ()  # what a fault has made wrong
         self.address: Address | None = None
         self._clock = clock
         self._observe = observe
@@ -152,13 +154,17 @@ class DnsServer:
         self._reply(asked, self._names.get(asked.message.question[0].name))
 
     def _reply(self, asked: Asked, records: Sequence[dns.rdata.Rdata] | None) -> None:
-        answer, query = self._answer(asked.message, asked.transport, asked.at_ns, records)
-        if self.delay_s == 0:
+        question = asked.message.question[0]
+        name = question.name.to_text(omit_final_dot=True)
+        rule = first_match(self.rules, name, dns.rdatatype.to_text(question.rdtype))
+        answer, query = self._answer(asked, records, rule.answer if rule is not None else None)
+        delay_s = self.delay_s + (rule.delay_s if rule is not None else 0.0)
+        if delay_s == 0:
             self._finish(answer, query, asked.send)
         elif self._waiting < DELAYED_MAX:
             self._waiting += 1
             loop = asyncio.get_running_loop()
-            loop.call_later(self.delay_s, self._finish_late, answer, query, asked.send)
+            loop.call_later(delay_s, self._finish_late, answer, query, asked.send)
 
     def _finish_late(
         self, answer: bytes | None, query: Query, send: Callable[[bytes], None]
@@ -173,15 +179,17 @@ class DnsServer:
         self._observe(query._replace(took_ns=self._clock.now_ns() - query.at_ns))
 
     def _answer(
-        self,
-        message: dns.message.Message,
-        transport: str,
-        at_ns: int,
-        records: Sequence[dns.rdata.Rdata] | None,
+        self, asked: Asked, records: Sequence[dns.rdata.Rdata] | None, wrong: Answer | None
     ) -> tuple[bytes | None, Query]:
-        """The answer as it is at this moment; a delayed one is not looked up again."""
+        """The answer as it is at this moment; a delayed one is not looked up again.
+
+        `wrong` is what a rule makes of it.
+        """
+        message, transport, at_ns, _ = asked
         question = message.question[0]
-        rcode = self._rcode(question, records)
+        if wrong is not None and records is not None:
+            records = ()
+        rcode = self._rcode(question, records, wrong or self.missing)
         found = [
             record
             for record in (records or ())
@@ -209,16 +217,19 @@ class DnsServer:
         return response.to_wire(max_size=limit, prefer_truncation=True), query
 
     def _rcode(
-        self, question: dns.rrset.RRset, records: Sequence[dns.rdata.Rdata] | None
+        self,
+        question: dns.rrset.RRset,
+        records: Sequence[dns.rdata.Rdata] | None,
+        missing: Missing,
     ) -> dns.rcode.Rcode | None:
         """None: no answer is given."""
         if records is None or question.rdclass != dns.rdataclass.IN:
             return dns.rcode.REFUSED
         if records:
             return dns.rcode.NOERROR
-        if self.missing == "drop":
+        if missing == "drop":
             return None
-        return RCODES.get(self.missing, dns.rcode.NXDOMAIN)
+        return RCODES.get(missing, dns.rcode.NXDOMAIN)
 
 
 def _record(ip: str) -> dns.rdata.Rdata:

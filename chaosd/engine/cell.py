@@ -18,7 +18,8 @@ from chaosd.analysis import phases
 from chaosd.analysis.recovery import Identities, measure
 from chaosd.analysis.reorder import Reorder
 from chaosd.engine import schedule
-from chaosd.engine.cycle import CycleRun, NoSampleError, kind_of
+from chaosd.engine.cycle import CycleRun, NoSampleError
+from chaosd.engine.disturbance import Disturbance
 from chaosd.engine.recorder import CellRecorder
 from chaosd.engine.server_poller import ServerPoller
 from chaosd.errors import MachineError
@@ -30,6 +31,7 @@ from chaosd.history.events import (
     CycleEnded,
     CycleSkipped,
     Disturbed,
+    FaultEnded,
     FaultInjected,
     InstancePlaced,
     RecoveryPredicted,
@@ -39,13 +41,11 @@ from chaosd.history.events import (
 )
 from chaosd.history.values import Address, Instance, Outcome, Sample, StreamSpec
 from chaosd.plan.arms import Cell, Plan
-from chaosd.plugins.bases import ProbeConfig
-from chaosd.plugins.fault import Fault
+from chaosd.plugins.bases import ProbeConfig, WindowedFaultConfig
 from chaosd.plugins.probe import Prober
 from chaosd.plugins.proxy import Predicts
 from chaosd.plugins.runtime import IsFound, Stage
 from chaosd.system.clock import SECOND_NS, Clock
-from chaosd.system.tasks import uncancelled
 
 # Each wait has a limit; these are far beyond what a healthy machine needs.
 STEADY_LIMIT_S = 60.0  # from the first probe until the app answers without a gap
@@ -316,24 +316,27 @@ class CellRun:
                 t0_unix=planned_unix_ns / SECOND_NS,
                 t0_ns=planned_ns,
                 end_ns=planned_ns,
-                kind=kind_of(self.faults[place]),
+                kind=self.faults[place].kind,
                 arm=self.arm.name,
                 cause=cause,
             )
         )
 
     async def _make_cycle(self, place: int) -> None:
-        fault, label = self.faults[place], self.config.faults[place].label
+        fault, part = self.faults[place], self.config.faults[place]
+        label = part.label
+        window_s = part.window.s if isinstance(part, WindowedFaultConfig) else None
         self.number += 1
         self.recorder.cycle = self._last_made = self.number
         self.cycle = cycle = CycleRun(self, fault, label)
+        disturbance = Disturbance(fault, self.stage, cycle)
         if self._direct is not None and isinstance(self.stage, IsFound):
             self._owner.prober.aim(self._direct, self.stage.direct)
         try:
             if self.is_steady():
                 api = self.stage.api if self.stage is not None else None
                 async with self.watch.closely(api, cycle):
-                    await self._inject_and_watch(fault, cycle)
+                    await self._inject_and_watch(disturbance, window_s, cycle)
             else:
                 cycle.cause = Cause(kind=CauseKind.NOT_STEADY)
         except NoSampleError as error:
@@ -351,20 +354,26 @@ class CellRun:
             raise
         finally:
             try:
-                await self._heal(fault, cycle)
+                await self._undo(disturbance, cycle)
             finally:
                 self._finish(cycle)
 
-    async def _inject_and_watch(self, fault: Fault, cycle: CycleRun) -> None:
+    async def _inject_and_watch(
+        self, disturbance: Disturbance, window_s: float | None, cycle: CycleRun
+    ) -> None:
         config = self.config
         limit_s = INJECT_LIMIT_S + 2 * config.app.ready_timeout.s
         try:
             async with asyncio.timeout(limit_s):
-                await fault.inject(self.stage, cycle)
+                await disturbance.begin()
         except TimeoutError:
             raise NoSampleError(Cause(kind=CauseKind.TOO_LONG, seconds=limit_s)) from None
         if cycle.fold is None:
             raise NoSampleError(Cause(kind=CauseKind.NO_BEGINNING))
+        if window_s is not None:  # what is asked meanwhile is folded while it comes in
+            await self.clock.sleep_until(cycle.fold.t0_ns + round(window_s * SECOND_NS))
+            await self._undo(disturbance, cycle)
+            cycle.record(FaultEnded(fault=cycle.label))
         if cycle.fold.unknown:
             now_ns = self.clock.now_ns()
             cycle.record(FaultInjected(), at_ns=now_ns)
@@ -379,11 +388,11 @@ class CellRun:
             )
             raise NoSampleError(Cause(kind=CauseKind.NO_SAMPLES)) from None
 
-    async def _heal(self, fault: Fault, cycle: CycleRun) -> None:
+    async def _undo(self, disturbance: Disturbance, cycle: CycleRun) -> None:
         """Undo what the fault did, whatever happened. Raises MachineError if that fails."""
         limit_s = HEAL_LIMIT_AT_STOP_S if cycle.ending else HEAL_LIMIT_S
         try:
-            await uncancelled(fault.heal(self.stage, cycle), limit_s)
+            await disturbance.end(limit_s)
         except (MachineError, OSError, TimeoutError) as error:
             why = str(error) or f"it took over {limit_s:.0f} s"
             cycle.cause = cycle.cause or Cause(kind=CauseKind.NOT_UNDONE, detail=why)

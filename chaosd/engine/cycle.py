@@ -10,7 +10,6 @@ from chaosd.analysis.recovery import RecoveryFold
 from chaosd.engine.recorder import CellRecorder
 from chaosd.errors import ChaosdError
 from chaosd.history.causes import Cause
-from chaosd.history.cycles import CycleKind
 from chaosd.history.events import (
     AnyEvent,
     Asked,
@@ -21,6 +20,7 @@ from chaosd.history.events import (
     Event,
     Failed,
     FaultBegan,
+    FaultEnded,
     FaultInjected,
     InstancePlaced,
     RecoveryPredicted,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 EVENTS_PER_CYCLE_MAX = 10_000
 OURS = (
-    *(Asked, Done, Failed, StreamOpened, InstancePlaced, FaultBegan, FaultInjected),
+    *(Asked, Done, Failed, StreamOpened, InstancePlaced, FaultBegan, FaultInjected, FaultEnded),
     *(RecoveryPredicted, CycleEnded, CycleSkipped, Disturbed),
 )
 
@@ -48,12 +48,6 @@ class NoSampleError(Exception):
         self.cause = cause
 
 
-def kind_of(fault: Fault) -> CycleKind:
-    if not fault.control:
-        return CycleKind.FAILOVER
-    return CycleKind.RESTART if fault.needs else CycleKind.CONTROL
-
-
 class CycleRun(CellRecorder):
     """A cycle while it goes on: what its fault sees of it, and what it has gathered so far."""
 
@@ -61,7 +55,7 @@ class CycleRun(CellRecorder):
         super().__init__(cell.clock, cell.name, cell.emit)
         self.run = cell.plan.run_id
         self.number = self.cycle = cell.recorder.cycle
-        self.kind = kind_of(fault)
+        self.kind = fault.kind
         self.label = label
         self.fold: RecoveryFold | None = None
         self.events: list[AnyEvent] = []

@@ -6,8 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from chaosd.history.codec import deed_of, said_of
-from chaosd.history.events import AnyEvent, Asked, Deed, Done, Event, Failed, What
+from chaosd.history.events import AnyEvent, Asked, Deed, Done, Event, Failed, Told, What
 from chaosd.system.clock import Clock
 
 
@@ -36,18 +35,5 @@ class CellRecorder:
             raise
         self.record(Done(deed=deed))
 
-    def reading(
-        self,
-        source: str,
-        what: str,
-        *,
-        at_ns: int | None = None,
-        error_ns: int = 0,
-        **data: Any,
-    ) -> None:
-        self.record(said_of(source, what, data), at_ns=at_ns, error_ns=error_ns)
-
-    @asynccontextmanager
-    async def action(self, verb: str, **data: Any) -> AsyncIterator[None]:
-        async with self.deed(deed_of(verb, data)[0]):
-            yield
+    def tell(self, source: str, what: str, **details: Any) -> None:
+        self.record(Told(source=source, what=what, details=details))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import Any
 
+from chaosd.history.events import ResolversCounted, ServerChange, ServerChanged, Teller
 from chaosd.plugins.proxy import Proxy, ReadsServers, ServerState
 from chaosd.plugins.recording import Recorder
 from chaosd.system.clock import sleep
@@ -63,7 +63,7 @@ class ServerPoller:
             with suppress(asyncio.CancelledError):
                 await looking
             if first is not None:
-                recorder.reading("proxy.api", "counted", counters=self._since(first))
+                recorder.record(ResolversCounted(counters=self._since(first)))
 
     async def _go_on(self, api: str, recorder: Recorder) -> None:
         while True:
@@ -78,14 +78,16 @@ class ServerPoller:
         if old is None:
             return
 
-        def tell(what: str, **data: Any) -> None:
-            data["server"] = server.server
-            recorder.reading("proxy.api", what, at_ns=at_ns, error_ns=error_ns, **data)
+        def tell(change: ServerChange, **addresses: str | None) -> None:
+            what = ServerChanged(
+                told_by=Teller.API, change=change, server=server.server, **addresses
+            )
+            recorder.record(what, at_ns=at_ns, error_ns=error_ns)
 
         if server.address is not None and server.address != old.address:
-            tell("address_changed", old=old.address, new=server.address)
+            tell(ServerChange.ADDRESS, old=old.address, new=server.address)
         if server.health != old.health:
-            tell(server.health)
+            tell(ServerChange(server.health))
 
     def _since(self, first: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
         """By how much the counters are more than those."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from signal import SIGKILL
 from typing import Annotated, Any, ClassVar, Literal
@@ -12,7 +13,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field, ValidationInfo
 
 from chaosd.errors import MachineError
+from chaosd.history.cycles import CycleKind
+from chaosd.history.events import LinePrinted, RunProgram
 from chaosd.plugins.bases import FaultConfig, PositiveWait
+from chaosd.plugins.fault import undoing
 from chaosd.plugins.recording import CycleContext
 from chaosd.system.clock import VirtualClock
 from chaosd.system.processes import KILL_S, Child, labels, lacking
@@ -64,27 +68,33 @@ class Command:
         )
 
     needs: ClassVar[tuple[type, ...]] = ()
-    control: ClassVar[bool] = False
+    kind: ClassVar[CycleKind] = CycleKind.FAILOVER
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self._begun = False  # T0 was declared
         self._to_heal = False
 
-    async def inject(self, stage: Any, cycle: CycleContext) -> None:
+    @asynccontextmanager
+    async def disturb(self, stage: Any, cycle: CycleContext) -> AsyncIterator[None]:
+        async with undoing(lambda: self._undo(stage, cycle)):
+            await self._inject(stage, cycle)
+            yield
+
+    async def _inject(self, stage: Any, cycle: CycleContext) -> None:
         program, self._begun, self._to_heal = self.config.inject, False, True
-        async with cycle.action("inject", program=list(program)):
+        async with cycle.deed(RunProgram(role="inject", program=program)):
             if self.config.t0 == "start":
                 self._begin(cycle)
             await self._run(program, cycle)
         if not self._begun:
             raise MachineError(f"{program[0]} ended without the line `{BEGIN}` (t0 is `line`)")
 
-    async def heal(self, stage: Any, cycle: CycleContext) -> None:
+    async def _undo(self, stage: Any, cycle: CycleContext) -> None:
         to_heal, self._to_heal = self._to_heal, False
         if to_heal and self.config.heal:
             self._begun = True
-            async with cycle.action("heal", program=list(self.config.heal)):
+            async with cycle.deed(RunProgram(role="heal", program=self.config.heal)):
                 await self._run(self.config.heal, cycle)
 
     def _begin(self, cycle: CycleContext) -> None:
@@ -102,7 +112,7 @@ class Command:
                 self._begin(cycle)
             told += 1
             if told <= LINES_MAX:
-                cycle.reading("command", "line", at_ns=at_ns, text=line[:LINE_MAX])
+                cycle.record(LinePrinted(text=line[:LINE_MAX]), at_ns=at_ns)
 
         variables = {"CHAOSD_CELL": cycle.cell, "CHAOSD_CYCLE": str(cycle.number)}
         environment = os.environ | labels(cycle.run) | variables

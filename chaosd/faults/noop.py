@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, ClassVar, Literal
 
+from chaosd.history.cycles import CycleKind
 from chaosd.plugins.bases import FaultConfig
 from chaosd.plugins.recording import CycleContext
 
@@ -19,13 +22,12 @@ class Noop:
         type: Literal["noop"] = "noop"
 
     needs: ClassVar[tuple[type, ...]] = ()
-    control: ClassVar[bool] = True
+    kind: ClassVar[CycleKind] = CycleKind.CONTROL
 
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    async def inject(self, stage: Any, cycle: CycleContext) -> None:
+    @asynccontextmanager
+    async def disturb(self, stage: Any, cycle: CycleContext) -> AsyncIterator[None]:
         cycle.begin(old=None, new=None)
-
-    async def heal(self, stage: Any, cycle: CycleContext) -> None:
-        """Nothing was done, so nothing is undone."""
+        yield  # the app is observed here; nothing was done, so nothing is undone

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from chaosd.errors import MachineError
+from chaosd.history.cycles import CycleKind
+from chaosd.history.events import HoldAddress, ReleaseAddress, StartInstance, StopInstance
 from chaosd.history.values import Instance
 from chaosd.plugins.bases import FaultConfig, OldIp, Wait
-from chaosd.plugins.fault import Circumstances
+from chaosd.plugins.fault import Circumstances, undoing
 from chaosd.plugins.recording import CycleContext
 from chaosd.plugins.runtime import CanHoldAddress, CanMove, Holder
 from chaosd.plugins.timeline import Timeline, move
@@ -43,7 +47,7 @@ class Recreate:
         )
 
     needs: ClassVar[tuple[type, ...]] = (CanMove, CanHoldAddress)
-    control: ClassVar[bool] = False
+    kind: ClassVar[CycleKind] = CycleKind.FAILOVER
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -52,7 +56,13 @@ class Recreate:
         self._new: Instance | None = None  # the same once it is started
         self._holder: Holder | None = None
 
-    async def inject(self, stage: CanHoldAddress, cycle: CycleContext) -> None:
+    @asynccontextmanager
+    async def disturb(self, stage: CanHoldAddress, cycle: CycleContext) -> AsyncIterator[None]:
+        async with undoing(lambda: self._undo(stage, cycle)):
+            await self._move(stage, cycle)
+            yield
+
+    async def _move(self, stage: CanHoldAddress, cycle: CycleContext) -> None:
         # With several replicas each is moved in its turn: the one that has served longest.
         old = stage.app[0]
         self._holder = await stage.hold(self.config.old_ip)
@@ -62,13 +72,13 @@ class Recreate:
             await stage.ready(await self._start(stage, cycle))
             await sleep(cycle.clock, self.config.gap.s)
         await self._stop(stage, cycle, old, new=self._identity)
-        async with cycle.action("hold", ip=old.address.host, manner=self.config.old_ip):
+        async with cycle.deed(HoldAddress(ip=old.address.host, manner=self.config.old_ip)):
             await self._holder.take(old.address.host)
         if self.config.order == "break-before-make":
             await sleep(cycle.clock, self.config.gap.s)
             await stage.ready(await self._start(stage, cycle))
 
-    async def heal(self, stage: CanHoldAddress, cycle: CycleContext) -> None:
+    async def _undo(self, stage: CanHoldAddress, cycle: CycleContext) -> None:
         """Leave as many instances as there were, and nothing on the old IP."""
         old, self._old = self._old, None
         if old is not None and not cycle.ending:
@@ -78,7 +88,7 @@ class Recreate:
                 await self._stop(stage, cycle, self._new)
         holder, self._holder = self._holder, None
         if holder is not None:
-            async with cycle.action("release"):
+            async with cycle.deed(ReleaseAddress()):
                 await holder.release()
 
     def foretell(self, circumstances: Circumstances) -> Timeline:
@@ -116,7 +126,7 @@ class Recreate:
         cycle.expect(self._identity)
 
     async def _start(self, stage: CanHoldAddress, cycle: CycleContext) -> Instance:
-        async with cycle.action("start", identity=self._identity):
+        async with cycle.deed(StartInstance(identity=self._identity)):
             self._new = new = await stage.start(self._identity)
         return new
 
@@ -130,7 +140,7 @@ class Recreate:
         """Stop an instance; if there is one that takes its place, that is T0."""
         identity, (ip, _) = instance
         config = self.config
-        async with cycle.action("stop", identity=identity, ip=ip, signal=config.signal):
+        async with cycle.deed(StopInstance(identity=identity, ip=ip, signal=config.signal)):
             if new is not None:
                 cycle.begin(old=instance, new=new)
             await stage.stop(instance, config.signal, config.grace.s)

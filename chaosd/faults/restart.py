@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from chaosd.history.cycles import CycleKind
+from chaosd.history.events import StartInstance, StopInstance
 from chaosd.history.values import Instance
 from chaosd.plugins.bases import FaultConfig, Wait
+from chaosd.plugins.fault import undoing
 from chaosd.plugins.recording import CycleContext
 from chaosd.plugins.runtime import CanHoldAddress, CanMove
 from chaosd.system.clock import sleep
@@ -32,7 +37,7 @@ class Restart:
         )
 
     needs: ClassVar[tuple[type, ...]] = (CanMove, CanHoldAddress)
-    control: ClassVar[bool] = True
+    kind: ClassVar[CycleKind] = CycleKind.RESTART
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -40,18 +45,24 @@ class Restart:
         self._identity = ""  # under which it comes back
         self._again: Instance | None = None  # the same once it is started
 
-    async def inject(self, stage: CanHoldAddress, cycle: CycleContext) -> None:
+    @asynccontextmanager
+    async def disturb(self, stage: CanHoldAddress, cycle: CycleContext) -> AsyncIterator[None]:
+        async with undoing(lambda: self._undo(stage, cycle)):
+            await self._restart(stage, cycle)
+            yield
+
+    async def _restart(self, stage: CanHoldAddress, cycle: CycleContext) -> None:
         config, old = self.config, stage.app[0]
         self._old, self._again, self._identity = old, None, stage.next_identity()
         cycle.expect(self._identity)
         identity, (ip, _) = old
-        async with cycle.action("stop", identity=identity, ip=ip, signal=config.signal):
+        async with cycle.deed(StopInstance(identity=identity, ip=ip, signal=config.signal)):
             cycle.begin(old=old, new=self._identity)
             await stage.stop(old, config.signal, config.grace.s)
         await sleep(cycle.clock, config.gap.s)
         await self._start(stage, cycle, ip)
 
-    async def heal(self, stage: CanHoldAddress, cycle: CycleContext) -> None:
+    async def _undo(self, stage: CanHoldAddress, cycle: CycleContext) -> None:
         old, self._old = self._old, None
         if old is None or cycle.ending or old in stage.app:  # not stopped yet
             return
@@ -61,6 +72,6 @@ class Restart:
             await self._start(stage, cycle, old.address.host)
 
     async def _start(self, stage: CanHoldAddress, cycle: CycleContext, ip: str) -> None:
-        async with cycle.action("start", identity=self._identity, ip=ip):
+        async with cycle.deed(StartInstance(identity=self._identity, ip=ip)):
             self._again = again = await stage.start(self._identity, ip)
         await stage.ready(again)

@@ -30,6 +30,7 @@ SAID: dict[tuple[str, str], type[Any]] = {
     ("engine", "instance"): ev.InstancePlaced,
     ("engine", "begin"): ev.FaultBegan,
     ("engine", "injected"): ev.FaultInjected,
+    ("engine", "fault_ended"): ev.FaultEnded,
     ("engine", "predicted"): ev.RecoveryPredicted,
     ("engine", "end"): ev.CycleEnded,
     ("engine", "skipped"): ev.CycleSkipped,

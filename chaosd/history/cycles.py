@@ -21,10 +21,17 @@ class CycleKind(StrEnum):
     FAILOVER = "failover"  # the app comes back at another address, or nobody can tell where
     RESTART = "restart"  # the app comes back at its own address: a control
     CONTROL = "control"  # nothing is taken away: the meter's own floor
+    DNS = "dns"  # nothing moves: the proxy's nameserver misbehaves for a while
+
+    @property
+    def is_control(self) -> bool:
+        """Whether the proxy has nothing to find and nothing to survive."""
+        return self in (CycleKind.RESTART, CycleKind.CONTROL)
 
 
 class CycleOutcome(StrEnum):
     RECOVERED = "recovered"
+    UNAFFECTED = "unaffected"  # nothing moved, and no request was bad: there is no recovery
     CENSORED = "censored"  # not recovered before the limit
     INVALID = "invalid"  # not a sample: its reason says why
     SKIPPED = "skipped"  # its time came while another cycle had not settled

@@ -159,17 +159,24 @@ class FaultBegan:
     @property
     def is_control(self) -> bool:
         """Whether the proxy has nothing to find."""
-        return self.kind is not CycleKind.FAILOVER
+        return self.kind.is_control
 
     @property
     def is_anonymous(self) -> bool:
-        """Whether something is taken away, and nobody can tell what comes instead."""
+        """Whether no single instance ends the recovery: nothing moves, or nobody can tell it."""
         return self.new is None and not self.is_control
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultInjected:
     """All that disturbs has been done: told where nobody can tell the new instance."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultEnded:
+    """A fault with a window has been undone: from here on the world is as it was."""
+
+    fault: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -382,6 +389,7 @@ What = (
     | InstancePlaced
     | FaultBegan
     | FaultInjected
+    | FaultEnded
     | RecoveryPredicted
     | CycleEnded
     | CycleSkipped

@@ -233,7 +233,7 @@ class _Cycles:
                 self.predicted.labels(*labels, bound).set(value)
         if cycle.anomaly:
             self.anomalies.labels(*labels).inc()
-        if cycle.outcome == CycleOutcome.CONTROL:
+        if cycle.outcome in (CycleOutcome.CONTROL, CycleOutcome.UNAFFECTED):
             return  # the meter's own floor must not mix with what it measures
         outage_s = cycle.outage_loss_s if cycle.outage_gap_s is None else cycle.outage_gap_s
         self.outage.labels(*labels).inc(max(0.0, outage_s or 0.0))

@@ -19,6 +19,7 @@ from chaosd.analysis.precision import cycles_wanted
 from chaosd.analysis.slo import cycles_needed
 from chaosd.config.shape import Config
 from chaosd.errors import ConfigError, MachineError
+from chaosd.history.cycles import CycleKind
 from chaosd.history.values import Address
 from chaosd.plan.arms import OWN_APP, Arm, Cell, Plan
 from chaosd.plan.foretelling import foretold
@@ -110,7 +111,7 @@ def _ambiguous_answers(plan: Plan, arm: Arm) -> list[tuple[KeyPath, str]]:
             found.append(
                 (("faults", place, "old_ip"), f"{what} ({remedy}, and set app.identity: header)")
             )
-        if built.control and built.needs:
+        if built.kind is CycleKind.RESTART:
             what = "an app that comes back at its address looks the same as before without its"
             found.append(
                 (("faults", place), f"{what} header ({remedy}, and set app.identity: header)")
@@ -122,7 +123,7 @@ def _objectives_of_controls(arm: Arm) -> list[tuple[KeyPath, str]]:
     """Objectives of faults that make no failovers."""
     what = "is a control fault; objectives apply to failovers only"
     pairs = zip(arm.config.faults, arm.faults(), strict=True)
-    controls = {fault.label for fault, built in pairs if built.control}
+    controls = {fault.label for fault, built in pairs if built.kind.is_control}
     return [
         (("slo", "faults", label), f"`{label}` {what} (leave it out)")
         for label in arm.config.slo.faults

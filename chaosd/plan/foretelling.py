@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chaosd.config.shape import Config
-from chaosd.history.cycles import Prediction
+from chaosd.history.cycles import CycleKind, Prediction
 from chaosd.plugins.bases import FaultConfig
 from chaosd.plugins.fault import CanForetell, Circumstances, Fault
 from chaosd.plugins.proxy import Predicts, Proxy
@@ -29,9 +29,9 @@ WHY = {
 
 def foretold(part: FaultConfig, fault: Fault, config: Config, proxy: Proxy, pace: Pace) -> str:
     """What will happen in this fault's cycles, as far as that is known now."""
-    if fault.control and not fault.needs:
+    if fault.kind is CycleKind.CONTROL:
         return "a control cycle: recovery of about one probe interval, nothing failed"
-    if fault.control:
+    if fault.kind is CycleKind.RESTART:
         return "a control cycle: it recovers without a new address"
     if not isinstance(fault, CanForetell):
         return "no prediction before it has happened"

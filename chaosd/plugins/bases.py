@@ -131,6 +131,14 @@ class FaultConfig(Part):
         return self
 
 
+class WindowedFaultConfig(FaultConfig):
+    """The config of a fault that lasts for a while. The engine ends it at its time."""
+
+    window: PositiveWait = Field(
+        Duration.parse("5s"), description="how long it lasts, from T0; the app is probed meanwhile"
+    )
+
+
 class ProbeConfig(Part):
     """What every probe's config has."""
 

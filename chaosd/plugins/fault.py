@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+from chaosd.errors import MachineError, NotUndoneError
+from chaosd.history.cycles import CycleKind
 from chaosd.plugins.bases import FaultConfig
 from chaosd.plugins.recording import CycleContext
 from chaosd.plugins.timeline import Timeline
@@ -14,17 +17,36 @@ from chaosd.plugins.timeline import Timeline
 class Fault(Protocol):
     """What we break."""
 
-    Config: ClassVar[type[FaultConfig]]
+    Config: ClassVar[type[FaultConfig]]  # a WindowedFaultConfig: it lasts for its `window`
     needs: ClassVar[Sequence[type]]  # the abilities that a stage must have
-    control: ClassVar[bool]  # True: the proxy has nothing to find, the cycle shows a floor
+    kind: ClassVar[CycleKind]
 
     def __init__(self, config: Any) -> None: ...
 
-    async def inject(self, stage: Any, cycle: CycleContext) -> None:
-        """Break it, calling `cycle.begin` at T0. May be cancelled at any await."""
+    def disturb(self, stage: Any, cycle: CycleContext) -> AbstractAsyncContextManager[None]:
+        """Break it on the way in, calling `cycle.begin` at T0; undo it on the way out.
 
-    async def heal(self, stage: Any, cycle: CycleContext) -> None:
-        """Undo what `inject` did, however far it came. Always called, never cancelled."""
+        Usually an async generator under `@asynccontextmanager` with one `yield`. The engine leaves
+        it at the end of its window, or when the observation is over. On the way in it may be
+        cancelled at any await, and then it undoes what it has done so far. The undoing is never
+        cancelled, but for a deadline of the engine's.
+        """
+
+
+@asynccontextmanager
+async def undoing(undo: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Undo what the body does, whatever happens in it. Raises NotUndoneError if that fails."""
+    first: BaseException | None = None
+    try:
+        yield
+    except BaseException as error:
+        first = error
+        raise
+    finally:
+        try:
+            await undo()
+        except (MachineError, OSError) as error:
+            raise NotUndoneError(str(error) or type(error).__name__, first) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from chaosd.errors import ConfigError
 from chaosd.history.cycles import Prediction
+from chaosd.history.events import ServerChange, ServerChanged, Teller, Told
 from chaosd.history.values import Address
 from chaosd.plugins.bases import ProxyConfig
 from chaosd.plugins.timeline import ServerHealth, Timeline, Unreached
@@ -84,6 +85,15 @@ LOG_WORDS: Mapping[str, frozenset[str]] = {
     "ready": frozenset({"server"}),  # out of maintenance, whether usable or not
     "unresolved": frozenset({"name", "reason"}),  # a look-up that failed
 }
+
+
+def log_event(what: str, data: Mapping[str, Any]) -> ServerChanged | Told:
+    """The event that a log line tells, in the words of LOG_WORDS."""
+    if what not in set(ServerChange):
+        return Told(source=Teller.LOG.value, what=what, details=dict(data))
+    told = {name: data.get(name) for name in ("old", "new", "reason")}
+    change = ServerChange(what)
+    return ServerChanged(told_by=Teller.LOG, change=change, server=data["server"], **told)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,19 +21,8 @@ class Recorder(Protocol):
     def deed(self, deed: Deed) -> AbstractAsyncContextManager[None]:
         """Store `Asked` before the body runs and `Done` (or `Failed`) after it."""
 
-    def reading(
-        self,
-        source: str,
-        what: str,
-        *,
-        at_ns: int | None = None,
-        error_ns: int = 0,
-        **data: Any,
-    ) -> None:
-        """Store what the world said. `at_ns` is now if not given."""
-
-    def action(self, verb: str, **data: Any) -> AbstractAsyncContextManager[None]:
-        """Store `asked` before the body runs and `done` (or `failed`) after it."""
+    def tell(self, source: str, what: str, **details: Any) -> None:
+        """Store something that no event class describes. Nothing is measured by it."""
 
 
 class CycleContext(Recorder, Protocol):

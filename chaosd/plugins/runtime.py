@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
+from chaosd.dns.rules import Rule
 from chaosd.history.values import Address, Instance
 from chaosd.plugins.bases import (
     KeyPath,
@@ -187,7 +188,7 @@ class Holder(Protocol):
 
 
 # --- the abilities of stages: a fault names those that it needs -----------------------------------
-# To come, each a protocol of its own here: CanFaultDns, CanPause, CanPartition, CanScale.
+# To come, each a protocol of its own here: CanPause, CanPartition, CanScale.
 
 
 @runtime_checkable
@@ -225,6 +226,17 @@ class CanHoldAddress(CanMove, Protocol):
 
     async def hold(self, manner: OldIp) -> Holder:
         """Prepare a placeholder, before T0, so that taking the IP over is quick."""
+
+
+@runtime_checkable
+class CanFaultDns(Protocol):
+    """A stage whose nameserver can be made to answer wrongly for a while."""
+
+    async def answer_by(self, rules: Sequence[Rule]) -> None:
+        """Let these rules come before its usual answers from now on; none: all is as usual.
+
+        Returns when they are in force. Raises MachineError if that can't be done.
+        """
 
 
 @runtime_checkable

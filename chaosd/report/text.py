@@ -72,6 +72,8 @@ def sentence(cycle: Cycle, *, wide: bool = False) -> str:
             answer = "never answered" if took is None else f"answered after {seconds(took, 3)}"
             answer += f" ({parts})" if took is not None and parts else ""
             return f"{start}: control, {what}: {answer}; {_requests(cycle)}"
+        case CycleOutcome.UNAFFECTED:
+            return f"{start}: {cycle.fault}, users unaffected; {_requests(cycle)}"
         case CycleOutcome.CENSORED:
             ending = f"not recovered within {cycle.lasted_s:g} s"
         case CycleOutcome.RECOVERED if cycle.recovery_s == 0:
@@ -227,7 +229,7 @@ def headline(report: Report) -> str:
     whole = report.total
     others = [
         f"{whole.outcomes[outcome]} {outcome}"
-        for outcome in ("control", "invalid", "skipped")
+        for outcome in ("unaffected", "control", "invalid", "skipped")
         if whole.outcomes[outcome]
     ]
     count = whole.failovers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from chaosd.dns.server import Query
+from chaosd.history.events import NameAnswered
 from chaosd.plugins.recording import Recorder
 
 
@@ -18,12 +19,10 @@ class Answers:
         answer = (query.rcode, tuple(query.ips))
         if query.name == self._name and self._last.get(query.qtype) != answer:
             self._last[query.qtype] = answer
-            self._recorder.reading(
-                "dns",
-                "answer",
-                at_ns=query.at_ns,
+            said = NameAnswered(
                 qtype=query.qtype,
                 rcode=query.rcode,
-                ips=list(query.ips),
+                ips=tuple(query.ips),
                 took_ns=query.took_ns,
             )
+            self._recorder.record(said, at_ns=query.at_ns)

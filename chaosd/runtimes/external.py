@@ -17,7 +17,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field
 
 from chaosd.errors import ConfigError, MachineError
-from chaosd.history.events import InstancePlaced
+from chaosd.history.events import InstancePlaced, TargetFound
 from chaosd.history.values import ANYBODY, Address, Instance
 from chaosd.plugins.bases import KeyPath, OldIp, RuntimeConfig
 from chaosd.plugins.proxy import Proxy, ProxyHost, ReadsLog
@@ -155,7 +155,7 @@ class ExternalRuntime(RealTime):
             app=tuple(Instance(identity, direct or entry) for identity in who),
             identity_header=config.identity_header,
         )
-        recorder.reading("engine", "target", url=config.target, address=str(entry))
+        recorder.record(TargetFound(url=config.target, address=str(entry)))
         for identity, (ip, port) in stage.app:
             recorder.record(InstancePlaced(identity=identity, ip=ip, port=port))
         if config.log and isinstance(cell.proxy, ReadsLog):

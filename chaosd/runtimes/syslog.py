@@ -8,7 +8,7 @@ import struct
 from contextlib import suppress
 
 from chaosd.history.values import Address
-from chaosd.plugins.proxy import LogReader
+from chaosd.plugins.proxy import LogReader, log_event
 from chaosd.plugins.recording import Recorder
 from chaosd.system.clock import Clock
 
@@ -59,7 +59,7 @@ class LogReceiver:
             at_ns, error_ns = self._stamps.instant(about)
             if said := self._read_line(line.decode(errors="replace").rstrip("\r\n\0")):
                 what, data = said
-                self._recorder.reading("proxy.log", what, at_ns=at_ns, error_ns=error_ns, **data)
+                self._recorder.record(log_event(what, data), at_ns=at_ns, error_ns=error_ns)
 
 
 class Stamps:

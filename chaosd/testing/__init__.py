@@ -15,13 +15,13 @@ from random import Random
 from typing import Any
 
 from chaosd.config.shape import Config
+from chaosd.engine.disturbance import Disturbance
 from chaosd.engine.recorder import CellRecorder
 from chaosd.history.codec import encode_event
 from chaosd.history.events import AnyEvent, Asked, Done, Failed
 from chaosd.history.values import Instance
 from chaosd.plan import build
 from chaosd.system.clock import VirtualLoop
-from chaosd.system.tasks import uncancelled
 
 STEPS_MAX = 2_000  # more turns of the event loop than any fault needs
 LIMIT_S = 600.0
@@ -64,7 +64,7 @@ def check_fault(part: dict[str, Any]) -> None:
     declared once, and a new instance was declared before it was started.
     """
     whole = _run(part, cut_at=None)
-    assert whole.began, "inject returned without calling cycle.begin"
+    assert whole.began, "it was injected without calling cycle.begin"
     _check(whole)
     for step in range(1, whole.steps + 1):
         _check(_run(part, cut_at=step))
@@ -99,10 +99,10 @@ async def _inject_and_heal(part: dict[str, Any], cut_at: int | None) -> Outcome:
             plan.spec(plan.cells[0], Path(directory)), cycle, lambda error: None
         )
         fault = plan.arms[0].faults()[0]
-        steps, cancelled = await _cut(fault.inject(stage, cycle), cut_at)
+        disturbance = Disturbance(fault, stage, cycle)
+        steps, cancelled = await _cut(disturbance.begin(), cut_at)
         deeds = sum(isinstance(event.what, EDGES) for event in events)
-        await uncancelled(fault.heal(stage, cycle), LIMIT_S)
-        await fault.heal(stage, cycle)  # a second time there is nothing to do
+        await disturbance.end(LIMIT_S)
         instances = len(stage.app)
         for _, new in cycle.began:
             assert new is None or new in cycle.expected, "begin before cycle.expect(new)"
@@ -117,7 +117,7 @@ async def _cut(work: Any, cut_at: int | None) -> tuple[int, bool]:
     steps = 0
     while not task.done():
         steps += 1
-        assert steps < STEPS_MAX, "inject does not come to an end"
+        assert steps < STEPS_MAX, "injecting does not come to an end"
         if steps == cut_at:
             task.cancel()
         # A random pause lands between the fault's own sleeps; virtual time makes it free.

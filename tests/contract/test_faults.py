@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import pytest
 
 from chaosd import plugins
@@ -35,24 +33,22 @@ def test_every_built_in_fault_is_among_them() -> None:
 class Forgetful(Recreate):
     """Does not bring the instance back if it was cut off."""
 
-    async def heal(self, stage, cycle) -> None:
+    async def _undo(self, stage, cycle) -> None:
         self._old = None
-        await super().heal(stage, cycle)
+        await super()._undo(stage, cycle)
 
 
 class Late(Recreate):
     """Declares T0 without ever having declared the new instance."""
 
-    async def inject(self, stage, cycle) -> None:
+    async def _move(self, stage, cycle) -> None:
         cycle.begin(old=stage.app[0], new=stage.next_identity())
 
 
 class Silent(Recreate):
     """Never says when it began."""
 
-    control: ClassVar[bool] = False
-
-    async def inject(self, stage, cycle) -> None:
+    async def _move(self, stage, cycle) -> None:
         return
 
 

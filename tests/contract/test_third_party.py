@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -50,8 +51,9 @@ def test_it_is_listed(installed, tmp_path) -> None:
     assert "chaosd_example.redeploy:Redeploy" in said
 
 
-def test_its_fault_conforms(installed, tmp_path) -> None:
-    code = "from chaosd.testing import check_fault; check_fault({'type': 'redeploy'})"
+@pytest.mark.parametrize("fault", ["redeploy", "servfail-aaaa"])
+def test_its_faults_conform(installed, fault) -> None:
+    code = f"from chaosd.testing import check_fault; check_fault({{'type': '{fault}'}})"
     subprocess.run([sys.executable, "-c", code], env=installed, check=True, timeout=90)
 
 
@@ -80,9 +82,79 @@ def test_its_fault_and_its_probe_run_in_the_real_world(installed, tmp_path, hapr
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
     done = chaosd("run", "c.yaml", env=installed, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    import json
-
     report = json.loads((tmp_path / "runs/latest/report.json").read_text())
     assert report["total"]["outcomes"]["recovered"] == 2
     banner = next(probe for probe in report["probes"] if probe["probe"] == "banner")
     assert banner["outcomes"]["ok"] > 20
+
+
+WINDOW_S = 1.5
+
+
+def servfail(runtime, proxy, cycles: int, *, installed, tmp_path) -> tuple[list[dict], list[dict]]:
+    """Run the DNS fault; its cycles, and the stored events of the first one."""
+    fault = {"type": "servfail-aaaa", "every": "6s", "window": f"{WINDOW_S}s"}
+    config = {
+        "name": "servfail",
+        "runtime": runtime,
+        "seed": 3,
+        "metrics": None,
+        "proxy": {
+            "type": "haproxy",
+            "resolvers": {"timeout_resolve": "300ms"},
+            "server": {"resolve_prefer": "ipv6"},  # so that it asks for AAAA at all
+        }
+        | proxy,
+        "faults": [fault],
+        "until": {"cycles": cycles},
+    }
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
+    done = chaosd("run", "c.yaml", env=installed, cwd=tmp_path)
+    if done.returncode == 3 and "engine" in done.stderr:
+        pytest.skip(done.stderr)
+    assert done.returncode in (0, 4), done.stderr  # without failovers there is no verdict
+    latest = tmp_path / "runs/latest"
+    lines = (latest / "cycles.jsonl").read_text().splitlines()
+    events = [json.loads(line) for line in (latest / "events.jsonl").read_text().splitlines()]
+    first = [event for event in events if event["cycle"] == 1]
+    return [json.loads(line) for line in lines], first
+
+
+def check_servfail(cycles: list[dict], events: list[dict], cycles_made: int) -> None:
+    """Its kind and outcome, and that the proxy got SERVFAIL for AAAA, and for A never."""
+    cycles = [cycle for cycle in cycles if cycle["outcome"] != "skipped"]  # a slow machine
+    assert [(c["kind"], c["outcome"]) for c in cycles] == [("dns", "unaffected")] * cycles_made
+    assert all(c["recovery_s"] is None and c["failed"] == 0 for c in cycles)
+    at = {e.get("what") or f"{e['verb']} {e['edge']}": e["at_ns"] for e in events}
+    assert at["restore_dns done"] - at["begin"] >= WINDOW_S * 1e9  # the engine's window
+    assert at["begin"] < at["fault_ended"] <= at["injected"] < at["end"]
+    said = [(e["data"]["qtype"], e["data"]["rcode"]) for e in events if e.get("what") == "answer"]
+    assert ("AAAA", "SERVFAIL") in said
+    assert ("A", "SERVFAIL") not in said
+
+
+def test_a_dns_fault_in_the_simulated_world(installed, tmp_path) -> None:
+    check_servfail(*servfail("sim", {}, 3, installed=installed, tmp_path=tmp_path), 3)
+
+
+@pytest.mark.haproxy
+def test_a_dns_fault_on_loopback(installed, tmp_path, haproxy) -> None:
+    proxy = {"binary": haproxy}
+    check_servfail(*servfail("local", proxy, 2, installed=installed, tmp_path=tmp_path), 2)
+
+
+@pytest.mark.docker
+@pytest.mark.timeout(180)
+def test_a_dns_fault_in_containers(installed, tmp_path) -> None:
+    runtime = {"type": "docker", "dns": "forward"}
+    check_servfail(*servfail(runtime, {}, 2, installed=installed, tmp_path=tmp_path), 2)
+
+
+def test_a_runtime_without_the_ability_is_refused_beforehand(installed, tmp_path) -> None:
+    (tmp_path / "c.yaml").write_text(
+        "name: x\nruntime: {type: external, target: 'http://127.0.0.1:1'}\n"
+        "faults:\n  - {type: servfail-aaaa, every: 5s}\n"
+    )
+    done = chaosd("check", "c.yaml", env=installed, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "lacks CanFaultDns" in done.stderr

@@ -46,7 +46,7 @@ def python(code: str) -> tuple[str, ...]:
 
 
 def inject(command: Command, cycle: Cycle) -> None:
-    asyncio.run(asyncio.wait_for(command.inject(None, cycle), 20))
+    asyncio.run(asyncio.wait_for(command._inject(None, cycle), 20))
 
 
 def test_it_knows_its_cycle_and_its_words_are_stored() -> None:
@@ -121,15 +121,15 @@ def test_cancelled_it_is_killed_with_its_children_and_healed() -> None:
     command = fault("sh", "-c", FAMILY, heal=["echo", "healed"])
 
     async def cut() -> None:
-        work = asyncio.ensure_future(command.inject(None, cycle))
+        work = asyncio.ensure_future(command._inject(None, cycle))
         async with asyncio.timeout(10):
             while len(cycle.lines) < 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         work.cancel()
         with pytest.raises(asyncio.CancelledError):
             await work
-        await command.heal(None, cycle)
-        await command.heal(None, cycle)
+        await command._undo(None, cycle)
+        await command._undo(None, cycle)
 
     asyncio.run(cut())
     *pids, healed = cycle.lines
@@ -142,7 +142,7 @@ def test_cancelled_it_is_killed_with_its_children_and_healed() -> None:
 
 def test_what_was_never_done_is_not_undone() -> None:
     cycle = Cycle()
-    asyncio.run(fault("true", heal=["echo", "healed"]).heal(None, cycle))
+    asyncio.run(fault("true", heal=["echo", "healed"])._undo(None, cycle))
     assert cycle.events == []
 
 
@@ -150,7 +150,7 @@ def test_a_heal_that_fails_is_told() -> None:
     command = fault("true", heal=["false"])
     inject(command, Cycle())
     with pytest.raises(MachineError, match="false ended with exit status 1"):
-        asyncio.run(command.heal(None, Cycle()))
+        asyncio.run(command._undo(None, Cycle()))
 
 
 def test_without_a_file_a_relative_program_is_beside_chaosd(tmp_path, monkeypatch) -> None:

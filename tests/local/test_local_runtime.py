@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import json
 import os
 import re
 import secrets
@@ -14,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from chaosd.errors import ConfigError, MachineError
+from chaosd.history.codec import encode_event
+from chaosd.history.events import Event
 from chaosd.history.values import Instance
 from chaosd.plugins.runtime import AppSpec, CanHoldAddress, CellSpec, DnsSpec
 from chaosd.proxies.haproxy import HAProxy, builds
@@ -55,9 +58,10 @@ class Recording:
         self.clock = RealClock()
         self.readings = []
 
-    def reading(self, source, what, *, at_ns=None, error_ns=0, **data):
+    def record(self, what, *, at_ns=None, error_ns=0):
         at_ns = self.clock.now_ns() if at_ns is None else at_ns
-        self.readings.append((at_ns, f"{source}/{what}", data))
+        line = json.loads(encode_event(Event(at_ns=at_ns, cell="c1", cycle=0, what=what)))
+        self.readings.append((at_ns, f"{line['source']}/{line['what']}", line["data"]))
 
     def all(self, name):
         return [data for _, what, data in self.readings if what == name]

@@ -9,6 +9,7 @@ import time
 import pytest
 import uvloop
 
+from chaosd.history.events import ServerChange, Teller
 from chaosd.history.values import Address
 from chaosd.proxies.haproxy.log import read
 from chaosd.runtimes.syslog import LogReceiver
@@ -23,8 +24,8 @@ class Recording:
         self.clock = RealClock()
         self.readings = []
 
-    def reading(self, source, what, *, at_ns, error_ns, **data) -> None:
-        self.readings.append((source, what, at_ns, error_ns, data))
+    def record(self, what, *, at_ns, error_ns) -> None:
+        self.readings.append((what, at_ns, error_ns))
 
 
 async def hear(recorder: Recording, lines: list[bytes]) -> list[tuple[int, int]]:
@@ -56,11 +57,11 @@ def test_a_line_is_stamped_when_it_came_and_not_when_it_was_read(loop) -> None:
     with asyncio.Runner(loop_factory=loop) as runner:
         sent = runner.run(hear(recorder, [CHANGED, b"nothing of interest", CHANGED]))
     assert len(recorder.readings) == 2
-    for (source, what, at_ns, error_ns, data), (before_ns, after_ns) in zip(
+    for (what, at_ns, error_ns), (before_ns, after_ns) in zip(
         recorder.readings, sent[::2], strict=True
     ):
-        assert (source, what) == ("proxy.log", "address_changed")
-        assert data == {"server": "be/app", "old": "1.1.1.1", "new": "1.1.1.2"}
+        assert (what.told_by, what.change) == (Teller.LOG, ServerChange.ADDRESS)
+        assert (what.server, what.old, what.new) == ("be/app", "1.1.1.1", "1.1.1.2")
         # Two clocks of one kernel: they are slewed by 0.05 % at most.
         slack_ns = error_ns + BUSY_S * 1e9 / 1000
         assert before_ns - slack_ns <= at_ns <= after_ns + slack_ns
@@ -74,5 +75,5 @@ def test_a_wall_clock_that_leaps_is_not_believed() -> None:
     recorder = Recording()
     recorder.clock = Leaping()
     sent = asyncio.run(hear(recorder, [CHANGED]))
-    [(_, _, at_ns, _, _)] = recorder.readings
+    [(_, at_ns, _)] = recorder.readings
     assert sent[0][0] <= at_ns <= time.monotonic_ns()

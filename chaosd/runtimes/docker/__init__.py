@@ -18,7 +18,7 @@ from pydantic import Field, field_validator
 from chaosd.plugins.bases import KeyPath, OldIp, RuntimeConfig
 from chaosd.plugins.proxy import Launches, Proxy, ProxyHost
 from chaosd.plugins.recording import Recorder
-from chaosd.plugins.runtime import CanHoldAddress, CanMove, CellSpec, Pace
+from chaosd.plugins.runtime import CanFaultDns, CanHoldAddress, CanMove, CellSpec, Pace
 from chaosd.runtimes.realtime import RealTime
 from chaosd.units import Duration
 
@@ -149,7 +149,9 @@ class DockerRuntime(RealTime):
         return True
 
     def abilities(self) -> Sequence[type]:
-        return (CanMove, CanHoldAddress)
+        if self.config.dns == "engine":  # Docker's own DNS can't be told what to answer
+            return (CanMove, CanHoldAddress)
+        return (CanMove, CanHoldAddress, CanFaultDns)
 
     def old_ip(self) -> Sequence[OldIp]:
         return OLD_IP

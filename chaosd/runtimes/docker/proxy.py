@@ -12,7 +12,7 @@ from typing import Any
 
 from chaosd.errors import MachineError
 from chaosd.history.values import Address
-from chaosd.plugins.proxy import Launch, Launches, ReadsLog, launchable
+from chaosd.plugins.proxy import Launch, Launches, ReadsLog, launchable, log_event
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CellSpec
 from chaosd.runtimes.docker import objects
@@ -164,7 +164,7 @@ class DockerProxy:
         echo = at_ns - self._said.get(key, at_ns - ECHO_NS) < ECHO_NS
         self._said[key] = at_ns
         if not echo:
-            self._recorder.reading("proxy.log", what, at_ns=at_ns, error_ns=error_ns, **data)
+            self._recorder.record(log_event(what, data), at_ns=at_ns, error_ns=error_ns)
 
 
 def _is_of_container(pid: int, container: str) -> bool:

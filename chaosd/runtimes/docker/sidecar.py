@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from typing import Any
 
 import chaosd
+from chaosd.dns.forwarder import CONTROL_PORT
+from chaosd.dns.rules import Rule, encode
 from chaosd.dns.server import PORT, Query
 from chaosd.errors import MachineError
 from chaosd.history.values import Address
@@ -19,10 +22,13 @@ from chaosd.runtimes.docker.members import FILES, Blueprint, Member, Members
 
 # The program and what it imports, without the rest of us.
 PARTS = (
-    *("__init__", "errors", "dns/__init__", "dns/forwarder", "dns/server"),
+    *("__init__", "errors", "dns/__init__", "dns/forwarder", "dns/rules", "dns/server"),
     *("history/__init__", "history/values", "system/__init__", "system/clock"),
 )
+# Hands the forwarder its rules, from within its container.
+TELL = "import socket, sys; socket.socket(type=2).sendto(sys.argv[1].encode(), ('127.0.0.1', {}))"
 START_LIMIT_S = 20.0
+RULES_LIMIT_S = 10.0
 EMBEDDED_DNS = "127.0.0.11"
 MEMORY_MB, PIDS = 128, 32
 
@@ -38,6 +44,8 @@ class Sidecar:
         self._engine = engine
         self._members = members
         self._heard = heard
+        self._member: Member | None = None
+        self._ruled: asyncio.Future[str] | None = None  # what it says of the rules it was given
         self._listens: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def start(self, ip: str, *, upstream: tuple[str, ...]) -> Address:
@@ -60,9 +68,29 @@ class Sidecar:
             ),
             self._on_line,
         )
+        self._member = member
         await self._members.start(member)
         await self._until_it_listens(member)
         return Address(ip, PORT)
+
+    async def answer_by(self, rules: Sequence[Rule]) -> None:
+        """Set its rules, and wait until it says that they are in force. Raises MachineError."""
+        assert self._member is not None  # noqa: S101 - started
+        member = self._member.id
+        self._ruled = asyncio.get_running_loop().create_future()
+        command = ["python3", "-I", "-S", "-c", TELL.format(CONTROL_PORT), encode(rules)]
+
+        def tell(api: Any) -> None:
+            api.exec_start(api.exec_create(member, command)["Id"], detach=True)
+
+        await self._engine.do(tell)
+        try:
+            async with asyncio.timeout(RULES_LIMIT_S):
+                refused = await self._ruled
+        except TimeoutError:
+            raise MachineError("chaosd's DNS does not take its rules") from None
+        if refused:
+            raise MachineError(f"chaosd's DNS refuses its rules: {refused}")
 
     async def _until_it_listens(self, member: Member) -> None:
         try:
@@ -80,6 +108,10 @@ class Sidecar:
         if "listening" in said:
             if not self._listens.done():
                 self._listens.set_result(None)
+            return
+        if "rules" in said or "refused" in said:
+            if self._ruled is not None and not self._ruled.done():
+                self._ruled.set_result(said.get("refused", ""))
             return
         self.queries += 1
         # Its own stamp is the best one, if it is of our clock.

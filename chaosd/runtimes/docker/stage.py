@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from ipaddress import IPv4Network
 from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from chaosd.dns.rules import Rule
 from chaosd.errors import MachineError
-from chaosd.history.events import NameWithdrawn
+from chaosd.history.causes import Cause, CauseKind
+from chaosd.history.events import (
+    ContainerChanged,
+    ContainersRestored,
+    Disturbed,
+    EngineFound,
+    InstanceReachable,
+    NameWithdrawn,
+)
 from chaosd.history.values import Address, Instance
 from chaosd.plugins.bases import OldIp
 from chaosd.plugins.recording import Recorder
@@ -96,16 +105,16 @@ class DockerStage(Roster[Member]):
         dns = await self._nameserver()
         await self._set_up_app()
         await self._start_proxy(dns)
-        self._recorder.reading(
-            "docker",
-            "engine",
-            version=engine.version,
-            network=self._net.name,
-            subnet=str(self._net.subnet),
-            way_in=self.way_in,
-            missing=self.missing,
-            clock_offset_ns=engine.offset_ns,
-            clock_error_ns=engine.offset_error_ns,
+        self._recorder.record(
+            EngineFound(
+                version=engine.version,
+                network=self._net.name,
+                subnet=str(self._net.subnet),
+                way_in=self.way_in,
+                missing=self.missing,
+                clock_offset_ns=engine.offset_ns,
+                clock_error_ns=engine.offset_error_ns,
+            )
         )
         self._standing = True
 
@@ -254,6 +263,12 @@ class DockerStage(Roster[Member]):
     def _withdrawn(self) -> NameWithdrawn:
         return NameWithdrawn(missing=self.missing)
 
+    async def answer_by(self, rules: Sequence[Rule]) -> None:
+        _ = self._network  # it refuses once the cell is closed
+        if self._sidecar is None:
+            raise MachineError("Docker's own DNS can't be told what to answer (dns: forward)")
+        await self._sidecar.answer_by(rules)
+
     async def hold(self, manner: OldIp) -> Holder:
         if manner == "vacant":
             return placeholder.Nobody(self._engine, self._network)
@@ -298,20 +313,17 @@ class DockerStage(Roster[Member]):
         known = ("die", "oom", "start", "connect", "disconnect")
         if action not in known:
             return
-        data = {"container": member.name}
-        if action == "die":
-            data["exit"] = attributes.get("exitCode", "")
+        status = attributes.get("exitCode", "") if action == "die" else None
+        changed = ContainerChanged(action=action, container=member.name, exit=status)
         error_ns = EVENT_ERROR_NS + self._engine.offset_error_ns
-        self._recorder.reading("docker", action, at_ns=at_ns, error_ns=error_ns, **data)
+        self._recorder.record(changed, at_ns=at_ns, error_ns=error_ns)
         entry = next((e for e in self._entries.values() if e.body is member), None)
         if entry is not None and action in ("connect", "start"):
             self.publish(entry, at_ns, error_ns)
         if entry is not None and entry.instance is not None and action == "start":
             # Its interface is up at last: before, nobody answered ARP for the address.
-            identity = entry.instance.identity
-            self._recorder.reading(
-                "app", "reachable", at_ns=at_ns, error_ns=error_ns, identity=identity
-            )
+            reachable = InstanceReachable(identity=entry.instance.identity)
+            self._recorder.record(reachable, at_ns=at_ns, error_ns=error_ns)
         if action == "disconnect":
             for name in list(self._published):
                 if member.name == self._name_of(name):
@@ -330,7 +342,7 @@ class DockerStage(Roster[Member]):
     def _on_absence(self) -> None:
         if self._standing and not self._closed and not self._absent:
             self._absent = True
-            self._recorder.reading("docker", "disturbed", reason="the Docker engine went away")
+            self._recorder.record(Disturbed(cause=Cause(kind=CauseKind.ENGINE_AWAY)))
             self._team.soon(self._wait_for_engine())
 
     async def _wait_for_engine(self) -> None:
@@ -351,14 +363,13 @@ class DockerStage(Roster[Member]):
         dead = [m for m in wanted if not (await self._team.state(m)).get("Running")]
         if not dead:
             return
-        reason = "the Docker engine was restarted"
-        self._recorder.reading("docker", "disturbed", reason=reason)
+        self._recorder.record(Disturbed(cause=Cause(kind=CauseKind.ENGINE_RESTARTED)))
         proxy = self._proxy.member if self._proxy is not None else None
         for member in sorted(dead, key=lambda m: m is proxy):
             await self._team.start(member)
         if self._proxy is not None:
             await self._proxy.look()
-        self._recorder.reading("docker", "restored", containers=[m.name for m in dead])
+        self._recorder.record(ContainersRestored(containers=tuple(m.name for m in dead)))
 
     # --- what it is made of ---
 

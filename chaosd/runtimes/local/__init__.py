@@ -16,13 +16,14 @@ from random import Random
 from signal import SIGKILL, SIGTERM
 from typing import Any, ClassVar, Literal
 
+from chaosd.dns.rules import Rule
 from chaosd.dns.server import DnsServer
 from chaosd.errors import MachineError
 from chaosd.history.values import Address, Instance
 from chaosd.plugins.bases import KeyPath, OldIp, RuntimeConfig
 from chaosd.plugins.proxy import Launches, Proxy, ProxyHost
 from chaosd.plugins.recording import Recorder
-from chaosd.plugins.runtime import CanHoldAddress, CanMove, CellSpec, Holder, Pace
+from chaosd.plugins.runtime import CanFaultDns, CanHoldAddress, CanMove, CellSpec, Holder, Pace
 from chaosd.runtimes.answers import Answers
 from chaosd.runtimes.local import loopback
 from chaosd.runtimes.local.loopback import Loopback
@@ -77,7 +78,7 @@ class LocalRuntime(RealTime):
         return True
 
     def abilities(self) -> Sequence[type]:
-        return (CanMove, CanHoldAddress)
+        return (CanMove, CanHoldAddress, CanFaultDns)
 
     def old_ip(self) -> Sequence[OldIp]:
         return OLD_IP
@@ -198,6 +199,10 @@ class LocalStage(Roster[Child]):
             self._dns.publish(self._cell.dns.name, ips)
         else:
             self._dns.withdraw(self._cell.dns.name)
+
+    async def answer_by(self, rules: Sequence[Rule]) -> None:
+        _ = self._network  # it refuses once the cell is closed
+        self._dns.rules = tuple(rules)
 
     async def hold(self, manner: OldIp) -> Holder:
         if manner not in OLD_IP:

@@ -17,13 +17,14 @@ from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import Field
 
+from chaosd.dns.rules import Rule
 from chaosd.errors import ConfigError
 from chaosd.history.values import Address, Instance, Sample, StreamSpec
 from chaosd.plugins.bases import KeyPath, OldIp, ProbeConfig, RuntimeConfig
 from chaosd.plugins.probe import Deliver
 from chaosd.plugins.proxy import Launches, Proxy, ProxyHost
 from chaosd.plugins.recording import Recorder
-from chaosd.plugins.runtime import CanHoldAddress, CanMove, CellSpec, Holder, Pace
+from chaosd.plugins.runtime import CanFaultDns, CanHoldAddress, CanMove, CellSpec, Holder, Pace
 from chaosd.plugins.simulation import NEVER_NS, CanSimulate, Model
 from chaosd.plugins.timeline import Meets
 from chaosd.runtimes.roster import Entry, Roster, Signal
@@ -151,6 +152,10 @@ class SimStage(Roster[None]):
     def _answer_with(self, ips: list[str]) -> None:
         self._world.answer_with(ips)
 
+    async def answer_by(self, rules: Sequence[Rule]) -> None:
+        self._now_ns()
+        self._world.rules = tuple(rules)
+
     async def hold(self, manner: OldIp) -> Holder:
         self._refuse_if_closed()
         await sleep(self._clock, TAKE_NS / SECOND_NS)
@@ -269,7 +274,7 @@ class SimRuntime:
         return True
 
     def abilities(self) -> Sequence[type]:
-        return (CanMove, CanHoldAddress)
+        return (CanMove, CanHoldAddress, CanFaultDns)
 
     def old_ip(self) -> Sequence[OldIp]:
         return OLD_IP

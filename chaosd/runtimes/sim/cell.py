@@ -11,7 +11,10 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
+from chaosd.dns.rules import Rule, first_match
+from chaosd.history.events import NameAnswered
 from chaosd.history.values import Address, Outcome, Sample, StreamSpec
+from chaosd.plugins.proxy import log_event
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CellSpec
 from chaosd.plugins.simulation import ANSWERS, NEVER_NS, Model, Reply
@@ -123,6 +126,7 @@ class SimCell:
         self.streams: list[Stream] = []
         self.at_ip: dict[str, tuple[Meets, str]] = {}  # what is there, and its identity
         self.dns_queries = 0
+        self.rules: tuple[Rule, ...] = ()  # what a fault has made wrong with the name's answers
         self.model: Model | None = None
         self._latency_ns = latency_ns
         self._dns_latency_ns = dns_latency_ns + round(cell.dns.delay_s * SECOND_NS)
@@ -172,12 +176,19 @@ class SimCell:
         if self._zone:
             answer = self._zone if record == "A" else Failure.EMPTY
         took_ns = about(self.rng, self._dns_latency_ns)
+        if (rule := first_match(self.rules, self.cell.dns.name, record)) is not None:
+            took_ns += round(rule.delay_s * SECOND_NS)
+            answer = answer if rule.answer is None else Failure(rule.answer)
         if self._answers.get(record) != answer:
             self._answers[record] = answer
-            rcode = RCODES[answer] if isinstance(answer, Failure) else "NOERROR"
-            ips = [] if isinstance(answer, Failure) else [*answer]
-            said: dict[str, Any] = {"qtype": record, "rcode": rcode, "ips": ips}
-            self.recorder.reading("dns", "answer", at_ns=now_ns, took_ns=took_ns, **said)
+            failed = isinstance(answer, Failure)
+            said = NameAnswered(
+                qtype=record,
+                rcode=RCODES[answer] if isinstance(answer, Failure) else "NOERROR",
+                ips=() if failed else tuple(answer),
+                took_ns=took_ns,
+            )
+            self.recorder.record(said, at_ns=now_ns)
         return Reply(answer, took_ns)
 
     # --- who is where ---
@@ -188,7 +199,7 @@ class SimCell:
 
     def said(self, at_ns: int, what: str, data: dict[str, Any]) -> None:
         """Store what the proxy's model would have logged."""
-        self.recorder.reading("proxy.log", what, at_ns=at_ns, **data)
+        self.recorder.record(log_event(what, data), at_ns=at_ns)
 
     # --- probes ---
 
