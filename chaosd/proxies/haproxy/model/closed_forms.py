@@ -394,6 +394,10 @@ class _Case:
         most = max(0.0, self.listening - switch.lower)
         if self.fails:
             most = max(most, switch.upper)
+        # One that was refused before the old IP was held, and the next met the new IP: in a row.
+        next_s = self.held + self.fast + LATE_S_MAX
+        if self.refused and self.listening > switch.lower and next_s >= switch.lower:
+            most = max(most, self.listening)
         return Bounds(0.0 if self.fails else least, most)
 
     def _rejoin_from_maintenance(self, switch: Bounds) -> Bounds:
