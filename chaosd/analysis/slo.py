@@ -40,7 +40,7 @@ class WhyKind(StrEnum):
     WITHIN_BAR = "within-bar"  # the target is within its error bar
     WITHIN_INTERVAL = "within-interval"
     NOTHING_COUNTED = "nothing-counted"
-    FEW_CLUSTERS = "few-clusters"  # its interval takes five cycles
+    FEW_CLUSTERS = "few-clusters"  # its interval takes two cycles
     NOTHING_BAD = "nothing-bad"  # seen, but it takes `total` cycles to say so of all
 
 

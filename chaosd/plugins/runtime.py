@@ -93,7 +93,7 @@ class Stage(Protocol):
 
     entry: Address  # where probes knock at the proxy's door
     way_in: str  # how they come there, for the record: "loopback", "published port", …
-    # Who serves now, the one that has served longest first. Each has its `engine/instance` stored
+    # Who serves now, the one that has served longest first. Each has its `InstancePlaced` stored
     # when its address is known: identity, ip, port.
     app: tuple[Instance, ...]
     api: str | None  # the proxy's Runtime API, for `read_servers`; None if there is none
@@ -203,7 +203,7 @@ class CanMove(Protocol):
         """Start it and publish its name; return when it is started (not yet ready).
 
         Its address is known then: the runtime chooses one that was not in use lately, or what it
-        runs on does. Stores the readings `engine/instance`, `app/listening` and `dns/published`
+        runs on does. Stores `InstancePlaced`, `InstanceListening` and `NamePublished`
         when they happen. If it raises or is cancelled, it can be called again.
         """
 

@@ -37,7 +37,7 @@ class Analysed(NamedTuple):
 
     report: Report
     cycles: list[Cycle]
-    heat: Heat
+    heats: dict[str, Heat]  # of each arm where there are several, else of the run under ""
 
 
 def analyse(directory: Path) -> Analysed:
@@ -49,14 +49,16 @@ def analyse(directory: Path) -> Analysed:
     found = load_run.read(reader)
     slow_after_ns = reader.manifest.get("settings", {}).get("slow_after_ns", 0)
     fold = ProbeFold(found.streams, found.identities, slow_after_ns)
-    heat = HeatFold(found.cycles, found.streams, found.identities, slow_after_ns)
+    heats = _heat_folds(found, reader.manifest, slow_after_ns)
     windows = Windows(_t0s_ns(found.cycles), measuring(found.streams), found.identities)
     if found.folded is not None:
         fold.restore(found.folded["probes"])
         windows.restore(found.folded.get("windows", {}))
     for block in found.blocks:
-        for each in (fold, heat, windows):
-            each.add(block.records, block.names)
+        fold.add(block.records, block.names)
+        windows.add(block.records, block.names)
+        for heat in heats.values():
+            heat.add(block.records, block.names)
     report = summary.summarise(
         _title(directory, reader.manifest),
         reader.manifest,
@@ -66,7 +68,24 @@ def analyse(directory: Path) -> Analysed:
         windows=windows.clusters(),
         lost=found.lost,
     )
-    return Analysed(report, found.cycles, heat.heat())
+    return Analysed(report, found.cycles, {arm: heat.heat() for arm, heat in heats.items()})
+
+
+def _heat_folds(
+    found: load_run.Known, manifest: dict[str, Any], slow_after_ns: int
+) -> dict[str, HeatFold]:
+    """One for each arm: rows of different arms would be no picture of anything."""
+    arms = manifest.get("arms") or {}
+    cells = {name: set(arm["cells"]) for name, arm in arms.items()} if len(arms) > 1 else {"": None}
+    return {
+        name: HeatFold(
+            [c for c in found.cycles if own is None or c.cell in own],
+            [s for s in found.streams if own is None or s.cell in own],
+            found.identities,
+            slow_after_ns,
+        )
+        for name, own in cells.items()
+    }
 
 
 def _t0s_ns(cycles: list[Cycle]) -> dict[str, list[int]]:
@@ -98,7 +117,8 @@ def save(found: Analysed, directory: Path) -> None:
     write_whole(directory / "report.json", as_json(report, directory))
     write_whole(directory / "report.md", markdown.render(report, texts))
     write_whole(directory / "junit.xml", junit.render(report))
-    page = html.render(report, found.cycles, found.heat, _flights(found.cycles, directory), texts)
+    flights = _flights(html.worst_cycles(report, found.cycles), directory)
+    page = html.render(report, found.cycles, found.heats, flights, texts)
     write_whole(directory / "report.html", page)
 
 
@@ -107,9 +127,8 @@ def as_json(report: Report, directory: Path) -> str:
     return json.render(report, settings(RunReader(directory)))
 
 
-def _flights(cycles: list[Cycle], directory: Path) -> list[html.Flight]:
-    """The worst cycles, with the events around them."""
-    worst = html.worst(cycles)
+def _flights(worst: list[Cycle], directory: Path) -> list[html.Flight]:
+    """Cycles with the events around them."""
     around: dict[tuple[str, int], list[AnyEvent]] = {(c.cell, c.cycle): [] for c in worst}
     for event in RunReader(directory).events_of(around) if worst else ():
         around[event.cell, event.cycle].append(event)

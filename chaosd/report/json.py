@@ -20,8 +20,8 @@ def render(report: Report, settings: Mapping[str, Any]) -> str:
         "run": report.run,
         "verdict": report.verdict,
         "reasons": words.reasons(report),
-        "doubts": [words.remark(doubt) for doubt in report.doubts],
-        "notes": [words.remark(note) for note in report.notes],
+        "doubts": words.doubts(report),
+        "notes": words.notes(report),
         "remarks": {
             "doubts": [asdict(doubt) for doubt in report.doubts],
             "notes": [asdict(note) for note in report.notes],

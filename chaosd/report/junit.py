@@ -24,7 +24,7 @@ def render(report: Report) -> str:
         (
             "measurement",
             UNKNOWN if report.doubts else OK,
-            "; ".join(map(words.remark, report.doubts)),
+            "; ".join(words.doubts(report)),
             "",
         )
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -49,15 +50,27 @@ def flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
 def files(reader: RunReader) -> dict[str, str]:
     """The texts that the run was made with, by name: the effective config, and the proxy's."""
     found = {"config.yaml": reader.config()}
-    name = reader.manifest.get("proxy_config", OLD_PROXY_CONFIG)
-    paths = sorted(reader.directory.glob(f"*/{name}")) if _is_file_name(name) else []
-    for path in paths[:1]:  # cells differ in addresses
+    for path in _proxy_configs(reader):
         try:
             text = path.read_text(encoding="utf-8", errors="replace")
         except OSError:  # it is only shown
             continue
         found[f"{path.parent.name}/{path.name}"] = text
     return {name: text for name, text in found.items() if text}
+
+
+def _proxy_configs(reader: RunReader) -> Iterator[Path]:
+    """One of each arm: its cells differ in addresses."""
+    arms = reader.manifest.get("arms") or {}
+    if len(arms) <= 1:
+        name = reader.manifest.get("proxy_config", OLD_PROXY_CONFIG)
+        yield from sorted(reader.directory.glob(f"*/{name}"))[:1] if _is_file_name(name) else []
+        return
+    for arm in arms.values():
+        name, cells = arm.get("proxy_config"), arm.get("cells") or [None]
+        if _is_file_name(name) and _is_file_name(cells[0]):
+            path = reader.directory / cells[0] / name
+            yield from [path] if path.is_file() else []
 
 
 def _is_file_name(name: Any) -> bool:

@@ -163,11 +163,11 @@ def closing_lines(
             f"requests during failovers: {whole.samples:,}; {whole.failed:,} failed, "
             f"{whole.masked:,} masked, {whole.misrouted:,} misrouted"
         )
-    if whole.failovers and report.availability.n:
+    if whole.failovers and report.availability.n and not report.arms:
         lines.append(f"availability: {share(report.availability)} of all requests of the run")
     lines += quality(report)
     lines += [f"slo: {objective(found)}" for found in report.objectives]
-    lines += [f"note: {words.remark(note)}" for note in report.notes]
+    lines += [f"note: {note}" for note in words.notes(report)]
     lines.append(f"verdict: {report.verdict} ({verdict_words(report)})")
     if directory is not None:
         lines.append(f"report: {directory / 'report.html'}")
@@ -345,9 +345,9 @@ def quality(report: Report) -> Iterable[str]:
     if whole.compared:
         agree = whole.compared - whole.disagreeing
         yield f"outage, first-to-last failure vs lost probes: agree in {agree} of {whole.compared}"
-    if whole.control.cycles:
+    if whole.control.cycles and not report.arms:
         yield f"control: {control(whole)}"
-    if whole.restart.cycles:
+    if whole.restart.cycles and not report.arms:
         yield f"restarts at the same address: {restarts(whole)}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 
 from chaosd.analysis.remarks import Remark, RemarkKind
 from chaosd.analysis.slo import FAIL, OK, Objective, Why, WhyKind
@@ -88,7 +89,7 @@ def _why(why: Why) -> str:
         WhyKind.WITHIN_BAR: "the target is within its error bar (a higher probe rate would tell)",
         WhyKind.WITHIN_INTERVAL: "the target is within its interval (more cycles would tell)",
         WhyKind.NOTHING_COUNTED: "nothing was counted",
-        WhyKind.FEW_CLUSTERS: "its interval takes five cycles",
+        WhyKind.FEW_CLUSTERS: "its interval takes two cycles",
         WhyKind.NOTHING_BAD: f"nothing bad was seen, but it takes {total} cycles to be sure",
     }[why.kind]
 
@@ -96,7 +97,7 @@ def _why(why: Why) -> str:
 def reasons(report: Report) -> list[str]:
     """Why the verdict is not ok; empty if it is."""
     if report.doubts:
-        return [remark(doubt) for doubt in report.doubts]
+        return doubts(report)
     return [f"{o.name}: {objective(o)}" for o in report.objectives if o.result != OK]
 
 
@@ -107,6 +108,29 @@ ALIKE_REST_MIN = 0.01  # of what is not alike in recoveries: beyond, all of them
 
 def count_cycles(count: int | None) -> str:
     return f"{count} cycle{'' if count == 1 else 's'}"
+
+
+# What is true of a run as a whole, and of each of its arms for the same reason.
+OF_THE_RUN = frozenset({RemarkKind.RUN_FAILED, RemarkKind.NOT_ENDED})
+
+
+def doubts(report: Report) -> list[str]:
+    """Why the measurement says nothing; where there are several arms, which one's."""
+    return _by_arm({name: arm.doubts for name, arm in report.arms.items()} or {"": report.doubts})
+
+
+def notes(report: Report) -> list[str]:
+    """What else has to be known; where there are several arms, of which one."""
+    return _by_arm({name: arm.notes for name, arm in report.arms.items()} or {"": report.notes})
+
+
+def _by_arm(remarks: Mapping[str, Iterable[Remark]]) -> list[str]:
+    said = [
+        remark(found) if found.kind in OF_THE_RUN or not arm else f"{arm}: {remark(found)}"
+        for arm, some in remarks.items()
+        for found in some
+    ]
+    return list(dict.fromkeys(said))
 
 
 def remark(found: Remark) -> str:

@@ -2,7 +2,7 @@
 
 A stage extends `Roster` and is its driver: it says how one instance is made and ended, and at
 which address. The roster keeps who is there, waits until they are ready, and stores what happens:
-`engine/instance`, `app/listening`, `app/gone`, `dns/published`, `dns/withdrawn`.
+`InstancePlaced`, `InstanceListening`, `InstanceGone`, `NamePublished` and `NameWithdrawn`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,16 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import ClassVar, Generic, Literal, TypeVar
 
 from chaosd.errors import MachineError
+from chaosd.history.events import (
+    InstanceGone,
+    InstanceListening,
+    InstancePlaced,
+    NamePublished,
+    NameWithdrawn,
+)
 from chaosd.history.values import Address, Instance
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CellSpec
@@ -88,9 +95,9 @@ class Roster(ABC, Generic[Body]):
     def _answer_with(self, ips: list[str]) -> None:
         """Let the name have these addresses from now on; none: it is missing."""
 
-    def _missing(self) -> dict[str, Any] | None:
-        """What to store with `dns/withdrawn`; None: the name keeps its last answer (stale)."""
-        return None if self._cell.dns.missing == "stale" else {}
+    def _withdrawn(self) -> NameWithdrawn | None:
+        """What to store when the name goes missing; None: it keeps its last answer (stale)."""
+        return None if self._cell.dns.missing == "stale" else NameWithdrawn()
 
     # --- the abilities CanMove and CanHoldAddress ---
 
@@ -160,9 +167,9 @@ class Roster(ABC, Generic[Body]):
         identity = app.identity(entry.name, ip)
         instance = entry.instance = Instance(identity, Address(ip, app.port))
         # Where answers carry an address, what was expected under a name comes under another.
-        renamed: dict[str, Any] = {} if identity == entry.name else {"expected": entry.name}
-        self._recorder.reading(
-            "engine", "instance", identity=identity, ip=ip, port=app.port, **renamed
+        expected = None if identity == entry.name else entry.name
+        self._recorder.record(
+            InstancePlaced(identity=identity, ip=ip, port=app.port, expected=expected)
         )
         return instance
 
@@ -173,9 +180,8 @@ class Roster(ABC, Generic[Body]):
         if entry.listens.done() or entry.instance is None or entry.name not in self._entries:
             return
         entry.listens.set_result(address)
-        self._recorder.reading(
-            "app", "listening", at_ns=at_ns, error_ns=error_ns, identity=entry.instance.identity
-        )
+        said = InstanceListening(identity=entry.instance.identity)
+        self._recorder.record(said, at_ns=at_ns, error_ns=error_ns)
         if self.owns_name and self._cell.dns.publish == "ready":
             self.publish(entry, at_ns)
 
@@ -184,7 +190,7 @@ class Roster(ABC, Generic[Body]):
         if entry.gone or entry.instance is None:
             return
         entry.gone = True
-        self._recorder.reading("app", "gone", identity=entry.instance.identity)
+        self._recorder.record(InstanceGone(identity=entry.instance.identity))
         if not entry.listens.done():
             entry.listens.set_result("")
 
@@ -235,10 +241,11 @@ class Roster(ABC, Generic[Body]):
         ips = list(self._published.values())
         if ips:
             self._answer_with(ips)
-            self._recorder.reading("dns", "published", at_ns=at_ns, error_ns=error_ns, ips=ips)
-        elif (missing := self._missing()) is not None:
+            published = NamePublished(ips=tuple(ips))
+            self._recorder.record(published, at_ns=at_ns, error_ns=error_ns)
+        elif (withdrawn := self._withdrawn()) is not None:
             self._answer_with([])
-            self._recorder.reading("dns", "withdrawn", at_ns=at_ns, error_ns=error_ns, **missing)
+            self._recorder.record(withdrawn, at_ns=at_ns, error_ns=error_ns)
 
     async def _ask_until_it_listens(
         self, entry: Entry[Body], instance: Instance, limit_s: float

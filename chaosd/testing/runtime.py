@@ -123,7 +123,7 @@ async def _check_moves(cell: _Cell, stage: CanMove) -> None:
     identity = stage.next_identity()
     assert identity != stage.next_identity(), "two instances have one identity"
     starting = asyncio.ensure_future(stage.start(identity))
-    await asyncio.sleep(0)
+    await asyncio.wait([starting], timeout=0)
     starting.cancel()
     await asyncio.wait([starting])
     if starting.cancelled():  # then it can be started again, under the same identity

@@ -55,7 +55,7 @@ def test_it_knows_its_cycle_and_its_words_are_stored() -> None:
     inject(fault(*python(f"import os; print([os.environ[n] for n in {names}])")), cycle)
     assert cycle.lines == ["['r1', 'c1', '7']"]
     assert len(cycle.begun_ns) == 1
-    asked, *_, done = cycle.events
+    asked, *_, done = stored.lines(cycle.events)
     assert (asked.edge, done.edge) == ("asked", "done")
     assert asked.at_ns <= cycle.begun_ns[0] <= done.at_ns
 

@@ -302,7 +302,7 @@ def test_the_metrics_page_tells_what_the_report_tells(tmp_path) -> None:
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
-    labels = (("cell", "c1"), ("fault", "recreate"))
+    labels = (("arm", "main"), ("cell", "c1"), ("fault", "recreate"))
     assert values["chaosd_recovery_duration_seconds_count", *labels] == 2
     assert daemon.wait() == 0
     two = daemon.cycles[:2]

@@ -27,6 +27,15 @@ class Api:
         self.runs = False
         self.interrupted_at: list[str] = []
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        pass
+
     def info(self):
         return {}
 

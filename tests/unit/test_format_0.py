@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -31,9 +32,11 @@ WORDS = frozenset({"reasons", "doubts", "notes", "why", "reason"})  # may be rew
 CONFIG = "config"  # settings by their path: a later version may call one by another name
 TOLERANCE = 1e-9
 # Ends of intervals: the first edition had Student's by an expansion, none below 4 degrees of
-# freedom, and bisected Clopper and Pearson's to a millionth. Both are exact now.
+# freedom, and bisected Clopper and Pearson's to a millionth. Both are exact now. Those of
+# quantiles are measured values, and stay as they were.
 ENDS = frozenset({"low", "high", "low_s", "high_s"})
 TOLERANCE_OF_ENDS = 4e-3
+QUANTILE_END = re.compile(r"\.p\d+\.\w+$")
 
 
 def differences(expected: Any, found: Any, path: str = "") -> Iterator[str]:
@@ -55,7 +58,7 @@ def differences(expected: Any, found: Any, path: str = "") -> Iterator[str]:
             yield f"{path}: expected {len(expected)} values, found {len(found)}"
         for place, (one, other) in enumerate(zip(expected, found, strict=False)):
             yield from differences(one, other, f"{path}[{place}]")
-    elif path.rpartition(".")[2] in ENDS:
+    elif path.rpartition(".")[2] in ENDS and not QUANTILE_END.search(path):
         if not _is_end(expected, found):
             yield f"{path}: expected {expected!r}, found {found!r}"
     elif not _equal(expected, found):
@@ -99,8 +102,9 @@ def test_the_report_has_the_numbers_it_had(name, tmp_path) -> None:
     assert not wrong, f"{name}: {len(wrong)} differences\n" + "\n".join(wrong[:40])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["killed", "imposter"])
 def test_what_is_written_is_what_is_analysed(name, tmp_path) -> None:
+    """Of a killed run, and of one with flight records."""
     directory = copied(name, tmp_path)
     report.write(directory)
     written = json.loads((directory / "report.json").read_text(encoding="utf-8"))
@@ -173,3 +177,6 @@ def test_a_difference_is_seen_and_words_are_not() -> None:
         "rows: expected 2 values, found 1",
     ]
     assert list(differences({"n": None}, {"n": 0})) == ["n: expected None, found 0"]
+    ends = {"p95": {"low": 0.5}, "mean": {"low": 0.5}}
+    near = {"p95": {"low": 0.5001}, "mean": {"low": 0.5001}}
+    assert list(differences({"s": ends}, {"s": near})) == ["s.p95.low: expected 0.5, found 0.5001"]

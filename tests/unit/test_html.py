@@ -76,7 +76,7 @@ def page(some, *, name="a run", config="", events=(), record=None, slo=None):
     report = summarise(name, manifest, some, [], {})
     heat = HeatFold(some, [made.opened()], {"c1": {made.NEW}}, 100_000_000).heat()
     flights = [html.Flight(cycle, events, record or {}) for cycle in html.worst(some)]
-    return html.render(report, some, heat, flights, {"config.yaml": config} if config else {})
+    return html.render(report, some, {"": heat}, flights, {"config.yaml": config} if config else {})
 
 
 def parsed(text) -> Whole:

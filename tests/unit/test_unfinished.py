@@ -47,7 +47,7 @@ def test_where_nobody_says_who_answers_all_good_answers_are_the_apps(tmp_path) -
     [probe] = found.report.probes
     assert (probe.misrouted, probe.outcomes["ok"]) == (0, 300)
     assert found.report.availability.value == 0.75
-    counts = dict(zip(KINDS, found.heat.counts.sum(axis=(0, 1)), strict=True))
+    counts = dict(zip(KINDS, found.heats[""].counts.sum(axis=(0, 1)), strict=True))
     assert counts["misrouted"] == counts["dropped"] == 0
     assert counts["failed"] == 100
 
@@ -202,7 +202,7 @@ def test_what_was_sent_in_other_cycles_is_not_painted_into_failovers(tmp_path) -
         file.write(json.dumps(values | {"predicted": None}) + "\n")
     skipped = made.cycle(cycle=3, t0_ns=T0 + 5 * SECOND, end_ns=T0 + 5 * SECOND, outcome="skipped")
     run.store.cycle(skipped)  # nothing was done then
-    heat = analyse(tmp_path).heat
+    heat = analyse(tmp_path).heats[""]
     counts = dict(zip(KINDS, heat.counts.sum(axis=(0, 1)), strict=True))
     assert counts["failed"] == 0
     assert counts["good"] > 3000

@@ -2,73 +2,47 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from importlib.resources import files
-from itertools import groupby
-from typing import Any, NamedTuple
 
 from chaosd.analysis.heat import Heat
-from chaosd.analysis.recovery import Observed, observed
 from chaosd.analysis.slo import OK
 from chaosd.analysis.summary import Report
-from chaosd.history.codec import encode_event
 from chaosd.history.cycles import PHASES, Cycle
-from chaosd.history.events import AnyEvent
-from chaosd.history.flight_record import name as flight_name
-from chaosd.report import markdown, text, words
+from chaosd.report import sections, text, words
+from chaosd.report.document import Block, Heading, bullets, to_html
 from chaosd.report.html import pictures
+from chaosd.report.html.flights import Flight, worst, worst_cycles
+from chaosd.report.html.flights import render as render_flight
 from chaosd.report.html.pictures import key
 
-WORST_MAX, EVENTS_MAX, LOG_LINES_SHOWN = 10, 200, 30
-ERROR_SHOWN_NS = 50_000  # what is known better is known
-_NUMBER = re.compile(r"\s*([\d?–<>+-]|unknown|$)")  # noqa: RUF001 - an en dash is nothing there
+__all__ = ["POLICY", "Flight", "render", "worst", "worst_cycles"]
+
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-
-
-class Flight(NamedTuple):
-    """A cycle that is worth a second look, with what was said and done around it."""
-
-    cycle: Cycle
-    events: Sequence[AnyEvent]
-    record: Mapping[str, Any]  # its flight record; empty if it has none
-
-
-def worst(cycles: Sequence[Cycle]) -> list[Cycle]:
-    """Those not recovered, those outside of their band, and the longest; the gravest first."""
-    found = [(cycle, known) for cycle in cycles if (known := observed(cycle)) is not None]
-
-    def gravity(each: tuple[Cycle, Observed]) -> tuple[bool, bool, float]:
-        cycle, known = each
-        return known.censored, bool(cycle.anomaly), known.seconds
-
-    return [cycle for cycle, _ in sorted(found, key=gravity, reverse=True)[:WORST_MAX]]
 
 
 def render(
     report: Report,
     cycles: Sequence[Cycle],
-    heat: Heat,
+    heats: Mapping[str, Heat],
     flights: Sequence[Flight],
     texts: Mapping[str, str],
 ) -> str:
-    """The whole page. No script, no request to anywhere: it can be mailed, archived and printed."""
+    """The whole page. No script, no request to anywhere: it can be mailed, archived and printed.
+
+    `heats` has one for each arm where there are several, else the run's under "".
+    """
     style = (files(__package__) / "style.css").read_text(encoding="utf-8")
+    if report.arms:
+        results = [*_side_by_side(report, cycles), *_arms(report, cycles, heats, flights)]
+    else:
+        results = list(_results(report, cycles, heats[""], flights, level=2))
     blocks = [
         _head(report),
-        *_pictures(report, cycles, heat),
-        _section("Recovery", markdown.recovery(report)),
-        _section("What users saw", markdown.requests(report)),
-        _worst(flights),
-        _section("How good these numbers are", markdown.quality(report)),
-        _section("How to read this", markdown.HOW_TO_READ),
-        _section("Settings", markdown.facts(report)),
-        *(
-            f"<p><code>{escape(name)}</code>:</p><pre>{escape(t)}</pre>"
-            for name, t in texts.items()
-        ),
+        *results,
+        _section("How to read this", sections.HOW_TO_READ),
+        _section("Settings", *sections.settings(report, texts)),
     ]
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -80,10 +54,28 @@ def render(
 
 
 def _head(report: Report) -> str:
-    whole, manifest = report.total, report.manifest
+    where = f"{sections.proxy(report)}, runtime {report.manifest.get('runtime', '?')}"
+    said = words.notes(report)
+    notes = to_html([bullets(said)]) if said else ""
+    objectives = ""
+    if report.objectives:  # on a narrow screen the last column, why, has lines of its own
+        section = _section("Objectives", sections.objectives(report))
+        objectives = f'<section class="objectives">{section}</section>'
+    return (
+        f'<header><div><h1>{escape(report.run)}</h1><div class="sub">{escape(where)}</div></div>'
+        f'<div class="verdict {_colour(report)}">verdict: {report.verdict}</div></header>'
+        f"<p>{escape(text.verdict_words(report))}</p>{_tiles(report)}{notes}{objectives}"
+    )
+
+
+def _tiles(report: Report) -> str:
+    """The numbers at a glance. Those of several arms are not pooled."""
+    whole = report.total
     found = whole.recovery_s
     tiles = [(text.headline(report), "failovers", f"{whole.failovers:,}")]
-    if whole.failovers:
+    if report.arms:
+        tiles.append(("side by side below", "arms", str(len(report.arms))))
+    elif whole.failovers:
         tiles += [
             (text.interval(value), f"recovery {name}", text.short(value))
             for name, value in (("p50", found.p50), ("p95", found.p95))
@@ -101,19 +93,7 @@ def _head(report: Report) -> str:
         f"<span>{escape(note)}</span></div>"
         for note, name, value in tiles
     )
-    proxy = " ".join(str(manifest.get(k) or "") for k in ("proxy", "proxy_version"))
-    where = f"{proxy.strip()}, runtime {manifest.get('runtime', '?')}"
-    notes = "".join(f"<li>{escape(words.remark(note))}</li>" for note in report.notes)
-    objectives = ""
-    if report.objectives:  # on a narrow screen the last column, why, has lines of its own
-        section = _section("Objectives", markdown.objectives(report))
-        objectives = f'<section class="objectives">{section}</section>'
-    return (
-        f'<header><div><h1>{escape(report.run)}</h1><div class="sub">{escape(where)}</div></div>'
-        f'<div class="verdict {_colour(report)}">verdict: {report.verdict}</div></header>'
-        f"<p>{escape(text.verdict_words(report))}</p>"
-        f'<div class="tiles">{cards}</div>' + (f"<ul>{notes}</ul>" if notes else "") + objectives
-    )
+    return f'<div class="tiles">{cards}</div>'
 
 
 def _colour(report: Report) -> str:
@@ -121,7 +101,51 @@ def _colour(report: Report) -> str:
     return "unasked" if report.verdict == OK and not report.objectives else report.verdict
 
 
-def _pictures(report: Report, cycles: Sequence[Cycle], heat: Heat) -> Iterator[str]:
+def _side_by_side(report: Report, cycles: Sequence[Cycle]) -> Iterator[str]:
+    """All arms in one table and in one picture."""
+    yield _section("Arms side by side", *sections.side_by_side(report))
+    legend = "".join(
+        key(pictures.arm_kind(place), escape(name), "line")
+        for place, name in enumerate(report.arms)
+    )
+    counts = (f"{name} {arm.total.recovery_s.n}" for name, arm in report.arms.items())
+    yield _figure(
+        Heading("How often it took how long", 3),
+        pictures.distributions({name: _of(arm, cycles) for name, arm in report.arms.items()}),
+        legend,
+        f"n: {', '.join(counts)} failovers; intervals are in each arm's own picture.",
+    )
+
+
+def _arms(
+    report: Report, cycles: Sequence[Cycle], heats: Mapping[str, Heat], flights: Sequence[Flight]
+) -> Iterator[str]:
+    """Each arm by itself."""
+    for name, arm in report.arms.items():
+        own = [flight for flight in flights if flight.cycle.cell in arm.cells]
+        head = _section(f"Arm {name}", sections.arm_headlines(name, arm))
+        results = "".join(_results(arm, _of(arm, cycles), heats[name], own, level=3))
+        yield f'<section class="arm">{head}{_tiles(arm)}{results}</section>'
+
+
+def _of(arm: Report, cycles: Sequence[Cycle]) -> list[Cycle]:
+    return [cycle for cycle in cycles if cycle.cell in arm.cells]
+
+
+def _results(
+    report: Report, cycles: Sequence[Cycle], heat: Heat, flights: Sequence[Flight], level: int
+) -> Iterator[str]:
+    """What was measured: of a run with one arm, or of one arm among several."""
+    yield from _pictures(report, cycles, heat, level)
+    yield _section("Recovery", *sections.recovery(report), level=level)
+    yield _section("What users saw", *sections.requests(report), level=level)
+    if flights:
+        yield _section("The worst cycles", level=level)
+        yield from map(render_flight, flights)
+    yield _section("How good these numbers are", *sections.quality(report), level=level)
+
+
+def _pictures(report: Report, cycles: Sequence[Cycle], heat: Heat, level: int) -> Iterator[str]:
     whole = report.total
     n = whole.recovery_s.n
     censored = (
@@ -129,7 +153,7 @@ def _pictures(report: Report, cycles: Sequence[Cycle], heat: Heat) -> Iterator[s
     )
     bar = f"; {text.probing(whole)}" if whole.resolution_s else ""
     yield _figure(
-        "Recovery over time",
+        Heading("Recovery over time", level),
         pictures.over_time(cycles),
         key("recovered", "recovered", "dot")
         + key("censored", "not recovered: at least as long", "mark")
@@ -139,14 +163,14 @@ def _pictures(report: Report, cycles: Sequence[Cycle], heat: Heat) -> Iterator[s
         f"n {n} failovers{censored}{bar}.",
     )
     yield _figure(
-        "How often it took how long",
+        Heading("How often it took how long", level),
         pictures.distribution(cycles),
         key("line observed", "observed, with its 95 % interval", "line")
         + key("line predicted", "predicted by HAProxy's algorithm", "line"),
         f"n {n}{censored}; {text.in_band(whole.in_band)}{text.residual(whole.residual)}.",
     )
     yield _figure(
-        "Where the seconds went",
+        Heading("Where the seconds went", level),
         pictures.phases(cycles),
         "".join(
             key(phase, escape(f"{phase}{_share(report, phase)}"))
@@ -155,9 +179,9 @@ def _pictures(report: Report, cycles: Sequence[Cycle], heat: Heat) -> Iterator[s
         f"n {whole.outcomes['recovered']} recoveries; a bar is one, or the mean of neighbours.",
     )
     if whole.failovers:
-        yield "".join(_blocks(markdown.phases(whole).splitlines()))
+        yield to_html(sections.phases(whole))
     yield _figure(
-        "What became of requests",
+        Heading("What became of requests", level),
         pictures.heat(heat),
         key("good", "good")
         + key("masked", "masked: good, but late")
@@ -174,121 +198,12 @@ def _share(report: Report, phase: str) -> str:
     return f" {share:.0%}" if share is not None else ""
 
 
-def _figure(title: str, picture: str, legend: str, words: str) -> str:
+def _figure(heading: Heading, picture: str, legend: str, words: str) -> str:
     if not picture:
         return ""
-    return (
-        f"<h2>{title}</h2><figure>{picture}<figcaption>{legend}<br>{escape(words)}</figcaption>"
-        "</figure>"
-    )
+    caption = f"<figcaption>{legend}<br>{escape(words)}</figcaption>"
+    return f"{to_html([heading])}<figure>{picture}{caption}</figure>"
 
 
-def _worst(flights: Sequence[Flight]) -> str:
-    if not flights:
-        return ""
-    return "<h2>The worst cycles</h2>" + "".join(_flight(each) for each in flights)
-
-
-def _told(event: AnyEvent) -> tuple[str, str, dict[str, Any]]:
-    """Who tells, what, and with which details: the stored words."""
-    stored = json.loads(encode_event(event))
-    if "verb" in stored:
-        return "chaosd", f"{stored['verb']} {stored['edge']}", stored["data"]
-    return str(stored.get("source")), str(stored.get("what")), stored.get("data", {})
-
-
-def _flight(flight: Flight) -> str:
-    cycle, record = flight.cycle, flight.record
-    rows = []
-    for event in sorted(flight.events, key=lambda e: e.at_ns)[:EVENTS_MAX]:
-        ms = (event.at_ns - cycle.t0_ns) / 1e6
-        who, what, details = _told(event)
-        error_ns = event.error_ns
-        data = json.dumps(details, ensure_ascii=False)[:300]
-        known = f"± {error_ns / 1e6:.1f}" if error_ns >= ERROR_SHOWN_NS else ""
-        cells = f'<td class="n">{ms:.1f}</td><td class="n">{known}</td>'
-        rows.append(
-            f"<tr>{cells}{''.join(f'<td>{escape(c)}</td>' for c in (who, what, data))}</tr>"
-        )
-    beside = ""
-    if cycle.residual_s is not None:
-        place = "" if cycle.predicted_place is None else f", {cycle.predicted_place:.0%} of"
-        shorter = f"{place} the predicted distribution is shorter" if place else ""
-        beside = f"<p>{cycle.residual_s:+.3f} s vs predicted mean{shorter}.</p>"
-    head = '<th class="n">ms</th><th class="n">known to</th><th>who</th><th>what</th><th></th>'
-    parts = [beside, f"<table><tr>{head}</tr>{''.join(rows)}</table>"]
-    if record:
-        left_out = f"{record.get('left_out', 0):,} that say little are left out"
-        parts += [
-            f"<p>Requests, stream by stream ({left_out}):</p>",
-            f"<pre>{escape(chr(10).join(_stretches(record.get('samples', {}))))}</pre>",
-            f"<p>The end of the proxy's own log; all of it is in {escape(flight_name(cycle))}:</p>",
-            f"<pre>{escape(chr(10).join(record.get('log', [])[-LOG_LINES_SHOWN:]))}</pre>",
-        ]
-    return (
-        f"<details><summary>{escape(text.sentence(cycle, wide=True))}</summary>"
-        f"{''.join(parts)}</details>"
-    )
-
-
-def _stretches(streams: Mapping[str, Sequence[Sequence[Any]]]) -> Iterator[str]:
-    """What requests came to, a line for each stretch of the same."""
-    for stream, rows in streams.items():
-        for (outcome, status, who), same in groupby(rows, key=lambda row: tuple(row[2:5])):
-            some = list(same)
-            by = f" by {who}" if who else ""
-            took = [row[1] for row in some]
-            yield (
-                f"stream {stream}: sent {some[0][0]:.0f} to {some[-1][0]:.0f} ms: "
-                f"{outcome}{f' {status}' if status else ''}{by}, {len(some)} of them here, "
-                f"in {min(took):.1f} to {max(took):.1f} ms"
-            )
-
-
-def _section(title: str, words: str) -> str:
-    return f"<h2>{escape(title)}</h2>{''.join(_blocks(words.splitlines()))}"
-
-
-def _blocks(lines: Iterable[str]) -> Iterator[str]:
-    """The Markdown that report.md is made of: tables, lists and paragraphs, and nothing else."""
-    table: list[str] = []
-    items: list[str] = []
-    for line in [*lines, ""]:
-        if line.startswith("| "):
-            table.append(line)
-        elif line.startswith("* "):
-            items.append(line[2:])
-        elif items and line.startswith("  "):
-            items[-1] += line[1:]
-        else:
-            if items:
-                yield "<ul>" + "".join(f"<li>{_inline(item)}</li>" for item in items) + "</ul>"
-            if table:
-                yield _table(table)
-            table, items = [], []
-            if line.strip():
-                yield f"<p>{_inline(line)}</p>"
-
-
-def _table(lines: Sequence[str]) -> str:
-    rows = [re.split(r" (?<!\\)\| ", line.strip()[2:-2] + " ") for line in lines]
-    # A column of words stays on the left, whatever Markdown's alignment says.
-    columns = zip(*rows[2:], strict=False)
-    numbers = ["n" if all(map(_NUMBER.match, column)) else "" for column in columns]
-    numbers += [""] * (len(rows[0]) - len(numbers))
-
-    def row(cells: Sequence[str], tag: str) -> str:
-        return "".join(
-            f'<{tag} class="{kind}">{_inline(cell.strip())}</{tag}>'
-            for cell, kind in zip(cells, numbers, strict=False)
-        )
-
-    body = "".join(f"<tr>{row(cells, 'td')}</tr>" for cells in rows[2:])
-    return f"<table><tr>{row(rows[0], 'th')}</tr>{body}</table>"
-
-
-def _inline(words: str) -> str:
-    found = escape(words.replace("\\|", "|"))
-    found = re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", found)
-    found = re.sub(r"`(.+?)`", r"<code>\1</code>", found)
-    return re.sub(r"(?<!\w)\*([^*\s][^*]*)\*", r"<em>\1</em>", found)
+def _section(title: str, *blocks: Block, level: int = 2) -> str:
+    return to_html([Heading(title, level), *blocks])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 
 from chaosd.analysis.heat import Heat
@@ -20,6 +20,8 @@ BEFORE = [phase for phase in PHASES if phase != "settle"]
 MANY = 1_000
 BAND_SHOWN_MAX = 2.0  # times the longest recovery
 LONG_SPAN = 200
+AXIS_BEYOND = 1.05  # of the longest
+ARM_COLOURS, ARM_DASHES = 6, 3  # more arms than lines that differ share one
 
 
 def _unit(span_s: float) -> tuple[str, int]:
@@ -78,15 +80,62 @@ def over_time(cycles: Sequence[Cycle]) -> str:
 
 def distribution(cycles: Sequence[Cycle]) -> str:
     """The share of recoveries that were shorter, with its interval, beside the predicted one."""
-    found = [each for each in map(observed, cycles) if each is not None]
-    known = sorted(each.seconds for each in found if not each.censored)
-    # What was given up before the shortest says nothing, as in the quantiles.
-    censored = [e.seconds for e in found if e.censored and known and e.seconds >= known[0]]
+    known, censored = _recoveries(cycles)
     if not known:
         return ""
+    end_s = known[-1] * AXIS_BEYOND
+    frame = Frame.of((0, end_s), (0, 1))
+    curve, band = _curve(known, censored, end_s)
+    parts = [charts.area(frame, band, "confidence"), charts.line(frame, curve, "observed")]
+    predicted = [c.predicted for c in cycles if c.predicted and c.predicted.quantiles_s]
+    if predicted:
+        some = predicted[:: -(-len(predicted) // MIXED_MAX)]
+        xs = [end_s * k / COLUMNS_MAX for k in range(COLUMNS_MAX + 1)]
+        mixed = [(x, sum(share_below(p, x) for p in some) / len(some)) for x in xs]
+        parts.append(charts.line(frame, mixed, "predicted"))
+    title = f"Distribution of {len(known)} recovery times"
+    return frame.svg(title, parts, x="recovery, s", y="share of recoveries")
+
+
+def distributions(arms: Mapping[str, Sequence[Cycle]]) -> str:
+    """The share of recoveries that were shorter, of each arm, on one axis."""
+    found = {name: _recoveries(cycles) for name, cycles in arms.items()}
+    longest_s = max((known[-1] for known, _ in found.values() if known), default=None)
+    if longest_s is None:
+        return ""
+    end_s = longest_s * AXIS_BEYOND
+    frame = Frame.of((0, end_s), (0, 1))
+    parts = [
+        charts.line(frame, _curve(known, censored, end_s)[0], arm_kind(place))
+        for place, (known, censored) in enumerate(found.values())
+        if known
+    ]
+    title = f"Distributions of the recovery times of {len(arms)} arms"
+    return frame.svg(title, parts, x="recovery, s", y="share of recoveries")
+
+
+def arm_kind(place: int) -> str:
+    """What the style sheet calls the line of an arm, by its place among the arms."""
+    return f"arm-{place % ARM_COLOURS} dash-{place // ARM_COLOURS % ARM_DASHES}"
+
+
+def _recoveries(cycles: Sequence[Cycle]) -> tuple[list[float], list[float]]:
+    """Seconds of those that recovered, sorted, and of those that were given up.
+
+    What was given up before the shortest says nothing, as in the quantiles.
+    """
+    found = [each for each in map(observed, cycles) if each is not None]
+    known = sorted(each.seconds for each in found if not each.censored)
+    censored = [e.seconds for e in found if e.censored and known and e.seconds >= known[0]]
+    return known, censored
+
+
+def _curve(
+    known: Sequence[float], censored: Sequence[float], end_s: float
+) -> tuple[list[tuple[float, float]], list[tuple[float, float, float]]]:
+    """The steps of the share that was shorter, and of its interval."""
     steps = kaplan_meier(known, censored)
     steps = [*steps[:: -(-len(steps) // (2 * COLUMNS_MAX))], steps[-1]]
-    frame = Frame.of((0, known[-1] * 1.05), (0, 1))
     band: list[tuple[float, float, float]] = []
     curve = [(0.0, 0.0)]
     share = 0.0
@@ -98,16 +147,7 @@ def distribution(cycles: Sequence[Cycle]) -> str:
         if step.low is not None and step.high is not None:
             bounds = 1 - step.high, 1 - step.low
         band += [(step.time, *before), (step.time, *bounds)]
-    curve.append((known[-1] * 1.05, share))
-    parts = [charts.area(frame, band, "confidence"), charts.line(frame, curve, "observed")]
-    predicted = [c.predicted for c in cycles if c.predicted and c.predicted.quantiles_s]
-    if predicted:
-        some = predicted[:: -(-len(predicted) // MIXED_MAX)]
-        xs = [known[-1] * 1.05 * k / COLUMNS_MAX for k in range(COLUMNS_MAX + 1)]
-        mixed = [(x, sum(share_below(p, x) for p in some) / len(some)) for x in xs]
-        parts.append(charts.line(frame, mixed, "predicted"))
-    title = f"Distribution of {len(known)} recovery times"
-    return frame.svg(title, parts, x="recovery, s", y="share of recoveries")
+    return [*curve, (end_s, share)], band
 
 
 def phases(cycles: Sequence[Cycle]) -> str:

@@ -113,12 +113,13 @@ class DockerRuntime(RealTime):
             wanted.insert(0, proxy.image)
         if app_image != OWN_IMAGE:
             wanted.append(app_image)
-        api = self.endpoint.client()
-        if missing := images.missing(api, wanted):
+        with self.endpoint.client() as api:
+            missing, unreached = images.missing(api, wanted), self._out_of_reach(api)
+        if missing:
             ours = f"`chaosd images` makes the app and HAProxy {', '.join(images.HAPROXY_VERSIONS)}"
             ours += ", `chaosd images --nginx` nginx"
             return f"the engine has no image {', '.join(missing)} ({ours}; others are yours to get)"
-        return self._out_of_reach(api)
+        return unreached
 
     def _out_of_reach(self, api: Any) -> str | None:
         """Whether ports that the engine publishes can't be reached from here."""
@@ -181,8 +182,8 @@ class DockerRuntime(RealTime):
         endpoint = self.endpoint
 
         def removed() -> list[str]:
-            work = partial(objects.sweep, endpoint.client(), self.clock())
-            return translated(work, endpoint.url)
+            with endpoint.client() as api:
+                return translated(partial(objects.sweep, api, self.clock()), endpoint.url)
 
         return await super().sweep() + await asyncio.to_thread(removed)
 

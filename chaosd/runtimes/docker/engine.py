@@ -90,10 +90,14 @@ class Engine:
     async def answers(self) -> bool:
         """Whether it answers at this moment."""
         try:
-            await self.now(lambda _: self.endpoint.client(PING_LIMIT_S).ping())
+            await self.now(lambda _: self._ping())
         except MachineError:
             return False
         return True
+
+    def _ping(self) -> None:
+        with self.endpoint.client(PING_LIMIT_S) as api:
+            api.ping()
 
     async def returns(self) -> bool:
         """Wait until it answers again; False if it does not in time."""
@@ -155,3 +159,5 @@ class Engine:
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
+        for api in self._apis.values():
+            api.close()

@@ -68,14 +68,18 @@ class Follower:
         if broken:
             self._call(self._on_return)
         entries: Iterator[Any] = iter(self._stream)
-        while not self._closed.is_set():
-            try:
+        try:
+            while not self._closed.is_set():
                 entry = translated(lambda: next(entries, None))
-            except (EngineAwayError, AttributeError, ValueError):  # closed under its reader
-                return
-            if entry is None:
-                return
-            self._take(entry)
+                if entry is None:
+                    return
+                self._take(entry)
+        except (EngineAwayError, AttributeError, ValueError):  # closed under its reader
+            return
+        finally:
+            # The SDK's stream shuts its socket down, but leaves it open.
+            with suppress(Exception):
+                self._stream._response.close()  # noqa: SLF001
 
     def _call(self, what: Callable[..., None], *arguments: Any) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody listens any more

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from chaosd.errors import MachineError
@@ -78,6 +79,7 @@ class Members:
         self._network = network
         self._labels = labels
         self._by_id: dict[str, Member] = {}
+        self._making: dict[str, asyncio.Task[str]] = {}  # by name
         self._work: set[asyncio.Task[Any]] = set()
 
     def get(self, container: str) -> Member | None:
@@ -97,10 +99,22 @@ class Members:
                 objects.remove(api, engine.clock, blueprint.name)
                 return self._create(api, blueprint)
 
-        container = await engine.do(attempt)
+        # One whose caller was cancelled is made all the same: two would meet under one name.
+        if (earlier := self._making.get(blueprint.name)) is not None:
+            await asyncio.wait([earlier])
+        making = asyncio.get_running_loop().create_task(engine.do(attempt))
+        self._making[blueprint.name] = making
+        making.add_done_callback(partial(self._made, blueprint.name))
+        container = await asyncio.shield(making)
         member = Member(id=container, name=blueprint.name, heard=heard)
         self._by_id[container] = member
         return member
+
+    def _made(self, name: str, making: asyncio.Task[str]) -> None:
+        if self._making.get(name) is making:
+            del self._making[name]
+        if not making.cancelled():
+            making.exception()  # retrieved: perhaps nobody waits for it any more
 
     def _create(self, api: Any, blueprint: Blueprint) -> str:
         host_config = objects.host_config(

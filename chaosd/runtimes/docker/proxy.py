@@ -219,7 +219,7 @@ def run_once(
         return CompletedProcess(list(arguments), code, out, err)
 
     try:
-        with uninterrupted() as unwanted:
+        with api, uninterrupted() as unwanted:
             return translated(lambda: work(unwanted), endpoint.url)
     except MissingError as error:
         raise MachineError(

@@ -20,7 +20,7 @@ from chaosd.runtimes.docker.members import FILES, Blueprint, Member, Members
 # The program and what it imports, without the rest of us.
 PARTS = (
     *("__init__", "errors", "dns/__init__", "dns/forwarder", "dns/server"),
-    *("history/__init__", "history/events", "system/__init__", "system/clock"),
+    *("history/__init__", "history/values", "system/__init__", "system/clock"),
 )
 START_LIMIT_S = 20.0
 EMBEDDED_DNS = "127.0.0.11"

@@ -10,6 +10,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from chaosd.errors import MachineError
+from chaosd.history.events import NameWithdrawn
 from chaosd.history.values import Address, Instance
 from chaosd.plugins.bases import OldIp
 from chaosd.plugins.recording import Recorder
@@ -250,8 +251,8 @@ class DockerStage(Roster[Member]):
             return "said"
         return "asked" if self._engine.is_here else "unknown"  # it can't be reached from here
 
-    def _missing(self) -> dict[str, Any]:
-        return {"missing": self.missing}
+    def _withdrawn(self) -> NameWithdrawn:
+        return NameWithdrawn(missing=self.missing)
 
     async def hold(self, manner: OldIp) -> Holder:
         if manner == "vacant":
