@@ -26,7 +26,7 @@ test: $(VENV)/.dev haproxy ## all but the long tests; those that need what this 
 	@$(call phases,)
 
 test-fast: $(VENV)/.dev ## only those that are pure or simulated (under a minute on two cores)
-	@$(BIN)/pytest -q $(COMPUTES) -m "not haproxy and not chromium"
+	@$(BIN)/pytest -q $(COMPUTES) -m "not haproxy and not docker and not chromium"
 
 test-long: $(VENV)/.dev haproxy ## what is slow, and all property tests and simulations in full size
 	@$(call phases,--long)

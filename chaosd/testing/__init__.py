@@ -63,11 +63,14 @@ def check_fault(part: dict[str, Any]) -> None:
     Whatever happened: as many instances serve as before, every deed has both edges, T0 was
     declared once, and a new instance was declared before it was started.
     """
-    whole = _run(part, cut_at=None)
+    config = Config.model_validate(
+        {"name": "conformance", "runtime": "sim", "seed": 1, "faults": [{"every": "10s"} | part]}
+    )
+    whole = _run(config, cut_at=None)
     assert whole.began, "it was injected without calling cycle.begin"
     _check(whole)
     for step in range(1, whole.steps + 1):
-        _check(_run(part, cut_at=step))
+        _check(_run(config, cut_at=step))
 
 
 def _check(outcome: Outcome) -> None:
@@ -82,15 +85,12 @@ def _check(outcome: Outcome) -> None:
     assert asked == ended, f"{where} and healed, deeds without an end: {asked} {ended}"
 
 
-def _run(part: dict[str, Any], cut_at: int | None) -> Outcome:
+def _run(config: Config, cut_at: int | None) -> Outcome:
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        return runner.run(asyncio.wait_for(_inject_and_heal(part, cut_at), LIMIT_S))
+        return runner.run(asyncio.wait_for(_inject_and_heal(config, cut_at), LIMIT_S))
 
 
-async def _inject_and_heal(part: dict[str, Any], cut_at: int | None) -> Outcome:
-    config = Config.model_validate(
-        {"name": "conformance", "runtime": "sim", "seed": 1, "faults": [{"every": "10s"} | part]}
-    )
+async def _inject_and_heal(config: Config, cut_at: int | None) -> Outcome:
     plan = build(config, lambda where, what: f"{where}: {what}")
     events: list[AnyEvent] = []
     cycle = _Cycle(plan.runtime.clock(), events)

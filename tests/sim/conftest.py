@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,24 +45,46 @@ def few_trials(monkeypatch) -> None:
     monkeypatch.setattr(trials, "TRIALS_MAX", budget.of(64, 256))
 
 
+CONFIG = {
+    "name": "t",
+    "runtime": "sim",
+    "seed": 1,
+    "metrics": None,
+    "faults": [{"type": "recreate", "every": "5s"}],
+    "until": {"cycles": 10},
+}
+
+
 @pytest.fixture
 def simulate(tmp_path, monkeypatch, capsys):
     """Run `chaosd run` on a simulated world; keys are laid over a small config."""
     monkeypatch.chdir(tmp_path)
 
     def simulate(*options: str, **keys) -> Ran:
-        config = {
-            "name": "t",
-            "runtime": "sim",
-            "seed": 1,
-            "metrics": None,
-            "faults": [{"type": "recreate", "every": "5s"}],
-            "until": {"cycles": 10},
-        } | keys
-        Path("t.yaml").write_text(yaml.safe_dump(config))
+        Path("t.yaml").write_text(yaml.safe_dump(CONFIG | keys))
         capsys.readouterr()
         code = main(["run", "t.yaml", *options])
         out = capsys.readouterr()
         return Ran(code, Path("runs/latest").resolve(), out.out + out.err)
+
+    return simulate
+
+
+@pytest.fixture(scope="module")
+def simulate_once(tmp_path_factory):
+    """As `simulate`, for runs that all tests of a file look at and none of them changes."""
+
+    def simulate(**keys) -> Ran:
+        said = io.StringIO()
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            contextlib.redirect_stdout(said),
+            contextlib.redirect_stderr(said),
+        ):
+            patch.setattr(trials, "TRIALS_MAX", budget.of(64, 256))
+            patch.chdir(tmp_path_factory.mktemp("shared"))
+            Path("t.yaml").write_text(yaml.safe_dump(CONFIG | keys))
+            code = main(["run", "t.yaml"])
+            return Ran(code, Path("runs/latest").resolve(), said.getvalue())
 
     return simulate

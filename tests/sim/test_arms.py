@@ -20,9 +20,9 @@ ARMS = [
 ]
 
 
-@pytest.fixture
-def ran(simulate):
-    return simulate(
+@pytest.fixture(scope="module")
+def ran(simulate_once):
+    return simulate_once(
         arms=ARMS, cells=2, until={"cycles": 6}, probes=[{"type": "http", "rate": "50/s"}]
     )
 

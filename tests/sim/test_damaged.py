@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,17 @@ from chaosd.cli import main
 from chaosd.errors import MachineError
 from chaosd.history.writer import write_whole
 
-CYCLES = {"until": {"cycles": 2}}
+
+@pytest.fixture(scope="module")
+def whole(simulate_once) -> Path:
+    """A run directory that nothing has happened to."""
+    return simulate_once(until={"cycles": 2}).directory
+
+
+@pytest.fixture
+def run(whole, tmp_path) -> Path:
+    """A copy of it, to be damaged."""
+    return Path(shutil.copytree(whole, tmp_path / whole.name))
 
 
 def garbage(path: Path) -> None:
@@ -51,8 +62,7 @@ def unreadable(path: Path) -> None:
         ("run.json", unreadable, "can't be read: Is a directory"),
     ],
 )
-def test_a_damaged_file_is_named_in_a_line(simulate, capsys, name, harm, what) -> None:
-    run = simulate(**CYCLES).directory
+def test_a_damaged_file_is_named_in_a_line(run, capsys, name, harm, what) -> None:
     harm(run / name)
     assert main(["report", str(run)]) == 3
     out = capsys.readouterr()
@@ -61,8 +71,7 @@ def test_a_damaged_file_is_named_in_a_line(simulate, capsys, name, harm, what) -
     assert line.startswith(f"chaosd: {run / name}: {what}")
 
 
-def test_a_tail_that_can_not_be_read_is_named_too(simulate, capsys) -> None:
-    run = simulate(**CYCLES).directory
+def test_a_tail_that_can_not_be_read_is_named_too(run, capsys) -> None:
     (run / "samples.00002.tail").write_bytes(b"")
     (run / "samples.00002.who").mkdir()
     assert main(["report", str(run)]) == 3
@@ -70,8 +79,7 @@ def test_a_tail_that_can_not_be_read_is_named_too(simulate, capsys) -> None:
     assert capsys.readouterr().err == said
 
 
-def test_what_is_only_shown_may_be_lost(simulate, capsys) -> None:
-    run = simulate(**CYCLES).directory
+def test_what_is_only_shown_may_be_lost(run, capsys) -> None:
     before = (run / "report.md").read_text(encoding="utf-8")
     assert "name: t\n" in before
     garbage(run / "config.yaml")
@@ -83,18 +91,14 @@ def test_what_is_only_shown_may_be_lost(simulate, capsys) -> None:
     assert main(["report", str(run)]) == 0
 
 
-def test_a_manifest_that_is_none_is_no_run(simulate, capsys) -> None:
-    run = simulate(**CYCLES).directory
+def test_a_manifest_that_is_none_is_no_run(run, capsys) -> None:
     (run / "run.json").write_text("[]\n")
     assert main(["report", str(run)]) == 3
     assert "not a run directory (a whole run.json is missing)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", [(), ("--json",)])
-def test_where_nothing_can_be_written_the_report_is_shown_all_the_same(
-    simulate, capsys, option
-) -> None:
-    run = simulate(**CYCLES).directory
+def test_where_nothing_can_be_written_the_report_is_shown_all_the_same(run, capsys, option) -> None:
     assert main(["report", str(run), *option]) == 0
     before = capsys.readouterr().out
     (run / "report.json").unlink()
