@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, TypeVar, cast
+from ipaddress import ip_address
+from typing import Any, NamedTuple, TypeVar
 
 from chaosd.history.cycles import PHASES
 from chaosd.history.events import (
     AnyEvent,
     Asked,
+    Done,
     Event,
     FaultBegan,
     HoldAddress,
@@ -25,8 +27,8 @@ from chaosd.history.events import (
     only,
 )
 from chaosd.history.values import Outcome, Sample, rounded_ns
-from chaosd.plugins.bases import OldIp
-from chaosd.plugins.proxy import Move
+from chaosd.plugins import timeline
+from chaosd.plugins.timeline import Timeline
 
 # The log says things when they happen, the API when it is asked: the log goes first.
 TELLERS = (Teller.LOG, Teller.API)
@@ -138,8 +140,8 @@ def move(
     dns_s: float,
     samples: Iterable[Sample] = (),
     direct: int | None = None,
-) -> Move:
-    """The move as it really was, for the proxy's prediction. Needs the cycle's `begin`.
+) -> Timeline:
+    """The move as the proxy met it, for its prediction. Needs the cycle's `begin`.
 
     `missing_class` is how a missing name was answered if no event tells, `dns_s` how long an answer
     takes, `direct` the stream past the proxy.
@@ -157,21 +159,37 @@ def move(
         for said in only(events, NameWithdrawn)
         if not said.what.ips and said.at_ns >= begin.at_ns
     ]
-    held = [e.what.deed.manner for e in only(events, Asked) if isinstance(e.what.deed, HoldAddress)]
+    manner, held_s = _held(events, begin)
     # Once the old instance's address was gone from the answers, was there any but the new one's?
     gone = {fault.old_ip, fault.new_ip}
     left = [e.what.ips for e in only(events, NamePublished) if e.at_ns >= begin.at_ns]
     others = any(fault.old_ip not in ips and set(ips) - gone for ips in left)
-    return Move(
+    return timeline.move(
         published_s=_after(begin.at_ns, edge.published_ns),
         listening_s=_after(begin.at_ns, edge.listening_ns),
         missing_s=_after(begin.at_ns, min(missing, default=None)),
-        missing_class=_missing_class(events) or missing_class,
-        old_ip=cast("OldIp", held[0] if held else "vacant"),
+        missing=_missing_class(events) or missing_class,
+        old_ip=manner,
+        held_s=held_s,
         others=others,
-        dns_s=dns_s,
+        took_s=dns_s,
         reachable_s=_after(begin.at_ns, reachable.at_ns if reachable is not None else None),
     )
+
+
+def _held(events: Iterable[AnyEvent], begin: Event[FaultBegan]) -> tuple[str, float]:
+    """What was found at the old address in the end, and until when it refused, as on loopback.
+
+    Elsewhere nobody refuses where there is no host, and a black hole begins at once.
+    """
+    asked = [e.what.deed for e in only(events, Asked) if isinstance(e.what.deed, HoldAddress)]
+    if not asked:
+        return "vacant", 0.0
+    manner, old_ip = asked[0].manner, begin.what.old_ip
+    done = [e.at_ns for e in only(events, Done) if isinstance(e.what.deed, HoldAddress)]
+    if manner in ("refuse", "vacant") or old_ip is None or not ip_address(old_ip).is_loopback:
+        return manner, 0.0
+    return manner, max(0, min(done, default=begin.at_ns) - begin.at_ns) / 1e9
 
 
 def _missing_class(events: Iterable[AnyEvent]) -> str | None:

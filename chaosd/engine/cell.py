@@ -25,7 +25,7 @@ from chaosd.engine.server_poller import ServerPoller
 from chaosd.errors import MachineError
 from chaosd.history import flight_record
 from chaosd.history.causes import Cause, CauseKind
-from chaosd.history.cycles import Cycle, CycleKind, CycleOutcome
+from chaosd.history.cycles import Cycle, CycleKind, CycleOutcome, Prediction
 from chaosd.history.events import (
     AnyEvent,
     CycleEnded,
@@ -413,7 +413,8 @@ class CellRun:
                 samples=cycle.samples,
                 direct=direct,
             )
-            if (predicted := proxy.predict(moved)) is not None:
+            predicted = proxy.predict(moved)
+            if isinstance(predicted, Prediction):
                 cycle.record(RecoveryPredicted(prediction=predicted))
         now_ns = self.clock.now_ns()
         end_ns = cycle.over_at_ns

@@ -13,10 +13,10 @@ from chaosd.history.cycles import CycleKind
 from chaosd.history.events import HoldAddress, ReleaseAddress, StartInstance, StopInstance
 from chaosd.history.values import Instance
 from chaosd.plugins.bases import FaultConfig, OldIp, Wait
-from chaosd.plugins.fault import undoing
-from chaosd.plugins.proxy import Move
+from chaosd.plugins.fault import Circumstances, undoing
 from chaosd.plugins.recording import CycleContext
 from chaosd.plugins.runtime import CanHoldAddress, CanMove, Holder
+from chaosd.plugins.timeline import Timeline, move
 from chaosd.system.clock import sleep
 from chaosd.units import Duration
 
@@ -91,15 +91,24 @@ class Recreate:
             async with cycle.deed(ReleaseAddress()):
                 await holder.release()
 
-    def foretell(self, app_start_s: float, missing_class: str) -> Move:
+    def foretell(self, circumstances: Circumstances) -> Timeline:
+        known = circumstances
+        published_s, listening_s, reachable_s = 0.0, 0.0, None
         first = self.config.order == "make-before-break"
-        published_s = 0.0 if first else self.config.gap.s
-        return Move(
+        if not first:
+            started_s = known.stop_s + self.config.gap.s
+            published_s = started_s + known.publish_s
+            listening_s = started_s + known.app_start_s
+            reachable_s = None if known.reach_s is None else started_s + known.reach_s
+        return move(
             published_s=published_s,
-            listening_s=0.0 if first else published_s + app_start_s,
+            listening_s=listening_s,
+            reachable_s=reachable_s,
             missing_s=None if first else 0.0,
-            missing_class=missing_class,
+            missing=known.missing,
             old_ip=self.config.old_ip,
+            others=known.others,
+            took_s=known.answer_s,
         )
 
     async def _serve(self, stage: CanHoldAddress, cycle: CycleContext) -> None:

@@ -50,6 +50,10 @@ class Prediction:
     upper_s: float
     # Its distribution, where the algorithm was tried out: {"p05": …, "p50": …, "p95": …, …}.
     quantiles_s: dict[str, float] | None = None
+    # The same of the stable recovery, and which share of all relapses before.
+    stable_mean_s: float | None = None
+    stable_quantiles_s: dict[str, float] | None = None
+    relapse_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

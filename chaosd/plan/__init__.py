@@ -9,7 +9,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from random import Random
 from typing import Any
@@ -19,25 +19,22 @@ from chaosd.analysis.precision import cycles_wanted
 from chaosd.analysis.slo import cycles_needed
 from chaosd.config.shape import Config
 from chaosd.errors import ConfigError, MachineError
-from chaosd.history.cycles import CycleKind, Prediction
+from chaosd.history.cycles import CycleKind
 from chaosd.history.values import Address
 from chaosd.plan.arms import OWN_APP, Arm, Cell, Plan
-from chaosd.plugins.bases import Between, FaultConfig, KeyPath
-from chaosd.plugins.fault import CanForetell, Fault
+from chaosd.plan.foretelling import foretold
+from chaosd.plugins.bases import Between, KeyPath
 from chaosd.plugins.proxy import (
     Advises,
     Checks,
     Launch,
     Launches,
-    Move,
-    Predicts,
     Proxy,
     TakesOwnFile,
 )
-from chaosd.plugins.runtime import Pace, Runtime
+from chaosd.plugins.runtime import Runtime
 from chaosd.runtimes import AUTO
 from chaosd.system.clock import VirtualClock
-from chaosd.units import Duration
 
 # Says a problem at its place in the user's file: (("faults", 0, "old_ip"), what) → one line.
 Complain = Callable[[KeyPath, str], str]
@@ -222,8 +219,8 @@ def rehearse(plan: Plan) -> list[Rehearsal]:
 def _rehearse(plan: Plan, cell: Cell) -> Rehearsal:
     arm = cell.arm
     config, proxy = arm.config, arm.proxy
-    foretold = [
-        f"{fault.label}: {_foretold(plan, arm, fault, built)}"
+    predicted = [
+        f"{fault.label}: {foretold(fault, built, config, proxy, plan.runtime.pace)}"
         for fault, built in zip(config.faults, arm.faults(), strict=True)
     ]
     if not plan.runtime.makes_topology:  # nothing is made, so nothing is rendered
@@ -232,7 +229,7 @@ def _rehearse(plan: Plan, cell: Cell) -> Rehearsal:
             proxy_version="as found",
             rendered="# not made here",
             advice=(),
-            notes=(*foretold,),
+            notes=(*predicted,),
         )
     rendered, notes, version = "# no configuration: this proxy is not started", [], None
     checksum = None
@@ -256,7 +253,7 @@ def _rehearse(plan: Plan, cell: Cell) -> Rehearsal:
         proxy_version=version,
         rendered=rendered,
         advice=tuple(f"advice: {each}" for each in advice),
-        notes=(*notes, *foretold),
+        notes=(*notes, *predicted),
     )
 
 
@@ -305,61 +302,6 @@ def _refused(complaint: str, file: PurePath, rendered: str) -> str:
         line = rendered.splitlines()[int(found[1]) - 1].strip()
         complaint, quoted = complaint[found.end() :], f" (in the line `{line}` that it comes to)"
     return f"the proxy refuses its config: {complaint}{quoted}"
-
-
-def _foretold(plan: Plan, arm: Arm, part: FaultConfig, fault: Fault) -> str:
-    if fault.kind is CycleKind.CONTROL:
-        return "a control cycle: recovery of about one probe interval, nothing failed"
-    if fault.kind is CycleKind.RESTART:
-        return "a control cycle: it recovers without a new address"
-    if not isinstance(fault, CanForetell):
-        return "no prediction before it has happened"
-    if not isinstance(arm.proxy, Predicts):
-        return f"no prediction: there is no model of {arm.config.proxy.type}"
-    # Only before a run; afterwards each cycle is predicted from what really happened.
-    pace = plan.runtime.pace
-    start_s = pace.listen_s + arm.config.app.start_delay.s
-    move = replace(
-        _paced(fault.foretell(start_s, arm.config.dns.missing), pace),
-        others=arm.config.app.replicas > 1,
-        dns_s=arm.config.dns.delay.s,
-    )
-    predicted = arm.proxy.predict(move)
-    if predicted is None:
-        return "no prediction: the model does not reach these settings"
-    said = (
-        f"recovery predicted between {predicted.lower_s:.2f} s and {predicted.upper_s:.2f} s, "
-        f"mean {predicted.mean_s:.2f} s{_likely(predicted)}, if the app listens "
-        f"{move.listening_s or 0.0:.2f} s after T0 and a missing name is answered with "
-        f"{arm.config.dns.missing}; each cycle is predicted anew from when it really was"
-    )
-    measure, every = arm.config.measure, part.every
-    if predicted.upper_s > measure.recovery_limit.s:
-        said += f"; beyond measure.recovery_limit ({measure.recovery_limit}) it is censored"
-    if isinstance(every, Duration) and predicted.upper_s + measure.stable_for.s > every.s:
-        said += f"; every {every} is too often for that: cycles will be skipped"
-    if move.old_ip == "imposter":
-        said += "; until HAProxy has the new address, requests go to the imposter: misrouted"
-    return said
-
-
-def _paced(move: Move, pace: Pace) -> Move:
-    """The move with what the runtime's own steps add, where the old instance goes first."""
-    if move.missing_s is None or move.published_s is None or move.listening_s is None:
-        return move
-    started_s = move.published_s + pace.stop_s
-    return replace(
-        move,
-        published_s=started_s + pace.publish_s,
-        listening_s=move.listening_s + pace.stop_s,
-        reachable_s=None if pace.reach_s is None else started_s + pace.reach_s,
-    )
-
-
-def _likely(predicted: Prediction) -> str:
-    known = predicted.quantiles_s or {}
-    said = [f"{name} {known[name]:.2f} s" for name in ("p50", "p95") if name in known]
-    return "".join(f", {each}" for each in said)
 
 
 def outline(plan: Plan) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from chaosd.errors import MachineError, NotUndoneError
 from chaosd.history.cycles import CycleKind
 from chaosd.plugins.bases import FaultConfig
-from chaosd.plugins.proxy import Move
 from chaosd.plugins.recording import CycleContext
+from chaosd.plugins.timeline import Timeline
 
 
 class Fault(Protocol):
@@ -48,9 +49,22 @@ async def undoing(undo: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
             raise NotUndoneError(str(error) or type(error).__name__, first) from error
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstances:
+    """What is known before a run of the world in which a fault will happen; in seconds."""
+
+    app_start_s: float  # from an instance's start until it listens
+    missing: str  # how a name without an address is answered; "stale": as before
+    others: bool  # several instances answer for the name
+    answer_s: float  # how long the nameserver takes, beyond a round trip
+    stop_s: float  # from T0 until the old instance is gone and its address is held
+    publish_s: float  # from an instance's start until the name answers its address
+    reach_s: float | None  # … until its host answers ARP; None: as soon as it is published
+
+
 @runtime_checkable
 class CanForetell(Protocol):
     """A fault that can say beforehand what the proxy will meet, for `chaosd check`."""
 
-    def foretell(self, app_start_s: float, missing_class: str) -> Move:
-        """The move, if the app takes this long from being started to listening."""
+    def foretell(self, circumstances: Circumstances) -> Timeline:
+        """What the proxy meets, as far as that is known before a run."""

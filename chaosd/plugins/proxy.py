@@ -11,16 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath, PurePosixPath
 from subprocess import CompletedProcess
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from chaosd.errors import ConfigError
 from chaosd.history.cycles import Prediction
 from chaosd.history.events import ServerChange, ServerChanged, Teller, Told
 from chaosd.history.values import Address
-from chaosd.plugins.bases import (
-    OldIp,
-    ProxyConfig,
-)
+from chaosd.plugins.bases import ProxyConfig
+from chaosd.plugins.timeline import ServerHealth, Timeline, Unreached
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,9 +52,6 @@ class Launch:
             file = Path(self.directory) / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(data)
-
-
-ServerHealth = Literal["up", "down", "maint"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,20 +94,6 @@ def log_event(what: str, data: Mapping[str, Any]) -> ServerChanged | Told:
     told = {name: data.get(name) for name in ("old", "new", "reason")}
     change = ServerChange(what)
     return ServerChanged(told_by=Teller.LOG, change=change, server=data["server"], **told)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Move:
-    """A backend's move as the proxy meets it; seconds after T0, None where unknown."""
-
-    published_s: float | None  # the name answers the new IP
-    listening_s: float | None  # the new instance accepts connections
-    missing_s: float | None  # the name began to be missing; None if it never was
-    missing_class: str  # how a missing name is answered
-    old_ip: OldIp
-    others: bool = False  # other instances answered for the name meanwhile
-    dns_s: float = 0.0  # how long the nameserver takes for an answer
-    reachable_s: float | None = None  # the new host answers ARP; None: as soon as it is published
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,8 +208,8 @@ class ReadsServers(Protocol):
 class Predicts(Protocol):
     """A proxy whose algorithm is known."""
 
-    def predict(self, move: Move) -> Prediction | None:
-        """The recovery that its algorithm gives, or None where the model does not reach."""
+    def predict(self, timeline: Timeline) -> Prediction | Unreached:
+        """The recovery that its algorithm gives, or why the model does not reach this."""
 
 
 def launchable(proxy: Proxy) -> Launches:

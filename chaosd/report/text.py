@@ -165,7 +165,7 @@ def closing_lines(
             f"requests during failovers: {whole.samples:,}; {whole.failed:,} failed, "
             f"{whole.masked:,} masked, {whole.misrouted:,} misrouted"
         )
-    if whole.failovers and report.availability.n:
+    if whole.failovers and report.availability.n and not report.arms:
         lines.append(f"availability: {share(report.availability)} of all requests of the run")
     lines += quality(report)
     lines += [f"slo: {objective(found)}" for found in report.objectives]
@@ -347,9 +347,9 @@ def quality(report: Report) -> Iterable[str]:
     if whole.compared:
         agree = whole.compared - whole.disagreeing
         yield f"outage, first-to-last failure vs lost probes: agree in {agree} of {whole.compared}"
-    if whole.control.cycles:
+    if whole.control.cycles and not report.arms:
         yield f"control: {control(whole)}"
-    if whole.restart.cycles:
+    if whole.restart.cycles and not report.arms:
         yield f"restarts at the same address: {restarts(whole)}"
 
 

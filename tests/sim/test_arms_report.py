@@ -40,11 +40,11 @@ def test_of_two_arms_nothing_is_pooled(ran) -> None:
         assert own in markdown
         assert f"<h2>Arm {name}</h2><ul>" in page
         assert own in page
-    for file in (markdown, page):
+    for file in (markdown, page, ran.said):
         assert pooled not in file
         assert text.share(found.report.availability) not in file
         assert text.in_band(found.report.total.in_band) not in file
-        assert f"n {2 * 2 * CYCLES}" not in file
+        assert f"(n {2 * 2 * CYCLES}," not in file
 
     titles = [line for line in markdown.splitlines() if line.startswith("#")]
     parts = ["Recovery", "Where the seconds went", "What users saw", "How good these numbers are"]

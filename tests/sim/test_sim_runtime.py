@@ -16,8 +16,8 @@ from chaosd.engine.recorder import CellRecorder
 from chaosd.errors import ConfigError, MachineError
 from chaosd.history.values import Outcome, Sample, StreamSpec
 from chaosd.plugins.bases import ProbeConfig
-from chaosd.plugins.proxy import Move
 from chaosd.plugins.runtime import AppSpec, CellSpec, DnsSpec
+from chaosd.plugins.timeline import move as moved
 from chaosd.proxies.haproxy import HAProxy
 from chaosd.proxies.haproxy.config import Config
 from chaosd.runtimes.sim import SimConfig, SimRuntime, SimStage
@@ -262,12 +262,12 @@ def test_a_move_shows_what_is_at_the_old_ip(manner: str, bad: set[tuple[int, int
     (listening,) = world.said("app", "listening", t0_ns)
     (withdrawn,) = world.said("dns", "withdrawn", t0_ns)
     band = world.spec.proxy.predict(
-        Move(
+        moved(
             published_s=(published.at_ns - t0_ns) / SECOND_NS,
             listening_s=(listening.at_ns - t0_ns) / SECOND_NS,
             missing_s=(withdrawn.at_ns - t0_ns) / SECOND_NS,
-            missing_class="nxdomain",
-            old_ip=manner,  # type: ignore[arg-type]
+            missing="nxdomain",
+            old_ip=manner,
         )
     )
     assert band is not None

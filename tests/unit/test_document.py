@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from html.parser import HTMLParser
 
+import budget
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -157,7 +158,7 @@ class Outline(HTMLParser):
         return [(tag, "".join(words.split())) for tag, words in self.found]
 
 
-@settings(max_examples=60)
+@settings(derandomize=True, max_examples=budget.of(60, 400), deadline=None)
 @given(DOCUMENTS)
 def test_others_read_the_same_in_both(blocks: list[Block]) -> None:
     markdown = MarkdownIt("commonmark").enable(["table", "strikethrough"])

@@ -11,7 +11,9 @@ from pydantic import ValidationError
 
 from chaosd.errors import MachineError
 from chaosd.history.values import Address
-from chaosd.plugins.proxy import Move, Wiring
+from chaosd.plugins.proxy import Wiring
+from chaosd.plugins.timeline import Unreached
+from chaosd.plugins.timeline import move as moved
 from chaosd.proxies.haproxy import HAProxy
 from chaosd.proxies.haproxy.config import Config
 
@@ -435,10 +437,10 @@ def test_an_own_file_is_run_as_it_is_and_foretells_nothing(tmp_path: Path) -> No
         *("/opt/haproxy", "-db", "-C", str(tmp_path)),
         *("-f", str(tmp_path / "run" / "haproxy.cfg")),
     ]
-    move = Move(
-        published_s=0.0, listening_s=0.0, missing_s=None, missing_class="nxdomain", old_ip="refuse"
+    move = moved(
+        published_s=0.0, listening_s=0.0, missing_s=None, missing="nxdomain", old_ip="refuse"
     )
-    assert proxy.predict(move) is None
+    assert proxy.predict(move) == Unreached.UNREAD_SETTINGS
 
 
 def test_the_addresses_as_environment() -> None:

@@ -12,75 +12,57 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chaosd.plugins.proxy import Move
+from chaosd.history.events import Prediction
+from chaosd.plugins import timeline
+from chaosd.plugins.simulation import Reply
+from chaosd.plugins.timeline import Failure, Meets, RecordType, Timeline, Unreached
 from chaosd.proxies.haproxy.config import Config, settings_of
 from chaosd.proxies.haproxy.model import closed_forms
 from chaosd.proxies.haproxy.model.algorithm import ProxyModel
 from chaosd.proxies.haproxy.model.settings import Settings
-from chaosd.runtimes.sim.world import Answer, Connected
 
 S = 1_000_000_000
 MS = 1_000_000
-OLD, NEW = "127.64.0.1", "127.64.0.2"
+OLD, NEW = timeline.OLD, timeline.NEW
 
 
 def config(**values: Any) -> Settings:
     return settings_of(Config.model_validate({"type": "haproxy"} | values))
 
 
-def move(**values: Any) -> Move:
-    plain = {
+def move(**values: Any) -> Timeline:
+    plain: dict[str, Any] = {
         "published_s": 0.2,
         "listening_s": 0.2,
         "missing_s": None,
-        "missing_class": "nxdomain",
+        "missing": "nxdomain",
         "old_ip": "refuse",
     }
-    return Move(**(plain | values))  # type: ignore[arg-type]
+    return timeline.move(**(plain | values))
 
 
 class MoveWorld:
     """A world in which one move happens, T0 at `t0_ns`."""
 
-    def __init__(self, move: Move, t0_ns: int, rtt_ns: int = 200_000) -> None:
+    def __init__(self, move: Timeline, t0_ns: int, rtt_ns: int = 200_000) -> None:
         self.move, self.t0_ns = move, t0_ns
-        self.rtt_ns = rtt_ns + round(move.dns_s * S)
+        self.rtt_ns = rtt_ns + round(move.names[0].took_s * S)
         self.queries: list[tuple[float, str]] = []
         self.log: list[tuple[float, str, dict[str, Any]]] = []
 
     def s(self, now_ns: int) -> float:
         return (now_ns - self.t0_ns) / S
 
-    def resolve(self, now_ns: int, qtype: str) -> Answer | None:
-        self.queries.append((self.s(now_ns), qtype))
-        name, missing = self.move, self.move.missing_s
-        rcode, ips = "NOERROR", (OLD,)
-        assert name.published_s is not None
-        if self.s(now_ns) >= name.published_s:
-            ips = (NEW,)
-        elif missing is not None and self.s(now_ns) >= missing:
-            if name.missing_class == "drop":
-                return None
-            rcode = {"nxdomain": "NXDOMAIN", "refused": "REFUSED", "empty": "NOERROR"}.get(
-                name.missing_class, "SERVFAIL"
-            )
-            ips = () if name.missing_class != "stale" else (OLD,)
-            rcode = "NOERROR" if name.missing_class == "stale" else rcode
-        return Answer(rcode, ips if qtype == "A" else (), self.rtt_ns)
+    def resolve(self, now_ns: int, record: RecordType) -> Reply:
+        self.queries.append((self.s(now_ns), record))
+        return Reply(self.move.answer(self.s(now_ns), record), self.rtt_ns)
 
-    def connect(self, now_ns: int, ip: str) -> Connected:
-        assert self.move.listening_s is not None
-        if ip == NEW:
-            return "ok" if self.s(now_ns) >= self.move.listening_s else "refused"
-        if self.s(now_ns) < 0:
-            return "ok"
-        kinds: dict[str, Connected] = {
-            "refuse": "refused",
-            "blackhole": "timeout",
-            "tarpit": "silent",
-            "imposter": "ok",
-        }
-        return kinds[self.move.old_ip]
+    def connect(self, now_ns: int, ip: str) -> Meets:
+        return self.move.meets(self.s(now_ns), ip)
+
+    @property
+    def listening_s(self) -> float:
+        return next(p.at_s for p in self.move.places_of(NEW) if p.meets == Meets.LISTENING)
 
     def said(self, at_ns: int, what: str, data: dict[str, Any]) -> None:
         self.log.append((self.s(at_ns), what, data))
@@ -91,7 +73,7 @@ class MoveWorld:
 
 def stand(
     settings: Settings,
-    move: Move,
+    move: Timeline,
     seed: Any = 1,
     version: str = "3.0.11",
     t0_s: float | None = None,
@@ -119,14 +101,13 @@ def stand(
 
 def recovered_s(model: ProxyModel, world: MoveWorld, limit_s: float = 300) -> float:
     """When a fresh request is first answered by the new instance, in seconds after T0."""
-    assert world.move.listening_s is not None
-    looks = [world.t0_ns, world.t0_ns + max(0, round(world.move.listening_s * S))]
+    looks = [world.t0_ns, world.t0_ns + max(0, round(world.listening_s * S))]
     while True:
         at_ns = min([model.next_ns(), *looks])
         looks = [look for look in looks if look > at_ns]
         model.advance(at_ns)
         arrived = any(server.usable and server.ip == NEW for server in model.servers)
-        if at_ns >= world.t0_ns and arrived and world.connect(at_ns, NEW) == "ok":
+        if at_ns >= world.t0_ns and arrived and world.connect(at_ns, NEW) == Meets.LISTENING:
             return world.s(at_ns)
         assert world.s(at_ns) < limit_s, "never recovered"
 
@@ -134,7 +115,7 @@ def recovered_s(model: ProxyModel, world: MoveWorld, limit_s: float = 300) -> fl
 # --- against measurements on the real builds (reference, parts 0 to 2) ----------------------------
 
 
-def polls_after(move: Move, **resolvers: Any) -> tuple[list[float], list[tuple[float, str]]]:
+def polls_after(move: Timeline, **resolvers: Any) -> tuple[list[float], list[tuple[float, str]]]:
     """Query times of the preferred type, and the log, with the last good answer at -0.01 s."""
     settings = config(
         resolvers=resolvers | {"timeout_resolve": "500ms"},
@@ -165,7 +146,7 @@ def test_errors_poll_and_end_in_maintenance_as_measured(
 ) -> None:
     """T_res .5, Tr .3, R 3, hold 2 s, last valid at -0.01: measured alike on four builds."""
     asked, log = polls_after(
-        move(missing_s=0.0, missing_class=missing, published_s=100.0),
+        move(missing_s=0.0, missing=missing, published_s=100.0),
         timeout_retry="300ms",
         resolve_retries=3,
         hold={"nx": "2s", "timeout": "2s"},
@@ -178,9 +159,9 @@ def test_errors_poll_and_end_in_maintenance_as_measured(
 def test_an_error_answer_asks_for_the_other_family_but_silence_does_not() -> None:
     settings = config(server={"check": False, "resolve_prefer": "ipv6"})
     world = MoveWorld(move(published_s=100.0), t0_ns=0)
-    world.resolve = lambda now_ns, qtype: (  # type: ignore[method-assign]
-        world.queries.append((world.s(now_ns), qtype))
-        or (None if qtype == "AAAA" else Answer("NOERROR", (OLD,), 0))
+    world.resolve = lambda now_ns, record: (  # type: ignore[method-assign]
+        world.queries.append((world.s(now_ns), record))
+        or Reply(Failure.SILENCE if record == "AAAA" else (OLD,))
     )
     ProxyModel(settings, "2.6.12", world, Random(1), start_ns=0).advance(20 * S)
     assert {qtype for _, qtype in world.queries} == {"AAAA"}  # dropped for ever, A never asked
@@ -301,7 +282,7 @@ def test_an_old_release_keeps_the_address_in_maintenance() -> None:
 # --- requests -------------------------------------------------------------------------------------
 
 
-def begun_at(settings: Settings, move: Move, start_s: float) -> tuple[float, int, str | None]:
+def begun_at(settings: Settings, move: Timeline, start_s: float) -> tuple[float, int, str | None]:
     """How long a request lasts that begins then, its status if it is the proxy's, who answered."""
     world = MoveWorld(move, t0_ns=10 * S)
     model = ProxyModel(
@@ -371,9 +352,9 @@ def test_a_request_whose_server_is_lost_is_redispatched_before_its_last_retry() 
 # --- the closed forms -----------------------------------------------------------------------------
 
 
-def check_band(settings: Settings, move: Move, seed: Any, version: str = "3.0.11") -> bool:
+def check_band(settings: Settings, move: Timeline, seed: Any, version: str = "3.0.11") -> bool:
     band = closed_forms.recovery(settings, version, move)
-    if band is None:
+    if not isinstance(band, Prediction):
         return False
     assert band.lower_s <= band.mean_s <= band.upper_s
     model, world = stand(settings, move, seed, version)
@@ -440,8 +421,8 @@ MOVES = st.builds(
     gap_ms=st.integers(0, 12000),
     listening_ms=st.integers(0, 12000),
     old_ip=st.sampled_from(["refuse", "imposter", "blackhole", "tarpit"]),
-    missing_class=st.sampled_from(["nxdomain", "servfail", "refused", "empty", "drop", "stale"]),
-    dns_s=st.sampled_from([0.0, 0.0, 0.03]),
+    missing=st.sampled_from(["nxdomain", "servfail", "refused", "empty", "drop", "stale"]),
+    took_s=st.sampled_from([0.0, 0.0, 0.03]),
 )
 VERSIONS = st.sampled_from(["2.2.9", "2.4.20", "2.6.12", "3.0.11", "3.2.26"])
 
@@ -449,7 +430,7 @@ VERSIONS = st.sampled_from(["2.2.9", "2.4.20", "2.6.12", "3.0.11", "3.2.26"])
 @settings(max_examples=budget.of(80, 400), derandomize=True, deadline=None)
 @given(CONFIGS, MOVES, VERSIONS, st.integers(0, 10**6))
 def test_every_simulated_recovery_lies_in_the_predicted_band(
-    config: Settings, move: Move, version: str, seed: int
+    config: Settings, move: Timeline, version: str, seed: int
 ) -> None:
     check_band(config, move, seed, version)
 
@@ -473,7 +454,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "silent gap": (
         {"resolvers": {"timeout_retry": "300ms"}},
-        GAP | {"published_s": 3.0, "missing_class": "drop", "old_ip": "imposter"},
+        GAP | {"published_s": 3.0, "missing": "drop", "old_ip": "imposter"},
     ),
     "maintenance": (
         {"resolvers": {"timeout_retry": "300ms", "hold": {"nx": "1s"}}},
@@ -494,7 +475,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 def test_the_predicted_mean_is_the_mean(case: str) -> None:
     settings, happens = config(**CASES[case][0]), move(**CASES[case][1])
     band = closed_forms.recovery(settings, "3.2.26", happens)
-    assert band is not None
+    assert isinstance(band, Prediction)
     found = [
         recovered_s(*stand(settings, happens, f"{case} {seed}", "3.2.26")) for seed in range(300)
     ]
@@ -506,7 +487,7 @@ def test_the_predicted_mean_is_the_mean(case: str) -> None:
 def test_the_predicted_band_is_filled(case: str) -> None:
     settings, happens = config(**CASES[case][0]), move(**CASES[case][1])
     band = closed_forms.recovery(settings, "3.0.11", happens)
-    assert band is not None
+    assert isinstance(band, Prediction)
     found = [recovered_s(*stand(settings, happens, seed)) for seed in range(300)]
     edge = 0.08 * (band.upper_s - band.lower_s)
     assert min(found) < band.lower_s + edge
@@ -533,7 +514,7 @@ def test_the_predicted_band_is_filled(case: str) -> None:
         ),
         (
             {"resolvers": {"timeout_retry": "300ms"}},
-            GAP | {"published_s": 3.0, "missing_class": "drop", "old_ip": "imposter"},
+            GAP | {"published_s": 3.0, "missing": "drop", "old_ip": "imposter"},
             *(3.0, 4.3),
         ),
         ({"server": {"check": False}}, {"old_ip": "blackhole"}, 0.2, 1.2),
@@ -543,7 +524,7 @@ def test_intervals_are_those_of_the_reference(
     settings: dict[str, Any], happens: dict[str, Any], lower_s: float, upper_s: float
 ) -> None:
     band = closed_forms.recovery(config(**settings), "3.0.11", move(**happens))
-    assert band is not None
+    assert isinstance(band, Prediction)
     assert band.lower_s == pytest.approx(lower_s, abs=0.001)
     assert band.upper_s == pytest.approx(upper_s, abs=0.025)
 
@@ -555,32 +536,33 @@ def test_a_vacant_ip_may_refuse_or_be_a_black_hole() -> None:
         closed_forms.recovery(settings, None, move(old_ip=old_ip, **late))
         for old_ip in ("vacant", "refuse", "blackhole")
     )
-    assert vacant is not None
-    assert refuse is not None
-    assert hole is not None
+    assert isinstance(vacant, Prediction)
+    assert isinstance(refuse, Prediction)
+    assert isinstance(hole, Prediction)
     assert vacant.upper_s == max(refuse.upper_s, hole.upper_s)
     assert vacant.lower_s == min(refuse.lower_s, hole.lower_s)
 
 
 @pytest.mark.parametrize(
-    ("settings", "version", "happens"),
+    ("why", "settings", "version", "happens"),
     [
-        ({}, "3.0.11", {"published_s": None}),
-        ({}, "3.0.11", {"listening_s": None}),
-        ({}, "3.0.11", {"dns_s": 1.5}),
-        ({}, "2.0.33", {}),
-        ({"server": {"extra": "slowstart 10s"}}, "3.0.11", {}),
+        (Unreached.NO_NEW_ADDRESS, {}, "3.0.11", {"published_s": None}),
+        (Unreached.NOT_LISTENING, {}, "3.0.11", {"listening_s": None}),
+        (Unreached.SLOW_NAMESERVER, {}, "3.0.11", {"took_s": 1.5}),
+        (Unreached.OLD_VERSION, {}, "2.0.33", {}),
+        (Unreached.UNKNOWN_WORDS, {"server": {"extra": "slowstart 10s"}}, "3.0.11", {}),
         (
+            Unreached.OBSOLETE_IN_MAINTENANCE,
             {"resolvers": {"hold": {"obsolete": "12s", "nx": "0s"}}},
             "2.2.9",
             GAP | {"published_s": 9.0},
         ),
     ],
 )
-def test_where_the_model_does_not_reach_there_is_no_prediction(
-    settings: dict[str, Any], version: str, happens: dict[str, Any]
+def test_where_the_model_does_not_reach_it_says_why(
+    why: Unreached, settings: dict[str, Any], version: str, happens: dict[str, Any]
 ) -> None:
-    assert closed_forms.recovery(config(**settings), version, move(**happens)) is None
+    assert closed_forms.recovery(config(**settings), version, move(**happens)) == why
 
 
 # --- several servers ------------------------------------------------------------------------------
@@ -594,11 +576,11 @@ class NameWorld:
         self.log: list[tuple[str, dict[str, Any]]] = []
         self.dead: set[str] = set()
 
-    def resolve(self, now_ns: int, qtype: str) -> Answer:
-        return Answer("NOERROR", self.ips if qtype == "A" else (), 200_000)
+    def resolve(self, now_ns: int, record: RecordType) -> Reply:
+        return Reply(self.ips if record == "A" and self.ips else Failure.EMPTY, 200_000)
 
-    def connect(self, now_ns: int, ip: str) -> Connected:
-        return "refused" if ip in self.dead else "ok"
+    def connect(self, now_ns: int, ip: str) -> Meets:
+        return Meets.REFUSE if ip in self.dead else Meets.LISTENING
 
     def said(self, at_ns: int, what: str, data: dict[str, Any]) -> None:
         self.log.append((what, data))
@@ -671,19 +653,19 @@ def test_among_others_the_band_holds_too(
         published_s=gap_ms / 1000, listening_s=start_ms / 1000, others=True, old_ip=old_ip
     )
     band = closed_forms.recovery(config, version, happens)
-    if band is None:
+    if not isinstance(band, Prediction):
         return
     world = MoveWorld(happens, 20 * S)
 
-    def resolve(now_ns: int, qtype: str) -> Answer:
+    def resolve(now_ns: int, record: RecordType) -> Reply:
         at_s = world.s(now_ns)
         mine = (OLD,) if at_s < 0 else (NEW,) if at_s >= gap_ms / 1000 else ()
-        return Answer("NOERROR", (*mine, "b", "c") if qtype == "A" else (), 200_000)
+        return Reply((*mine, "b", "c") if record == "A" else Failure.EMPTY, 200_000)
 
     world.resolve = resolve  # type: ignore[method-assign]
     plain = world.connect
     world.connect = (  # type: ignore[method-assign]
-        lambda now_ns, ip: "ok" if ip in ("b", "c") else plain(now_ns, ip)
+        lambda now_ns, ip: Meets.LISTENING if ip in ("b", "c") else plain(now_ns, ip)
     )
     rng = Random(seed)
     model = ProxyModel(

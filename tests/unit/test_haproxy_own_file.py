@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from chaosd.plugins.proxy import Move
+from chaosd.plugins.timeline import move as moved
 from chaosd.proxies.haproxy import HAProxy
 from chaosd.proxies.haproxy.cfg import own_file
 from chaosd.proxies.haproxy.cfg.settings import read_settings
@@ -135,8 +135,8 @@ def test_two_servers_for_the_app_are_beyond_it(tmp_path):
 
 
 def test_the_example_is_predicted_as_the_same_settings_in_yaml():
-    move = Move(
-        published_s=0.2, listening_s=0.25, missing_s=0.0, missing_class="nxdomain", old_ip="refuse"
+    move = moved(
+        published_s=0.2, listening_s=0.25, missing_s=0.0, missing="nxdomain", old_ip="refuse"
     )
     own = HAProxy(HAProxy.Config(type="haproxy", config=ROOT / "haproxy/haproxy.cfg"))
     ours = HAProxy(HAProxy.Config(type="haproxy"))
@@ -255,8 +255,8 @@ def test_the_record_has_the_same_paths_as_the_yaml(tmp_path):
 
 
 def test_without_a_timeout_there_is_still_a_prediction(tmp_path):
-    move = Move(
-        published_s=0.2, listening_s=0.25, missing_s=0.0, missing_class="nxdomain", old_ip="refuse"
+    move = moved(
+        published_s=0.2, listening_s=0.25, missing_s=0.0, missing="nxdomain", old_ip="refuse"
     )
     text = BASE.format(**EMPTY).replace("    timeout server 3s\n", "")
     assert plugin(tmp_path, text, version="2.6.12").predict(move) is not None

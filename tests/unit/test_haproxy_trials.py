@@ -6,7 +6,6 @@ of them is wrong, and cutting the one off at the other would hide it.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import combinations, islice
 from random import Random
 from statistics import correlation, fmean
@@ -15,11 +14,14 @@ from typing import Any
 import budget
 import pytest
 
-from chaosd.plugins.proxy import Move
+from chaosd.history.events import Prediction
+from chaosd.plugins import timeline
+from chaosd.plugins.timeline import Timeline
 from chaosd.proxies.haproxy.config import Config, settings_of
 from chaosd.proxies.haproxy.model import closed_forms
+from chaosd.proxies.haproxy.model.predicting import predict
 from chaosd.proxies.haproxy.model.settings import Settings
-from chaosd.proxies.haproxy.model.trials import _phases, distribution, recoveries_s
+from chaosd.proxies.haproxy.model.trials import STEPS_MAX, _phases, recoveries
 
 VERSIONS = ("2.2.9", "2.4.20", "2.6.12", "3.0.11", "3.2.26", "3.2.26", "3.2.26")
 # Checks that wait long are the hardest, and where `init-state` (3.1) decides what comes of them.
@@ -30,6 +32,12 @@ TIMER_S = 0.003  # HAProxy's timers are late by up to 1.5 ms each
 
 def made(values: dict[str, Any]) -> Settings:
     return settings_of(Config.model_validate(values))
+
+
+def recoveries_s(
+    config: Settings, version: str, happens: Timeline, steps_max: int = STEPS_MAX
+) -> list[float]:
+    return [found.first_s for found in recoveries(config, version, happens, steps_max=steps_max)]
 
 
 def settings(rng: Random) -> Settings:
@@ -63,31 +71,32 @@ def settings(rng: Random) -> Settings:
     )
 
 
-def move(rng: Random, *, others: bool) -> Move:
+def move(rng: Random, *, others: bool, **more: float) -> dict[str, Any]:
     missing_s = None if others else rng.choice([None, rng.randint(0, 500) / 1000])
     quick = rng.random() < 0.5
 
     def after(ms_max: int) -> float:
         return rng.randint(0, 500 if quick else ms_max) / 1e3
 
-    return Move(
+    return dict(
         published_s=(missing_s or 0.0) + after(9000),
         listening_s=after(9000),
         missing_s=missing_s,
-        missing_class=rng.choice(MISSING),
+        missing=rng.choice(MISSING),
         old_ip=rng.choice(OLD_IPS),
         others=others,
-        dns_s=rng.choice([0.0, 0.0, 0.03]),
+        took_s=rng.choice([0.0, 0.0, 0.03]),
+        **more,
     )
 
 
-def plain(published_s: float, old_ip: str) -> Move:
+def plain(published_s: float, old_ip: str) -> Timeline:
     """A move to an app that is there when its name is, which is never missing."""
-    return Move(
+    return timeline.move(
         published_s=published_s,
         listening_s=published_s,
         missing_s=None,
-        missing_class="nxdomain",
+        missing="nxdomain",
         old_ip=old_ip,
     )
 
@@ -102,11 +111,14 @@ def test_no_trial_leaves_the_band(others) -> None:
     for _ in range(tried):
         config, version, happens = settings(rng), rng.choice(VERSIONS), move(rng, others=others)
         if (nobody_s := hosts.random()) < 1 / 3:  # published before the host answers ARP
-            happens = replace(happens, reachable_s=happens.published_s + nobody_s)
+            happens["reachable_s"] = happens["published_s"] + nobody_s
+        if hosts.random() < 1 / 3:  # the old address refuses for a while
+            happens["held_s"] = hosts.random() / 2
+        happens = timeline.move(**happens)
         band = closed_forms.recovery(config, version, happens)
-        found = recoveries_s(config, version, happens, steps_max=1000)
-        if band is None or not found:
+        if not isinstance(band, Prediction):
             continue
+        found = recoveries_s(config, version, happens, steps_max=1000)
         early.append(found[0] - band.lower_s)
         late.append(band.upper_s - found[-1])
         if min(early[-1], late[-1]) < -TIMER_S:
@@ -150,9 +162,8 @@ def test_a_vacant_address_refuses_in_half_of_the_trials() -> None:
             "timeouts": {"connect": "900ms", "check": "900ms"},
         }
     )
-    moved = plain(6.0, "vacant")
     means = {
-        old_ip: fmean(recoveries_s(config, "3.0.11", replace(moved, old_ip=old_ip)))
+        old_ip: fmean(recoveries_s(config, "3.0.11", plain(6.0, old_ip)))
         for old_ip in ("refuse", "blackhole", "vacant")
     }
     assert means["blackhole"] > means["refuse"] + 0.2
@@ -163,12 +174,12 @@ def test_a_vacant_address_refuses_in_half_of_the_trials() -> None:
 def test_the_distribution_is_the_trials() -> None:
     rng = Random("distribution")
     for _ in range(50):
-        config, happens = settings(rng), move(rng, others=False)
+        config, happens = settings(rng), timeline.move(**move(rng, others=False))
         band = closed_forms.recovery(config, "3.0.11", happens)
-        if band is None:
+        if not isinstance(band, Prediction):
             continue
         found = recoveries_s(config, "3.0.11", happens)
-        said = distribution(config, "3.0.11", happens, band)
+        said = predict(config, "3.0.11", happens)
         assert said.mean_s == pytest.approx(sum(found) / len(found), abs=TIMER_S)
         values = list(said.quantiles_s.values())
         assert values == sorted(values)
@@ -187,12 +198,12 @@ def test_whoever_asks_a_host_before_it_answers_arp_waits_for_the_kernel(resolve,
             "server": {"inter": inter},
         }
     )
-    moved = Move(
+    moved = timeline.move(
         published_s=0.55,
         listening_s=0.94,
         reachable_s=0.93,
         missing_s=0.22,
-        missing_class="nxdomain",
+        missing="nxdomain",
         old_ip="refuse",
     )
     band = closed_forms.recovery(config, "3.0.11", moved)
@@ -219,3 +230,58 @@ def test_checks_meet_polls_in_any_phase() -> None:
     # The sum of two even ones: an eighth in each outer quarter.
     assert sum(at_s < 3.5 for at_s in found) / len(found) == pytest.approx(1 / 8, abs=0.06)
     assert sum(at_s > 4.5 for at_s in found) / len(found) == pytest.approx(1 / 8, abs=0.06)
+
+
+# The server goes DOWN by checks of the old address that began, or were refused, before the switch.
+RELAPSE = {
+    "type": "haproxy",
+    "retries": 0,
+    "redispatch": True,
+    "http_check": "/",
+    "resolvers": {
+        "timeout_resolve": "413ms",
+        "timeout_retry": "793ms",
+        "hold": {"obsolete": "946ms"},
+    },
+    "server": {"inter": "280ms", "fall": 3, "rise": 4},
+}
+
+
+def relapsing(held_s: float) -> Timeline:
+    return timeline.move(
+        published_s=0.09,
+        listening_s=0.14,
+        missing_s=0.001,
+        missing="stale",
+        old_ip="blackhole",
+        held_s=held_s,
+    )
+
+
+def test_a_check_that_began_at_the_old_address_makes_one_in_six_relapse() -> None:
+    """Measured on 2.6.12 (docs/findings.md): it goes DOWN after the first good answers."""
+    found = predict(made(RELAPSE), "2.6.12", relapsing(0.0))
+    assert found.upper_s < 1.4
+    assert found.relapse_share == pytest.approx(1 / 6, abs=0.04)
+    assert found.stable_quantiles_s["p50"] == pytest.approx(found.quantiles_s["p50"], abs=0.1)
+    assert 2.4 < found.stable_quantiles_s["p95"] < 2.7
+
+
+def test_a_check_that_is_refused_before_the_old_address_is_held_is_in_the_band() -> None:
+    """It fails at once, so that the third of them may end before the switch."""
+    config, happens = made(RELAPSE), relapsing(0.03)
+    band = closed_forms.recovery(config, "2.6.12", happens)
+    found = recoveries_s(config, "2.6.12", happens)
+    late = [recovery_s for recovery_s in found if recovery_s > 1.4]
+    assert 0.01 < len(late) / len(found) < 0.1
+    assert 2.2 < late[0] <= late[-1] <= band.upper_s < late[-1] + 0.25
+    assert closed_forms.recovery(config, "2.6.12", relapsing(0.0)).upper_s < 1.4
+    refuses = timeline.move(
+        published_s=0.09,
+        listening_s=0.14,
+        missing_s=None,
+        missing="stale",
+        old_ip="imposter",
+        held_s=0.03,
+    )
+    assert closed_forms.recovery(config, "2.6.12", refuses).upper_s < 1.4  # one failure of three

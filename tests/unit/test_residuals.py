@@ -7,9 +7,10 @@ import pytest
 
 from chaosd.analysis.residuals import place, residuals, uniform_p
 from chaosd.history.cycles import Prediction
-from chaosd.plugins.proxy import Move
+from chaosd.plugins.timeline import move
 from chaosd.proxies.haproxy.config import Config, settings_of
-from chaosd.proxies.haproxy.model import closed_forms, trials
+from chaosd.proxies.haproxy.model.predicting import predict
+from chaosd.proxies.haproxy.model.trials import recoveries
 
 # Uniform from 1 s to 2 s.
 QUANTILES = {f"p{q:02}": 1 + q / 100 for q in (5, 10, 50, 90, 95)}
@@ -35,7 +36,7 @@ def test_a_lump_is_filled_by_where_the_probes_met_it():
 
 @pytest.mark.sized
 @pytest.mark.parametrize(
-    ("resolvers", "move"),
+    ("resolvers", "moved"),
     [
         ({"timeout_resolve": "200ms", "timeout_retry": "200ms"}, {"listening_s": 3.2}),
         ({}, {"listening_s": 1.2}),
@@ -43,19 +44,18 @@ def test_a_lump_is_filled_by_where_the_probes_met_it():
         ({}, {}),
     ],
 )
-def test_a_world_that_is_the_model_is_not_refuted(resolvers, move):
+def test_a_world_that_is_the_model_is_not_refuted(resolvers, moved):
     """Measured by probes, of which one in a lump of the distribution is as good as any other."""
     config = settings_of(Config.model_validate({"type": "haproxy", "resolvers": resolvers}))
-    happens = {"published_s": 0.2, "listening_s": 0.25, "missing_s": 0.0} | move
-    happens = Move(missing_class="nxdomain", old_ip="refuse", **happens)
-    band = closed_forms.recovery(config, "3.0.11", happens)
-    predicted = trials.distribution(config, "3.0.11", happens, band)
-    recoveries = trials.recoveries_s(config, "3.0.11", happens)
+    happens = {"published_s": 0.2, "listening_s": 0.25, "missing_s": 0.0} | moved
+    happens = move(missing="nxdomain", old_ip="refuse", **happens)
+    predicted = predict(config, "3.0.11", happens)
+    found = [trial.first_s for trial in recoveries(config, "3.0.11", happens)]
     interval_s, low, means = 0.02, 0, []
     runs = budget.of(12, 40)
     for seed in range(runs):
         rng = random.Random(seed)
-        seen = [rng.choice(recoveries) + rng.random() * interval_s for _ in range(200)]
+        seen = [rng.choice(found) + rng.random() * interval_s for _ in range(200)]
         places = sorted(place(predicted, recovery_s, interval_s) for recovery_s in seen)
         low += uniform_p(places) < 0.05
         means.append(sum(seen) / len(seen) - interval_s / 2 - predicted.mean_s)

@@ -14,7 +14,9 @@ from typing import Any, ClassVar
 from chaosd.errors import ConfigError, MachineError
 from chaosd.history.cycles import Prediction
 from chaosd.history.values import Address
-from chaosd.plugins.proxy import Launch, LogReader, Move, ProxyHost, ProxyLook, Wiring
+from chaosd.plugins.proxy import Launch, LogReader, ProxyHost, ProxyLook, Wiring
+from chaosd.plugins.simulation import World
+from chaosd.plugins.timeline import Timeline, Unreached
 from chaosd.proxies.haproxy import (
     api,
     builds,
@@ -29,10 +31,9 @@ from chaosd.proxies.haproxy.cfg.findings import Finding
 from chaosd.proxies.haproxy.cfg.settings import read_settings, record
 from chaosd.proxies.haproxy.cfg.wording import say
 from chaosd.proxies.haproxy.config import settings_of
-from chaosd.proxies.haproxy.model import closed_forms, trials
 from chaosd.proxies.haproxy.model.algorithm import ProxyModel
+from chaosd.proxies.haproxy.model.predicting import predict
 from chaosd.proxies.haproxy.model.settings import Settings
-from chaosd.runtimes.sim.world import World
 
 _COMMAND_S_MAX = 20.0  # to say the version or to check a file; an ailing resolver makes it slow
 
@@ -280,16 +281,15 @@ class HAProxy:
         resolve_s = self.config.resolvers.timeout_resolve.s
         return (resolve_s, self.config.server.inter.s) if self.config.server.check else (resolve_s,)
 
-    def predict(self, move: Move) -> Prediction | None:
-        """The recovery of a fresh request after this move; None where the model doesn't reach.
+    def predict(self, timeline: Timeline) -> Prediction | Unreached:
+        """The recovery of a fresh request; or why the model doesn't reach.
 
         For the version that `version()` has found or that is simulated; the newest otherwise.
         """
         settings = self._settings()
         if settings is None:
-            return None
-        band = closed_forms.recovery(settings, self._version, move)
-        return band and trials.distribution(settings, self._version, move, band)
+            return Unreached.UNREAD_SETTINGS
+        return predict(settings, self._version, timeline)
 
     def _settings(self) -> Settings | None:
         """What the model goes by; None where it does not reach the user's own file."""

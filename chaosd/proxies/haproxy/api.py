@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from chaosd.plugins.proxy import ProxyLook, ServerHealth, ServerState
+from chaosd.plugins.proxy import ProxyLook, ServerState
+from chaosd.plugins.timeline import ServerHealth
 
 _ANSWER_BYTES_MAX = 4 * 1024 * 1024  # some ten thousand servers
 _ANSWER_S_MAX = 2.0

@@ -25,9 +25,10 @@ from chaosd.plugins.probe import Deliver
 from chaosd.plugins.proxy import Launches, Proxy, ProxyHost
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CanFaultDns, CanHoldAddress, CanMove, CellSpec, Holder, Pace
+from chaosd.plugins.simulation import NEVER_NS, CanSimulate, Model
+from chaosd.plugins.timeline import Meets
 from chaosd.runtimes.roster import Entry, Roster, Signal
 from chaosd.runtimes.sim.cell import SimCell, Stream, about
-from chaosd.runtimes.sim.world import NEVER_NS, CanSimulate, Model
 from chaosd.system.clock import SECOND_NS, Clock, VirtualClock, VirtualLoop, sleep
 from chaosd.units import Duration
 
@@ -125,7 +126,7 @@ class SimStage(Roster[None]):
 
         def listens(at_ns: int) -> None:
             if self._find(instance) is entry:
-                world.at_ip[instance.address.host] = ("app", instance.identity)
+                world.at_ip[instance.address.host] = (Meets.LISTENING, instance.identity)
                 self.listening(entry, str(instance.address), at_ns)
 
         world.plan(now_ns + start_ns, listens)
@@ -163,7 +164,7 @@ class SimStage(Roster[None]):
     async def occupy(self, ip: str, manner: OldIp) -> None:
         await sleep(self._clock, TAKE_NS / SECOND_NS)
         self._now_ns()
-        self._world.at_ip[ip] = (manner, "imposter")
+        self._world.at_ip[ip] = (Meets(manner), "imposter")
 
     def vacate(self, ip: str) -> None:
         self._now_ns()

@@ -17,15 +17,30 @@ from chaosd.history.values import Address, Outcome, Sample, StreamSpec
 from chaosd.plugins.proxy import log_event
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CellSpec
-from chaosd.runtimes.sim.world import FOUND, NEVER_NS, RCODES, Answer, Connected, Model
+from chaosd.plugins.simulation import ANSWERS, NEVER_NS, Model, Reply
+from chaosd.plugins.timeline import Answer, Failure, Meets, RecordType
 from chaosd.system.clock import SECOND_NS
 
-NOBODY = ("nobody", "")
+# An IP that nobody has taken since its instance is gone refuses connections, as on loopback.
+NOBODY = (Meets.REFUSE, "")
+
+RCODES = {
+    Failure.NXDOMAIN: "NXDOMAIN",
+    Failure.SERVFAIL: "SERVFAIL",
+    Failure.REFUSED: "REFUSED",
+    Failure.EMPTY: "NOERROR",
+    Failure.SILENCE: "",
+}
 
 
 def about(rng: Random, value_ns: int) -> int:
     """This much, give or take a fifth."""
     return value_ns * rng.randrange(800, 1201) // 1000
+
+
+def _missing(said: str) -> Failure:
+    """How a name without an address is answered; with `stale`, one that never had any."""
+    return Failure.NXDOMAIN if said == "stale" else Failure(said)
 
 
 class Shot:
@@ -109,14 +124,14 @@ class SimCell:
         self.cell, self.recorder = cell, recorder
         self.rng = Random(f"{cell.seed} world")  # noqa: S311 - repeatable is the point
         self.streams: list[Stream] = []
-        self.at_ip: dict[str, tuple[str, str]] = {}  # what is there, and its identity
+        self.at_ip: dict[str, tuple[Meets, str]] = {}  # what is there, and its identity
         self.dns_queries = 0
         self.rules: tuple[Rule, ...] = ()  # what a fault has made wrong with the name's answers
         self.model: Model | None = None
         self._latency_ns = latency_ns
         self._dns_latency_ns = dns_latency_ns + round(cell.dns.delay_s * SECOND_NS)
         self._zone: tuple[str, ...] = ()
-        self._answers: dict[str, tuple[str, tuple[str, ...]]] = {}
+        self._answers: dict[RecordType, Answer] = {}
         self._plans: list[tuple[int, int, Callable[[int], None]]] = []
         self._planned = 0
 
@@ -154,27 +169,33 @@ class SimCell:
         """Let the name have these addresses from now on; none: it is missing."""
         self._zone = tuple(ips)
 
-    def resolve(self, now_ns: int, qtype: str) -> Answer | None:
+    def resolve(self, now_ns: int, record: RecordType) -> Reply:
         """Answer a query of the proxy's model."""
         self.dns_queries += 1
-        rcode = "NOERROR" if self._zone else RCODES[self.cell.dns.missing]
-        ips = self._zone if qtype == "A" else ()
+        answer: Answer = _missing(self.cell.dns.missing)
+        if self._zone:
+            answer = self._zone if record == "A" else Failure.EMPTY
         took_ns = about(self.rng, self._dns_latency_ns)
-        if (rule := first_match(self.rules, self.cell.dns.name, qtype)) is not None:
+        if (rule := first_match(self.rules, self.cell.dns.name, record)) is not None:
             took_ns += round(rule.delay_s * SECOND_NS)
-            if rule.answer is not None:
-                rcode, ips = RCODES[rule.answer], ()
-        if self._answers.get(qtype) != (rcode, ips):
-            self._answers[qtype] = (rcode, ips)
-            said = NameAnswered(qtype=qtype, rcode=rcode, ips=ips, took_ns=took_ns)
+            answer = answer if rule.answer is None else Failure(rule.answer)
+        if self._answers.get(record) != answer:
+            self._answers[record] = answer
+            failed = isinstance(answer, Failure)
+            said = NameAnswered(
+                qtype=record,
+                rcode=RCODES[answer] if isinstance(answer, Failure) else "NOERROR",
+                ips=() if failed else tuple(answer),
+                took_ns=took_ns,
+            )
             self.recorder.record(said, at_ns=now_ns)
-        return Answer(rcode, ips, took_ns) if rcode else None
+        return Reply(answer, took_ns)
 
     # --- who is where ---
 
-    def connect(self, now_ns: int, ip: str) -> Connected:
-        """Say what the proxy's model finds there; this world is always at `now_ns`."""
-        return FOUND[self.at_ip.get(ip, NOBODY)[0]]
+    def connect(self, now_ns: int, ip: str) -> Meets:
+        """Say what the proxy's model meets there; this world is always at `now_ns`."""
+        return self.at_ip.get(ip, NOBODY)[0]
 
     def said(self, at_ns: int, what: str, data: dict[str, Any]) -> None:
         """Store what the proxy's model would have logged."""
@@ -195,11 +216,11 @@ class SimCell:
 
             self.model.request(shot.sent_ns, ended)
         elif stream.target is not None:
-            kind, who = self.at_ip.get(stream.target.host, NOBODY)
+            met, who = self.at_ip.get(stream.target.host, NOBODY)
             done_ns = shot.sent_ns + about(stream.rng, self._latency_ns)
-            if FOUND[kind] == "ok":
+            if met in ANSWERS:
                 stream.end(shot, done_ns, Outcome.OK, 200, who)
-            elif FOUND[kind] == "refused":
+            elif met == Meets.REFUSE:
                 stream.end(shot, done_ns, Outcome.REFUSED)
 
 

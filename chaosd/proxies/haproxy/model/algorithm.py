@@ -17,8 +17,9 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
+from chaosd.plugins.simulation import ANSWERS, NEVER_NS, REFUSES, Ended, Reply, World
+from chaosd.plugins.timeline import Failure, Meets, RecordType
 from chaosd.proxies.haproxy.model.settings import Hold, Settings
-from chaosd.runtimes.sim.world import NEVER_NS, Answer, Ended, World
 
 SECOND_NS = 1_000_000_000
 BACKEND = "app"
@@ -31,7 +32,13 @@ FORGETS_ADDRESS, FORGETS_ANSWERS = (2, 4), (2, 5)
 COUNTS_MILLISECONDS = (2, 5)
 HAS_INIT_STATE = (3, 1)
 
-_HOLDS = {"NXDOMAIN": Hold.NX, "REFUSED": Hold.REFUSED}
+HOLDS = {
+    Failure.NXDOMAIN: Hold.NX,
+    Failure.REFUSED: Hold.REFUSED,
+    Failure.SERVFAIL: Hold.OTHER,
+    Failure.EMPTY: Hold.OTHER,
+    Failure.SILENCE: Hold.TIMEOUT,
+}
 _REASONS = {
     Hold.NX: "DNS NX status",
     Hold.REFUSED: "DNS refused status",
@@ -143,14 +150,14 @@ class Server:
         if self.maintenance or self.ip is None:  # paused, but it keeps its rhythm
             self._then(now_ns + inter_ns, self._check)
             return
-        connected = self._world.connect(now_ns, self.ip)
-        if connected == "refused":
+        met = self._world.connect(now_ns, self.ip)
+        if met in REFUSES:
             self._fail(now_ns, "Layer4 connection problem")
-        elif connected == "timeout":
+        elif met in (Meets.BLACKHOLE, Meets.VACANT):
             # With `timeout check`, `timeout connect` limits this part of a check too.
             took_ns = min(inter_ns, settings.timeout_connect_ns) if answer_ns else inter_ns
             self._then(now_ns + took_ns, lambda at_ns: self._fail(at_ns, "Layer4 timeout"))
-        elif connected == "silent" and settings.http_check:
+        elif met == Meets.TARPIT and settings.http_check:
             took_ns = answer_ns or inter_ns
             self._then(now_ns + took_ns, lambda at_ns: self._fail(at_ns, "Layer7 timeout"))
         else:
@@ -239,7 +246,8 @@ class ProxyModel:
         self._last_valid_ns = self._last_resolution_ns = start_ns
         self._valid = self._resolving = False
         self._rounds_left = 0
-        self._qtype, self._sent_ns = "", 0
+        self._record: RecordType = "A"
+        self._sent_ns = 0
         self._dns_at_ns = start_ns if poll_at_ns is None else poll_at_ns
         self._dns_step: Step = self._poll
         # Requests that wait: (when, tie-breaker, request, step).
@@ -279,7 +287,7 @@ class ProxyModel:
     def _then_resolve(self, at_ns: int, step: Step) -> None:
         self._dns_at_ns, self._dns_step = at_ns, step
 
-    def _preferred(self) -> str:
+    def _preferred(self) -> RecordType:
         return self.settings.prefers
 
     def _poll(self, now_ns: int) -> None:
@@ -290,15 +298,16 @@ class ProxyModel:
     def _round(self, now_ns: int) -> None:
         self._ask(now_ns, self._preferred())
 
-    def _ask(self, now_ns: int, qtype: str) -> None:
-        self._qtype, self._sent_ns = qtype, now_ns
-        answer = self._world.resolve(now_ns, qtype)
+    def _ask(self, now_ns: int, record: RecordType) -> None:
+        self._record, self._sent_ns = record, now_ns
+        reply = self._world.resolve(now_ns, record)
         # An answer may come late, as long as its resolution is still going on.
         retry_ns = self.settings.timeout_retry_ns
-        if answer is None or answer.took_ns >= self._rounds_left * retry_ns:
+        left_ns = self._rounds_left * retry_ns
+        if reply.answer == Failure.SILENCE or reply.took_ns >= left_ns:
             self._then_resolve(self._retry_ns(), self._unanswered)
         else:
-            self._then_resolve(now_ns + answer.took_ns, lambda at_ns: self._answered(at_ns, answer))
+            self._then_resolve(now_ns + reply.took_ns, lambda at_ns: self._answered(at_ns, reply))
 
     def _retry_ns(self) -> int:
         return _late(self._rng, self._sent_ns + self.settings.timeout_retry_ns)
@@ -306,22 +315,23 @@ class ProxyModel:
     def _unanswered(self, now_ns: int) -> None:
         self._rounds_left -= 1
         if self._rounds_left:
-            self._ask(now_ns, self._qtype)  # a silence repeats the same type
+            self._ask(now_ns, self._record)  # a silence repeats the same type
         else:
             self._give_up(now_ns, Hold.TIMEOUT)
 
-    def _answered(self, now_ns: int, answer: Answer) -> None:
-        if answer.rcode == "NOERROR" and answer.ips:
-            self._accept(now_ns, answer.ips)
+    def _answered(self, now_ns: int, reply: Reply) -> None:
+        answer = reply.answer
+        if not isinstance(answer, Failure):
+            self._accept(now_ns, answer)
             return
-        if self._qtype == self._preferred():
-            self._ask(now_ns, "AAAA" if self._qtype == "A" else "A")
+        if self._record == self._preferred():
+            self._ask(now_ns, "AAAA" if self._record == "A" else "A")
             return
         self._rounds_left -= 1
         if self._rounds_left:
             self._then_resolve(max(now_ns, self._retry_ns()), self._round)
         else:
-            self._give_up(now_ns, _HOLDS.get(answer.rcode, Hold.OTHER))
+            self._give_up(now_ns, HOLDS[answer])
 
     def _resolved(self, now_ns: int, *, valid: bool) -> None:
         self._resolving, self._valid, self._last_resolution_ns = False, valid, now_ns
@@ -404,12 +414,12 @@ class ProxyModel:
             self._assign(now_ns, request)
             return
         settings = self.settings
-        connected = self._world.connect(now_ns, request.ip)
-        if connected == "ok":
+        met = self._world.connect(now_ns, request.ip)
+        if met in ANSWERS:
             request.ended(now_ns, 0, request.ip)
-        elif connected == "silent":
+        elif met == Meets.TARPIT:
             request.ended(now_ns + settings.timeout_server_ns, 504, None)
-        elif connected == "refused":
+        elif met in REFUSES:
             # A turn-around before the next attempt, which a mere timeout does not get.
             self._retry(now_ns, request, min(settings.timeout_connect_ns, SECOND_NS))
         else:

@@ -17,16 +17,17 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from chaosd.history.cycles import Prediction
-from chaosd.plugins.bases import OldIp
-from chaosd.plugins.proxy import Move
+from chaosd.plugins.timeline import Meets, Timeline, Unreached
 from chaosd.proxies.haproxy.model.algorithm import (
     CHECKS_ASK_AGAIN,
     COUNTS_MILLISECONDS,
     FORGETS_ANSWERS,
     HAS_INIT_STATE,
+    HOLDS,
     Version,
     parse_version,
 )
+from chaosd.proxies.haproxy.model.moves import Move, recognise
 from chaosd.proxies.haproxy.model.settings import Hold, InitState, Settings
 
 # What one poll takes beyond its timer: a round trip to a near nameserver, and HAProxy's clock in
@@ -35,7 +36,8 @@ LATE_S_MEAN, LATE_S_MAX = 0.001, 0.002
 ARP_RETRY_S, ARP_LATE_S_MAX = 1.0, 0.02  # the kernel's timer runs in its own ticks
 PHASES = 64  # of the polls, over which the mean is taken
 _OLDEST: Version = (2, 1)  # before, `hold valid` was the poll period
-_HOLDS = {"nxdomain": Hold.NX, "refused": Hold.REFUSED, "drop": Hold.TIMEOUT}
+# A server that is up for less than this may give no fresh request an answer: probes come in turns.
+UNSEEN_S = 0.02
 
 
 class Bounds(NamedTuple):
@@ -53,38 +55,44 @@ class Switch(NamedTuple):
     maintenance: bool
 
 
-def recovery(settings: Settings, version: str | None, move: Move) -> Prediction | None:
-    """Lower, mean and upper bound in seconds after T0.
-
-    None where the model doesn't reach: an edge of the move is unknown; settings in `server.extra`;
-    a nameserver slower than `timeout retry`; HAProxy before 2.1; HAProxy before 2.5 leaving
-    maintenance while `hold obsolete` still keeps the old address.
-    """
-    if settings.unknown_words or parse_version(version) < _OLDEST:
-        return None
-    if move.published_s is None or move.listening_s is None:
-        return None
-    if move.dns_s >= _s(settings.timeout_retry_ns):
-        return None
+def recovery(settings: Settings, version: str | None, timeline: Timeline) -> Prediction | Unreached:
+    """Lower, mean and upper bound in seconds after T0, or why the formulas don't reach."""
+    if (why := unreached(settings, version)) is not None:
+        return why
+    move = recognise(timeline, settings.prefers)
+    if isinstance(move, Unreached):
+        return move
+    if move.took_s >= _s(settings.timeout_retry_ns):
+        return Unreached.SLOW_NAMESERVER
     predicted = _predict(settings, version, move)
+    if predicted is None:
+        return Unreached.OBSOLETE_IN_MAINTENANCE
     reachable, published = move.reachable_s, move.published_s
-    if predicted is None or reachable is None or reachable <= published:
+    if reachable is None or reachable <= published:
         return predicted
     return _with_arp(predicted, settings, version, move, reachable - published)
 
 
+def unreached(settings: Settings, version: str | None) -> Unreached | None:
+    """Why no timeline is reached under these settings, or None."""
+    if settings.unknown_words:
+        return Unreached.UNKNOWN_WORDS
+    return Unreached.OLD_VERSION if parse_version(version) < _OLDEST else None
+
+
 def _predict(settings: Settings, version: str | None, move: Move) -> Prediction | None:
-    """Predict a move to a host that answers ARP as soon as its name is published."""
+    """Predict a move to a host that answers ARP as soon as its name is published.
+
+    None where HAProxy before 2.5 leaves maintenance while `hold obsolete` keeps the old address.
+    """
     # A vacant IP refuses on loopback and is a black hole on a bridge: anything in between.
-    vacant: tuple[OldIp, ...] = ("refuse", "blackhole")
+    vacant = (Meets.REFUSE, Meets.BLACKHOLE)
     found = []
-    for old_ip in vacant if move.old_ip == "vacant" else (move.old_ip,):
+    for old_ip in vacant if move.old_ip == Meets.VACANT else (move.old_ip,):
         case = _Case.of(
             settings,
             parse_version(version),
             replace(move, old_ip=old_ip),
-            published=move.published_s or 0.0,
-            listening=max(0.0, move.listening_s or 0.0),
         )
         if (prediction := case.predict()) is None:
             return None
@@ -105,8 +113,7 @@ def _with_arp(
     again after 1 s (neigh/retrans_time_ms), and holds back whatever is sent meanwhile: at worst it
     is as if the app listened no earlier than that, checks that fail until then included.
     """
-    reachable = (move.published_s or 0.0) + nobody_s
-    listening = max(0.0, move.listening_s or 0.0)
+    reachable, listening = move.published_s + nobody_s, move.listening_s
     met = reachable + ARP_RETRY_S + ARP_LATE_S_MAX
     latest = _predict(settings, version, replace(move, listening_s=max(listening, met)))
     meets_nobody = min(1.0, nobody_s / _s(settings.timeout_resolve_ns))
@@ -144,18 +151,18 @@ class _Case:
     forgets: bool
     init_state: InitState
     others: bool  # several servers share the name
+    held: float  # until then the old IP refuses, whatever is found there afterwards
+    refused: int  # checks that may have been refused by then, at most
+    may_ask: bool  # one of those may make an extra poll, too
 
     @classmethod
-    def of(
-        cls, settings: Settings, version: Version, move: Move, *, published: float, listening: float
-    ) -> _Case:
-        stale = move.missing_s is None or move.missing_class == "stale"
-        fails_4 = settings.check and move.old_ip in ("refuse", "blackhole")
-        fails_7 = settings.check and move.old_ip == "tarpit" and settings.http_check
+    def of(cls, settings: Settings, version: Version, move: Move) -> _Case:
+        fails_4 = settings.check and move.old_ip in (Meets.REFUSE, Meets.BLACKHOLE)
+        fails_7 = settings.check and move.old_ip == Meets.TARPIT and settings.http_check
         check_ns = 0
         if fails_7:
             check_ns = settings.timeout_check_ns or settings.inter_ns
-        elif move.old_ip == "blackhole":
+        elif move.old_ip == Meets.BLACKHOLE:
             check_ns = settings.inter_ns
             if settings.timeout_check_ns:
                 check_ns = min(check_ns, settings.timeout_connect_ns)
@@ -163,13 +170,16 @@ class _Case:
         if version < COUNTS_MILLISECONDS:  # floor(now) > floor(L) + floor(Ho)
             least = math.floor(least)
             most = least + 1.0
+        refused = 0
+        if settings.check and move.held_s > 0:
+            refused = 1 + int(move.held_s / _s(settings.fastinter_ns))
         queries = 1 if settings.prefers == "A" else 2
         return cls(
             settings=settings,
-            published=published,
-            listening=listening,
-            missing=math.inf if stale else (move.missing_s or 0.0),
-            hold=_HOLDS.get(move.missing_class, Hold.OTHER),
+            published=move.published_s,
+            listening=move.listening_s,
+            missing=math.inf if move.missing_s is None else move.missing_s,
+            hold=HOLDS[move.missing],
             t_res=_s(settings.timeout_resolve_ns),
             t_retry=_s(settings.timeout_retry_ns),
             rounds=settings.resolve_retries,
@@ -178,14 +188,17 @@ class _Case:
             inter=_s(settings.inter_ns),
             fast=_s(settings.fastinter_ns),
             down=_s(settings.downinter_ns),
-            late=queries * (LATE_S_MAX + move.dns_s),
-            late_mean=queries * (LATE_S_MEAN + move.dns_s),
+            late=queries * (LATE_S_MAX + move.took_s),
+            late_mean=queries * (LATE_S_MEAN + move.took_s),
             fails=fails_4 or fails_7,
             check_s=_s(check_ns) + (LATE_S_MAX if check_ns else 0.0),
             asks_again=fails_4 and version >= CHECKS_ASK_AGAIN,
             forgets=version >= FORGETS_ANSWERS,
             init_state=(settings.init_state if version >= HAS_INIT_STATE else None) or "up",
-            others=move.others,
+            others=bool(move.others),
+            held=move.held_s,
+            refused=refused,
+            may_ask=(fails_4 or refused > 0) and version >= CHECKS_ASK_AGAIN,
         )
 
     def predict(self) -> Prediction | None:
@@ -221,8 +234,10 @@ class _Case:
         most = max(1, math.ceil(self.obsolete_most / self.t_res))
         lower = self.published + (least - 1) * self.t_res
         upper = self.published + most * period + self.late
-        if self.asks_again and self._hold_valid < self.t_res:
+        if self.may_ask and self._hold_valid < self.t_res:
             lower = self.published + max(0.0, self.obsolete - period)
+            upper = max(upper, self.published + self.obsolete + period + self.late)
+        if self.asks_again and self._hold_valid < self.t_res:
             obsolete = self.published + self.obsolete
             upper = min(obsolete + period + self.late, self._first_failing_after(obsolete))
         return Bounds(lower, upper)
@@ -286,7 +301,7 @@ class _Case:
         after = self.missing + self.late
         soonest = before + max(1, math.ceil(least_hold / long)) * short
         latest = after + max(1, math.ceil(hold / short)) * long
-        if self.asks_again:  # after an error at once, whatever `hold valid` says
+        if self.may_ask:  # after an error at once, whatever `hold valid` says
             soonest = max(self.missing + short - self.t_res, before + least_hold)
             latest = after + hold + long
         asked_before = self.published + self._silence
@@ -344,23 +359,31 @@ class _Case:
 
         ε, the time to the next check that meets the new instance, is in [0, Id + C]: a check that
         is under way at M may still wait for the old IP. DOWN takes F failed checks:
-        t_down = U(0, I) + C + (F - 1)(If + C) from the first instant of failing on.
+        t_down = U(0, I) + C + (F - 1)(If + C) from the first instant of failing on. Checks that
+        are refused before the old IP is held take no time: t_down is sooner by C for each. A check
+        that began at the old IP may also take the server DOWN after M; if that is so soon that no
+        fresh request was answered before, it is as if it had been DOWN at M.
         """
         lower, upper = max(switch.lower, self.listening), max(switch.upper, self.listening)
         if not self.settings.check:
             return Bounds(max(0.0, lower), max(0.0, upper))
         least, most = self._exposure(switch)
         rise = self.settings.rise
-        after_down = self.down + self.check_s + self._rise + (rise + 1) * LATE_S_MAX
         # A new instance that is not listening yet refuses, which takes no time.
         quick = 0.0 if self.listening > switch.lower else self.check_s
         fall = self.settings.fall
-        soonest = fall * quick + (fall - 1) * self.fast
+        soonest = max(0, fall - self.refused) * quick + (fall - 1) * self.fast
+        after_down = self.down + self._rise + (rise + 1) * LATE_S_MAX
+        if most > soonest + self.down:  # one more check may meet the old IP
+            after_down += self.check_s
         latest = self.inter + fall * (self.check_s + LATE_S_MAX) + (fall - 1) * self.fast
         if least > latest:
             lower += self._rise
-        if most > soonest:
+        unseen = UNSEEN_S if self.fails and self.check_s else 0.0
+        if most + unseen > soonest:
             upper += after_down
+        if not self.fails and self.refused >= fall:  # DOWN before the old IP was held
+            upper = max(upper, self.held + after_down)
         return Bounds(max(0.0, lower), max(0.0, upper))
 
     def _exposure(self, switch: Bounds) -> Bounds:
@@ -371,6 +394,10 @@ class _Case:
         most = max(0.0, self.listening - switch.lower)
         if self.fails:
             most = max(most, switch.upper)
+        # One that was refused before the old IP was held, and the next met the new IP: in a row.
+        next_s = self.held + self.fast + LATE_S_MAX
+        if self.refused and self.listening > switch.lower and next_s >= switch.lower:
+            most = max(most, self.listening)
         return Bounds(0.0 if self.fails else least, most)
 
     def _rejoin_from_maintenance(self, switch: Bounds) -> Bounds:

@@ -1,58 +1,38 @@
-"""What a proxy's model and a simulated world know of each other."""
+"""The contract of a simulated proxy: what its model and a simulated world know of each other."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from chaosd.plugins.timeline import Answer, Meets, RecordType
 
 NEVER_NS = 2**63 - 1
 
-# How a name is answered that has no address; "" is no answer.
-RCODES = {
-    "nxdomain": "NXDOMAIN",
-    "servfail": "SERVFAIL",
-    "refused": "REFUSED",
-    "empty": "NOERROR",
-    "stale": "NXDOMAIN",  # before it ever had one
-    "drop": "",
-}
-
-# How an attempt to connect ends. "silent": taken, but never answered.
-Connected = Literal["ok", "refused", "timeout", "silent"]
-
-# What is at an IP, and what becomes of a connection to it. At an IP that nobody has taken since
-# its instance is gone, connections are refused, as on loopback; `vacant` is a host that is gone.
-FOUND: dict[str, Connected] = {
-    "app": "ok",
-    "imposter": "ok",
-    "nobody": "refused",
-    "refuse": "refused",
-    "blackhole": "timeout",
-    "vacant": "timeout",
-    "tarpit": "silent",
-}
+# What answers a request; what refuses a connection at once.
+ANSWERS = frozenset({Meets.LISTENING, Meets.IMPOSTER})
+REFUSES = frozenset({Meets.REFUSE, Meets.UNREACHABLE})
 
 # How a request ended: when, the proxy's own status (0 if it isn't the proxy's), and who answered.
 Ended = Callable[[int, int, str | None], None]
 
 
-class Answer(NamedTuple):
-    """What the nameserver said, and how long that took."""
+class Reply(NamedTuple):
+    """What the nameserver said, and how long that took; of SILENCE the time means nothing."""
 
-    rcode: str  # "NOERROR", "NXDOMAIN", …
-    ips: tuple[str, ...]
-    took_ns: int
+    answer: Answer
+    took_ns: int = 0
 
 
 class World(Protocol):
     """What the proxy finds outside of itself at an instant."""
 
-    def resolve(self, now_ns: int, qtype: str) -> Answer | None:
-        """Answer a query for the app's name; None is no answer."""
+    def resolve(self, now_ns: int, record: RecordType) -> Reply:
+        """Answer a query for the app's name."""
 
-    def connect(self, now_ns: int, ip: str) -> Connected:
-        """Say what becomes of a connection to the app's port there."""
+    def connect(self, now_ns: int, ip: str) -> Meets:
+        """Say what a connect to the app's port meets there."""
 
     def said(self, at_ns: int, what: str, data: dict[str, Any]) -> None:
         """Take what the proxy logs: address_changed, up, down, maint, ready."""

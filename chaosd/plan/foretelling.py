@@ -1,0 +1,87 @@
+"""What is known of a fault's cycles before a run: a line for each, from the proxy's model."""
+
+from __future__ import annotations
+
+from chaosd.config.shape import Config
+from chaosd.history.cycles import CycleKind, Prediction
+from chaosd.plugins.bases import FaultConfig
+from chaosd.plugins.fault import CanForetell, Circumstances, Fault
+from chaosd.plugins.proxy import Predicts, Proxy
+from chaosd.plugins.runtime import Pace
+from chaosd.plugins.timeline import NEW, Meets, Timeline, Unreached
+from chaosd.units import Duration
+
+WHY = {
+    Unreached.UNREAD_SETTINGS: "the settings of your own file are not understood",
+    Unreached.UNKNOWN_WORDS: "the model does not know what proxy.server.extra does",
+    Unreached.OLD_VERSION: "before HAProxy 2.1 the resolver worked differently",
+    Unreached.OBSOLETE_IN_MAINTENANCE: "before HAProxy 2.5, a server that leaves maintenance while "
+    "`hold obsolete` lasts may take its old address again",
+    Unreached.SLOW_NAMESERVER: "the nameserver takes longer for an answer than `timeout retry`",
+    Unreached.NO_NEW_ADDRESS: "the name never answers a new address",
+    Unreached.NOT_LISTENING: "nobody listens at the new address",
+    Unreached.NO_RECOVERY: "there is no recovery in any reasonable time",
+    Unreached.SEVERAL_NAMESERVERS: "the model knows one nameserver only",
+    Unreached.PROXY_CHANGES: "the model does not know a proxy that is reloaded or restarted",
+    Unreached.OTHER_TIMELINE: "the model knows only a move of one instance to a new address",
+}
+
+
+def foretold(part: FaultConfig, fault: Fault, config: Config, proxy: Proxy, pace: Pace) -> str:
+    """What will happen in this fault's cycles, as far as that is known now."""
+    if fault.kind is CycleKind.CONTROL:
+        return "a control cycle: recovery of about one probe interval, nothing failed"
+    if fault.kind is CycleKind.RESTART:
+        return "a control cycle: it recovers without a new address"
+    if not isinstance(fault, CanForetell):
+        return "no prediction before it has happened"
+    if not isinstance(proxy, Predicts):
+        return f"no prediction: there is no model of {config.proxy.type}"
+    # Only before a run; afterwards each cycle is predicted from what really happened.
+    timeline = fault.foretell(_circumstances(config, pace))
+    predicted = proxy.predict(timeline)
+    if isinstance(predicted, Unreached):
+        return f"no prediction: {WHY[predicted]}"
+    said = (
+        f"recovery predicted between {predicted.lower_s:.2f} s and {predicted.upper_s:.2f} s, "
+        f"mean {predicted.mean_s:.2f} s{_likely(predicted)}, if the app listens "
+        f"{_listening_s(timeline):.2f} s after T0 and a missing name is answered with "
+        f"{config.dns.missing}; each cycle is predicted anew from when it really was"
+    )
+    if predicted.relapse_share:
+        said += (
+            f"; {predicted.relapse_share:.0%} are predicted to relapse: a check that began at the "
+            "old address takes the server DOWN after the first good answers"
+        )
+    measure, every = config.measure, part.every
+    if predicted.upper_s > measure.recovery_limit.s:
+        said += f"; beyond measure.recovery_limit ({measure.recovery_limit}) it is censored"
+    if isinstance(every, Duration) and predicted.upper_s + measure.stable_for.s > every.s:
+        said += f"; every {every} is too often for that: cycles will be skipped"
+    if any(place.meets == Meets.IMPOSTER for place in timeline.places):
+        said += "; until HAProxy has the new address, requests go to the imposter: misrouted"
+    return said
+
+
+def _circumstances(config: Config, pace: Pace) -> Circumstances:
+    return Circumstances(
+        app_start_s=pace.listen_s + config.app.start_delay.s,
+        missing=config.dns.missing,
+        others=config.app.replicas > 1,
+        answer_s=config.dns.delay.s,
+        stop_s=pace.stop_s,
+        publish_s=pace.publish_s,
+        reach_s=pace.reach_s,
+    )
+
+
+def _listening_s(timeline: Timeline) -> float:
+    """When the new instance listens, if it is said."""
+    listens = [p.at_s for p in timeline.places_of(NEW) if p.meets == Meets.LISTENING]
+    return max(0.0, listens[0]) if listens else 0.0
+
+
+def _likely(predicted: Prediction) -> str:
+    known = predicted.quantiles_s or {}
+    said = [f"{name} {known[name]:.2f} s" for name in ("p50", "p95") if name in known]
+    return "".join(f", {each}" for each in said)

@@ -1,0 +1,86 @@
+"""The model's two questions: what is the recovery from this timeline, and what is the trace?"""
+
+from __future__ import annotations
+
+from random import Random
+
+from chaosd.history.cycles import Prediction
+from chaosd.plugins.timeline import (
+    ALWAYS,
+    Failure,
+    ServerHealth,
+    Timeline,
+    Trace,
+    TraceEdge,
+    Unreached,
+)
+from chaosd.proxies.haproxy.model import closed_forms, trials
+from chaosd.proxies.haproxy.model.algorithm import SECOND_NS, ProxyModel, Server
+from chaosd.proxies.haproxy.model.settings import Settings
+from chaosd.proxies.haproxy.model.timeline_world import Tracks, TrackWorld, whole_ns
+
+
+def predict(settings: Settings, version: str | None, timeline: Timeline) -> Prediction | Unreached:
+    """The recovery of a fresh request, as a band and a distribution; or why there is none.
+
+    The version is as HAProxy says it, "2.6.12"; None: newer than all.
+    """
+    band = closed_forms.recovery(settings, version, timeline)
+    if isinstance(band, Unreached):
+        return band
+    found = trials.recoveries(settings, version, timeline)
+    return band if isinstance(found, Unreached) else trials.distribution(band, found)
+
+
+def trace(
+    settings: Settings,
+    version: str | None,
+    timeline: Timeline,
+    *,
+    until_s: float,
+    poll_phase: float = 0.5,
+    check_phase: float = 0.5,
+) -> Trace | Unreached:
+    """What the servers do about any timeline until this instant, in one phase of their timers.
+
+    At T0 they have the addresses that the name is answered with, in full health. The next poll
+    comes after `poll_phase` of `timeout resolve`, the next check after `check_phase` of `inter`.
+    """
+    if (why := closed_forms.unreached(settings, version)) is not None:
+        return why
+    if timeline.proxy:
+        return Unreached.PROXY_CHANGES
+    if timeline.nameservers > 1:
+        return Unreached.SEVERAL_NAMESERVERS
+    addresses = timeline.answer(ALWAYS, "A")
+    if isinstance(addresses, Failure):
+        return Unreached.OTHER_TIMELINE
+    rng = Random("trace")  # noqa: S311 - repeatable is the point
+    model = ProxyModel(
+        settings,
+        version,
+        TrackWorld(Tracks(timeline), rng, vacant_refuses=False),
+        rng,
+        start_ns=0,
+        poll_at_ns=round(poll_phase * settings.timeout_resolve_ns),
+        check_at_ns=round(check_phase * settings.inter_ns),
+        servers=len(addresses),
+    )
+    model.settle(0, addresses)
+    edges = [_edge(server, ALWAYS) for server in model.servers]
+    known = {edge.server: edge for edge in edges}
+    while (at_ns := model.next_ns()) <= whole_ns(until_s):
+        model.advance(at_ns)
+        for server in model.servers:
+            now, last = _edge(server, at_ns / SECOND_NS), known[server.name]
+            if (now.address, now.health) != (last.address, last.health):
+                known[server.name] = now
+                edges.append(now)
+    return Trace(edges=tuple(edges))
+
+
+def _edge(server: Server, at_s: float) -> TraceEdge:
+    health: ServerHealth = "up" if server.usable else "down"
+    if server.maintenance:
+        health = "maint"
+    return TraceEdge(at_s=at_s, server=server.name, address=server.ip, health=health)
