@@ -20,10 +20,10 @@ LAYERS = {
     "system": {"errors"},
     "history": {"errors"},
     "config": {"errors", "units", "plugins", "history"},
-    "plugins": {"errors", "units", "history", "system"},
+    "plugins": {"dns", "errors", "units", "history", "system"},
     "analysis": {"errors", "history", "plugins", "system"},
     "dns": {"errors", "history", "system"},
-    "faults": {"errors", "units", "history", "plugins", "system"},
+    "faults": {"dns", "errors", "units", "history", "plugins", "system"},
     "probes": {"errors", "units", "history", "plugins"},
 }
 # Nobody but these imports these: they put the parts together.

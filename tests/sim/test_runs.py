@@ -351,14 +351,14 @@ def test_one_that_never_recovers_is_censored_although_the_time_is_up(simulate, t
 def test_a_plugins_bug_is_no_censored_sample(simulate, monkeypatch) -> None:
     from chaosd.faults.recreate import Recreate
 
-    hold = Recreate.inject
+    hold = Recreate._move
 
     async def broken(self, stage, cycle) -> None:
         await hold(self, stage, cycle)
         if cycle.number == 2:
             raise KeyError("oh")
 
-    monkeypatch.setattr(Recreate, "inject", broken)
+    monkeypatch.setattr(Recreate, "_move", broken)
     ran = simulate()
     assert ran.code == 70
     assert "KeyError" in ran.said
