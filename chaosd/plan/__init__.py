@@ -219,6 +219,9 @@ def rehearse(plan: Plan) -> list[Rehearsal]:
 def _rehearse(plan: Plan, cell: Cell) -> Rehearsal:
     arm = cell.arm
     config, proxy = arm.config, arm.proxy
+    asked = plan.runtime.makes_topology and plan.runtime.has_proxy_program
+    # First: the prediction is for this version.
+    version = proxy.version() if asked and isinstance(proxy, Launches) else None
     predicted = [
         f"{fault.label}: {foretold(fault, built, config, proxy, plan.runtime.pace)}"
         for fault, built in zip(config.faults, arm.faults(), strict=True)
@@ -231,12 +234,9 @@ def _rehearse(plan: Plan, cell: Cell) -> Rehearsal:
             advice=(),
             notes=(*predicted,),
         )
-    rendered, notes, version = "# no configuration: this proxy is not started", [], None
-    checksum = None
+    rendered, checksum = "# no configuration: this proxy is not started", None
+    notes = [] if version is None else [f"proxy: {config.proxy.type} {version}"]
     if isinstance(proxy, Launches):
-        if plan.runtime.has_proxy_program:
-            version = proxy.version()
-            notes.append(f"proxy: {config.proxy.type} {version}")
         with tempfile.TemporaryDirectory(prefix="chaosd-check-") as directory:
             launch = _launch(plan, cell, proxy, Path(directory))
             checksum = _checksum(launch.argv[0]) if plan.runtime.has_proxy_program else None

@@ -143,7 +143,7 @@ def test_the_directories_hold_what_their_readme_says() -> None:
     outcomes = Counter[str]()
     for found in whole.values():
         outcomes.update(found["total"]["outcomes"])
-    assert all(outcomes[outcome] > 0 for outcome in CycleOutcome)
+    assert all(outcomes[o] > 0 for o in CycleOutcome if o is not CycleOutcome.UNAFFECTED)
     results = {objective["result"] for objective in whole["slo"]["objectives"]}
     assert results == {"ok", "fail", "unknown"}
     assert whole["stopped"]["total"]["cut_off"] == whole["killed"]["total"]["cut_off"] == 1

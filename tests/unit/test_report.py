@@ -341,6 +341,7 @@ def test_the_report_of_a_run(directory) -> None:
         "recovered": 6,
         "censored": 0,
         "invalid": 0,
+        "unaffected": 0,
         "skipped": 1,
         "control": 1,
     }
