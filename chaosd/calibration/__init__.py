@@ -310,6 +310,9 @@ def _row(name: str, accuracy: Accuracy, calibration: Calibration) -> str:
     return f"{row} {calibration.limit_s * 1e3:.2f} ms {said[calibration.ok]}"
 
 
+POOR = "its probes were late or not sent"
+
+
 def _json(wanted: Wanted, found: dict[str, Calibration]) -> dict[str, Any]:
     rates = []
     for rate, calibration in found.items():
@@ -330,6 +333,7 @@ def _json(wanted: Wanted, found: dict[str, Calibration]) -> dict[str, Any]:
                 "outages": [
                     error._asdict()
                     | {"outage": error.outage._asdict() | {"length_s": error.outage.length_s}}
+                    | {"poor": POOR if error.poor else None}
                     for error in calibration.errors
                 ],
             }

@@ -13,7 +13,7 @@ from chaosd.history.causes import CauseKind
 from chaosd.history.cycles import CycleOutcome
 from chaosd.history.events import ContainersRestored, Disturbed
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(240), pytest.mark.quiet]
 
 
 @pytest.fixture

@@ -100,6 +100,7 @@ def children_of(run_id: str) -> list[str]:
     return found
 
 
+@pytest.mark.quiet
 def test_fifty_failovers_lie_in_the_references_interval_and_are_spread(tmp_path) -> None:
     """`timeout resolve 1s`, `hold obsolete 0`, never DOWN: [max(A, D), max(A, D + 1 s)]."""
     daemon = Daemon(
