@@ -31,9 +31,9 @@ test-fast: $(VENV)/.dev ## only those that are pure or simulated (under a minute
 test-long: $(VENV)/.dev haproxy ## what is slow, and all property tests and simulations in full size
 	@$(call phases,--long)
 
-# What computes has a worker per core. What waits for HAProxy has a wider pool; a Docker engine does its
-# own work, so its tests have two workers. What
-# measures time to a millisecond has the machine to itself. The last summary is of all.
+# What computes has a worker per core. What waits for HAProxy has a wider pool.
+# A Docker engine does work of its own, so its tests have two workers.
+# What measures time to a millisecond has the machine to itself. The last summary is of all four.
 COMPUTES = -n auto --maxschedchunk=4 tests/unit tests/sim tests/contract tests/test_tidy.py tests/test_docs.py
 WAITS = tests/local tests/docker tests/deploy
 phases = tally=$$(mktemp -d); code=0; \

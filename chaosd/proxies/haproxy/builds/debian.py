@@ -164,7 +164,7 @@ class Apt:
             "Acquire::Retries=2",
             f"Acquire::http::Timeout={ANSWER_LIMIT_S}",
             f"Acquire::https::Timeout={ANSWER_LIMIT_S}",
-            "APT::Sandbox::User=root",  # as whoever runs it: _apt may not write into our directory
+            "APT::Sandbox::User=root",  # as the user who runs it: _apt may not write there
             "APT::Get::List-Cleanup=false",
         ):
             yield from ("-o", option)

@@ -105,7 +105,7 @@ class Problem(NamedTuple):
 
 
 class Note(NamedTuple):
-    """What the file says to whoever starts HAProxy: `.notice`, `.warning`, `.diag`."""
+    """What the file says to the person who starts HAProxy: `.notice`, `.warning`, `.diag`."""
 
     place: Place
     level: str

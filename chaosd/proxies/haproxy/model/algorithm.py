@@ -3,7 +3,7 @@
 Theory of operation. Three kinds of machine run side by side: the resolver (one pending step), each
 server's health check (one pending step), and the requests that wait for a retry. `advance` takes
 the earliest step until nothing is due; each step asks the world (DNS, addresses) what it would
-find at that instant. No clock and no I/O here: whoever owns the model says what time it is.
+find at that instant. No clock and no I/O here: the owner of the model says what time it is.
 
 The semantics are those of HAProxy 2.1 and later, from its source: src/resolvers.c (resolv_*),
 src/server.c (snr_*), src/check.c (process_chk, chk_report_conn_err), src/backend.c and stream.c

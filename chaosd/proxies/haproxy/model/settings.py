@@ -1,4 +1,4 @@
-"""What HAProxy's algorithm goes by: a plain value, whoever made it.
+"""What HAProxy's algorithm goes by: a plain value, from YAML or from a haproxy.cfg.
 
 It is made from chaosd's own YAML by `config.settings_of`, and from a haproxy.cfg by its reader. The
 model reads nothing else, so that both are predicted alike.
@@ -48,8 +48,8 @@ InitState = Literal["fully-up", "up", "down", "fully-down"]
 class Settings:
     """The effective settings of a server, its resolvers and its backend; times in nanoseconds.
 
-    Nothing has a default: what is not written in a file has HAProxy's own, which whoever reads the
-    file knows.
+    Nothing has a default: what is not written in a file has HAProxy's own, which the reader
+    of the file knows.
     """
 
     # The `resolvers` section.
