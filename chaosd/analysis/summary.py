@@ -186,15 +186,15 @@ def _availability(good: int, sent: int, windows: Clusters) -> Share:
     """What part of all requests was answered well, in failovers and between them.
 
     What is lost together is lost from one T0 to the next. What lies in no such time, if any does,
-    counts as one.
+    counts as one. In `windows` a request counts as often as it stands for others; see Paces.
     """
     if sent > windows.size:
         windows.add(max(0, sent - good - windows.count), sent - windows.size)
-    found = windows.share()
+    found, n = windows.share(), windows.size
     return Share(
-        count=good,
-        n=sent,
-        value=good / sent if sent else None,
+        count=n - windows.count,
+        n=n,
+        value=(n - windows.count) / n if n else None,
         low=1 - found.high if found.high is not None else None,
         high=1 - found.low if found.low is not None else None,
     )

@@ -20,6 +20,7 @@ from chaosd.analysis.reorder import Reorder
 from chaosd.engine import schedule
 from chaosd.engine.cycle import CycleRun, NoSampleError
 from chaosd.engine.disturbance import Disturbance
+from chaosd.engine.pacing import MARGIN_NS, Pacing
 from chaosd.engine.recorder import CellRecorder
 from chaosd.engine.server_poller import ServerPoller
 from chaosd.errors import MachineError
@@ -97,6 +98,8 @@ class CellRun:
         self.watch = ServerPoller(self.arm.proxy)
         self._owner, self._cell = owner, cell
         self._streams = list(self._specs(first_stream))
+        specs = [spec for spec, _ in self._streams]
+        self._pacing = Pacing(specs, owner.prober, self.recorder)
         self.main = self._streams[0][0].stream
         self._direct = next((s.stream for s, *_ in self._streams if s.via == "direct"), None)
         self._reorder = Reorder()
@@ -115,7 +118,8 @@ class CellRun:
             probes.append((config.direct_probe(), "direct"))
         for stream, (probe, via) in enumerate(probes, start=first):
             label = "direct" if via == "direct" else probe.label
-            yield StreamSpec(stream, self.name, label, via, probe.rate.interval_ns), probe
+            interval_ns = probe.rate.interval_ns
+            yield StreamSpec(stream, self.name, label, via, interval_ns, probe.idle_every), probe
 
     # --- setting up ---
 
@@ -133,6 +137,7 @@ class CellRun:
                 via=stream.via,
                 interval_ns=stream.interval_ns,
                 timeout_ns=int(probe.timeout),
+                idle_every=stream.idle_every if stream.idle_every > 1 else None,
             )
             self.recorder.record(opened)
             owner.prober.add(stream, probe.type, probe, self._identity_header())
@@ -249,6 +254,9 @@ class CellRun:
             if config.until.cycles is not None and made >= config.until.cycles:
                 return
             late = at_ns < clock.now_ns()
+            if await self._enough_before(at_ns - MARGIN_NS):
+                return
+            self._pacing.set(dense=not late)
             if await self._enough_before(at_ns):
                 return
             if late:
@@ -424,6 +432,7 @@ class CellRun:
         ended = CycleEnded(fault=cycle.label, unix=unix, cause=cycle.cause)
         cycle.record(ended, at_ns=end_ns)
         self.cycle, self.recorder.cycle = None, 0
+        self._pacing.set(dense=False)
         if direct is not None:
             self._owner.prober.aim(direct, None)
         events, samples, who = cycle.events, cycle.samples, self.identities

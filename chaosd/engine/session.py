@@ -97,7 +97,9 @@ async def measure(
         retention = Retention(
             directory,
             int(keep),
-            lambda known: StoredCounts(known.streams, known.identities, known.t0s_ns, slow),
+            lambda known: StoredCounts(
+                known.streams, known.identities, known.t0s_ns, slow, known.paced
+            ),
         )
     store = RunStore(
         directory,

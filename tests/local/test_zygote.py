@@ -47,6 +47,10 @@ def stat(pid):
         return None
 
 
+def command_of(pid):
+    return Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+
+
 def gone(pid):
     deadline_s = time.monotonic() + WAIT_S
     while (found := stat(pid)) is not None and found[0] not in "ZX":
@@ -156,8 +160,7 @@ def test_without_a_zygote_the_program_is_started():
             await zygote._child.wait(WAIT_S)
             one = app(zygote, "--armed", stdin=subprocess.PIPE)
             await one.says("armed", WAIT_S)
-            command = Path(f"/proc/{one.pid}/cmdline").read_bytes()
-            assert command.decode().split("\0")[-3:] == [server_command()[-1], "--armed", ""]
+            assert command_of(one.pid)[-3:] == [server_command()[-1], "--armed", ""]
             await one.end(signal.SIGKILL, WAIT_S)
 
     run(scenario())
