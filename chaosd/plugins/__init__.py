@@ -7,12 +7,26 @@ entry-point group `chaosd.faults`, the protocol `Fault`. A plugin is a class wit
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
-from importlib.metadata import EntryPoint, entry_points
+from functools import lru_cache
+from importlib import metadata
+from importlib.metadata import EntryPoint, EntryPoints
 from typing import Any
 
 KINDS = ("runtimes", "proxies", "faults", "probes")
+
+
+@lru_cache(maxsize=8)
+def _installed(path: tuple[str, ...]) -> EntryPoints:
+    """The entry points of every package on `sys.path`: files of each are read for that."""
+    return metadata.entry_points()
+
+
+def entry_points(group: str) -> EntryPoints:
+    """Those of one group."""
+    return _installed(tuple(sys.path)).select(group=group)
 
 
 def available(kind: str) -> dict[str, EntryPoint]:

@@ -18,7 +18,7 @@ from functools import lru_cache
 from random import Random
 from typing import Any
 
-from chaosd.plugins.simulation import ANSWERS, NEVER_NS, REFUSES, Ended, Reply, World
+from chaosd.plugins.simulation import ANSWERS, NEVER_NS, REFUSES, Ended, Reply, World, below
 from chaosd.plugins.timeline import Failure, Meets, RecordType
 from chaosd.proxies.haproxy.model.settings import Hold, Settings
 
@@ -59,14 +59,6 @@ def parse_version(text: str | None) -> Version:
 
 
 Step = Callable[[int], None]
-
-
-def below(rng: Random, limit: int) -> int:
-    """The same as `rng.randrange(limit)`, in a third of its time: the model draws all the time."""
-    bits = limit.bit_length()
-    while (drawn := rng.getrandbits(bits)) >= limit:
-        pass
-    return drawn
 
 
 def _late(rng: Random, at_ns: int) -> int:

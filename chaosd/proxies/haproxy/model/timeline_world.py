@@ -7,9 +7,8 @@ from bisect import bisect_right
 from random import Random
 from typing import Any
 
-from chaosd.plugins.simulation import ANSWERS, NEVER_NS, Reply
+from chaosd.plugins.simulation import ANSWERS, NEVER_NS, Reply, below
 from chaosd.plugins.timeline import RECORD_TYPES, Failure, Meets, RecordType, Timeline
-from chaosd.proxies.haproxy.model.algorithm import below
 
 # To a near nameserver: at least so much, and less than that more.
 _ROUND_TRIP_NS, _ROUND_TRIP_MORE_NS = 50_000, 350_000
