@@ -18,15 +18,15 @@ from typing import Any
 KINDS = ("runtimes", "proxies", "faults", "probes")
 
 
-@lru_cache(maxsize=8)
-def _installed(path: tuple[str, ...]) -> EntryPoints:
-    """The entry points of every package on `sys.path`: files of each are read for that."""
-    return metadata.entry_points()
+@lru_cache(maxsize=16)
+def _installed(group: str, path: tuple[str, ...]) -> EntryPoints:  # noqa: ARG001 - the cache's key
+    """Files of every package on the path are read for this."""
+    return metadata.entry_points(group=group)
 
 
 def entry_points(group: str) -> EntryPoints:
-    """Those of one group."""
-    return _installed(tuple(sys.path)).select(group=group)
+    """The entry points of this group, of all packages on `sys.path`."""
+    return _installed(group, tuple(sys.path))
 
 
 def available(kind: str) -> dict[str, EntryPoint]:

@@ -19,7 +19,7 @@ Ended = Callable[[int, int, str | None], None]
 
 
 def below(rng: Random, limit: int) -> int:
-    """The same as `rng.randrange(limit)`, in a third of its time: a simulation draws all the time."""
+    """The same as `rng.randrange(limit)`, in a third of its time: simulations draw often."""
     bits = limit.bit_length()
     while (drawn := rng.getrandbits(bits)) >= limit:
         pass
