@@ -314,9 +314,7 @@ def test_what_is_kept_as_counts_is_no_surer_of_availability(simulate, monkeypatc
     """Each time from one T0 to the next stays a witness of its own."""
     monkeypatch.setitem(RunStore.__init__.__kwdefaults__, "chunk_samples", 1000)  # not an hour
     probes, until = [{"type": "http", "rate": "20/s"}], {"cycles": budget.of(30, 200)}
-    ran = [
-        simulate(probes=probes, until=until, runs={"keep_raw": keep}) for keep in (None, "30s")
-    ]
+    ran = [simulate(probes=probes, until=until, runs={"keep_raw": keep}) for keep in (None, "30s")]
     assert [(each.directory / FOLDED).exists() for each in ran] == [False, True]
     whole, counted = (each.report for each in ran)
     assert whole["availability"] == counted["availability"]
