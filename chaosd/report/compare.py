@@ -28,7 +28,7 @@ from chaosd.history.codec import decode_cycle
 from chaosd.history.cycles import CycleOutcome
 from chaosd.history.reader import RunReader, lines_of
 from chaosd.report import json as report_json
-from chaosd.report import load_run
+from chaosd.report import load_run, words
 from chaosd.report.settings import flat, settings
 from chaosd.report.text import SECONDS_FROM_S, estimate, share
 
@@ -188,6 +188,7 @@ def render(found: Comparison) -> str:
     value = asdict(found)
     for side in ("a", "b"):
         del value[side]["numbers"], value[side]["config"]  # they are in the rows, and in `changed`
+    value |= {"reasons": list(map(words.comparison, found.reasons)), "why": value["reasons"]}
     return json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
 
 
@@ -256,7 +257,7 @@ def _signed(value: float, decimals: int) -> str:
 
 
 def _why(found: Comparison) -> str:
-    reasons = ", ".join(found.reasons)
+    reasons = ", ".join(map(words.comparison, found.reasons))
     if found.answer == SAME:
         return f"{DECIDING} is, to within {found.margin:.0%}, and nothing else shows a difference"
     return reasons if found.answer == UNKNOWN else f"in {reasons}"

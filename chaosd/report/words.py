@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
+from chaosd.analysis.compare import Reason, ReasonKind
 from chaosd.analysis.remarks import Remark, RemarkKind
 from chaosd.analysis.slo import FAIL, OK, Objective, Why, WhyKind
 from chaosd.analysis.summary import Report
@@ -99,6 +100,27 @@ def reasons(report: Report) -> list[str]:
     if report.doubts:
         return doubts(report)
     return [f"{o.name}: {objective(o)}" for o in report.objectives if o.result != OK]
+
+
+# --- two runs compared ---------------------------------------------------------------------------
+
+
+def comparison(found: Reason) -> str:
+    """Why two runs compare as they do."""
+    match found.kind:
+        case ReasonKind.DOUBT:
+            return f"{found.side}: {found.detail}"
+        case ReasonKind.NUMBER:
+            return str(found.number)
+        case ReasonKind.COARSE:
+            return (
+                f"{found.number} is known to {found.seconds:.3f} s by the probes, too coarsely: a "
+                "higher rate would tell"
+            )
+        case ReasonKind.WIDE:
+            return (
+                f"{found.number} may differ by more than {found.share:.0%}: more cycles would tell"
+            )
 
 
 # --- a run as a whole ----------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from chaosd import report as reports
-from chaosd.analysis.compare import SHARES, Comparison, Side, compare
+from chaosd.analysis.compare import SHARES, Comparison, Reason, ReasonKind, Side, compare
 from chaosd.analysis.compare import _difference as difference
 from chaosd.analysis.statistics import Estimate
 from chaosd.analysis.summary import summarise
@@ -30,6 +30,7 @@ from chaosd.history.reader import RunReader
 from chaosd.history.writer import RunStore
 from chaosd.report import compare as files
 from chaosd.report import json as report_json
+from chaosd.report import words
 from chaosd.report.settings import files as texts
 from chaosd.report.settings import settings
 
@@ -100,7 +101,10 @@ def test_too_few_cycles_tell_nothing() -> None:
     a, b = uniform(random, 0.2), uniform(random, 0.2)
     found = compare(side(a[:30]), side(b[:30]))
     assert found.answer == "unknown"
-    assert found.reasons == ("recovery p95 may differ by more than 20%: more cycles would tell",)
+    (reason,) = found.reasons
+    assert reason == Reason(kind=ReasonKind.WIDE, number="recovery p95", share=0.2)
+    expected = "recovery p95 may differ by more than 20%: more cycles would tell"
+    assert words.comparison(reason) == expected
     assert compare(side([]), side([])).answer == "unknown"  # by its doubts
 
 
@@ -147,6 +151,10 @@ def test_what_is_beyond_all_that_was_observed_differs_if_the_intervals_are_apart
 
 
 # --- the answer ---
+
+
+def differs(*names: str) -> tuple[Reason, ...]:
+    return tuple(Reason(kind=ReasonKind.NUMBER, number=name) for name in names)
 
 
 def rows(found: Comparison) -> dict[str, str]:
@@ -202,8 +210,10 @@ def test_what_the_meter_cannot_see_is_no_difference() -> None:
 def test_a_meter_that_is_too_coarse_can_not_say_the_same() -> None:
     a, b = numbers(0.49, 0.50, 0.51, 0.6), numbers(0.94, 0.95, 0.96, 0.6)
     found = compare(a, b)
-    assert (found.answer, len(found.reasons)) == ("unknown", 1)
-    assert found.reasons[0].endswith("by the probes, too coarsely: a higher rate would tell")
+    (reason,) = found.reasons
+    assert (found.answer, reason.kind, reason.seconds) == ("unknown", ReasonKind.COARSE, 0.6)
+    told = words.comparison(reason)
+    assert told.endswith("by the probes, too coarsely: a higher rate would tell")
     assert compare(a, a).answer == "unknown"
     far = numbers(1.60, 1.70, 1.80, 0.6)
     assert compare(a, far).answer == "worse"
@@ -219,7 +229,7 @@ def test_what_one_run_never_sees_and_the_other_always_is_a_difference() -> None:
     some = [cycle(0.3 + place / 500, failed=0) for place in range(100)]
     for name, found in (("misrouted", "any misrouted"), ("failed", "any failed")):
         spoilt = [replace(c, **{name: 3}) for c in some]
-        assert compare(side(some), side(spoilt)).reasons == (found,)
+        assert compare(side(some), side(spoilt)).reasons == differs(found)
         assert compare(side(spoilt), side(some)).answer == "better"
         assert compare(side(some), side([*some[:97], *spoilt[:3]])).answer == "same"
 
@@ -233,7 +243,7 @@ def test_a_longer_look_is_no_better_proxy() -> None:
     found = compare(side(some), side(longer_look, **seen))
     assert found.answer == "same"
     assert rows(found)["failed"] == "unknown"
-    assert compare(side(some), side(longer_look)).reasons == ("failed",)
+    assert compare(side(some), side(longer_look)).reasons == differs("failed")
 
 
 def test_recoveries_that_never_come_are_worse() -> None:
@@ -256,7 +266,9 @@ def test_a_poor_measurement_makes_everything_unknown() -> None:
     found = compare(side(a), side(poor))
     assert rows(found)["recovery p95"] == "worse"
     assert found.answer == "unknown"
-    assert found.reasons == ("made: 100 of 100 cycles poor (at most 5 % may be)",)
+    said = "100 of 100 cycles poor (at most 5 % may be)"
+    assert found.reasons == (Reason(kind=ReasonKind.DOUBT, side="made", detail=said),)
+    assert words.comparison(found.reasons[0]) == f"made: {said}"
 
 
 def test_worse_outranks_better() -> None:
@@ -265,7 +277,7 @@ def test_worse_outranks_better() -> None:
     quicker = [replace(c, misrouted=20) for c in longer(a, lambda s: s / 2)]
     found = compare(side(a), side(quicker))
     assert (rows(found)["recovery p95"], rows(found)["misrouted"]) == ("better", "worse")
-    assert (found.answer, found.reasons) == ("worse", ("misrouted", "any misrouted"))
+    assert (found.answer, found.reasons) == ("worse", differs("misrouted", "any misrouted"))
 
 
 # --- files and exit codes ---
@@ -355,7 +367,10 @@ def test_a_run_directory_says_what_its_proxys_file_is_called(runs, said, found) 
 def test_json_is_for_programs(runs, capsys) -> None:
     assert main(["compare", str(runs / "a"), str(runs / "slow"), "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
-    assert list(found) == ["a", "b", "margin", "tolerance", "rows", "answer", "reasons", "changed"]
+    keys = ["a", "b", "margin", "tolerance", "rows", "answer", "reasons", "changed", "why"]
+    assert list(found) == keys
+    assert found["reasons"][0] == found["why"][0]["number"] == "recovery p95"
+    assert found["why"][0]["kind"] == "number"
     assert found["changed"] == {"proxy.resolvers.timeout_resolve": ["1s", "200ms"]}
     assert (found["answer"], found["margin"]) == ("worse", 0.2)
     row = found["rows"][0]
