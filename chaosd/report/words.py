@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
 
 from chaosd.analysis.compare import Reason, ReasonKind
 from chaosd.analysis.remarks import Remark, RemarkKind
@@ -132,32 +131,20 @@ def count_cycles(count: int | None) -> str:
     return f"{count} cycle{'' if count == 1 else 's'}"
 
 
-# What is true of a run as a whole, and of each of its arms for the same reason.
-OF_THE_RUN = frozenset({RemarkKind.RUN_FAILED, RemarkKind.NOT_ENDED})
-
-
 def doubts(report: Report) -> list[str]:
     """Why the measurement says nothing; where there are several arms, which one's."""
-    return _by_arm({name: arm.doubts for name, arm in report.arms.items()} or {"": report.doubts})
+    return list(map(remark, report.doubts))
 
 
 def notes(report: Report) -> list[str]:
     """What else has to be known; where there are several arms, of which one."""
-    return _by_arm({name: arm.notes for name, arm in report.arms.items()} or {"": report.notes})
-
-
-def _by_arm(remarks: Mapping[str, Iterable[Remark]]) -> list[str]:
-    said = [
-        remark(found) if found.kind in OF_THE_RUN or not arm else f"{arm}: {remark(found)}"
-        for arm, some in remarks.items()
-        for found in some
-    ]
-    return list(dict.fromkeys(said))
+    return list(map(remark, report.notes))
 
 
 def remark(found: Remark) -> str:
     """A doubt or a note, as a sentence."""
-    place = "" if found.cell is None else f"cell {found.cell}: "
+    place = "" if found.arm is None else f"{found.arm}: "
+    place += "" if found.cell is None else f"cell {found.cell}: "
     if found.cell is not None and found.fault is not None:
         place += f"fault {found.fault}: "
     return place + _remark(found)

@@ -337,10 +337,72 @@ def test_a_baseline_knows_its_settings(runs) -> None:
     reports.write(runs / "a")
     baseline = runs / "baseline.json"
     (runs / "a/report.json").rename(baseline)
-    changed = compare(files.load(baseline), files.load(runs / "b")).changed
-    assert list(changed) == ["proxy.config"]
-    assert changed["proxy.config"][0] != changed["proxy.config"][1]
+    found = compare(files.load(baseline), files.load(runs / "b"))
+    assert list(found.changed) == ["proxy.config"]
+    assert found.changed["proxy.config"][0] != found.changed["proxy.config"][1]
+    told = "proxy.config: two different files (not every setting of both is known)"
+    assert told in files.lines(found)
     assert compare(files.load(baseline), files.load(runs / "a")).changed == {}
+
+
+OWN = {"server": {"inter": "2s", "slowstart": "10s"}, "retries": 3}
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "said"),
+    [
+        (
+            OWN,
+            OWN | {"server": {"inter": "500ms"}},
+            [
+                "proxy.server.inter: 2s → 500ms",
+                "proxy.server.slowstart: 10s → not set",
+                "proxy.config: two different files (their settings that differ are above)",
+            ],
+        ),
+        (OWN, OWN, ["proxy.config: two different files (with the same settings)"]),
+        (OWN, {}, ["proxy.config: two different files (not every setting of both is known)"]),
+    ],
+)
+def test_two_own_files_differ_by_their_settings(runs, a, b, said) -> None:
+    for name, stored in (("a", a), ("b", b)):
+        directory = runs / name
+        config = {"name": name, "proxy": {"type": "haproxy", "config": "/etc/own.cfg"}}
+        (directory / "config.yaml").write_text(yaml.safe_dump(config))
+        (directory / "c1").mkdir()
+        (directory / "c1/haproxy.cfg").write_text(name)
+        manifest = json.loads((directory / "run.json").read_text()) | {"proxy_settings": stored}
+        (directory / "run.json").write_text(json.dumps(manifest))
+    told = list(files.lines(compare(files.load(runs / "a"), files.load(runs / "b"))))
+    settings_told = [line for line in told if line.startswith("proxy.")]
+    assert settings_told[-len(said) :] == said
+
+
+def test_of_two_arms_one_may_have_a_file_of_its_own(runs) -> None:
+    """What differs is said by settings, and not by a path; from a report.json as well."""
+    directory = runs / "a"
+    config = {"name": "a", "proxy": {"type": "haproxy", "server": {"inter": "2s"}, "retries": 3}}
+    (directory / "config.yaml").write_text(yaml.safe_dump(config))
+    common = LIMIT | {"proxy": "haproxy", "proxy_version": "3.0.11", "proxy_config": "haproxy.cfg"}
+    arms = {
+        "yaml": {**common, "cells": ["c1"], "proxy_settings": {}, "differs": {}},
+        "own": {
+            **common,
+            "cells": ["c2"],
+            "proxy_settings": {"server": {"inter": "500ms"}, "retries": 3},
+            "differs": {"proxy.config": "/etc/own.cfg"},
+        },
+    }
+    (directory / "c2").mkdir()
+    (directory / "c2/haproxy.cfg").write_text("own")
+    manifest = json.loads((directory / "run.json").read_text()) | {"arms": arms}
+    (directory / "run.json").write_text(json.dumps(manifest | {"cells": ["c1", "c2"]}))
+    reports.write(directory)
+    for source in (directory, directory / "report.json"):
+        found = compare(files.load(source, arm="yaml"), files.load(source, arm="own"))
+        assert list(found.changed) == ["proxy.server.inter", "proxy.config"]
+        assert "proxy.server.inter: 2s → 500ms" in files.lines(found)
+        assert "proxy.config: not set → a file of your own" in files.lines(found)
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,8 @@ from chaosd.proxies.haproxy.cfg import own_file
 from chaosd.proxies.haproxy.cfg.condition import features_in
 from chaosd.proxies.haproxy.cfg.effective import Effective
 from chaosd.proxies.haproxy.cfg.findings import Finding
-from chaosd.proxies.haproxy.cfg.settings import read_settings, record
+from chaosd.proxies.haproxy.cfg.record import record
+from chaosd.proxies.haproxy.cfg.settings import read_settings
 from chaosd.proxies.haproxy.cfg.wording import say
 from chaosd.proxies.haproxy.config import settings_of
 from chaosd.proxies.haproxy.model.algorithm import ProxyModel
@@ -201,13 +202,12 @@ class HAProxy:
         return [say(f) for f in findings] + (config.surprises(settings) if settings else [])
 
     def settings(self) -> dict[str, Any]:
-        """What the user's own file says, as far as it is understood; nothing without one."""
+        """What holds of the app's servers: by the user's own file, else by the YAML."""
         path = self.config.config
         if path is None:
-            return {}
+            return self.config.model_dump(mode="json", include={*config.OF_THE_FILE})
         effective = self._own(path)
-        settings, _ = self._own_settings(path, effective)
-        return {} if settings is None else record(effective, own_file.app_servers(effective)[0])
+        return record(effective, own_file.app_servers(effective))
 
     def _own(self, path: Path) -> Effective:
         """The user's own file as the version at hand reads it."""
