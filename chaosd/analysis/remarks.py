@@ -11,6 +11,7 @@ class RemarkKind(StrEnum):
 
     # doubts
     RUN_FAILED = "run-failed"  # `detail` says why
+    RUN_BUG = "run-bug"  # it ended with a bug of chaosd
     NO_CYCLE = "no-cycle"  # no valid cycle
     POOR = "poor"  # `count` of `total` cycles
     INVALID_CYCLES = "invalid-cycles"  # `count` of `total`
@@ -36,7 +37,7 @@ class RemarkKind(StrEnum):
 
 
 # What is true of a run as a whole, and of each of its arms for the same reason.
-OF_THE_RUN = frozenset({RemarkKind.RUN_FAILED, RemarkKind.NOT_ENDED})
+OF_THE_RUN = frozenset({RemarkKind.RUN_FAILED, RemarkKind.RUN_BUG, RemarkKind.NOT_ENDED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

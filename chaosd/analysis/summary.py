@@ -15,8 +15,8 @@ from chaosd.analysis.samples import Probe
 from chaosd.analysis.slo import Objective
 from chaosd.analysis.statistics import Clusters, Share
 from chaosd.analysis.tally import Part, Phase, Tally
-from chaosd.errors import Exit
 from chaosd.history.cycles import Cycle
+from chaosd.history.endings import EndKind, ending_of
 
 __all__ = ["Objective", "Part", "Phase", "Probe", "Queries", "QueryFold", "Report"]
 
@@ -223,8 +223,11 @@ def _doubts(
     faults: Mapping[str, Mapping[str, Part]],
 ) -> Iterable[Remark]:
     """Why the numbers don't speak for themselves: unknown outranks ok."""
-    if manifest.get("exit") in (Exit.SETUP, Exit.BUG):
-        yield Remark(kind=Kind.RUN_FAILED, detail=str(manifest.get("reason")))
+    ending = ending_of(manifest)
+    if ending is not None and ending.kind is EndKind.BUG:
+        yield Remark(kind=Kind.RUN_BUG)
+    elif ending is not None and ending.kind is EndKind.FAILED:
+        yield Remark(kind=Kind.RUN_FAILED, detail=ending.detail)
     for cell, part in cells.items():
         if not part.valid:
             yield Remark(kind=Kind.NO_CYCLE, cell=cell)

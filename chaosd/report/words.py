@@ -10,6 +10,7 @@ from chaosd.analysis.slo import FAIL, OK, Objective, Why, WhyKind
 from chaosd.analysis.summary import Report
 from chaosd.history.causes import Cause, CauseKind, Doubt, DoubtKind
 from chaosd.history.cycles import Cycle
+from chaosd.history.endings import Ending, EndKind
 
 
 def cause(found: Cause) -> str:
@@ -63,6 +64,19 @@ def reason(cycle: Cycle) -> str | None:
         lost = ", without a recovery" if cycle.cut_off else ""
         return cause(cycle.cause) + lost
     return None if cycle.doubt is None else doubt(cycle.doubt)
+
+
+def ending(found: Ending) -> str:
+    """How a run ended."""
+    match found.kind:
+        case EndKind.DONE:
+            return "done"
+        case EndKind.STOPPED:
+            return "stopped before it was done"
+        case EndKind.FAILED:
+            return f"failed: {found.detail}"
+        case EndKind.BUG:
+            return "failed: a bug of chaosd"
 
 
 # --- objectives ----------------------------------------------------------------------------------
@@ -156,6 +170,8 @@ def _remark(found: Remark) -> str:
     match found.kind:
         case RemarkKind.RUN_FAILED:
             return f"the run ended with an error: {found.detail}"
+        case RemarkKind.RUN_BUG:
+            return "the run ended with an error: a bug of chaosd"
         case RemarkKind.NO_CYCLE:
             return "no valid cycle"
         case RemarkKind.POOR:
