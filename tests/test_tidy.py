@@ -135,6 +135,24 @@ def test_reasons_are_values_and_only_report_has_words() -> None:
     assert not wrong
 
 
+def test_nobody_guesses_what_a_plugin_has() -> None:
+    """What a plugin can do is a typed protocol, and not a name that is looked for in it.
+
+    To walk through the fields of a value of ours by their names is something else.
+    """
+    wrong = []
+    for path, tree in modules():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+                continue
+            guesses = node.func.id == "getattr" and (
+                len(node.args) > 2 or isinstance(node.args[1], ast.Constant)
+            )
+            if node.func.id == "hasattr" or guesses:
+                wrong.append(f"{path.relative_to(PACKAGE)}:{node.lineno}: {ast.unparse(node)}")
+    assert not wrong
+
+
 def test_only_the_clock_asks_for_the_time() -> None:
     wrong = []
     for path, tree in modules():
