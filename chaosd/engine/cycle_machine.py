@@ -302,7 +302,7 @@ class CycleMachine:
 
     def _stands(self, which: int) -> None:
         part = self._parts[which]
-        if part.phase is not Phase.ENTERING or self.state is State.UNDOING:
+        if part.phase is not Phase.ENTERING:
             return
         part.phase = Phase.STANDING
         if which == MAIN and part.began_ns is None:
@@ -350,9 +350,9 @@ class CycleMachine:
             self._settle()
         if self.state is State.OBSERVING and self._over_ns is not None:
             self._undo()
+        self._wake()
         if self.state is State.UNDOING:
             self._undo_next()
-        self._wake()
 
     def _look_at_time(self) -> None:
         for which, part in enumerate(self._parts):
