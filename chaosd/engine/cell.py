@@ -36,9 +36,11 @@ from chaosd.history.events import (
     Disturbed,
     InstancePlaced,
     RecoveryPredicted,
+    ServerChanged,
     SetUp,
     StreamOpened,
     TearDown,
+    Teller,
 )
 from chaosd.history.values import Address, Instance, Outcome, Sample, StreamSpec
 from chaosd.plan.arms import Cell, Plan
@@ -120,7 +122,8 @@ class CellRun:
         for stream, (probe, via) in enumerate(probes, start=first):
             label = "direct" if via == "direct" else probe.label
             interval_ns = probe.rate.interval_ns
-            yield StreamSpec(stream, self.name, label, via, interval_ns, probe.idle_every), probe
+            idle_every = (probe if via == "proxy" else config.probes[0]).idle_every
+            yield StreamSpec(stream, self.name, label, via, interval_ns, idle_every), probe
 
     # --- setting up ---
 
@@ -162,6 +165,7 @@ class CellRun:
         instance = Instance(placed.identity, Address(host, placed.port))
         cycle.placed(placed.expected or instance.identity, instance)
         if self._direct is not None:
+            self._pacing.until_answered(dense=True)
             self._owner.prober.aim(self._direct, instance.address)
 
     async def tear_down(self) -> None:
@@ -213,6 +217,8 @@ class CellRun:
             self.cycle.keep(event)
             if isinstance(event.what, Disturbed):  # not by the fault: it is no sample
                 self.cycle.spoil(event.what.cause)
+        if isinstance(event.what, ServerChanged) and event.what.told_by is Teller.LOG:
+            self.watch.log_tells = True
         self._owner.emit(event)
         if isinstance(event.what, InstancePlaced):
             self._judge(event.what)
@@ -221,8 +227,11 @@ class CellRun:
         if sample.stream == self.main:
             self._reorder.push(sample)
             self.recent.append(sample)
-        if self.cycle is not None and sample.stream in (self.main, self._direct):
-            self.cycle.samples.append(sample)
+        cycle = self.cycle
+        if cycle is not None and sample.stream in (self.main, self._direct):
+            cycle.samples.append(sample)
+            if sample.stream == self._direct and cycle.fold and cycle.fold.new == sample.who:
+                self._pacing.until_answered(dense=False)
 
     def advance(self, complete_ns: int) -> None:
         """Every sample of the measuring stream scheduled before this instant has come in."""
@@ -255,7 +264,7 @@ class CellRun:
             late = at_ns < clock.now_ns()
             if await self._enough_before(at_ns - MARGIN_NS):
                 return
-            self._pacing.set(dense=not late)
+            self._pacing.around_fault(dense=not late)
             if await self._enough_before(at_ns):
                 return
             if late:
@@ -380,7 +389,7 @@ class CellRun:
         ended = CycleEnded(fault=cycle.label, unix=unix, cause=end.cause)
         cycle.record(ended, at_ns=end_ns)
         self.cycle, self.recorder.cycle = None, 0
-        self._pacing.set(dense=False)
+        self._pacing.around_fault(dense=False)
         if direct is not None:
             self._owner.prober.aim(direct, None)
         events, samples, who = cycle.events, cycle.samples, self.identities

@@ -1,9 +1,12 @@
 """The app forked from a warm process: a process like any other, to chaosd and to the sweep."""
 
 import asyncio
+import json
 import os
 import secrets
+import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,7 +16,7 @@ from random import SystemRandom
 
 import uvloop
 
-from chaosd.runtimes.local.loopback import claim
+from chaosd.runtimes.local.loopback import claim, is_free
 from chaosd.runtimes.local.zygote import Zygote, server_command
 from chaosd.system import processes
 from chaosd.system.clock import RealClock
@@ -142,8 +145,7 @@ def test_what_one_of_them_holds_open_no_other_one_does():
         async with warm() as zygote:
             first = app(zygote, "--armed", stdin=subprocess.PIPE)
             second = app(zygote, "--armed", stdin=subprocess.PIPE)
-            for one in (first, second):
-                await one.says("armed", WAIT_S)
+            await asyncio.gather(*(one.says("armed", WAIT_S) for one in (first, second)))
             # Its end is heard although the one that was forked later lives on.
             await first.end(signal.SIGKILL, WAIT_S)
             assert first.gone
@@ -177,6 +179,31 @@ def test_a_zygote_that_hangs_is_done_without():
             await zygote._child.wait(WAIT_S)
             assert zygote._child.gone
             await one.end(signal.SIGKILL, WAIT_S)
+
+    run(scenario())
+
+
+def test_what_is_forked_too_late_does_not_stay():
+    async def scenario():
+        network = await claim(SystemRandom(), 16)
+        ip = network.fresh(8080)
+        order = json.dumps([server_command()[-1], "--listen", f"{ip}:8080"]).encode()
+        for late in (False, True):  # its answer is there but not taken, or comes when all is over
+            async with warm() as zygote, asyncio.timeout(WAIT_S):
+                nothing = os.open(os.devnull, os.O_RDWR)
+                if late:
+                    os.kill(zygote._child.pid, signal.SIGSTOP)
+                    socket.send_fds(zygote._orders, [order], [nothing, nothing])
+                else:
+                    socket.send_fds(zygote._orders, [order], [nothing, nothing])
+                    assert select.select([zygote._orders], [], [], WAIT_S)[0]
+                zygote._give_up()
+                os.kill(zygote._child.pid, signal.SIGCONT)
+                os.close(nothing)
+                await zygote._child.wait(WAIT_S)
+                while not is_free(ip, 8080):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+        network.close()
 
     run(scenario())
 

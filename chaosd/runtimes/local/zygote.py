@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from signal import SIGKILL
 
 from chaosd.errors import MachineError
 from chaosd.runtimes.local import forker
@@ -23,7 +24,7 @@ from chaosd.system.processes import Child, Process
 from chaosd.system.shipped import shipped
 
 READY_LIMIT_S = 10.0
-FORK_LIMIT_S = 1.0  # the event loop waits for it, as it does for every start of a program
+FORK_LIMIT_S = 2.0  # the event loop waits for it, as it does for every start of a program
 ANSWER_BYTES_MAX = 256
 
 
@@ -110,10 +111,17 @@ class Zygote:
             self._give_up()
 
     def _give_up(self) -> None:
-        """Let it end."""
+        """Let it end, and whatever it has forked that nobody waits for any more."""
         orders, self._orders = self._orders, None
-        if orders is not None:
-            orders.close()
+        if orders is None:
+            return
+        with orders:
+            orders.shutdown(socket.SHUT_RDWR)  # whoever answers from now on learns so, and ends
+            orders.setblocking(False)
+            with suppress(OSError):
+                while (said := orders.recv(ANSWER_BYTES_MAX).decode()).isdecimal():
+                    os.kill(int(said), SIGKILL)
+                    os.waitpid(int(said), 0)
 
     @staticmethod
     def _fork(orders: socket.socket, argv: Sequence[str], stdin: int) -> Forked:
