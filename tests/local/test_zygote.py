@@ -144,8 +144,9 @@ def test_what_one_of_them_holds_open_no_other_one_does():
     async def scenario():
         async with warm() as zygote:
             first = app(zygote, "--armed", stdin=subprocess.PIPE)
+            await first.says("armed", WAIT_S)
             second = app(zygote, "--armed", stdin=subprocess.PIPE)
-            await asyncio.gather(*(one.says("armed", WAIT_S) for one in (first, second)))
+            await second.says("armed", WAIT_S)
             # Its end is heard although the one that was forked later lives on.
             await first.end(signal.SIGKILL, WAIT_S)
             assert first.gone
