@@ -102,7 +102,7 @@ class CellRun:
         self._owner, self._cell = owner, cell
         self._streams = list(self._specs(first_stream))
         specs = [spec for spec, _ in self._streams]
-        self._pacing = Pacing(specs, owner.prober, self.recorder)
+        self.pacing = Pacing(specs, owner.prober, self.recorder)
         self.main = self._streams[0][0].stream
         self._direct = next((s.stream for s, *_ in self._streams if s.via == "direct"), None)
         self._reorder = Reorder()
@@ -165,7 +165,7 @@ class CellRun:
         instance = Instance(placed.identity, Address(host, placed.port))
         cycle.placed(placed.expected or instance.identity, instance)
         if self._direct is not None:
-            self._pacing.until_answered(dense=True)
+            self.pacing.until_answered(dense=True)
             self._owner.prober.aim(self._direct, instance.address)
 
     async def tear_down(self) -> None:
@@ -231,7 +231,7 @@ class CellRun:
         if cycle is not None and sample.stream in (self.main, self._direct):
             cycle.samples.append(sample)
             if sample.stream == self._direct and cycle.fold and cycle.fold.new == sample.who:
-                self._pacing.until_answered(dense=False)
+                self.pacing.until_answered(dense=False)
 
     def advance(self, complete_ns: int) -> None:
         """Every sample of the measuring stream scheduled before this instant has come in."""
@@ -264,7 +264,7 @@ class CellRun:
             late = at_ns < clock.now_ns()
             if await self._enough_before(at_ns - MARGIN_NS):
                 return
-            self._pacing.around_fault(dense=not late)
+            self.pacing.around_fault(dense=not late)
             if await self._enough_before(at_ns):
                 return
             if late:
@@ -389,7 +389,7 @@ class CellRun:
         ended = CycleEnded(fault=cycle.label, unix=unix, cause=end.cause)
         cycle.record(ended, at_ns=end_ns)
         self.cycle, self.recorder.cycle = None, 0
-        self._pacing.around_fault(dense=False)
+        self.pacing.around_fault(dense=False)
         if direct is not None:
             self._owner.prober.aim(direct, None)
         events, samples, who = cycle.events, cycle.samples, self.identities
