@@ -268,11 +268,23 @@ def _quality(part: Part, cell: str | None, fault: str | None) -> Iterator[Remark
             yield Remark(kind=kind, cell=cell, fault=fault, count=count, total=total)
 
 
+def _admission(found: Mapping[str, Any]) -> Iterator[Remark]:
+    """What the machine could not carry."""
+    total, left_out = found.get("wanted", 0), found.get("left_out", 0)
+    lacks = str(found.get("lacks", ""))
+    if left_out:
+        count = total - left_out
+        yield Remark(kind=Kind.FEWER_CELLS, count=count, total=total, detail=lacks)
+    if found.get("turns", 1) > 1:
+        yield Remark(kind=Kind.IN_TURNS, detail=lacks)
+
+
 def _notes(
     manifest: Mapping[str, Any], whole: Part, faults: Mapping[str, Part]
 ) -> Iterator[Remark]:
     if manifest.get("end_unix") is None:
         yield Remark(kind=Kind.NOT_ENDED)
+    yield from _admission(manifest.get("admission") or {})
     for kind, count in (
         (Kind.MISROUTED, whole.misrouted),
         (Kind.ANOMALIES, whole.in_band.n - whole.in_band.count),

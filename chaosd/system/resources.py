@@ -22,7 +22,7 @@ class Used:
     memory_bytes: int
     processes: int
     descriptors: int  # of the process itself: each has its own limit
-    machine_cpu_s: float  # of everybody on this machine
+    machine_cpu_s: float  # of everybody on this machine that does not give way (nice)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,11 +81,11 @@ def limits() -> Limits:
 
 
 def _machine_cpu_s() -> float:
-    """Time that was not idle, on all cores."""
+    """Time that was not idle, on all cores, without what gives way to everybody (nice)."""
     with suppress(OSError, ValueError):
         first = Path("/proc/stat").read_text(encoding="utf-8").split("\n", 1)[0]
-        user, nice, system, _idle, _wait, irq, softirq, *_ = (int(n) for n in first.split()[1:])
-        return (user + nice + system + irq + softirq) / TICKS_PER_S
+        user, _nice, system, _idle, _wait, irq, softirq, *_ = (int(n) for n in first.split()[1:])
+        return (user + system + irq + softirq) / TICKS_PER_S
     return 0.0
 
 
