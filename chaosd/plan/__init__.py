@@ -35,6 +35,7 @@ from chaosd.plugins.proxy import (
 from chaosd.plugins.runtime import Runtime
 from chaosd.runtimes import AUTO
 from chaosd.system.clock import VirtualClock
+from chaosd.system.files import MB, open_regular, read_bytes
 
 # Says a problem at its place in the user's file: (("faults", 0, "old_ip"), what) → one line.
 Complain = Callable[[KeyPath, str], str]
@@ -284,12 +285,12 @@ def _checksum(program: str) -> str | None:
     if found is None:
         return None
     try:
-        build = json.loads(Path(found).with_name("build.json").read_text(encoding="utf-8"))
+        build = json.loads(read_bytes(Path(found).with_name("build.json"), MB))
         return str(build["binary_sha256"])
     except (OSError, ValueError, KeyError, TypeError):
         pass  # not one of chaosd's builds
     try:
-        with Path(found).open("rb") as file:
+        with open_regular(Path(found)) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return None

@@ -10,22 +10,26 @@ from typing import Any
 
 import yaml
 
+from chaosd.history import strict
 from chaosd.history.reader import RunReader
+from chaosd.system.files import MB, read_utf8
 
 # Where results go, and when a run ends, makes no recovery longer.
 ASIDE = frozenset({"name", "seed", "runs", "metrics", "until", "slo", "arms"})
 # What a proxy's configuration is called in run directories that do not say it in `proxy_config`.
 OLD_PROXY_CONFIG = "haproxy.cfg"
+TEXT_BYTES_MAX = 4 * MB  # of a proxy's configuration that is shown
+VALUES_MAX, DEPTH_MAX = 50_000, 50  # of a config, spelled out
 FACTS = ("chaosd", "runtime", "proxy_version")  # of the manifest
 
 
 def settings(reader: RunReader) -> dict[str, Any]:
     """Each setting by its path, such as `proxy.resolvers.timeout_resolve`; empty if all is lost."""
     try:
-        config = yaml.safe_load(reader.config())
-    except (yaml.YAMLError, ValueError):
+        config = yaml.load(reader.config(), _Loader)  # noqa: S506 - a safe one
+    except (yaml.YAMLError, ValueError, TypeError):
         config = None
-    if not isinstance(config, dict):
+    if not isinstance(config, dict) or not strict.is_plain([config]):
         return {}
     found = dict(flat("", {key: part for key, part in config.items() if key not in ASIDE}))
     found |= dict(flat("proxy", reader.manifest.get("proxy_settings") or {}))
@@ -33,6 +37,23 @@ def settings(reader: RunReader) -> dict[str, Any]:
     if found.get("proxy.config") is not None:  # its path says nothing of what is in it
         found["proxy.config"] = _digest(reader)
     return found
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads what chaosd writes, which has no aliases: they make a short text a large value."""
+
+    values = 0
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self.values += 1
+        self.depth += 1
+        alias = self.check_event(yaml.AliasEvent)
+        if alias or self.values > VALUES_MAX or self.depth > DEPTH_MAX:
+            raise ValueError("this is no config that chaosd wrote")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
 
 def flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -52,7 +73,7 @@ def files(reader: RunReader) -> dict[str, str]:
     found = {"config.yaml": reader.config()}
     for path in _proxy_configs(reader):
         try:
-            text = path.read_text(encoding="utf-8", errors="replace")
+            text = read_utf8(path, TEXT_BYTES_MAX, errors="replace")
         except OSError:  # it is only shown
             continue
         found[f"{path.parent.name}/{path.name}"] = text
