@@ -165,7 +165,9 @@ def _log(folder: Path) -> list[str]:
         try:
             with files.open_regular(path) as file:
                 file.seek(max(0, path.stat().st_size - LOG_BYTES_MAX))
-                found += file.read(LOG_BYTES_MAX).decode(errors="replace").splitlines()[-LOG_LINES_MAX:]
+                found += (
+                    file.read(LOG_BYTES_MAX).decode(errors="replace").splitlines()[-LOG_LINES_MAX:]
+                )
         except OSError:
             continue  # a record without it is better than none
     return found

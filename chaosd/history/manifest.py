@@ -40,7 +40,7 @@ _GOAL_NEEDS = ("target", "min_cycles")
 def check(value: Any) -> dict[str, Any]:
     """The manifest that this is. Raises ValueError, which says what is wrong with it."""
     if not isinstance(value, dict):
-        raise ValueError("not a manifest")  # noqa: TRY004 - it is the file's fault
+        raise ValueError("not a manifest")
     if not strict.is_plain([value]):
         raise ValueError("a value that can't be written again")
     _fits("", value, _MANIFEST)
@@ -63,9 +63,7 @@ def _settings(where: str, value: Mapping[str, Any]) -> None:
             raise ValueError(f"{where}.{name} can't be {strict.shown(settings[name])}")
 
 
-def _fits(
-    where: str, value: Mapping[str, Any], shape: Shape, needed: tuple[str, ...] = ()
-) -> None:
+def _fits(where: str, value: Mapping[str, Any], shape: Shape, needed: tuple[str, ...] = ()) -> None:
     for name in needed:
         if name not in value:
             raise ValueError(f"{strict.shown(where + name)} is missing")

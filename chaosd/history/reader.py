@@ -195,12 +195,12 @@ def folded(directory: Path) -> dict[str, Any] | None:
     path = directory / FOLDED
     try:
         found = strict.parse(files.read_bytes(path, WHOLE_BYTES_MAX))
-        if not isinstance(found, dict) or type(found.get("through")) is not int:
-            raise ValueError("these are no counts of chaosd")
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from error
+    if not isinstance(found, dict) or type(found.get("through")) is not int:
+        raise unreadable(path, ValueError("these are no counts of chaosd"))
     return found
 
 

@@ -7,12 +7,12 @@ declares, within bounds that no real run comes near.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import fields
 from enum import Enum
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
 WHOLE_MAX = 1 << 62  # nanoseconds: 146 years
 REAL_MAX = 6e10  # seconds: 1,900 years, so that every instant is a date
@@ -41,14 +41,14 @@ def shown(value: object) -> str:
 
 def check(kind: type[Any], values: Mapping[str, Any]) -> None:
     """Raise ValueError for a value that is not of its field's type."""
-    expected = of_class(kind)
+    expected = of_class(cast("Hashable", kind))
     for name, value in values.items():
         if name in expected and not expected[name](value):
             raise ValueError(f"{name} can't be {shown(value)}")
 
 
 @cache
-def of_class(kind: type[Any]) -> dict[str, Fits]:
+def of_class(kind: Any) -> dict[str, Fits]:
     """What fits each field of a dataclass."""
     hints = get_type_hints(kind)
     return {field.name: fitting(field.name, hints[field.name]) for field in fields(kind)}

@@ -10,8 +10,8 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 MB = 1 << 20
 LINE_BYTES_MAX = MB  # of what is read line by line, such as events.jsonl
@@ -24,11 +24,11 @@ class UnfitFileError(OSError):
         super().__init__(errno.EINVAL, why, str(path))
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open a regular file for reading. Raises OSError, also for what is no regular file."""
     try:
         # What is no file is not even opened: that alone can have an effect on a device.
-        _refuse_others(os.stat(path).st_mode, path)
+        _refuse_others(path.stat().st_mode, path)
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except ValueError as error:  # a path with a NUL in it
         raise UnfitFileError("its path can't be one", path) from error
