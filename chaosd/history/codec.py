@@ -145,8 +145,6 @@ def _event(value: dict[str, Any]) -> AnyEvent:
     head = {name: value[name] for name in ("at_ns", "cell", "cycle")}
     error_ns = value.get("error_ns", 0)
     strict.check(Event, {**head, "error_ns": error_ns})
-    if not strict.is_plain(value.values()):
-        raise TypeError("a value that can't be written again")
     if kind == "action" and value["edge"] in EDGES:
         deed, error = deed_of(value["verb"], value["data"])
         edge = EDGES[value["edge"]]
@@ -155,18 +153,19 @@ def _event(value: dict[str, Any]) -> AnyEvent:
     if kind == "reading":
         what = said_of(value["source"], value["what"], value["data"])
         return Event(**head, error_ns=error_ns, what=what)
-    return Event(**head, what=ev.Unknown(line=value))
+    return Event(**head, what=ev.Unknown(line=_plain(value)))
 
 
 def deed_of(verb: str, data: dict[str, Any]) -> tuple[Deed, str]:
     """A deed from its stored form, and the error it failed with, if any."""
     error = str(data.get("error", ""))
     if verb in PROGRAMS and "program" in data:
+        strict.check(ev.RunProgram, {"program": data["program"]})
         return ev.RunProgram(role=verb, program=tuple(data["program"])), error
     if verb in DEEDS and (made := _made(DEEDS[verb], data)) is not None:
         return made, error
     details = {key: value for key, value in data.items() if key != "error"}
-    return ev.OtherDeed(verb=verb, details=details), error
+    return ev.OtherDeed(verb=verb, details=_plain(details)), error
 
 
 def said_of(source: str, what: str, data: dict[str, Any]) -> ev.What:
@@ -187,9 +186,16 @@ def said_of(source: str, what: str, data: dict[str, Any]) -> ev.What:
         return ev.RecoveryPredicted(prediction=_prediction(data))
     found = _made(kind, data) if kind is not None else None
     if found is None:
-        return ev.Told(source=source, what=what, details=data)
+        return ev.Told(source=source, what=what, details=_plain(data))
     said: ev.What = found
     return said
+
+
+def _plain(details: Data) -> dict[str, Any]:
+    """What nobody here knows, if it can at least be written again."""
+    if not isinstance(details, dict) or not strict.is_plain([details]):
+        raise TypeError("a value that can't be written again")
+    return details
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,13 +24,16 @@ Fits = Callable[[Any], bool]
 def parse(text: str | bytes) -> Any:
     """The value of a JSON text. Raises ValueError for whatever chaosd does not write."""
     try:
-        return json.loads(text, parse_constant=_no_number)
+        return _DECODER.decode(text if isinstance(text, str) else text.decode())
     except RecursionError:
         raise ValueError("nested too deep") from None
 
 
 def _no_number(name: str) -> Any:
     raise ValueError(f"{name} is no number")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_number)
 
 
 def shown(value: object) -> str:
@@ -70,8 +73,9 @@ def fitting(name: str, hint: Any) -> Fits:
         return lambda value: value is None
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
-        parts = [fitting(name, part) for part in arguments]
-        return lambda value: any(part(value) for part in parts)
+        parts = [fitting(name, part) for part in arguments if part is not NoneType]
+        optional = NoneType in arguments
+        return lambda value: (value is None and optional) or any(part(value) for part in parts)
     if origin in (dict, Mapping):
         inner = fitting("", arguments[1])
         return lambda value: isinstance(value, dict) and all(map(inner, value.values()))
@@ -92,6 +96,8 @@ def is_text(value: Any) -> bool:
     """Whether this is text that can be written: half of a surrogate pair can't."""
     if not isinstance(value, str):
         return False
+    if value.isascii():
+        return True
     try:
         value.encode()
     except UnicodeEncodeError:
