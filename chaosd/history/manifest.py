@@ -26,7 +26,7 @@ _ARM: Shape = {
     **dict.fromkeys(("settings", "proxy_settings", "differs"), dict[str, Any]),
     "cells": list[str],
 }
-_ARM_NEEDS = ("settings", "cells", "proxy", "proxy_version")
+_ARM_NEEDS = ("cells",)
 _TIMES = ("stable_for_ns", "recovery_limit_ns", "slow_after_ns", "interval_ns", "timeout_ns")
 _SETTINGS: Shape = {
     **dict.fromkeys((*_TIMES, "replicas"), int),

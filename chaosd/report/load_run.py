@@ -141,7 +141,8 @@ def settings_of(manifest: Mapping[str, Any], cell: str) -> Settings:
     Raises ValueError if they are not whole.
     """
     arms = manifest.get("arms", {}).values()
-    stored = next((arm["settings"] for arm in arms if cell in arm["cells"]), manifest["settings"])
+    arm = next((arm for arm in arms if cell in arm["cells"]), {})
+    stored = arm.get("settings", manifest.get("settings", {}))
     kept = {f.name: stored[f.name] for f in fields(Settings) if f.name in stored}
     try:
         return Settings(**kept)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from chaosd.analysis.remarks import Remark, RemarkKind
 from chaosd.analysis.slo import FAIL, OK, Objective, Why, WhyKind
@@ -103,6 +103,7 @@ def reasons(report: Report) -> list[str]:
 
 # --- a run as a whole ----------------------------------------------------------------------------
 
+LIKE_MAX = 3  # of many that are alike, this many are named
 ALIKE_REST_MIN = 0.01  # of what is not alike in recoveries: beyond, all of them are one
 
 
@@ -126,19 +127,49 @@ def notes(report: Report) -> list[str]:
 
 def _by_arm(remarks: Mapping[str, Iterable[Remark]]) -> list[str]:
     said = [
-        remark(found) if found.kind in OF_THE_RUN or not arm else f"{arm}: {remark(found)}"
+        text if kind in OF_THE_RUN or not arm else f"{arm}: {text}"
         for arm, some in remarks.items()
-        for found in some
+        for kind, text in _once(some)
     ]
     return list(dict.fromkeys(said))
 
 
 def remark(found: Remark) -> str:
     """A doubt or a note, as a sentence."""
-    place = "" if found.cell is None else f"cell {found.cell}: "
-    if found.cell is not None and found.fault is not None:
-        place += f"fault {found.fault}: "
-    return place + _remark(found)
+    return (f"cell {found.cell}: " if found.cell is not None else "") + _anywhere(found)
+
+
+def remarks(found: Iterable[Remark]) -> list[str]:
+    """Sentences, of which one may be about many cells."""
+    return [text for _, text in _once(found)]
+
+
+def _once(found: Iterable[Remark]) -> Iterator[tuple[RemarkKind, str]]:
+    """What is so in many cells is said once, with their number; so is what differs in numbers."""
+    by_kind: dict[tuple[RemarkKind, bool], dict[str, list[str | None]]] = {}
+    for each in found:
+        alike = by_kind.setdefault((each.kind, each.cell is None), {})
+        alike.setdefault(_anywhere(each), []).append(each.cell)
+    for (kind, _), alike in by_kind.items():
+        shown = len(alike) if len(alike) <= LIKE_MAX + 1 else LIKE_MAX
+        for text, cells in list(alike.items())[:shown]:
+            yield kind, _in_cells(text, [cell for cell in cells if cell is not None])
+        if left := sum(map(len, list(alike.values())[shown:])):
+            yield kind, f"{left} more cells: the like, with other numbers"
+
+
+def _in_cells(text: str, cells: Sequence[str]) -> str:
+    if len(cells) <= 1:
+        return f"cell {cells[0]}: {text}" if cells else text
+    some = ", ".join(cells[:LIKE_MAX])
+    others = f" and {len(cells) - LIKE_MAX} more" if len(cells) > LIKE_MAX else ""
+    return f"{len(cells)} cells ({some}{others}): {text}"
+
+
+def _anywhere(found: Remark) -> str:
+    """The sentence without its cell."""
+    of_fault = found.cell is not None and found.fault is not None
+    return (f"fault {found.fault}: " if of_fault else "") + _remark(found)
 
 
 def _remark(found: Remark) -> str:

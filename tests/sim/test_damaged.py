@@ -224,7 +224,7 @@ def test_a_value_that_nobody_measured_is_named(run, capsys, name, key, value, wh
         ({"start_unix": 1e300}, "start_unix can't be 1e+300"),
         ({"settings": {"interval_ns": 0}}, "settings.interval_ns can't be 0"),
         ({"slo": {"failed": {"target": "x", "min_cycles": 1}}}, "slo.failed.target can't be 'x'"),
-        ({"arms": {"a": {"cells": ["c1"]}}}, "'arms.a.settings' is missing"),
+        ({"arms": {"a": {"settings": {}}}}, "'arms.a.cells' is missing"),
     ],
 )
 def test_a_manifest_with_nonsense_in_it_is_named(run, capsys, change, what) -> None:
