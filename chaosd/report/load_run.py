@@ -141,7 +141,7 @@ def settings_of(manifest: Mapping[str, Any], cell: str) -> Settings:
     Raises ValueError if they are not whole.
     """
     arms = manifest.get("arms", {}).values()
-    arm = next((arm for arm in arms if cell in arm["cells"]), {})
+    arm: Mapping[str, Any] = next((arm for arm in arms if cell in arm["cells"]), {})
     stored = arm.get("settings", manifest.get("settings", {}))
     kept = {f.name: stored[f.name] for f in fields(Settings) if f.name in stored}
     try:
