@@ -36,7 +36,8 @@ def run_against(daemon, proxied, where, *options, command=None, **keys):
 
 def ends_with_one_line(run, began_s: float) -> None:
     assert run.wait(LIMIT_S + 30) == Exit.SETUP
-    (line,) = run.err.splitlines()
+    assert run.err.count("\n") == 1, run.err
+    line = run.err
     assert "the Docker engine at unix://" in line
     assert "`chaosd clean`" in line
     assert time.monotonic() - began_s < LIMIT_S

@@ -6,6 +6,7 @@ and nothing is mounted from the machine, so that the engine may be anywhere.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from ipaddress import IPv4Network, ip_address
@@ -186,7 +187,7 @@ class DockerRuntime(RealTime):
     async def sweep(self) -> list[str]:
         from chaosd.runtimes.docker import objects
         from chaosd.runtimes.docker.endpoint import translated
-        from chaosd.runtimes.docker.presence import in_thread
+        from chaosd.runtimes.docker.presence import hangs, in_thread
 
         endpoint = self.endpoint
 
@@ -194,7 +195,13 @@ class DockerRuntime(RealTime):
             with endpoint.client() as api:
                 return translated(partial(objects.sweep, api, self.clock()), endpoint.url)
 
-        return await super().sweep() + await self._presence().answer(in_thread(removed))
+        presence = self._presence()
+        try:
+            return await super().sweep() + await presence.answer(in_thread(removed))
+        except asyncio.CancelledError:
+            if await presence.is_silent([]):  # whoever stops it must hear that something is left
+                raise hangs(endpoint) from None
+            raise
 
     def _presence(self) -> Presence:
         """What is known of whether the engine answers: one for all cells of a run."""
