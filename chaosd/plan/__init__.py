@@ -7,7 +7,6 @@ import json
 import re
 import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -34,6 +33,7 @@ from chaosd.plugins.proxy import (
 )
 from chaosd.plugins.runtime import Runtime
 from chaosd.runtimes import AUTO
+from chaosd.system import scratch
 from chaosd.system.clock import VirtualClock
 from chaosd.system.files import MB, open_regular, read_bytes
 
@@ -238,8 +238,8 @@ def _rehearse(plan: Plan, cell: Cell) -> Rehearsal:
     rendered, checksum = "# no configuration: this proxy is not started", None
     notes = [] if version is None else [f"proxy: {config.proxy.type} {version}"]
     if isinstance(proxy, Launches):
-        with tempfile.TemporaryDirectory(prefix="chaosd-check-") as directory:
-            launch = _launch(plan, cell, proxy, Path(directory))
+        with scratch.directory() as directory:
+            launch = _launch(plan, cell, proxy, directory)
             checksum = _checksum(launch.argv[0]) if plan.runtime.has_proxy_program else None
             rendered = launch.files[proxy.config_name].decode("utf-8", "replace")
             complaint = None
