@@ -366,3 +366,10 @@ def test_a_prediction_without_a_cell_known_before(page) -> None:
     said = Page(page)
     assert said("predicted_recovery_seconds", bound="mean", **of) == 2
     assert said("cycles_total", outcome="recovered", **of) == 1
+
+
+def test_log_lines_that_were_not_believed_are_counted(page) -> None:
+    for count in (1, 727):
+        said = {"count": count, "sender": "127.0.0.1:4242"}
+        page.event(made.reading(made.T0, "proxy.log", "refused", **said))
+    assert Page(page)("log_lines_refused_total", arm="main", cell="c1") == 727
