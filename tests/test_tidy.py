@@ -17,9 +17,10 @@ FILE_LINES_MAX = 500
 LAYERS = {
     "errors": set(),
     "units": set(),
-    "system": {"errors"},
-    "history": {"errors"},
-    "config": {"errors", "units", "plugins", "history"},
+    "shown": set(),
+    "system": {"errors", "shown"},
+    "history": {"errors", "shown"},
+    "config": {"errors", "units", "plugins", "history", "shown"},
     "plugins": {"dns", "errors", "units", "history", "system"},
     "analysis": {"errors", "history", "plugins", "system"},
     "dns": {"errors", "history", "system"},

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from chaosd import shown
 from chaosd.analysis import summary
 from chaosd.analysis.compare import (
     BETTER,
@@ -188,7 +189,7 @@ def render(found: Comparison) -> str:
     value = asdict(found)
     for side in ("a", "b"):
         del value[side]["numbers"], value[side]["config"]  # they are in the rows, and in `changed`
-    return json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
+    return shown.json_text(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False))
 
 
 def lines(found: Comparison) -> Iterator[str]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from chaosd import shown
 from chaosd.analysis.summary import Part, Report
 from chaosd.report import words
 
@@ -46,7 +47,7 @@ def render(report: Report, settings: Mapping[str, Any]) -> str:
         "manifest": report.manifest,
         "config": dict(settings),
     }
-    return json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    return shown.json_text(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)) + "\n"
 
 
 def _arm(arm: Report) -> dict[str, Any]:
