@@ -24,7 +24,7 @@ LAYERS = {
     "plugins": {"dns", "errors", "units", "history", "system"},
     "analysis": {"errors", "history", "plugins", "system"},
     "dns": {"errors", "history", "system"},
-    "faults": {"dns", "errors", "units", "history", "plugins", "system"},
+    "faults": {"dns", "errors", "units", "history", "plugins", "shown", "system"},
     "probes": {"errors", "units", "history", "plugins"},
 }
 # Nobody but these imports these: they put the parts together.

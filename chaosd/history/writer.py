@@ -81,7 +81,10 @@ def write_whole(path: Path, text: str) -> None:
     """Replace a file in one step. Raises MachineError if it can't be written."""
     temporary = path.with_name(path.name + ".tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
+        # As private as the directory, also if it is written much later by `chaosd report`.
+        mode = path.parent.stat().st_mode & 0o666
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        with os.fdopen(os.open(temporary, flags, mode), "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -21,12 +21,14 @@ from chaosd.config.shape import Config
 from chaosd.errors import ConfigError, MachineError
 from chaosd.history.cycles import CycleKind
 from chaosd.history.values import Address
+from chaosd.plan import privacy
 from chaosd.plan.arms import OWN_APP, Arm, Cell, Plan
 from chaosd.plan.foretelling import foretold
 from chaosd.plugins.bases import Between, KeyPath
 from chaosd.plugins.proxy import (
     Advises,
     Checks,
+    HidesSecrets,
     Launch,
     Launches,
     Proxy,
@@ -213,6 +215,7 @@ def rehearse(plan: Plan) -> list[Rehearsal]:
 
     Raises ConfigError if the proxy refuses the config and MachineError if there is no proxy.
     """
+    privacy.keep(plan)
     return [_rehearse(plan, cell) for cell in plan.cells[: len(plan.arms)]]
 
 
@@ -241,6 +244,8 @@ def _rehearse(plan: Plan, cell: Cell) -> Rehearsal:
             launch = _launch(plan, cell, proxy, Path(directory))
             checksum = _checksum(launch.argv[0]) if plan.runtime.has_proxy_program else None
             rendered = launch.files[proxy.config_name].decode("utf-8", "replace")
+            if isinstance(proxy, HidesSecrets):
+                rendered = proxy.shown(rendered)
             complaint = None
             if plan.runtime.has_proxy_program and isinstance(proxy, Checks):
                 complaint = proxy.check(launch)

@@ -212,7 +212,7 @@ class Child:
 
     def _hear(self, line: str, at_ns: int) -> None:
         if line:
-            self.last_line = line
+            self.last_line = shown.line(line)
         if self._file is not None:
             self._file.emit(makeLogRecord({"msg": line}))
         word, awaited = self._awaited or ("", None)

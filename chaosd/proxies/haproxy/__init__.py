@@ -28,6 +28,7 @@ from chaosd.proxies.haproxy.cfg import own_file
 from chaosd.proxies.haproxy.cfg.condition import features_in
 from chaosd.proxies.haproxy.cfg.effective import Effective
 from chaosd.proxies.haproxy.cfg.findings import Finding
+from chaosd.proxies.haproxy.cfg.secrets import secrets_of, without_secrets
 from chaosd.proxies.haproxy.cfg.settings import read_settings, record
 from chaosd.proxies.haproxy.cfg.wording import say
 from chaosd.proxies.haproxy.config import settings_of
@@ -190,6 +191,19 @@ class HAProxy:
         if path is None:
             return []
         return [say(f) for f in own_file.problems(self._own(path), path, by_address=by_address)]
+
+    def secrets(self) -> list[tuple[str, str]]:
+        path = self.config.config
+        if path is None:
+            return []
+        try:
+            return list(secrets_of(path.read_text(encoding="utf-8", errors="replace")))
+        except OSError:  # which is said where the file is needed
+            return []
+
+    @staticmethod
+    def shown(text: str) -> str:
+        return without_secrets(text)
 
     def advice(self) -> list[str]:
         path = self.config.config

@@ -95,6 +95,8 @@ def _secret(words: tuple[Word, ...]) -> Iterator[Word]:
     lowered = [text.lower() for text in texts]
     condition = next((n for n, text in enumerate(texts) if n and text in _CONDITION), len(texts))
     for number, word in enumerate(words):
+        if number == condition:
+            continue
         before = lowered[number - 1] if number else ""
         if (
             number
@@ -138,7 +140,8 @@ def _names_secret(text: str) -> bool:
 def _is_said(lowered: list[str], word: Word) -> bool:
     """Whether a word has a secret in itself: a header of a check, a key of a converter."""
     if lowered[:1] == ["tcp-check"] and len(lowered) > 1 and lowered[1].startswith("send"):
-        return lowered[1].startswith("send-binary") or _TCP_CHECK.search(word.text) is not None
+        is_binary = lowered[1].startswith("send-binary") and word.text.lower() != lowered[1]
+        return is_binary or _TCP_CHECK.search(word.text) is not None
     if _KEYED.search(word.text) and ("'" in word.text or '"' in word.text or "," in word.text):
         return True
     return any(shown.is_secret_name(found[1]) for found in _HEADER.finditer(word.text))
