@@ -245,12 +245,6 @@ class Config(Part):
         "config paths such as `proxy.resolvers.timeout_resolve`; not set: only this config",
     )
     _arm_configs: dict[str, Config] = PrivateAttr(default_factory=dict)
-    _source: Path | None = PrivateAttr(None)
-
-    @property
-    def source(self) -> Path | None:
-        """The file that it was read from."""
-        return self._source
 
     @property
     def arm_configs(self) -> dict[str, Config]:
@@ -330,7 +324,6 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     secrets = shown.secrets_of(document.data)
     shown.know(value for where, value in secrets if shown.is_telling(where, value))
     config = _validated(document, path)
-    config._source = path  # noqa: SLF001
     if config.arms:
         config._arm_configs.update(_arm_configs(config, path, overrides))  # noqa: SLF001
     return config

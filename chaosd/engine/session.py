@@ -35,10 +35,13 @@ ARM_FACTS = ("proxy", "proxy_version", "proxy_settings", "proxy_config", "settin
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def run(plan: Plan, rehearsals: Sequence[Rehearsal]) -> int:
-    """Do what `chaosd run` does, once the plan is known to be possible. Returns the exit code."""
+def run(plan: Plan, rehearsals: Sequence[Rehearsal], source: Path) -> int:
+    """Do what `chaosd run` does, once the plan is known to be possible. Returns the exit code.
+
+    `source` is the config's file.
+    """
     before = os.umask(privacy.ONLY_MINE)
-    os.umask(before | privacy.umask(plan))  # of whatever is written, by our children too
+    os.umask(before | privacy.umask(plan, source))  # of whatever is written, by our children too
     try:
         return _run(plan, rehearsals)
     finally:

@@ -32,12 +32,12 @@ def keep(plan: Plan) -> None:
             shown.know(value for _, value in arm.proxy.secrets())
 
 
-def umask(plan: Plan) -> int:
-    """The permissions that no file of the run may have."""
+def umask(plan: Plan, *sources: Path) -> int:
+    """The permissions that no file of the run may have. `sources` have gone into it, too."""
     if secrets(plan):
         return ONLY_MINE
     mask = 0
-    for path in _inputs(plan):
+    for path in (*sources, *_own_files(plan)):
         with suppress(OSError):  # it is gone, which is somebody else's to say
             mode = path.stat().st_mode
             mask |= 0 if mode & _OTHERS else 0o007
@@ -45,9 +45,7 @@ def umask(plan: Plan) -> int:
     return mask
 
 
-def _inputs(plan: Plan) -> Iterator[Path]:
-    if plan.config.source is not None:
-        yield plan.config.source
+def _own_files(plan: Plan) -> Iterator[Path]:
     for arm in plan.arms:
         if isinstance(arm.proxy, TakesOwnFile) and arm.proxy.own_file is not None:
             yield arm.proxy.own_file
