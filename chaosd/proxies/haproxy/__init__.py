@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path, PurePath
 from random import Random
 from typing import Any, ClassVar
@@ -28,6 +28,7 @@ from chaosd.proxies.haproxy.cfg import own_file
 from chaosd.proxies.haproxy.cfg.condition import features_in
 from chaosd.proxies.haproxy.cfg.effective import Effective
 from chaosd.proxies.haproxy.cfg.findings import Finding
+from chaosd.proxies.haproxy.cfg.foreign import refusals
 from chaosd.proxies.haproxy.cfg.secrets import secrets_of, without_secrets
 from chaosd.proxies.haproxy.cfg.settings import read_settings, record
 from chaosd.proxies.haproxy.cfg.wording import say
@@ -190,7 +191,16 @@ class HAProxy:
         path = self.config.config
         if path is None:
             return []
-        return [say(f) for f in own_file.problems(self._own(path), path, by_address=by_address)]
+        effective = self._own(path)
+        found = own_file.problems(effective, path, by_address=by_address)
+        if own_file.is_undecided(effective):
+            effective = self._own(path, either=True)
+        found += refusals(
+            effective.document,
+            allow_programs=self.config.allow_programs,
+            api_by_tcp=self._host is not None,
+        )
+        return [say(f) for f in found]
 
     def secrets(self) -> list[tuple[str, str]]:
         path = self.config.config
@@ -223,15 +233,20 @@ class HAProxy:
         settings, _ = self._own_settings(path, effective)
         return {} if settings is None else record(effective, own_file.app_servers(effective)[0])
 
-    def _own(self, path: Path) -> Effective:
-        """The user's own file as the version at hand reads it."""
+    def _own(self, path: Path, *, either: bool = False) -> Effective:
+        """The user's own file as the version at hand reads it.
+
+        With `either` also those of its parts of which it is not known whether they hold.
+        """
         version = self._version or self.config.version
         environment = os.environ if self._host is None else {}
-        found = own_file.read_own(path, version=version, environment=environment)
+        read = partial(
+            own_file.read_own, path, version=version, environment=environment, either=either
+        )
+        found = read()
         if not own_file.is_undecided(found):
             return found
-        features = self._features()
-        return own_file.read_own(path, version=version, environment=environment, features=features)
+        return read(features=self._features())
 
     def _features(self) -> frozenset[str] | None:
         try:

@@ -165,6 +165,11 @@ class Config(ProxyConfig):
     config: Path | None = Field(
         None, description="your own haproxy.cfg, relative to this file; see haproxy/haproxy.cfg"
     )
+    allow_programs: bool = Field(
+        default=False,
+        description="let your own haproxy.cfg run programs (external-check, program, lua-load): "
+        "as whoever runs chaosd, and lua-load already in `chaosd check`",
+    )
     listen: str | None = Field(
         None, description="host:port of the door; the runtime chooses if not set"
     )

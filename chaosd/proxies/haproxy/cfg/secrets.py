@@ -19,7 +19,7 @@ _DIALECT = Dialect.of(None)
 _COMMENTS_MAX = 3  # of a comment within a comment
 # The word before a secret.
 _BEFORE = frozenset(
-    {"password", "insecure-password", "agent-send", "dynamic-cookie-key", "set-dumpable-key"}
+    {"password", "insecure-password", "agent-send", "dynamic-cookie-key", "cluster-secret"}
 )
 _TCP_CHECK = re.compile(r"\b(?:AUTH|PASS|LOGIN|USER|HELLO)\b", re.IGNORECASE)
 _HEADER = re.compile(r"([A-Za-z0-9-]+):\s*(.+?)(?=\r|\n|\\r|\\n|$)")
