@@ -11,7 +11,7 @@ from chaosd.plugins.proxy import ProxyHost
 from chaosd.proxies.haproxy import HAProxy
 
 ROOT = Path(__file__).parents[2]
-MAYBE = f"{MAYBE}"  # which is known nowhere
+MAYBE = ".if openssl_version_atleast(1.1)\n"  # which is known nowhere
 BASE = """\
 global
     stats socket "${CHAOSD_API}" mode 600 level operator
