@@ -40,6 +40,8 @@ def run(plan: Plan, rehearsals: Sequence[Rehearsal], source: Path) -> int:
 
     `source` is the config's file.
     """
+    with suppress(OSError):  # said where the run's own directory is made; this one is all runs'
+        plan.config.runs.directory.mkdir(parents=True, exist_ok=True)
     before = os.umask(privacy.ONLY_MINE)
     os.umask(before | privacy.umask(plan, source))  # of whatever is written, by our children too
     try:

@@ -69,6 +69,7 @@ def build(config: Config, complain: Complain) -> Plan:
         why=why,
         arms=arms,
     )
+    privacy.keep(plan)
     problems: dict[str, None] = {}  # said once, though each arm may have them
     for cell in plan.cells[: len(arms)]:
         problems |= dict.fromkeys(_problems(plan, cell, complain))
@@ -215,7 +216,6 @@ def rehearse(plan: Plan) -> list[Rehearsal]:
 
     Raises ConfigError if the proxy refuses the config and MachineError if there is no proxy.
     """
-    privacy.keep(plan)
     return [_rehearse(plan, cell) for cell in plan.cells[: len(plan.arms)]]
 
 

@@ -48,7 +48,10 @@ def render(
             name: _arm(arm) | {"config": dict((arm_settings or {}).get(name, {}))}
             for name, arm in report.arms.items()
         },
-        "manifest": report.manifest,
+        "manifest": {  # an older version stored an arm's values as they were
+            key: shown.mask_tree(value) if key == "arms" else value
+            for key, value in report.manifest.items()
+        },
         "config": dict(settings),
     }
     return shown.json_text(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)) + "\n"

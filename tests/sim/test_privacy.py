@@ -56,6 +56,7 @@ def test_a_run_with_a_secret_is_private_and_stays_so(simulate) -> None:
     ran = simulate(faults=faults())
     assert stat.S_IMODE(ran.directory.stat().st_mode) == 0o700
     assert modes(ran.directory) == {0o600}
+    assert stat.S_IMODE(ran.directory.parent.stat().st_mode) == 0o755, "other runs are not"
     (ran.directory / "report.html").unlink()
     report.write(ran.directory)
     assert modes(ran.directory) == {0o600}

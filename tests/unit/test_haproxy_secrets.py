@@ -68,6 +68,11 @@ def test_a_line(line: str, people: str) -> None:
         assert any("hunter2" in secret or "6875" in secret for _, secret in secrets_of(line))
 
 
+def test_a_password_is_known_without_its_user() -> None:
+    found = [value for _, value in secrets_of("stats auth admin:hunter2")]
+    assert found == ["admin:hunter2", "hunter2"]
+
+
 def test_lines_keep_their_numbers_and_everything_else_stays() -> None:
     text = "\n".join(line for line, _ in LINES) + "\n.if defined(X)\nstats auth a:hunter2\n.endif\n"
     shown = without_secrets(text)

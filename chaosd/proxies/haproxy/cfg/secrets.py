@@ -41,7 +41,10 @@ def secrets_of(text: str) -> Iterator[tuple[str, str]]:
     for line in text.split("\n"):
         for number, (words, _) in enumerate(_parts(line)):
             for word in _secret(words):
-                yield f"haproxy.cfg.{words[0].text if words else ''}{number or ''}", word.text
+                name = f"haproxy.cfg.{words[0].text}{number or ''}"
+                yield name, word.text
+                if ":" in word.text:  # a user's name and the password
+                    yield name, word.text.partition(":")[2]
 
 
 def _line(line: str) -> str:
