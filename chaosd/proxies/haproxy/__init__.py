@@ -28,6 +28,7 @@ from chaosd.proxies.haproxy import (
 from chaosd.proxies.haproxy.cfg import own_file
 from chaosd.proxies.haproxy.cfg.condition import features_in
 from chaosd.proxies.haproxy.cfg.effective import Effective
+from chaosd.proxies.haproxy.cfg.files import load
 from chaosd.proxies.haproxy.cfg.findings import Finding
 from chaosd.proxies.haproxy.cfg.foreign import refusals
 from chaosd.proxies.haproxy.cfg.record import record
@@ -187,12 +188,9 @@ class HAProxy:
 
     def secrets(self) -> list[tuple[str, str]]:
         path = self.config.config
-        if path is None:
-            return []
-        try:
-            return list(secrets_of(path.read_text(encoding="utf-8", errors="replace")))
-        except OSError:  # which is said where the file is needed
-            return []
+        # What can't be read is said where the file is needed.
+        sources = [] if path is None else load([path])[0]
+        return [secret for source in sources for secret in secrets_of(source.text)]
 
     @staticmethod
     def shown(text: str) -> str:

@@ -22,7 +22,7 @@ _BEFORE = frozenset(
     {"password", "insecure-password", "agent-send", "dynamic-cookie-key", "cluster-secret"}
 )
 _TCP_CHECK = re.compile(r"\b(?:AUTH|PASS|LOGIN|USER|HELLO)\b", re.IGNORECASE)
-_HEADER = re.compile(r"([A-Za-z0-9-]+):\s*(.+?)(?=\r|\n|\\r|\\n|$)")
+_HEADER = re.compile(r"(?<![A-Za-z0-9-])([A-Za-z0-9-]+):\s*(.+?)(?=\r|\n|\\r|\\n|$)")
 _KEYED = re.compile(r"\b(?:jwt_verify|hmac|aes_\w+|secure_memcmp|digest_key)\(")
 _SETS = re.compile(
     r"(?:set|add|replace|reset|del)-(?:header|var|value|env|path|query|uri)(?:-fmt)?"
