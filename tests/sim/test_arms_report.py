@@ -26,9 +26,9 @@ CYCLES = 4
 CELLS = {"ours": ("c1", "c3"), "fast": ("c2", "c4")}
 
 
-@pytest.fixture
-def ran(simulate):
-    return simulate(
+@pytest.fixture(scope="module")
+def ran(simulate_once):
+    return simulate_once(
         arms=ARMS, cells=2, until={"cycles": CYCLES}, probes=[{"type": "http", "rate": "50/s"}]
     )
 

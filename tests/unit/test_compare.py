@@ -8,6 +8,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import lru_cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -69,14 +70,21 @@ def longer(cycles: Sequence[Cycle], change: Callable[[float], float]) -> list[Cy
     return [cycle(change(c.recovery_s)) for c in cycles]
 
 
-def answers(start_s: float, change: Callable[[float], float]) -> Counter[str]:
-    """In percent, of pairs of a hundred cycles each."""
+@lru_cache
+def pairs(start_s: float) -> list[tuple[Side, list[Cycle]]]:
+    """Of a hundred cycles each."""
     random = Random(f"pairs {start_s}")
+    return [
+        (side(uniform(random, start_s)), uniform(random, start_s))
+        for _ in range(budget.of(20, 100))
+    ]
+
+
+def answers(start_s: float, change: Callable[[float], float]) -> Counter[str]:
+    """In percent of the pairs, the second of each changed."""
     found: Counter[str] = Counter()
-    pairs = budget.of(20, 100)
-    for _ in range(pairs):
-        a, b = uniform(random, start_s), uniform(random, start_s)
-        found[compare(side(a), side(longer(b, change))).answer] += 100 // pairs
+    for a, b in pairs(start_s):
+        found[compare(a, side(longer(b, change))).answer] += 100 // len(pairs(start_s))
     return found
 
 
