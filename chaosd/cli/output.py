@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
-from chaosd.errors import unsaid
+from chaosd.errors import output_error
 
 
 def say(*texts: str) -> None:
@@ -19,7 +19,7 @@ def say(*texts: str) -> None:
         _discard(sys.stdout)
     except OSError as error:
         _discard(sys.stdout)
-        raise unsaid(error) from error
+        raise output_error(error) from error
 
 
 def complain(problem: str) -> None:

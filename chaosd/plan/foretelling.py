@@ -32,7 +32,7 @@ def foretold(part: FaultConfig, fault: Fault, config: Config, proxy: Proxy, pace
         f"recovery predicted between {predicted.lower_s:.2f} s and {predicted.upper_s:.2f} s, "
         f"mean {predicted.mean_s:.2f} s{_likely(predicted)}, if the app listens "
         f"{_listening_s(timeline):.2f} s after T0 and a missing name is answered with "
-        f"{config.dns.missing}; each cycle is predicted anew from when it really was"
+        f"{config.dns.missing}; each cycle is predicted again from its measured times"
     )
     if predicted.relapse_share:
         said += (
