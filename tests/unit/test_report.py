@@ -10,9 +10,9 @@ from pathlib import Path
 
 import made
 import pytest
-from again import recompute
 from hypothesis import given, settings, strategies
 from made import IMPOSTER, INTERVAL, MS, NEW_IP, OLD_IP, SECOND
+from recompute import recompute
 
 from chaosd import report
 from chaosd.analysis.recovery import Identities, RecoveryFold, measure
