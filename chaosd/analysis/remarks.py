@@ -35,6 +35,7 @@ class RemarkKind(StrEnum):
     MISROUTED_RESTARTS = "misrouted-restarts"  # `count` requests in `total` cycles
     FEWER_CELLS = "fewer-cells"  # `count` of `total` were started: for more it lacked `detail`
     IN_TURNS = "in-turns"  # not all arms ran side by side: for that it lacked `detail`
+    LOG_REFUSED = "log-refused"  # `count` lines, the latest from `detail`
     WITHIN_FLOOR = "within-floor"  # the median is no longer than `seconds`
 
 

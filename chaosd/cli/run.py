@@ -6,7 +6,7 @@ import argparse
 
 from chaosd.cli import loading
 
-HELP = "run the daemon until it is stopped or has done enough"
+HELP = "run until stopped, or until what `until:` asks for is done"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -18,4 +18,4 @@ def run(arguments: argparse.Namespace) -> int:
     from chaosd.engine import session
 
     planned = plan.build(*loading.load(arguments))
-    return session.run(planned, plan.rehearse(planned))
+    return session.run(planned, plan.rehearse(planned), arguments.config)
