@@ -262,7 +262,7 @@ def test_every_plugin_file_has_its_entry_point() -> None:
     points = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
     declared = {point.split(":")[0] for group in points.values() for point in group.values()}
     # What carries the probes, and is none itself.
-    helpers = {f"chaosd.probes.{name}" for name in ("host", "worker", "wire", "outcomes")}
+    helpers = {f"chaosd.probes.{name}" for name in ("host", "worker", "wire", "outcomes", "pace")}
     helpers |= {
         f"chaosd.runtimes.{name}"
         for name in ("answers", "readiness", "realtime", "roster", "senders", "syslog")

@@ -20,6 +20,7 @@ PREDICTION = Prediction(lower_s=0.1, mean_s=0.2, upper_s=0.3, quantiles_s={"p50"
 VALUES: dict[Any, Any] = {
     "str": "x",
     "int": 7,
+    "bool": True,
     "float": 1.5,
     "str | None": "y",
     "int | None": 8,

@@ -120,7 +120,8 @@ class Zygote:
             orders.setblocking(False)
             with suppress(OSError):
                 while (said := orders.recv(ANSWER_BYTES_MAX).decode()).isdecimal():
-                    os.kill(int(said), SIGKILL)
+                    # Nobody but us may bury it, so the number is still its own.
+                    os.killpg(int(said), SIGKILL)
                     os.waitpid(int(said), 0)
 
     @staticmethod
