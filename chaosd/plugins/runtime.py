@@ -232,9 +232,10 @@ class CanHoldAddress(CanMove, Protocol):
 class CanFaultDns(Protocol):
     """A stage whose nameserver can be made to answer wrongly for a while."""
 
-    async def answer_by(self, rules: Sequence[Rule]) -> None:
-        """Let these rules come before its usual answers from now on; none: all is as usual.
+    async def answer_by(self, rules: Sequence[Rule], owner: str = "") -> None:
+        """Let these rules come before its usual answers from now on; none: no more of this owner's.
 
+        The rules of other owners stay. A fault is the owner `cycle.label`.
         Returns when they are in force. Raises MachineError if that can't be done.
         """
 

@@ -200,9 +200,9 @@ class LocalStage(Roster[Child]):
         else:
             self._dns.withdraw(self._cell.dns.name)
 
-    async def answer_by(self, rules: Sequence[Rule]) -> None:
+    async def answer_by(self, rules: Sequence[Rule], owner: str = "") -> None:
         _ = self._network  # it refuses once the cell is closed
-        self._dns.rules = tuple(rules)
+        self._dns.rules.set(owner, rules)
 
     async def hold(self, manner: OldIp) -> Holder:
         if manner not in OLD_IP:
