@@ -16,6 +16,8 @@ from chaosd.history.events import (
     Asked,
     CycleEnded,
     CycleSkipped,
+    DisturbanceBegan,
+    DisturbanceEnded,
     Disturbed,
     Done,
     Event,
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 EVENTS_PER_CYCLE_MAX = 10_000
 OURS = (
     *(Asked, Done, Failed, StreamOpened, InstancePlaced, FaultBegan, FaultInjected, FaultEnded),
-    *(RecoveryPredicted, CycleEnded, CycleSkipped, Disturbed),
+    *(RecoveryPredicted, CycleEnded, CycleSkipped, Disturbed, DisturbanceBegan, DisturbanceEnded),
 )
 
 
@@ -50,6 +52,7 @@ class CycleRun(CellRecorder):
         self.number = self.cycle = cell.recorder.cycle
         self.kind = fault.kind
         self.label = label
+        self.began_ns: int | None = None
         self.fold: RecoveryFold | None = None
         self.events: list[AnyEvent] = []
         self.samples: list[Sample] = list(cell.recent)
@@ -90,7 +93,7 @@ class CycleRun(CellRecorder):
         )
         # A slow disk must not become part of the recovery: it is written once the deed is done.
         asyncio.get_running_loop().call_soon(self.write_begin)
-        t0_ns = self.clock.now_ns()
+        t0_ns = self.began_ns = self.clock.now_ns()
         self.heard.put_nowait(Began(at_ns=t0_ns, which=MAIN))
         self._begin = Event(at_ns=t0_ns, cell=cell.name, cycle=self.number, what=began)
         self.fold = RecoveryFold(

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, ValidationInfo
 
 from chaosd.errors import MachineError
 from chaosd.history.cycles import CycleKind
+from chaosd.history.disturbances import ProgramDisturbs
 from chaosd.history.events import LinePrinted, RunProgram
 from chaosd.plugins.bases import FaultConfig, PositiveWait
 from chaosd.plugins.fault import undoing
@@ -72,44 +73,42 @@ class Command:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self._begun = False  # T0 was declared
-        self._to_heal = False
 
     @asynccontextmanager
-    async def disturb(self, stage: Any, cycle: CycleContext) -> AsyncIterator[None]:
-        async with undoing(lambda: self._undo(stage, cycle)):
-            await self._inject(stage, cycle)
-            yield
+    async def disturb(self, stage: Any, cycle: CycleContext) -> AsyncIterator[ProgramDisturbs]:
+        program, heal = self.config.inject, self.config.heal
 
-    async def _inject(self, stage: Any, cycle: CycleContext) -> None:
-        program, self._begun, self._to_heal = self.config.inject, False, True
-        async with cycle.deed(RunProgram(role="inject", program=program)):
-            if self.config.t0 == "start":
-                self._begin(cycle)
-            await self._run(program, cycle)
-        if not self._begun:
-            raise MachineError(f"{program[0]} ended without the line `{BEGIN}` (t0 is `line`)")
+        def begin() -> None:
+            if cycle.began_ns is None:
+                cycle.begin(old=None, new=None)
 
-    async def _undo(self, stage: Any, cycle: CycleContext) -> None:
-        to_heal, self._to_heal = self._to_heal, False
-        if to_heal and self.config.heal:
-            self._begun = True
-            async with cycle.deed(RunProgram(role="heal", program=self.config.heal)):
-                await self._run(self.config.heal, cycle)
+        async def undo() -> None:
+            if heal:
+                async with cycle.deed(RunProgram(role="heal", program=heal)):
+                    await self._run(heal, cycle, begin=lambda: None)
 
-    def _begin(self, cycle: CycleContext) -> None:
-        if not self._begun:
-            self._begun = True
-            cycle.begin(old=None, new=None)
+        async with undoing(undo):
+            async with cycle.deed(RunProgram(role="inject", program=program)):
+                if self.config.t0 == "start":
+                    begin()
+                await self._run(program, cycle, begin=begin)
+            if cycle.began_ns is None:
+                raise MachineError(f"{program[0]} ended without the line `{BEGIN}` (t0 is `line`)")
+            yield ProgramDisturbs(program=program)
 
-    async def _run(self, program: tuple[str, ...], cycle: CycleContext) -> None:
-        """Run it to its end. Raises MachineError if it fails or takes too long."""
+    async def _run(
+        self, program: tuple[str, ...], cycle: CycleContext, begin: Callable[[], None]
+    ) -> None:
+        """Run it to its end; `begin` is called when it says so.
+
+        Raises MachineError if it fails or takes too long.
+        """
         told = 0
 
         def heard(line: str, at_ns: int) -> None:
             nonlocal told
             if line.strip() == BEGIN:
-                self._begin(cycle)
+                begin()
             told += 1
             if told <= LINES_MAX:
                 cycle.record(LinePrinted(text=line[:LINE_MAX]), at_ns=at_ns)

@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from chaosd.history.causes import Cause
 from chaosd.history.cycles import CycleKind, Prediction
+from chaosd.history.disturbances import Disturbance
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -71,6 +72,21 @@ class RunProgram:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FaultDns:
+    """The nameserver is told to answer wrongly: questions of this type and name; None: all."""
+
+    answer: str | None = None  # nxdomain, servfail, refused, empty, drop; None: the usual one
+    delay_s: float = 0.0
+    qtype: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreDns:
+    """The nameserver is told to answer as usual again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OtherDeed:
     """What a plugin does that has no class here."""
 
@@ -86,6 +102,8 @@ Deed = (
     | HoldAddress
     | ReleaseAddress
     | RunProgram
+    | FaultDns
+    | RestoreDns
     | OtherDeed
 )
 
@@ -177,6 +195,22 @@ class FaultEnded:
     """A fault with a window has been undone: from here on the world is as it was."""
 
     fault: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DisturbanceBegan:
+    """One edge of what a fault of the cycle does: the event's instant is right before it."""
+
+    fault: str  # its label
+    disturbance: Disturbance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DisturbanceEnded:
+    """The other edge: it has been undone."""
+
+    fault: str
+    disturbance: Disturbance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -390,6 +424,8 @@ What = (
     | FaultBegan
     | FaultInjected
     | FaultEnded
+    | DisturbanceBegan
+    | DisturbanceEnded
     | RecoveryPredicted
     | CycleEnded
     | CycleSkipped

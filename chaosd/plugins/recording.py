@@ -31,6 +31,8 @@ class CycleContext(Recorder, Protocol):
     run: str  # the run's id
     cell: str
     number: int
+    label: str  # of the fault; no other fault of this cycle has it
+    began_ns: int | None  # when it called `begin`
     ending: bool  # the run ends: what is healed now is taken down right afterwards
 
     def expect(self, identity: str) -> None:
