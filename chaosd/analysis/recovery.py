@@ -13,6 +13,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 from chaosd.analysis import phases
+from chaosd.analysis.disturbances import spans
 from chaosd.analysis.residuals import against
 from chaosd.analysis.samples import kind_of
 from chaosd.analysis.statistics import quantile_rank
@@ -117,6 +118,7 @@ class RecoveryFold:
     relapse. Each later bad sample, by scheduled time, ends a stretch and begins the next; stable is
     then the earliest end of a good sample of the first stretch that lasts `stable_for` from there.
 
+    With `waits` nothing is over before all of the fault was `injected`.
     With `unknown` nobody can tell the new instance: the recovery is the first good answer to what
     was scheduled after the last bad one, of those up to when the fault was `injected`, or else
     after the first one. If nothing was bad by then, there was no outage, and the recovery is T0.
@@ -130,6 +132,7 @@ class RecoveryFold:
         settings: Settings,
         *,
         unknown: bool = False,
+        waits: bool = False,
     ) -> None:
         self.t0_ns = t0_ns
         self.recovered_ns: int | None = None
@@ -138,6 +141,7 @@ class RecoveryFold:
         self.samples = self.failed = self.masked = self.misrouted = self.dropped = 0
         self.lags_ns = array("q")
         self.unknown = unknown
+        self.waits = waits or unknown
         self._injected_ns: int | None = None
         self.new = new
         self._identities = identities
@@ -164,7 +168,7 @@ class RecoveryFold:
         None while it goes on.
         """
         over_ns, calm_ns = self._limit_ns, self.stable_from_ns
-        if calm_ns is not None and self.unknown:
+        if calm_ns is not None and self.waits:
             calm_ns = None if self._injected_ns is None else max(calm_ns, self._injected_ns)
         if calm_ns is not None:
             over_ns = min(over_ns, calm_ns + self._settings.stable_for_ns)
@@ -327,8 +331,9 @@ def measure(
         return _never_began(end, settings)
     fault, cause = begin.what, end.what.cause
     new, control = fault.new, fault.is_control
-    fold = RecoveryFold(begin.at_ns, new, identities, settings, unknown=fault.is_anonymous)
-    injected = earliest(events, FaultInjected) if fold.unknown else None
+    unknown, waits = fault.is_anonymous, fault.waits
+    fold = RecoveryFold(begin.at_ns, new, identities, settings, unknown=unknown, waits=waits)
+    injected = earliest(events, FaultInjected) if waits else None
     if injected is not None:
         fold.injected(injected.at_ns)
     mine = [s for s in samples if s.scheduled_ns < end.at_ns and s.stream in (stream, direct)]
@@ -370,6 +375,7 @@ def measure(
         phases_error_s=parts_error_s,
         **_held_against(_predicted(events), fold, outcome, end.at_ns),
         kind=fault.kind,
+        disturbances=spans(events, begin.at_ns, end.at_ns),
         arm=settings.arm,
         cause=cause,
         cut_off=cut_off,

@@ -16,7 +16,7 @@ from typing import Any, get_type_hints
 from chaosd.history import disturbances, format_0
 from chaosd.history import events as ev
 from chaosd.history.causes import Cause, CauseKind, Doubt, DoubtKind
-from chaosd.history.cycles import Cycle, CycleKind, CycleOutcome, Prediction
+from chaosd.history.cycles import Cycle, CycleKind, CycleOutcome, DisturbanceSpan, Prediction
 from chaosd.history.disturbances import Disturbance
 from chaosd.history.events import AnyEvent, Deed, Event, ServerChange, ServerChanged, Teller
 
@@ -244,6 +244,11 @@ def disturbance_of(word: str, data: Data) -> Disturbance:
     return disturbances.OtherDisturbance(what=word, details=dict(data))
 
 
+def _span(data: Data) -> DisturbanceSpan:
+    known = {f.name for f in fields(DisturbanceSpan)}
+    return DisturbanceSpan(**{key: value for key, value in data.items() if key in known})
+
+
 def _prediction(data: Data) -> Prediction:
     known = {f.name for f in fields(Prediction)}
     return Prediction(**{key: value for key, value in data.items() if key in known})
@@ -251,6 +256,7 @@ def _prediction(data: Data) -> Prediction:
 
 BECOME: dict[Any, Callable[[Any], Any]] = {
     tuple[str, ...]: tuple,
+    tuple[str, ...] | None: lambda data: None if data is None else tuple(data),
     CycleKind: CycleKind,
     Cause: _cause,
     Cause | None: _cause,
@@ -299,6 +305,7 @@ def decode_cycle(line: str) -> Cycle:
                 "cause": _cause(value.get("cause")),
                 "doubt": _doubt(value.get("doubt")),
                 "predicted": _prediction(predicted) if predicted else None,
+                "disturbances": tuple(_span(each) for each in value.get("disturbances", ())),
             }
         )
     except (KeyError, TypeError, AttributeError) as error:

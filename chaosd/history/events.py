@@ -173,6 +173,7 @@ class FaultBegan:
     new: str | None
     new_ip: str | None
     t0_unix: float
+    also: tuple[str, ...] | None = None  # the labels of the faults that come with it
 
     @property
     def is_control(self) -> bool:
@@ -184,10 +185,15 @@ class FaultBegan:
         """Whether no single instance ends the recovery: nothing moves, or nobody can tell it."""
         return self.new is None and not self.is_control
 
+    @property
+    def waits(self) -> bool:
+        """Whether nothing is over before FaultInjected: it is anonymous, or others come with it."""
+        return self.is_anonymous or self.also is not None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultInjected:
-    """All that disturbs has been done: told where nobody can tell the new instance."""
+    """All that disturbs has been done: told where nothing can be over before that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

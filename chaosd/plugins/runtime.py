@@ -228,6 +228,10 @@ class CanHoldAddress(CanMove, Protocol):
         """Prepare a placeholder, before T0, so that taking the IP over is quick."""
 
 
+# What only one fault of a cycle can use at once: two would wait for each other's instances.
+EXCLUSIVE: tuple[type, ...] = (CanMove, CanHoldAddress)
+
+
 @runtime_checkable
 class CanFaultDns(Protocol):
     """A stage whose nameserver can be made to answer wrongly for a while."""

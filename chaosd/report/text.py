@@ -73,7 +73,7 @@ def sentence(cycle: Cycle, *, wide: bool = False) -> str:
             answer += f" ({parts})" if took is not None and parts else ""
             return f"{start}: control, {what}: {answer}; {_requests(cycle)}"
         case CycleOutcome.UNAFFECTED:
-            return f"{start}: {cycle.fault}, users unaffected; {_requests(cycle)}"
+            return f"{start}: {cycle.fault}{_company(cycle)}, users unaffected; {_requests(cycle)}"
         case CycleOutcome.CENSORED:
             ending = f"not recovered within {cycle.lasted_s:g} s"
         case CycleOutcome.RECOVERED if cycle.recovery_s == 0:
@@ -82,7 +82,8 @@ def sentence(cycle: Cycle, *, wide: bool = False) -> str:
             ending = f"recovered in {seconds(cycle.recovery_s, 3)}{_fresh(cycle)}{_stable(cycle)}"
     parts = _phases(cycle)
     where = f": {parts}" if parts else ""
-    return f"{start}: {_moved(cycle)}, {ending}{_predicted(cycle)}{where}; {_requests(cycle)}"
+    what = f"{_moved(cycle)}{_company(cycle)}"
+    return f"{start}: {what}, {ending}{_predicted(cycle)}{where}; {_requests(cycle)}"
 
 
 def _moved(cycle: Cycle) -> str:
@@ -91,6 +92,16 @@ def _moved(cycle: Cycle) -> str:
     if cycle.new_ip:
         return f"app came up at {cycle.new_ip}"
     return f"app taken from {cycle.old_ip}" if cycle.old_ip else cycle.fault
+
+
+def _company(cycle: Cycle) -> str:
+    """The faults that came with the cycle's own, and when."""
+    told = []
+    for each in cycle.disturbances:
+        if each.fault != cycle.fault:
+            until = "" if each.ended_s is None else f" to {each.ended_s:.2f} s"
+            told.append(f"{each.fault} from {each.began_s:.2f} s{until}")
+    return f" with {', '.join(told)}" if told else ""
 
 
 def _fresh(cycle: Cycle) -> str:

@@ -25,6 +25,7 @@ VALUES: dict[Any, Any] = {
     "str | None": "y",
     "int | None": 8,
     "tuple[str, ...]": ("a", "b"),
+    "tuple[str, ...] | None": ("c",),
     "CycleKind": CycleKind.RESTART,
     "Prediction": PREDICTION,
     "Cause": Cause(kind=CauseKind.NOT_SETTLED, cycle=3),
