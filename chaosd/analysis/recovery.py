@@ -39,6 +39,7 @@ LATE_NS_MAX, BAR_SHARE_MAX = 5_000_000, 0.1
 DROPPED_SHARE_MAX = 0.01
 ANOMALY_MARGIN_S = 0.010  # what a prediction is not expected to see: the app's and kernel's work
 IDENTITIES_MAX = 10_000
+DEFINITIONS = 2  # since 2 a command without an outage is unaffected, and a DNS cycle no failover
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +55,8 @@ class Settings:
     proxy: str
     arm: str = ""
     replicas: int = 1  # of the app: the new one has every so many-th request
+    # By which rules it is judged what is unaffected and what is a failover: a run keeps its own.
+    definitions: int = 1
 
     @property
     def lookback_ns(self) -> int:
@@ -340,12 +343,9 @@ def measure(
     for sample in sorted(mine, key=attrgetter("scheduled_ns")):
         if sample.stream == stream:
             fold.add(sample)
-    outcome = _outcome(fold, fault.kind, invalid=cause is not None)
+    outcome = _outcome(fold, fault, invalid=cause is not None, settings=settings)
     cut_off = cause is not None and _is_cut_off(cause, fold, control=control)
-    measured = _measured(fold, end.at_ns, invalid=cause is not None, cut_off=cut_off)
-    if outcome is CycleOutcome.UNAFFECTED:  # nothing was lost, and nothing recovered
-        nothing = dict.fromkeys(("recovery_s", "fresh_recovery_s", "stable_recovery_s"))
-        measured |= nothing
+    measured = _measured(fold, end.at_ns, outcome, cut_off=cut_off)
     parts, parts_error_s = _unknown_parts(), None
     moved = fault.kind is not CycleKind.DNS and not (control and new is None)
     if cause is None and moved:
@@ -424,31 +424,39 @@ def _is_cut_off(cause: Cause, fold: RecoveryFold, *, control: bool) -> bool:
     return stopped and fold.recovered_ns is None and not control and bool(began)
 
 
-def _outcome(fold: RecoveryFold, kind: CycleKind, *, invalid: bool) -> CycleOutcome:
+def _outcome(
+    fold: RecoveryFold, fault: FaultBegan, *, invalid: bool, settings: Settings
+) -> CycleOutcome:
     if invalid:
         return CycleOutcome.INVALID
-    if kind.is_control:
+    if fault.is_control:
         return CycleOutcome.CONTROL
-    if kind is CycleKind.DNS and fold.recovered_ns is not None and not fold.failed + fold.misrouted:
-        return CycleOutcome.UNAFFECTED
-    return CycleOutcome.CENSORED if fold.recovered_ns is None else CycleOutcome.RECOVERED
+    if fold.recovered_ns is None:
+        return CycleOutcome.CENSORED
+    told = fault.kind is CycleKind.DNS or (fault.is_anonymous and settings.definitions > 1)
+    is_unaffected = told and not fold.failed + fold.misrouted
+    return CycleOutcome.UNAFFECTED if is_unaffected else CycleOutcome.RECOVERED
 
 
 def _unknown_parts() -> dict[str, float | None]:
     return dict.fromkeys([f"{phase}_s" for phase in PHASES])
 
 
-def _measured(fold: RecoveryFold, end_ns: int, *, invalid: bool, cut_off: bool) -> dict[str, Any]:
-    if invalid:
+def _measured(
+    fold: RecoveryFold, end_ns: int, outcome: CycleOutcome, *, cut_off: bool
+) -> dict[str, Any]:
+    if outcome is CycleOutcome.INVALID:
         # Of what was cut off in the middle of an outage so much of that is known.
         return {"outage_loss_s": fold.outage_loss_s()} if cut_off else {}
+    outage = {"outage_gap_s": fold.outage_gap_s(), "outage_loss_s": fold.outage_loss_s()}
+    if outcome is CycleOutcome.UNAFFECTED:  # nothing was lost, and nothing recovered
+        return outage
     stable_ns = fold.stable_ns(end_ns)
     return {
         "recovery_s": None if fold.recovered_ns is None else (fold.recovered_ns - fold.t0_ns) / 1e9,
         "fresh_recovery_s": fold.until_fresh_s(),
         "stable_recovery_s": None if stable_ns is None else (stable_ns - fold.t0_ns) / 1e9,
-        "outage_gap_s": fold.outage_gap_s(),
-        "outage_loss_s": fold.outage_loss_s(),
+        **outage,
     }
 
 

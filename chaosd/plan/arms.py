@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 
 from chaosd import plugins
-from chaosd.analysis.recovery import Settings
+from chaosd.analysis.recovery import DEFINITIONS, Settings
 from chaosd.config.shape import Config
 from chaosd.plugins.fault import Fault
 from chaosd.plugins.proxy import Proxy
@@ -58,6 +58,7 @@ class Arm:
             proxy=self.config.proxy.type,
             replicas=self.config.app.replicas,
             arm=self.name,
+            definitions=DEFINITIONS,
         )
 
 

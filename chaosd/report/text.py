@@ -11,6 +11,7 @@ from chaosd.analysis.residuals import Residuals
 from chaosd.analysis.slo import FAIL, OK, Objective
 from chaosd.analysis.statistics import Estimate, Quantiles, Share
 from chaosd.analysis.summary import Part, Report
+from chaosd.analysis.tally import APART
 from chaosd.history.cycles import PHASES, Cycle, CycleOutcome, is_only
 from chaosd.report import words
 from chaosd.units import Duration, Percent
@@ -243,6 +244,8 @@ def headline(report: Report) -> str:
         for outcome in ("unaffected", "control", "invalid", "skipped")
         if whole.outcomes[outcome]
     ]
+    if apart := whole.outcomes.get(APART):
+        others.insert(0, f"{apart} of DNS")
     count = whole.failovers
     text = f"{count} failover{'' if count == 1 else 's'}"
     if whole.outcomes["censored"]:

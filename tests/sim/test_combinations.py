@@ -160,3 +160,67 @@ def test_what_cannot_go_together_is_refused_beforehand(simulate, fault, lines) -
     assert len(said) == len(lines)
     assert all(line in each for line, each in zip(lines, said, strict=True))
     assert all(each.startswith("chaosd: t.yaml:") for each in said)
+
+
+def test_a_command_that_nobody_noticed_is_unaffected_and_no_recovery_of_nothing(simulate) -> None:
+    """Beside failovers it moves none of their numbers, and none of their objectives."""
+    recreate = {"type": "recreate", "every": "12s"}
+    command = {"type": "command", "inject": ["true"], "every": "12s", "name": "harmless"}
+    plain = simulate(faults=[recreate], until={"cycles": 4})
+    ran = simulate(faults=[recreate, command], until={"cycles": 8}, slo={"recovery_p50": "9s"})
+    outcomes = [c.outcome for c in ran.cycles if c.fault == "harmless"]
+    assert outcomes
+    assert set(outcomes) <= {CycleOutcome.UNAFFECTED, CycleOutcome.SKIPPED}
+    quiet = [c for c in ran.cycles if c.outcome is CycleOutcome.UNAFFECTED]
+    assert all(c.recovery_s is None and c.failed == 0 and c.outage_loss_s == 0 for c in quiet)
+    total = ran.report["total"]
+    assert total["undisturbed"] == 0
+    assert total["recovery_s"]["n"] == total["failovers"] == total["outcomes"]["recovered"]
+    assert total["outcomes"]["unaffected"] == len(quiet) > 0
+    assert min(c.recovery_s for c in ran.cycles if c.recovery_s is not None) > 0
+    assert plain.report["total"]["outcomes"]["unaffected"] == 0
+    assert "users unaffected" in ran.said
+
+
+def test_a_dns_cycle_that_recovered_is_no_failover_and_has_its_own_numbers(simulate) -> None:
+    """No answer at all for longer than `hold.timeout`: HAProxy forgets the address."""
+    resolvers = {"timeout_resolve": "200ms", "timeout_retry": "200ms"}
+    resolvers |= {"hold": {"valid": "300ms", "timeout": "300ms", "other": "300ms"}}
+    silence = {"type": "dns", "answer": "drop", "window": "4s", "every": "12s"}
+    ran = simulate(
+        faults=[{"type": "recreate", "every": "12s"}, silence],
+        proxy={"type": "haproxy", "resolvers": resolvers},
+        until={"cycles": 6},
+        slo={"recovery_p50": "9s", "min_cycles": 2, "faults": {"dns": {"recovery_p50": "9s"}}},
+    )
+    of_dns = [c for c in ran.cycles if c.kind is CycleKind.DNS and c.recovery_s is not None]
+    moved = [c for c in ran.cycles if c.kind is CycleKind.FAILOVER and c.recovery_s is not None]
+    assert of_dns
+    assert moved
+    total, own = ran.report["total"], ran.report["faults"]["c1"]["dns"]
+    assert total["outcomes"]["dns"] == len(of_dns)
+    assert total["failovers"] == total["recovery_s"]["n"] == len(moved)
+    assert own["recovery_s"]["n"] == own["outcomes"]["recovered"] == len(of_dns)
+    assert own["recovery_s"]["max"] == pytest.approx(max(c.recovery_s for c in of_dns))
+    wanted = {o["name"]: o["n"] for o in ran.report["objectives"]}
+    assert wanted == {"recovery_p50": len(moved), "dns: recovery_p50": len(of_dns)}
+    assert f"(and {len(of_dns)} of DNS" in ran.said
+    assert "all failovers" in (ran.directory / "report.md").read_text()
+
+
+def test_a_run_of_before_keeps_its_numbers(simulate) -> None:
+    """Its settings say by which rules it was judged: none is asked for those that came later."""
+    from chaosd.cli import main
+
+    command = {"type": "command", "inject": ["true"], "every": "6s"}
+    ran = simulate(faults=[command], until={"cycles": 3})
+    manifest = ran.directory / "run.json"
+    told = json.loads(manifest.read_text())
+    for settings in (told["settings"], *(arm["settings"] for arm in told["arms"].values())):
+        assert settings.pop("definitions") == 2
+    manifest.write_text(json.dumps(told))
+    (ran.directory / "cycles.jsonl").write_text("")  # measured anew from its events and samples
+    main(["report", str(ran.directory)])
+    total = ran.report["total"]
+    assert total["outcomes"]["recovered"] == total["undisturbed"] == 3
+    assert total["recovery_s"]["max"] == 0
