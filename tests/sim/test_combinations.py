@@ -197,7 +197,7 @@ def test_a_dns_cycle_that_recovered_is_no_failover_and_has_its_own_numbers(simul
     moved = [c for c in ran.cycles if c.kind is CycleKind.FAILOVER and c.recovery_s is not None]
     assert of_dns
     assert moved
-    total, own = ran.report["total"], ran.report["faults"]["c1"]["dns"]
+    total, own = ran.report["total"], ran.report["faults"]["dns"]
     assert total["outcomes"]["dns"] == len(of_dns)
     assert total["failovers"] == total["recovery_s"]["n"] == len(moved)
     assert own["recovery_s"]["n"] == own["outcomes"]["recovered"] == len(of_dns)
