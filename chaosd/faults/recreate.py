@@ -84,6 +84,7 @@ class Recreate:
             old_ip=self.config.old_ip,
             others=known.others,
             took_s=known.answer_s,
+            held_s=0.0 if self.config.old_ip in ("refuse", "vacant") else known.held_s,
         )
 
 

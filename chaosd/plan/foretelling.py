@@ -75,6 +75,7 @@ def _circumstances(config: Config, pace: Pace) -> Circumstances:
         stop_s=pace.stop_s,
         publish_s=pace.publish_s,
         reach_s=pace.reach_s,
+        held_s=pace.held_s,
     )
 
 

@@ -73,6 +73,7 @@ class Circumstances:
     stop_s: float  # from T0 until the old instance is gone and its address is held
     publish_s: float  # from an instance's start until the name answers its address
     reach_s: float | None  # … until its host answers ARP; None: as soon as it is published
+    held_s: float = 0.0  # from T0, so long the old address refuses; then something else holds it
 
 
 @runtime_checkable

@@ -114,6 +114,9 @@ class Pace(NamedTuple):
     publish_s: float  # from being started until the name answers
     listen_s: float  # … until it listens
     reach_s: float | None  # … until its host answers ARP; None: as soon as it is published
+    # From T0 until something else holds the old address, where that refuses meanwhile, as loopback
+    # does; 0: nobody refuses.
+    held_s: float = 0.0
 
 
 class Runtime(Protocol):

@@ -52,7 +52,7 @@ class LocalRuntime(RealTime):
     makes_topology: ClassVar[bool] = True
     runs_programs: ClassVar[bool] = True
     default_proxy: ClassVar[str | None] = None
-    pace: ClassVar[Pace] = Pace(0.0, 0.0, 0.05, None)
+    pace: ClassVar[Pace] = Pace(0.0, 0.0, 0.05, None, 0.005)
 
     def __init__(self, config: Config) -> None:
         self.config = config
