@@ -28,6 +28,7 @@ COUNTS = ("samples", "failed", "masked", "misrouted", "dropped")
 BAD = ("failed", "masked", "misrouted")
 # What may be cut off of what is held against predictions: it hides no more than their interval.
 CUT_MAX, CUT_SHARE_MAX = 1, 0.05
+APART = "dns"  # among outcomes: recovered or censored, and no failover, for nothing moved
 VALID = (
     CycleOutcome.RECOVERED,
     CycleOutcome.UNAFFECTED,
@@ -77,7 +78,7 @@ class Part:
     cut_off: int  # of those, the ones without a recovery: censored in the quantiles
     cut_off_s: float | None  # how long the longest of them had lasted
     poor: int  # valid cycles whose numbers can't be trusted much
-    undisturbed: int  # recoveries of 0 s: a `command` of which nothing was to be seen
+    undisturbed: int  # recoveries of 0 s, in runs of before there were unaffected cycles
     early: int  # recoveries by a retried request, before any fresh one got through
     early_max_s: float  # by how much, at most
     compared: int  # recoveries for which both outage estimators are known
@@ -117,7 +118,7 @@ class Part:
 
     @property
     def valid(self) -> int:
-        return sum(self.outcomes[outcome] for outcome in VALID)
+        return sum(self.outcomes[outcome] for outcome in VALID) + self.outcomes.get(APART, 0)
 
     @property
     def invalid(self) -> int:
@@ -130,11 +131,17 @@ class Tally:
 
     No recovery can be stable later than `stable_for_s` before the limit: what is not by then takes
     longer. A recovery is measured too long by half of `interval_s` on average, and by as much for
-    each of `replicas` that take turns.
+    each of `replicas` that take turns. With `moves_only` cycles in which nothing moves are counted,
+    and enter no number of failovers.
     """
 
     def __init__(
-        self, stable_for_s: float = 0.0, interval_s: float = 0.0, replicas: int = 1
+        self,
+        stable_for_s: float = 0.0,
+        interval_s: float = 0.0,
+        replicas: int = 1,
+        *,
+        moves_only: bool = False,
     ) -> None:
         self.outcomes = Counter({outcome.value: 0 for outcome in CycleOutcome})
         self.counts, self.control_counts = Counter[str](), Counter[str]()
@@ -159,18 +166,23 @@ class Tally:
         self.in_band = self.judged = 0
         self.follow: list[tuple[float, float]] = []  # recoveries of one cell and fault in a row
         self._before: dict[tuple[str, str], float] = {}
+        self._moves_only = moves_only
         self._stable_for_s, self._interval_s = stable_for_s, interval_s
         self._late_s = replicas * interval_s / 2
 
     def add(self, cycle: Cycle) -> None:
-        self.outcomes[cycle.outcome.value] += 1
+        apart = self._moves_only and cycle.kind is CycleKind.DNS
+        moved = cycle.outcome in (CycleOutcome.RECOVERED, CycleOutcome.CENSORED)
+        self.outcomes[APART if apart and moved else cycle.outcome.value] += 1
         if cycle.outcome == CycleOutcome.INVALID:
-            self._add_invalid(cycle)
+            self._add_invalid(cycle, apart=apart)
         if cycle.outcome not in VALID:
             return
         self.counts["poor"] += cycle.doubt is not None
         if cycle.outcome == CycleOutcome.CONTROL:
             self._add_control(cycle)
+            return
+        if apart:
             return
         for name in COUNTS:
             self.counts[name] += getattr(cycle, name)
@@ -186,11 +198,11 @@ class Tally:
             self.judged += 1
             self.in_band += not cycle.anomaly
 
-    def _add_invalid(self, cycle: Cycle) -> None:
+    def _add_invalid(self, cycle: Cycle, *, apart: bool) -> None:
         if cycle.cause is None or cycle.cause.kind is not CauseKind.STOPPED:
             return
         self.counts["stopped"] += 1
-        if (found := observed(cycle)) is not None:
+        if not apart and (found := observed(cycle)) is not None:
             self.cut_off_s.append(found.seconds)
             self.cut_predicted += cycle.predicted is not None
             for name in ("recovery_s", "stable_recovery_s"):

@@ -25,7 +25,7 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 
-from chaosd.dns.rules import Answer, Rule, first_match
+from chaosd.dns.rules import Answer, RuleBook
 from chaosd.errors import MachineError
 from chaosd.history.values import Address
 from chaosd.system.clock import Clock
@@ -86,7 +86,7 @@ class DnsServer:
         self.ttl_s = ttl_s
         self.delay_s = delay_s
         self.queries = 0
-        self.rules: tuple[Rule, ...] = ()  # what a fault has made wrong
+        self.rules = RuleBook()  # what faults have made wrong
         self.address: Address | None = None
         self._clock = clock
         self._observe = observe
@@ -156,7 +156,7 @@ class DnsServer:
     def _reply(self, asked: Asked, records: Sequence[dns.rdata.Rdata] | None) -> None:
         question = asked.message.question[0]
         name = question.name.to_text(omit_final_dot=True)
-        rule = first_match(self.rules, name, dns.rdatatype.to_text(question.rdtype))
+        rule = self.rules.wrong(name, dns.rdatatype.to_text(question.rdtype))
         answer, query = self._answer(asked, records, rule.answer if rule is not None else None)
         delay_s = self.delay_s + (rule.delay_s if rule is not None else 0.0)
         if delay_s == 0:

@@ -18,7 +18,7 @@ from chaosd.analysis import phases
 from chaosd.analysis.recovery import Identities, measure
 from chaosd.analysis.reorder import Reorder
 from chaosd.engine import schedule
-from chaosd.engine.cycle import CycleRun
+from chaosd.engine.cycle import CompanionRun, CycleRun
 from chaosd.engine.cycle_driver import CycleDriver
 from chaosd.engine.cycle_machine import CycleMachine, End, Limits, Span
 from chaosd.engine.disturbance import Disturbance
@@ -41,7 +41,7 @@ from chaosd.history.events import (
 )
 from chaosd.history.values import Address, Instance, Outcome, Sample, StreamSpec
 from chaosd.plan.arms import Cell, Plan
-from chaosd.plugins.bases import ProbeConfig, WindowedFaultConfig
+from chaosd.plugins.bases import FaultConfig, ProbeConfig, WindowedFaultConfig
 from chaosd.plugins.probe import Prober
 from chaosd.plugins.proxy import Predicts
 from chaosd.plugins.runtime import IsFound, Stage
@@ -87,6 +87,7 @@ class CellRun:
         self.arm, self.config, self.settings = cell.arm, cell.arm.config, cell.arm.settings()
         self.recorder = CellRecorder(owner.clock, cell.name, self.emit)
         self.faults = cell.arm.faults()
+        self._companions = [cell.arm.companions(place) for place in range(len(self.faults))]
         self.identities = Identities()
         self.cycle: CycleRun | None = None
         self.number = 0
@@ -323,14 +324,19 @@ class CellRun:
 
     async def _make_cycle(self, place: int) -> None:
         fault, part = self.faults[place], self.config.faults[place]
-        window = part.window if isinstance(part, WindowedFaultConfig) else None
+        company = part.companions
         self.number += 1
         self.recorder.cycle = self._last_made = self.number
-        self.cycle = cycle = CycleRun(self, fault, part.label)
+        self.cycle = cycle = CycleRun(self, fault, part.label, tuple(c.label for c in company))
         if self._direct is not None and isinstance(self.stage, IsFound):
             self._owner.prober.aim(self._direct, self.stage.direct)
-        machine = CycleMachine([Span(window_ns=window)], self._limits())
+        machine = CycleMachine([_span(each) for each in (part, *company)], self._limits())
         disturbances = [Disturbance(fault, self.stage, cycle)]
+        for which, (other, each) in enumerate(
+            zip(self._companions[place], company, strict=True), start=1
+        ):
+            seen = CompanionRun(cycle, each.label, which, self)
+            disturbances.append(Disturbance(other, self.stage, seen))
         driver = CycleDriver(cycle, machine, disturbances, self._owner)
         api = self.stage.api if self.stage is not None else None
         try:
@@ -353,7 +359,8 @@ class CellRun:
         cycle.write_begin()
         settings, direct, proxy = self.settings, self._direct, self.arm.proxy
         failover = cycle.fold is not None and cycle.kind is CycleKind.FAILOVER
-        if failover and isinstance(proxy, Predicts):
+        # A move that comes with other faults is none that the model knows.
+        if failover and not cycle.also and isinstance(proxy, Predicts):
             moved = phases.move(
                 cycle.events,
                 missing_class=self.config.dns.missing,
@@ -379,3 +386,8 @@ class CellRun:
         self._owner.finish(measured)
         if flight_record.reason(measured) is not None:
             flight_record.write(self._owner.directory, measured, events, samples)
+
+
+def _span(part: FaultConfig) -> Span:
+    window = part.window if isinstance(part, WindowedFaultConfig) else None
+    return Span(at_ns=part.offset, window_ns=window)

@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from chaosd.history.causes import Cause
 from chaosd.history.cycles import CycleKind, Prediction
+from chaosd.history.disturbances import Disturbance
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -71,6 +72,21 @@ class RunProgram:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FaultDns:
+    """The nameserver is told to answer wrongly: questions of this type and name; None: all."""
+
+    answer: str | None = None  # nxdomain, servfail, refused, empty, drop; None: the usual one
+    delay_s: float = 0.0
+    qtype: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreDns:
+    """The nameserver is told to answer as usual again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OtherDeed:
     """What a plugin does that has no class here."""
 
@@ -86,6 +102,8 @@ Deed = (
     | HoldAddress
     | ReleaseAddress
     | RunProgram
+    | FaultDns
+    | RestoreDns
     | OtherDeed
 )
 
@@ -155,6 +173,7 @@ class FaultBegan:
     new: str | None
     new_ip: str | None
     t0_unix: float
+    also: tuple[str, ...] | None = None  # the labels of the faults that come with it
 
     @property
     def is_control(self) -> bool:
@@ -166,10 +185,15 @@ class FaultBegan:
         """Whether no single instance ends the recovery: nothing moves, or nobody can tell it."""
         return self.new is None and not self.is_control
 
+    @property
+    def waits(self) -> bool:
+        """Whether nothing is over before FaultInjected: it is anonymous, or others come with it."""
+        return self.is_anonymous or self.also is not None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultInjected:
-    """All that disturbs has been done: told where nobody can tell the new instance."""
+    """All that disturbs has been done: told where nothing can be over before that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +201,22 @@ class FaultEnded:
     """A fault with a window has been undone: from here on the world is as it was."""
 
     fault: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DisturbanceBegan:
+    """One edge of what a fault of the cycle does: the event's instant is right before it."""
+
+    fault: str  # its label
+    disturbance: Disturbance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DisturbanceEnded:
+    """The other edge: it has been undone."""
+
+    fault: str
+    disturbance: Disturbance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -398,6 +438,8 @@ What = (
     | FaultBegan
     | FaultInjected
     | FaultEnded
+    | DisturbanceBegan
+    | DisturbanceEnded
     | RecoveryPredicted
     | CycleEnded
     | CycleSkipped

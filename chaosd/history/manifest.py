@@ -29,7 +29,7 @@ _ARM: Shape = {
 _ARM_NEEDS = ("cells",)
 _TIMES = ("stable_for_ns", "recovery_limit_ns", "slow_after_ns", "interval_ns", "timeout_ns")
 _SETTINGS: Shape = {
-    **dict.fromkeys((*_TIMES, "replicas"), int),
+    **dict.fromkeys((*_TIMES, "replicas", "definitions"), int),
     **dict.fromkeys(("runtime", "proxy", "arm"), str),
 }
 _AT_LEAST_ONE = ("interval_ns", "replicas")

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from chaosd.analysis.summary import Part, Report
+from chaosd.analysis.tally import APART
 from chaosd.history.endings import ending_of
 from chaosd.report import arms, text, words
 from chaosd.report.document import (
@@ -140,7 +141,10 @@ def _rows(report: Report) -> list[tuple[Said, Part]]:
         for label, part in faults.items()
         if part.failovers
     ]
-    return rows if len(rows) == 1 else [*rows, (Strong("all"), report.total)]
+    whole = report.total
+    if not whole.failovers or len(rows) == 1:
+        return rows
+    return [*rows, (Strong("all failovers" if whole.outcomes.get(APART) else "all"), whole)]
 
 
 def objectives(report: Report) -> Table:
@@ -159,7 +163,8 @@ def objectives(report: Report) -> Table:
 
 def recovery(report: Report) -> list[Block]:
     """The quantiles of each cell and fault."""
-    if not report.total.failovers:
+    parts = _rows(report)
+    if not parts:
         return [NO_FAILOVER]
     columns = [
         *word_columns("cell, fault"),
@@ -168,7 +173,7 @@ def recovery(report: Report) -> list[Block]:
         ),
     ]
     rows: list[list[Said]] = []
-    for name, part in _rows(report):
+    for name, part in parts:
         found = part.recovery_s
         quantiles = [estimate(q) for q in (found.p50, found.p90, found.p95, found.p99)]
         band = f"{part.in_band.count}/{part.in_band.n}" if part.in_band.n else "–"

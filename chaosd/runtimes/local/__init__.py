@@ -52,7 +52,7 @@ class LocalRuntime(RealTime):
     makes_topology: ClassVar[bool] = True
     runs_programs: ClassVar[bool] = True
     default_proxy: ClassVar[str | None] = None
-    pace: ClassVar[Pace] = Pace(0.0, 0.0, 0.05, None)
+    pace: ClassVar[Pace] = Pace(0.0, 0.0, 0.05, None, 0.005)
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -200,9 +200,9 @@ class LocalStage(Roster[Child]):
         else:
             self._dns.withdraw(self._cell.dns.name)
 
-    async def answer_by(self, rules: Sequence[Rule]) -> None:
+    async def answer_by(self, rules: Sequence[Rule], owner: str = "") -> None:
         _ = self._network  # it refuses once the cell is closed
-        self._dns.rules = tuple(rules)
+        self._dns.rules.set(owner, rules)
 
     async def hold(self, manner: OldIp) -> Holder:
         if manner not in OLD_IP:
