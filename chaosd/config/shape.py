@@ -33,6 +33,7 @@ from chaosd.errors import ConfigError
 from chaosd.history.cycles import ONLY_ARM
 from chaosd.history.values import Address
 from chaosd.plugins.bases import FaultConfig, KeyPath, Part, ProbeConfig, ProxyConfig, RuntimeConfig
+from chaosd.system.files import open_regular
 from chaosd.units import Duration, Percent, PositiveDuration, Rate
 
 _IN_FLIGHT_MAX = 500_000  # probes of a stream; what is under way is kept in memory
@@ -279,7 +280,7 @@ class Config(Part):
     @field_validator("probes")
     @classmethod
     def _first_identifies(cls, probes: tuple[ProbeConfig, ...]) -> tuple[ProbeConfig, ...]:
-        if not getattr(plugins.find("probes", probes[0].type), "identifies", False):
+        if not plugins.find("probes", probes[0].type).identifies:
             what = "the first probe measures recovery and must tell who answered"
             raise at((0,), f"{what} (http and httpx can)")
         return probes
@@ -380,12 +381,12 @@ def at_line(path: Path, overrides: Sequence[str], where: KeyPath, what: str) -> 
 
 def _document(path: Path, overrides: Sequence[str]) -> yamlfile.Document:
     try:
-        with path.open("rb") as file:
-            document = yamlfile.read(yamlfile.decode(file.read(yamlfile.SIZE_MAX + 1)))
+        with open_regular(path) as file:
+            document = yamlfile.read(yamlfile.decode(file.read(yamlfile.SIZE_MAX + 1) or b""))
     except yamlfile.Unreadable as error:
         raise ConfigError(_line(path, error.problem)) from error
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
-        reason = getattr(error, "strerror", None) or error
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
         raise ConfigError(f"{path}: can't be read ({reason})") from error
     if not isinstance(document.data, dict):
         what = "is empty" if document.data is None else "is not a mapping of keys to values"

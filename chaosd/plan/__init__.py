@@ -7,7 +7,6 @@ import json
 import re
 import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -24,6 +23,7 @@ from chaosd.history.values import Address
 from chaosd.plan.arms import OWN_APP, Arm, Cell, Plan
 from chaosd.plan.foretelling import foretold
 from chaosd.plugins.bases import Between, KeyPath
+from chaosd.plugins.fault import LeavesAddress
 from chaosd.plugins.proxy import (
     Advises,
     Checks,
@@ -34,7 +34,9 @@ from chaosd.plugins.proxy import (
 )
 from chaosd.plugins.runtime import Runtime
 from chaosd.runtimes import AUTO
+from chaosd.system import scratch
 from chaosd.system.clock import VirtualClock
+from chaosd.system.files import MB, open_regular, read_bytes
 
 # Says a problem at its place in the user's file: (("faults", 0, "old_ip"), what) → one line.
 Complain = Callable[[KeyPath, str], str]
@@ -106,7 +108,7 @@ def _ambiguous_answers(plan: Plan, arm: Arm) -> list[tuple[KeyPath, str]]:
         return []
     remedy = "let the app say its CHAOSD_IDENTITY in the header X-Chaosd-Instance"
     for place, (fault, built) in enumerate(zip(config.faults, arm.faults(), strict=True)):
-        if getattr(fault, "old_ip", None) == "imposter":
+        if isinstance(fault, LeavesAddress) and fault.old_ip == "imposter":
             what = "an imposter at the old address can't be told from the app without its header"
             found.append(
                 (("faults", place, "old_ip"), f"{what} ({remedy}, and set app.identity: header)")
@@ -175,15 +177,14 @@ def _impossible(plan: Plan, arm: Arm) -> list[tuple[KeyPath, str]]:
         what = f"each of the {cells} cells needs a listening address of its own"
         problems.append((("proxy", "listen"), f"{what} (leave it out, or have one cell)"))
     abilities, manners = runtime.abilities(), runtime.old_ip()
-    for place, fault in enumerate(config.faults):
-        needs = getattr(plugins.find("faults", fault.type), "needs", ())
-        if missing := [need.__name__ for need in needs if need not in abilities]:
+    for place, (fault, built) in enumerate(zip(config.faults, arm.faults(), strict=True)):
+        if missing := [need.__name__ for need in built.needs if need not in abilities]:
             what = f"the {name} runtime can't do a {fault.type}: it lacks {', '.join(missing)}"
-            problems.append((("faults", place), f"{what} (these can: {', '.join(_able(needs))})"))
+            able = ", ".join(_able(built.needs))
+            problems.append((("faults", place), f"{what} (these can: {able})"))
             continue  # what else it can't do of it does not matter then
-        manner = getattr(fault, "old_ip", None)
-        if manner is not None and manner not in manners:
-            what = f"the {name} runtime can't make an old IP `{manner}`"
+        if isinstance(fault, LeavesAddress) and fault.old_ip not in manners:
+            what = f"the {name} runtime can't make an old IP `{fault.old_ip}`"
             problems.append((("faults", place, "old_ip"), f"{what} (it can: {', '.join(manners)})"))
     return problems
 
@@ -237,8 +238,8 @@ def _rehearse(plan: Plan, cell: Cell) -> Rehearsal:
     rendered, checksum = "# no configuration: this proxy is not started", None
     notes = [] if version is None else [f"proxy: {config.proxy.type} {version}"]
     if isinstance(proxy, Launches):
-        with tempfile.TemporaryDirectory(prefix="chaosd-check-") as directory:
-            launch = _launch(plan, cell, proxy, Path(directory))
+        with scratch.directory() as directory:
+            launch = _launch(plan, cell, proxy, directory)
             checksum = _checksum(launch.argv[0]) if plan.runtime.has_proxy_program else None
             rendered = launch.files[proxy.config_name].decode("utf-8", "replace")
             complaint = None
@@ -284,12 +285,12 @@ def _checksum(program: str) -> str | None:
     if found is None:
         return None
     try:
-        build = json.loads(Path(found).with_name("build.json").read_text(encoding="utf-8"))
+        build = json.loads(read_bytes(Path(found).with_name("build.json"), MB))
         return str(build["binary_sha256"])
     except (OSError, ValueError, KeyError, TypeError):
         pass  # not one of chaosd's builds
     try:
-        with Path(found).open("rb") as file:
+        with open_regular(Path(found)) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return None

@@ -7,6 +7,7 @@ import re
 import subprocess
 from collections.abc import Mapping
 from functools import cached_property
+from itertools import islice
 from pathlib import Path, PurePath
 from random import Random
 from typing import Any, ClassVar
@@ -14,6 +15,7 @@ from typing import Any, ClassVar
 from chaosd.errors import ConfigError, MachineError
 from chaosd.history.cycles import Prediction
 from chaosd.history.values import Address
+from chaosd.plugins.program import run_once
 from chaosd.plugins.proxy import Launch, LogReader, ProxyHost, ProxyLook, Wiring
 from chaosd.plugins.simulation import World
 from chaosd.plugins.timeline import Timeline, Unreached
@@ -27,17 +29,21 @@ from chaosd.proxies.haproxy import (
 from chaosd.proxies.haproxy.cfg import own_file
 from chaosd.proxies.haproxy.cfg.condition import features_in
 from chaosd.proxies.haproxy.cfg.effective import Effective
+from chaosd.proxies.haproxy.cfg.files import BYTES_MAX as OWN_BYTES_MAX
 from chaosd.proxies.haproxy.cfg.findings import Finding
-from chaosd.proxies.haproxy.cfg.settings import read_settings, record
+from chaosd.proxies.haproxy.cfg.record import record
+from chaosd.proxies.haproxy.cfg.settings import read_settings
 from chaosd.proxies.haproxy.cfg.wording import say
 from chaosd.proxies.haproxy.config import settings_of
 from chaosd.proxies.haproxy.model.algorithm import ProxyModel
 from chaosd.proxies.haproxy.model.predicting import predict
 from chaosd.proxies.haproxy.model.settings import Settings
+from chaosd.system.files import MB, read_bytes, read_utf8
 
 _COMMAND_S_MAX = 20.0  # to say the version or to check a file; an ailing resolver makes it slow
 
-_FILES_MAX, _FILES_BYTES_MAX = 500, 16 << 20  # beside the user's own haproxy.cfg
+_ENTRIES_MAX = 10_000  # that are looked at beside it: it may lie in /
+_FILES_MAX, _FILES_BYTES_MAX = 500, 16 * MB  # beside the user's own haproxy.cfg
 
 # `[ALERT]    (123) : config : parsing [/etc/haproxy.cfg:12] : what`, with variations.
 _ALERT = re.compile(r"^\[ALERT\]\s+(?:\(\d+\)|\S+)\s*:\s*(?:config\s*:\s*)?(.*)$")
@@ -75,8 +81,7 @@ class HAProxy:
 
     @property
     def listen(self) -> Address | None:
-        """Where the config wants the door; the runtime chooses if None."""
-        return config.address(self.config.listen) if self.config.listen else None
+        return self.config.door
 
     # --- the program ---
 
@@ -159,25 +164,9 @@ class HAProxy:
     ) -> subprocess.CompletedProcess[str]:
         if self._host is not None:
             return self._host.run([self._binary, *arguments], environment or {}, {})
-        binary = self.config.binary
-        try:
-            return subprocess.run(
-                [self._binary, *arguments],
-                env=os.environ | (environment or {}),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                encoding="utf-8",
-                errors="replace",
-                timeout=_COMMAND_S_MAX,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            what = f"{binary} {arguments[0]}: no answer within {_COMMAND_S_MAX:.0f} s"
-            raise MachineError(what) from None
-        except OSError as error:
-            remedy = builds.remedy(self.config.version, binary)
-            raise MachineError(f"{binary}: {error.strerror} ({remedy})") from None
+        name = self.config.binary
+        remedy = builds.remedy(self.config.version, name)
+        return run_once(self._own_binary, arguments, environment or {}, remedy=remedy, called=name)
 
     # --- its config file ---
 
@@ -201,13 +190,12 @@ class HAProxy:
         return [say(f) for f in findings] + (config.surprises(settings) if settings else [])
 
     def settings(self) -> dict[str, Any]:
-        """What the user's own file says, as far as it is understood; nothing without one."""
+        """What holds of the app's servers: by the user's own file, else by the YAML."""
         path = self.config.config
         if path is None:
-            return {}
+            return self.config.model_dump(mode="json", include={*config.OF_THE_FILE})
         effective = self._own(path)
-        settings, _ = self._own_settings(path, effective)
-        return {} if settings is None else record(effective, own_file.app_servers(effective)[0])
+        return record(effective, own_file.app_servers(effective))
 
     def _own(self, path: Path) -> Effective:
         """The user's own file as the version at hand reads it."""
@@ -236,30 +224,36 @@ class HAProxy:
         if self.config.config is None:
             return render.text(self.config, wiring)
         try:
-            return self.config.config.read_text(encoding="utf-8")
+            return read_utf8(self.config.config, OWN_BYTES_MAX)
         except OSError as error:
             raise MachineError(f"{self.config.config}: {error.strerror}") from None
+        except UnicodeDecodeError:  # it was read before, and has changed
+            raise MachineError(f"{self.config.config}: it is no UTF-8 any more") from None
 
     def _beside(self) -> dict[str, bytes]:
         """What lies beside the user's own haproxy.cfg: maps, certificates, scripts."""
         own_path = self.config.config
         if own_path is None:
             return {}
+        too_much = MachineError(
+            f"{own_path.parent}: too much to be put into a container beside {own_path.name} "
+            f"(at most {_FILES_MAX} files and {_FILES_BYTES_MAX // MB} MB; give it a directory of "
+            "its own)"
+        )
+        entries = list(islice(own_path.parent.rglob("*"), _ENTRIES_MAX + 1))
+        if len(entries) > _ENTRIES_MAX:
+            raise too_much
         found: dict[str, bytes] = {}
         left = _FILES_BYTES_MAX
-        for path in sorted(own_path.parent.rglob("*")):
+        for path in sorted(entries):
             name = path.relative_to(own_path.parent).as_posix()
             if not path.is_file() or path == own_path or name.startswith(".") or "/." in name:
                 continue
             try:
                 left -= path.stat().st_size
                 if left < 0 or len(found) >= _FILES_MAX:
-                    raise MachineError(
-                        f"{own_path.parent}: too much to be put into a container beside "
-                        f"{own_path.name} (at most {_FILES_MAX} files and {_FILES_BYTES_MAX >> 20} "
-                        "MB; give it a directory of its own)"
-                    )
-                found[name] = path.read_bytes()
+                    raise too_much
+                found[name] = read_bytes(path, _FILES_BYTES_MAX)
             except OSError as error:
                 raise MachineError(f"{path}: {error.strerror}") from None
         return found
