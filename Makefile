@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 CYCLES ?= 10
-ENGINE_POOL ?= 3# those that wait for a Docker engine
-POOL ?= 6# tests beside each other that mostly wait
+ENGINE_POOL ?= 2# those that wait for a Docker engine
+POOL ?= 5# tests beside each other that mostly wait
 RUN_OPTIONS ?= # such as --set proxy.resolvers.timeout_resolve=200ms
 
 # Tests start hundreds of processes, none of which should compile all of chaosd anew.

@@ -87,7 +87,9 @@ class Daemon:
 
     @property
     def cycles(self):
-        return [decode_cycle(x) for x in (self.directory / "cycles.jsonl").read_text().splitlines()]
+        """Those that were made: on a busy machine one may be skipped, which is said."""
+        lines = (self.directory / "cycles.jsonl").read_text().splitlines()
+        return [c for c in map(decode_cycle, lines) if c.outcome != CycleOutcome.SKIPPED]
 
     @property
     def run_id(self) -> str:
@@ -119,8 +121,7 @@ def test_fifty_failovers_lie_in_the_references_interval_and_are_spread(tmp_path)
         measure={"stable_for": "500ms"},
     )
     assert daemon.wait() == 0, daemon.err
-    # On a busy machine one may overlap the next; that is said, and no sample.
-    cycles = [c for c in daemon.cycles if c.outcome != CycleOutcome.SKIPPED]
+    cycles = daemon.cycles
     assert len(cycles) == 50
     for cycle in cycles:
         assert cycle.outcome == CycleOutcome.RECOVERED, cycle
@@ -150,11 +151,17 @@ def test_an_imposter_is_counted_as_misrouted(tmp_path) -> None:
     measure = {"stable_for": "500ms"}
     daemon = Daemon(tmp_path / "d", faults=faults, cells=3, until={"cycles": 2}, measure=measure)
     assert daemon.wait() == 0, daemon.err
+    held_ns = {
+        (line.cell, line.cycle): line.at_ns
+        for line in stored.lines(RunReader(daemon.directory).events())
+        if (line.verb, line.edge) == ("hold", "done")
+    }
     for cycle in daemon.cycles:
         # From when the imposter has the address until HAProxy leaves it, every answer is its own.
-        expected = (cycle.recovery_s - 0.03) * 100
-        assert cycle.misrouted == pytest.approx(expected, rel=0.25, abs=8)
-        assert cycle.failed <= 5
+        held_s = (held_ns[cycle.cell, cycle.cycle] - cycle.t0_ns) / 1e9
+        expected = (cycle.recovery_s - held_s) * 100
+        assert cycle.misrouted == pytest.approx(expected, rel=0.1, abs=8 + cycle.dropped)
+        assert cycle.failed <= held_s * 100 + 5
         # What HAProxy itself said is in the flight record, word for word.
         record = daemon.directory / f"flight/{cycle.cell}-{cycle.cycle}.json"
         said = json.loads(record.read_text())["log"]
@@ -170,7 +177,7 @@ def test_a_restart_at_the_same_address_needs_no_resolver(tmp_path) -> None:
     measure = {"stable_for": "300ms"}
     run = Daemon(tmp_path / "d", "--cycles", "3", faults=faults, proxy=slow, measure=measure)
     assert run.wait() == 0, run.err
-    cycles = [c for c in run.cycles if c.outcome != CycleOutcome.SKIPPED]
+    cycles = run.cycles
     assert [c.outcome for c in cycles] == [CycleOutcome.CONTROL] * 3
     assert len({ip for c in cycles for ip in (c.old_ip, c.new_ip)}) == 1
     for cycle in cycles:
@@ -217,7 +224,7 @@ def test_a_signal_undoes_everything_and_writes_the_report(tmp_path, number) -> N
     assert daemon.wait() == 0, daemon.err
     assert time.monotonic() - began < 10
     assert (daemon.directory / "report.md").exists()
-    first, *others = [c for c in daemon.cycles if c.outcome != CycleOutcome.SKIPPED]
+    first, *others = daemon.cycles
     assert first.outcome == CycleOutcome.RECOVERED
     assert [c.outcome for c in others] == [CycleOutcome.INVALID]
     assert others[0].cause.kind is CauseKind.STOPPED
@@ -320,7 +327,7 @@ def test_the_metrics_page_tells_what_the_report_tells(tmp_path) -> None:
     labels = (("arm", "main"), ("cell", "c1"), ("fault", "recreate"))
     assert values["chaosd_recovery_duration_seconds_count", *labels] == 2
     assert daemon.wait() == 0
-    two = [c for c in daemon.cycles if c.outcome == CycleOutcome.RECOVERED][:2]
+    two = daemon.cycles[:2]
     assert values["chaosd_recovery_duration_seconds_sum", *labels] == pytest.approx(
         sum(c.recovery_s for c in two)
     )
@@ -333,6 +340,5 @@ def test_two_daemons_do_not_touch_each_other(tmp_path) -> None:
     ]
     for daemon in daemons:
         assert daemon.wait() == 0, daemon.err
-        cycles = [c for c in daemon.cycles if c.outcome != CycleOutcome.SKIPPED]
-        assert [c.outcome for c in cycles] == [CycleOutcome.RECOVERED] * 6
-        assert all(c.misrouted == 0 for c in cycles)
+        assert [c.outcome for c in daemon.cycles] == [CycleOutcome.RECOVERED] * 6
+        assert all(c.misrouted == 0 for c in daemon.cycles)
