@@ -1,4 +1,4 @@
-"""What the shell's limits must leave to chaosd, and what is no bug of anybody's where they don't."""
+"""What the shell's limits must leave to chaosd, and what is no bug where they don't."""
 
 from __future__ import annotations
 
@@ -43,9 +43,8 @@ def shortage(error: BaseException) -> str | None:
     """What the machine, or a limit of this shell, lacks that this came of; None: it is no such."""
     for each in _chain(error):
         lacks = None
-        if isinstance(each, MemoryError) or (
-            isinstance(each, ImportError) and "failed to map" in str(each)
-        ):
+        unmapped = isinstance(each, ImportError) and "failed to map" in str(each)
+        if isinstance(each, MemoryError) or unmapped:
             lacks = "memory"
         elif isinstance(each, RuntimeError) and "can't start new thread" in str(each):
             lacks = "threads"
