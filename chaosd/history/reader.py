@@ -227,7 +227,7 @@ def _places(stem: Path) -> list[_Place]:
             _check(block)
         except (OSError, ValueError) as error:
             if not parquet.exists():
-                wrong = getattr(error, "filename", None)
+                wrong = error.filename if isinstance(error, OSError) else None
                 raise unreadable(Path(wrong or tail), error) from error
             return _places(stem)  # it has become one this very moment
         if not len(block.records):
@@ -285,7 +285,7 @@ def _block(table: Any) -> Block:
     """Raises one of DAMAGED."""
     table.validate(full=True)  # a damaged file may refer to names that it does not have
     who = table["who"].combine_chunks()
-    if hasattr(who, "chunks"):  # an old pyarrow gives a chunked array of one
+    if isinstance(who, pa.ChunkedArray):  # an old pyarrow gives one, of a single chunk
         who = who.chunk(0)
     records = np.empty(table.num_rows, RECORDS)
     for name in COLUMNS:

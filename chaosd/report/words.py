@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from chaosd.analysis.compare import Reason, ReasonKind
 from chaosd.analysis.remarks import Remark, RemarkKind
 from chaosd.analysis.slo import FAIL, OK, Objective, Why, WhyKind
 from chaosd.analysis.summary import Report
 from chaosd.history.causes import Cause, CauseKind, Doubt, DoubtKind
 from chaosd.history.cycles import Cycle
+from chaosd.history.endings import Ending, EndKind
 
 
 def cause(found: Cause) -> str:
@@ -65,6 +67,19 @@ def reason(cycle: Cycle) -> str | None:
     return None if cycle.doubt is None else doubt(cycle.doubt)
 
 
+def ending(found: Ending) -> str:
+    """How a run ended."""
+    match found.kind:
+        case EndKind.DONE:
+            return "done"
+        case EndKind.STOPPED:
+            return "stopped before it was done"
+        case EndKind.FAILED:
+            return f"failed: {found.detail}"
+        case EndKind.BUG:
+            return "failed: a bug of chaosd"
+
+
 # --- objectives ----------------------------------------------------------------------------------
 
 
@@ -101,6 +116,27 @@ def reasons(report: Report) -> list[str]:
     return [f"{o.name}: {objective(o)}" for o in report.objectives if o.result != OK]
 
 
+# --- two runs compared ---------------------------------------------------------------------------
+
+
+def comparison(found: Reason) -> str:
+    """Why two runs compare as they do."""
+    match found.kind:
+        case ReasonKind.DOUBT:
+            return f"{found.side}: {found.detail}"
+        case ReasonKind.NUMBER:
+            return str(found.number)
+        case ReasonKind.COARSE:
+            return (
+                f"{found.number} is known to {found.seconds:.3f} s by the probes, too coarsely: a "
+                "higher rate would tell"
+            )
+        case ReasonKind.WIDE:
+            return (
+                f"{found.number} may differ by more than {found.share:.0%}: more cycles would tell"
+            )
+
+
 # --- a run as a whole ----------------------------------------------------------------------------
 
 LIKE_MAX = 3  # of many that are alike, this many are named
@@ -111,51 +147,42 @@ def count_cycles(count: int | None) -> str:
     return f"{count} cycle{'' if count == 1 else 's'}"
 
 
-# What is true of a run as a whole, and of each of its arms for the same reason.
-OF_THE_RUN = frozenset({RemarkKind.RUN_FAILED, RemarkKind.NOT_ENDED})
-
-
 def doubts(report: Report) -> list[str]:
     """Why the measurement says nothing; where there are several arms, which one's."""
-    return _by_arm({name: arm.doubts for name, arm in report.arms.items()} or {"": report.doubts})
+    return remarks(report.doubts)
 
 
 def notes(report: Report) -> list[str]:
     """What else has to be known; where there are several arms, of which one."""
-    return _by_arm({name: arm.notes for name, arm in report.arms.items()} or {"": report.notes})
-
-
-def _by_arm(remarks: Mapping[str, Iterable[Remark]]) -> list[str]:
-    said = [
-        text if kind in OF_THE_RUN or not arm else f"{arm}: {text}"
-        for arm, some in remarks.items()
-        for kind, text in _once(some)
-    ]
-    return list(dict.fromkeys(said))
+    return remarks(report.notes)
 
 
 def remark(found: Remark) -> str:
     """A doubt or a note, as a sentence."""
-    return (f"cell {found.cell}: " if found.cell is not None else "") + _anywhere(found)
+    return remarks([found])[0]
 
 
 def remarks(found: Iterable[Remark]) -> list[str]:
-    """Sentences, of which one may be about many cells."""
-    return [text for _, text in _once(found)]
+    """Sentences: what is so in many cells is said once, with their number.
 
-
-def _once(found: Iterable[Remark]) -> Iterator[tuple[RemarkKind, str]]:
-    """What is so in many cells is said once, with their number; so is what differs in numbers."""
-    by_kind: dict[tuple[RemarkKind, bool], dict[str, list[str | None]]] = {}
+    So is what differs from cell to cell in its numbers only.
+    """
+    by_kind: dict[tuple[str, RemarkKind, bool], dict[str, list[str]]] = {}
     for each in found:
-        alike = by_kind.setdefault((each.kind, each.cell is None), {})
-        alike.setdefault(_anywhere(each), []).append(each.cell)
-    for (kind, _), alike in by_kind.items():
-        shown = len(alike) if len(alike) <= LIKE_MAX + 1 else LIKE_MAX
-        for text, cells in list(alike.items())[:shown]:
-            yield kind, _in_cells(text, [cell for cell in cells if cell is not None])
-        if left := sum(map(len, list(alike.values())[shown:])):
-            yield kind, f"{left} more cells: the like, with other numbers"
+        arm = "" if each.arm is None else f"{each.arm}: "
+        cells = by_kind.setdefault((arm, each.kind, each.cell is None), {})
+        cells.setdefault(_anywhere(each), []).extend([] if each.cell is None else [each.cell])
+    return [arm + text for (arm, *_), alike in by_kind.items() for text in _alike(alike)]
+
+
+def _alike(cells: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Sentences of one kind, by the cells of which each is true."""
+    of_run = not any(cells.values())  # each of these is said
+    shown = len(cells) if of_run or len(cells) <= LIKE_MAX + 1 else LIKE_MAX
+    for text, some in list(cells.items())[:shown]:
+        yield _in_cells(text, some)
+    if left := sum(map(len, list(cells.values())[shown:])):
+        yield f"{left} more cells: the like, with other numbers"
 
 
 def _in_cells(text: str, cells: Sequence[str]) -> str:
@@ -178,6 +205,8 @@ def _remark(found: Remark) -> str:
     match found.kind:
         case RemarkKind.RUN_FAILED:
             return f"the run ended with an error: {found.detail}"
+        case RemarkKind.RUN_BUG:
+            return "the run ended with an error: a bug of chaosd"
         case RemarkKind.NO_CYCLE:
             return "no valid cycle"
         case RemarkKind.POOR:
