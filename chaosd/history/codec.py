@@ -42,6 +42,7 @@ SAID: dict[tuple[str, str], type[Any]] = {
     ("dns", "withdrawn"): ev.NameWithdrawn,
     ("dns", "answer"): ev.NameAnswered,
     ("dns", "queries"): ev.QueriesCounted,
+    ("proxy.log", "refused"): ev.LogRefused,
     ("proxy.api", "resolvers"): ev.ResolversRead,
     ("proxy.api", "counted"): ev.ResolversCounted,
     ("proxy.api", "process"): ev.ProxyMeasured,

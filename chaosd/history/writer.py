@@ -37,6 +37,7 @@ from chaosd.history.codec import FORMAT, encode_cycle, encode_event
 from chaosd.history.cycles import Cycle
 from chaosd.history.events import (
     AnyEvent,
+    LogRefused,
     NameAnswered,
     ProxyMeasured,
     QueriesCounted,
@@ -55,7 +56,12 @@ BATCH_MAX = 20_000  # so that one batch can't bring more names than there is roo
 ROW_GROUP = 131_072  # records that are read together
 EVENTS_OLD = "events.old.jsonl"
 RARE_NS = 60 * SECOND_NS
-RARE = (ResolversRead, ProxyMeasured, QueriesCounted)  # counters: the latest one says it all
+RARE = (
+    ResolversRead,
+    ProxyMeasured,
+    QueriesCounted,
+    LogRefused,
+)  # counters: the latest one says it all
 ANSWERS_PER_SECOND_MAX = 20  # of a cell; QueriesCounted has them all
 
 RECORD = struct.Struct("<qqqHHHBB")
@@ -78,7 +84,10 @@ def write_whole(path: Path, text: str) -> None:
     """Replace a file in one step. Raises MachineError if it can't be written."""
     temporary = path.with_name(path.name + ".tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
+        # As private as the directory, also if it is written much later by `chaosd report`.
+        mode = path.parent.stat().st_mode & 0o666
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        with os.fdopen(os.open(temporary, flags, mode), "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

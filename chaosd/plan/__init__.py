@@ -20,6 +20,7 @@ from chaosd.config.shape import Config
 from chaosd.errors import ConfigError, MachineError
 from chaosd.history.cycles import CycleKind
 from chaosd.history.values import Address
+from chaosd.plan import privacy
 from chaosd.plan.arms import OWN_APP, Arm, Cell, Plan
 from chaosd.plan.foretelling import foretold
 from chaosd.plugins.bases import Between, KeyPath
@@ -27,6 +28,7 @@ from chaosd.plugins.fault import LeavesAddress
 from chaosd.plugins.proxy import (
     Advises,
     Checks,
+    HidesSecrets,
     Launch,
     Launches,
     Proxy,
@@ -68,6 +70,7 @@ def build(config: Config, complain: Complain) -> Plan:
         why=why,
         arms=arms,
     )
+    privacy.keep(plan)
     problems: dict[str, None] = {}  # said once, though each arm may have them
     for cell in plan.cells[: len(arms)]:
         problems |= dict.fromkeys(_problems(plan, cell, complain))
@@ -242,6 +245,8 @@ def _rehearse(plan: Plan, cell: Cell) -> Rehearsal:
             launch = _launch(plan, cell, proxy, directory)
             checksum = _checksum(launch.argv[0]) if plan.runtime.has_proxy_program else None
             rendered = launch.files[proxy.config_name].decode("utf-8", "replace")
+            if isinstance(proxy, HidesSecrets):
+                rendered = proxy.shown(rendered)
             complaint = None
             if plan.runtime.has_proxy_program and isinstance(proxy, Checks):
                 complaint = proxy.check(launch)

@@ -73,6 +73,7 @@ def analyse(directory: Path) -> Analysed:
         found.queries.queries(),
         windows=windows.clusters(),
         lost=found.lost,
+        noted=found.noted,
     )
     return Analysed(report, found.cycles, {arm: heat.heat() for arm, heat in heats.items()})
 

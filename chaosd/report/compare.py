@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from chaosd import shown
 from chaosd.analysis import summary
 from chaosd.analysis.compare import (
     BETTER,
@@ -198,7 +199,7 @@ def render(found: Comparison) -> str:
     for side in ("a", "b"):
         del value[side]["numbers"], value[side]["config"]  # they are in the rows, and in `changed`
     value |= {"reasons": list(map(words.comparison, found.reasons)), "why": value["reasons"]}
-    return json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
+    return shown.json_text(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False))
 
 
 def lines(found: Comparison) -> Iterator[str]:

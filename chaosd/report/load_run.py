@@ -22,6 +22,7 @@ from chaosd.history.events import (
     Event,
     FaultBegan,
     InstancePlaced,
+    LogRefused,
     QueriesCounted,
     StreamOpened,
 )
@@ -39,6 +40,7 @@ class Known:
     identities: dict[str, set[str]]  # the app's, by cell
     queries: QueryFold
     lost: list[Remark]  # what must have been stored and is not there
+    noted: list[Remark]  # what else events say of a cell
 
 
 def read(reader: RunReader) -> Known:
@@ -53,7 +55,8 @@ def read(reader: RunReader) -> Known:
     # Those that have begun and have no line yet: when, and when they ended if they did.
     begun: dict[tuple[str, int], tuple[Event[FaultBegan], Event[CycleEnded] | None]] = {}
     ended: dict[str, int] = {}  # the last one, by cell
-    for event in reader.events("stream", "instance", "queries", "begin", "end"):
+    refused: dict[str, LogRefused] = {}  # the last one, by cell
+    for event in reader.events("stream", "instance", "queries", "begin", "end", "refused"):
         key = event.cell, event.cycle
         match event.what:
             case StreamOpened() as opened:
@@ -66,6 +69,8 @@ def read(reader: RunReader) -> Known:
                 ended[event.cell] = event.cycle
                 if key in begun:
                     begun[key] = begun[key][0], event.saying(end)
+            case LogRefused() as refusal:
+                refused[event.cell] = refusal
             case InstancePlaced(identity=identity):
                 identities.setdefault(event.cell, set()).add(identity)
     lost = list(_lost(cycles, ended))
@@ -78,6 +83,10 @@ def read(reader: RunReader) -> Known:
         identities=identities,
         queries=queries,
         lost=lost,
+        noted=[
+            Remark(kind=RemarkKind.LOG_REFUSED, cell=cell, count=lines.count, detail=lines.sender)
+            for cell, lines in refused.items()
+        ],
     )
 
 

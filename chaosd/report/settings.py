@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from chaosd import plugins, shown
 from chaosd.history import strict
 from chaosd.history.reader import RunReader
+from chaosd.plugins.proxy import HidesSecrets
 from chaosd.system.files import MB, read_utf8
 
 # Where results go, and when a run ends, makes no recovery longer.
@@ -55,19 +58,18 @@ def _settings(
     differs: Mapping[str, Any],
     proxy_configs: Iterable[Path],
 ) -> dict[str, Any]:
-    try:
-        config = yaml.load(reader.config(), _Loader)  # noqa: S506 - a safe one
-    except (yaml.YAMLError, ValueError, TypeError):
-        config = None
-    if not isinstance(config, dict) or not strict.is_plain([config]):
+    config = _config(reader)
+    if not isinstance(config, dict):
         return {}
     found = dict(flat("", {key: part for key, part in config.items() if key not in ASIDE}))
-    found |= dict(flat("", differs))
+    found |= dict(flat("", shown.mask_tree(differs)))
     proxy_settings = manifest.get("proxy_settings") or {}
     found |= dict(flat("proxy", proxy_settings))
     found |= {fact: manifest.get(fact) for fact in FACTS}
+    if (secrets := manifest.get("secrets")) is not None:
+        found["secrets"] = f"by their fingerprint {secrets}"
     if found.get("proxy.config") is not None:  # its path says nothing of what is in it
-        digest = _digest(proxy_configs)
+        digest = _digest(reader, proxy_configs)
         found["proxy.config"] = digest if proxy_settings or not digest else f"{digest}{UNREAD}"
     return found
 
@@ -89,6 +91,19 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
+def _config(reader: RunReader) -> Any:
+    """The effective config, without the secrets that older versions have stored in it."""
+    return shown.mask_tree(_tree(reader))
+
+
+def _tree(reader: RunReader) -> Any:
+    try:
+        config = yaml.load(reader.config(), _Loader)  # noqa: S506 - a safe one
+    except (yaml.YAMLError, ValueError, TypeError):
+        return None
+    return config if strict.is_plain([config]) else None
+
+
 def flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
     """The values of a tree, each by its path such as `faults[0].every`."""
     if isinstance(value, dict):
@@ -102,15 +117,33 @@ def flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def files(reader: RunReader) -> dict[str, str]:
-    """The texts that the run was made with, by name: the effective config, and the proxy's."""
-    found = {"config.yaml": reader.config()}
-    for path in _proxy_configs(reader):
-        try:
-            text = read_utf8(path, TEXT_BYTES_MAX, errors="replace")
-        except OSError:  # it is only shown
-            continue
-        found[f"{path.parent.name}/{path.name}"] = text
+    """The texts that the run was made with, by name, for people: the config, and the proxy's."""
+    config = reader.config()
+    if list(shown.secrets_of(_tree(reader))):  # an older version wrote it
+        config = yaml.safe_dump(_config(reader), sort_keys=False, allow_unicode=True)
+    without_secrets = _masker(reader)
+    found = {"config.yaml": config}
+    found |= {name: without_secrets(text) for name, text in _proxy_texts(reader).items()}
     return {name: text for name, text in found.items() if text}
+
+
+def _masker(reader: RunReader) -> Callable[[str], str]:
+    """Takes the secrets out of a proxy's configuration."""
+    try:
+        kind = plugins.find("proxies", str(reader.manifest.get("proxy") or "haproxy"))
+    except LookupError:  # another machine's plugin
+        return shown.masked
+    return kind.shown if issubclass(kind, HidesSecrets) else shown.masked
+
+
+def _proxy_texts(reader: RunReader) -> dict[str, str]:
+    """The proxy's configuration as it ran, secrets and all: one of each arm, by name."""
+    found = {}
+    for path in _proxy_configs(reader):
+        with suppress(OSError):  # it is only shown
+            text = read_utf8(path, TEXT_BYTES_MAX, errors="replace")
+            found[f"{path.parent.name}/{path.name}"] = text
+    return found
 
 
 def _proxy_configs(reader: RunReader) -> Iterator[Path]:
@@ -136,11 +169,14 @@ def _is_file_name(name: Any) -> bool:
     return isinstance(name, str) and re.fullmatch(r"[\w][\w.-]*", name) is not None
 
 
-def _digest(proxy_configs: Iterable[Path]) -> str | None:
+def _digest(reader: RunReader, proxy_configs: Iterable[Path]) -> str | None:
     """Of the file that the proxy ran with."""
     try:
         data = next(iter(proxy_configs)).read_bytes()
     except (StopIteration, OSError):
         return None
     text = data.decode("utf-8", errors="replace")
-    return f"{TEXT}{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    without = _masker(reader)(text)
+    if without == text:
+        return f"{TEXT}{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    return f"{TEXT}{shown.fingerprint([(without, text)])}"  # it must not say what was left out

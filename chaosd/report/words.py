@@ -279,6 +279,12 @@ def _remark_of_numbers(found: Remark) -> str:
                 f"{count:,} requests were answered by another app (misrouted) in "
                 f"{count_cycles(total)} in which nobody else had its address"
             )
+        case RemarkKind.LOG_REFUSED:
+            lines = f"{count:,} log line{'' if count == 1 else 's'} came from another sender"
+            return (
+                f"{lines} than the proxy ({found.detail}) and {'was' if count == 1 else 'were'} "
+                "not believed"
+            )
         case RemarkKind.WITHIN_FLOOR:
             return (
                 f"the median recovery is no longer than control cycles take (up to {seconds:.3f} "

@@ -21,6 +21,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
+from chaosd import shown
 from chaosd.errors import MachineError
 from chaosd.system.clock import Clock
 
@@ -43,10 +44,13 @@ def lacking(program: str, path: str | None = None) -> str | None:
 
 
 class OutputFile(RotatingFileHandler):
-    """What a child said, in a file that stays small."""
+    """What a child said, in a file that stays small, for people."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, maxBytes=OUTPUT_FILE_BYTES_MAX, backupCount=1, delay=True)
+
+    def format(self, record: LogRecord) -> str:
+        return shown.line(str(record.msg))
 
     def handleError(self, record: LogRecord) -> None:  # noqa: N802
         """A full disk is noticed by who stores what is measured."""
@@ -206,7 +210,7 @@ class Child:
 
     def _hear(self, line: str, at_ns: int) -> None:
         if line:
-            self.last_line = line
+            self.last_line = shown.line(line)
         if self._file is not None:
             self._file.emit(makeLogRecord({"msg": line}))
         word, awaited = self._awaited or ("", None)

@@ -646,6 +646,18 @@ def test_a_run_of_invalid_cycles_only_reads_well(tmp_path) -> None:
         assert clumsy not in text, clumsy
 
 
+def test_log_lines_of_others_are_noted(tmp_path) -> None:
+    run = Made(tmp_path)
+    for count in (1, 727):
+        said = {"count": count, "sender": "127.0.0.1:4242"}
+        run.say(made.reading(run.at_ns, "proxy.log", "refused", cycle=0, **said))
+    run.store.close()
+    line = "727 log lines came from another sender than the proxy (127.0.0.1:4242) and were not "
+    notes = list(map(words.remark, write(tmp_path).notes))
+    assert f"cell c1: {line}believed" in notes
+    assert "727 log lines" in (tmp_path / "report.md").read_text()
+
+
 def test_the_nameservers_counts_are_folded_while_they_are_read(tmp_path, monkeypatch) -> None:
     RunStore(tmp_path, MANIFEST, "").close()
     alive = []

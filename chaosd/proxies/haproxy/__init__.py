@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path, PurePath
 from random import Random
@@ -30,8 +30,11 @@ from chaosd.proxies.haproxy.cfg import own_file
 from chaosd.proxies.haproxy.cfg.condition import features_in
 from chaosd.proxies.haproxy.cfg.effective import Effective
 from chaosd.proxies.haproxy.cfg.files import BYTES_MAX as OWN_BYTES_MAX
+from chaosd.proxies.haproxy.cfg.files import load
 from chaosd.proxies.haproxy.cfg.findings import Finding
+from chaosd.proxies.haproxy.cfg.foreign import refusals
 from chaosd.proxies.haproxy.cfg.record import record
+from chaosd.proxies.haproxy.cfg.secrets import secrets_of, without_secrets
 from chaosd.proxies.haproxy.cfg.settings import read_settings
 from chaosd.proxies.haproxy.cfg.wording import say
 from chaosd.proxies.haproxy.config import settings_of
@@ -178,7 +181,26 @@ class HAProxy:
         path = self.config.config
         if path is None:
             return []
-        return [say(f) for f in own_file.problems(self._own(path), path, by_address=by_address)]
+        effective = self._own(path)
+        found = own_file.problems(effective, path, by_address=by_address)
+        if own_file.is_undecided(effective):
+            effective = self._own(path, either=True)
+        found += refusals(
+            effective.document,
+            allow_programs=self.config.allow_programs,
+            api_by_tcp=self._host is not None,
+        )
+        return [say(f) for f in found]
+
+    def secrets(self) -> list[tuple[str, str]]:
+        path = self.config.config
+        # What can't be read is said where the file is needed.
+        sources = [] if path is None else load([path])[0]
+        return [secret for source in sources for secret in secrets_of(source.text)]
+
+    @staticmethod
+    def shown(text: str) -> str:
+        return without_secrets(text)
 
     def advice(self) -> list[str]:
         path = self.config.config
@@ -197,15 +219,20 @@ class HAProxy:
         effective = self._own(path)
         return record(effective, own_file.app_servers(effective))
 
-    def _own(self, path: Path) -> Effective:
-        """The user's own file as the version at hand reads it."""
+    def _own(self, path: Path, *, either: bool = False) -> Effective:
+        """The user's own file as the version at hand reads it.
+
+        With `either` also those of its parts of which it is not known whether they hold.
+        """
         version = self._version or self.config.version
         environment = os.environ if self._host is None else {}
-        found = own_file.read_own(path, version=version, environment=environment)
+        read = partial(
+            own_file.read_own, path, version=version, environment=environment, either=either
+        )
+        found = read()
         if not own_file.is_undecided(found):
             return found
-        features = self._features()
-        return own_file.read_own(path, version=version, environment=environment, features=features)
+        return read(features=self._features())
 
     def _features(self) -> frozenset[str] | None:
         try:

@@ -15,6 +15,7 @@ from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CellSpec
 from chaosd.runtimes import readiness
 from chaosd.runtimes.local.loopback import is_free
+from chaosd.runtimes.senders import OfProcess
 from chaosd.runtimes.syslog import LogReceiver
 from chaosd.system import processes, scratch
 from chaosd.system.processes import Child
@@ -64,7 +65,8 @@ class ProxyChild:
         self.api = str(self._directory() / "api.sock")
         log = Address(dns.host, 0)
         if isinstance(proxy, ReadsLog):
-            self._log = LogReceiver(log, proxy.log_reader(), self._recorder)
+            believes = OfProcess(self._pid, self._recorder.clock)
+            self._log = LogReceiver(log, proxy.log_reader(), self._recorder, believes=believes)
             log = self._log.address
         directory = self._directory()
         self._scratch = directory / "scratch"
@@ -97,6 +99,9 @@ class ProxyChild:
         if self.child is None or self.child.gone:
             return {}
         return processes.usage(self.child.pid)
+
+    def _pid(self) -> int | None:
+        return None if self.child is None or self.child.gone else self.child.pid
 
     def close(self) -> None:
         """Remove what is not the process itself. May be called twice."""
