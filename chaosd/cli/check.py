@@ -8,7 +8,7 @@ from chaosd.cli import loading
 from chaosd.cli.output import say
 from chaosd.errors import Exit
 
-HELP = "show what would run and is predicted; leave nothing behind"
+HELP = "show the plan, the proxy's config and the predicted recovery; run nothing"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

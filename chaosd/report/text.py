@@ -314,7 +314,7 @@ def in_band(found: Share) -> str:
         return "nothing to compare"
     low, high = f"{found.low:.0%}", f"{found.high:.0%}"
     bounds = f"over {percent(found.low)}" if low == high == "100%" else f"{low}–{high}"
-    return f"{found.count} of {found.n} recoveries within their band ({bounds} of all such)"
+    return f"{found.count} of {found.n} recoveries within their band (95 % interval {bounds})"
 
 
 def residual(found: Residuals) -> str:
@@ -341,7 +341,7 @@ def quality(report: Report) -> Iterable[str]:
         whose = " in the worst cell" if len({probe.cell for probe in measuring}) > 1 else ""
         poor = f"; {whole.poor} of {whole.valid} cycles poor" if whole.valid else ""
         yield (
-            f"probes: {sent:,} sent, {dropped:,} could not be; schedule lag p50 "
+            f"probes: {sent:,} sent, {dropped:,} not sent in time; schedule lag p50 "
             f"{seconds(worst.lag_p50_s)}, p99 {seconds(worst.lag_p99_s)}{whose}{poor}"
         )
     if whole.compared:

@@ -12,6 +12,7 @@ from chaosd.analysis.summary import Report
 from chaosd.history.causes import Cause, CauseKind, Doubt, DoubtKind
 from chaosd.history.cycles import Cycle
 from chaosd.history.endings import Ending, EndKind
+from chaosd.plugins.timeline import Unreached
 
 
 def cause(found: Cause) -> str:
@@ -114,6 +115,27 @@ def reasons(report: Report) -> list[str]:
     if report.doubts:
         return doubts(report)
     return [f"{o.name}: {objective(o)}" for o in report.objectives if o.result != OK]
+
+
+# --- predictions ---------------------------------------------------------------------------------
+
+
+def unreached(found: Unreached) -> str:
+    """Why there is no prediction."""
+    return {
+        Unreached.UNREAD_SETTINGS: "the settings of your own file are not understood",
+        Unreached.UNKNOWN_WORDS: "the model does not know what proxy.server.extra does",
+        Unreached.OLD_VERSION: "before HAProxy 2.1 the resolver worked differently",
+        Unreached.OBSOLETE_IN_MAINTENANCE: "before HAProxy 2.5, a server that leaves "
+        "maintenance while `hold obsolete` lasts may take its old address again",
+        Unreached.SLOW_NAMESERVER: "the nameserver takes longer for an answer than `timeout retry`",
+        Unreached.NO_NEW_ADDRESS: "the name never answers a new address",
+        Unreached.NOT_LISTENING: "nobody listens at the new address",
+        Unreached.NO_RECOVERY: "there is no recovery in any reasonable time",
+        Unreached.SEVERAL_NAMESERVERS: "the model knows one nameserver only",
+        Unreached.PROXY_CHANGES: "the model does not know a proxy that is reloaded or restarted",
+        Unreached.OTHER_TIMELINE: "the model knows only a move of one instance to a new address",
+    }[found]
 
 
 # --- two runs compared ---------------------------------------------------------------------------

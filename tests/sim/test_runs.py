@@ -11,7 +11,7 @@ from pathlib import Path
 import budget
 import pytest
 import stored
-from again import recompute
+from recompute import recompute
 
 from chaosd import report
 from chaosd.history.causes import CauseKind
