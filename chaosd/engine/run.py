@@ -17,7 +17,7 @@ from typing import Any
 from chaosd.analysis.precision import Precision, half_width
 from chaosd.engine.cell import HEAL_LIMIT_S, INJECT_LIMIT_S, CellRun
 from chaosd.engine.sink import Sink
-from chaosd.errors import ChaosdError
+from chaosd.errors import ChaosdError, MachineError
 from chaosd.history.cycles import Cycle, is_only
 from chaosd.history.events import AnyEvent, ProxyMeasured, QueriesCounted, ResolversRead
 from chaosd.history.values import Sample
@@ -134,7 +134,12 @@ class Engine:
             stopped.cancel()
             # Whatever was begun is healed before anything is taken down.
             failure = await self._end(work)
-            await uncancelled(self._tear_down(), TEAR_DOWN_LIMIT_S * max(1, len(self._cells)))
+            limit_s = TEAR_DOWN_LIMIT_S * max(1, len(self._cells))
+            try:
+                await uncancelled(self._tear_down(), limit_s)
+            except TimeoutError:
+                what = f"taking everything down is not done after {limit_s:.0f} s"
+                raise MachineError(f"{what}; `chaosd clean` removes what is left") from None
         if self._failure.done():
             self._failure.result()
         if failure is not None:
