@@ -81,7 +81,8 @@ def summarise(
     cycles = list(cycles)
     reports = {}
     for name, arm in arms.items():
-        own = {key: arm[key] for key in ("settings", "cells", "proxy", "proxy_version")}
+        known = ("settings", "cells", "proxy", "proxy_version")
+        own = {key: arm[key] for key in known if key in arm}
         cells = set(arm["cells"])
         reports[name] = _summarise(
             f"{run} {name}",

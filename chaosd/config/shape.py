@@ -33,6 +33,7 @@ from chaosd.errors import ConfigError
 from chaosd.history.cycles import ONLY_ARM
 from chaosd.history.values import Address
 from chaosd.plugins.bases import FaultConfig, KeyPath, Part, ProbeConfig, ProxyConfig, RuntimeConfig
+from chaosd.system.files import open_regular
 from chaosd.units import Duration, Percent, PositiveDuration, Rate
 
 _IN_FLIGHT_MAX = 500_000  # probes of a stream; what is under way is kept in memory
@@ -383,8 +384,8 @@ def at_line(path: Path, overrides: Sequence[str], where: KeyPath, what: str) -> 
 
 def _document(path: Path, overrides: Sequence[str]) -> yamlfile.Document:
     try:
-        with path.open("rb") as file:
-            document = yamlfile.read(yamlfile.decode(file.read(yamlfile.SIZE_MAX + 1)))
+        with open_regular(path) as file:
+            document = yamlfile.read(yamlfile.decode(file.read(yamlfile.SIZE_MAX + 1) or b""))
     except yamlfile.Unreadable as error:
         raise ConfigError(_line(path, error.problem)) from error
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it

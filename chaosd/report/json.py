@@ -63,7 +63,7 @@ def _arm(arm: Report) -> dict[str, Any]:
         **_part(arm.total),
         "verdict": arm.verdict,
         "reasons": words.reasons(arm),
-        "doubts": [words.remark(doubt) for doubt in arm.doubts],
+        "doubts": words.remarks(arm.doubts),
         "availability": asdict(arm.availability),
         "faults": {label: _part(part) for label, part in arm.of_fault.items()},
         "cells": list(arm.cells),

@@ -26,7 +26,7 @@ from chaosd.history.events import (
     QueriesCounted,
     StreamOpened,
 )
-from chaosd.history.reader import Block, RunReader
+from chaosd.history.reader import Block, RunReader, unreadable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +112,12 @@ def _unfinished(
     if not begun or "settings" not in reader.manifest:
         return
     for (cell, number), (begin, end) in begun.items():
-        settings = settings_of(reader.manifest, cell)
+        if cell not in streams:  # nobody knows which samples are its own
+            continue
+        try:
+            settings = settings_of(reader.manifest, cell)
+        except ValueError as error:
+            raise unreadable(reader.directory / "run.json", error) from error
         samples = reader.samples(streams[cell], begin.at_ns - settings.lookback_ns, FOREVER_NS)
         if not samples or samples[-1].scheduled_ns < begin.at_ns:
             continue
@@ -140,10 +145,18 @@ def _unfinished(
 
 
 def settings_of(manifest: Mapping[str, Any], cell: str) -> Settings:
-    """What a cell's cycles are measured with: its arm's settings, perhaps of another version."""
+    """What a cell's cycles are measured with: its arm's settings, perhaps of another version.
+
+    Raises ValueError if they are not whole.
+    """
     arms = manifest.get("arms", {}).values()
-    stored = next((arm["settings"] for arm in arms if cell in arm["cells"]), manifest["settings"])
-    return Settings(**{f.name: stored[f.name] for f in fields(Settings) if f.name in stored})
+    arm: Mapping[str, Any] = next((arm for arm in arms if cell in arm["cells"]), {})
+    stored = arm.get("settings", manifest.get("settings", {}))
+    kept = {f.name: stored[f.name] for f in fields(Settings) if f.name in stored}
+    try:
+        return Settings(**kept)
+    except TypeError:
+        raise ValueError(f"the settings of cell {cell} are not whole") from None
 
 
 def _is_end(event: AnyEvent) -> bool:

@@ -12,8 +12,10 @@ from typing import Any
 import yaml
 
 from chaosd import plugins, shown
+from chaosd.history import strict
 from chaosd.history.reader import RunReader
 from chaosd.plugins.proxy import HidesSecrets
+from chaosd.system.files import MB, read_utf8
 
 # Where results go, and when a run ends, makes no recovery longer.
 ASIDE = frozenset({"name", "seed", "runs", "metrics", "until", "slo", "arms"})
@@ -21,6 +23,8 @@ ASIDE = frozenset({"name", "seed", "runs", "metrics", "until", "slo", "arms"})
 OLD_PROXY_CONFIG = "haproxy.cfg"
 # How a file of the user's own is told from another one, and that its settings are not known.
 TEXT, UNREAD = "text ", ", unread"
+TEXT_BYTES_MAX = 4 * MB  # of a proxy's configuration that is shown
+VALUES_MAX, DEPTH_MAX = 50_000, 50  # of a config, spelled out
 FACTS = ("chaosd", "runtime", "proxy_version")  # of the manifest
 
 
@@ -55,7 +59,7 @@ def _settings(
     proxy_configs: Iterable[Path],
 ) -> dict[str, Any]:
     config = _config(reader)
-    if not isinstance(config, dict):
+    if not isinstance(config, dict) or not strict.is_plain([config]):
         return {}
     found = dict(flat("", {key: part for key, part in config.items() if key not in ASIDE}))
     found |= dict(flat("", shown.mask_tree(differs)))
@@ -77,9 +81,26 @@ def _config(reader: RunReader) -> Any:
 
 def _tree(reader: RunReader) -> Any:
     try:
-        return yaml.safe_load(reader.config())
-    except (yaml.YAMLError, ValueError):
+        return yaml.load(reader.config(), _Loader)  # noqa: S506 - a safe one
+    except (yaml.YAMLError, ValueError, TypeError):
         return None
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads what chaosd writes, which has no aliases: they make a short text a large value."""
+
+    values = 0
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self.values += 1
+        self.depth += 1
+        alias = self.check_event(yaml.AliasEvent)
+        if alias or self.values > VALUES_MAX or self.depth > DEPTH_MAX:
+            raise ValueError("this is no config that chaosd wrote")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
 
 def flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -119,7 +140,7 @@ def _proxy_texts(reader: RunReader) -> dict[str, str]:
     found = {}
     for path in _proxy_configs(reader):
         with suppress(OSError):  # it is only shown
-            text = path.read_text(encoding="utf-8", errors="replace")
+            text = read_utf8(path, TEXT_BYTES_MAX, errors="replace")
             found[f"{path.parent.name}/{path.name}"] = text
     return found
 

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import select
 import shutil
 import signal
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from logging import LogRecord, makeLogRecord
@@ -255,18 +253,6 @@ def labels(run_id: str = "") -> dict[str, str]:
     return {RUN: run_id, OWNER: owner()}
 
 
-def shortcut(target: Path) -> Path:
-    """A short path to a directory whose own path is too long for a UNIX socket in it.
-
-    It carries the owner in its name and is swept like a process.
-    """
-    link = (
-        Path(tempfile.gettempdir()) / f"chaosd-{owner().replace(':', '-')}-{secrets.token_hex(3)}"
-    )
-    link.symlink_to(target)
-    return link
-
-
 def _here() -> str:
     namespace = Path("/proc/self/ns/pid").readlink().name.strip("pid:[]")
     boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
@@ -313,7 +299,7 @@ def sweep() -> list[str]:
         vanished.register(handle, select.POLLIN)
         vanished.poll(KILL_S * 1000)
         os.close(handle)
-    return swept + _sweep_shortcuts()
+    return swept
 
 
 def _leftovers() -> Iterator[tuple[int, str, int]]:
@@ -348,16 +334,3 @@ def _dead_run(entry: Path) -> str | None:
         if variable.startswith((OWNER.encode() + b"=", RUN.encode() + b"="))
     )
     return found.get(RUN, "") if is_dead(found.get(OWNER, "")) else None
-
-
-def _sweep_shortcuts() -> list[str]:
-    swept = []
-    for link in Path(tempfile.gettempdir()).glob("chaosd-*-*-*-*-*"):
-        label = ":".join(link.name.split("-")[1:5])
-        if link.is_symlink() and is_dead(label):
-            try:
-                link.unlink()
-            except OSError:
-                continue  # another sweep was quicker, or it is another user's
-            swept.append(f"shortcut {link}")
-    return swept

@@ -256,14 +256,15 @@ def test_overrides_reach_into_what_the_file_leaves_out(load: Load) -> None:
         ("app={port: 1, prt: 2}", "app.prt: unknown key `prt` (did you mean `port`?)"),
         ("until={cycle: 2}", "until.cycle: unknown key `cycle` (did you mean `cycles`?)"),
         ("cels=2", "cels: unknown key `cels` (did you mean `cells`?)"),
-        (
-            "app.env.X.y=1",
-            "app.env.X: should be text",
-        ),
     ],
 )
 def test_wrong_overrides_are_said(problems: Fail, override: str, message: str) -> None:
     assert problems(VALID, override) == [f"--set {override}: {message}"]
+
+
+def test_a_wrong_override_of_a_variable_does_not_say_its_value(problems: Fail) -> None:
+    what = "app.env.X: should be text"
+    assert problems(VALID, "app.env.X.y=1") == [f"--set app.env.X.y=(not shown): {what}"]
 
 
 def test_an_override_mends_the_file_and_problems_of_both_are_said_in_order(problems: Fail) -> None:

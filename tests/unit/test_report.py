@@ -16,6 +16,7 @@ from made import IMPOSTER, INTERVAL, MS, NEW_IP, OLD_IP, SECOND
 
 from chaosd import report
 from chaosd.analysis.recovery import Identities, RecoveryFold, measure
+from chaosd.analysis.remarks import Remark, RemarkKind
 from chaosd.analysis.reorder import Reorder
 from chaosd.analysis.statistics import Estimate, Share
 from chaosd.analysis.summary import Report, summarise
@@ -905,3 +906,18 @@ def test_ten_thousand_cycles_take_seconds(tmp_path) -> None:
 def test_a_directory_that_is_no_run(tmp_path) -> None:
     with pytest.raises(MachineError, match="not a run directory"):
         report.write(tmp_path)
+
+
+def test_what_is_so_in_many_cells_is_said_once() -> None:
+    none = [Remark(kind=RemarkKind.NO_CYCLE, cell=f"c{n}") for n in range(1, 61)]
+    assert words.remarks(none) == ["60 cells (c1, c2, c3 and 57 more): no valid cycle"]
+    assert words.remarks(none[:2]) == ["2 cells (c1, c2): no valid cycle"]
+    assert words.remarks(none[:1]) == ["cell c1: no valid cycle"]
+    poor = [Remark(kind=RemarkKind.POOR, cell=f"c{n}", count=n, total=99) for n in range(2, 62)]
+    assert words.remarks([*none, *poor]) == [
+        "60 cells (c1, c2, c3 and 57 more): no valid cycle",
+        "cell c2: 2 of 99 cycles poor (at most 5 % may be)",
+        "cell c3: 3 of 99 cycles poor (at most 5 % may be)",
+        "cell c4: 4 of 99 cycles poor (at most 5 % may be)",
+        "57 more cells: the like, with other numbers",
+    ]

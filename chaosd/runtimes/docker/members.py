@@ -229,7 +229,7 @@ class Members:
         """Whether it ended by itself, rather than with the engine or by our own order."""
         for _ in range(DEATH_LOOKS):
             await sleep(self._engine.clock, DEATH_PAUSE_S)
-            if member.expected or not await self._engine.answers():
+            if member.expected or not await self._engine.presence.answers():
                 return False
         state = await self.state(member)
         member.exit_code = state.get("ExitCode")
