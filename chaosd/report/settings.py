@@ -59,7 +59,7 @@ def _settings(
     proxy_configs: Iterable[Path],
 ) -> dict[str, Any]:
     config = _config(reader)
-    if not isinstance(config, dict) or not strict.is_plain([config]):
+    if not isinstance(config, dict):
         return {}
     found = dict(flat("", {key: part for key, part in config.items() if key not in ASIDE}))
     found |= dict(flat("", shown.mask_tree(differs)))
@@ -72,18 +72,6 @@ def _settings(
         digest = _digest(reader, proxy_configs)
         found["proxy.config"] = digest if proxy_settings or not digest else f"{digest}{UNREAD}"
     return found
-
-
-def _config(reader: RunReader) -> Any:
-    """The effective config, without the secrets that older versions have stored in it."""
-    return shown.mask_tree(_tree(reader))
-
-
-def _tree(reader: RunReader) -> Any:
-    try:
-        return yaml.load(reader.config(), _Loader)  # noqa: S506 - a safe one
-    except (yaml.YAMLError, ValueError, TypeError):
-        return None
 
 
 class _Loader(yaml.SafeLoader):
@@ -101,6 +89,19 @@ class _Loader(yaml.SafeLoader):
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
+
+
+def _config(reader: RunReader) -> Any:
+    """The effective config, without the secrets that older versions have stored in it."""
+    return shown.mask_tree(_tree(reader))
+
+
+def _tree(reader: RunReader) -> Any:
+    try:
+        config = yaml.load(reader.config(), _Loader)  # noqa: S506 - a safe one
+    except (yaml.YAMLError, ValueError, TypeError):
+        return None
+    return config if strict.is_plain([config]) else None
 
 
 def flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -369,13 +369,6 @@ def test_a_prediction_without_a_cell_known_before(page) -> None:
     assert said("cycles_total", outcome="recovered", **of) == 1
 
 
-def test_log_lines_that_were_not_believed_are_counted(page) -> None:
-    for count in (1, 727):
-        said = {"count": count, "sender": "127.0.0.1:4242"}
-        page.event(made.reading(made.T0, "proxy.log", "refused", **said))
-    assert Page(page)("log_lines_refused_total", arm="main", cell="c1") == 727
-
-
 def test_slow_clients_hold_few_threads_and_nobody_up(page) -> None:
     before = threading.active_count()
     slow = []
@@ -397,3 +390,10 @@ def test_a_client_that_takes_too_long_is_cut_off(page, monkeypatch) -> None:
     with socket.create_connection(page.address, timeout=10) as slow:
         slow.sendall(b"GET /met")
         assert slow.recv(1) == b""
+
+
+def test_log_lines_that_were_not_believed_are_counted(page) -> None:
+    for count in (1, 727):
+        said = {"count": count, "sender": "127.0.0.1:4242"}
+        page.event(made.reading(made.T0, "proxy.log", "refused", **said))
+    assert Page(page)("log_lines_refused_total", arm="main", cell="c1") == 727
