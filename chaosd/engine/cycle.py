@@ -25,6 +25,7 @@ from chaosd.history.events import (
     InstancePlaced,
     RecoveryPredicted,
     StreamOpened,
+    WorldWatched,
 )
 from chaosd.history.values import Instance, Sample
 from chaosd.plugins.fault import Fault
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 EVENTS_PER_CYCLE_MAX = 10_000
 OURS = (
     *(Asked, Done, Failed, StreamOpened, InstancePlaced, FaultBegan, FaultInjected, FaultEnded),
-    *(RecoveryPredicted, CycleEnded, CycleSkipped, Disturbed),
+    *(RecoveryPredicted, CycleEnded, CycleSkipped, Disturbed, WorldWatched),
 )
 
 

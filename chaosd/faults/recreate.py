@@ -13,11 +13,10 @@ from chaosd.history.cycles import CycleKind
 from chaosd.history.events import HoldAddress, ReleaseAddress, StartInstance, StopInstance
 from chaosd.history.values import Instance
 from chaosd.plugins.bases import FaultConfig, OldIp, Wait
-from chaosd.plugins.fault import Circumstances, undoing
+from chaosd.plugins.fault import Circumstances, undoing, wait
 from chaosd.plugins.recording import CycleContext
 from chaosd.plugins.runtime import CanHoldAddress, CanMove, Holder
 from chaosd.plugins.timeline import Timeline, move
-from chaosd.system.clock import sleep
 from chaosd.units import Duration
 
 
@@ -70,12 +69,12 @@ class Recreate:
         self._expect(stage, cycle)
         if self.config.order == "make-before-break":
             await stage.ready(await self._start(stage, cycle))
-            await sleep(cycle.clock, self.config.gap.s)
+            await wait(cycle, self.config.gap.s)
         await self._stop(stage, cycle, old, new=self._identity)
         async with cycle.deed(HoldAddress(ip=old.address.host, manner=self.config.old_ip)):
             await self._holder.take(old.address.host)
         if self.config.order == "break-before-make":
-            await sleep(cycle.clock, self.config.gap.s)
+            await wait(cycle, self.config.gap.s)
             await stage.ready(await self._start(stage, cycle))
 
     async def _undo(self, stage: CanHoldAddress, cycle: CycleContext) -> None:

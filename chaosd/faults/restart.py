@@ -12,10 +12,9 @@ from chaosd.history.cycles import CycleKind
 from chaosd.history.events import StartInstance, StopInstance
 from chaosd.history.values import Instance
 from chaosd.plugins.bases import FaultConfig, Wait
-from chaosd.plugins.fault import undoing
+from chaosd.plugins.fault import undoing, wait
 from chaosd.plugins.recording import CycleContext
 from chaosd.plugins.runtime import CanHoldAddress, CanMove
-from chaosd.system.clock import sleep
 from chaosd.units import Duration
 
 
@@ -59,7 +58,7 @@ class Restart:
         async with cycle.deed(StopInstance(identity=identity, ip=ip, signal=config.signal)):
             cycle.begin(old=old, new=self._identity)
             await stage.stop(old, config.signal, config.grace.s)
-        await sleep(cycle.clock, config.gap.s)
+        await wait(cycle, config.gap.s)
         await self._start(stage, cycle, ip)
 
     async def _undo(self, stage: CanHoldAddress, cycle: CycleContext) -> None:

@@ -15,9 +15,17 @@ from typing import Any, get_type_hints
 
 from chaosd.history import events as ev
 from chaosd.history import format_0
-from chaosd.history.causes import Cause, CauseKind, Doubt, DoubtKind
+from chaosd.history.causes import Cause, CauseKind, Doubt, DoubtKind, Lag, LagKind
 from chaosd.history.cycles import Cycle, CycleKind, CycleOutcome, Prediction
-from chaosd.history.events import AnyEvent, Deed, Event, ServerChange, ServerChanged, Teller
+from chaosd.history.events import (
+    AnyEvent,
+    Deed,
+    Event,
+    Inbox,
+    ServerChange,
+    ServerChanged,
+    Teller,
+)
 
 FORMAT = 1  # of run directories as this version writes them
 TEXT_SHOWN_MAX = 80
@@ -35,6 +43,10 @@ SAID: dict[tuple[str, str], type[Any]] = {
     ("engine", "end"): ev.CycleEnded,
     ("engine", "skipped"): ev.CycleSkipped,
     ("engine", "disturbed"): ev.Disturbed,
+    ("engine", "due"): ev.DeedDue,
+    ("world", "lag"): ev.WorldWatched,
+    ("world", "unread"): ev.DatagramUnread,
+    ("world", "machine"): ev.MachineRead,
     ("engine", "target"): ev.TargetFound,
     ("app", "listening"): ev.InstanceListening,
     ("app", "reachable"): ev.InstanceReachable,
@@ -207,7 +219,19 @@ def _cause(data: Any) -> Cause | None:
 
 
 def _doubt(data: Any) -> Doubt | None:
-    return None if data is None else Doubt(**{**data, "kind": DoubtKind(data["kind"])})
+    if data is None:
+        return None
+    lag = data.get("lag")
+    kinds = {"kind": DoubtKind(data["kind"]), "lag": None if lag is None else LagKind(lag)}
+    return Doubt(**{**data, **kinds})
+
+
+def _lags(data: Any) -> tuple[Lag, ...]:
+    """What a newer version has found besides is left out: it is judged there."""
+    kinds = set(LagKind)
+    return tuple(
+        Lag(**{**lag, "kind": LagKind(lag["kind"])}) for lag in data if lag["kind"] in kinds
+    )
 
 
 def _prediction(data: Data) -> Prediction:
@@ -217,7 +241,9 @@ def _prediction(data: Data) -> Prediction:
 
 BECOME: dict[Any, Callable[[Any], Any]] = {
     tuple[str, ...]: tuple,
+    tuple[Lag, ...]: _lags,
     CycleKind: CycleKind,
+    Inbox: Inbox,
     Cause: _cause,
     Cause | None: _cause,
 }

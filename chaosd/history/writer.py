@@ -36,6 +36,7 @@ from chaosd.history.codec import FORMAT, encode_cycle, encode_event
 from chaosd.history.cycles import Cycle
 from chaosd.history.events import (
     AnyEvent,
+    MachineRead,
     NameAnswered,
     ProxyMeasured,
     QueriesCounted,
@@ -52,7 +53,12 @@ BATCH_MAX = 20_000  # so that one batch can't bring more names than there is roo
 ROW_GROUP = 131_072  # records that are read together
 EVENTS_OLD = "events.old.jsonl"
 RARE_NS = 60 * SECOND_NS
-RARE = (ResolversRead, ProxyMeasured, QueriesCounted)  # counters: the latest one says it all
+RARE = (
+    ResolversRead,
+    ProxyMeasured,
+    QueriesCounted,
+    MachineRead,
+)  # counters: the latest one says it all
 ANSWERS_PER_SECOND_MAX = 20  # of a cell; QueriesCounted has them all
 
 RECORD = struct.Struct("<qqqHHHBB")

@@ -139,7 +139,7 @@ def _requests(cycle: Cycle) -> str:
     if cycle.dropped:
         text += f", {cycle.dropped} not sent"
     if cycle.doubt is not None:
-        text += f"; poor: {words.doubt(cycle.doubt)}"
+        text += f"; poor: {words.doubt(cycle.doubt, cycle.proxy)}"
     return text
 
 

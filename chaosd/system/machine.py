@@ -7,10 +7,10 @@ kernel does not have is None or left out, and then nothing may be claimed.
     before, after = gauge.read(), …       # Scheduled(ran_ns, waited_ns, turns); None: it ended
     after.waited_ns - before.waited_ns    # waited for a CPU: the world was late, not the process
     is_stopped(pid)                       # by SIGSTOP, a debugger or a frozen control group
-    tracking()                            # Tracking(entries, entries_max, time_wait_s): conntrack, or None
+    tracking()                            # Tracking(entries, entries_max, …): conntrack, or None
     dropped()                             # {Counter.CONNTRACK_DROP: 0, …}: packets thrown away
     memory()                              # Memory(available_bytes, total_bytes), or None
-    descriptors()                         # Descriptors(used, used_max) of the whole machine, or None
+    descriptors()                         # Descriptors(used, used_max) of all processes, or None
 """
 
 from __future__ import annotations
@@ -40,15 +40,20 @@ class ProcessGauge:
     """Reads one process's turns on the CPU again and again, at some microseconds a thread.
 
     Threads that start later than the gauge are not seen: HAProxy starts all of its own at once.
+    With `first_only` it is the thread that the process began with, such as an event loop's.
     Raises OSError if there is no such process, or no schedstat in this kernel.
     """
 
-    def __init__(self, pid: int, proc: Path = PROC) -> None:
+    def __init__(self, pid: int, proc: Path = PROC, *, first_only: bool = False) -> None:
         self.pid = pid
         self._proc = proc
         self._files: list[int] = []
+        threads_max = 1 if first_only else THREADS_MAX
         try:
-            for task in sorted((proc / str(pid) / "task").iterdir())[:THREADS_MAX]:
+            tasks = [int(task.name) for task in (proc / str(pid) / "task").iterdir()]
+            for task in (proc / str(pid) / "task" / str(name) for name in sorted(tasks)):
+                if len(self._files) == threads_max:
+                    break
                 self._files.append(os.open(task / "schedstat", os.O_RDONLY | os.O_CLOEXEC))
         except OSError:
             self.close()

@@ -1,0 +1,144 @@
+"""Whether the world of a cycle was late, and by more than its numbers can bear. Pure.
+
+The engine records what was late, and this decides what is too much: against the error bar, against
+the predicted recovery, and against how far a recovery lies outside of its predicted band.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from chaosd.history.causes import Doubt, DoubtKind, Lag, LagKind
+from chaosd.history.events import (
+    AnyEvent,
+    Asked,
+    DatagramUnread,
+    DeedDue,
+    Inbox,
+    OtherDeed,
+    RunProgram,
+    WorldWatched,
+    only,
+)
+
+# What a lag may be of the recovery that is measured: as with probes that are sent late.
+LAG_SHARE_MAX = 0.1
+# A kind that says more is named if it explains at least this part of the longest lag.
+NAMED_SHARE_MIN = 0.5
+
+UNREAD = {Inbox.DNS: LagKind.DNS_UNREAD, Inbox.LOG: LagKind.LOG_UNREAD}
+LOST = (LagKind.CONNTRACK_FULL, LagKind.UDP_DROPPED, LagKind.LISTEN_DROPPED)
+# Lines of the log have the kernel's stamps: that they are read late moves nothing.
+HARMLESS = (LagKind.LOG_UNREAD,)
+# What a program of the user's may have done: then it is the fault, and no lag.
+STOPS = (LagKind.PROXY_STOPPED, LagKind.APP_STOPPED, LagKind.PROXY_SILENT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tolerance:
+    """What a cycle's numbers can bear, in seconds.
+
+    `bar_s` is the error bar with the margin of an anomaly. `scale_s` is what a tenth of may be
+    late: the predicted mean recovery, or else the recovery. It is not each cycle's own recovery
+    where there is a prediction, or short ones would be poor more often than long ones.
+    `beyond_s` is how far outside of its predicted band the recovery lies; 0 within it.
+    """
+
+    bar_s: float
+    scale_s: float
+    beyond_s: float = 0.0
+
+    @property
+    def lag_s(self) -> float:
+        """No lag that is shorter makes a cycle poor."""
+        bearable_s = max(self.bar_s, LAG_SHARE_MAX * self.scale_s)
+        # What may have moved a recovery out of its band is no anomaly of the proxy's.
+        return min(bearable_s, max(self.bar_s, self.beyond_s)) if self.beyond_s else bearable_s
+
+
+def lags(events: Sequence[AnyEvent], t0_ns: int, end_ns: int) -> list[Lag] | None:
+    """Everything late or lost between T0 and the end; None if nobody watched.
+
+    A lag that began before T0, or went on after the end, counts for what is in between.
+    """
+    watched = only(events, WorldWatched)
+    if not watched:
+        return None
+    known = [lag for event in watched for lag in event.what.lags]
+    for event in only(events, DatagramUnread):
+        kind, late_s = UNREAD[event.what.inbox], event.what.late_ns / 1e9
+        known.append(Lag(kind=kind, from_ns=event.at_ns, seconds=late_s))
+    known += _late_deeds(events)
+    program = any(isinstance(e.what.deed, RunProgram | OtherDeed) for e in only(events, Asked))
+    return [
+        inside
+        for lag in known
+        if not (program and lag.kind in STOPS)
+        if (inside := _between(lag, t0_ns, end_ns)) is not None
+    ]
+
+
+def _between(lag: Lag, t0_ns: int, end_ns: int) -> Lag | None:
+    """The part of it that lies there; None if it is over before or begins after."""
+    if not lag.seconds and lag.count is None:
+        return lag  # somebody looked, and there was none
+    until_ns = lag.from_ns + round(lag.seconds * 1e9)
+    start_ns, stop_ns = max(lag.from_ns, t0_ns), min(until_ns, end_ns)
+    if stop_ns < start_ns:
+        return None
+    seconds = (stop_ns - start_ns) / 1e9
+    return Lag(kind=lag.kind, from_ns=start_ns, seconds=seconds, count=lag.count)
+
+
+def _late_deeds(events: Sequence[AnyEvent]) -> Iterator[Lag]:
+    """From when a deed was due to when it was asked for. Events are in the order of their deeds."""
+    due_ns: int | None = None
+    for event in events:
+        if isinstance(event.what, DeedDue):
+            due_ns = event.at_ns
+        elif isinstance(event.what, Asked) and due_ns is not None:
+            late_s = max(0, event.at_ns - due_ns) / 1e9
+            yield Lag(kind=LagKind.DEED_LATE, from_ns=due_ns, seconds=late_s)
+            due_ns = None
+
+
+def late_s(found: Iterable[Lag]) -> dict[str, float]:
+    """The longest lag of each kind, in seconds, in the order of kinds."""
+    worst: dict[LagKind, float] = {}
+    for lag in found:
+        if lag.kind not in LOST:
+            worst[lag.kind] = max(lag.seconds, worst.get(lag.kind, 0.0))
+    return {kind.value: round(worst[kind], 6) for kind in LagKind if kind in worst}
+
+
+def lost(found: Iterable[Lag]) -> dict[str, int]:
+    """How much was lost of each kind."""
+    counts: dict[LagKind, int] = {}
+    for lag in found:
+        if lag.kind in LOST:
+            counts[lag.kind] = counts.get(lag.kind, 0) + (lag.count or 0)
+    return {kind.value: counts[kind] for kind in LagKind if kind in counts}
+
+
+def doubt(found: Sequence[Lag], tolerance: Tolerance) -> Doubt | None:
+    """Why the cycle is poor: the longest lag beyond what it can bear, by the kind that says most.
+
+    What the machine has thrown away makes it poor in any case: a lost packet is sent again after a
+    second or more, or never.
+    """
+    late = [lag for lag in found if lag.kind not in (*LOST, *HARMLESS)]
+    late = [lag for lag in late if lag.seconds > tolerance.lag_s]
+    longest_s = max((lag.seconds for lag in late), default=0.0)
+    telling = [lag for lag in late if lag.seconds >= NAMED_SHARE_MIN * longest_s]
+    counts, order = lost(found), list(LagKind)
+    telling += [
+        Lag(kind=LagKind(kind), from_ns=0, seconds=0.0, count=count)
+        for kind, count in counts.items()
+        if count
+    ]
+    if not telling:
+        return None
+    first = min(telling, key=lambda lag: (order.index(lag.kind), -lag.seconds))
+    seconds = None if first.kind in LOST else round(first.seconds, 6)
+    return Doubt(kind=DoubtKind.WORLD_LATE, lag=first.kind, seconds=seconds, count=first.count)
