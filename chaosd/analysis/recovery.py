@@ -7,7 +7,7 @@ docs/measuring.md defines the numbers; samples count to the microsecond, as they
 from __future__ import annotations
 
 from array import array
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -16,7 +16,6 @@ from chaosd.analysis import phases, world_lag
 from chaosd.analysis.residuals import against
 from chaosd.analysis.samples import kind_of
 from chaosd.analysis.statistics import quantile_rank
-from chaosd.analysis.world_lag import Tolerance
 from chaosd.history.causes import Cause, CauseKind, Doubt, DoubtKind
 from chaosd.history.cycles import PHASES, Cycle, CycleKind, CycleOutcome, Prediction
 from chaosd.history.events import (
@@ -286,29 +285,19 @@ class RecoveryFold:
         """
         return self._pause_ns * self._settings.replicas / 1e9 if self.lags_ns else None
 
+    @property
+    def bar_s(self) -> float:
+        """What a recovery may differ from its prediction by, and no harm done."""
+        return (self.resolution_s() or 0.0) + ANOMALY_MARGIN_S
+
+    @property
+    def slow_after_s(self) -> float:
+        return self._settings.slow_after_ns / 1e9
+
     def lag_p99_s(self) -> float | None:
         if not self.lags_ns:
             return None
         return sorted(self.lags_ns)[quantile_rank(len(self.lags_ns), 0.99) - 1] / 1e9
-
-    def tolerance(self, predicted: Prediction | None, end_ns: int) -> Tolerance:
-        """How late the world may have been."""
-        bar_s = (self.resolution_s() or 0.0) + ANOMALY_MARGIN_S
-        recovery_s = self.until_fresh_s()
-        if predicted is not None:
-            took_s = (end_ns - self.t0_ns) / 1e9 if recovery_s is None else recovery_s
-            below_s, above_s = (
-                predicted.lower_s - bar_s - took_s,
-                took_s - predicted.upper_s - bar_s,
-            )
-            beyond_s = max(0.0, above_s, below_s if recovery_s is not None else 0.0)
-            return Tolerance(bar_s=bar_s, scale_s=predicted.mean_s, beyond_s=beyond_s)
-        if self.new is None and not self._bad:
-            # Nothing was lost and nothing moved: what is shorter than this makes no false alarm.
-            scale_s = self._settings.slow_after_ns / 1e9 / world_lag.LAG_SHARE_MAX
-        else:
-            scale_s = (end_ns - self.t0_ns) / 1e9 if recovery_s is None else recovery_s
-        return Tolerance(bar_s=bar_s, scale_s=scale_s)
 
     def doubt(self) -> Doubt | None:
         """Why these numbers can't be trusted much: the prober's fault, not the target's."""
@@ -359,8 +348,7 @@ def measure(
     cut_off = cause is not None and _is_cut_off(cause, fold, control=control)
     measured = _measured(fold, end.at_ns, invalid=cause is not None, cut_off=cut_off)
     if outcome is CycleOutcome.UNAFFECTED:  # nothing was lost, and nothing recovered
-        nothing = dict.fromkeys(("recovery_s", "fresh_recovery_s", "stable_recovery_s"))
-        measured |= nothing
+        measured |= dict.fromkeys(("recovery_s", "fresh_recovery_s", "stable_recovery_s"))
     parts, parts_error_s = _unknown_parts(), None
     moved = fault.kind is not CycleKind.DNS and not (control and new is None)
     if cause is None and moved:
@@ -394,29 +382,8 @@ def measure(
         arm=settings.arm,
         cause=cause,
         cut_off=cut_off,
-        **_doubted(events, fold, outcome, held, end.at_ns),
+        **world_lag.judged(events, fold, held["predicted"], end),
     )
-
-
-def _doubted(
-    events: Sequence[AnyEvent],
-    fold: RecoveryFold,
-    outcome: CycleOutcome,
-    held: Mapping[str, Any],
-    end_ns: int,
-) -> dict[str, Any]:
-    """How late the world was, and why the cycle is poor, if it is."""
-    found = world_lag.lags(events, fold.t0_ns, end_ns)
-    doubt = None
-    if outcome is not CycleOutcome.INVALID:
-        doubt = fold.doubt()
-        if doubt is None and found is not None:
-            doubt = world_lag.doubt(found, fold.tolerance(held["predicted"], end_ns))
-    return {
-        "doubt": doubt,
-        "world_lag_s": None if found is None else world_lag.late_s(found),
-        "world_lost": None if found is None else world_lag.lost(found),
-    }
 
 
 def _parts(

@@ -8,19 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from chaosd.history.causes import Doubt, DoubtKind, Lag, LagKind
+from chaosd.history.cycles import Prediction
 from chaosd.history.events import (
     AnyEvent,
     Asked,
+    CycleEnded,
     DatagramUnread,
     DeedDue,
+    Event,
     Inbox,
     OtherDeed,
     RunProgram,
     WorldWatched,
     only,
 )
+
+if TYPE_CHECKING:
+    from chaosd.analysis.recovery import RecoveryFold
 
 # What a lag may be of the recovery that is measured: as with probes that are sent late.
 LAG_SHARE_MAX = 0.1
@@ -142,3 +149,37 @@ def doubt(found: Sequence[Lag], tolerance: Tolerance) -> Doubt | None:
     first = min(telling, key=lambda lag: (order.index(lag.kind), -lag.seconds))
     seconds = None if first.kind in LOST else round(first.seconds, 6)
     return Doubt(kind=DoubtKind.WORLD_LATE, lag=first.kind, seconds=seconds, count=first.count)
+
+
+def judged(
+    events: Sequence[AnyEvent],
+    fold: RecoveryFold,
+    predicted: Prediction | None,
+    end: Event[CycleEnded],
+) -> dict[str, Any]:
+    """How late a cycle's world was, and why it is poor: by its probes, or else by its world."""
+    found = lags(events, fold.t0_ns, end.at_ns)
+    why = None
+    if end.what.cause is None:
+        why = fold.doubt()
+        if why is None and found is not None:
+            why = doubt(found, tolerance(fold, predicted, end.at_ns))
+    return {
+        "doubt": why,
+        "world_lag_s": None if found is None else late_s(found),
+        "world_lost": None if found is None else lost(found),
+    }
+
+
+def tolerance(fold: RecoveryFold, predicted: Prediction | None, end_ns: int) -> Tolerance:
+    """What the numbers of this cycle can bear."""
+    bar_s, recovery_s = fold.bar_s, fold.until_fresh_s()
+    took_s = (end_ns - fold.t0_ns) / 1e9 if recovery_s is None else recovery_s
+    if predicted is not None:
+        below_s = 0.0 if recovery_s is None else predicted.lower_s - bar_s - took_s
+        beyond_s = max(0.0, below_s, took_s - predicted.upper_s - bar_s)
+        return Tolerance(bar_s=bar_s, scale_s=predicted.mean_s, beyond_s=beyond_s)
+    if fold.new is None and not fold.failed + fold.misrouted:
+        # Nothing moved and nothing was lost: what is shorter than this makes no false alarm.
+        return Tolerance(bar_s=max(bar_s, fold.slow_after_s), scale_s=0.0)
+    return Tolerance(bar_s=bar_s, scale_s=took_s)
