@@ -71,11 +71,14 @@ class Observed(NamedTuple):
 
 
 def observed(cycle: Cycle) -> Observed | None:
-    """What a cycle says of how long recoveries take; None for control, invalid and skipped ones.
+    """What a cycle says of how long recoveries take.
 
+    None for control, invalid and skipped ones, and for poor ones, of which nothing is known.
     One that was cut off because chaosd was stopped is invalid, but if it had not recovered by then
     it takes longer than that: the longest are cut off most often.
     """
+    if cycle.doubt is not None:
+        return None
     if cycle.outcome == CycleOutcome.RECOVERED and cycle.recovery_s is not None:
         return Observed(cycle.recovery_s, censored=False)
     if cycle.outcome == CycleOutcome.CENSORED or cycle.cut_off:

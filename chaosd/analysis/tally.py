@@ -28,6 +28,7 @@ COUNTS = ("samples", "failed", "masked", "misrouted", "dropped")
 BAD = ("failed", "masked", "misrouted")
 # What may be cut off of what is held against predictions: it hides no more than their interval.
 CUT_MAX, CUT_SHARE_MAX = 1, 0.05
+POOR = "poor"  # in the place of an outcome
 VALID = (
     CycleOutcome.RECOVERED,
     CycleOutcome.UNAFFECTED,
@@ -72,11 +73,13 @@ class Restart:
 class Part:
     """The cycles of a cell, of one of its faults, or of the whole run."""
 
-    outcomes: dict[str, int]
+    outcomes: dict[
+        str, int
+    ]  # with `poor` for those whose numbers can't be trusted, whatever they are
     stopped: int  # of the invalid ones, those cut off because chaosd was stopped
     cut_off: int  # of those, the ones without a recovery: censored in the quantiles
     cut_off_s: float | None  # how long the longest of them had lasted
-    poor: int  # valid cycles whose numbers can't be trusted much
+    poor: int  # valid cycles whose numbers can't be trusted: they are in no other number here
     undisturbed: int  # recoveries of 0 s: a `command` of which nothing was to be seen
     early: int  # recoveries by a retried request, before any fresh one got through
     early_max_s: float  # by how much, at most
@@ -117,7 +120,12 @@ class Part:
 
     @property
     def valid(self) -> int:
-        return sum(self.outcomes[outcome] for outcome in VALID)
+        return sum(self.outcomes[outcome] for outcome in VALID) + self.poor
+
+    @property
+    def good(self) -> int:
+        """The valid cycles that numbers are made of."""
+        return self.valid - self.poor
 
     @property
     def invalid(self) -> int:
@@ -136,7 +144,7 @@ class Tally:
     def __init__(
         self, stable_for_s: float = 0.0, interval_s: float = 0.0, replicas: int = 1
     ) -> None:
-        self.outcomes = Counter({outcome.value: 0 for outcome in CycleOutcome})
+        self.outcomes = Counter({outcome.value: 0 for outcome in CycleOutcome} | {POOR: 0})
         self.counts, self.control_counts = Counter[str](), Counter[str]()
         self.values: dict[str, list[float]] = {name: [] for name in MEASURED}
         self.censored: dict[str, list[float]] = {name: [] for name in MEASURED}
@@ -163,12 +171,14 @@ class Tally:
         self._late_s = replicas * interval_s / 2
 
     def add(self, cycle: Cycle) -> None:
+        if cycle.outcome in VALID and cycle.doubt is not None:
+            self.outcomes[POOR] += 1  # it says nothing, whether it looks good or bad
+            return
         self.outcomes[cycle.outcome.value] += 1
         if cycle.outcome == CycleOutcome.INVALID:
             self._add_invalid(cycle)
         if cycle.outcome not in VALID:
             return
-        self.counts["poor"] += cycle.doubt is not None
         if cycle.outcome == CycleOutcome.CONTROL:
             self._add_control(cycle)
             return
@@ -303,7 +313,7 @@ class Tally:
             stopped=self.counts["stopped"],
             cut_off=len(self.cut_off_s),
             cut_off_s=max(self.cut_off_s, default=None),
-            poor=self.counts["poor"],
+            poor=self.outcomes[POOR],
             undisturbed=self.counts["undisturbed"],
             early=self.counts["early"],
             early_max_s=self.early_max_s,

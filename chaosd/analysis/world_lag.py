@@ -6,6 +6,7 @@ the predicted recovery, and against how far a recovery lies outside of its predi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -29,15 +30,31 @@ from chaosd.history.events import (
 if TYPE_CHECKING:
     from chaosd.analysis.recovery import RecoveryFold
 
-# What a lag may be of the recovery that is measured: as with probes that are sent late.
-LAG_SHARE_MAX = 0.1
+# What a lag may be of the recovery that is predicted, or else measured. Of a process that was
+# stopped it is a tenth, as of probes that were sent late. Waiting for a CPU is the ordinary state
+# of a busy machine, and what is measured of it is the longest wait, and not what it moved.
+STOPPED_SHARE_MAX, WAITED_SHARE_MAX = 0.1, 0.25
+# What the prediction knows of, because it is made of when the app really listened and the name was
+# really there: it moves no recovery out of its band. Beyond a half, more of the recovery is the
+# machine's than of all else.
+KNOWN_SHARE_MAX = 0.5
 # A kind that says more is named if it explains at least this part of the longest lag.
 NAMED_SHARE_MIN = 0.5
+
+MIDDLE_SHARE = 0.9  # of a distribution between its p05 and its p95
 
 UNREAD = {Inbox.DNS: LagKind.DNS_UNREAD, Inbox.LOG: LagKind.LOG_UNREAD}
 LOST = (LagKind.CONNTRACK_FULL, LagKind.UDP_DROPPED, LagKind.LISTEN_DROPPED)
 # Lines of the log have the kernel's stamps: that they are read late moves nothing.
 HARMLESS = (LagKind.LOG_UNREAD,)
+# A machine counts all of its queues, also those that others let overflow on purpose.
+ANYBODYS = (LagKind.LISTEN_DROPPED,)
+KNOWN = (LagKind.APP_START_WAITED, LagKind.DEED_LATE)
+# Nobody waits like this: somebody has stopped it.
+STANDING = (
+    *(LagKind.PROXY_STOPPED, LagKind.APP_STOPPED, LagKind.DAEMON_STOPPED),
+    *(LagKind.ENGINE_SILENT, LagKind.PROXY_SILENT),
+)
 # What a program of the user's may have done: then it is the fault, and no lag.
 STOPS = (LagKind.PROXY_STOPPED, LagKind.APP_STOPPED, LagKind.PROXY_SILENT)
 
@@ -46,22 +63,27 @@ STOPS = (LagKind.PROXY_STOPPED, LagKind.APP_STOPPED, LagKind.PROXY_SILENT)
 class Tolerance:
     """What a cycle's numbers can bear, in seconds.
 
-    `bar_s` is the error bar with the margin of an anomaly. `scale_s` is what a tenth of may be
-    late: the predicted mean recovery, or else the recovery. It is not each cycle's own recovery
-    where there is a prediction, or short ones would be poor more often than long ones.
-    `beyond_s` is how far outside of its predicted band the recovery lies; 0 within it.
+    `bar_s` is the error bar with the margin of an anomaly. `mean_s` is the predicted recovery, or
+    else the recovery. It is not each cycle's own where there is a prediction, or short recoveries
+    would be poor more often than long ones. `spread_s` is the standard deviation of the predicted
+    distribution: by so much recoveries differ by chance. `beyond_s` is how far outside of its
+    predicted band the recovery lies; 0 within it.
     """
 
     bar_s: float
-    scale_s: float
+    mean_s: float = 0.0
+    spread_s: float = math.inf
     beyond_s: float = 0.0
 
-    @property
-    def lag_s(self) -> float:
-        """No lag that is shorter makes a cycle poor."""
-        bearable_s = max(self.bar_s, LAG_SHARE_MAX * self.scale_s)
-        # What may have moved a recovery out of its band is no anomaly of the proxy's.
-        return min(bearable_s, max(self.bar_s, self.beyond_s)) if self.beyond_s else bearable_s
+    def of(self, kind: LagKind) -> float:
+        """No lag of this kind that is shorter makes the cycle poor."""
+        if kind in KNOWN and self.spread_s < math.inf:
+            return max(self.bar_s, KNOWN_SHARE_MAX * self.mean_s)
+        share = STOPPED_SHARE_MAX if kind in STANDING else WAITED_SHARE_MAX
+        bearable_s = min(self.spread_s, share * self.mean_s)
+        if self.beyond_s:  # what may have moved a recovery out of its band is not the proxy's
+            bearable_s = min(bearable_s, self.beyond_s)
+        return max(self.bar_s, bearable_s)
 
 
 def lags(events: Sequence[AnyEvent], t0_ns: int, end_ns: int) -> list[Lag] | None:
@@ -87,14 +109,15 @@ def lags(events: Sequence[AnyEvent], t0_ns: int, end_ns: int) -> list[Lag] | Non
 
 
 def _between(lag: Lag, t0_ns: int, end_ns: int) -> Lag | None:
-    """The part of it that lies there; None if it is over before or begins after."""
-    if not lag.seconds and lag.count is None:
-        return lag  # somebody looked, and there was none
+    """The part of it that lies there; None if nothing of it was lost there.
+
+    One without a length says that somebody looked.
+    """
     until_ns = lag.from_ns + round(lag.seconds * 1e9)
     start_ns, stop_ns = max(lag.from_ns, t0_ns), min(until_ns, end_ns)
-    if stop_ns < start_ns:
+    if stop_ns < start_ns and lag.count is not None:
         return None
-    seconds = (stop_ns - start_ns) / 1e9
+    seconds = max(0, stop_ns - start_ns) / 1e9
     return Lag(kind=lag.kind, from_ns=start_ns, seconds=seconds, count=lag.count)
 
 
@@ -135,14 +158,14 @@ def doubt(found: Sequence[Lag], tolerance: Tolerance) -> Doubt | None:
     second or more, or never.
     """
     late = [lag for lag in found if lag.kind not in (*LOST, *HARMLESS)]
-    late = [lag for lag in late if lag.seconds > tolerance.lag_s]
+    late = [lag for lag in late if lag.seconds > tolerance.of(lag.kind)]
     longest_s = max((lag.seconds for lag in late), default=0.0)
     telling = [lag for lag in late if lag.seconds >= NAMED_SHARE_MIN * longest_s]
     counts, order = lost(found), list(LagKind)
     telling += [
         Lag(kind=LagKind(kind), from_ns=0, seconds=0.0, count=count)
         for kind, count in counts.items()
-        if count
+        if count and kind not in ANYBODYS
     ]
     if not telling:
         return None
@@ -178,8 +201,17 @@ def tolerance(fold: RecoveryFold, predicted: Prediction | None, end_ns: int) -> 
     if predicted is not None:
         below_s = 0.0 if recovery_s is None else predicted.lower_s - bar_s - took_s
         beyond_s = max(0.0, below_s, took_s - predicted.upper_s - bar_s)
-        return Tolerance(bar_s=bar_s, scale_s=predicted.mean_s, beyond_s=beyond_s)
+        spread_s = _spread_s(predicted)
+        return Tolerance(bar_s=bar_s, mean_s=predicted.mean_s, spread_s=spread_s, beyond_s=beyond_s)
     if fold.new is None and not fold.failed + fold.misrouted:
         # Nothing moved and nothing was lost: what is shorter than this makes no false alarm.
-        return Tolerance(bar_s=max(bar_s, fold.slow_after_s), scale_s=0.0)
-    return Tolerance(bar_s=bar_s, scale_s=took_s)
+        return Tolerance(bar_s=max(bar_s, fold.slow_after_s))
+    return Tolerance(bar_s=bar_s, mean_s=took_s)
+
+
+def _spread_s(predicted: Prediction) -> float:
+    """The standard deviation of a predicted distribution, taken to be even over its middle."""
+    known = predicted.quantiles_s or {}
+    if "p05" in known and "p95" in known:
+        return (known["p95"] - known["p05"]) / MIDDLE_SHARE / math.sqrt(12)
+    return (predicted.upper_s - predicted.lower_s) / math.sqrt(12)

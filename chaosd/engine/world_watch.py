@@ -59,8 +59,9 @@ SILENT_HOLDERS = ("blackhole", "tarpit")  # these let a queue overflow on purpos
 class ProcessWatch:
     """One process of a cell, from when it is first seen until it ends."""
 
-    def __init__(self, process: OwnProcess, at_ns: int) -> None:
+    def __init__(self, process: OwnProcess, at_ns: int, *, starting: bool) -> None:
         self.process = process
+        self._starting = starting  # an instance that does not listen yet
         self._gauge = ProcessGauge(process.pid)
         self._last, self._last_ns = self._gauge.read() or Scheduled(0, 0, 0), at_ns
         self._stopped_ns: int | None = None
@@ -84,7 +85,7 @@ class ProcessWatch:
             self._stopped_ns = None
         waited_ns, turns = found.waited_ns - last.waited_ns, found.turns - last.turns
         delay_ns = min(waited_ns, TURNS * waited_ns // max(1, turns))
-        if delay_ns >= NOTED_NS_MIN:
+        if delay_ns >= NOTED_NS_MIN and not self._starting:
             lags.append(_lag(WAITED[role], at_ns - delay_ns, at_ns))
         return lags
 
@@ -93,11 +94,10 @@ class ProcessWatch:
         if self._stopped_ns is not None:
             yield _lag(STOPPED[self.process.role], self._stopped_ns, at_ns)
 
-    def starting(self, at_ns: int) -> Lag:
-        """How long it has waited for a CPU since it was started, while it did one thing."""
-        found = self._gauge.read() or self._last
-        self._last, self._last_ns = found, at_ns
-        return _lag(WAITED[self.process.role], at_ns - found.waited_ns, at_ns)
+    def listens(self, at_ns: int) -> Lag:
+        """It was started in this cycle, and did one thing after the other until now."""
+        self._starting, found = False, self._gauge.read() or self._last
+        return _lag(LagKind.APP_START_WAITED, at_ns - found.waited_ns, at_ns)
 
     def ran_since(self, at_ns: int) -> int:
         """How long it has run since then, or a little before."""
@@ -119,12 +119,20 @@ class CellWatch:
         self.lags: deque[Lag] = deque(maxlen=LAGS_KEPT)
         self.roles: set[ProcessRole] = set()  # of those that could be looked at
 
-    def sample(self, at_ns: int) -> None:
+    def begin(self, at_ns: int) -> None:
+        """A cycle begins: whoever is there by now has been there before."""
+        self.since_ns = at_ns
+        self.sample(at_ns, begins=True)
+
+    def sample(self, at_ns: int, *, begins: bool = False) -> None:
+        """Look at all processes; an instance that is seen for the first time has just started."""
         stage = self._stage
         for process in stage.processes() if isinstance(stage, HasProcesses) else ():
             if process.pid not in self._processes:
                 try:
-                    self._processes[process.pid] = ProcessWatch(process, at_ns)
+                    starting = process.role is ProcessRole.APP and not begins
+                    watch = ProcessWatch(process, at_ns, starting=starting)
+                    self._processes[process.pid] = watch
                     self.roles.add(process.role)
                 except OSError:
                     continue  # it has just ended, or this kernel does not tell
@@ -140,17 +148,18 @@ class CellWatch:
         self.sample(at_ns)
         for watch in self._processes.values():
             if watch.process.role is ProcessRole.APP and watch.process.name == identity:
-                self.lags.append(watch.starting(at_ns))
+                self.lags.append(watch.listens(at_ns))
 
-    def looked(self, asked_ns: int, answered_ns: int) -> None:
-        """The proxy was asked by its API, and answered then, or nobody waited any longer."""
-        took_ns = answered_ns - asked_ns
-        if took_ns < NOTED_NS_MIN:
-            return
+    def looked(self, asked_ns: int, answered_ns: int, own_ns: int) -> None:
+        """The proxy was asked by its API, and answered then, or nobody waited any longer.
+
+        What the proxy has worked meanwhile is a result; for `own_ns` chaosd itself ran or waited.
+        """
         proxies = [w for w in self._processes.values() if w.process.role is ProcessRole.PROXY]
         ran_ns = sum(watch.ran_since(asked_ns) for watch in proxies)
-        if ran_ns < BUSY_SHARE * took_ns:  # else it has worked for so long: a result
-            self.lags.append(_lag(LagKind.PROXY_SILENT, asked_ns, answered_ns))
+        silent_ns = answered_ns - asked_ns - ran_ns - own_ns
+        if silent_ns >= NOTED_NS_MIN:
+            self.lags.append(_lag(LagKind.PROXY_SILENT, answered_ns - silent_ns, answered_ns))
 
     def now(self, at_ns: int) -> list[Lag]:
         """All that is known, with what goes on at this very moment."""
@@ -172,6 +181,7 @@ class WorldWatch:
         self._cells: dict[str, CellWatch] = {}
         self._own: ProcessGauge | None = None
         self._own_last = Scheduled(0, 0, 0)
+        self._own_turns: deque[tuple[int, Scheduled]] = deque(maxlen=READINGS_KEPT)
         self._lags: deque[Lag] = deque(maxlen=LAGS_KEPT)  # chaosd's own, and the machine's
         self._drops: dict[Counter, int] = {}
         self._drops_ns = 0
@@ -214,8 +224,7 @@ class WorldWatch:
         if cell is None:
             return
         if event.cycle and cell.since_ns is None and isinstance(event.what, Asked | FaultBegan):
-            cell.since_ns = self._clock.now_ns()
-            cell.sample(cell.since_ns)
+            cell.begin(self._clock.now_ns())
         match event.what:
             case FaultBegan():
                 self._read_drops(self._clock.now_ns())
@@ -231,8 +240,13 @@ class WorldWatch:
 
     def looked(self, cell: str, asked_ns: int, answered_ns: int) -> None:
         """The proxy's API was asked."""
-        if (found := self._cells.get(cell)) is not None:
-            found.looked(asked_ns, answered_ns)
+        found = self._cells.get(cell)
+        if found is None or answered_ns - asked_ns < NOTED_NS_MIN:
+            return
+        read = (self._own.read() if self._own is not None else None) or self._own_last
+        before = [x for seen_ns, x in self._own_turns if seen_ns <= asked_ns] or [self._own_last]
+        own_ns = read.ran_ns + read.waited_ns - before[-1].ran_ns - before[-1].waited_ns
+        found.looked(asked_ns, answered_ns, own_ns)
 
     def tell(self, recorder: CellRecorder) -> None:
         """A cycle is over: record what was late in it. Lags of before are left to the analysis."""
@@ -289,6 +303,7 @@ class WorldWatch:
         ran_ns = found.ran_ns - self._own_last.ran_ns
         waited_ns = found.waited_ns - self._own_last.waited_ns
         self._own_last, late_ns = found, now_ns - due_ns
+        self._own_turns.append((now_ns, found))
         if late_ns < NOTED_NS_MIN:
             return
         kind = LagKind.DAEMON_STOPPED

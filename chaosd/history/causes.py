@@ -48,6 +48,7 @@ class LagKind(StrEnum):
     LISTEN_DROPPED = "listen-dropped"  # `count` connections came to a full queue
     PROXY_WAITED = "proxy-waited"  # for a CPU
     APP_WAITED = "app-waited"
+    APP_START_WAITED = "app-start-waited"  # … from its start until it listened
     DAEMON_WAITED = "daemon-waited"
     DAEMON_BUSY = "daemon-busy"  # with other work of chaosd's own
     DNS_UNREAD = "dns-unread"  # a question had come, and nobody read it

@@ -229,7 +229,7 @@ def headline(report: Report) -> str:
     whole = report.total
     others = [
         f"{whole.outcomes[outcome]} {outcome}"
-        for outcome in ("unaffected", "control", "invalid", "skipped")
+        for outcome in ("unaffected", "control", "poor", "invalid", "skipped")
         if whole.outcomes[outcome]
     ]
     count = whole.failovers

@@ -84,6 +84,8 @@ def _lag(found: Doubt, proxy: str) -> str:
             return f"{proxy} waited {seconds} for a CPU"
         case LagKind.APP_WAITED:
             return f"the app waited {seconds} for a CPU"
+        case LagKind.APP_START_WAITED:
+            return f"the app waited {seconds} for a CPU until it listened"
         case LagKind.DAEMON_WAITED:
             return f"chaosd waited {seconds} for a CPU"
         case LagKind.DAEMON_BUSY:
@@ -212,6 +214,8 @@ def _remark(found: Remark) -> str:
             return f"{cycles} outside of the predicted band: anomalies"
         case RemarkKind.INVALID:
             return f"{cycles} invalid: not counted in any number"
+        case RemarkKind.POOR_CYCLES:
+            return f"{cycles} poor: not counted in any number"
         case RemarkKind.CUT_OFF:
             longest = ", the longest" if count > 1 else ""
             lasted = f"{longest} after {seconds:.1f} s without a recovery"
