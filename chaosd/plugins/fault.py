@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from chaosd.errors import MachineError, NotUndoneError
 from chaosd.history.cycles import CycleKind
 from chaosd.history.events import DeedDue
-from chaosd.plugins.bases import FaultConfig
+from chaosd.plugins.bases import FaultConfig, OldIp
 from chaosd.plugins.recording import CycleContext
 from chaosd.plugins.timeline import Timeline
 from chaosd.system.clock import SECOND_NS
@@ -56,6 +56,14 @@ async def wait(cycle: CycleContext, seconds: float) -> None:
     due_ns = cycle.clock.now_ns() + round(seconds * SECOND_NS)
     cycle.record(DeedDue(), at_ns=due_ns)
     await cycle.clock.sleep_until(due_ns)
+
+
+@runtime_checkable
+class LeavesAddress(Protocol):
+    """The config of a fault that leaves an address behind: what is found there afterwards."""
+
+    @property
+    def old_ip(self) -> OldIp: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
