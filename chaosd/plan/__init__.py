@@ -21,6 +21,7 @@ from chaosd.config.shape import Config
 from chaosd.errors import ConfigError, MachineError
 from chaosd.history.cycles import CycleKind
 from chaosd.history.values import Address
+from chaosd.plan import limits
 from chaosd.plan.arms import OWN_APP, Arm, Cell, Plan
 from chaosd.plan.foretelling import foretold
 from chaosd.plugins.bases import Between, KeyPath
@@ -336,7 +337,7 @@ def describe(plan: Plan) -> Sequence[str]:
         lines.append(f"direct probe to the app itself: {config.direct.rate}, during cycles only")
     if config.metrics is not None:
         lines.append(f"metrics: http://{config.metrics.listen}/metrics")
-    return [*lines, *_too_few(config)]
+    return [*lines, *limits.warnings(plan), *_too_few(config)]
 
 
 def _too_few(config: Config) -> Iterator[str]:

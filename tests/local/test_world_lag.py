@@ -180,3 +180,66 @@ def test_what_computes_beside_it_makes_no_cycle_poor(tmp_path) -> None:
         cycles = [c for c in run.wait() if c.outcome is not CycleOutcome.SKIPPED]
     assert sum(c.doubt is not None for c in cycles) <= 1, [c.doubt for c in cycles]
     assert len(cycles) >= 5
+
+
+# Runs chaosd, and fills the connection-tracking table of its namespace once a cycle has begun.
+FILL = """
+import pathlib, socket, subprocess, sys, time
+run = subprocess.Popen([sys.executable, "-m", "chaosd", "run", "c.yaml", "--cycles", "1"])
+try:
+    events, number = pathlib.Path("runs/latest/events.jsonl"), 0
+    most = int(pathlib.Path("/proc/sys/net/netfilter/nf_conntrack_max").read_text())
+    out = socket.socket(type=socket.SOCK_DGRAM)
+
+    def add(count):
+        global number
+        for number in range(number, number + count):
+            where = f"127.{200 + number // 65536 % 50}.{number // 256 % 256}.{number % 256}", 9
+            try:
+                out.sendto(b"", where)
+            except OSError:  # it is full: whatever is new is dropped
+                return
+
+    end = time.monotonic() + 40
+    while time.monotonic() < end and not (events.exists() and '"begin"' in events.read_text()):
+        add(2000 if number < most - 10000 else 0)
+        time.sleep(0.005)
+    end = time.monotonic() + 3
+    while time.monotonic() < end:
+        add(2000)
+    run.wait(90)
+finally:
+    if run.poll() is None:
+        run.terminate()
+        run.wait(30)
+"""
+TRACK = "ip link set lo up && iptables -A OUTPUT -m conntrack --ctstate NEW -j ACCEPT"
+
+
+def _can_track() -> bool:
+    try:
+        tried = subprocess.run(
+            ["unshare", "-n", "sh", "-c", TRACK], capture_output=True, check=False
+        )
+    except OSError:
+        return False
+    return tried.returncode == 0 and Path("/proc/sys/net/netfilter/nf_conntrack_max").exists()
+
+
+@pytest.mark.slow
+def test_a_full_connection_tracking_table_makes_a_cycle_poor_and_is_named(tmp_path) -> None:
+    if not _can_track():
+        pytest.skip("no network namespace with connection tracking can be made here")
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(CONFIG))
+    (tmp_path / "fill.py").write_text(FILL)
+    script = f"{TRACK} && exec '{sys.executable}' fill.py"
+    done = subprocess.run(
+        ["unshare", "-n", "sh", "-c", script], cwd=tmp_path, capture_output=True, text=True,
+        timeout=115, check=False,
+    )  # fmt: skip
+    [line] = (tmp_path / "runs/latest/cycles.jsonl").read_text().splitlines()
+    cycle = decode_cycle(line)
+    assert cycle.doubt is not None, done.stderr[-500:]
+    assert cycle.doubt.lag is LagKind.CONNTRACK_FULL, cycle
+    assert cycle.world_lost["conntrack-full"] > 0
+    assert "connection-tracking table is full" in done.stdout + done.stderr
