@@ -206,13 +206,13 @@ def test_a_poor_cycle_is_counted_with_its_cause_and_in_no_other_number(page) -> 
     page.cycle(made.cycle(doubt=made.LATE))
     found = Page(page)
     poor = {"cause": "proxy-stopped"}
-    assert found("chaosd_poor_cycles_total", **LABELS, **poor) == 1
-    assert found("chaosd_poor_cycles_total", **LABELS, cause="probes-late") == 1
-    assert found("chaosd_world_lag_seconds", **LABELS, **poor) == 2.0
-    assert found("chaosd_cycles_total", **LABELS, outcome="poor") == 2
-    assert found("chaosd_cycles_total", **LABELS, outcome="recovered") == 0
-    assert found("chaosd_recovery_duration_seconds_count", **LABELS) == 0
-    assert found("chaosd_anomalies_total", **LABELS) == 0
+    assert found("poor_cycles_total", **LABELS, **poor) == 1
+    assert found("poor_cycles_total", **LABELS, cause="probes-late") == 1
+    assert found("world_lag_seconds", **LABELS, **poor) == 2.0
+    assert found("cycles_total", **LABELS, outcome="poor") == 2
+    assert found("cycles_total", **LABELS, outcome="recovered") == 0
+    assert found("recovery_duration_seconds_count", **LABELS) == 0
+    assert found("anomalies_total", **LABELS) == 0
 
 
 def test_probes_are_counted_by_what_they_came_to(page) -> None:
