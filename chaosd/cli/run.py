@@ -18,4 +18,4 @@ def run(arguments: argparse.Namespace) -> int:
     from chaosd.engine import session
 
     planned = plan.build(*loading.load(arguments))
-    return session.run(planned, plan.rehearse(planned))
+    return session.run(planned, plan.rehearse(planned), arguments.config)

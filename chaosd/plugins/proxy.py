@@ -181,6 +181,18 @@ class TakesOwnFile(Protocol):
 
 
 @runtime_checkable
+class HidesSecrets(Protocol):
+    """A proxy whose configuration may have secrets, which people are not shown."""
+
+    def secrets(self) -> list[tuple[str, str]]:
+        """Those of the user's own file: names and values. Empty if there is none."""
+
+    @staticmethod
+    def shown(text: str) -> str:
+        """A configuration for people: the same lines without secrets."""
+
+
+@runtime_checkable
 class Advises(Protocol):
     """A proxy that knows which of its settings surprise people."""
 

@@ -6,7 +6,8 @@ import os
 import re
 import subprocess
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path, PurePath
 from random import Random
 from typing import Any, ClassVar
@@ -28,16 +29,24 @@ from chaosd.proxies.haproxy import (
 from chaosd.proxies.haproxy.cfg import own_file
 from chaosd.proxies.haproxy.cfg.condition import features_in
 from chaosd.proxies.haproxy.cfg.effective import Effective
+from chaosd.proxies.haproxy.cfg.files import BYTES_MAX as OWN_BYTES_MAX
+from chaosd.proxies.haproxy.cfg.files import load
 from chaosd.proxies.haproxy.cfg.findings import Finding
+from chaosd.proxies.haproxy.cfg.foreign import refusals
 from chaosd.proxies.haproxy.cfg.record import record
+from chaosd.proxies.haproxy.cfg.secrets import secrets_of, without_secrets
 from chaosd.proxies.haproxy.cfg.settings import read_settings
 from chaosd.proxies.haproxy.cfg.wording import say
 from chaosd.proxies.haproxy.config import settings_of
 from chaosd.proxies.haproxy.model.algorithm import ProxyModel
 from chaosd.proxies.haproxy.model.predicting import predict
 from chaosd.proxies.haproxy.model.settings import Settings
+from chaosd.system.files import MB, read_bytes, read_utf8
 
-_FILES_MAX, _FILES_BYTES_MAX = 500, 16 << 20  # beside the user's own haproxy.cfg
+_COMMAND_S_MAX = 20.0  # to say the version or to check a file; an ailing resolver makes it slow
+
+_ENTRIES_MAX = 10_000  # that are looked at beside it: it may lie in /
+_FILES_MAX, _FILES_BYTES_MAX = 500, 16 * MB  # beside the user's own haproxy.cfg
 
 # `[ALERT]    (123) : config : parsing [/etc/haproxy.cfg:12] : what`, with variations.
 _ALERT = re.compile(r"^\[ALERT\]\s+(?:\(\d+\)|\S+)\s*:\s*(?:config\s*:\s*)?(.*)$")
@@ -172,7 +181,26 @@ class HAProxy:
         path = self.config.config
         if path is None:
             return []
-        return [say(f) for f in own_file.problems(self._own(path), path, by_address=by_address)]
+        effective = self._own(path)
+        found = own_file.problems(effective, path, by_address=by_address)
+        if own_file.is_undecided(effective):
+            effective = self._own(path, either=True)
+        found += refusals(
+            effective.document,
+            allow_programs=self.config.allow_programs,
+            api_by_tcp=self._host is not None,
+        )
+        return [say(f) for f in found]
+
+    def secrets(self) -> list[tuple[str, str]]:
+        path = self.config.config
+        # What can't be read is said where the file is needed.
+        sources = [] if path is None else load([path])[0]
+        return [secret for source in sources for secret in secrets_of(source.text)]
+
+    @staticmethod
+    def shown(text: str) -> str:
+        return without_secrets(text)
 
     def advice(self) -> list[str]:
         path = self.config.config
@@ -191,15 +219,20 @@ class HAProxy:
         effective = self._own(path)
         return record(effective, own_file.app_servers(effective))
 
-    def _own(self, path: Path) -> Effective:
-        """The user's own file as the version at hand reads it."""
+    def _own(self, path: Path, *, either: bool = False) -> Effective:
+        """The user's own file as the version at hand reads it.
+
+        With `either` also those of its parts of which it is not known whether they hold.
+        """
         version = self._version or self.config.version
         environment = os.environ if self._host is None else {}
-        found = own_file.read_own(path, version=version, environment=environment)
+        read = partial(
+            own_file.read_own, path, version=version, environment=environment, either=either
+        )
+        found = read()
         if not own_file.is_undecided(found):
             return found
-        features = self._features()
-        return own_file.read_own(path, version=version, environment=environment, features=features)
+        return read(features=self._features())
 
     def _features(self) -> frozenset[str] | None:
         try:
@@ -218,30 +251,36 @@ class HAProxy:
         if self.config.config is None:
             return render.text(self.config, wiring)
         try:
-            return self.config.config.read_text(encoding="utf-8")
+            return read_utf8(self.config.config, OWN_BYTES_MAX)
         except OSError as error:
             raise MachineError(f"{self.config.config}: {error.strerror}") from None
+        except UnicodeDecodeError:  # it was read before, and has changed
+            raise MachineError(f"{self.config.config}: it is no UTF-8 any more") from None
 
     def _beside(self) -> dict[str, bytes]:
         """What lies beside the user's own haproxy.cfg: maps, certificates, scripts."""
         own_path = self.config.config
         if own_path is None:
             return {}
+        too_much = MachineError(
+            f"{own_path.parent}: too much to be put into a container beside {own_path.name} "
+            f"(at most {_FILES_MAX} files and {_FILES_BYTES_MAX // MB} MB; give it a directory of "
+            "its own)"
+        )
+        entries = list(islice(own_path.parent.rglob("*"), _ENTRIES_MAX + 1))
+        if len(entries) > _ENTRIES_MAX:
+            raise too_much
         found: dict[str, bytes] = {}
         left = _FILES_BYTES_MAX
-        for path in sorted(own_path.parent.rglob("*")):
+        for path in sorted(entries):
             name = path.relative_to(own_path.parent).as_posix()
             if not path.is_file() or path == own_path or name.startswith(".") or "/." in name:
                 continue
             try:
                 left -= path.stat().st_size
                 if left < 0 or len(found) >= _FILES_MAX:
-                    raise MachineError(
-                        f"{own_path.parent}: too much to be put into a container beside "
-                        f"{own_path.name} (at most {_FILES_MAX} files and {_FILES_BYTES_MAX >> 20} "
-                        "MB; give it a directory of its own)"
-                    )
-                found[name] = path.read_bytes()
+                    raise too_much
+                found[name] = read_bytes(path, _FILES_BYTES_MAX)
             except OSError as error:
                 raise MachineError(f"{path}: {error.strerror}") from None
         return found

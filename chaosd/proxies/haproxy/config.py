@@ -149,6 +149,11 @@ class Config(ProgramConfig):
     config: Path | None = Field(
         None, description="your own haproxy.cfg, relative to this file; see haproxy/haproxy.cfg"
     )
+    allow_programs: bool = Field(
+        default=False,
+        description="let your own haproxy.cfg run programs (external-check, program, lua-load): "
+        "as whoever runs chaosd, and lua-load already in `chaosd check`",
+    )
     resolvers: ResolversConfig = ResolversConfig()
     server: ServerConfig = ServerConfig()
     timeouts: TimeoutsConfig = TimeoutsConfig()
