@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from chaosd.analysis import phases
+from chaosd.analysis import phases, world_lag
 from chaosd.analysis.disturbances import spans
 from chaosd.analysis.residuals import against
 from chaosd.analysis.samples import kind_of
@@ -75,11 +75,14 @@ class Observed(NamedTuple):
 
 
 def observed(cycle: Cycle) -> Observed | None:
-    """What a cycle says of how long recoveries take; None for control, invalid and skipped ones.
+    """What a cycle says of how long recoveries take.
 
+    None for control, invalid and skipped ones, and for poor ones, of which nothing is known.
     One that was cut off because chaosd was stopped is invalid, but if it had not recovered by then
     it takes longer than that: the longest are cut off most often.
     """
+    if cycle.doubt is not None:
+        return None
     if cycle.outcome == CycleOutcome.RECOVERED and cycle.recovery_s is not None:
         return Observed(cycle.recovery_s, censored=False)
     if cycle.outcome == CycleOutcome.CENSORED or cycle.cut_off:
@@ -292,6 +295,15 @@ class RecoveryFold:
         """
         return self._pause_ns * self._settings.replicas / 1e9 if self.lags_ns else None
 
+    @property
+    def bar_s(self) -> float:
+        """What a recovery may differ from its prediction by, and no harm done."""
+        return (self.resolution_s() or 0.0) + ANOMALY_MARGIN_S
+
+    @property
+    def slow_after_s(self) -> float:
+        return self._settings.slow_after_ns / 1e9
+
     def lag_p99_s(self) -> float | None:
         if not self.lags_ns:
             return None
@@ -351,6 +363,7 @@ def measure(
     if cause is None and moved:
         direct_ns = phases.first_answer_ns(mine, direct, new)
         parts, parts_error_s = _parts(events, begin, fold, end.at_ns, direct_ns)
+    held = _held_against(_predicted(events), fold, outcome, end.at_ns)
     return Cycle(
         cycle=end.cycle,
         cell=end.cell,
@@ -373,13 +386,13 @@ def measure(
         lag_p99_s=fold.lag_p99_s(),
         phases=parts,
         phases_error_s=parts_error_s,
-        **_held_against(_predicted(events), fold, outcome, end.at_ns),
+        **held,
         kind=fault.kind,
         disturbances=spans(events, begin.at_ns, end.at_ns),
         arm=settings.arm,
         cause=cause,
         cut_off=cut_off,
-        doubt=fold.doubt() if cause is None else None,
+        **world_lag.judged(events, fold, held["predicted"], end),
     )
 
 

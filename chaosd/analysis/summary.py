@@ -272,7 +272,7 @@ def _quality(part: Part, cell: str | None, fault: str | None) -> Iterator[Remark
         (Kind.POOR, part.poor, part.valid, POOR_SHARE_MAX),
         (Kind.INVALID_CYCLES, part.invalid, tried, INVALID_SHARE_MAX),
     ):
-        if count > max(MISHAPS_MAX, share * total):
+        if count > max(MISHAPS_MAX, share * total) or (count and not part.good):
             yield Remark(kind=kind, cell=cell, fault=fault, count=count, total=total)
 
 
@@ -284,6 +284,7 @@ def _notes(
     for kind, count in (
         (Kind.MISROUTED, whole.misrouted),
         (Kind.ANOMALIES, whole.in_band.n - whole.in_band.count),
+        (Kind.POOR_CYCLES, whole.poor),
         (Kind.INVALID, whole.invalid),
     ):
         if count:

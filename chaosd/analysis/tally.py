@@ -29,6 +29,7 @@ BAD = ("failed", "masked", "misrouted")
 # What may be cut off of what is held against predictions: it hides no more than their interval.
 CUT_MAX, CUT_SHARE_MAX = 1, 0.05
 APART = "dns"  # among outcomes: recovered or censored, and no failover, for nothing moved
+POOR = "poor"  # in the place of an outcome
 VALID = (
     CycleOutcome.RECOVERED,
     CycleOutcome.UNAFFECTED,
@@ -73,11 +74,11 @@ class Restart:
 class Part:
     """The cycles of a cell, of one of its faults, or of the whole run."""
 
-    outcomes: dict[str, int]
+    outcomes: dict[str, int]  # `poor`: those whose numbers can't be trusted, whatever they are
     stopped: int  # of the invalid ones, those cut off because chaosd was stopped
     cut_off: int  # of those, the ones without a recovery: censored in the quantiles
     cut_off_s: float | None  # how long the longest of them had lasted
-    poor: int  # valid cycles whose numbers can't be trusted much
+    poor: int  # valid cycles whose numbers can't be trusted: they are in no other number here
     undisturbed: int  # recoveries of 0 s, in runs of before there were unaffected cycles
     early: int  # recoveries by a retried request, before any fresh one got through
     early_max_s: float  # by how much, at most
@@ -118,7 +119,13 @@ class Part:
 
     @property
     def valid(self) -> int:
-        return sum(self.outcomes[outcome] for outcome in VALID) + self.outcomes.get(APART, 0)
+        moved = sum(self.outcomes[outcome] for outcome in VALID)
+        return moved + self.outcomes.get(APART, 0) + self.poor
+
+    @property
+    def good(self) -> int:
+        """The valid cycles that numbers are made of."""
+        return self.valid - self.poor
 
     @property
     def invalid(self) -> int:
@@ -143,7 +150,7 @@ class Tally:
         *,
         moves_only: bool = False,
     ) -> None:
-        self.outcomes = Counter({outcome.value: 0 for outcome in CycleOutcome})
+        self.outcomes = Counter({outcome.value: 0 for outcome in CycleOutcome} | {POOR: 0})
         self.counts, self.control_counts = Counter[str](), Counter[str]()
         self.values: dict[str, list[float]] = {name: [] for name in MEASURED}
         self.censored: dict[str, list[float]] = {name: [] for name in MEASURED}
@@ -171,6 +178,9 @@ class Tally:
         self._late_s = replicas * interval_s / 2
 
     def add(self, cycle: Cycle) -> None:
+        if cycle.outcome in VALID and cycle.doubt is not None:
+            self.outcomes[POOR] += 1  # it says nothing, whether it looks good or bad
+            return
         apart = self._moves_only and cycle.kind is CycleKind.DNS
         moved = cycle.outcome in (CycleOutcome.RECOVERED, CycleOutcome.CENSORED)
         self.outcomes[APART if apart and moved else cycle.outcome.value] += 1
@@ -178,7 +188,6 @@ class Tally:
             self._add_invalid(cycle, apart=apart)
         if cycle.outcome not in VALID:
             return
-        self.counts["poor"] += cycle.doubt is not None
         if cycle.outcome == CycleOutcome.CONTROL:
             self._add_control(cycle)
             return
@@ -315,7 +324,7 @@ class Tally:
             stopped=self.counts["stopped"],
             cut_off=len(self.cut_off_s),
             cut_off_s=max(self.cut_off_s, default=None),
-            poor=self.counts["poor"],
+            poor=self.outcomes[POOR],
             undisturbed=self.counts["undisturbed"],
             early=self.counts["early"],
             early_max_s=self.early_max_s,

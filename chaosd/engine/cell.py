@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +25,7 @@ from chaosd.engine.cycle_machine import CycleMachine, End, Limits, Span
 from chaosd.engine.disturbance import Disturbance
 from chaosd.engine.recorder import CellRecorder
 from chaosd.engine.server_poller import ServerPoller
+from chaosd.engine.world_watch import WorldWatch
 from chaosd.errors import MachineError
 from chaosd.history import flight_record
 from chaosd.history.causes import Cause, CauseKind
@@ -66,6 +68,7 @@ class Owner(Protocol):
     prober: Prober
     directory: Path
     enough: asyncio.Event  # begin no more cycles
+    world: WorldWatch
 
     @property
     def failing(self) -> bool: ...
@@ -96,7 +99,7 @@ class CellRun:
         self.recent: deque[Sample] = deque()
         self.steady_since_ns: int | None = None
         self.stage: Stage | None = None
-        self.watch = ServerPoller(self.arm.proxy)
+        self.watch = ServerPoller(self.arm.proxy, partial(owner.world.looked, cell.name))
         self._owner, self._cell = owner, cell
         self._streams = list(self._specs(first_stream))
         self.main = self._streams[0][0].stream
@@ -126,6 +129,7 @@ class CellRun:
         spec = self.plan.spec(self._cell, owner.directory / self.name)
         async with self.recorder.deed(SetUp()):
             self.stage = await self.plan.runtime.set_up(spec, self.recorder, owner.fail)
+        owner.world.watch(self.name, self.stage)
         for stream, probe in self._streams:
             opened = StreamOpened(
                 stream=stream.stream,
@@ -357,6 +361,7 @@ class CellRun:
     def _finish(self, cycle: CycleRun, end: End) -> None:
         """Turn what was gathered into the cycle's line."""
         cycle.write_begin()
+        self._owner.world.tell(cycle)
         settings, direct, proxy = self.settings, self._direct, self.arm.proxy
         failover = cycle.fold is not None and cycle.kind is CycleKind.FAILOVER
         # A move that comes with other faults is none that the model knows.

@@ -28,6 +28,7 @@ from chaosd.history.events import (
     InstancePlaced,
     RecoveryPredicted,
     StreamOpened,
+    WorldWatched,
 )
 from chaosd.history.values import Instance, Sample
 from chaosd.plugins.fault import Fault
@@ -40,6 +41,7 @@ EVENTS_PER_CYCLE_MAX = 10_000
 OURS = (
     *(Asked, Done, Failed, StreamOpened, InstancePlaced, FaultBegan, FaultInjected, FaultEnded),
     *(RecoveryPredicted, CycleEnded, CycleSkipped, Disturbed, DisturbanceBegan, DisturbanceEnded),
+    *(WorldWatched,),
 )
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from chaosd.analysis.precision import Precision, half_width
 from chaosd.engine.cell import HEAL_LIMIT_S, INJECT_LIMIT_S, CellRun
 from chaosd.engine.sink import Sink
+from chaosd.engine.world_watch import WorldWatch
 from chaosd.errors import ChaosdError, MachineError
 from chaosd.history.cycles import Cycle, is_only
 from chaosd.history.events import AnyEvent, ProxyMeasured, QueriesCounted, ResolversRead
@@ -41,6 +42,7 @@ class Engine:
         self.plan = plan
         self.clock = plan.runtime.clock()
         self.prober = plan.runtime.prober()
+        self.world = WorldWatch(self.clock)
         self.directory = directory
         self._sinks: Sequence[Sink] = ()
         self.say = say
@@ -60,6 +62,7 @@ class Engine:
     # --- what everybody tells it ---
 
     def emit(self, event: AnyEvent) -> None:
+        self.world.event(event)
         self._tell(lambda sink: sink.event(event))
 
     def finish(self, cycle: Cycle) -> None:
@@ -178,6 +181,7 @@ class Engine:
         await self.prober.start(self._deliver, self.fail)
         await self._set_up()
         stops = [
+            self.world.start(self.fail),
             self.clock.every(1.0, "flush", self._guarded(self._tick)),
             self.clock.every(POLL_S, "poll", self._guarded(self._poll)),
         ]
@@ -221,6 +225,8 @@ class Engine:
             self._tell(lambda sink: sink.tick())
 
     async def _poll(self) -> None:
+        if (read := self.world.machine()) is not None:
+            self.emit(read)
         for cell in self._cells:
             stage, recorder = cell.stage, cell.recorder
             if stage is None:

@@ -14,11 +14,10 @@ from chaosd.history.disturbances import InstanceMoves
 from chaosd.history.events import HoldAddress, ReleaseAddress, StartInstance, StopInstance
 from chaosd.history.values import Instance
 from chaosd.plugins.bases import FaultConfig, OldIp, Wait
-from chaosd.plugins.fault import Circumstances, undoing
+from chaosd.plugins.fault import Circumstances, undoing, wait
 from chaosd.plugins.recording import CycleContext
 from chaosd.plugins.runtime import CanHoldAddress, CanMove, Holder
 from chaosd.plugins.timeline import Timeline, move
-from chaosd.system.clock import sleep
 from chaosd.units import Duration
 
 
@@ -106,13 +105,13 @@ class _Move:
         self._expect()
         if config.order == "make-before-break":
             await stage.ready(await self._start())
-            await sleep(cycle.clock, config.gap.s)
+            await wait(cycle, config.gap.s)
         await self._stop(self._old, new=self._identity)
         host = self._old.address.host
         async with cycle.deed(HoldAddress(ip=host, manner=config.old_ip)):
             await self._holder.take(host)
         if config.order == "break-before-make":
-            await sleep(cycle.clock, config.gap.s)
+            await wait(cycle, config.gap.s)
             await stage.ready(await self._start())
 
     async def undo(self) -> None:

@@ -13,10 +13,9 @@ from chaosd.history.disturbances import InstanceRestarts
 from chaosd.history.events import StartInstance, StopInstance
 from chaosd.history.values import Instance
 from chaosd.plugins.bases import FaultConfig, Wait
-from chaosd.plugins.fault import undoing
+from chaosd.plugins.fault import undoing, wait
 from chaosd.plugins.recording import CycleContext
 from chaosd.plugins.runtime import CanHoldAddress, CanMove
-from chaosd.system.clock import sleep
 from chaosd.units import Duration
 
 
@@ -71,6 +70,6 @@ class Restart:
             async with cycle.deed(stop):
                 cycle.begin(old=old, new=identity)
                 await stage.stop(old, config.signal, config.grace.s)
-            await sleep(cycle.clock, config.gap.s)
+            await wait(cycle, config.gap.s)
             await start()
             yield InstanceRestarts(identity=old.identity, ip=ip)

@@ -15,10 +15,18 @@ from typing import Any, get_type_hints
 
 from chaosd.history import disturbances, format_0, strict
 from chaosd.history import events as ev
-from chaosd.history.causes import Cause, CauseKind, Doubt, DoubtKind
+from chaosd.history.causes import Cause, CauseKind, Doubt, DoubtKind, Lag, LagKind
 from chaosd.history.cycles import Cycle, CycleKind, CycleOutcome, DisturbanceSpan, Prediction
 from chaosd.history.disturbances import Disturbance
-from chaosd.history.events import AnyEvent, Deed, Event, ServerChange, ServerChanged, Teller
+from chaosd.history.events import (
+    AnyEvent,
+    Deed,
+    Event,
+    Inbox,
+    ServerChange,
+    ServerChanged,
+    Teller,
+)
 
 FORMAT = 1  # of run directories as this version writes them
 
@@ -37,6 +45,10 @@ SAID: dict[tuple[str, str], type[Any]] = {
     ("engine", "end"): ev.CycleEnded,
     ("engine", "skipped"): ev.CycleSkipped,
     ("engine", "disturbed"): ev.Disturbed,
+    ("engine", "due"): ev.DeedDue,
+    ("world", "lag"): ev.WorldWatched,
+    ("world", "unread"): ev.DatagramUnread,
+    ("world", "machine"): ev.MachineRead,
     ("engine", "target"): ev.TargetFound,
     ("app", "listening"): ev.InstanceListening,
     ("app", "reachable"): ev.InstanceReachable,
@@ -247,7 +259,9 @@ def _cause(data: Any) -> Cause | None:
 def _doubt(data: Any) -> Doubt | None:
     if data is None:
         return None
-    kept = {**data, "kind": DoubtKind(data["kind"])}
+    lag = data.get("lag")
+    kinds = {"kind": DoubtKind(data["kind"]), "lag": None if lag is None else LagKind(lag)}
+    kept = {**data, **kinds}
     strict.check(Doubt, kept)
     return Doubt(**kept)
 
@@ -267,6 +281,17 @@ def _span(data: Data) -> DisturbanceSpan:
     return DisturbanceSpan(**{**values, "data": _plain(values.get("data", {}))})
 
 
+def _lags(data: Any) -> tuple[Lag, ...]:
+    """What a newer version has found besides is left out: it is judged there."""
+    kinds, found = set(LagKind), []
+    for lag in data:
+        if lag["kind"] in kinds:
+            kept = {**lag, "kind": LagKind(lag["kind"])}
+            strict.check(Lag, kept)
+            found.append(Lag(**kept))
+    return tuple(found)
+
+
 def _prediction(data: Data) -> Prediction:
     known = {f.name for f in fields(Prediction)}
     kept = {key: value for key, value in data.items() if key in known}
@@ -277,7 +302,9 @@ def _prediction(data: Data) -> Prediction:
 BECOME: dict[Any, Callable[[Any], Any]] = {
     tuple[str, ...]: tuple,
     tuple[str, ...] | None: lambda data: None if data is None else tuple(data),
+    tuple[Lag, ...]: _lags,
     CycleKind: CycleKind,
+    Inbox: Inbox,
     Cause: _cause,
     Cause | None: _cause,
 }

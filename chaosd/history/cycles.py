@@ -105,8 +105,11 @@ class Cycle:
     arm: str = ""  # the set of settings under test
     cause: Cause | None = None  # why it is invalid or was skipped
     cut_off: bool = False  # by a stop, before it had recovered: it takes longer than it lasted
-    doubt: Doubt | None = None  # why it is poor
     disturbances: tuple[DisturbanceSpan, ...] = ()
+    doubt: Doubt | None = None  # why it is poor: then it is in no number of a run
+    # By kind of lag: how late the world was, and how much it lost. None: nobody looked.
+    world_lag_s: dict[str, float] | None = None
+    world_lost: dict[str, int] | None = None
 
     @property
     def lasted_s(self) -> float:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Generic, TypeVar, cast
 
-from chaosd.history.causes import Cause
+from chaosd.history.causes import Cause, Lag
 from chaosd.history.cycles import CycleKind, Prediction
 from chaosd.history.disturbances import Disturbance
 
@@ -251,6 +251,21 @@ class Disturbed:
     cause: Cause
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeedDue:
+    """The event's instant is when the deed that follows was due."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorldWatched:
+    """What was late or lost while this cycle went on: the worst of each kind, 0 where it was not.
+
+    What nobody could look at is left out.
+    """
+
+    lags: tuple[Lag, ...]
+
+
 # --- what the world says -------------------------------------------------------------------------
 
 
@@ -309,6 +324,31 @@ class NameAnswered:
     rcode: str
     ips: tuple[str, ...] = ()
     took_ns: int | None = None
+
+
+class Inbox(StrEnum):
+    """What comes to chaosd as datagrams."""
+
+    DNS = "dns"
+    LOG = "log"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatagramUnread:
+    """A datagram came at the event's instant, and lay for so long before chaosd read it."""
+
+    inbox: Inbox
+    late_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineRead:
+    """How much of what a machine has is in use; None where it does not say so."""
+
+    memory_available_bytes: int | None = None
+    conntrack_entries: int | None = None
+    conntrack_entries_max: int | None = None
+    fds: int | None = None  # of all processes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -444,6 +484,10 @@ What = (
     | CycleEnded
     | CycleSkipped
     | Disturbed
+    | DeedDue
+    | WorldWatched
+    | DatagramUnread
+    | MachineRead
     | TargetFound
     | InstanceListening
     | InstanceReachable

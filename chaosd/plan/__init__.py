@@ -20,7 +20,7 @@ from chaosd.config.shape import Config
 from chaosd.errors import ConfigError, MachineError
 from chaosd.history.cycles import CycleKind
 from chaosd.history.values import Address
-from chaosd.plan import combinations, privacy
+from chaosd.plan import combinations, limits, privacy
 from chaosd.plan.arms import OWN_APP, Arm, Cell, Plan
 from chaosd.plan.foretelling import foretold
 from chaosd.plugins.bases import Between, KeyPath
@@ -348,7 +348,7 @@ def describe(plan: Plan) -> Sequence[str]:
     ]
     if config.metrics is not None:
         lines.append(f"metrics: http://{config.metrics.listen}/metrics")
-    return [*lines, *_too_few(config)]
+    return [*lines, *limits.warnings(plan), *_too_few(config)]
 
 
 def _too_few(config: Config) -> Iterator[str]:

@@ -10,9 +10,11 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from chaosd.errors import MachineError, NotUndoneError
 from chaosd.history.cycles import CycleKind
 from chaosd.history.disturbances import Disturbance
+from chaosd.history.events import DeedDue
 from chaosd.plugins.bases import FaultConfig, OldIp
 from chaosd.plugins.recording import CycleContext
 from chaosd.plugins.timeline import Timeline
+from chaosd.system.clock import SECOND_NS
 
 
 class Fault(Protocol):
@@ -52,6 +54,13 @@ async def undoing(undo: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
             await undo()
         except (MachineError, OSError) as error:
             raise NotUndoneError(str(error) or type(error).__name__, first) from error
+
+
+async def wait(cycle: CycleContext, seconds: float) -> None:
+    """Let this much time pass between two deeds. How late the second one is can be told then."""
+    due_ns = cycle.clock.now_ns() + round(seconds * SECOND_NS)
+    cycle.record(DeedDue(), at_ns=due_ns)
+    await cycle.clock.sleep_until(due_ns)
 
 
 @runtime_checkable

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path, PurePath
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -245,6 +246,29 @@ class CanFaultDns(Protocol):
         The rules of other owners stay. A fault is the owner `cycle.label`.
         Returns when they are in force. Raises MachineError if that can't be done.
         """
+
+
+class ProcessRole(StrEnum):
+    """What a process is in its cell."""
+
+    PROXY = "proxy"
+    APP = "app"
+
+
+class OwnProcess(NamedTuple):
+    """A process of this machine that a cell is made of. `name` is an instance's identity."""
+
+    role: ProcessRole
+    name: str
+    pid: int
+
+
+@runtime_checkable
+class HasProcesses(Protocol):
+    """A stage whose processes can be seen from here: whether they wait for CPU, or are stopped."""
+
+    def processes(self) -> Sequence[OwnProcess]:
+        """Those that run now. Called several times a second: it must be quick."""
 
 
 @runtime_checkable

@@ -263,7 +263,7 @@ def _qualities(report: Report) -> Iterator[str]:
     whole = report.total
     if whole.valid:
         cycles = f"{whole.poor} of {whole.valid} valid cycles"
-        yield f"{cycles} poor (probes late or lost)"
+        yield f"{cycles} poor (probes or the world were late): in no number"
     if whole.resolution_s is not None:
         yield f"{text.probing(whole)} to a quantile of the recovery"
     if whole.compared:

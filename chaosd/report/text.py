@@ -151,7 +151,7 @@ def _requests(cycle: Cycle) -> str:
     if cycle.dropped:
         text += f", {cycle.dropped} not sent"
     if cycle.doubt is not None:
-        text += f"; poor: {words.doubt(cycle.doubt)}"
+        text += f"; poor: {words.doubt(cycle.doubt, cycle.proxy)}"
     return text
 
 
@@ -241,7 +241,7 @@ def headline(report: Report) -> str:
     whole = report.total
     others = [
         f"{whole.outcomes[outcome]} {outcome}"
-        for outcome in ("unaffected", "control", "invalid", "skipped")
+        for outcome in ("unaffected", "control", "poor", "invalid", "skipped")
         if whole.outcomes[outcome]
     ]
     if apart := whole.outcomes.get(APART):

@@ -10,7 +10,7 @@ import made
 import pytest
 
 from chaosd.history import events as ev
-from chaosd.history.causes import Cause, CauseKind, Doubt, DoubtKind
+from chaosd.history.causes import Cause, CauseKind, Doubt, DoubtKind, Lag, LagKind
 from chaosd.history.codec import decode_cycle, decode_event, encode_cycle, encode_event
 from chaosd.history.cycles import CycleKind, CycleOutcome, Prediction
 from chaosd.history.disturbances import Disturbance, DnsAnswersWrongly, OtherDisturbance
@@ -33,6 +33,8 @@ VALUES: dict[Any, Any] = {
     "Mapping[str, Mapping[str, int]]": {"dns": {"sent": 3}},
     "dict[str, Any]": {"k": 1},
     "Disturbance": DnsAnswersWrongly(answer="drop", qtype="A"),
+    "tuple[Lag, ...]": (Lag(kind=LagKind.APP_WAITED, from_ns=3, seconds=0.5, count=2),),
+    "Inbox": ev.Inbox.LOG,
     "Teller": ev.Teller.API,
     "ServerChange": ev.ServerChange.MAINT,
 }
@@ -116,7 +118,8 @@ def test_every_cause_has_words_and_is_stored(kind) -> None:
 
 @pytest.mark.parametrize("kind", DoubtKind)
 def test_every_doubt_has_words_and_is_stored(kind) -> None:
-    doubt = Doubt(kind=kind, count=3, total=9, seconds=0.02)
+    lag = LagKind.PROXY_STOPPED if kind is DoubtKind.WORLD_LATE else None
+    doubt = Doubt(kind=kind, count=3, total=9, seconds=0.02, lag=lag)
     cycle = made.cycle(doubt=doubt)
     assert words.doubt(doubt)
     assert decode_cycle(encode_cycle(cycle)) == cycle

@@ -24,6 +24,7 @@ from chaosd.runtimes.docker.members import FILES, Blueprint, Member, Members
 PARTS = (
     *("__init__", "errors", "dns/__init__", "dns/forwarder", "dns/rules", "dns/server"),
     *("history/__init__", "history/values", "system/__init__", "system/clock"),
+    "system/stamps",
 )
 # Hands the forwarder its rules, from within its container.
 TELL = "import socket, sys; socket.socket(type=2).sendto(sys.argv[1].encode(), ('127.0.0.1', {}))"

@@ -23,7 +23,16 @@ from chaosd.history.values import Address, Instance
 from chaosd.plugins.bases import KeyPath, OldIp, RuntimeConfig
 from chaosd.plugins.proxy import Launches, Proxy, ProxyHost
 from chaosd.plugins.recording import Recorder
-from chaosd.plugins.runtime import CanFaultDns, CanHoldAddress, CanMove, CellSpec, Holder, Pace
+from chaosd.plugins.runtime import (
+    CanFaultDns,
+    CanHoldAddress,
+    CanMove,
+    CellSpec,
+    Holder,
+    OwnProcess,
+    Pace,
+    ProcessRole,
+)
 from chaosd.runtimes.answers import Answers
 from chaosd.runtimes.local import loopback
 from chaosd.runtimes.local.loopback import Loopback
@@ -246,6 +255,16 @@ class LocalStage(Roster[Child]):
 
     def proxy_process(self) -> dict[str, int]:
         return self._proxy.process()
+
+    def processes(self) -> list[OwnProcess]:
+        found = [
+            OwnProcess(ProcessRole.APP, entry.instance.identity, entry.body.pid)
+            for entry in self._entries.values()
+            if entry.body is not None and entry.instance is not None and not entry.body.gone
+        ]
+        if self._proxy.child is not None and not self._proxy.child.gone:
+            found.append(OwnProcess(ProcessRole.PROXY, "", self._proxy.child.pid))
+        return found
 
     @property
     def _network(self) -> Loopback:
