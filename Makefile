@@ -54,10 +54,11 @@ check: lint ## format, lint, types, and every example config
 lint: $(VENV)/.dev
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
 
-bench: $(VENV)/.dev haproxy ## what probes and failovers cost beside httpx, wrk and bare docker, in one run (3 min)
+bench: $(VENV)/.dev haproxy ## what probes and failovers cost beside httpx, wrk and bare docker, in one run (7 min)
 	@$(BIN)/python tests/bench/probes.py
 	@$(BIN)/python tests/bench/store.py
 	@$(BIN)/python tests/bench/failovers.py
+	@$(BIN)/python tests/bench/bare_docker.py
 
 lock: $(VENV)/.dev ## write constraints.txt anew from what is installed
 	@$(BIN)/pip freeze --exclude-editable | grep -v '^chaosd' > constraints.txt

@@ -210,15 +210,15 @@ def _availability(good: int, sent: int, windows: Clusters) -> Share:
     """What part of all requests was answered well, in failovers and between them.
 
     What is lost together is lost from one T0 to the next. What lies in no such time, if any does,
-    counts as one.
+    counts as one. In `windows` a request counts as often as it stands for others; see Paces.
     """
     if sent > windows.size:
         windows.add(max(0, sent - good - windows.count), sent - windows.size)
-    found = windows.share()
+    found, n = windows.share(), windows.size
     return Share(
-        count=good,
-        n=sent,
-        value=good / sent if sent else None,
+        count=n - windows.count,
+        n=n,
+        value=(n - windows.count) / n if n else None,
         low=1 - found.high if found.high is not None else None,
         high=1 - found.low if found.low is not None else None,
     )
@@ -276,11 +276,23 @@ def _quality(part: Part, cell: str | None, fault: str | None) -> Iterator[Remark
             yield Remark(kind=kind, cell=cell, fault=fault, count=count, total=total)
 
 
+def _admission(found: Mapping[str, Any]) -> Iterator[Remark]:
+    """What the machine could not carry."""
+    total, left_out = found.get("wanted", 0), found.get("left_out", 0)
+    lacks = str(found.get("lacks", ""))
+    if left_out:
+        count = total - left_out
+        yield Remark(kind=Kind.FEWER_CELLS, count=count, total=total, detail=lacks)
+    if found.get("turns", 1) > 1:
+        yield Remark(kind=Kind.IN_TURNS, detail=lacks)
+
+
 def _notes(
     manifest: Mapping[str, Any], whole: Part, faults: Mapping[str, Part]
 ) -> Iterator[Remark]:
     if manifest.get("end_unix") is None:
         yield Remark(kind=Kind.NOT_ENDED)
+    yield from _admission(manifest.get("admission") or {})
     for kind, count in (
         (Kind.MISROUTED, whole.misrouted),
         (Kind.ANOMALIES, whole.in_band.n - whole.in_band.count),

@@ -23,6 +23,7 @@ from chaosd.engine.cycle import CompanionRun, CycleRun
 from chaosd.engine.cycle_driver import CycleDriver
 from chaosd.engine.cycle_machine import CycleMachine, End, Limits, Span
 from chaosd.engine.disturbance import Disturbance
+from chaosd.engine.pacing import MARGIN_NS, Pacing
 from chaosd.engine.recorder import CellRecorder
 from chaosd.engine.server_poller import ServerPoller
 from chaosd.engine.world_watch import WorldWatch
@@ -37,9 +38,11 @@ from chaosd.history.events import (
     Disturbed,
     InstancePlaced,
     RecoveryPredicted,
+    ServerChanged,
     SetUp,
     StreamOpened,
     TearDown,
+    Teller,
 )
 from chaosd.history.values import Address, Instance, Outcome, Sample, StreamSpec
 from chaosd.plan.arms import Cell, Plan
@@ -102,6 +105,8 @@ class CellRun:
         self.watch = ServerPoller(self.arm.proxy, partial(owner.world.looked, cell.name))
         self._owner, self._cell = owner, cell
         self._streams = list(self._specs(first_stream))
+        specs = [spec for spec, _ in self._streams]
+        self.pacing = Pacing(specs, owner.prober, self.recorder)
         self.main = self._streams[0][0].stream
         self._direct = next((s.stream for s, *_ in self._streams if s.via == "direct"), None)
         self._reorder = Reorder()
@@ -120,7 +125,9 @@ class CellRun:
             probes.append((config.direct_probe(), "direct"))
         for stream, (probe, via) in enumerate(probes, start=first):
             label = "direct" if via == "direct" else probe.label
-            yield StreamSpec(stream, self.name, label, via, probe.rate.interval_ns), probe
+            interval_ns = probe.rate.interval_ns
+            idle_every = (probe if via == "proxy" else config.probes[0]).idle_every
+            yield StreamSpec(stream, self.name, label, via, interval_ns, idle_every), probe
 
     # --- setting up ---
 
@@ -139,6 +146,7 @@ class CellRun:
                 via=stream.via,
                 interval_ns=stream.interval_ns,
                 timeout_ns=int(probe.timeout),
+                idle_every=stream.idle_every if stream.idle_every > 1 else None,
             )
             self.recorder.record(opened)
             owner.prober.add(stream, probe.type, probe, self._identity_header())
@@ -162,6 +170,7 @@ class CellRun:
         instance = Instance(placed.identity, Address(host, placed.port))
         cycle.placed(placed.expected or instance.identity, instance)
         if self._direct is not None:
+            self.pacing.until_answered(dense=True)
             self._owner.prober.aim(self._direct, instance.address)
 
     async def tear_down(self) -> None:
@@ -213,6 +222,8 @@ class CellRun:
             self.cycle.keep(event)
             if isinstance(event.what, Disturbed):  # not by the fault: it is no sample
                 self.cycle.spoil(event.what.cause)
+        if isinstance(event.what, ServerChanged) and event.what.told_by is Teller.LOG:
+            self.watch.log_tells = True
         self._owner.emit(event)
         if isinstance(event.what, InstancePlaced):
             self._judge(event.what)
@@ -221,8 +232,11 @@ class CellRun:
         if sample.stream == self.main:
             self._reorder.push(sample)
             self.recent.append(sample)
-        if self.cycle is not None and sample.stream in (self.main, self._direct):
-            self.cycle.samples.append(sample)
+        cycle = self.cycle
+        if cycle is not None and sample.stream in (self.main, self._direct):
+            cycle.samples.append(sample)
+            if sample.stream == self._direct and cycle.fold and cycle.fold.new == sample.who:
+                self.pacing.until_answered(dense=False)
 
     def advance(self, complete_ns: int) -> None:
         """Every sample of the measuring stream scheduled before this instant has come in."""
@@ -253,6 +267,9 @@ class CellRun:
             if config.until.cycles is not None and made >= config.until.cycles:
                 return
             late = at_ns < clock.now_ns()
+            if await self._enough_before(at_ns - MARGIN_NS):
+                return
+            self.pacing.around_fault(dense=not late)
             if await self._enough_before(at_ns):
                 return
             if late:
@@ -384,6 +401,7 @@ class CellRun:
         ended = CycleEnded(fault=cycle.label, unix=unix, cause=end.cause)
         cycle.record(ended, at_ns=end_ns)
         self.cycle, self.recorder.cycle = None, 0
+        self.pacing.around_fault(dense=False)
         if direct is not None:
             self._owner.prober.aim(direct, None)
         events, samples, who = cycle.events, cycle.samples, self.identities

@@ -35,6 +35,7 @@ Data = Mapping[str, Any]
 # What is said, by the words under which it is stored.
 SAID: dict[tuple[str, str], type[Any]] = {
     ("engine", "stream"): ev.StreamOpened,
+    ("engine", "paced"): ev.StreamPaced,
     ("engine", "instance"): ev.InstancePlaced,
     ("engine", "begin"): ev.FaultBegan,
     ("engine", "injected"): ev.FaultInjected,

@@ -144,6 +144,15 @@ class StreamOpened:
     via: str  # "proxy", or "direct": past it, to the app itself
     interval_ns: int
     timeout_ns: int
+    idle_every: int | None = None  # of so many slots one is used, but for where it is asked densely
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamPaced:
+    """From here on all slots of a stream are used, or one of every `StreamOpened.idle_every`."""
+
+    stream: int
+    dense: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -474,6 +483,7 @@ What = (
     | Done
     | Failed
     | StreamOpened
+    | StreamPaced
     | InstancePlaced
     | FaultBegan
     | FaultInjected

@@ -172,6 +172,11 @@ class ProbeConfig(Part):
     rate: Rate = Field(
         Rate(100.0), description="probes per second, sent whether or not earlier ones came back"
     )
+    idle_rate: Rate | None = Field(
+        None,
+        description="probes per second between cycles; from a moment before each fault until its "
+        "cycle is over it is `rate`. Not set: always `rate`",
+    )
     timeout: PositiveDuration = Field(
         Duration.parse("2s"), description="counted from the scheduled time"
     )
@@ -179,6 +184,19 @@ class ProbeConfig(Part):
     @property
     def label(self) -> str:
         return self.name or self.type
+
+    @property
+    def idle_every(self) -> int:
+        """Of how many slots of the full rate one is used between cycles; 1: of each."""
+        return 1 if self.idle_rate is None else round(self.rate / self.idle_rate)
+
+    @field_validator("idle_rate")
+    @classmethod
+    def _idles_slowly(cls, idle_rate: Rate | None, info: ValidationInfo) -> Rate | None:
+        rate = info.data.get("rate")
+        if idle_rate is not None and rate is not None and idle_rate > rate / 2:
+            raise ValueError(f"more than half of `rate` (at most {Rate(rate / 2)})")
+        return idle_rate
 
 
 BASES |= {

@@ -72,4 +72,10 @@ class Prober(Protocol):
     def aim(self, stream: int, target: Address | None) -> None:
         """Send it there from now on; None pauses it."""
 
+    def pace(self, stream: int, *, dense: bool) -> None:
+        """Use all of its slots from now on, or one of every `StreamSpec.idle_every`.
+
+        It begins with the latter. The slots themselves stay where they are.
+        """
+
     async def close(self) -> None: ...

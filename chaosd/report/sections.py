@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from chaosd.analysis.samples import Probe
 from chaosd.analysis.summary import Part, Report
 from chaosd.analysis.tally import APART
 from chaosd.history.endings import ending_of
@@ -248,7 +249,7 @@ def quality(report: Report) -> list[Block]:
     rows = [
         [
             f"{probe.cell} {probe.probe} {probe.via}",
-            seconds(probe.interval_s),
+            _every(probe),
             f"{probe.sent:,}",
             f"{probe.dropped:,}",
             *(seconds(lag_s) for lag_s in (probe.lag_p50_s, probe.lag_p99_s, probe.lag_max_s)),
@@ -257,6 +258,11 @@ def quality(report: Report) -> list[Block]:
     ]
     lines = list(_qualities(report))
     return [*([bullets(lines)] if lines else []), table(columns, rows)]
+
+
+def _every(probe: Probe) -> str:
+    between = "" if probe.idle_interval_s is None else f", idle {seconds(probe.idle_interval_s)}"
+    return f"{seconds(probe.interval_s)}{between}"
 
 
 def _qualities(report: Report) -> Iterator[str]:

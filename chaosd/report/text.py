@@ -178,7 +178,10 @@ def closing_lines(
             f"{whole.masked:,} masked, {whole.misrouted:,} misrouted"
         )
     if whole.failovers and report.availability.n and not report.arms:
-        lines.append(f"availability: {share(report.availability)} of all requests of the run")
+        what = "of all requests of the run"
+        if any(probe.idle_interval_s is not None for probe in report.probes):
+            what += ", weighted by time (idle_rate)"
+        lines.append(f"availability: {share(report.availability)} {what}")
     lines += quality(report)
     lines += [f"slo: {objective(found)}" for found in report.objectives]
     lines += [f"note: {note}" for note in words.notes(report)]

@@ -298,6 +298,12 @@ def _remark(found: Remark) -> str:
             return f"{cycles} invalid: not counted in any number"
         case RemarkKind.POOR_CYCLES:
             return f"{cycles} poor: not counted in any number"
+        case RemarkKind.FEWER_CELLS:
+            return (
+                f"{count} of {total} cells were started: for more this machine lacks {found.detail}"
+            )
+        case RemarkKind.IN_TURNS:
+            return f"not all arms ran side by side: for that this machine lacks {found.detail}"
         case RemarkKind.CUT_OFF:
             longest = ", the longest" if count > 1 else ""
             lasted = f"{longest} after {seconds:.1f} s without a recovery"

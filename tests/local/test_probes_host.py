@@ -85,6 +85,25 @@ def test_what_could_not_be_sent_in_time_is_dropped_and_counted():
     asyncio.run(main())
 
 
+def test_a_stream_that_idles_keeps_its_grid_and_its_promises():
+    async def main():
+        async with Server().listening() as here, probing() as prober:
+            stream = prober.add(HttpProbe, path="/ok", rate="100/s", idle_rate="20/s")
+            prober.aim(stream, here)
+            for dense, count in ((False, 10), (True, 30), (False, 10), (True, 30)):
+                if dense or prober.samples:
+                    prober.host.pace(stream, dense=dense)
+                await prober.count(stream, len(prober.samples.get(stream, ())) + count)
+            await prober.pause(stream)
+        gaps = prober.gaps(stream)
+        assert {1, 5} <= set(gaps) <= {1, 2, 3, 4, 5}
+        assert gaps.count(5) >= 15
+        assert gaps.count(1) >= 55
+        assert not prober.broken
+
+    asyncio.run(main())
+
+
 def test_pausing_and_aiming_again_keeps_the_grid():
     async def main():
         one, two = Server(), Server()

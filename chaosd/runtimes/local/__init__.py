@@ -37,11 +37,11 @@ from chaosd.runtimes.answers import Answers
 from chaosd.runtimes.local import loopback
 from chaosd.runtimes.local.loopback import Loopback
 from chaosd.runtimes.local.proxychild import ProxyChild
+from chaosd.runtimes.local.zygote import Zygote, server_command
 from chaosd.runtimes.realtime import RealTime
 from chaosd.runtimes.roster import Entry, Roster, Signal
 from chaosd.system import processes
 from chaosd.system.processes import Child
-from chaosd.system.shipped import shipped
 
 DOOR, SERVICES = 1, 2  # the last byte of their addresses
 ARM_LIMIT_S = 10.0
@@ -65,6 +65,7 @@ class LocalRuntime(RealTime):
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self._zygote = Zygote()
 
     def unavailable(self) -> str | None:
         if sys.platform != "linux":
@@ -110,7 +111,7 @@ class LocalRuntime(RealTime):
     async def set_up(
         self, cell: CellSpec, recorder: Recorder, failed: Callable[[Exception], None]
     ) -> LocalStage:
-        stage = LocalStage(cell, recorder, failed)
+        stage = LocalStage(cell, recorder, failed, self._zygote)
         try:
             await stage.set_up()
         except BaseException:
@@ -125,13 +126,19 @@ class LocalStage(Roster[Child]):
     way_in = "loopback"
 
     def __init__(
-        self, cell: CellSpec, recorder: Recorder, failed: Callable[[Exception], None]
+        self,
+        cell: CellSpec,
+        recorder: Recorder,
+        failed: Callable[[Exception], None],
+        zygote: Zygote,
     ) -> None:
         super().__init__(cell, recorder, failed)
         self.entry = Address("", 0)  # known once the proxy is started, like `api`
         self.api: str | None = None
         self._labels = processes.labels(cell.run_id)
         self._children: set[Child] = set()
+        self._zygote = zygote
+        self._joined = False
         self._dns = DnsServer(
             self._clock,
             Answers(recorder, cell.dns.name).heard,
@@ -151,6 +158,8 @@ class LocalStage(Roster[Child]):
         rng = Random(cell.seed)  # noqa: S311 - addresses, not secrets
         self._loopback = await loopback.claim(rng, cell.app.remember_ips)
         dns = await self._dns.start(self._loopback.address(SERVICES))
+        self._joined = True
+        await self._zygote.join(self._labels, self._clock)
         await self._set_up_app()
         await self._proxy.start(self._loopback.address(DOOR), dns, self._on_end)
         self.entry, self.api = self._proxy.entry, self._proxy.api
@@ -166,6 +175,9 @@ class LocalStage(Roster[Child]):
             child.expected = True
             child.signal(SIGKILL)
         stubborn = [child for child in children if not await child.wait(processes.KILL_S)]
+        if self._joined:
+            self._joined = False
+            await self._zygote.leave()
         await self._dns.close()
         self._proxy.close()
         if self._loopback is not None:
@@ -184,12 +196,15 @@ class LocalStage(Roster[Child]):
             "CHAOSD_IDENTITY": instance.identity,
             "CHAOSD_START_DELAY": str(self._cell.app.start_delay_s),
         }
+        # What is forked has the zygote's environment: not what the user has set for the app.
+        own = self._cell.app.command or self._cell.app.env
         entry.body = self._spawn(
             f"app {instance.identity}",
             self._app_command(instance),
             self._cell.app.env | variables,
             heard=partial(self._on_app_line, entry),
             ended=partial(self._on_app_end, entry),
+            start=processes.started if own else self._zygote.start,
         )
         return instance
 
@@ -216,9 +231,14 @@ class LocalStage(Roster[Child]):
     async def hold(self, manner: OldIp) -> Holder:
         if manner not in OLD_IP:
             raise MachineError(f"the local runtime can't make an old IP `{manner}`")
-        command = [*_server(), "--armed", "--mode", manner]
+        command = [*server_command(), "--armed", "--mode", manner]
         child = self._spawn(
-            f"{manner} placeholder", command, {}, ended=self._on_end, stdin=subprocess.PIPE
+            f"{manner} placeholder",
+            command,
+            {},
+            ended=self._on_end,
+            stdin=subprocess.PIPE,
+            start=self._zygote.start,
         )
         child.expected = True  # until it holds something, its end is for who waits for it
         try:
@@ -302,7 +322,7 @@ class LocalStage(Roster[Child]):
             return list(app.command)
         where, who = str(instance.address), instance.identity
         options = ["--listen", where, "--identity", who, "--mode", "app"]
-        return [*_server(), *options, "--start-delay", str(app.start_delay_s)]
+        return [*server_command(), *options, "--start-delay", str(app.start_delay_s)]
 
 
 class LocalHolder:
@@ -319,8 +339,3 @@ class LocalHolder:
 
     async def release(self) -> None:
         await self._child.end(SIGKILL, processes.KILL_S)
-
-
-def _server() -> list[str]:
-    # Without site-packages and the user's settings it starts in half the time.
-    return [sys.executable, "-I", "-S", str(shipped("http-server/server.py"))]

@@ -217,6 +217,12 @@ class SimProber:
             world.streams.append(row)
         row.aim(now_ns, target, world.cell.seed)
 
+    def pace(self, stream: int, *, dense: bool) -> None:
+        row = self._streams[stream]
+        now_ns = self._clock.now_ns()
+        self._worlds[row.spec.cell].advance(now_ns)
+        row.pace(now_ns, dense=dense)
+
     async def close(self) -> None:
         if self._task is not None:
             self._task.cancel()
