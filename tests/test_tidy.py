@@ -265,7 +265,7 @@ def test_every_plugin_file_has_its_entry_point() -> None:
     helpers = {f"chaosd.probes.{name}" for name in ("host", "worker", "wire", "outcomes", "pace")}
     helpers |= {
         f"chaosd.runtimes.{name}"
-        for name in ("answers", "readiness", "realtime", "roster", "senders", "syslog")
+        for name in ("answers", "readiness", "realtime", "roster", "senders", "syslog", "unread")
     }
     for kind in ("runtimes", "proxies", "faults", "probes"):
         for path in sorted((PACKAGE / kind).iterdir()):
@@ -316,6 +316,35 @@ def test_haproxys_own_words_are_in_its_own_room() -> None:
         if not name.startswith(HAPROXY_ROOMS):
             found = haproxys_own(path.read_text())[HAPROXY_MENTIONS.get(name, 0) :]
             wrong += [f"{name}:{line}" for line in found]
+    assert not wrong
+
+
+# Who reads otherwise than by system/files.py: of the kernel, of the package, of its own making.
+READERS = {
+    *("system/files.py", "system/processes.py", "cli/init.py", "report/html/__init__.py"),
+    *("runtimes/docker/images.py", "runtimes/docker/sidecar.py", "runtimes/docker/objects.py"),
+    *("runtimes/docker/endpoint.py", "runtimes/docker/network.py", "runtimes/docker/proxy.py"),
+    *(
+        "runtimes/local/loopback.py",
+        "runtimes/senders.py",
+        "proxies/haproxy/builds/install.py",
+        "testing/proxy.py",
+    ),
+}
+
+
+def test_files_of_others_are_opened_in_one_place() -> None:
+    """A FIFO hangs, a device has no end: system/files.py reads neither, and nothing too large."""
+    reads = re.compile(
+        r"(?<!files)\.read_(bytes|text)\(|\.open\(\"rb\"|\.open\(encoding=|np\.fromfile"
+    )
+    wrong = [
+        f"{name}:{number}"
+        for path, _ in modules()
+        if (name := path.relative_to(PACKAGE).as_posix()) not in READERS
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        if reads.search(line)
+    ]
     assert not wrong
 
 

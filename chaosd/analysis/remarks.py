@@ -24,6 +24,7 @@ class RemarkKind(StrEnum):
     MISROUTED = "misrouted"  # `count` requests
     ANOMALIES = "anomalies"  # `count` cycles
     INVALID = "invalid"  # `count` cycles
+    POOR_CYCLES = "poor-cycles"  # `count` cycles
     CUT_OFF = "cut-off"  # `count` cycles, the longest after `seconds`, without a recovery
     STOPPED = "stopped"  # `count` other cycles
     EARLY = "early"  # `count` recovered by a retried request, up to `seconds` before fresh ones

@@ -140,8 +140,10 @@ def _summarise(
     )
     wanted = manifest.get("slo", {})
     labels = (goal["fault"] for goal in wanted.values() if "fault" in goal)
-    total, of_fault = new(), defaultdict(new, {label: new() for label in labels})
-    cells = defaultdict(new, {cell: new() for cell in manifest.get("cells", ())})
+    # Since definitions 2, DNS cycles have their numbers by fault and not among the arm's failovers.
+    arm = partial(new, moves_only=settings.get("definitions", 1) > 1)
+    total, of_fault = arm(), defaultdict(new, {label: new() for label in labels})
+    cells = defaultdict(arm, {cell: arm() for cell in manifest.get("cells", ())})
     faults: defaultdict[tuple[str, str], Tally] = defaultdict(new)
     asked: Counter[str] = Counter()  # by cell
     for cycle in cycles:
@@ -270,7 +272,7 @@ def _quality(part: Part, cell: str | None, fault: str | None) -> Iterator[Remark
         (Kind.POOR, part.poor, part.valid, POOR_SHARE_MAX),
         (Kind.INVALID_CYCLES, part.invalid, tried, INVALID_SHARE_MAX),
     ):
-        if count > max(MISHAPS_MAX, share * total):
+        if count > max(MISHAPS_MAX, share * total) or (count and not part.good):
             yield Remark(kind=kind, cell=cell, fault=fault, count=count, total=total)
 
 
@@ -294,6 +296,7 @@ def _notes(
     for kind, count in (
         (Kind.MISROUTED, whole.misrouted),
         (Kind.ANOMALIES, whole.in_band.n - whole.in_band.count),
+        (Kind.POOR_CYCLES, whole.poor),
         (Kind.INVALID, whole.invalid),
     ):
         if count:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,13 +19,14 @@ from chaosd.analysis import phases
 from chaosd.analysis.recovery import Identities, measure
 from chaosd.analysis.reorder import Reorder
 from chaosd.engine import schedule
-from chaosd.engine.cycle import CycleRun
+from chaosd.engine.cycle import CompanionRun, CycleRun
 from chaosd.engine.cycle_driver import CycleDriver
 from chaosd.engine.cycle_machine import CycleMachine, End, Limits, Span
 from chaosd.engine.disturbance import Disturbance
 from chaosd.engine.pacing import MARGIN_NS, Pacing
 from chaosd.engine.recorder import CellRecorder
 from chaosd.engine.server_poller import ServerPoller
+from chaosd.engine.world_watch import WorldWatch
 from chaosd.errors import MachineError
 from chaosd.history import flight_record
 from chaosd.history.causes import Cause, CauseKind
@@ -44,7 +46,7 @@ from chaosd.history.events import (
 )
 from chaosd.history.values import Address, Instance, Outcome, Sample, StreamSpec
 from chaosd.plan.arms import Cell, Plan
-from chaosd.plugins.bases import ProbeConfig, WindowedFaultConfig
+from chaosd.plugins.bases import FaultConfig, ProbeConfig, WindowedFaultConfig
 from chaosd.plugins.probe import Prober
 from chaosd.plugins.proxy import Predicts
 from chaosd.plugins.runtime import IsFound, Stage
@@ -69,6 +71,7 @@ class Owner(Protocol):
     prober: Prober
     directory: Path
     enough: asyncio.Event  # begin no more cycles
+    world: WorldWatch
 
     @property
     def failing(self) -> bool: ...
@@ -90,6 +93,7 @@ class CellRun:
         self.arm, self.config, self.settings = cell.arm, cell.arm.config, cell.arm.settings()
         self.recorder = CellRecorder(owner.clock, cell.name, self.emit)
         self.faults = cell.arm.faults()
+        self._companions = [cell.arm.companions(place) for place in range(len(self.faults))]
         self.identities = Identities()
         self.cycle: CycleRun | None = None
         self.number = 0
@@ -98,7 +102,7 @@ class CellRun:
         self.recent: deque[Sample] = deque()
         self.steady_since_ns: int | None = None
         self.stage: Stage | None = None
-        self.watch = ServerPoller(self.arm.proxy)
+        self.watch = ServerPoller(self.arm.proxy, partial(owner.world.looked, cell.name))
         self._owner, self._cell = owner, cell
         self._streams = list(self._specs(first_stream))
         specs = [spec for spec, _ in self._streams]
@@ -132,6 +136,7 @@ class CellRun:
         spec = self.plan.spec(self._cell, owner.directory / self.name)
         async with self.recorder.deed(SetUp()):
             self.stage = await self.plan.runtime.set_up(spec, self.recorder, owner.fail)
+        owner.world.watch(self.name, self.stage)
         for stream, probe in self._streams:
             opened = StreamOpened(
                 stream=stream.stream,
@@ -340,14 +345,19 @@ class CellRun:
 
     async def _make_cycle(self, place: int) -> None:
         fault, part = self.faults[place], self.config.faults[place]
-        window = part.window if isinstance(part, WindowedFaultConfig) else None
+        company = part.companions
         self.number += 1
         self.recorder.cycle = self._last_made = self.number
-        self.cycle = cycle = CycleRun(self, fault, part.label)
+        self.cycle = cycle = CycleRun(self, fault, part.label, tuple(c.label for c in company))
         if self._direct is not None and isinstance(self.stage, IsFound):
             self._owner.prober.aim(self._direct, self.stage.direct)
-        machine = CycleMachine([Span(window_ns=window)], self._limits())
+        machine = CycleMachine([_span(each) for each in (part, *company)], self._limits())
         disturbances = [Disturbance(fault, self.stage, cycle)]
+        for which, (other, each) in enumerate(
+            zip(self._companions[place], company, strict=True), start=1
+        ):
+            seen = CompanionRun(cycle, each.label, which, self)
+            disturbances.append(Disturbance(other, self.stage, seen))
         driver = CycleDriver(cycle, machine, disturbances, self._owner)
         api = self.stage.api if self.stage is not None else None
         try:
@@ -368,9 +378,11 @@ class CellRun:
     def _finish(self, cycle: CycleRun, end: End) -> None:
         """Turn what was gathered into the cycle's line."""
         cycle.write_begin()
+        self._owner.world.tell(cycle)
         settings, direct, proxy = self.settings, self._direct, self.arm.proxy
         failover = cycle.fold is not None and cycle.kind is CycleKind.FAILOVER
-        if failover and isinstance(proxy, Predicts):
+        # A move that comes with other faults is none that the model knows.
+        if failover and not cycle.also and isinstance(proxy, Predicts):
             moved = phases.move(
                 cycle.events,
                 missing_class=self.config.dns.missing,
@@ -397,3 +409,8 @@ class CellRun:
         self._owner.finish(measured)
         if flight_record.reason(measured) is not None:
             flight_record.write(self._owner.directory, measured, events, samples)
+
+
+def _span(part: FaultConfig) -> Span:
+    window = part.window if isinstance(part, WindowedFaultConfig) else None
+    return Span(at_ns=part.offset, window_ns=window)

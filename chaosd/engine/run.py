@@ -19,7 +19,8 @@ from chaosd.analysis.precision import Precision, half_width
 from chaosd.engine.admission import MEASURED_CELLS_MAX, Admission, Carried, Work
 from chaosd.engine.cell import HEAL_LIMIT_S, INJECT_LIMIT_S, CellRun
 from chaosd.engine.sink import Sink
-from chaosd.errors import ChaosdError
+from chaosd.engine.world_watch import WorldWatch
+from chaosd.errors import ChaosdError, MachineError
 from chaosd.history.cycles import Cycle, is_only
 from chaosd.history.events import AnyEvent, ProxyMeasured, QueriesCounted, ResolversRead
 from chaosd.history.values import Sample
@@ -44,6 +45,7 @@ class Engine:
         self.plan = plan
         self.clock = plan.runtime.clock()
         self.prober = plan.runtime.prober()
+        self.world = WorldWatch(self.clock)
         self.directory = directory
         self._sinks: Sequence[Sink] = ()
         self.say = say
@@ -65,6 +67,7 @@ class Engine:
     # --- what everybody tells it ---
 
     def emit(self, event: AnyEvent) -> None:
+        self.world.event(event)
         self._tell(lambda sink: sink.event(event))
 
     def finish(self, cycle: Cycle) -> None:
@@ -136,7 +139,12 @@ class Engine:
             stopped.cancel()
             # Whatever was begun is healed before anything is taken down.
             failure = await self._end(work)
-            await uncancelled(self._tear_down(), TEAR_DOWN_LIMIT_S * max(1, len(self._cells)))
+            limit_s = TEAR_DOWN_LIMIT_S * max(1, len(self._cells))
+            try:
+                await uncancelled(self._tear_down(), limit_s)
+            except TimeoutError:
+                what = f"taking everything down is not done after {limit_s:.0f} s"
+                raise MachineError(f"{what}; `chaosd clean` removes what is left") from None
         if self._failure.done():
             self._failure.result()
         if failure is not None:
@@ -165,6 +173,7 @@ class Engine:
             self.say(f"removed what a dead run left behind: {what}")
         await self.prober.start(self._deliver, self.fail)
         stops = [
+            self.world.start(self.fail),
             self.clock.every(1.0, "flush", self._guarded(self._tick)),
             self.clock.every(POLL_S, "poll", self._guarded(self._poll)),
         ]
@@ -308,6 +317,8 @@ class Engine:
             self._tell(lambda sink: sink.tick())
 
     async def _poll(self) -> None:
+        if (read := self.world.machine()) is not None:
+            self.emit(read)
         for cell in self._cells:
             stage, recorder = cell.stage, cell.recorder
             if stage is None:

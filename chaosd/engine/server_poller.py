@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from chaosd.history.events import ResolversCounted, ServerChange, ServerChanged, Teller
@@ -21,8 +21,9 @@ class ServerPoller:
     A proxy that can't be asked is not asked.
     """
 
-    def __init__(self, proxy: Proxy) -> None:
-        self._proxy = proxy
+    def __init__(self, proxy: Proxy, looked: Callable[[int, int], None] | None = None) -> None:
+        """`looked` is told when each look began and ended, whether or not it was answered."""
+        self._proxy, self._looked = proxy, looked
         self.log_tells = False  # the proxy's log has told of a server
         self._looked_ns: int | None = None
         self._servers: dict[str, ServerState] = {}
@@ -38,6 +39,9 @@ class ServerPoller:
             said = await self._proxy.read_servers(api)
         except OSError:  # a proxy that is gone is noticed elsewhere, one that is slow asked again
             return False
+        finally:
+            if self._looked is not None:
+                self._looked(asked_ns, clock.now_ns())
         answered_ns = clock.now_ns()
         before_ns, self._looked_ns = self._looked_ns, asked_ns
         # It has changed at some time between this look and the one before.

@@ -24,7 +24,7 @@ from chaosd.history.values import Address
 from chaosd.history.writer import RunStore, refuse_other
 from chaosd.live.console import Console
 from chaosd.live.prometheus import PrometheusSink
-from chaosd.plan import Rehearsal, outline, privacy
+from chaosd.plan import Rehearsal, limits, outline, privacy
 from chaosd.plan.arms import Plan
 from chaosd.plugins.proxy import Launches, TakesOwnFile
 from chaosd.report import words
@@ -139,6 +139,8 @@ async def measure(
             console.say(f"metrics: http://{page.address}/metrics")
         console.say(f"run directory: {directory}")
         console.say(outline(plan))
+        for warning in limits.warnings(plan):
+            console.say(warning)
         reason = await engine.run(sinks, stop)
     except ChaosdError as error:
         reason, failure = str(error), error

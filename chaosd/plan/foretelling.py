@@ -19,6 +19,9 @@ def foretold(part: FaultConfig, fault: Fault, config: Config, proxy: Proxy, pace
         return "a control cycle: recovery of about one probe interval, nothing failed"
     if fault.kind is CycleKind.RESTART:
         return "a control cycle: it recovers without a new address"
+    if part.companions:
+        labels = ", ".join(companion.label for companion in part.companions)
+        return f"no prediction: the model knows no fault that comes with others ({labels})"
     if not isinstance(fault, CanForetell):
         return "no prediction before it has happened"
     if not isinstance(proxy, Predicts):
@@ -58,6 +61,7 @@ def _circumstances(config: Config, pace: Pace) -> Circumstances:
         stop_s=pace.stop_s,
         publish_s=pace.publish_s,
         reach_s=pace.reach_s,
+        held_s=pace.held_s,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from chaosd.history.values import Address, Outcome, Sample, StreamSpec
 from chaosd.plugins.bases import (
@@ -25,6 +25,14 @@ class Shot(Protocol):
 
     def done(self, outcome: Outcome, status: int = 0, who: str = "") -> None:
         """The attempt has ended now."""
+
+
+@runtime_checkable
+class MayKeepConnections(Protocol):
+    """The config of a probe that says whether each request has a connection of its own."""
+
+    @property
+    def connection(self) -> Literal["new", "keep-alive"]: ...
 
 
 class Probe(Protocol):

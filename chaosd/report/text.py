@@ -11,6 +11,7 @@ from chaosd.analysis.residuals import Residuals
 from chaosd.analysis.slo import FAIL, OK, Objective
 from chaosd.analysis.statistics import Estimate, Quantiles, Share
 from chaosd.analysis.summary import Part, Report
+from chaosd.analysis.tally import APART
 from chaosd.history.cycles import PHASES, Cycle, CycleOutcome, is_only
 from chaosd.report import words
 from chaosd.units import Duration, Percent
@@ -73,7 +74,7 @@ def sentence(cycle: Cycle, *, wide: bool = False) -> str:
             answer += f" ({parts})" if took is not None and parts else ""
             return f"{start}: control, {what}: {answer}; {_requests(cycle)}"
         case CycleOutcome.UNAFFECTED:
-            return f"{start}: {cycle.fault}, users unaffected; {_requests(cycle)}"
+            return f"{start}: {cycle.fault}{_company(cycle)}, users unaffected; {_requests(cycle)}"
         case CycleOutcome.CENSORED:
             ending = f"not recovered within {cycle.lasted_s:g} s"
         case CycleOutcome.RECOVERED if cycle.recovery_s == 0:
@@ -82,7 +83,8 @@ def sentence(cycle: Cycle, *, wide: bool = False) -> str:
             ending = f"recovered in {seconds(cycle.recovery_s, 3)}{_fresh(cycle)}{_stable(cycle)}"
     parts = _phases(cycle)
     where = f": {parts}" if parts else ""
-    return f"{start}: {_moved(cycle)}, {ending}{_predicted(cycle)}{where}; {_requests(cycle)}"
+    what = f"{_moved(cycle)}{_company(cycle)}"
+    return f"{start}: {what}, {ending}{_predicted(cycle)}{where}; {_requests(cycle)}"
 
 
 def _moved(cycle: Cycle) -> str:
@@ -91,6 +93,16 @@ def _moved(cycle: Cycle) -> str:
     if cycle.new_ip:
         return f"app came up at {cycle.new_ip}"
     return f"app taken from {cycle.old_ip}" if cycle.old_ip else cycle.fault
+
+
+def _company(cycle: Cycle) -> str:
+    """The faults that came with the cycle's own, and when."""
+    told = []
+    for each in cycle.disturbances:
+        if each.fault != cycle.fault:
+            until = "" if each.ended_s is None else f" to {each.ended_s:.2f} s"
+            told.append(f"{each.fault} from {each.began_s:.2f} s{until}")
+    return f" with {', '.join(told)}" if told else ""
 
 
 def _fresh(cycle: Cycle) -> str:
@@ -139,7 +151,7 @@ def _requests(cycle: Cycle) -> str:
     if cycle.dropped:
         text += f", {cycle.dropped} not sent"
     if cycle.doubt is not None:
-        text += f"; poor: {words.doubt(cycle.doubt)}"
+        text += f"; poor: {words.doubt(cycle.doubt, cycle.proxy)}"
     return text
 
 
@@ -232,9 +244,11 @@ def headline(report: Report) -> str:
     whole = report.total
     others = [
         f"{whole.outcomes[outcome]} {outcome}"
-        for outcome in ("unaffected", "control", "invalid", "skipped")
+        for outcome in ("unaffected", "control", "poor", "invalid", "skipped")
         if whole.outcomes[outcome]
     ]
+    if apart := whole.outcomes.get(APART):
+        others.insert(0, f"{apart} of DNS")
     count = whole.failovers
     text = f"{count} failover{'' if count == 1 else 's'}"
     if whole.outcomes["censored"]:

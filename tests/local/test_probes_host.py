@@ -19,8 +19,6 @@ from chaosd.probes.host import ProbeHost
 from chaosd.probes.http import HttpProbe
 from chaosd.probes.wire import Reader
 
-pytestmark = pytest.mark.quiet
-
 WAIT_S = 20.0
 
 
@@ -47,6 +45,7 @@ def memory_kb(pid):
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 
 
+@pytest.mark.quiet
 def test_a_target_that_hangs_does_not_stop_the_probes():
     """Open loop: hundreds are in flight, each slot has its sample, latency is from the schedule."""
 

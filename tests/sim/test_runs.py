@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import filecmp
 import os
 import subprocess
@@ -353,14 +354,16 @@ def test_one_that_never_recovers_is_censored_although_the_time_is_up(simulate, t
 def test_a_plugins_bug_is_no_censored_sample(simulate, monkeypatch) -> None:
     from chaosd.faults.recreate import Recreate
 
-    hold = Recreate._move
+    disturb = Recreate.disturb
 
-    async def broken(self, stage, cycle) -> None:
-        await hold(self, stage, cycle)
-        if cycle.number == 2:
-            raise KeyError("oh")
+    @contextlib.asynccontextmanager
+    async def broken(self, stage, cycle):
+        async with disturb(self, stage, cycle) as what:
+            if cycle.number == 2:
+                raise KeyError("oh")
+            yield what
 
-    monkeypatch.setattr(Recreate, "_move", broken)
+    monkeypatch.setattr(Recreate, "disturb", broken)
     ran = simulate()
     assert ran.code == 70
     assert "KeyError" in ran.said

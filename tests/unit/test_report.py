@@ -341,6 +341,7 @@ def test_the_report_of_a_run(directory) -> None:
     assert whole.outcomes == {
         "recovered": 6,
         "censored": 0,
+        "poor": 0,
         "invalid": 0,
         "unaffected": 0,
         "skipped": 1,
@@ -528,6 +529,7 @@ RESTART = made.restart(phases={"replace_s": 1.0})
         ([INVALID], {}, ["cell c1: no valid cycle"]),
         ([made.cycle()], {"cells": ["c1", "c2"]}, ["cell c2: no valid cycle"]),
         ([], {"cells": []}, ["no valid cycle"]),
+        ([POOR], {}, ["1 of 1 cycle poor (at most 5 % may be)"]),
         ([made.cycle()] * 2 + [POOR, INVALID], {}, []),  # one of each is allowed to any run
         ([made.cycle()] * 38 + [POOR] * 2, {}, []),
         (

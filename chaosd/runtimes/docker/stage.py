@@ -272,11 +272,11 @@ class DockerStage(Roster[Member]):
     def _withdrawn(self) -> NameWithdrawn:
         return NameWithdrawn(missing=self.missing)
 
-    async def answer_by(self, rules: Sequence[Rule]) -> None:
+    async def answer_by(self, rules: Sequence[Rule], owner: str = "") -> None:
         _ = self._network  # it refuses once the cell is closed
         if self._sidecar is None:
             raise MachineError("Docker's own DNS can't be told what to answer (dns: forward)")
-        await self._sidecar.answer_by(rules)
+        await self._sidecar.answer_by(rules, owner)
 
     async def hold(self, manner: OldIp) -> Holder:
         if manner == "vacant":

@@ -23,7 +23,16 @@ from chaosd.history.values import Address, Instance
 from chaosd.plugins.bases import KeyPath, OldIp, RuntimeConfig
 from chaosd.plugins.proxy import Launches, Proxy, ProxyHost
 from chaosd.plugins.recording import Recorder
-from chaosd.plugins.runtime import CanFaultDns, CanHoldAddress, CanMove, CellSpec, Holder, Pace
+from chaosd.plugins.runtime import (
+    CanFaultDns,
+    CanHoldAddress,
+    CanMove,
+    CellSpec,
+    Holder,
+    OwnProcess,
+    Pace,
+    ProcessRole,
+)
 from chaosd.runtimes.answers import Answers
 from chaosd.runtimes.local import loopback
 from chaosd.runtimes.local.loopback import Loopback
@@ -52,7 +61,7 @@ class LocalRuntime(RealTime):
     makes_topology: ClassVar[bool] = True
     runs_programs: ClassVar[bool] = True
     default_proxy: ClassVar[str | None] = None
-    pace: ClassVar[Pace] = Pace(0.0, 0.0, 0.05, None)
+    pace: ClassVar[Pace] = Pace(0.0, 0.0, 0.05, None, 0.005)
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -215,9 +224,9 @@ class LocalStage(Roster[Child]):
         else:
             self._dns.withdraw(self._cell.dns.name)
 
-    async def answer_by(self, rules: Sequence[Rule]) -> None:
+    async def answer_by(self, rules: Sequence[Rule], owner: str = "") -> None:
         _ = self._network  # it refuses once the cell is closed
-        self._dns.rules = tuple(rules)
+        self._dns.rules.set(owner, rules)
 
     async def hold(self, manner: OldIp) -> Holder:
         if manner not in OLD_IP:
@@ -266,6 +275,16 @@ class LocalStage(Roster[Child]):
 
     def proxy_process(self) -> dict[str, int]:
         return self._proxy.process()
+
+    def processes(self) -> list[OwnProcess]:
+        found = [
+            OwnProcess(ProcessRole.APP, entry.instance.identity, entry.body.pid)
+            for entry in self._entries.values()
+            if entry.body is not None and entry.instance is not None and not entry.body.gone
+        ]
+        if self._proxy.child is not None and not self._proxy.child.gone:
+            found.append(OwnProcess(ProcessRole.PROXY, "", self._proxy.child.pid))
+        return found
 
     @property
     def _network(self) -> Loopback:

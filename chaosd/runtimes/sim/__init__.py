@@ -153,9 +153,9 @@ class SimStage(Roster[None]):
     def _answer_with(self, ips: list[str]) -> None:
         self._world.answer_with(ips)
 
-    async def answer_by(self, rules: Sequence[Rule]) -> None:
+    async def answer_by(self, rules: Sequence[Rule], owner: str = "") -> None:
         self._now_ns()
-        self._world.rules = tuple(rules)
+        self._world.rules.set(owner, rules)
 
     async def hold(self, manner: OldIp) -> Holder:
         self._refuse_if_closed()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from chaosd.dns.rules import Rule, first_match
+from chaosd.dns.rules import RuleBook
 from chaosd.history.events import NameAnswered
 from chaosd.history.values import Address, Outcome, Sample, StreamSpec
 from chaosd.plugins.proxy import log_event
@@ -136,7 +136,7 @@ class SimCell:
         self.streams: list[Stream] = []
         self.at_ip: dict[str, tuple[Meets, str]] = {}  # what is there, and its identity
         self.dns_queries = 0
-        self.rules: tuple[Rule, ...] = ()  # what a fault has made wrong with the name's answers
+        self.rules = RuleBook()  # what faults have made wrong with the name's answers
         self.model: Model | None = None
         self._latency_ns = latency_ns
         self._dns_latency_ns = dns_latency_ns + round(cell.dns.delay_s * SECOND_NS)
@@ -187,7 +187,7 @@ class SimCell:
         if self._zone:
             answer = self._zone if record == "A" else Failure.EMPTY
         took_ns = about(self.rng, self._dns_latency_ns)
-        if (rule := first_match(self.rules, self.cell.dns.name, record)) is not None:
+        if (rule := self.rules.wrong(self.cell.dns.name, record)) is not None:
             took_ns += round(rule.delay_s * SECOND_NS)
             answer = answer if rule.answer is None else Failure(rule.answer)
         if self._answers.get(record) != answer:
