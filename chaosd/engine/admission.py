@@ -16,14 +16,14 @@ from chaosd.system.clock import SECOND_NS, Clock, sleep
 from chaosd.system.resources import Limits, Used
 
 # So much of the machine is used at most: above it the world is late now and then.
-CPU_SHARE, MEMORY_SHARE, OTHER_SHARE = 0.75, 0.7, 0.8
+CPU_SHARE, MEMORY_SHARE, OTHER_SHARE = 0.8, 0.7, 0.8
 FAILOVER_PROBES = 60  # a failover costs as much CPU as so many probes, besides those it is asked
 DIRECT_SHARE = 0.6  # of a probe's cost that one past the proxy has
 IDLE_DIRECT_SHARE = 0.1  # of the control probes that are sent where it idles, too
 ELSEWHERE_FAILOVER_S = 0.3  # CPU of an engine that makes a container, on top
 CRON_EVERY_S = 60.0
 MEASURE_S = 1.0
-MEASURED_CELLS_MAX = 16  # all asked densely at once to measure it
+DENSE_SHARE_MAX = 0.6  # of the cores, for asking all that stand densely at once to measure it
 BEAT_S = 0.02
 LATE_S_MAX = 0.02  # median of the beats that come that late: nothing may be added
 
@@ -39,12 +39,14 @@ class Work:
     failovers: float
 
     @staticmethod
-    def of(arm: Arm) -> Work:
+    def of(arm: Arm, *, at_once: bool = False) -> Work:
+        """What a cell of this arm does. `at_once`: all cells have their failovers together."""
         config = arm.config
         failovers = sum(1 / _every_s(config, place) for place in range(len(config.faults)))
         timers_s = list(arm.proxy.timers_s())
+        # A little longer than stable: until what has come in is known to say so.
         lasts_s = MARGIN_NS / SECOND_NS + max([1.0, *timers_s[:1]]) + config.measure.stable_for.s
-        busy = min(1.0, failovers * lasts_s)
+        busy = 1.0 if at_once else min(1.0, failovers * lasts_s)
         probes = sum(probe.rate for probe in config.probes)
         idle = sum(probe.rate / probe.idle_every for probe in config.probes)
         direct = 0.0 if config.direct is None else busy * config.direct.rate
@@ -110,6 +112,11 @@ class Admission:
         self._clock = clock
         self._before = resources.used()
         self._probe_s = 0.0
+
+    def bears(self, works: Sequence[Work]) -> bool:
+        """Whether all of these can be asked densely at once, as far as is known."""
+        cores = self._probe_s * sum(work.probes for work in works)
+        return cores <= DENSE_SHARE_MAX * resources.limits().cores
 
     async def measure(self, works: Sequence[Work], *, dense: bool, elsewhere: bool) -> Carried:
         """Look for a while at the cells that stand, of which each does such work.

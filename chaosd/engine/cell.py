@@ -106,7 +106,8 @@ class CellRun:
         self._owner, self._cell = owner, cell
         self._streams = list(self._specs(first_stream))
         specs = [spec for spec, _ in self._streams]
-        self.pacing = Pacing(specs, owner.prober, self.recorder)
+        stable_for_ns = self.settings.stable_for_ns
+        self.pacing = Pacing(specs, owner.prober, self.recorder, stable_for_ns)
         self.main = self._streams[0][0].stream
         self._direct = next((s.stream for s, *_ in self._streams if s.via == "direct"), None)
         self._reorder = Reorder()
@@ -233,10 +234,17 @@ class CellRun:
             self._reorder.push(sample)
             self.recent.append(sample)
         cycle = self.cycle
-        if cycle is not None and sample.stream in (self.main, self._direct):
-            cycle.samples.append(sample)
-            if sample.stream == self._direct and cycle.fold and cycle.fold.new == sample.who:
-                self.pacing.until_answered(dense=False)
+        if cycle is None or sample.stream not in (self.main, self._direct):
+            return
+        cycle.samples.append(sample)
+        new = None if cycle.fold is None else cycle.fold.new
+        if new is None:
+            return
+        if sample.stream == self.main:
+            good = sample.outcome == Outcome.OK and sample.who in self.identities
+            self.pacing.heard(sample, good=good, new=good and sample.who == new)
+        elif sample.who == new:
+            self.pacing.until_answered(dense=False)
 
     def advance(self, complete_ns: int) -> None:
         """Every sample of the measuring stream scheduled before this instant has come in."""
@@ -288,16 +296,16 @@ class CellRun:
         blocked = plan.is_blocked
         arms = plan.arms if blocked else (self.arm,)
         timers_s = [period_s for arm in arms for period_s in arm.proxy.timers_s()]
-        who = "block" if blocked else self.name
+        names = [cell.name for cell in plan.cells]
+        who, place = ("block", 0) if blocked else (self.name, names.index(self.name))
         times = schedule.merged(
             [
-                schedule.instants(f, self.clock, plan.rng(who, f.label), timers_s)
+                schedule.instants(f, self.clock, plan.rng(who, f.label), timers_s, place)
                 for f in self.config.faults
             ]
         )
         if not blocked:
             return times
-        names = [cell.name for cell in plan.cells]
         return schedule.staggered(times, names, self.name, plan.rng("order"))
 
     async def _enough_before(self, at_ns: int) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from chaosd.engine.recorder import CellRecorder
 from chaosd.history.events import StreamPaced
-from chaosd.history.values import StreamSpec
+from chaosd.history.values import Sample, StreamSpec
 from chaosd.plugins.probe import Prober
 
 MARGIN_NS = 300_000_000  # densely from this long before a fault is due
@@ -16,7 +16,11 @@ class Pacing:
     """The streams of one cell that idle between its cycles; perhaps none."""
 
     def __init__(
-        self, streams: Sequence[StreamSpec], prober: Prober, recorder: CellRecorder
+        self,
+        streams: Sequence[StreamSpec],
+        prober: Prober,
+        recorder: CellRecorder,
+        stable_for_ns: int,
     ) -> None:
         idling = [spec for spec in streams if spec.idle_every > 1]
         self._through_proxy = [spec.stream for spec in idling if spec.via == "proxy"]
@@ -24,10 +28,28 @@ class Pacing:
         self._prober = prober
         self._recorder = recorder
         self._dense: set[int] = set()
+        self._stable_for_ns = stable_for_ns
+        self._good_since_ns: int | None = None  # as far as is known by now
 
     def around_fault(self, *, dense: bool) -> None:
         """What goes through the proxy: densely from before a fault until its cycle is over."""
+        self._good_since_ns = None
         self._set(self._through_proxy, dense=dense)
+
+    def heard(self, sample: Sample, *, good: bool, new: bool) -> None:
+        """A sample of the measuring stream in a cycle with a new instance, in order of their ends.
+
+        Once all that has come in says that the cycle is over, nothing is asked densely any more,
+        though some probes may still hang. If one of those says otherwise it is dense again.
+        """
+        since_ns = self._good_since_ns
+        if not good:
+            if since_ns is not None and sample.scheduled_ns >= since_ns:
+                self.around_fault(dense=True)
+        elif since_ns is None:
+            self._good_since_ns = sample.done_ns if new else None
+        elif sample.scheduled_ns - since_ns > self._stable_for_ns:
+            self._set(self._through_proxy, dense=False)
 
     def until_answered(self, *, dense: bool) -> None:
         """The control probe: densely until the new instance has answered it once."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from chaosd.analysis.precision import Precision, half_width
-from chaosd.engine.admission import MEASURED_CELLS_MAX, Admission, Carried, Work
+from chaosd.engine.admission import Admission, Carried, Work
 from chaosd.engine.cell import HEAL_LIMIT_S, INJECT_LIMIT_S, CellRun
 from chaosd.engine.sink import Sink
 from chaosd.engine.world_watch import WorldWatch
@@ -278,13 +278,12 @@ class Engine:
 
     async def _measure(self, admission: Admission) -> Carried:
         cells = self._cells
-        dense = len(cells) <= MEASURED_CELLS_MAX
+        works = [Work.of(cell.arm, at_once=self.plan.is_blocked) for cell in cells]
+        dense = admission.bears(works)
         for cell in cells if dense else ():
             cell.pacing.around_fault(dense=True)
         elsewhere = not self.plan.runtime.runs_programs
-        found = await admission.measure(
-            [Work.of(cell.arm) for cell in cells], dense=dense, elsewhere=elsewhere
-        )
+        found = await admission.measure(works, dense=dense, elsewhere=elsewhere)
         for cell in cells if dense else ():
             cell.pacing.around_fault(dense=False)
         return found

@@ -18,20 +18,30 @@ from apscheduler.triggers.interval import IntervalTrigger
 from chaosd.plugins.bases import Between, FaultConfig
 from chaosd.system.clock import SECOND_NS, Clock, utc
 
+GOLDEN = 0.6180339887498949  # its multiples never come close to each other
 STAGGER_NS = 20_000_000  # between two cells of a block: their deeds must not wait for each other
 
 
 def instants(
-    config: FaultConfig, clock: Clock, rng: Random, timers_s: Sequence[float]
+    config: FaultConfig,
+    clock: Clock,
+    rng: Random,
+    timers_s: Sequence[float],
+    place: int = 0,
 ) -> Iterator[int]:
-    """Yield the planned nanoseconds of one fault, without end."""
+    """Yield the planned nanoseconds of one fault, without end.
+
+    `place` is that of the cell among those with a schedule of their own: the grids of any number of
+    them are spread over the period, or all would have their failovers at once.
+    """
     if config.cron is not None:
         return _cron(config.cron, clock)
     if isinstance(config.every, Between):
         return _between(config.every, clock, rng)
     every_s = config.every.s if config.every is not None else 10.0
     jitter_s = config.jitter.s if config.jitter is not None else auto_jitter_s(every_s, timers_s)
-    return _grid(every_s, jitter_s, clock, rng)
+    early_ns = round(place * GOLDEN % 1 * every_s * SECOND_NS)
+    return (at_ns - early_ns for at_ns in _grid(every_s, jitter_s, clock, rng))
 
 
 def merged(schedules: Sequence[Iterator[int]]) -> Iterator[tuple[int, int]]:

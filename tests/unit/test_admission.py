@@ -26,9 +26,9 @@ def test_what_there_is_least_of_says_how_many() -> None:
     def found(cell_cores: float = 0.02, others: float = 0.0, **limits: float) -> tuple[int, str]:
         return carried(4, cell_cores, (BEFORE, FOUR), replace(ROOMY, **limits), others)
 
-    assert found() == (75, "CPU")
-    assert found(cores=1.0) == (37, "CPU")
-    assert found(others=0.5) == (50, "CPU")
+    assert found() == (80, "CPU")
+    assert found(cores=1.0) == (40, "CPU")
+    assert found(others=0.5) == (55, "CPU")
     assert found(others=2.0) == (1, "CPU")  # one is always tried
     # 30 MB each: four that stand, and what 70 % of the rest is enough for.
     assert found(memory_bytes=300 * MB) == (11, "memory")

@@ -22,15 +22,27 @@ class StillClock:
         return 946_684_800 * SECOND_NS + 1800 * SECOND_NS  # 2000-01-01T00:30:00Z
 
 
-def times(count: int, seed: int = 1, timers=(1.0, 2.0), **keys) -> list[int]:
+def times(count: int, seed: int = 1, timers=(1.0, 2.0), place: int = 0, **keys) -> list[int]:
     config = FaultConfig.model_validate({"type": "x", **keys})
-    return list(islice(instants(config, StillClock(), Random(seed), timers), count))
+    return list(islice(instants(config, StillClock(), Random(seed), timers, place), count))
 
 
 def test_a_grid_without_jitter_is_exact_and_does_not_drift() -> None:
     assert times(1000, every="2500ms", jitter=0) == [
         7 * SECOND_NS + n * 2_500_000_000 for n in range(1, 1001)
     ]
+
+
+@pytest.mark.parametrize("cells", [2, 5, 20, 57])
+def test_the_cells_of_a_run_have_their_failovers_one_after_the_other(cells) -> None:
+    firsts = [times(2, every="10s", jitter=0, place=place) for place in range(cells)]
+    assert all(second - first == 10 * SECOND_NS for first, second in firsts)
+    # Spread over one period, whatever their number: no gap is much longer than others.
+    at_ns = sorted(first for first, _ in firsts)
+    gaps = [b - a for a, b in zip(at_ns, [*at_ns[1:], at_ns[0] + 10 * SECOND_NS], strict=True)]
+    assert max(gaps) < 2 * 10 * SECOND_NS / cells
+    assert min(at_ns) > 7 * SECOND_NS
+    assert max(at_ns) == 17 * SECOND_NS
 
 
 def test_jitter_is_spread_anew_each_time_and_never_accumulates() -> None:
