@@ -71,19 +71,32 @@ class Run:
     def pid(self, part: str) -> int:
         if part == "daemon":
             return self.process.pid
-        word = b"haproxy" if part == "haproxy" else self._new_identity().encode()
         run = f"CHAOSD_RUN={json.loads((self.directory / 'run.json').read_text())['run']}".encode()
+        socket = None if part == "haproxy" else f"socket:[{self._new_door()}]"
         for entry in Path("/proc").iterdir():
             try:
                 if entry.name.isdigit() and run in (entry / "environ").read_bytes().split(b"\0"):
-                    if word in (entry / "cmdline").read_bytes():
+                    if socket is None and b"haproxy" in (entry / "cmdline").read_bytes():
+                        return int(entry.name)
+                    if socket in (str(file.readlink()) for file in (entry / "fd").iterdir()):
                         return int(entry.name)
             except OSError:
                 continue
         raise ProcessLookupError(part)
 
-    def _new_identity(self) -> str:
-        return json.loads(self.wait_for('"what":"begin"'))["data"]["new"]
+    def _new_door(self) -> str:
+        """The inode of the socket on which the new instance listens."""
+        new = json.loads(self.wait_for('"what":"begin"'))["data"]["new"]
+        placed = [json.loads(x)["data"] for x in self.events('"what":"instance"') if new in x]
+        if not placed:
+            raise ProcessLookupError(new)
+        ip = bytes(map(int, placed[0]["ip"].split(".")))[::-1].hex().upper()
+        where = f"{ip}:{placed[0]['port']:04X}"
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            words = line.split()
+            if words[1] == where and words[3] == "0A":
+                return words[9]
+        raise ProcessLookupError(new)
 
     def wait(self, limit_s: float = 120) -> list[Cycle]:
         self.process.wait(limit_s)
