@@ -21,6 +21,7 @@ FAILOVER_PROBES = 60  # a failover costs as much CPU as so many probes, besides 
 DIRECT_SHARE = 0.6  # of a probe's cost that one past the proxy has
 IDLE_DIRECT_SHARE = 0.1  # of the control probes that are sent where it idles, too
 ELSEWHERE_FAILOVER_S = 0.3  # CPU of an engine that makes a container, on top
+CYCLE_DESCRIPTORS = 12  # of a cell, while it has a cycle: new processes, looks at the API
 CRON_EVERY_S = 60.0
 MEASURE_S = 1.0
 DENSE_SHARE_MAX = 0.6  # of the cores, for asking all that stand densely at once to measure it
@@ -99,7 +100,7 @@ def carried(
         "memory": standing + MEMORY_SHARE * limits.memory_bytes / each("memory_bytes"),
         "processes": (OTHER_SHARE * limits.processes - before.processes) / each("processes"),
         "descriptors": (OTHER_SHARE * limits.descriptors - before.descriptors)
-        / each("descriptors"),
+        / (each("descriptors") + CYCLE_DESCRIPTORS),
     }
     lacks = min(found, key=lambda what: found[what])
     return Carried(cells=max(1, int(found[lacks])), lacks=lacks)

@@ -53,7 +53,7 @@ def run(where, text, descriptors):
 
 
 def test_of_replicas_fewer_are_started_and_a_line_says_so(tmp_path):
-    said, manifest, cycles = run(tmp_path, "cells: 12\nuntil: {time: 6s}\n", 110)
+    said, manifest, cycles = run(tmp_path, "cells: 12\nuntil: {time: 6s}\n", 150)
     started = manifest["cells"]
     assert 1 <= len(started) < 12
     line = f"this machine carries {len(started)} of 12 cells at once: the others are not started"
@@ -67,7 +67,7 @@ def test_of_replicas_fewer_are_started_and_a_line_says_so(tmp_path):
 
 
 def test_arms_that_can_t_run_side_by_side_run_in_turns(tmp_path):
-    said, manifest, cycles = run(tmp_path, f"until: {{cycles: 1}}\narms:\n{ARMS}", 88)
+    said, manifest, cycles = run(tmp_path, f"until: {{cycles: 1}}\narms:\n{ARMS}", 130)
     assert "of 6 arms at once: the others come after them, with all their time" in said
     assert "note: not all arms ran side by side: for that this machine lacks descriptors" in said
     assert manifest["admission"]["turns"] > 1
