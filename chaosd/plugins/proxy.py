@@ -35,6 +35,8 @@ class Wiring:
     directory: PurePath  # where its files will lie
     scratch: PurePath  # where its program may write
     by_address: bool = False  # let answers carry the address that they come from, as `@IP`
+    app_at: Address | None = None  # where an instance of the app is when the proxy is started
+    beside: str | None = None  # the host of an app that never moves, if there is one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -61,6 +61,18 @@ def read_files(
     known yet: the text of one is `${NAME}`, and `Word.variables` names it.
     """
     sources, problems = load(paths)
+    return read_texts(sources, problems, environment=environment, supplied=supplied, build=build)
+
+
+def read_texts(
+    sources: Sequence[SourceText],
+    problems: Sequence[Problem] = (),
+    *,
+    environment: Mapping[str, str] | None = None,
+    supplied: Collection[str] = (),
+    build: BuildFacts | None = None,
+) -> Document:
+    """Read files that are loaded already, as `read_files` does; `problems` of loading go first."""
     reader = _Reader(build or BuildFacts(), environment or {}, supplied)
     reader.problems += problems
     for source in sources:
