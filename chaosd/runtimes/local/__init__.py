@@ -27,7 +27,7 @@ from chaosd.plugins.runtime import CanFaultDns, CanHoldAddress, CanMove, CellSpe
 from chaosd.runtimes.answers import Answers
 from chaosd.runtimes.local import loopback
 from chaosd.runtimes.local.loopback import Loopback
-from chaosd.runtimes.local.proxychild import ProxyChild
+from chaosd.runtimes.local.proxychild import ProxyChild, Surroundings
 from chaosd.runtimes.realtime import RealTime
 from chaosd.runtimes.roster import Entry, Roster, Signal
 from chaosd.system import processes
@@ -129,6 +129,7 @@ class LocalStage(Roster[Child]):
             missing=cell.dns.missing,
             ttl_s=cell.dns.ttl_s,
             delay_s=cell.dns.delay_s,
+            service_port=cell.app.port,
         )
         self._loopback: Loopback | None = None
         self._proxy = ProxyChild(cell, recorder, self._spawn)
@@ -143,7 +144,12 @@ class LocalStage(Roster[Child]):
         self._loopback = await loopback.claim(rng, cell.app.remember_ips)
         dns = await self._dns.start(self._loopback.address(SERVICES))
         await self._set_up_app()
-        await self._proxy.start(self._loopback.address(DOOR), dns, self._on_end)
+        beside = await self._set_up_beside()
+        if beside is not None:
+            for name in cell.beside or ():
+                self._dns.publish(name, [beside.address.host])
+        where = Surroundings(self._loopback.address(DOOR), dns, self.app[0].address, beside)
+        await self._proxy.start(where, self._on_end)
         self.entry, self.api = self._proxy.entry, self._proxy.api
         await self._proxy.answers(lambda: self._trouble)
         if self._trouble:
