@@ -27,7 +27,7 @@ What stands for somebody else's app has to answer what is asked of it:
     --script JSON    an object: what comes that is not HTTP, and what it is answered
 
 Each option may be given as an environment variable instead: CHAOSD_LISTEN, CHAOSD_IDENTITY,
-CHAOSD_START_DELAY, CHAOSD_MODE and so on. Without any it listens on 0.0.0.0:8080 and is named after its host.
+CHAOSD_START_DELAY and so on. Without any it listens on 0.0.0.0:8080 and is named after its host.
 """
 
 # It is started anew in every cycle, so it imports only what starts fast (no argparse, no asyncio).

@@ -140,6 +140,8 @@ def _as_text(value: Any) -> Any:
     return str(value) if isinstance(value, float) else value
 
 
+# What chaosd supplies to a file that has its addresses by variables.
+SUPPLIED = (b"CHAOSD_LISTEN", b"CHAOSD_DNS", b"CHAOSD_APP")
 # What the user's own haproxy.cfg says itself.
 OF_THE_FILE = (
     *("resolvers", "server", "timeouts", "retries", "redispatch"),
@@ -162,8 +164,23 @@ class Config(ProxyConfig):
     image: str | None = Field(
         None, min_length=1, description="an image of your own, where images are used"
     )
-    config: Path | None = Field(
-        None, description="your own haproxy.cfg, relative to this file; see haproxy/haproxy.cfg"
+    config: Path | tuple[Path, ...] | None = Field(
+        None,
+        description="your own haproxy.cfg, a list of files or a directory, relative to this file. "
+        "A copy with chaosd's addresses in it is run, unless it has them by variables "
+        "(see haproxy/haproxy.cfg)",
+    )
+    backend: str | None = Field(
+        None, min_length=1, description="of your own file: the backend that moves"
+    )
+    env: Path | None = Field(
+        None, description="of your own file: NAME=value lines, the variables that it needs"
+    )
+    host: Annotated[str, Field(pattern=r"^[!-~]+$")] | None = Field(
+        None, description="of your own file: the host to ask for, where its rules look at it"
+    )
+    path: Annotated[str, Field(pattern=r"^/[!-~]*$")] | None = Field(
+        None, description="of your own file: the path to ask for, where its rules look at it"
     )
     listen: str | None = Field(
         None, description="host:port of the door; the runtime chooses if not set"
@@ -189,11 +206,45 @@ class Config(ProxyConfig):
             raise ValueError("set together with `version` (leave one of the two out)")
         return image
 
-    @field_validator("config")
+    @field_validator("config", "env")
     @classmethod
-    def _beside_the_yaml(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+    def _beside_the_yaml(
+        cls, value: Path | tuple[Path, ...] | None, info: ValidationInfo
+    ) -> Path | tuple[Path, ...] | None:
         base = (info.context or {}).get("base")
-        return Path(base) / value if value is not None and base is not None else value
+        if value is None or base is None:
+            return value
+        if isinstance(value, tuple):
+            if not value:
+                raise ValueError("an empty list (name at least one file)")
+            return tuple(Path(base) / path for path in value)
+        return Path(base) / value
+
+    @field_validator("backend", "env", "host", "path")
+    @classmethod
+    def _of_an_own_file(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is not None and info.data.get("config") is None:
+            raise ValueError("is for a file of your own (set `config`, too)")
+        return value
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The user's own files and directories, as HAProxy's `-f` would take them."""
+        if self.config is None or isinstance(self.config, tuple):
+            return self.config or ()
+        return (self.config,)
+
+    @property
+    def by_variables(self) -> Path | None:
+        """The user's own file, where it has chaosd's addresses in it by variables already."""
+        wishes = (self.backend, self.env, self.host, self.path)
+        if not isinstance(self.config, Path) or any(wish is not None for wish in wishes):
+            return None
+        try:
+            text = self.config.read_bytes()
+        except OSError:  # it is said where the file is needed; a directory has no variables
+            return None if self.config.is_dir() else self.config
+        return self.config if any(name in text for name in SUPPLIED) else None
 
     @field_validator(*OF_THE_FILE)
     @classmethod

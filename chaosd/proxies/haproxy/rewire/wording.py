@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
+from chaosd.proxies.haproxy.cfg.source import Place
+from chaosd.proxies.haproxy.rewire.choose import Choice
+from chaosd.proxies.haproxy.rewire.door import Door
 from chaosd.proxies.haproxy.rewire.reasons import Lost, Reason
 
 # Why a line differs: a few words, beside it in the difference.
@@ -142,3 +147,36 @@ def why(reason: Reason) -> str:
 def lost(found: Lost) -> str:
     """One line for the user: `file:line: what is not carried over, and what that changes`."""
     return f"{found.place}: {_LOST[found.reason].format(detail=found.detail)}"
+
+
+def not_chosen(what: str, names: Sequence[str]) -> str:
+    """One line: why no backend was chosen, and what there is to choose from."""
+    if not names:
+        return what
+    return (
+        f"{what} (say which one: --backend NAME, or proxy.backend; there are: {', '.join(names)})"
+    )
+
+
+def unset(name: str, place: Place) -> str:
+    """A variable that has no value here."""
+    return f"{place}: {name} has no value here, so it is `chaosd` in the copy (--env FILE gives it)"
+
+
+def choices(choice: Choice, door: Door) -> Iterator[str]:
+    """What moves, what stands beside it, and how the probe gets there."""
+    backend = choice.backend
+    moved = ", ".join(server.name for server in choice.moved)
+    first = choice.moved[0]
+    how = f"by resolvers {first.values['resolvers'].value}" if choice.resolves else "only at start"
+    where = f"{backend.kind} {backend.name} ({backend.place})"
+    yield f"moves: {where}: {moved} at {first.address.text}, found {how}"
+    if choice.beside:
+        yield f"stand still: {', '.join(server.name for server in choice.beside)}"
+    request = f"{'https' if door.tls else 'http'}, Host {door.request.host}, {door.request.path}"
+    if door.frontend is None:
+        yield f"door: a frontend of chaosd's own ({request})"
+        return
+    line = "without a bind" if door.bind is None else f"`{' '.join(door.bind.texts)}`"
+    extra = ", a PROXY line first" if door.accept_proxy and not door.tls else ""
+    yield f"door: {door.frontend.kind} {door.frontend.name}, {line} ({request}{extra})"
