@@ -14,7 +14,7 @@ NONE: dict[str, Any] = {"haproxy": [], **dict.fromkeys(_WISHES)}  # for commands
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("your own haproxy.cfg, instead of a CONFIG")
+    group = parser.add_argument_group("your own HAProxy configuration, instead of a CONFIG")
     group.add_argument(
         "--haproxy",
         nargs="+",
@@ -22,7 +22,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=Path,
         metavar="FILE",
-        help="your haproxy.cfg as it is, several files or a directory; it is never changed",
+        help="your file as it is, several files or a directory; they are never changed",
     )
     group.add_argument("--backend", metavar="NAME", help="which backend moves")
     group.add_argument(

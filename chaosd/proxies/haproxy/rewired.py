@@ -14,7 +14,7 @@ from chaosd.proxies.haproxy.cfg import own_file
 from chaosd.proxies.haproxy.cfg.effective import Effective, Server
 from chaosd.proxies.haproxy.cfg.findings import Finding
 from chaosd.proxies.haproxy.cfg.settings import read_settings, record
-from chaosd.proxies.haproxy.cfg.source import Trouble
+from chaosd.proxies.haproxy.cfg.source import Place, Trouble
 from chaosd.proxies.haproxy.config import Config
 from chaosd.proxies.haproxy.model.settings import Settings
 from chaosd.proxies.haproxy.rewire import Rewired, diff, wording
@@ -135,6 +135,8 @@ class RewiredFiles:
         if problems := self.problems():
             raise ConfigError(*problems)
         self._last = self.files().rewired(wiring)
+        if foreign := self.files().foreign(self._last, wiring):
+            raise ConfigError(*(wording.foreign(self._user_place(place)) for place in foreign))
         found = {
             name: copy.text.encode()
             for name, copy in zip(self.names(), self._last.copies, strict=True)
@@ -173,16 +175,21 @@ class RewiredFiles:
 
     def read_settings(self) -> tuple[Settings | None, Finding | None]:
         """What the model needs, or why it does not reach these files."""
+        if self.problems():
+            return None, None
         effective, servers = self.effective()
         settings, unread = read_settings(effective, servers, self._config.files[0])
         if unread is None:
             return settings, None
+        return settings, unread._replace(place=self._user_place(unread.place))
+
+    def _user_place(self, place: Place) -> Place:
+        """A line of a copy that is called as the user's file is: where it stands there."""
         rewired = self._last or self.files().rewired(_TRY)
         for number, copy in enumerate(rewired.copies):
-            if copy.path == unread.place.file and unread.place.line:
-                place = rewired.user_place(number, unread.place.line)
-                return settings, unread._replace(place=place)
-        return settings, unread
+            if copy.path == place.file and place.line:
+                return rewired.user_place(number, place.line)
+        return place
 
     def settings(self) -> dict[str, Any]:
         """The settings by their paths in the YAML, where they are understood."""

@@ -18,7 +18,7 @@ from chaosd.proxies.haproxy.cfg.files import SourceText, load
 from chaosd.proxies.haproxy.cfg.reader import read_texts
 from chaosd.proxies.haproxy.cfg.resolve import resolve
 from chaosd.proxies.haproxy.cfg.source import Place, Problem
-from chaosd.proxies.haproxy.rewire import Rewired, rewire
+from chaosd.proxies.haproxy.rewire import Rewired, audit, rewire
 from chaosd.proxies.haproxy.rewire.choose import Choice, choose
 from chaosd.proxies.haproxy.rewire.door import Door, find
 from chaosd.proxies.haproxy.rewire.scene import Ours, Scene
@@ -116,8 +116,13 @@ class OwnFiles:
         )
         return rewire(scene, self.sources)
 
+    def foreign(self, rewired: Rewired, wiring: Wiring) -> list[Place]:
+        """The lines of the copies that would open or ask what is not chaosd's: there are none."""
+        places = dict.fromkeys(audit.foreign(self.of_copies(rewired), _ours(wiring)))
+        return list(places)
+
     def of_copies(self, rewired: Rewired) -> Effective:
-        """The copies as HAProxy reads them; places are those of the user's files."""
+        """The copies as HAProxy reads them; lines are those of the copies."""
         sources = [SourceText(copy.path, copy.text) for copy in rewired.copies]
         return self._read(sources, ())
 

@@ -158,6 +158,14 @@ def not_chosen(what: str, names: Sequence[str]) -> str:
     )
 
 
+def foreign(place: Place) -> str:
+    """A line that no rule has rewritten, though it names an address that is not chaosd's."""
+    return (
+        f"{place}: chaosd does not know how to rewire this line, and would open or ask an address "
+        "of yours by it (take it out of a copy of the file, and please report it)"
+    )
+
+
 def unset(name: str, place: Place) -> str:
     """A variable that has no value here."""
     return f"{place}: {name} has no value here, so it is `chaosd` in the copy (--env FILE gives it)"
