@@ -122,7 +122,7 @@ class RewiredFiles:
 
     def not_carried(self) -> list[str]:
         rewired = self._last or self.files().rewired(_TRY)
-        return [wording.lost(lost) for lost in sorted(rewired.lost)]
+        return [wording.lost(lost) for lost in sorted(rewired.lost, key=lambda lost: lost.place)]
 
     def difference(self) -> list[str]:
         copies = self._last.copies if self._last is not None else ()

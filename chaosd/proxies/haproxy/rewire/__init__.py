@@ -59,7 +59,7 @@ def rewire(scene: Scene, sources: Sequence[SourceText]) -> Rewired:
 def _added(scene: Scene, sources: Sequence[SourceText]) -> list[Edit]:
     top = Place(sources[0].path, 0)
     last = sources[-1]
-    end = Place(last.path, last.text.count("\n") + 1)
+    end = Place(last.path, last.text.count("\n") + (not last.text.endswith("\n")))
     found = [*process.additions(scene, top), *missing.sections(scene, end)]
     door, backend = scene.door, scene.choice.backend
     if door.frontend is backend and door.bind is None:

@@ -81,7 +81,8 @@ def _way_in(
                     continue
             return Door(proxy, bind, request, "accept-proxy" in bind.texts[2:]), None
         stopped = stopped or outcome.unknown or outcome.stopped
-    return None, stopped
+    to = [s for s in proxy.statements if s.says("use_backend", choice.backend.name)]
+    return None, stopped or (to[0] if to else None)
 
 
 def _requests(

@@ -113,12 +113,8 @@ def apply(path: Path, text: str, edits: Sequence[Edit]) -> Copy:
             if after != before:
                 changes.append(Change(number, (before,), (after,), tuple(own)))
         for insertion in (edit for edit in mine if isinstance(edit, Insert)):
-            if number == len(lines) and made and not made[-1]:
-                # What is added at the end stands before the text's last, empty line.
-                made[-1:-1], origins[-1:-1] = insertion.lines, [0] * len(insertion.lines)
-            else:
-                made += insertion.lines
-                origins += [0] * len(insertion.lines)
+            made += insertion.lines
+            origins += [0] * len(insertion.lines)
             changes.append(Change(number, (), insertion.lines, (insertion,)))
     joined = "\n".join(made)
     if not joined.endswith("\n") and any(isinstance(edit, Insert) for edit in edits):

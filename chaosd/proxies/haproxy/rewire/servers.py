@@ -130,14 +130,25 @@ def _stand_in(scene: Scene, line: Statement, found: Server) -> Iterator[Edit]:
     """What differs where the stand-in app answers instead of the user's."""
     for gone, reason in _GROUPS:
         yield from _without(scene, line, gone, reason)
-    own = set(line.texts)
     for name, negation, reason in _NEGATED:
-        value = found.values.get(name)
-        if value is not None and value.value is True and name not in own:
+        if _inherits(scene, found, name):
             yield append_words(line, negation, reason)
             scene.lose(line.place, reason, name)
     yield from _check_port(scene, line, found)
     yield from _no_libc(line, found)
+
+
+def _inherits(scene: Scene, found: Server, name: str) -> bool:
+    """Whether a `default-server` line before it turns this on."""
+    proxy = next(proxy for proxy in scene.effective.proxies if found in proxy.servers)
+    is_on = False
+    for line in (*proxy.inherited, *proxy.statements):
+        if line == found.statement:
+            break
+        if line.says("default-server"):
+            for word in line.texts[1:]:
+                is_on = word == name if word in (name, f"no-{name}") else is_on
+    return is_on
 
 
 def _check_port(scene: Scene, line: Statement, found: Server) -> Iterator[Edit]:
@@ -177,7 +188,9 @@ def _elsewhere(scene: Scene, line: Statement, found: Server) -> Iterator[Edit]:
     yield replace_word(line, found.address, scene.ours.nothing, Reason.OTHER_BACKEND)
     for gone in (TLS, SOCKS, SOURCE, AGENT, {"addr": 1}, {"track": 1}):
         yield from remove_words(line, pick(line, gone, _head(line)), Reason.OTHER_BACKEND)
-    yield from _silenced(line, found, ("ssl", "no-ssl"))
+    yield from _silenced(line, found)
+    if _inherits(scene, found, "ssl"):
+        yield append_words(line, "no-ssl", Reason.OTHER_BACKEND)
 
 
 def _follow(scene: Scene, line: Statement, found: Server, bind: Statement) -> Iterator[Edit]:
@@ -192,9 +205,8 @@ def _follow(scene: Scene, line: Statement, found: Server, bind: Statement) -> It
     yield from _silenced(line, found)
 
 
-def _silenced(line: Statement, found: Server, *more: tuple[str, str]) -> Iterator[Edit]:
-    checks = (("check", "no-check"), ("agent-check", "no-agent-check"), *more)
-    for name, negation in checks:
+def _silenced(line: Statement, found: Server) -> Iterator[Edit]:
+    for name, negation in (("check", "no-check"), ("agent-check", "no-agent-check")):
         value = found.values.get(name)
         if value is not None and value.value is True:
             yield append_words(line, negation, Reason.OTHER_BACKEND)
