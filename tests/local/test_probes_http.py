@@ -102,6 +102,7 @@ def test_a_proxy_line_goes_before_the_first_request_of_a_connection():
                 head = await reader.readuntil(b"\r\n\r\n")
                 lines.append(head.split(b"\r\n")[0])
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
 
     async def main():
         server = await asyncio.start_server(answer, "127.0.0.1", 0)
