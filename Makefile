@@ -6,6 +6,9 @@ CYCLES ?= 10
 POOL ?= 3# tests beside each other that mostly wait
 RUN_OPTIONS ?= # such as --set proxy.resolvers.timeout_resolve=200ms
 
+# Tests start hundreds of processes, none of which should compile all of chaosd anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo images test test-fast test-long check lint bench lock clean
 
 help: ## list the targets

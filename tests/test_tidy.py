@@ -6,6 +6,7 @@ import ast
 import re
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -57,9 +58,9 @@ OWN_PROGRAMS = {
 }
 
 
-def modules() -> Iterator[tuple[Path, ast.Module]]:
-    for path in sorted(PACKAGE.rglob("*.py")):
-        yield path, ast.parse(path.read_text())
+@cache
+def modules() -> list[tuple[Path, ast.Module]]:
+    return [(path, ast.parse(path.read_text())) for path in sorted(PACKAGE.rglob("*.py"))]
 
 
 def imported(tree: ast.Module) -> Iterator[str]:
@@ -131,6 +132,24 @@ def test_reasons_are_values_and_only_report_has_words() -> None:
         for number, line in enumerate(path.read_text().splitlines(), start=1)
         if prose.search(line)
     ]
+    assert not wrong
+
+
+def test_nobody_guesses_what_a_plugin_has() -> None:
+    """What a plugin can do is a typed protocol, and not a name that is looked for in it.
+
+    To walk through the fields of a value of ours by their names is something else.
+    """
+    wrong = []
+    for path, tree in modules():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+                continue
+            guesses = node.func.id == "getattr" and (
+                len(node.args) > 2 or isinstance(node.args[1], ast.Constant)
+            )
+            if node.func.id == "hasattr" or guesses:
+                wrong.append(f"{path.relative_to(PACKAGE)}:{node.lineno}: {ast.unparse(node)}")
     assert not wrong
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from statistics import NormalDist
 from typing import Any
 
@@ -95,6 +96,27 @@ class Row:
     answer: str
 
 
+class ReasonKind(StrEnum):
+    """Why two runs compare as they do: a closed list."""
+
+    DOUBT = "doubt"  # `side` says nothing: `detail` is the doubt as its report says it
+    NUMBER = "number"  # `number` differs
+    COARSE = "coarse"  # the probes tell `number` to `seconds` only
+    WIDE = "wide"  # `number` may differ by more than `share` of it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """One reason, with its values. Only report/ makes sentences of them."""
+
+    kind: ReasonKind
+    number: str | None = None
+    side: str | None = None
+    seconds: float | None = None
+    share: float | None = None
+    detail: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """Two runs' numbers, and what they come to; `reasons` say why."""
@@ -105,7 +127,7 @@ class Comparison:
     tolerance: float
     rows: tuple[Row, ...]
     answer: str
-    reasons: tuple[str, ...]
+    reasons: tuple[Reason, ...]
     changed: dict[str, tuple[Any, Any]] | None  # settings of A and of B that are not the same
 
 
@@ -120,18 +142,7 @@ def compare(
     The answer is worse if any number is; else better if any is; else the same if p95 is.
     """
     rows = tuple(_rows(a, b, margin, tolerance))
-    doubts = [f"{side.name}: {doubt}" for side in (a, b) for doubt in side.doubts]
-    answers = {row.name: row.answer for row in rows}
-    answer, reasons = UNKNOWN, doubts
-    if not doubts:
-        for answer in (WORSE, BETTER):
-            reasons = [name for name, found in answers.items() if found == answer]
-            if reasons:
-                break
-        else:
-            answer, reasons = answers[DECIDING], []
-            if answer == UNKNOWN:
-                reasons = [f"{DECIDING} {_why_unknown(a, b, margin)}"]
+    answer, reasons = _answered(a, b, rows, margin)
     return Comparison(
         a=a,
         b=b,
@@ -144,11 +155,27 @@ def compare(
     )
 
 
-def _why_unknown(a: Side, b: Side, margin: float) -> str:
+def _answered(a: Side, b: Side, rows: tuple[Row, ...], margin: float) -> tuple[str, list[Reason]]:
+    doubts = [
+        Reason(kind=ReasonKind.DOUBT, side=side.name, detail=doubt)
+        for side in (a, b)
+        for doubt in side.doubts
+    ]
+    if doubts:
+        return UNKNOWN, doubts
+    for answer in (WORSE, BETTER):
+        names = [row.name for row in rows if row.answer == answer]
+        if names:
+            return answer, [Reason(kind=ReasonKind.NUMBER, number=name) for name in names]
+    answer = next(row.answer for row in rows if row.name == DECIDING)
+    return answer, [_why_unknown(a, b, margin)] if answer == UNKNOWN else []
+
+
+def _why_unknown(a: Side, b: Side, margin: float) -> Reason:
     bar_s, whole_s = max(a.resolution_s, b.resolution_s), a.numbers[DECIDING].value
     if whole_s is not None and bar_s > margin * whole_s:
-        return f"is known to {bar_s:.3f} s by the probes, too coarsely: a higher rate would tell"
-    return f"may differ by more than {margin:.0%}: more cycles would tell"
+        return Reason(kind=ReasonKind.COARSE, number=DECIDING, seconds=bar_s)
+    return Reason(kind=ReasonKind.WIDE, number=DECIDING, share=margin)
 
 
 def _changed(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

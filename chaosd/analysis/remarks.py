@@ -11,6 +11,7 @@ class RemarkKind(StrEnum):
 
     # doubts
     RUN_FAILED = "run-failed"  # `detail` says why
+    RUN_BUG = "run-bug"  # it ended with a bug of chaosd
     NO_CYCLE = "no-cycle"  # no valid cycle
     POOR = "poor"  # `count` of `total` cycles
     INVALID_CYCLES = "invalid-cycles"  # `count` of `total`
@@ -35,11 +36,16 @@ class RemarkKind(StrEnum):
     WITHIN_FLOOR = "within-floor"  # the median is no longer than `seconds`
 
 
+# What is true of a run as a whole, and of each of its arms for the same reason.
+OF_THE_RUN = frozenset({RemarkKind.RUN_FAILED, RemarkKind.RUN_BUG, RemarkKind.NOT_ENDED})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remark:
     """One thing that is remarkable, with where it is and its numbers."""
 
     kind: RemarkKind
+    arm: str | None = None  # where there are several, and it is not of the run as a whole
     cell: str | None = None
     fault: str | None = None
     count: int | None = None

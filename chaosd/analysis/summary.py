@@ -9,14 +9,14 @@ from functools import partial
 from typing import Any
 
 from chaosd.analysis import slo
-from chaosd.analysis.remarks import Remark
+from chaosd.analysis.remarks import OF_THE_RUN, Remark
 from chaosd.analysis.remarks import RemarkKind as Kind
 from chaosd.analysis.samples import Probe
 from chaosd.analysis.slo import Objective
 from chaosd.analysis.statistics import Clusters, Share
 from chaosd.analysis.tally import Part, Phase, Tally
-from chaosd.errors import Exit
 from chaosd.history.cycles import Cycle
+from chaosd.history.endings import EndKind, ending_of
 
 __all__ = ["Objective", "Part", "Phase", "Probe", "Queries", "QueryFold", "Report"]
 
@@ -93,9 +93,25 @@ def summarise(
     objectives = tuple(
         replace(o, name=f"{name}: {o.name}") for name, r in reports.items() for o in r.objectives
     )
-    doubts = tuple(dict.fromkeys(doubt for r in reports.values() for doubt in r.doubts))
-    verdict = slo.verdict(doubts, objectives)
-    return replace(whole, arms=reports, objectives=objectives, doubts=doubts, verdict=verdict)
+    doubts = _of_arms({name: r.doubts for name, r in reports.items()})
+    return replace(
+        whole,
+        arms=reports,
+        objectives=objectives,
+        doubts=doubts,
+        notes=_of_arms({name: r.notes for name, r in reports.items()}),
+        verdict=slo.verdict(doubts, objectives),
+    )
+
+
+def _of_arms(remarks: Mapping[str, Iterable[Remark]]) -> tuple[Remark, ...]:
+    """All arms' remarks, each with its arm; what is of the run as a whole once."""
+    found = (
+        remark if remark.kind in OF_THE_RUN else replace(remark, arm=name)
+        for name, some in remarks.items()
+        for remark in some
+    )
+    return tuple(dict.fromkeys(found))
 
 
 def _summarise(
@@ -207,8 +223,11 @@ def _doubts(
     faults: Mapping[str, Mapping[str, Part]],
 ) -> Iterable[Remark]:
     """Why the numbers don't speak for themselves: unknown outranks ok."""
-    if manifest.get("exit") in (Exit.SETUP, Exit.BUG):
-        yield Remark(kind=Kind.RUN_FAILED, detail=str(manifest.get("reason")))
+    ending = ending_of(manifest)
+    if ending is not None and ending.kind is EndKind.BUG:
+        yield Remark(kind=Kind.RUN_BUG)
+    elif ending is not None and ending.kind is EndKind.FAILED:
+        yield Remark(kind=Kind.RUN_FAILED, detail=ending.detail)
     for cell, part in cells.items():
         if not part.valid:
             yield Remark(kind=Kind.NO_CYCLE, cell=cell)

@@ -30,6 +30,7 @@ from chaosd.config.shape import Config
 from chaosd.engine import session
 from chaosd.errors import ConfigError, Exit, MachineError
 from chaosd.history.cycles import Cycle, CycleOutcome
+from chaosd.history.endings import EndKind, ending_of
 from chaosd.history.reader import RunReader
 from chaosd.history.writer import write_whole
 from chaosd.live.console import Console
@@ -220,7 +221,8 @@ def _at(
     if error is not None:
         raise error
     reader = RunReader(directory)
-    if reader.manifest.get("reason") != "done":
+    ending = ending_of(reader.manifest)
+    if ending is None or ending.kind is not EndKind.DONE:
         return None
     return compare(
         reader.cycles(), outages(reader.events("line")), interval_s=rate.interval_ns / 1e9

@@ -279,7 +279,7 @@ class Config(Part):
     @field_validator("probes")
     @classmethod
     def _first_identifies(cls, probes: tuple[ProbeConfig, ...]) -> tuple[ProbeConfig, ...]:
-        if not getattr(plugins.find("probes", probes[0].type), "identifies", False):
+        if not plugins.find("probes", probes[0].type).identifies:
             what = "the first probe measures recovery and must tell who answered"
             raise at((0,), f"{what} (http and httpx can)")
         return probes
@@ -396,7 +396,7 @@ def _document(path: Path, overrides: Sequence[str]) -> yamlfile.Document:
     except yamlfile.Unreadable as error:
         raise ConfigError(_line(path, error.problem)) from error
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
-        reason = getattr(error, "strerror", None) or error
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
         raise ConfigError(f"{path}: can't be read ({reason})") from error
     if not isinstance(document.data, dict):
         what = "is empty" if document.data is None else "is not a mapping of keys to values"

@@ -75,15 +75,14 @@ class Objectives(Part):
 
     def goals(self, min_cycles: int) -> Iterator[tuple[str, dict[str, Any]]]:
         """Each one that is set: its `target`, in seconds or parts of one, and `min_cycles`."""
-        for name in type(self).model_fields:
-            goal = getattr(self, name)
+        for name, goal in self:
             if name in ("min_cycles", "faults") or goal is None:
                 continue
-            least = self.min_cycles or min_cycles
-            if isinstance(goal, Part):
-                least = getattr(goal, "min_cycles", None) or least
-                goal = getattr(goal, "at_least" if isinstance(goal, LeastShare) else "at_most")
-            target = float(goal) if isinstance(goal, Percent) else goal.s
+            bare, least = goal, self.min_cycles or min_cycles
+            if isinstance(goal, MostTime | MostShare | LeastShare):
+                bare = goal.at_least if isinstance(goal, LeastShare) else goal.at_most
+                least = goal.min_cycles or least
+            target = float(bare) if isinstance(bare, Percent) else bare.s
             yield name, {"target": target, "min_cycles": least}
 
 

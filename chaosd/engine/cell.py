@@ -1,9 +1,9 @@
 """One cell of a run: its topology, its streams, and the cycle that goes on in it.
 
-For each planned instant it makes a cycle: the fault is injected while samples keep coming in; a
-fold of those samples tells when the observation is over; the fault is healed, whatever happened;
-then the cycle's events and samples become one `Cycle`, by the same pure function that
-`chaosd report` uses later.
+For each planned instant it makes a cycle, as cycle_machine.py says: the fault is injected while
+samples keep coming in; a fold of those samples tells when the observation is over; the fault is
+undone, whatever happened; then the cycle's events and samples become one `Cycle`, by the same pure
+function that `chaosd report` uses later.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from chaosd.analysis import phases
 from chaosd.analysis.recovery import Identities, measure
 from chaosd.analysis.reorder import Reorder
 from chaosd.engine import schedule
-from chaosd.engine.cycle import CycleRun, NoSampleError
+from chaosd.engine.cycle import CycleRun
+from chaosd.engine.cycle_driver import CycleDriver
+from chaosd.engine.cycle_machine import CycleMachine, End, Limits, Span
 from chaosd.engine.disturbance import Disturbance
 from chaosd.engine.recorder import CellRecorder
 from chaosd.engine.server_poller import ServerPoller
@@ -31,8 +33,6 @@ from chaosd.history.events import (
     CycleEnded,
     CycleSkipped,
     Disturbed,
-    FaultEnded,
-    FaultInjected,
     InstancePlaced,
     RecoveryPredicted,
     SetUp,
@@ -53,6 +53,7 @@ STEADY_SAID_S = 5.0  # then it is said that this is being waited for
 INJECT_LIMIT_S = 300.0  # one fault, its grace times included
 HEAL_LIMIT_S = 180.0
 HEAL_LIMIT_AT_STOP_S = 10.0  # everything is taken down right afterwards anyway
+DELIVERY_LIMIT_NS = 30 * SECOND_NS  # until the prober has delivered the last sample of a cycle
 KNOWN_AGE_NS_MAX = SECOND_NS  # what is known of the app's answers must not be older than this
 IDENTITY_HEADER = "X-Chaosd-Instance"
 
@@ -148,7 +149,7 @@ class CellRun:
         host, cycle = placed.ip, self.cycle
         failover = cycle is not None and cycle.kind is CycleKind.FAILOVER
         if cycle is not None and failover and host in self._hosts:
-            cycle.cause = Cause(kind=CauseKind.NOT_FRESH, detail=host)
+            cycle.spoil(Cause(kind=CauseKind.NOT_FRESH, detail=host))
         if host not in self._hosts:
             self._hosts.append(host)
         if cycle is None:
@@ -206,7 +207,7 @@ class CellRun:
         if self.cycle is not None:
             self.cycle.keep(event)
             if isinstance(event.what, Disturbed):  # not by the fault: it is no sample
-                self.cycle.cause = event.what.cause
+                self.cycle.spoil(event.what.cause)
         self._owner.emit(event)
         if isinstance(event.what, InstancePlaced):
             self._judge(event.what)
@@ -231,10 +232,8 @@ class CellRun:
                 self.steady_since_ns = sample.scheduled_ns
             if fold is not None:
                 fold.add(sample)
-        if cycle is not None and fold is not None and cycle.over_at_ns is None:
-            cycle.over_at_ns = fold.over_at_ns(complete_ns)
-            if cycle.over_at_ns is not None:
-                cycle.over.set()
+        if cycle is not None:
+            cycle.advance(complete_ns)
         lookback_ns = self.settings.lookback_ns
         while self.recent and self.recent[0].scheduled_ns < complete_ns - lookback_ns:
             self.recent.popleft()
@@ -324,83 +323,32 @@ class CellRun:
 
     async def _make_cycle(self, place: int) -> None:
         fault, part = self.faults[place], self.config.faults[place]
-        label = part.label
-        window_s = part.window.s if isinstance(part, WindowedFaultConfig) else None
+        window = part.window if isinstance(part, WindowedFaultConfig) else None
         self.number += 1
         self.recorder.cycle = self._last_made = self.number
-        self.cycle = cycle = CycleRun(self, fault, label)
-        disturbance = Disturbance(fault, self.stage, cycle)
+        self.cycle = cycle = CycleRun(self, fault, part.label)
         if self._direct is not None and isinstance(self.stage, IsFound):
             self._owner.prober.aim(self._direct, self.stage.direct)
+        machine = CycleMachine([Span(window_ns=window)], self._limits())
+        disturbances = [Disturbance(fault, self.stage, cycle)]
+        driver = CycleDriver(cycle, machine, disturbances, self._owner)
+        api = self.stage.api if self.stage is not None else None
         try:
-            if self.is_steady():
-                api = self.stage.api if self.stage is not None else None
-                async with self.watch.closely(api, cycle):
-                    await self._inject_and_watch(disturbance, window_s, cycle)
-            else:
-                cycle.cause = Cause(kind=CauseKind.NOT_STEADY)
-        except NoSampleError as error:
-            cycle.cause = error.cause
-        except (MachineError, OSError) as error:
-            detail = str(error) or type(error).__name__
-            cycle.cause = Cause(kind=CauseKind.MACHINE, detail=detail)
-        except asyncio.CancelledError:
-            failing = self._owner.failing
-            cycle.cause = Cause(kind=CauseKind.RUN_FAILED if failing else CauseKind.STOPPED)
-            cycle.ending = True
-            raise
-        except Exception as error:
-            cycle.cause = Cause(kind=CauseKind.BUG, detail=f"{type(error).__name__}: {error}")
-            raise
+            await driver.run(steady=self.is_steady(), watch=self.watch, api=api)
         finally:
-            try:
-                await self._undo(disturbance, cycle)
-            finally:
-                self._finish(cycle)
+            self._finish(cycle, driver.end)
 
-    async def _inject_and_watch(
-        self, disturbance: Disturbance, window_s: float | None, cycle: CycleRun
-    ) -> None:
+    def _limits(self) -> Limits:
         config = self.config
-        limit_s = INJECT_LIMIT_S + 2 * config.app.ready_timeout.s
-        try:
-            async with asyncio.timeout(limit_s):
-                await disturbance.begin()
-        except TimeoutError:
-            raise NoSampleError(Cause(kind=CauseKind.TOO_LONG, seconds=limit_s)) from None
-        if cycle.fold is None:
-            raise NoSampleError(Cause(kind=CauseKind.NO_BEGINNING))
-        if window_s is not None:  # what is asked meanwhile is folded while it comes in
-            await self.clock.sleep_until(cycle.fold.t0_ns + round(window_s * SECOND_NS))
-            await self._undo(disturbance, cycle)
-            cycle.record(FaultEnded(fault=cycle.label))
-        if cycle.fold.unknown:
-            now_ns = self.clock.now_ns()
-            cycle.record(FaultInjected(), at_ns=now_ns)
-            cycle.fold.injected(now_ns)
-        limit_s = config.measure.recovery_limit.s + config.measure.stable_for.s
-        try:
-            async with asyncio.timeout(limit_s + config.probes[0].timeout.s + 30):
-                await cycle.over.wait()
-        except TimeoutError:
-            self._owner.fail(
-                MachineError(f"cell {self.name}: the prober delivers nothing any more")
-            )
-            raise NoSampleError(Cause(kind=CauseKind.NO_SAMPLES)) from None
+        observe_ns = config.measure.recovery_limit + config.measure.stable_for
+        return Limits(
+            enter_ns=round(INJECT_LIMIT_S * SECOND_NS) + 2 * config.app.ready_timeout,
+            observe_ns=observe_ns + config.probes[0].timeout + DELIVERY_LIMIT_NS,
+            undo_ns=round(HEAL_LIMIT_S * SECOND_NS),
+            undo_at_stop_ns=round(HEAL_LIMIT_AT_STOP_S * SECOND_NS),
+        )
 
-    async def _undo(self, disturbance: Disturbance, cycle: CycleRun) -> None:
-        """Undo what the fault did, whatever happened. Raises MachineError if that fails."""
-        limit_s = HEAL_LIMIT_AT_STOP_S if cycle.ending else HEAL_LIMIT_S
-        try:
-            await disturbance.end(limit_s)
-        except (MachineError, OSError, TimeoutError) as error:
-            why = str(error) or f"it took over {limit_s:.0f} s"
-            cycle.cause = cycle.cause or Cause(kind=CauseKind.NOT_UNDONE, detail=why)
-            if not cycle.ending:  # else all is taken down now anyway
-                what = f"cell {self.name}: cycle {cycle.number}: {cycle.label} can't be undone"
-                raise MachineError(f"{what}: {why}") from None
-
-    def _finish(self, cycle: CycleRun) -> None:
+    def _finish(self, cycle: CycleRun, end: End) -> None:
         """Turn what was gathered into the cycle's line."""
         cycle.write_begin()
         settings, direct, proxy = self.settings, self._direct, self.arm.proxy
@@ -417,11 +365,11 @@ class CellRun:
             if isinstance(predicted, Prediction):
                 cycle.record(RecoveryPredicted(prediction=predicted))
         now_ns = self.clock.now_ns()
-        end_ns = cycle.over_at_ns
+        end_ns = end.over_ns
         if end_ns is None:  # cut off: what was still under way does not count
             end_ns = now_ns if cycle.fold is None else max(cycle.fold.t0_ns, self._complete_ns)
         unix = (self.clock.unix_ns() - now_ns + end_ns) / SECOND_NS
-        ended = CycleEnded(fault=cycle.label, unix=unix, cause=cycle.cause)
+        ended = CycleEnded(fault=cycle.label, unix=unix, cause=end.cause)
         cycle.record(ended, at_ns=end_ns)
         self.cycle, self.recorder.cycle = None, 0
         if direct is not None:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from chaosd.analysis.recovery import RecoveryFold
+from chaosd.engine.cycle_machine import MAIN, Began, Heard, Over, Spoilt
 from chaosd.engine.recorder import CellRecorder
 from chaosd.errors import ChaosdError
 from chaosd.history.causes import Cause
@@ -40,14 +41,6 @@ OURS = (
 )
 
 
-class NoSampleError(Exception):
-    """A cycle that is no sample, and why."""
-
-    def __init__(self, cause: Cause) -> None:
-        super().__init__(cause.kind)
-        self.cause = cause
-
-
 class CycleRun(CellRecorder):
     """A cycle while it goes on: what its fault sees of it, and what it has gathered so far."""
 
@@ -60,10 +53,9 @@ class CycleRun(CellRecorder):
         self.fold: RecoveryFold | None = None
         self.events: list[AnyEvent] = []
         self.samples: list[Sample] = list(cell.recent)
-        self.over = asyncio.Event()
-        self.over_at_ns: int | None = None
-        self.cause: Cause | None = None  # why this is no sample
+        self.heard: asyncio.Queue[Heard] = asyncio.Queue()  # what its machine is told next
         self.ending = False
+        self._is_over = False
         self._begin: AnyEvent | None = None  # not yet written
         self._placed: dict[str, Instance] = {}  # by the identity that was expected
         self._cell = cell
@@ -99,10 +91,31 @@ class CycleRun(CellRecorder):
         # A slow disk must not become part of the recovery: it is written once the deed is done.
         asyncio.get_running_loop().call_soon(self.write_begin)
         t0_ns = self.clock.now_ns()
+        self.heard.put_nowait(Began(at_ns=t0_ns, which=MAIN))
         self._begin = Event(at_ns=t0_ns, cell=cell.name, cycle=self.number, what=began)
         self.fold = RecoveryFold(
             t0_ns, began.new, cell.identities, cell.settings, unknown=began.is_anonymous
         )
+
+    def spoil(self, cause: Cause) -> None:
+        """Say that this is no sample any more; it goes on."""
+        self.heard.put_nowait(Spoilt(at_ns=self.clock.now_ns(), cause=cause))
+
+    def injected(self) -> None:
+        """All that disturbs is done: where nobody can tell the new instance, that is written."""
+        if self.fold is not None and self.fold.unknown:
+            now_ns = self.clock.now_ns()
+            self.record(FaultInjected(), at_ns=now_ns)
+            self.fold.injected(now_ns)
+
+    def advance(self, complete_ns: int) -> None:
+        """All samples that were scheduled before this instant have been folded."""
+        if self.fold is None or self._is_over:
+            return
+        over_ns = self.fold.over_at_ns(complete_ns)
+        if over_ns is not None:
+            self._is_over = True
+            self.heard.put_nowait(Over(at_ns=self.clock.now_ns(), over_ns=over_ns))
 
     def write_begin(self) -> None:
         """Write down T0, if that has not been done."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from chaosd.history.events import ResolversCounted, ServerChange, ServerChanged, Teller
 from chaosd.plugins.proxy import Proxy, ReadsServers, ServerState
@@ -60,8 +60,9 @@ class ServerPoller:
             yield
         finally:
             looking.cancel()
-            with suppress(asyncio.CancelledError):
-                await looking
+            await asyncio.wait([looking])  # its cancellation must not be taken for this task's
+            if not looking.cancelled():
+                looking.result()
             if first is not None:
                 recorder.record(ResolversCounted(counters=self._since(first)))
 

@@ -238,7 +238,7 @@ def _load(place: _Place) -> Block:
 
 def _block(table: Any) -> Block:
     who = table["who"].combine_chunks()
-    if hasattr(who, "chunks"):  # an old pyarrow gives a chunked array of one
+    if isinstance(who, pa.ChunkedArray):  # an old pyarrow gives one, of a single chunk
         who = who.chunk(0)
     records = np.empty(table.num_rows, RECORDS)
     for name in COLUMNS:

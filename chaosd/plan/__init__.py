@@ -25,6 +25,7 @@ from chaosd.plan.arms import OWN_APP, Arm, Cell, Plan
 from chaosd.plan.fitting import fitted
 from chaosd.plan.foretelling import foretold
 from chaosd.plugins.bases import Between, KeyPath
+from chaosd.plugins.fault import LeavesAddress
 from chaosd.plugins.proxy import (
     Advises,
     Checks,
@@ -109,7 +110,7 @@ def _ambiguous_answers(plan: Plan, arm: Arm) -> list[tuple[KeyPath, str]]:
         return []
     remedy = "let the app say its CHAOSD_IDENTITY in the header X-Chaosd-Instance"
     for place, (fault, built) in enumerate(zip(config.faults, arm.faults(), strict=True)):
-        if getattr(fault, "old_ip", None) == "imposter":
+        if isinstance(fault, LeavesAddress) and fault.old_ip == "imposter":
             what = "an imposter at the old address can't be told from the app without its header"
             found.append(
                 (("faults", place, "old_ip"), f"{what} ({remedy}, and set app.identity: header)")
@@ -178,15 +179,14 @@ def _impossible(plan: Plan, arm: Arm) -> list[tuple[KeyPath, str]]:
         what = f"each of the {cells} cells needs a listening address of its own"
         problems.append((("proxy", "listen"), f"{what} (leave it out, or have one cell)"))
     abilities, manners = runtime.abilities(), runtime.old_ip()
-    for place, fault in enumerate(config.faults):
-        needs = getattr(plugins.find("faults", fault.type), "needs", ())
-        if missing := [need.__name__ for need in needs if need not in abilities]:
+    for place, (fault, built) in enumerate(zip(config.faults, arm.faults(), strict=True)):
+        if missing := [need.__name__ for need in built.needs if need not in abilities]:
             what = f"the {name} runtime can't do a {fault.type}: it lacks {', '.join(missing)}"
-            problems.append((("faults", place), f"{what} (these can: {', '.join(_able(needs))})"))
+            able = ", ".join(_able(built.needs))
+            problems.append((("faults", place), f"{what} (these can: {able})"))
             continue  # what else it can't do of it does not matter then
-        manner = getattr(fault, "old_ip", None)
-        if manner is not None and manner not in manners:
-            what = f"the {name} runtime can't make an old IP `{manner}`"
+        if isinstance(fault, LeavesAddress) and fault.old_ip not in manners:
+            what = f"the {name} runtime can't make an old IP `{fault.old_ip}`"
             problems.append((("faults", place, "old_ip"), f"{what} (it can: {', '.join(manners)})"))
     return problems
 

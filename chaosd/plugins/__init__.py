@@ -7,12 +7,26 @@ entry-point group `chaosd.faults`, the protocol `Fault`. A plugin is a class wit
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
-from importlib.metadata import EntryPoint, entry_points
+from functools import lru_cache
+from importlib import metadata
+from importlib.metadata import EntryPoint, EntryPoints
 from typing import Any
 
 KINDS = ("runtimes", "proxies", "faults", "probes")
+
+
+@lru_cache(maxsize=16)
+def _installed(group: str, path: tuple[str, ...]) -> EntryPoints:  # noqa: ARG001 - the cache's key
+    """Files of every package on the path are read for this."""
+    return metadata.entry_points(group=group)
+
+
+def entry_points(group: str) -> EntryPoints:
+    """The entry points of this group, of all packages on `sys.path`."""
+    return _installed(group, tuple(sys.path))
 
 
 def available(kind: str) -> dict[str, EntryPoint]:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from chaosd.errors import MachineError, NotUndoneError
 from chaosd.history.cycles import CycleKind
-from chaosd.plugins.bases import FaultConfig
+from chaosd.plugins.bases import FaultConfig, OldIp
 from chaosd.plugins.recording import CycleContext
 from chaosd.plugins.timeline import Timeline
 
@@ -47,6 +47,14 @@ async def undoing(undo: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
             await undo()
         except (MachineError, OSError) as error:
             raise NotUndoneError(str(error) or type(error).__name__, first) from error
+
+
+@runtime_checkable
+class LeavesAddress(Protocol):
+    """The config of a fault that leaves an address behind: what is found there afterwards."""
+
+    @property
+    def old_ip(self) -> OldIp: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

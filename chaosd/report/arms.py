@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from chaosd.analysis.compare import Comparison, Side, compare
 from chaosd.analysis.summary import Report
 from chaosd.report import json as report_json
-from chaosd.report import text
+from chaosd.report import text, words
 
 HEADINGS = ("arm", "failovers", "recovery p50", "p95", "failed", "misrouted", "in band", "DNS/s")
 
@@ -50,8 +50,8 @@ def answers(report: Report) -> Iterator[str]:
     """How each arm does beside the first one, a sentence each."""
     first = next(iter(report.arms))
     for name, found in against_first(report).items():
-        reasons = f" ({', '.join(found.reasons)})" if found.reasons else ""
-        yield f"{name} vs {first}: {found.answer}{reasons}"
+        reasons = ", ".join(map(words.comparison, found.reasons))
+        yield f"{name} vs {first}: {found.answer}{f' ({reasons})' if reasons else ''}"
 
 
 def lines(report: Report) -> Iterator[str]:

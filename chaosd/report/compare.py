@@ -28,13 +28,14 @@ from chaosd.history.codec import decode_cycle
 from chaosd.history.cycles import CycleOutcome
 from chaosd.history.reader import RunReader, lines_of
 from chaosd.report import json as report_json
-from chaosd.report import load_run
-from chaosd.report.settings import flat, settings
+from chaosd.report import load_run, words
+from chaosd.report.settings import UNREAD, arm_settings, flat, settings
 from chaosd.report.text import SECONDS_FROM_S, estimate, share
 
 P = TypeVar("P")
 POINTS = (100.0, 1, "points")  # of a share: percentage points
 CHANGED_MAX = 12  # then it is another experiment
+OWN_FILE = "proxy.config"  # the path of a file of the user's own
 KINDS = "a run directory, a report.json or a cycles.jsonl"
 EXITS = {SAME: Exit.OK, BETTER: Exit.OK, WORSE: Exit.FAIL, UNKNOWN: Exit.UNKNOWN}
 
@@ -75,6 +76,7 @@ class _Cell(_Part):
 
 class _Arm(_Cell):
     doubts: list[str] = []
+    config: dict[str, Any] = {}
 
 
 class _Report(_Needed):
@@ -136,10 +138,10 @@ def _narrowed(found: _Report, arm: str) -> _Report:
     """The report as if it were of this arm alone: its doubts, its settings."""
     stored = found.manifest.get("arms", {}).get(arm, {})
     settings = stored.get("settings", found.manifest.get("settings", {}))
-    config = found.config | dict(flat("", stored.get("differs", {})))
-    for fact in ("proxy_version",):
-        if config and fact in stored:
-            config[fact] = stored[fact]
+    config = found.arms[arm].config
+    if not config and found.config:  # of a report that does not tell each arm's
+        config = found.config | dict(flat("", stored.get("differs", {})))
+        config |= {"proxy_version": stored.get("proxy_version", config.get("proxy_version"))}
     manifest = {**found.manifest, "settings": settings}
     narrowed = {"doubts": found.arms[arm].doubts, "manifest": manifest, "config": config}
     return found.model_copy(update=narrowed)
@@ -154,6 +156,7 @@ def _one(path: Path, kind: str, name: str, parts: Mapping[str, P]) -> P:
 
 def _report(path: Path) -> Any:
     config: dict[str, Any] = {}
+    of_arms: dict[str, dict[str, Any]] = {}
     if not path.exists():
         raise ConfigError(f"{path}: there is no such file or directory (it takes {KINDS})")
     if path.is_dir():
@@ -171,7 +174,7 @@ def _report(path: Path) -> Any:
         title = f"{reader.manifest.get('name', '?')} {reader.manifest.get('run', '?')}"
         cycles = load_run.read(reader).cycles
         found = summary.summarise(title, reader.manifest, cycles, (), {})
-        config = settings(reader)
+        config, of_arms = settings(reader), arm_settings(reader)
     elif path.suffix == ".jsonl":
         found = summary.summarise(str(path), {}, lines_of(path, decode_cycle), (), {})
     else:
@@ -180,7 +183,7 @@ def _report(path: Path) -> Any:
         except ValueError as error:
             what = "neither a run directory, nor a report.json, nor a cycles.jsonl"
             raise ConfigError(f"{path}: is {what}") from error
-    return json.loads(report_json.render(found, config))
+    return json.loads(report_json.render(found, config, of_arms))
 
 
 def render(found: Comparison) -> str:
@@ -188,6 +191,7 @@ def render(found: Comparison) -> str:
     value = asdict(found)
     for side in ("a", "b"):
         del value[side]["numbers"], value[side]["config"]  # they are in the rows, and in `changed`
+    value |= {"reasons": list(map(words.comparison, found.reasons)), "why": value["reasons"]}
     return json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
 
 
@@ -209,12 +213,28 @@ def lines(found: Comparison) -> Iterator[str]:
 def _settings(found: Comparison) -> Iterator[str]:
     if found.changed is None:
         yield "settings: not known of both"
-    elif not found.changed:
+        return
+    changed = {**found.changed}
+    own_files = changed.pop(OWN_FILE, None)
+    if not found.changed:
         yield "settings: the same"
-    for path, (a, b) in list((found.changed or {}).items())[:CHANGED_MAX]:
+    for path, (a, b) in list(changed.items())[:CHANGED_MAX]:
         yield f"{path}: {_setting(a)} → {_setting(b)}"
-    if (more := len(found.changed or {}) - CHANGED_MAX) > 0:
+    if (more := len(changed) - CHANGED_MAX) > 0:
         yield f"and {more} more settings differ"
+    if own_files is not None:
+        differ = any(path.startswith("proxy.") for path in changed)
+        yield f"{OWN_FILE}: {_own_files(*own_files, settings_differ=differ)}"
+
+
+def _own_files(a: str | None, b: str | None, *, settings_differ: bool) -> str:
+    """What can be said of two files of the user's own that are not the same."""
+    if a is None or b is None:
+        return " → ".join("not set" if own is None else "a file of your own" for own in (a, b))
+    if a.endswith(UNREAD) or b.endswith(UNREAD):
+        return "two different files (not every setting of both is known)"
+    which = "their settings that differ are above" if settings_differ else "with the same settings"
+    return f"two different files ({which})"
 
 
 def _setting(value: Any) -> str:
@@ -256,7 +276,7 @@ def _signed(value: float, decimals: int) -> str:
 
 
 def _why(found: Comparison) -> str:
-    reasons = ", ".join(found.reasons)
+    reasons = ", ".join(map(words.comparison, found.reasons))
     if found.answer == SAME:
         return f"{DECIDING} is, to within {found.margin:.0%}, and nothing else shows a difference"
     return reasons if found.answer == UNKNOWN else f"in {reasons}"

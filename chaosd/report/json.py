@@ -13,8 +13,12 @@ from chaosd.report import words
 VERSION = 1  # of this shape; keys are only added within one
 
 
-def render(report: Report, settings: Mapping[str, Any]) -> str:
-    """Unknown numbers are null; durations are seconds. `settings` made the run."""
+def render(
+    report: Report,
+    settings: Mapping[str, Any],
+    arm_settings: Mapping[str, Mapping[str, Any]] | None = None,
+) -> str:
+    """Unknown numbers are null; durations are seconds. `settings` made the run, and each arm."""
     value = {
         "version": VERSION,
         "run": report.run,
@@ -22,10 +26,7 @@ def render(report: Report, settings: Mapping[str, Any]) -> str:
         "reasons": words.reasons(report),
         "doubts": words.doubts(report),
         "notes": words.notes(report),
-        "remarks": {
-            "doubts": [asdict(doubt) for doubt in report.doubts],
-            "notes": [asdict(note) for note in report.notes],
-        },
+        "remarks": _remarks(report),
         "objectives": [
             {**asdict(objective), "reason": words.objective(objective)}
             for objective in report.objectives
@@ -42,7 +43,10 @@ def render(report: Report, settings: Mapping[str, Any]) -> str:
         },
         "faults": {label: _part(part) for label, part in report.of_fault.items()},
         "probes": [asdict(probe) for probe in report.probes],
-        "arms": {name: _arm(arm) for name, arm in report.arms.items()},
+        "arms": {
+            name: _arm(arm) | {"config": dict((arm_settings or {}).get(name, {}))}
+            for name, arm in report.arms.items()
+        },
         "manifest": report.manifest,
         "config": dict(settings),
     }
@@ -63,6 +67,15 @@ def _arm(arm: Report) -> dict[str, Any]:
             cell: asdict(arm.queries[cell]) for cell in arm.cells if cell in arm.queries
         },
         "notes": [words.remark(note) for note in arm.notes],
+        "remarks": _remarks(arm),
+    }
+
+
+def _remarks(report: Report) -> dict[str, Any]:
+    """Its doubts and notes as values."""
+    return {
+        "doubts": [asdict(doubt) for doubt in report.doubts],
+        "notes": [asdict(note) for note in report.notes],
     }
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from chaosd.analysis.summary import Part, Report
+from chaosd.history.endings import ending_of
 from chaosd.report import arms, text, words
 from chaosd.report.document import (
     Block,
@@ -294,7 +295,9 @@ def facts(report: Report) -> Table:
     known = report.manifest
     start, end = known.get("start_unix"), known.get("end_unix")
     host = known.get("host") or {}
-    ended = {} if end is None else {"ended": f"{_date(end)}: {known.get('reason')}"}
+    ending = ending_of(known)
+    how = "" if ending is None else f": {words.ending(ending)}"
+    ended = {} if end is None else {"ended": f"{_date(end)}{how}"}
     rows = {
         "run": report.run,
         "seed": known.get("seed"),

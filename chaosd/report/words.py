@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
 
+from chaosd.analysis.compare import Reason, ReasonKind
 from chaosd.analysis.remarks import Remark, RemarkKind
 from chaosd.analysis.slo import FAIL, OK, Objective, Why, WhyKind
 from chaosd.analysis.summary import Report
 from chaosd.history.causes import Cause, CauseKind, Doubt, DoubtKind
 from chaosd.history.cycles import Cycle
+from chaosd.history.endings import Ending, EndKind
 
 
 def cause(found: Cause) -> str:
@@ -65,6 +66,19 @@ def reason(cycle: Cycle) -> str | None:
     return None if cycle.doubt is None else doubt(cycle.doubt)
 
 
+def ending(found: Ending) -> str:
+    """How a run ended."""
+    match found.kind:
+        case EndKind.DONE:
+            return "done"
+        case EndKind.STOPPED:
+            return "stopped before it was done"
+        case EndKind.FAILED:
+            return f"failed: {found.detail}"
+        case EndKind.BUG:
+            return "failed: a bug of chaosd"
+
+
 # --- objectives ----------------------------------------------------------------------------------
 
 
@@ -101,6 +115,27 @@ def reasons(report: Report) -> list[str]:
     return [f"{o.name}: {objective(o)}" for o in report.objectives if o.result != OK]
 
 
+# --- two runs compared ---------------------------------------------------------------------------
+
+
+def comparison(found: Reason) -> str:
+    """Why two runs compare as they do."""
+    match found.kind:
+        case ReasonKind.DOUBT:
+            return f"{found.side}: {found.detail}"
+        case ReasonKind.NUMBER:
+            return str(found.number)
+        case ReasonKind.COARSE:
+            return (
+                f"{found.number} is known to {found.seconds:.3f} s by the probes, too coarsely: a "
+                "higher rate would tell"
+            )
+        case ReasonKind.WIDE:
+            return (
+                f"{found.number} may differ by more than {found.share:.0%}: more cycles would tell"
+            )
+
+
 # --- a run as a whole ----------------------------------------------------------------------------
 
 ALIKE_REST_MIN = 0.01  # of what is not alike in recoveries: beyond, all of them are one
@@ -110,32 +145,20 @@ def count_cycles(count: int | None) -> str:
     return f"{count} cycle{'' if count == 1 else 's'}"
 
 
-# What is true of a run as a whole, and of each of its arms for the same reason.
-OF_THE_RUN = frozenset({RemarkKind.RUN_FAILED, RemarkKind.NOT_ENDED})
-
-
 def doubts(report: Report) -> list[str]:
     """Why the measurement says nothing; where there are several arms, which one's."""
-    return _by_arm({name: arm.doubts for name, arm in report.arms.items()} or {"": report.doubts})
+    return list(map(remark, report.doubts))
 
 
 def notes(report: Report) -> list[str]:
     """What else has to be known; where there are several arms, of which one."""
-    return _by_arm({name: arm.notes for name, arm in report.arms.items()} or {"": report.notes})
-
-
-def _by_arm(remarks: Mapping[str, Iterable[Remark]]) -> list[str]:
-    said = [
-        remark(found) if found.kind in OF_THE_RUN or not arm else f"{arm}: {remark(found)}"
-        for arm, some in remarks.items()
-        for found in some
-    ]
-    return list(dict.fromkeys(said))
+    return list(map(remark, report.notes))
 
 
 def remark(found: Remark) -> str:
     """A doubt or a note, as a sentence."""
-    place = "" if found.cell is None else f"cell {found.cell}: "
+    place = "" if found.arm is None else f"{found.arm}: "
+    place += "" if found.cell is None else f"cell {found.cell}: "
     if found.cell is not None and found.fault is not None:
         place += f"fault {found.fault}: "
     return place + _remark(found)
@@ -147,6 +170,8 @@ def _remark(found: Remark) -> str:
     match found.kind:
         case RemarkKind.RUN_FAILED:
             return f"the run ended with an error: {found.detail}"
+        case RemarkKind.RUN_BUG:
+            return "the run ended with an error: a bug of chaosd"
         case RemarkKind.NO_CYCLE:
             return "no valid cycle"
         case RemarkKind.POOR:

@@ -79,7 +79,10 @@ class Roster(ABC, Generic[Body]):
 
     @abstractmethod
     async def _kill(self, entry: Entry[Body], signal: Signal, grace_s: float) -> None:
-        """Signal it at once, and return when it is gone. After the grace it is killed."""
+        """Signal it at once, and return when it is gone. After the grace it is killed.
+
+        If this is cancelled it goes all the same, and the driver calls `gone` then.
+        """
 
     @abstractmethod
     def _obituary(self, entry: Entry[Body]) -> str:

@@ -26,8 +26,10 @@ from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
 
 FILE = Path(__file__).parent / "dashboards" / "recovery.json"
 SOURCE = DataSourceRef(type_val="prometheus", uid="${source}")
-BY = 'cell=~"$cell",fault=~"$fault"'
-CELL = 'cell=~"$cell"'
+# One arm at a time: numbers of different settings are compared, and never pooled.
+CELL = 'arm="$arm",cell=~"$cell"'
+BY = f'{CELL},fault=~"$fault"'
+ALL_ARMS = 'fault=~"$fault"'
 PROXY = f'{CELL},via="proxy"'
 BAD = f'{PROXY},outcome!="ok"'
 WIDTH, HEIGHT = 12, 8
@@ -175,7 +177,14 @@ def recovery() -> list[Any]:
         query(quantile(0.95, RECOVERY), "recovery p95"),
         query(quantile(0.95, "chaosd_stable_recovery_duration_seconds"), "stable p95"),
     )
-    return [cells, percentiles, where, stable]
+    rate = f"rate({RECOVERY}_bucket{{{ALL_ARMS}}}[$__range])"
+    arms = lines(
+        "Recovery of each arm, p95",
+        "All arms, whatever arm and cells are chosen above. A plain run has one, main.",
+        "s",
+        query(f"histogram_quantile(0.95, sum by (arm, le) ({rate}))", "{{arm}}"),
+    )
+    return [cells, percentiles, where, stable, arms]
 
 
 def users() -> list[Any]:
@@ -288,11 +297,16 @@ def quality() -> list[Any]:
     ]
 
 
+def arm() -> Any:
+    label = f"label_values({RECOVERY}_count, arm)"
+    return dashboard.QueryVariable("arm").datasource(SOURCE).query(label)
+
+
 def variable(name: str) -> Any:
     return (
         dashboard.QueryVariable(name)
         .datasource(SOURCE)
-        .query(f"label_values({RECOVERY}_count, {name})")
+        .query(f'label_values({RECOVERY}_count{{arm="$arm"}}, {name})')
         .multi(multi=True)
         .include_all(include_all=True)
         .all_value(".*")
@@ -317,6 +331,7 @@ def build() -> str:
         .refresh("30s")
         .time("now-6h", "now")
         .with_variable(dashboard.DatasourceVariable("source").type("prometheus"))
+        .with_variable(arm())
         .with_variable(variable("cell"))
         .with_variable(variable("fault"))
         .annotation(faults)

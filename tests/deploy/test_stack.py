@@ -48,6 +48,7 @@ def queries() -> list[str]:
     found = [t["expr"] for panel in panels for t in panel.get("targets", [])]
     found += [a["expr"] for a in board["annotations"]["list"] if a.get("expr")]
     stand_ins = {
+        "$arm": "main",
         "$cell": ".*",
         "$fault": ".*",
         "$__range": "30s",

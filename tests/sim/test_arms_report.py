@@ -10,8 +10,12 @@ import pytest
 
 from chaosd.analysis.remarks import Remark, RemarkKind
 from chaosd.analysis.samples import KINDS
+from chaosd.analysis.summary import summarise
+from chaosd.history.causes import Cause, CauseKind
+from chaosd.history.cycles import CycleOutcome
 from chaosd.history.reader import RunReader
 from chaosd.report import analyse, junit, text, words
+from chaosd.report import json as report_json
 from chaosd.report.settings import files
 
 ARMS = [
@@ -22,9 +26,9 @@ CYCLES = 4
 CELLS = {"ours": ("c1", "c3"), "fast": ("c2", "c4")}
 
 
-@pytest.fixture
-def ran(simulate):
-    return simulate(
+@pytest.fixture(scope="module")
+def ran(simulate_once):
+    return simulate_once(
         arms=ARMS, cells=2, until={"cycles": CYCLES}, probes=[{"type": "http", "rate": "50/s"}]
     )
 
@@ -87,25 +91,33 @@ def test_the_heat_is_of_one_arm(ran) -> None:
 
 
 def test_a_note_or_a_doubt_says_of_which_arm_it_is(ran) -> None:
-    report = analyse(ran.directory).report
-    unended, poor = (
-        Remark(kind=RemarkKind.NOT_ENDED),
-        Remark(kind=RemarkKind.POOR, count=3, total=8),
-    )
-    ours, fast = report.arms.values()
-    arms = {
-        "ours": replace(ours, notes=(unended,), doubts=()),
-        "fast": replace(fast, notes=(unended, Remark(kind=RemarkKind.INVALID, count=1)),
-                        doubts=(poor,)),
-    }  # fmt: skip
-    report = replace(report, arms=arms, notes=(), doubts=(poor,), verdict="unknown")
-    assert words.notes(report) == [
-        words.remark(unended),
-        "fast: 1 cycle invalid: not counted in any number",
+    """Of one arm's cycles; what is of the run as a whole is said once."""
+    reader = RunReader(ran.directory)
+    manifest = {key: v for key, v in reader.manifest.items() if key not in ("end_unix", "exit")}
+    cycles = list(reader.cycles())
+    spoilt = {"outcome": CycleOutcome.INVALID, "cause": Cause(kind=CauseKind.NEVER_BEGAN)}
+    cells = CELLS["fast"]
+    cycles = [replace(c, **spoilt) if c.cell == cells[0] else c for c in cycles]
+    report = summarise("x", manifest, cycles, (), {})
+    invalid = Remark(kind=RemarkKind.INVALID, arm="fast", count=CYCLES)
+    doubted = Remark(kind=RemarkKind.INVALID_CYCLES, arm="fast", count=CYCLES, total=2 * CYCLES)
+    assert report.notes == (Remark(kind=RemarkKind.NOT_ENDED), invalid)
+    assert doubted in report.doubts
+    assert all(doubt.arm == "fast" for doubt in report.doubts)
+    assert "fast: 4 cycles invalid: not counted in any number" in words.notes(report)
+    said = f"fast: {words.remark(replace(doubted, arm=None))}"
+    assert said in words.reasons(report)
+    assert f"; {said}" in junit.render(report)
+
+    stored = json.loads(report_json.render(report, {}))
+    assert {doubt["arm"] for doubt in stored["remarks"]["doubts"]} == {"fast"}
+    assert [note["arm"] for note in stored["remarks"]["notes"]] == [None, "fast"]
+    assert stored["arms"]["ours"]["remarks"]["doubts"] == []
+    of_arm = stored["arms"]["fast"]["remarks"]["notes"]
+    assert [(note["kind"], note["arm"]) for note in of_arm] == [
+        ("not-ended", None),
+        ("invalid", None),
     ]
-    said = f"fast: {words.remark(poor)}"
-    assert words.reasons(report) == [said]
-    assert f'<error message="{said}"' in junit.render(report)
 
 
 def test_the_proxys_configuration_of_each_arm_is_shown(tmp_path) -> None:

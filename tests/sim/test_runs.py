@@ -17,6 +17,8 @@ from chaosd import report
 from chaosd.history.causes import CauseKind
 from chaosd.history.cycles import CycleOutcome
 from chaosd.history.events import InstancePlaced
+from chaosd.history.reader import FOLDED
+from chaosd.history.writer import RunStore
 
 SECOND_NS = 1_000_000_000
 # It asks for the name every 20 s, and `hold valid` keeps failed checks from asking earlier.
@@ -72,14 +74,13 @@ def test_no_fresh_ip_was_lately_in_use(simulate) -> None:
 
 
 def test_what_stands_at_the_old_address_shows(simulate) -> None:
-    def total(manner: str, what: str) -> int:
+    def cycles(manner: str):
         faults = [{"type": "recreate", "every": "6s", "old_ip": manner}]
-        return sum(getattr(c, what) for c in simulate(faults=faults).cycles)
+        return simulate(faults=faults, until={"cycles": 5}).cycles
 
-    assert total("imposter", "misrouted") > 100
-    assert total("refuse", "misrouted") == 0
-    assert total("refuse", "failed") > 0
-    assert total("blackhole", "failed") > 0
+    assert all(c.misrouted > 10 for c in cycles("imposter"))
+    assert all(c.misrouted == 0 and c.failed > 0 for c in cycles("refuse"))
+    assert all(c.misrouted == 0 and c.failed > 0 for c in cycles("blackhole"))
 
 
 def test_a_control_cycle_shows_the_meters_floor(simulate) -> None:
@@ -155,14 +156,17 @@ def test_an_unsteady_app_makes_a_cycle_invalid_and_no_sample(simulate) -> None:
 
 
 def test_one_seed_gives_one_run_byte_for_byte(tmp_path) -> None:
-    """In processes of their own, with other hash seeds: no set's order may reach the files."""
+    """In processes of their own, with other hash seeds: no set's order may reach the files.
+
+    That another seed gives another one is tested in test_sim_runtime.py.
+    """
     config = Path(__file__).parent.parent.parent / "configs/sim.yaml"
     runs = []
-    for number, seed in enumerate((7, 7, 8)):
+    for number in range(2):
         where = tmp_path / str(number)
         where.mkdir()
         subprocess.run(
-            [sys.executable, "-m", "chaosd", "run", config, "--seed", str(seed), "--cycles", "8"],
+            [sys.executable, "-m", "chaosd", "run", config, "--seed", "7", "--cycles", "5"],
             cwd=where,
             env=os.environ | {"PYTHONHASHSEED": str(number)},
             check=True,
@@ -178,7 +182,6 @@ def test_one_seed_gives_one_run_byte_for_byte(tmp_path) -> None:
         runs[0], runs[1], [n for n in names if n not in report_files], shallow=False
     )
     assert (differ, broken) == ([], [])
-    assert (runs[0] / "events.jsonl").read_bytes() != (runs[2] / "events.jsonl").read_bytes()
 
 
 def test_intent_is_written_before_the_deed_and_everything_is_undone(simulate) -> None:
@@ -262,7 +265,7 @@ def test_with_replicas_that_take_turns_the_new_one_is_met_later_and_the_error_ba
         app={"replicas": 8},
         probes=[{"type": "http", "rate": "20/s"}],
         proxy={"type": "haproxy", "resolvers": {"timeout_resolve": "200ms"}},
-        faults=[{"type": "recreate", "every": "20s", "gap": "0s"}],
+        faults=[{"type": "recreate", "every": "8s", "gap": "0s"}],
         until={"cycles": budget.of(24, 60)},
     )
     assert all(c.resolution_s == pytest.approx(8 * 0.05, rel=0.01) for c in ran.cycles)
@@ -288,7 +291,7 @@ def test_a_retried_request_may_get_through_before_any_fresh_one(simulate) -> Non
             },
             "server": {"inter": "310ms"},
         },
-        faults=[{"type": "recreate", "every": "30s", "gap": "900ms"}],
+        faults=[{"type": "recreate", "every": "10s", "gap": "900ms"}],
         until={"cycles": budget.of(24, 60)},
     )
     early = [c for c in ran.cycles if c.recovery_s < c.predicted.lower_s - 0.05]
@@ -307,16 +310,15 @@ def test_a_retried_request_may_get_through_before_any_fresh_one(simulate) -> Non
 
 
 @pytest.mark.sized
-def test_what_is_kept_as_counts_is_no_surer_of_availability(simulate) -> None:
+def test_what_is_kept_as_counts_is_no_surer_of_availability(simulate, monkeypatch) -> None:
     """Each time from one T0 to the next stays a witness of its own."""
-    probes, until = [{"type": "http", "rate": "20/s"}], {"cycles": budget.of(40, 200)}
-    faults = [{"type": "recreate", "every": "30s"}]
-    found = [
-        simulate(faults=faults, probes=probes, until=until, runs={"keep_raw": keep}).report
-        for keep in (None, "10m")
-    ]
-    assert found[0]["availability"] == found[1]["availability"]
-    assert found[0]["probes"] == found[1]["probes"]
+    monkeypatch.setitem(RunStore.__init__.__kwdefaults__, "chunk_samples", 1000)  # not an hour
+    probes, until = [{"type": "http", "rate": "20/s"}], {"cycles": budget.of(30, 200)}
+    ran = [simulate(probes=probes, until=until, runs={"keep_raw": keep}) for keep in (None, "30s")]
+    assert [(each.directory / FOLDED).exists() for each in ran] == [False, True]
+    whole, counted = (each.report for each in ran)
+    assert whole["availability"] == counted["availability"]
+    assert whole["probes"] == counted["probes"]
 
 
 def test_a_slow_nameserver_and_a_slow_app_are_part_of_the_prediction(simulate) -> None:

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import pytest
+
 from chaosd import report
 from chaosd.cli import main
 
@@ -13,19 +15,24 @@ from chaosd.cli import main
 KEPT = {"recovery_p50": "1s", "recovery_p95": "1400ms", "misrouted": 0, "availability": "70%"}
 BROKEN = {"recovery_p95": "500ms"}
 PROBES = [{"type": "http", "rate": "20/s"}]
-OFTEN = [{"type": "http", "rate": "50/s"}]
 
 
-def test_objectives_decide_the_exit_code(simulate) -> None:
-    def run(slo, cycles: int = 80):
+@pytest.fixture(scope="module")
+def kept(simulate_once):
+    """A run of so many cycles as p95's upper bound takes, and some more."""
+    return simulate_once(slo=KEPT, until={"cycles": 80}, probes=PROBES)
+
+
+def test_objectives_decide_the_exit_code(kept, simulate) -> None:
+    def run(slo, cycles: int):
         ran = simulate(slo=slo, until={"cycles": cycles}, probes=PROBES)
         assert ran.code == ran.report["manifest"]["exit"]
         return ran
 
-    kept = run(KEPT)
+    assert kept.code == kept.report["manifest"]["exit"]
     assert (kept.code, kept.report["verdict"]) == (0, "ok")
     assert "verdict: ok (measurement good; all 4 objectives are kept)" in kept.said
-    broken = run(KEPT | BROKEN)
+    broken = run(KEPT | BROKEN, cycles=50)
     assert (broken.code, broken.report["verdict"]) == (1, "fail")
     assert [o["result"] for o in broken.report["objectives"]] == ["ok", "fail", "ok", "ok"]
     unknown = run(KEPT, cycles=50)
@@ -52,14 +59,14 @@ def test_check_says_which_objectives_so_few_cycles_can_not_keep(simulate, capsys
 
 
 def test_a_run_ends_when_it_knows_enough(simulate) -> None:
-    ran = simulate(until={"cycles": 400, "precision": "4%"}, probes=OFTEN)
+    ran = simulate(until={"cycles": 400, "precision": "7%"}, probes=PROBES)
     assert (ran.code, ran.report["manifest"]["reason"]) == (0, "done")
     p95 = ran.report["total"]["recovery_s"]["p95"]
-    assert (p95["high"] - p95["low"]) / 2 <= 0.04 * p95["value"]
-    assert 72 <= len(ran.cycles) < 400
-    assert "p95 is known to ± 3." in ran.said
+    assert (p95["high"] - p95["low"]) / 2 <= 0.07 * p95["value"]
+    assert 72 < len(ran.cycles) < 400
+    assert "p95 is known to ± 6." in ran.said
     # With fewer there is no upper bound, however much alike they are.
-    loose = simulate(until={"cycles": 400, "precision": "50%"}, probes=OFTEN)
+    loose = simulate(until={"cycles": 400, "precision": "50%"}, probes=PROBES)
     assert len(loose.cycles) == 72
 
 
@@ -73,18 +80,18 @@ def test_the_example_of_a_gate_keeps_its_objectives(tmp_path, monkeypatch, capsy
 
 
 def test_a_run_that_never_knows_enough_ends_all_the_same(simulate) -> None:
-    ran = simulate(until={"cycles": 80, "precision": "0.1%"}, probes=PROBES)
-    assert len(ran.cycles) == 80
+    ran = simulate(until={"cycles": 74, "precision": "0.1%"}, probes=PROBES)
+    assert len(ran.cycles) == 74
     assert "no more cycles" not in ran.said
 
 
-def test_runs_are_compared(simulate, capsys) -> None:
+def test_runs_are_compared(kept, simulate, capsys) -> None:
     def run(seed: int, **fault):
         faults = [{"type": "recreate", "every": "5s"} | fault]
-        ran = simulate(seed=seed, faults=faults, until={"cycles": 100}, probes=PROBES)
+        ran = simulate(seed=seed, faults=faults, until={"cycles": 80}, probes=PROBES)
         return str(ran.directory)
 
-    baseline, same, longer = run(1), run(2), run(3, gap="400ms")
+    baseline, same, longer = str(kept.directory), run(2), run(3, gap="400ms")
     capsys.readouterr()
     assert main(["compare", baseline, same]) == 0
     assert "\nsame: " in capsys.readouterr().out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoints, entry_points
+from importlib.metadata import EntryPoints
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,10 @@ MARK = "# expect: "
 def built_in_plugins_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Messages list what is installed; other people's plugins may be, where the tests run."""
 
+    installed = plugins.entry_points
+
     def ours(**params: Any) -> EntryPoints:
-        found = entry_points(**params)
+        found = installed(**params)
         return EntryPoints(point for point in found if point.dist and point.dist.name == "chaosd")
 
     monkeypatch.setattr(plugins, "entry_points", ours)

@@ -38,10 +38,10 @@ def test_the_truth_is_what_the_command_printed() -> None:
 
 def known(rng: Random, interval_ns: int, *, dropped: bool = False) -> tuple[Cycle, Outage]:
     """One outage as ideal probes see it: those that come in it are bad, at once."""
-    away_ns = T0 + 20 * MS + rng.randrange(SECOND)
-    back_ns = away_ns + rng.randrange(50 * MS, 2 * SECOND)
+    away_ns = T0 + 20 * MS + rng.randrange(SECOND // 5)
+    back_ns = away_ns + rng.randrange(50 * MS, SECOND)
     samples = []
-    for slot in range(T0 - 2 * SECOND, back_ns + SECOND, interval_ns):
+    for slot in range(T0 - SECOND // 10, back_ns + 6 * SECOND // 10, interval_ns):
         outcome = Outcome.REFUSED if away_ns <= slot < back_ns else Outcome.OK
         samples.append(Sample(1, slot, slot, slot + MS // 10, outcome, 200, ""))
     identities = Identities()
@@ -62,7 +62,7 @@ def known(rng: Random, interval_ns: int, *, dropped: bool = False) -> tuple[Cycl
 def test_ideal_probes_have_no_bias_and_are_wrong_by_less_than_an_interval(rate) -> None:
     """As docs/measuring.md works it out: an sd of I/√6, and a recovery that is I/2 too long."""
     interval_ns, rng = SECOND // rate, Random(rate)
-    tried = budget.of(100, 400)
+    tried = budget.of(200, 400)
     found = [known(rng, interval_ns) for _ in range(tried)]
     errors = []
     for cycle, outage in found:

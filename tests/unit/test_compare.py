@@ -8,6 +8,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import lru_cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,7 +19,7 @@ import pytest
 import yaml
 
 from chaosd import report as reports
-from chaosd.analysis.compare import SHARES, Comparison, Side, compare
+from chaosd.analysis.compare import SHARES, Comparison, Reason, ReasonKind, Side, compare
 from chaosd.analysis.compare import _difference as difference
 from chaosd.analysis.statistics import Estimate
 from chaosd.analysis.summary import summarise
@@ -30,6 +31,7 @@ from chaosd.history.reader import RunReader
 from chaosd.history.writer import RunStore
 from chaosd.report import compare as files
 from chaosd.report import json as report_json
+from chaosd.report import words
 from chaosd.report.settings import files as texts
 from chaosd.report.settings import settings
 
@@ -68,14 +70,21 @@ def longer(cycles: Sequence[Cycle], change: Callable[[float], float]) -> list[Cy
     return [cycle(change(c.recovery_s)) for c in cycles]
 
 
-def answers(start_s: float, change: Callable[[float], float]) -> Counter[str]:
-    """In percent, of pairs of a hundred cycles each."""
+@lru_cache
+def pairs(start_s: float) -> list[tuple[Side, list[Cycle]]]:
+    """Of a hundred cycles each."""
     random = Random(f"pairs {start_s}")
+    return [
+        (side(uniform(random, start_s)), uniform(random, start_s))
+        for _ in range(budget.of(20, 100))
+    ]
+
+
+def answers(start_s: float, change: Callable[[float], float]) -> Counter[str]:
+    """In percent of the pairs, the second of each changed."""
     found: Counter[str] = Counter()
-    pairs = budget.of(20, 100)
-    for _ in range(pairs):
-        a, b = uniform(random, start_s), uniform(random, start_s)
-        found[compare(side(a), side(longer(b, change))).answer] += 100 // pairs
+    for a, b in pairs(start_s):
+        found[compare(a, side(longer(b, change))).answer] += 100 // len(pairs(start_s))
     return found
 
 
@@ -100,7 +109,10 @@ def test_too_few_cycles_tell_nothing() -> None:
     a, b = uniform(random, 0.2), uniform(random, 0.2)
     found = compare(side(a[:30]), side(b[:30]))
     assert found.answer == "unknown"
-    assert found.reasons == ("recovery p95 may differ by more than 20%: more cycles would tell",)
+    (reason,) = found.reasons
+    assert reason == Reason(kind=ReasonKind.WIDE, number="recovery p95", share=0.2)
+    expected = "recovery p95 may differ by more than 20%: more cycles would tell"
+    assert words.comparison(reason) == expected
     assert compare(side([]), side([])).answer == "unknown"  # by its doubts
 
 
@@ -147,6 +159,10 @@ def test_what_is_beyond_all_that_was_observed_differs_if_the_intervals_are_apart
 
 
 # --- the answer ---
+
+
+def differs(*names: str) -> tuple[Reason, ...]:
+    return tuple(Reason(kind=ReasonKind.NUMBER, number=name) for name in names)
 
 
 def rows(found: Comparison) -> dict[str, str]:
@@ -202,8 +218,10 @@ def test_what_the_meter_cannot_see_is_no_difference() -> None:
 def test_a_meter_that_is_too_coarse_can_not_say_the_same() -> None:
     a, b = numbers(0.49, 0.50, 0.51, 0.6), numbers(0.94, 0.95, 0.96, 0.6)
     found = compare(a, b)
-    assert (found.answer, len(found.reasons)) == ("unknown", 1)
-    assert found.reasons[0].endswith("by the probes, too coarsely: a higher rate would tell")
+    (reason,) = found.reasons
+    assert (found.answer, reason.kind, reason.seconds) == ("unknown", ReasonKind.COARSE, 0.6)
+    told = words.comparison(reason)
+    assert told.endswith("by the probes, too coarsely: a higher rate would tell")
     assert compare(a, a).answer == "unknown"
     far = numbers(1.60, 1.70, 1.80, 0.6)
     assert compare(a, far).answer == "worse"
@@ -219,7 +237,7 @@ def test_what_one_run_never_sees_and_the_other_always_is_a_difference() -> None:
     some = [cycle(0.3 + place / 500, failed=0) for place in range(100)]
     for name, found in (("misrouted", "any misrouted"), ("failed", "any failed")):
         spoilt = [replace(c, **{name: 3}) for c in some]
-        assert compare(side(some), side(spoilt)).reasons == (found,)
+        assert compare(side(some), side(spoilt)).reasons == differs(found)
         assert compare(side(spoilt), side(some)).answer == "better"
         assert compare(side(some), side([*some[:97], *spoilt[:3]])).answer == "same"
 
@@ -233,7 +251,7 @@ def test_a_longer_look_is_no_better_proxy() -> None:
     found = compare(side(some), side(longer_look, **seen))
     assert found.answer == "same"
     assert rows(found)["failed"] == "unknown"
-    assert compare(side(some), side(longer_look)).reasons == ("failed",)
+    assert compare(side(some), side(longer_look)).reasons == differs("failed")
 
 
 def test_recoveries_that_never_come_are_worse() -> None:
@@ -256,7 +274,9 @@ def test_a_poor_measurement_makes_everything_unknown() -> None:
     found = compare(side(a), side(poor))
     assert rows(found)["recovery p95"] == "worse"
     assert found.answer == "unknown"
-    assert found.reasons == ("made: 100 of 100 cycles poor (at most 5 % may be)",)
+    said = "100 of 100 cycles poor (at most 5 % may be)"
+    assert found.reasons == (Reason(kind=ReasonKind.DOUBT, side="made", detail=said),)
+    assert words.comparison(found.reasons[0]) == f"made: {said}"
 
 
 def test_worse_outranks_better() -> None:
@@ -265,7 +285,7 @@ def test_worse_outranks_better() -> None:
     quicker = [replace(c, misrouted=20) for c in longer(a, lambda s: s / 2)]
     found = compare(side(a), side(quicker))
     assert (rows(found)["recovery p95"], rows(found)["misrouted"]) == ("better", "worse")
-    assert (found.answer, found.reasons) == ("worse", ("misrouted", "any misrouted"))
+    assert (found.answer, found.reasons) == ("worse", differs("misrouted", "any misrouted"))
 
 
 # --- files and exit codes ---
@@ -325,10 +345,72 @@ def test_a_baseline_knows_its_settings(runs) -> None:
     reports.write(runs / "a")
     baseline = runs / "baseline.json"
     (runs / "a/report.json").rename(baseline)
-    changed = compare(files.load(baseline), files.load(runs / "b")).changed
-    assert list(changed) == ["proxy.config"]
-    assert changed["proxy.config"][0] != changed["proxy.config"][1]
+    found = compare(files.load(baseline), files.load(runs / "b"))
+    assert list(found.changed) == ["proxy.config"]
+    assert found.changed["proxy.config"][0] != found.changed["proxy.config"][1]
+    told = "proxy.config: two different files (not every setting of both is known)"
+    assert told in files.lines(found)
     assert compare(files.load(baseline), files.load(runs / "a")).changed == {}
+
+
+OWN = {"server": {"inter": "2s", "slowstart": "10s"}, "retries": 3}
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "said"),
+    [
+        (
+            OWN,
+            OWN | {"server": {"inter": "500ms"}},
+            [
+                "proxy.server.inter: 2s → 500ms",
+                "proxy.server.slowstart: 10s → not set",
+                "proxy.config: two different files (their settings that differ are above)",
+            ],
+        ),
+        (OWN, OWN, ["proxy.config: two different files (with the same settings)"]),
+        (OWN, {}, ["proxy.config: two different files (not every setting of both is known)"]),
+    ],
+)
+def test_two_own_files_differ_by_their_settings(runs, a, b, said) -> None:
+    for name, stored in (("a", a), ("b", b)):
+        directory = runs / name
+        config = {"name": name, "proxy": {"type": "haproxy", "config": "/etc/own.cfg"}}
+        (directory / "config.yaml").write_text(yaml.safe_dump(config))
+        (directory / "c1").mkdir()
+        (directory / "c1/haproxy.cfg").write_text(name)
+        manifest = json.loads((directory / "run.json").read_text()) | {"proxy_settings": stored}
+        (directory / "run.json").write_text(json.dumps(manifest))
+    told = list(files.lines(compare(files.load(runs / "a"), files.load(runs / "b"))))
+    settings_told = [line for line in told if line.startswith("proxy.")]
+    assert settings_told[-len(said) :] == said
+
+
+def test_of_two_arms_one_may_have_a_file_of_its_own(runs) -> None:
+    """What differs is said by settings, and not by a path; from a report.json as well."""
+    directory = runs / "a"
+    config = {"name": "a", "proxy": {"type": "haproxy", "server": {"inter": "2s"}, "retries": 3}}
+    (directory / "config.yaml").write_text(yaml.safe_dump(config))
+    common = LIMIT | {"proxy": "haproxy", "proxy_version": "3.0.11", "proxy_config": "haproxy.cfg"}
+    arms = {
+        "yaml": {**common, "cells": ["c1"], "proxy_settings": {}, "differs": {}},
+        "own": {
+            **common,
+            "cells": ["c2"],
+            "proxy_settings": {"server": {"inter": "500ms"}, "retries": 3},
+            "differs": {"proxy.config": "/etc/own.cfg"},
+        },
+    }
+    (directory / "c2").mkdir()
+    (directory / "c2/haproxy.cfg").write_text("own")
+    manifest = json.loads((directory / "run.json").read_text()) | {"arms": arms}
+    (directory / "run.json").write_text(json.dumps(manifest | {"cells": ["c1", "c2"]}))
+    reports.write(directory)
+    for source in (directory, directory / "report.json"):
+        found = compare(files.load(source, arm="yaml"), files.load(source, arm="own"))
+        assert list(found.changed) == ["proxy.server.inter", "proxy.config"]
+        assert "proxy.server.inter: 2s → 500ms" in files.lines(found)
+        assert "proxy.config: not set → a file of your own" in files.lines(found)
 
 
 @pytest.mark.parametrize(
@@ -355,7 +437,10 @@ def test_a_run_directory_says_what_its_proxys_file_is_called(runs, said, found) 
 def test_json_is_for_programs(runs, capsys) -> None:
     assert main(["compare", str(runs / "a"), str(runs / "slow"), "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
-    assert list(found) == ["a", "b", "margin", "tolerance", "rows", "answer", "reasons", "changed"]
+    keys = ["a", "b", "margin", "tolerance", "rows", "answer", "reasons", "changed", "why"]
+    assert list(found) == keys
+    assert found["reasons"][0] == found["why"][0]["number"] == "recovery p95"
+    assert found["why"][0]["kind"] == "number"
     assert found["changed"] == {"proxy.resolvers.timeout_resolve": ["1s", "200ms"]}
     assert (found["answer"], found["margin"]) == ("worse", 0.2)
     row = found["rows"][0]

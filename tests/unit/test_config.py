@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Callable, Iterator
-from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,14 +44,6 @@ measure: {stable_for: 2s}
 metrics: {listen: "[::1]:0"}
 until: {cycles: 50}
 """
-
-
-@pytest.fixture(autouse=True, scope="module")
-def plugins_are_looked_up_once() -> Iterator[None]:
-    """What is installed doesn't change; reading it anew is most of the time of a load."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plugins, "entry_points", functools.cache(entry_points))
-        yield
 
 
 Load = Callable[..., Config]
@@ -374,9 +365,11 @@ def others(monkeypatch: pytest.MonkeyPatch) -> None:
         },
     }
 
-    def with_others(*, group: str) -> EntryPoints:
+    installed = plugins.entry_points
+
+    def with_others(group: str) -> EntryPoints:
         more = [EntryPoint(name, value, group) for name, value in added.get(group, {}).items()]
-        return EntryPoints([*entry_points(group=group), *more])
+        return EntryPoints([*installed(group), *more])
 
     monkeypatch.setattr(plugins, "entry_points", with_others)
 

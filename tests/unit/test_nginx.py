@@ -77,7 +77,7 @@ def test_an_answer_carries_its_address_only_if_asked() -> None:
         ({"resolver": {"valid": "500ms"}}, "nginx counts whole seconds here"),
         ({"version": 1.3}, "write the version in quotes"),
         ({"version": "1.30", "image": "mine"}, "leave one of the two out"),
-        ({"listen": "8080"}, "not an IPv4 address with a port"),
+        ({"listen": "8080"}, "not an address \\(write it like"),
     ],
 )
 def test_what_is_wrong_is_said(values, said) -> None:

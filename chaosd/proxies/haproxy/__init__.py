@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from chaosd.errors import ConfigError, MachineError
 from chaosd.history.cycles import Prediction
 from chaosd.history.values import Address
+from chaosd.plugins.program import COMMAND_S_MAX, run_once
 from chaosd.plugins.proxy import Launch, LogReader, ProxyHost, ProxyLook, StandIn, Wiring
 from chaosd.plugins.simulation import World
 from chaosd.plugins.timeline import Timeline, Unreached
@@ -29,15 +30,14 @@ from chaosd.proxies.haproxy.cfg import own_file
 from chaosd.proxies.haproxy.cfg.condition import features_in
 from chaosd.proxies.haproxy.cfg.effective import Effective
 from chaosd.proxies.haproxy.cfg.findings import Finding
-from chaosd.proxies.haproxy.cfg.settings import read_settings, record
+from chaosd.proxies.haproxy.cfg.record import record
+from chaosd.proxies.haproxy.cfg.settings import read_settings
 from chaosd.proxies.haproxy.cfg.wording import say
 from chaosd.proxies.haproxy.config import settings_of
 from chaosd.proxies.haproxy.model.algorithm import ProxyModel
 from chaosd.proxies.haproxy.model.predicting import predict
 from chaosd.proxies.haproxy.model.settings import Settings
 from chaosd.proxies.haproxy.rewired import RewiredFiles
-
-_COMMAND_S_MAX = 20.0  # to say the version or to check a file; an ailing resolver makes it slow
 
 _FILES_MAX, _FILES_BYTES_MAX = 500, 16 << 20  # beside the user's own haproxy.cfg
 
@@ -82,8 +82,7 @@ class HAProxy:
 
     @property
     def listen(self) -> Address | None:
-        """Where the config wants the door; the runtime chooses if None."""
-        return config.address(self.config.listen) if self.config.listen else None
+        return self.config.door
 
     # --- the program ---
 
@@ -159,7 +158,7 @@ class HAProxy:
                     env=os.environ | launch.env,
                     stdin=subprocess.DEVNULL,
                     capture_output=True,
-                    timeout=_COMMAND_S_MAX,
+                    timeout=COMMAND_S_MAX,
                     check=False,
                 )
                 found += [build.name] if done.returncode == 0 else []
@@ -208,25 +207,9 @@ class HAProxy:
     ) -> subprocess.CompletedProcess[str]:
         if self._host is not None:
             return self._host.run([self._binary, *arguments], environment or {}, {})
-        binary = self.config.binary
-        try:
-            return subprocess.run(
-                [self._binary, *arguments],
-                env=os.environ | (environment or {}),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                encoding="utf-8",
-                errors="replace",
-                timeout=_COMMAND_S_MAX,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            what = f"{binary} {arguments[0]}: no answer within {_COMMAND_S_MAX:.0f} s"
-            raise MachineError(what) from None
-        except OSError as error:
-            remedy = builds.remedy(self.config.version, binary)
-            raise MachineError(f"{binary}: {error.strerror} ({remedy})") from None
+        name = self.config.binary
+        remedy = builds.remedy(self.config.version, name)
+        return run_once(self._own_binary, arguments, environment or {}, remedy=remedy, called=name)
 
     # --- its config file ---
 
@@ -254,15 +237,14 @@ class HAProxy:
         return [say(f) for f in findings] + (config.surprises(settings) if settings else [])
 
     def settings(self) -> dict[str, Any]:
-        """What the user's own file says, as far as it is understood; nothing without one."""
+        """What holds of the app's servers: by the user's own file, else by the YAML."""
         if self._rewired is not None:
             return self._rewired.settings()
         path = self._path
         if path is None:
-            return {}
+            return self.config.model_dump(mode="json", include={*config.OF_THE_FILE})
         effective = self._own(path)
-        settings, _ = self._own_settings(path, effective)
-        return {} if settings is None else record(effective, own_file.app_servers(effective)[0])
+        return record(effective, own_file.app_servers(effective))
 
     def stand_in(self, app_port: int) -> StandIn | None:
         return None if self._rewired is None else self._rewired.stand_in(app_port)

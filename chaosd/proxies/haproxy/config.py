@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
     SerializerFunctionWrapHandler,
     ValidationInfo,
@@ -16,18 +15,17 @@ from pydantic import (
     model_serializer,
 )
 
-from chaosd.history.values import Address
-from chaosd.plugins.bases import Part, ProxyConfig
+from chaosd.plugins.bases import Part
+from chaosd.plugins.program import MS_NS, ProgramConfig, seconds, whole
 from chaosd.proxies.haproxy.model.settings import Holds, Settings
 from chaosd.units import Duration
 
-MS = 1_000_000
+MS = MS_NS
 _TIMER_MS_MAX = 2**31 - 1  # HAProxy's timers are 32-bit milliseconds
 
 
 def _whole_ms(value: Duration) -> Duration:
-    if value % MS:
-        raise ValueError("HAProxy counts whole milliseconds (write it like 250ms)")
+    whole(value, MS, "HAProxy counts whole milliseconds (write it like 250ms)")
     if value // MS > _TIMER_MS_MAX:
         raise ValueError("HAProxy's timers end at 24 days")
     return value
@@ -49,32 +47,30 @@ Hold = Annotated[Duration, AfterValidator(_whole_ms)]
 Timer = Annotated[Duration, AfterValidator(_whole_ms), AfterValidator(_at_least_1ms)]
 
 
-def _s(seconds: float) -> Duration:
-    return Duration(round(seconds * 1e9))
-
-
 class HoldConfig(Part):
     """How long the last good answer is believed when the nameserver says something else."""
 
     valid: Hold = Field(
-        _s(10), description="a failed check asks again at once if the last answer is older"
+        seconds(10), description="a failed check asks again at once if the last answer is older"
     )
     obsolete: Hold = Field(
-        _s(0), description="how long an address lives on that is no longer in the answer"
+        seconds(0), description="how long an address lives on that is no longer in the answer"
     )
-    nx: Hold = Field(_s(30), description="NXDOMAIN")
-    refused: Hold = Field(_s(30), description="REFUSED")
-    timeout: Hold = Field(_s(30), description="no answer")
-    other: Hold = Field(_s(30), description="SERVFAIL, an empty answer, a truncated one")
+    nx: Hold = Field(seconds(30), description="NXDOMAIN")
+    refused: Hold = Field(seconds(30), description="REFUSED")
+    timeout: Hold = Field(seconds(30), description="no answer")
+    other: Hold = Field(seconds(30), description="SERVFAIL, an empty answer, a truncated one")
 
 
 class ResolversConfig(Part):
     """The `resolvers` section."""
 
     timeout_resolve: Timer = Field(
-        _s(1), description="pause between two resolutions: the poll period of a healthy name"
+        seconds(1), description="pause between two resolutions: the poll period of a healthy name"
     )
-    timeout_retry: Timer = Field(_s(1), description="pause before an unanswered query is repeated")
+    timeout_retry: Timer = Field(
+        seconds(1), description="pause before an unanswered query is repeated"
+    )
     resolve_retries: int = Field(3, ge=1, description="queries per resolution, the first included")
     accepted_payload_size: int | None = Field(None, ge=512, le=65535)
     hold: HoldConfig = HoldConfig()
@@ -84,7 +80,7 @@ class ServerConfig(Part):
     """The `server` line: checks and addresses."""
 
     check: bool = True
-    inter: Timer = _s(2)
+    inter: Timer = seconds(2)
     fastinter: Timer | None = Field(None, description="between UP and DOWN; `inter` if not set")
     downinter: Timer | None = Field(None, description="while DOWN; `inter` if not set")
     fall: int = Field(3, ge=1)
@@ -127,17 +123,13 @@ class ServerConfig(Part):
 class TimeoutsConfig(Part):
     """The backend's timeouts."""
 
-    connect: Timer = Field(_s(1), description="per attempt")
-    client: Timer = _s(5)
-    server: Timer = _s(5)
+    connect: Timer = Field(seconds(1), description="per attempt")
+    client: Timer = seconds(5)
+    server: Timer = seconds(5)
     check: Timer | None = Field(
-        _s(1), description="of a check's answer; without it a check may take `inter` as a whole"
+        seconds(1),
+        description="of a check's answer; without it a check may take `inter` as a whole",
     )
-
-
-def _as_text(value: Any) -> Any:
-    """YAML takes 3.0 for a number; no version of HAProxy ends in a nought that would be lost."""
-    return str(value) if isinstance(value, float) else value
 
 
 # What chaosd supplies to a file that has its addresses by variables.
@@ -149,20 +141,12 @@ OF_THE_FILE = (
 )
 
 
-class Config(ProxyConfig):
+class Config(ProgramConfig):
     """HAProxy, with settings of chaosd's own config file or with the user's haproxy.cfg."""
 
     type: Literal["haproxy"]
     binary: str = Field(
         "haproxy", min_length=1, description="the program, where it is one of this machine"
-    )
-    version: Annotated[
-        Annotated[str, Field(pattern=r"^\d+\.\d+(\.\d+)?$")] | None, BeforeValidator(_as_text)
-    ] = Field(
-        None, description="such as 3.0: which image is taken, and what a local binary has to be"
-    )
-    image: str | None = Field(
-        None, min_length=1, description="an image of your own, where images are used"
     )
     config: Path | tuple[Path, ...] | None = Field(
         None,
@@ -182,9 +166,6 @@ class Config(ProxyConfig):
     path: Annotated[str, Field(pattern=r"^/[!-~]*$")] | None = Field(
         None, description="of your own file: the path to ask for, where its rules look at it"
     )
-    listen: str | None = Field(
-        None, description="host:port of the door; the runtime chooses if not set"
-    )
     resolvers: ResolversConfig = ResolversConfig()
     server: ServerConfig = ServerConfig()
     timeouts: TimeoutsConfig = TimeoutsConfig()
@@ -199,12 +180,11 @@ class Config(ProxyConfig):
     )
     nbthread: int | None = Field(None, ge=1)
 
-    @field_validator("image")
+    @field_validator("version", mode="before")
     @classmethod
-    def _one_of_the_two(cls, image: str | None, info: ValidationInfo) -> str | None:
-        if image is not None and info.data.get("version") is not None:
-            raise ValueError("set together with `version` (leave one of the two out)")
-        return image
+    def _as_text(cls, version: Any) -> Any:
+        # YAML takes 3.0 for a number; no version of HAProxy ends in a nought that would be lost.
+        return str(version) if isinstance(version, float) else version
 
     @field_validator("config", "env")
     @classmethod
@@ -261,13 +241,6 @@ class Config(ProxyConfig):
         written: dict[str, Any] = write(self)
         return {k: v for k, v in written.items() if self.config is None or k not in OF_THE_FILE}
 
-    @field_validator("listen")
-    @classmethod
-    def _host_and_port(cls, value: str | None) -> str | None:
-        if value is not None:
-            address(value)
-        return value
-
     @property
     def redispatch_every(self) -> int:
         """On which retries the address is looked up again: 0 never, -1 the last, N every Nth."""
@@ -306,16 +279,6 @@ def settings_of(config: Config) -> Settings:
         redispatch_every=config.redispatch_every,
         unknown_words=server.extra,
     )
-
-
-def address(text: str) -> Address:
-    """Read `host:port`. Raises ValueError in words for the user."""
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:  # noqa: PLR2004
-        raise ValueError("not an address (write it like 127.0.0.1:8080)")
-    if ":" in host:
-        raise ValueError("an IPv6 address; the door is an IPv4 one (write it like 127.0.0.1:8080)")
-    return Address(host, int(port))
 
 
 def surprises(settings: Settings) -> list[str]:

@@ -13,7 +13,8 @@ from chaosd.plugins.proxy import StandIn, Wiring
 from chaosd.proxies.haproxy.cfg import own_file
 from chaosd.proxies.haproxy.cfg.effective import Effective, Server
 from chaosd.proxies.haproxy.cfg.findings import Finding
-from chaosd.proxies.haproxy.cfg.settings import read_settings, record
+from chaosd.proxies.haproxy.cfg.record import record
+from chaosd.proxies.haproxy.cfg.settings import read_settings
 from chaosd.proxies.haproxy.cfg.source import Place, Trouble
 from chaosd.proxies.haproxy.config import Config
 from chaosd.proxies.haproxy.model.settings import Settings
@@ -192,12 +193,10 @@ class RewiredFiles:
         return place
 
     def settings(self) -> dict[str, Any]:
-        """The settings by their paths in the YAML, where they are understood."""
+        """What holds of the app's servers, by their paths in the YAML."""
         if self.problems():
             return {}
-        settings, _ = self.read_settings()
-        effective, servers = self.effective()
-        return {} if settings is None else record(effective, servers[0])
+        return record(*self.effective())
 
     def timers_s(self) -> tuple[float, ...]:
         if self.problems():

@@ -250,7 +250,11 @@ class DockerStage(Roster[Member]):
             await self._team.end(member, signal, grace_s)
         finally:
             # Its address is free now; the container itself is removed beside what goes on.
-            self._team.soon(self._team.discard(member.id))
+            self._team.soon(self._remove(entry, member))
+
+    async def _remove(self, entry: Entry[Member], member: Member) -> None:
+        await self._team.discard(member.id)
+        self.gone(entry)  # if whoever waited for that was cancelled
 
     def _obituary(self, entry: Entry[Member]) -> str:
         return entry.body.obituary() if entry.body is not None else f"app {entry.name} is gone"

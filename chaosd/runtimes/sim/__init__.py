@@ -142,6 +142,7 @@ class SimStage(Roster[None]):
             await self._clock.sleep_until(now_ns + last_ns)
         finally:
             self._now_ns()  # its name is withdrawn now, and what comes before that has happened
+            self.gone(entry)
 
     def _obituary(self, entry: Entry[None]) -> str:
         return f"app {entry.name} died"

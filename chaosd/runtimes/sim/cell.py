@@ -17,7 +17,7 @@ from chaosd.history.values import Address, Outcome, Sample, StreamSpec
 from chaosd.plugins.proxy import log_event
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CellSpec
-from chaosd.plugins.simulation import ANSWERS, NEVER_NS, Model, Reply
+from chaosd.plugins.simulation import ANSWERS, NEVER_NS, Model, Reply, below
 from chaosd.plugins.timeline import Answer, Failure, Meets, RecordType
 from chaosd.system.clock import SECOND_NS
 
@@ -35,7 +35,7 @@ RCODES = {
 
 def about(rng: Random, value_ns: int) -> int:
     """This much, give or take a fifth."""
-    return value_ns * rng.randrange(800, 1201) // 1000
+    return value_ns * (800 + below(rng, 401)) // 1000
 
 
 def _missing(said: str) -> Failure:
@@ -87,7 +87,7 @@ class Stream:
         return shot
 
     def _schedule(self, at_ns: int) -> None:
-        self._scheduled_ns, self.sent_ns = at_ns, at_ns + self.rng.randrange(10_000, 60_000)
+        self._scheduled_ns, self.sent_ns = at_ns, at_ns + 10_000 + below(self.rng, 50_000)
 
     def end(
         self, shot: Shot, done_ns: int, outcome: Outcome, status: int = 0, who: str = ""
@@ -110,9 +110,12 @@ class Stream:
         done = [sample for sample in self._ended if sample.done_ns <= now_ns]
         done.sort(key=lambda sample: (sample.done_ns, sample.scheduled_ns))
         self._ended = [sample for sample in self._ended if sample.done_ns > now_ns]
-        missing_ns = [sample.scheduled_ns for sample in self._ended]
-        missing_ns += [shots[0].scheduled_ns] if shots else []
-        return done, min([*missing_ns, self._scheduled_ns, now_ns])
+        complete_ns = min(self._scheduled_ns, now_ns)
+        if shots:
+            complete_ns = min(complete_ns, shots[0].scheduled_ns)
+        for sample in self._ended:
+            complete_ns = min(complete_ns, sample.scheduled_ns)
+        return done, complete_ns
 
 
 class SimCell:
@@ -151,10 +154,11 @@ class SimCell:
         """Let everything happen that is due by now, in the order of its time."""
         while True:
             at_ns = self.next_ns()
-            stream = min(self.streams, key=_sent_ns, default=None)
-            if stream is not None and stream.sent_ns < at_ns:
-                if stream.sent_ns > now_ns:
-                    return
+            stream, sent_ns = None, min(at_ns, now_ns + 1)
+            for each in self.streams:
+                if each.sent_ns < sent_ns:
+                    stream, sent_ns = each, each.sent_ns
+            if stream is not None:
                 self._fire(stream)
             elif at_ns > now_ns:
                 return
@@ -222,7 +226,3 @@ class SimCell:
                 stream.end(shot, done_ns, Outcome.OK, 200, who)
             elif met == Meets.REFUSE:
                 stream.end(shot, done_ns, Outcome.REFUSED)
-
-
-def _sent_ns(stream: Stream) -> int:
-    return stream.sent_ns

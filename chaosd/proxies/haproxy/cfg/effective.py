@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from chaosd.proxies.haproxy.cfg.dialect import Dialect
-from chaosd.proxies.haproxy.cfg.keywords import Scalar
+from chaosd.proxies.haproxy.cfg.keywords import RESOLVERS_DEFAULTS, Scalar
 from chaosd.proxies.haproxy.cfg.source import Document, Place, Problem, Statement, Word
 
 
@@ -108,6 +108,16 @@ class Effective:
     @property
     def servers(self) -> tuple[Server, ...]:
         return tuple(server for proxy in self.proxies for server in proxy.servers)
+
+    def backend_of(self, server: Server) -> Proxy:
+        """The section that this server stands in."""
+        return next(proxy for proxy in self.proxies if server in proxy.servers)
+
+    def resolvers_of(self, server: Server) -> dict[str, Value]:
+        """The values of the resolvers section that this server names; HAProxy's own without one."""
+        section = self.resolvers.get(str(server.values["resolvers"].value))
+        own = {name: Value(value) for name, value in RESOLVERS_DEFAULTS.items()}
+        return own if section is None else {**own, **section.values}
 
     def backend(self, name: str) -> Proxy | None:
         """The proxy of this name that has servers or could have them."""

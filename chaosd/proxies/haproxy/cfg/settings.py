@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from chaosd.proxies.haproxy.cfg.effective import Effective, Origin, Proxy, Resolvers, Server, Value
 from chaosd.proxies.haproxy.cfg.findings import Finding, Kind
-from chaosd.proxies.haproxy.cfg.keywords import RESOLVERS_DEFAULTS, server_defaults
+from chaosd.proxies.haproxy.cfg.keywords import server_defaults
 from chaosd.proxies.haproxy.cfg.own_file import is_undecided
 from chaosd.proxies.haproxy.cfg.source import Place, Trouble
 from chaosd.proxies.haproxy.model.settings import Holds, InitState, Settings
-from chaosd.units import Duration
 
 _MS = 1_000_000
 # Of a server: what the model goes by, and what has nothing to do with when the app is found again.
@@ -60,64 +59,12 @@ def read_settings(
         return None, None
     try:
         server = _only(effective, servers, path)
-        backend = _backend_of(effective, server)
+        backend = effective.backend_of(server)
         _look_at_backend(backend)
         _look_at_server(effective, server)
         return _settings(effective, server, backend, path), None
     except _BeyondError as error:
         return None, error.finding
-
-
-def record(effective: Effective, server: Server) -> dict[str, Any]:
-    """The settings of a server by their paths in chaosd's YAML, to be compared with another run's.
-
-    Only of a server whose settings `read_settings` has found.
-    """
-    backend, resolvers = _backend_of(effective, server), _resolvers_of(effective, server)
-    own = server.values
-
-    def time(value: Value | None) -> str | None:
-        ms = value.value if value is not None else None
-        return None if ms is None else str(Duration(int(ms) * _MS))
-
-    def plain(name: str) -> Any:
-        return own[name].value if name in own else None
-
-    marked_down = plain("on-marked-down")
-    redispatch = backend.values["option redispatch"].value
-    return {
-        "resolvers": {
-            "timeout_resolve": time(resolvers["timeout resolve"]),
-            "timeout_retry": time(resolvers["timeout retry"]),
-            "resolve_retries": resolvers["resolve_retries"].value,
-            "accepted_payload_size": resolvers["accepted_payload_size"].value
-            if resolvers["accepted_payload_size"].is_said
-            else None,
-            "hold": {hold: time(resolvers[f"hold {hold}"]) for hold in _HOLDS},
-        },
-        "server": {
-            "check": plain("check"),
-            **{name: time(own[name]) for name in ("inter", "fastinter", "downinter")},
-            "fall": plain("fall"),
-            "rise": plain("rise"),
-            "resolve_prefer": plain("resolve-prefer"),
-            "init_addr": plain("init-addr"),
-            "init_state": plain("init-state") if _says(own.get("init-state")) else None,
-            "on_marked_down": None if marked_down == "none" else marked_down,
-            "extra": "",
-        },
-        "timeouts": {
-            name: time(backend.values[f"timeout {name}"])
-            for name in ("connect", "client", "server", "check")
-        },
-        "retries": backend.values["retries"].value,
-        "redispatch": True if redispatch == -1 else redispatch or False,
-        "http_reuse": backend.values["http-reuse"].value
-        if backend.values["http-reuse"].is_said
-        else None,
-        "http_check": _http_check(backend),
-        "nbthread": None,
-    }
 
 
 # --- what the model does not reach ---
@@ -133,7 +80,7 @@ def _only(effective: Effective, servers: Sequence[Server], path: Path) -> Server
     for _, line in effective.document.statements("global"):
         if line.keyword in _BEYOND_GLOBAL:
             raise _BeyondError(line.place, f"`{line.keyword}`")
-    for other in _backend_of(effective, server).servers:
+    for other in effective.backend_of(server).servers:
         if other is not server:
             raise _BeyondError(other.place, "another server beside the app")
     return server
@@ -174,7 +121,7 @@ def _settings(effective: Effective, server: Server, backend: Proxy, path: Path) 
     section = effective.resolvers.get(str(server.values["resolvers"].value))
     if section is not None:
         _look_at_nameservers(section)
-    resolvers, own, proxy = _resolvers_of(effective, server), server.values, backend.values
+    resolvers, own, proxy = effective.resolvers_of(server), server.values, backend.values
     inter_ns = _time_ns("inter", own["inter"], at_least_ms=1) or 0
     connect_ns = _time_ns("timeout connect", proxy["timeout connect"], at_least_ms=1)
     if connect_ns is None:
@@ -194,7 +141,7 @@ def _settings(effective: Effective, server: Server, backend: Proxy, path: Path) 
         fall=_count("fall", own["fall"], 1),
         rise=_count("rise", own["rise"], 1),
         init_state=_init_state(own.get("init-state")),
-        http_check=_http_check(backend) is not None,
+        http_check=http_check(backend) is not None,
         timeout_connect_ns=connect_ns,
         timeout_server_ns=_time_ns("timeout server", proxy["timeout server"]) or _FOREVER_NS,
         timeout_check_ns=_time_ns("timeout check", proxy["timeout check"]),
@@ -203,27 +150,13 @@ def _settings(effective: Effective, server: Server, backend: Proxy, path: Path) 
     )
 
 
-def _backend_of(effective: Effective, server: Server) -> Proxy:
-    return next(proxy for proxy in effective.proxies if server in proxy.servers)
-
-
-def _resolvers_of(effective: Effective, server: Server) -> dict[str, Value]:
-    section = effective.resolvers.get(str(server.values["resolvers"].value))
-    own = {name: Value(value) for name, value in RESOLVERS_DEFAULTS.items()}
-    return own if section is None else {**own, **section.values}
-
-
-def _http_check(backend: Proxy) -> str | None:
+def http_check(backend: Proxy) -> str | None:
     """The path that a check asks for; None if a check only connects."""
     value = backend.values.get("option httpchk")
     if value is None or not value.value:
         return None
     words = value.value.split() if isinstance(value.value, str) else []
     return next((word for word in words if word.startswith("/")), "/")
-
-
-def _says(value: Value | None) -> bool:
-    return value is not None and value.is_said
 
 
 def _init_state(value: Value | None) -> InitState | None:

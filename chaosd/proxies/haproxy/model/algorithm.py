@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from random import Random
 from typing import Any
 
-from chaosd.plugins.simulation import ANSWERS, NEVER_NS, REFUSES, Ended, Reply, World
+from chaosd.plugins.simulation import ANSWERS, NEVER_NS, REFUSES, Ended, Reply, World, below
 from chaosd.plugins.timeline import Failure, Meets, RecordType
 from chaosd.proxies.haproxy.model.settings import Hold, Settings
 
@@ -49,6 +50,7 @@ _REASONS = {
 Version = tuple[int, ...]
 
 
+@lru_cache(maxsize=64)
 def parse_version(text: str | None) -> Version:
     """Read "2.6.12" or "3.3-dev5" for comparing. No version is newer than all."""
     if text is None:
@@ -61,7 +63,7 @@ Step = Callable[[int], None]
 
 def _late(rng: Random, at_ns: int) -> int:
     """The instant at which a timer that was set to `at_ns` strikes: HAProxy's clock counts ms."""
-    return at_ns + rng.randrange(500_000, 1_500_000)
+    return at_ns + 500_000 + below(rng, 1_000_000)
 
 
 class Server:
@@ -242,7 +244,7 @@ class ProxyModel:
         self._last_seen: dict[str, int] = {}
         self._whole_seconds = self._version < COUNTS_MILLISECONDS
         # Where its clock's seconds begin is nobody's choice.
-        self._second_ns = rng.randrange(SECOND_NS) if self._whole_seconds else 0
+        self._second_ns = below(rng, SECOND_NS) if self._whole_seconds else 0
         self._last_valid_ns = self._last_resolution_ns = start_ns
         self._valid = self._resolving = False
         self._rounds_left = 0
@@ -266,13 +268,20 @@ class ProxyModel:
 
     def next_ns(self) -> int:
         """When it has something to do next."""
-        at_ns = self._waiting[0][0] if self._waiting else NEVER_NS
+        at_ns = self._dns_at_ns
+        if self._waiting and self._waiting[0][0] < at_ns:
+            at_ns = self._waiting[0][0]
         for server in self.servers:
-            at_ns = min(at_ns, server.check_at_ns)
-        return min(at_ns, self._dns_at_ns)
+            if server.check_at_ns < at_ns:  # noqa: PLR1730 - `min` takes twice the time
+                at_ns = server.check_at_ns
+        return at_ns
 
     def advance(self, now_ns: int) -> None:
         """Do everything that is due up to and including this instant, in the order of its time."""
+        self.advance_to_next(now_ns)
+
+    def advance_to_next(self, now_ns: int) -> int:
+        """As `advance`, and when it has something to do next."""
         while (at_ns := self.next_ns()) <= now_ns:
             if at_ns == self._dns_at_ns:
                 self._dns_step(at_ns)
@@ -281,14 +290,12 @@ class ProxyModel:
                 step(at_ns, request)
             else:
                 next(s for s in self.servers if s.check_at_ns == at_ns).check_step(at_ns)
+        return at_ns
 
     # --- the resolver (reference: resolv_process_responses, process_resolvers) ---
 
     def _then_resolve(self, at_ns: int, step: Step) -> None:
         self._dns_at_ns, self._dns_step = at_ns, step
-
-    def _preferred(self) -> RecordType:
-        return self.settings.prefers
 
     def _poll(self, now_ns: int) -> None:
         self._resolving = True
@@ -296,7 +303,7 @@ class ProxyModel:
         self._round(now_ns)
 
     def _round(self, now_ns: int) -> None:
-        self._ask(now_ns, self._preferred())
+        self._ask(now_ns, self.settings.prefers)
 
     def _ask(self, now_ns: int, record: RecordType) -> None:
         self._record, self._sent_ns = record, now_ns
@@ -324,7 +331,7 @@ class ProxyModel:
         if not isinstance(answer, Failure):
             self._accept(now_ns, answer)
             return
-        if self._record == self._preferred():
+        if self._record == self.settings.prefers:
             self._ask(now_ns, "AAAA" if self._record == "A" else "A")
             return
         self._rounds_left -= 1
@@ -354,16 +361,17 @@ class ProxyModel:
         server has, or, if there is none, goes into maintenance at once, whatever the holds say.
         """
         self._last_valid_ns = now_ns
-        self._last_seen |= dict.fromkeys(ips, now_ns)
-        self._last_seen = {
-            ip: at for ip, at in self._last_seen.items() if not self._is_obsolete(at, now_ns)
-        }
+        seen = self._last_seen
+        for ip in ips:
+            seen[ip] = now_ns
+        for ip in [ip for ip, at_ns in seen.items() if self._is_obsolete(at_ns, now_ns)]:
+            del seen[ip]
         for server in self.servers:
-            if server.ip is not None and server.ip in self._last_seen:
+            if server.ip is not None and server.ip in seen:
                 server.move(now_ns, server.ip)
                 continue
             taken = [other.ip for other in self.servers if other is not server]
-            free = next((ip for ip in (*ips, *self._last_seen) if ip not in taken), None)
+            free = next((ip for ip in (*ips, *seen) if ip not in taken), None)
             if free is not None:
                 server.move(now_ns, free)
             else:

@@ -7,10 +7,11 @@ from bisect import bisect_right
 from random import Random
 from typing import Any
 
-from chaosd.plugins.simulation import ANSWERS, NEVER_NS, Reply
+from chaosd.plugins.simulation import ANSWERS, NEVER_NS, Reply, below
 from chaosd.plugins.timeline import RECORD_TYPES, Failure, Meets, RecordType, Timeline
 
-_ROUND_TRIP_NS = (50_000, 400_000)  # to a near nameserver
+# To a near nameserver: at least so much, and less than that more.
+_ROUND_TRIP_NS, _ROUND_TRIP_MORE_NS = 50_000, 350_000
 
 
 def whole_ns(seconds: float) -> int:
@@ -58,7 +59,8 @@ class TrackWorld:
         reply = self._tracks.reply(now_ns, record)
         if reply.answer == Failure.SILENCE:
             return reply
-        return reply._replace(took_ns=reply.took_ns + self._rng.randrange(*_ROUND_TRIP_NS))
+        late_ns = _ROUND_TRIP_NS + below(self._rng, _ROUND_TRIP_MORE_NS)
+        return Reply(reply.answer, reply.took_ns + late_ns)
 
     def connect(self, now_ns: int, ip: str) -> Meets:
         met = self._tracks.meets(now_ns, ip)
