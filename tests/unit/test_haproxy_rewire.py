@@ -212,13 +212,17 @@ def test_sections_that_are_in_no_file_have_stand_ins():
     assert {"MISSING_RESOLVERS", "MISSING_USERS", "MISSING_BACKEND"} <= {*found.lost}
 
 
-def test_what_is_inherited_is_taken_back_on_the_line():
-    found = made(defaults="default-server ssl verify none send-proxy ca-file /x check port 7")
-    assert found.changed["default-server ssl verify none send-proxy ca-file /x check port 7"] == (
-        "default-server ssl verify none send-proxy check port 7"
+def test_what_is_inherited_is_taken_back_or_taken_out():
+    line = "default-server ssl verify none send-proxy ca-file /x check port 7"
+    found = made(defaults=line, more="backend o\n    server t 127.0.0.1:80\n")
+    # `no-ssl` would not do: HAProxy checks such a server by TLS all the same.
+    assert found.changed[line] == "default-server send-proxy check port 7"
+    own = found.changed["server s app.example:80 resolvers r init-addr none"]
+    assert own.endswith("init-addr none no-send-proxy port 8081")
+    # It points at a bind of the same file, which does speak TLS and takes the PROXY line.
+    assert found.changed["server t 127.0.0.1:80"] == (
+        "server t 127.64.0.1:8080 ssl verify none no-check"
     )
-    line = found.changed["server s app.example:80 resolvers r init-addr none"]
-    assert line.endswith("init-addr none no-ssl no-send-proxy port 8081")
 
 
 def test_a_name_without_resolvers_is_the_address_of_the_start():

@@ -80,8 +80,8 @@ def test_what_the_file_makes_necessary_is_filled_in(file):
     )
     assert (config.dns.name, config.app.replicas) == ("app.example", 3)
     (fault,) = config.faults
-    assert fault.every.min > Duration.parse("100s")
-    assert config.measure.recovery_limit > Duration.parse("200s")
+    assert fault.every.min > Duration.parse("59s")
+    assert config.measure.recovery_limit > Duration.parse("119s")
 
 
 def test_what_a_config_says_stays(file, tmp_path):

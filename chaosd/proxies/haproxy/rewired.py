@@ -28,7 +28,7 @@ from chaosd.proxies.haproxy.rewire.own_files import (
 )
 
 _NOT_READ = (Trouble.UNREADABLE, Trouble.REFUSED, Trouble.UNDECIDED)
-_SETTLED_S_MAX = 120.0
+_SETTLED_S_MAX = 60.0  # with longer timers a cycle ends unrecovered
 _TRY = Wiring(  # where only what does not depend on addresses is wanted
     listen=Address("127.64.0.1", 8080),
     dns=Address("127.64.0.2", 5353),

@@ -162,9 +162,10 @@ def read_environment(path: Path) -> dict[str, str]:
     try:
         with path.open("rb") as file:
             text = file.read(_ENV_BYTES_MAX).decode("utf-8")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise EnvironmentFileError(f"{path}: can't be read: {reason}") from None
+    except OSError as error:
+        raise EnvironmentFileError(f"{path}: can't be read: {error.strerror}") from None
+    except ValueError:
+        raise EnvironmentFileError(f"{path}: can't be read: not UTF-8") from None
     found: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         stripped = line.strip().removeprefix("export ")

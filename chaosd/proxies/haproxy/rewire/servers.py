@@ -55,16 +55,15 @@ _GROUPS: tuple[tuple[dict[str, int], Reason], ...] = (
 )
 # What a line may inherit from `default-server`, and the word that takes it back.
 _NEGATED = (
-    ("ssl", "no-ssl", Reason.PLAIN_SERVER),
-    ("check-ssl", "no-check-ssl", Reason.PLAIN_SERVER),
     ("send-proxy", "no-send-proxy", Reason.NO_PROXY_LINE),
     ("send-proxy-v2", "no-send-proxy-v2", Reason.NO_PROXY_LINE),
     ("check-send-proxy", "no-check-send-proxy", Reason.NO_PROXY_LINE),
     ("agent-check", "no-agent-check", Reason.AGENT),
 )
-# Of `default-server`: what opens a file or goes elsewhere, and can't be taken back by a word.
+# Of `default-server`: what opens a file or goes elsewhere, and what no word takes back. Not even
+# `no-ssl` does: HAProxy checks such a server by TLS all the same.
 _DEFAULTS = (
-    ({"ca-file": 1, "crt": 1, "crl-file": 1}, Reason.PLAIN_SERVER),
+    (TLS, Reason.PLAIN_SERVER),
     (PROTOCOL, Reason.PLAIN_PROTOCOL),
     (SOCKS, Reason.NO_SOCKS),
     (SOURCE, Reason.SOURCE),
@@ -189,8 +188,6 @@ def _elsewhere(scene: Scene, line: Statement, found: Server) -> Iterator[Edit]:
     for gone in (TLS, SOCKS, SOURCE, AGENT, {"addr": 1}, {"track": 1}):
         yield from remove_words(line, pick(line, gone, _head(line)), Reason.OTHER_BACKEND)
     yield from _silenced(line, found)
-    if _inherits(scene, found, "ssl"):
-        yield append_words(line, "no-ssl", Reason.OTHER_BACKEND)
 
 
 def _follow(scene: Scene, line: Statement, found: Server, bind: Statement) -> Iterator[Edit]:
@@ -201,7 +198,8 @@ def _follow(scene: Scene, line: Statement, found: Server, bind: Statement) -> It
     for gone in (files, SOCKS, SOURCE, AGENT, {"addr": 1}, {"track": 1}, {"port": 1}):
         yield from remove_words(line, pick(line, gone, _head(line)), Reason.FOLLOWED)
     if found.values.get("ssl") is not None and found.values["ssl"].value:
-        yield append_words(line, "verify none", Reason.FOLLOWED)
+        said = "verify none" if "ssl" in line.texts else "ssl verify none"
+        yield append_words(line, said, Reason.FOLLOWED)
     yield from _silenced(line, found)
 
 
