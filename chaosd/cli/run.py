@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from chaosd.cli import loading
+from chaosd.cli.output import say
 
 HELP = "run the daemon until it is stopped or has done enough"
 
@@ -18,4 +19,13 @@ def run(arguments: argparse.Namespace) -> int:
     from chaosd.engine import session
 
     planned = plan.build(*loading.load(arguments))
-    return session.run(planned, plan.rehearse(planned))
+    rehearsals = plan.rehearse(planned)
+    for copied in (rehearsal.copied for rehearsal in rehearsals):
+        if copied is not None:
+            count = len(copied.not_carried)
+            say(*copied.choices)
+            say(
+                f"your files stay as they are; a copy is run (chaosd check shows it, and {count} "
+                f"thing{'s' * (count != 1)} that it does not have)"
+            )
+    return session.run(planned, rehearsals)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import pytest
-from rewiring import FILE, PARTS
+from rewiring import FILE, PARTS, WIRING
 
 from chaosd import plan
 from chaosd.cli import main, own_files, parser
@@ -153,3 +154,51 @@ def test_what_can_not_be_rewired_is_said_in_a_line(file, content, what, capsys):
     assert main(["check", "--haproxy", str(file)]) == 2
     first, *_ = capsys.readouterr().err.splitlines()
     assert first.startswith(f"chaosd: {file.parent}/{what}")
+
+
+def test_settings_of_the_yaml_are_set_in_the_copy(file, tmp_path):
+    lines = "nameserver d 1.1.1.1:53\n    hold nx 9s\n    hold nx 8s"
+    text = file.read_text().replace("nameserver dns 10.0.0.53:53", lines)
+    watching.clear()
+    file.write_text(text)
+    options = [
+        *("resolvers.timeout_resolve=500ms", "resolvers.hold.nx=3s", "server.inter=700ms"),
+        *("server.check=true", "timeouts.connect=250ms", "timeouts.client=9s", "retries=1"),
+        *("redispatch=1", "nbthread=2"),
+    ]
+    overrides = [f"proxy.{option}" for option in options]
+    arguments = parser().parse_args(["check", "--haproxy", str(file)])
+    config = shape.of_text(own_files.text(arguments), file, overrides)
+    planned = plan.build(config, lambda _, what: what)
+    copy = planned.arms[0].proxy.launch(replace(WIRING, directory=tmp_path)).files["haproxy.cfg"]
+    lines = [line.strip() for line in copy.decode().splitlines()]
+    for line in ("timeout resolve 500ms", "hold nx 3s", "timeout connect 250ms", "retries 1",
+                 "option redispatch 1", "nbthread 2", "timeout client 9s"):  # fmt: skip
+        assert lines.count(line) == 1
+    assert lines.count("# hold nx 9s") == 1
+    (server,) = [line for line in lines if line.startswith("server s")]
+    assert server.endswith("check inter 700ms")
+    settings = planned.arms[0].proxy.settings()
+    assert settings["resolvers"]["timeout_resolve"] == "500ms"
+    assert settings["resolvers"]["hold"]["nx"] == "3s"
+    assert settings["server"]["inter"] == "700ms"
+    assert (settings["retries"], settings["redispatch"]) == (1, 1)
+    # The config of the run says the same again.
+    (tmp_path / "again.yaml").write_text(shape.dump(planned.config))
+    again = plan.build(shape.load(tmp_path / "again.yaml"), lambda _, what: what)
+    assert again.arms[0].proxy.settings() == settings
+    assert again.config == planned.config
+
+
+def test_what_chaosd_adds_has_the_settings_of_the_yaml(tmp_path):
+    file = tmp_path / "part.cfg"
+    file.write_text("backend b\n    server s app.example:80 resolvers elsewhere\n")
+    arguments = parser().parse_args(["check", "--haproxy", str(file)])
+    options = ("resolvers.timeout_resolve=500ms", "timeouts.client=9s", "nbthread=2")
+    config = shape.of_text(
+        own_files.text(arguments), file, [f"proxy.{option}" for option in options]
+    )
+    planned = plan.build(config, lambda _, what: what)
+    copy = planned.arms[0].proxy.launch(replace(WIRING, directory=tmp_path)).files["haproxy.cfg"]
+    lines = [line.strip() for line in copy.decode().splitlines()]
+    assert {"timeout resolve 500ms", "timeout client 9s", "nbthread 2"} <= {*lines}

@@ -167,7 +167,9 @@ class HAProxy:
         return f" (HAProxy {', '.join(found)} takes the files: --proxy-version {found[-1]})"
 
     def _checked(self, launch: Launch) -> subprocess.CompletedProcess[str]:
-        arguments = ["-c", *self._files(launch.directory)]
+        # What the user's file knows by name need not be known here; `-dr` lets it be unknown.
+        lenient = ["-dr"] if self._path is not None else []
+        arguments = ["-c", *lenient, *self._files(launch.directory)]
         if self._host is None:
             return self._run(*arguments, environment=launch.env)
         return self._host.run([self._binary, *arguments], launch.env, launch.files)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -134,11 +135,23 @@ class TimeoutsConfig(Part):
 
 # What chaosd supplies to a file that has its addresses by variables.
 SUPPLIED = (b"CHAOSD_LISTEN", b"CHAOSD_DNS", b"CHAOSD_APP")
+WISHES = ("backend", "env", "host", "path")  # keys that only a rewired file has
 # What the user's own haproxy.cfg says itself.
 OF_THE_FILE = (
     *("resolvers", "server", "timeouts", "retries", "redispatch"),
     *("http_reuse", "http_check", "nbthread"),
 )
+
+
+def _by_variables(said: Mapping[str, Any]) -> Path | None:
+    own = said.get("config")
+    if not isinstance(own, Path) or any(said.get(wish) is not None for wish in WISHES):
+        return None
+    try:
+        text = own.read_bytes()
+    except OSError:  # it is said where the file is needed; a directory has no variables
+        return None if own.is_dir() else own
+    return own if any(name in text for name in SUPPLIED) else None
 
 
 class Config(ProgramConfig):
@@ -217,29 +230,37 @@ class Config(ProgramConfig):
     @property
     def by_variables(self) -> Path | None:
         """The user's own file, where it has chaosd's addresses in it by variables already."""
-        wishes = (self.backend, self.env, self.host, self.path)
-        if not isinstance(self.config, Path) or any(wish is not None for wish in wishes):
-            return None
-        try:
-            text = self.config.read_bytes()
-        except OSError:  # it is said where the file is needed; a directory has no variables
-            return None if self.config.is_dir() else self.config
-        return self.config if any(name in text for name in SUPPLIED) else None
+        return _by_variables(dict(self))
 
     @field_validator(*OF_THE_FILE)
     @classmethod
     def _not_beside_an_own_file(cls, value: Any, info: ValidationInfo) -> Any:
         # A default may be spelled out, as in the effective config of a run.
         default = cls.model_fields[str(info.field_name)].default
-        if info.data.get("config") is not None and value != default:
+        if info.data.get("config") is None or value == default:
+            return value
+        if _by_variables(info.data) is not None:
             raise ValueError("set in two places (with `config`, your own file says it)")
-        return value
+        if info.field_name == "http_check":
+            raise ValueError("can't be set over your own file's (change it there)")
+        return value  # it is set in the copy
 
     @model_serializer(mode="wrap")
     def _what_counts(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Beside an own file the defaults of what that file says would be untrue."""
         written: dict[str, Any] = write(self)
-        return {k: v for k, v in written.items() if self.config is None or k not in OF_THE_FILE}
+        if self.config is None:
+            return written
+        found = {key: value for key, value in written.items() if key not in OF_THE_FILE}
+        if self.by_variables is not None:
+            return found
+        for key in self.model_fields_set.intersection(OF_THE_FILE):
+            part = dict(self)[key]
+            is_part = isinstance(part, Part)
+            found[key] = (
+                part.model_dump(mode="json", exclude_unset=True) if is_part else written[key]
+            )
+        return found
 
     @property
     def redispatch_every(self) -> int:

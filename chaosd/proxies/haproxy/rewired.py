@@ -18,7 +18,7 @@ from chaosd.proxies.haproxy.cfg.settings import read_settings
 from chaosd.proxies.haproxy.cfg.source import Place, Trouble
 from chaosd.proxies.haproxy.config import Config
 from chaosd.proxies.haproxy.model.settings import Settings
-from chaosd.proxies.haproxy.rewire import Rewired, diff, wording
+from chaosd.proxies.haproxy.rewire import Rewired, diff, overrides, wording
 from chaosd.proxies.haproxy.rewire.choose import NotChosenError
 from chaosd.proxies.haproxy.rewire.own_files import (
     EnvironmentFileError,
@@ -28,6 +28,7 @@ from chaosd.proxies.haproxy.rewire.own_files import (
 )
 
 _NOT_READ = (Trouble.UNREADABLE, Trouble.REFUSED, Trouble.UNDECIDED)
+DIFFERENCE = "haproxy.diff"  # beside the copies, for people
 _SETTLED_S_MAX = 60.0  # with longer timers a cycle ends unrecovered
 _TRY = Wiring(  # where only what does not depend on addresses is wanted
     listen=Address("127.64.0.1", 8080),
@@ -61,7 +62,12 @@ class RewiredFiles:
         version, features, environment = self._facts()
         if self._read is None or self._read[0] != version:
             config = self._config
-            wish = Wish(backend=config.backend, host=config.host, path=config.path)
+            wish = Wish(
+                backend=config.backend,
+                host=config.host,
+                path=config.path,
+                overrides=overrides.of(config),
+            )
             extra = {} if config.env is None else read_environment(config.env)
             files = OwnFiles(
                 config.files,
@@ -142,7 +148,8 @@ class RewiredFiles:
             name: copy.text.encode()
             for name, copy in zip(self.names(), self._last.copies, strict=True)
         }
-        return found | self._last.made
+        difference = "\n".join([*self.difference(), *map(_comment, self.not_carried()), ""])
+        return found | self._last.made | {DIFFERENCE: difference.encode()}
 
     def names(self) -> list[str]:
         """The names of the copies, in the order of the files."""
@@ -203,6 +210,10 @@ class RewiredFiles:
             return own_file.default_timers_s()
         effective, servers = self.effective()
         return own_file.timers_s(effective, servers)
+
+
+def _comment(line: str) -> str:
+    return f"# {line}"
 
 
 def _shown(line: str) -> str:

@@ -11,7 +11,15 @@ from dataclasses import dataclass
 
 from chaosd.proxies.haproxy.cfg.files import SourceText
 from chaosd.proxies.haproxy.cfg.source import Place
-from chaosd.proxies.haproxy.rewire import certificate, checks, edits, missing, process, table
+from chaosd.proxies.haproxy.rewire import (
+    certificate,
+    checks,
+    edits,
+    missing,
+    overrides,
+    process,
+    table,
+)
 from chaosd.proxies.haproxy.rewire.edits import Copy, Drop, Edit, Insert
 from chaosd.proxies.haproxy.rewire.reasons import Lost, Reason
 from chaosd.proxies.haproxy.rewire.scene import CERTIFICATE, Scene
@@ -35,7 +43,7 @@ class Rewired:
 
 def rewire(scene: Scene, sources: Sequence[SourceText]) -> Rewired:
     """Make the copies. The scene must be of these files."""
-    found: list[Edit] = []
+    found: list[Edit] = [*overrides.edits(scene)]
     for section in scene.effective.document.sections:
         if (reason := process.SECTIONS.get(section.kind)) is not None:
             scene.lose(section.header.place, reason, section.name)
@@ -71,7 +79,7 @@ def _added(scene: Scene, sources: Sequence[SourceText]) -> list[Edit]:
             "",
             f"frontend {OWN_FRONTEND}",
             f"    mode {mode}",
-            "    timeout client 60s",
+            f"    {scene.overrides.frontend.get('timeout client', 'timeout client 60s')}",
             f"    bind {scene.ours.entry}",
             f"    default_backend {backend.name}",
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import resource
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePath
 
@@ -21,7 +21,7 @@ from chaosd.proxies.haproxy.cfg.source import Place, Problem
 from chaosd.proxies.haproxy.rewire import Rewired, audit, rewire
 from chaosd.proxies.haproxy.rewire.choose import Choice, choose
 from chaosd.proxies.haproxy.rewire.door import Door, find
-from chaosd.proxies.haproxy.rewire.scene import Ours, Scene
+from chaosd.proxies.haproxy.rewire.scene import Ours, Overrides, Scene
 
 _NOBODY_PORT = 1  # of the door's address: nothing listens there
 _ENV_BYTES_MAX = 1 << 20
@@ -40,6 +40,7 @@ class Wish:
     host: str | None = None
     path: str | None = None
     programs: bool = False
+    overrides: Overrides = field(default_factory=Overrides)
 
 
 class OwnFiles:
@@ -113,6 +114,7 @@ class OwnFiles:
             ours=_ours(wiring),
             base=self.base,
             programs=self._wish.programs,
+            overrides=self._wish.overrides,
         )
         return rewire(scene, self.sources)
 

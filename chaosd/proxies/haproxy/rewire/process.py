@@ -125,7 +125,8 @@ def additions(scene: Scene, top: Place) -> Iterator[Edit]:
     if sections:
         for text, reason in lines:
             yield Insert(sections[0].header.place, reason, lines=(f"    {text}",))
-    elif lines:
+    else:
+        lines += [(text, Reason.SET) for text in scene.overrides.process.values()]
         texts = ("global", *(f"    {text}" for text, _ in lines), "")
         yield Insert(top, Reason.LOG, lines=texts)
     yield from _backend_log(scene)

@@ -67,6 +67,8 @@ class Reason(Enum):
     MADE_CERTIFICATE = "made certificate"
     EMPTY_FILE = "empty file"
     MISSING_FILE = "missing file"
+    # The YAML.
+    SET = "set"
     # Who answered.
     IDENTITY = "identity"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
@@ -36,6 +36,20 @@ class Ours:
     by_address: bool  # answers have to say which address they come from
 
 
+Lines = Mapping[str, str]  # by the words that it begins with: a line says it, and no other may
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What chaosd's YAML sets over the user's files, as haproxy.cfg has it."""
+
+    resolvers: Lines = field(default_factory=dict)
+    server: tuple[str, ...] = ()  # words
+    backend: Lines = field(default_factory=dict)
+    frontend: Lines = field(default_factory=dict)
+    process: Lines = field(default_factory=dict)
+
+
 @dataclass
 class Scene:
     """The files of one run, and what the rules collect about them."""
@@ -46,6 +60,7 @@ class Scene:
     ours: Ours
     base: Path  # what relative paths of the files are relative to
     programs: bool = False  # whether Lua and external checks may run
+    overrides: Overrides = field(default_factory=Overrides)
     made: dict[str, bytes] = field(default_factory=dict)  # files, by their path in the directory
     lost: list[Lost] = field(default_factory=list)
     said: list[str] = field(default_factory=list)  # texts that checks look for in an answer

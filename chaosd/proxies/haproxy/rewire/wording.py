@@ -57,6 +57,7 @@ _WHY = {
     Reason.MADE_CERTIFICATE: "the certificate is not there: chaosd made one",
     Reason.EMPTY_FILE: "the file is not there: an empty one stands for it",
     Reason.MISSING_FILE: "the file is not there",
+    Reason.SET: "your config sets this",
     Reason.IDENTITY: "answers say which address they come from",
 }
 # What is lost: what it was, and what that changes in the answer.
