@@ -215,7 +215,7 @@ def test_sections_that_are_in_no_file_have_stand_ins():
 def test_what_is_inherited_is_taken_back_or_taken_out():
     line = "default-server ssl verify none send-proxy ca-file /x check port 7"
     found = made(defaults=line, more="backend o\n    server t 127.0.0.1:80\n")
-    # `no-ssl` would not do: HAProxy checks such a server by TLS all the same.
+    # `no-ssl` would not do: HAProxy prepares such a server for TLS all the same.
     assert found.changed[line] == "default-server send-proxy check port 7"
     own = found.changed["server s app.example:80 resolvers r init-addr none"]
     assert own.endswith("init-addr none no-send-proxy port 8081")

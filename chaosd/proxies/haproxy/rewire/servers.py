@@ -61,7 +61,7 @@ _NEGATED = (
     ("agent-check", "no-agent-check", Reason.AGENT),
 )
 # Of `default-server`: what opens a file or goes elsewhere, and what no word takes back. Not even
-# `no-ssl` does: HAProxy checks such a server by TLS all the same.
+# `no-ssl` does: HAProxy 2.6 and later prepare such a server for TLS all the same.
 _DEFAULTS = (
     (TLS, Reason.PLAIN_SERVER),
     (PROTOCOL, Reason.PLAIN_PROTOCOL),
