@@ -7,6 +7,7 @@ and knows nothing of them: what a rule forgets is found here, and the copy is no
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from chaosd.proxies.haproxy.cfg.effective import Effective
 from chaosd.proxies.haproxy.cfg.source import Place, Section, Statement
@@ -25,6 +26,7 @@ _ADDRESSES = {
     "source": 1,
 }
 _IN_WORDS = frozenset({"source", "addr", "agent-addr", "socks4", "usesrc", "interface"})
+_WORDS_OF = {"server": 3, "server-template": 4, "default-server": 1}  # where its words begin
 _PROXIES = frozenset({"frontend", "listen", "backend"})
 _SECTIONS = frozenset({"program", "mailers", "log-forward", "acme"})
 
@@ -58,9 +60,11 @@ def _hosts(section: Section, line: Statement, ours: Ours) -> Iterator[str]:
         texts += line.texts[2:3]
     if line.keyword == "server" and section.kind in ("peers", "ring"):
         texts += line.texts[2:3]
-    if line.keyword in ("server", "server-template", "default-server"):
-        for word, value in zip(line.texts, line.texts[1:], strict=False):
-            texts += [value] if word in _IN_WORDS else []
+    # Elsewhere HAProxy knows no servers, and says so.
+    has_servers = section.kind in {*_PROXIES, "defaults", "peers"}
+    own = line.texts[_WORDS_OF.get(line.keyword, len(line.texts)) :] if has_servers else ()
+    for word, value in pairwise(own):
+        texts += [value] if word in _IN_WORDS else []
     for text in filter(None, texts):
         if not _is_private(text, ours):
             yield target(text).host

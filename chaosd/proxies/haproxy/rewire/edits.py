@@ -126,12 +126,19 @@ def _edited(line: str, edits: Sequence[Edit]) -> str:
     if any(isinstance(edit, Drop) for edit in edits):
         blanks = len(line) - len(line.lstrip())
         return f"{line[:blanks]}# {line[blanks:]}"
-    replacements = [edit for edit in edits if isinstance(edit, Replace)]
+    firsts: dict[tuple[int, int, bool], Replace] = {}  # of several for one word the first counts
+    for number, edit in enumerate(edits):
+        if isinstance(edit, Replace):
+            is_append = edit.start == edit.end
+            firsts.setdefault((edit.start, edit.end + number * is_append, is_append), edit)
+    replacements = list(firsts.values())
     # From the right, so that the columns of the others stay; what is appended last comes last.
     ordered = sorted(enumerate(replacements), key=lambda pair: (pair[1].start, pair[0]))
     edge = len(line) + 1
     for _, edit in reversed(ordered):
-        assert edit.end <= edge or edit.end == edit.start, (line, edit)  # noqa: S101
+        inside = [e for e in replacements if e.start < edit.start < e.end >= edit.end]
+        if inside or edit.end > edge:
+            continue  # the words go as a whole, or have been replaced already
         line = line[: edit.start - 1] + edit.text + line[edit.end - 1 :]
         edge = edit.start
     return line

@@ -11,6 +11,7 @@ from chaosd.proxies.haproxy.rewire.edits import Drop, Edit, Insert
 from chaosd.proxies.haproxy.rewire.reasons import Reason
 from chaosd.proxies.haproxy.rewire.scene import Scene
 
+_NAME = re.compile(r"^[A-Za-z0-9_.:-]+$")  # as HAProxy's sections may have it
 _USERS = re.compile(r"\bhttp_auth(?:_group)?\(\s*([^)\s]+)\s*\)")
 
 
@@ -60,7 +61,7 @@ def _backends(scene: Scene) -> Named:
         if line.keyword not in ("use_backend", "default_backend") or not line.words[1:]:
             continue
         name = line.texts[1]
-        if name not in there and "%" not in name:
+        if name not in there and _NAME.match(name):
             found.setdefault(("backend", name), (line.place, Reason.MISSING_BACKEND))
     return found
 

@@ -62,7 +62,7 @@ def maxconn(scene: Scene, section: Section, line: Statement) -> Iterator[Edit]:
 def stats(scene: Scene, section: Section, line: Statement) -> Iterator[Edit]:
     """The Runtime API: one socket, where chaosd asks."""
     if line.says("stats", "socket"):
-        if line == _sockets(scene)[0]:
+        if section.kind == "global" and line == _sockets(scene)[0]:
             yield replace_line(line, _api(scene), Reason.API)
         else:
             yield Drop(line.place, Reason.API)

@@ -106,8 +106,7 @@ class Scene:
         return None
 
     def _binds(self) -> list[Statement]:
-        kinds = ("frontend", "listen", "peers")
-        lines = self.effective.document.statements(*kinds)
+        lines = self.effective.document.statements()
         return [line for _, line in lines if line.says("bind") and line.words[1:]]
 
     def exists(self, name: str) -> bool:

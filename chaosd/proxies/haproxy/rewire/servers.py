@@ -79,7 +79,7 @@ def default_server(scene: Scene, section: Section, line: Statement) -> Iterator[
     if line.modifier:
         return
     if section.kind == "peers":
-        yield from remove_words(line, pick(line, TLS, 1), Reason.PEERS)
+        yield from remove_words(line, pick(line, {**TLS, **SOURCE}, 1), Reason.PEERS)
         return
     for gone, reason in _DEFAULTS:
         yield from _without(scene, line, gone, reason, first=1)
@@ -241,12 +241,13 @@ def peer(scene: Scene, section: Section, line: Statement) -> Iterator[Edit]:
     local = {line.texts[1] for _, line in names if line.says("localpeer") and line.words[1:]}
     if line.keyword == "server" and len(_plain(line.texts)) < 3:  # noqa: PLR2004 - no address
         return
-    if line.texts[1] not in local:
-        scene.lose(line.place, Reason.PEERS, line.texts[1])
+    name = line.texts[1] if line.words[1:] else ""
+    if name not in local:
+        scene.lose(line.place, Reason.PEERS, name)
         yield Drop(line.place, Reason.PEERS)
     elif line.words[2:]:
-        name = f"abns@{scene.ours.token}-peers-{section.name}"
-        yield replace_word(line, line.words[2], name, Reason.PEERS)
+        socket = f"abns@{scene.ours.token}-peers-{section.name}"
+        yield replace_word(line, line.words[2], socket, Reason.PEERS)
 
 
 def _plain(texts: Sequence[str]) -> list[str]:

@@ -10,7 +10,7 @@ from chaosd.proxies.haproxy.rewire import binds, checks, files, missing, names, 
 from chaosd.proxies.haproxy.rewire.scene import Rule
 
 PROXIES = ("frontend", "backend", "listen", "defaults")
-ANYWHERE = ()
+ANYWHERE = ()  # also where HAProxy does not take it: it says so then, and nothing is opened
 
 
 class Entry(NamedTuple):
@@ -23,29 +23,30 @@ class Entry(NamedTuple):
 
 TABLE = (
     # The door.
-    Entry((*PROXIES, "peers"), ("bind",), binds.bind),
+    Entry(ANYWHERE, ("bind",), binds.bind),
     Entry(("peers",), ("default-bind",), binds.default_bind),
     # Servers.
     Entry(PROXIES, ("server", "server-template"), servers.server),
     Entry((*PROXIES, "peers"), ("default-server",), servers.default_server),
     Entry(PROXIES, ("use-fcgi-app",), missing.fcgi_app),
-    Entry(PROXIES, ("dispatch",), servers.dispatch),
-    Entry(PROXIES, ("source",), servers.source),
+    Entry(ANYWHERE, ("dispatch",), servers.dispatch),
+    Entry(ANYWHERE, ("source",), servers.source),
     # Checks.
     Entry(PROXIES, ("option",), checks.option),
     Entry(PROXIES, ("external-check",), checks.external_check),
     Entry(PROXIES, ("http-check",), checks.http_check),
     Entry(PROXIES, ("tcp-check",), checks.tcp_check),
     # Names.
-    Entry(("resolvers",), ("nameserver",), names.nameserver),
+    Entry(ANYWHERE, ("nameserver",), names.nameserver),
     Entry(("resolvers",), ("parse-resolv-conf",), names.parse_resolv_conf),
     # The process.
     Entry(("global",), (*process.GLOBAL, *process.PROGRAMS), process.leave_out),
     Entry(("global",), ("maxconn",), process.maxconn),
-    Entry(("global",), ("stats",), process.stats),
-    Entry(("global", *PROXIES), ("log",), process.log),
+    Entry(ANYWHERE, ("stats",), process.stats),
+    Entry(ANYWHERE, ("log",), process.log),
     Entry(("ring",), ("server",), process.log_target),
-    Entry(("peers",), ("peer", "server"), servers.peer),
+    Entry(ANYWHERE, ("peer",), servers.peer),
+    Entry(("peers",), ("server",), servers.peer),
     # Files.
     Entry(("global",), files.ABOUT_A_FILE, files.about_a_file),
     Entry(("crt-store",), ("load",), files.store),
