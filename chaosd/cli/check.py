@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from chaosd.cli import loading
+from chaosd.cli import loading, own_files
 from chaosd.cli.output import say
 from chaosd.errors import Exit
 
@@ -21,6 +21,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    return max(_check(each) for each in own_files.each(arguments))
+
+
+def _check(arguments: argparse.Namespace) -> int:
     from chaosd import plan
     from chaosd.config import shape
 

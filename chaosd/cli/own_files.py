@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 CYCLES = 20
+ALL = "all"
 _WISHES = ("backend", "env", "host", "path", "proxy_version")
 NONE: dict[str, Any] = {"haproxy": [], **dict.fromkeys(_WISHES)}  # for commands without them
 
@@ -24,7 +26,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="your file as it is, several files or a directory; they are never changed",
     )
-    group.add_argument("--backend", metavar="NAME", help="which backend moves")
+    group.add_argument("--backend", metavar="NAME", help="which backend moves; all: each in turn")
     group.add_argument(
         "--env", type=Path, metavar="FILE", help="NAME=value lines: the variables it needs"
     )
@@ -45,6 +47,17 @@ def problem(arguments: argparse.Namespace) -> str | None:
     if not arguments.haproxy and any(wish is not None for wish in wishes):
         return "--backend, --env, --host, --path and --proxy-version go with --haproxy"
     return None
+
+
+def each(arguments: argparse.Namespace) -> Iterator[argparse.Namespace]:
+    """The same for each backend that can move, if `--backend all` asks for it."""
+    if not arguments.haproxy or arguments.backend != ALL:
+        yield arguments
+        return
+    from chaosd.proxies.haproxy.rewired import movable
+
+    for name in movable(arguments.haproxy, arguments.env):
+        yield argparse.Namespace(**{**vars(arguments), "backend": name})
 
 
 def text(arguments: argparse.Namespace) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from chaosd.cli import loading
+from chaosd.cli import loading, own_files
 from chaosd.cli.output import say
 
 HELP = "run the daemon until it is stopped or has done enough"
@@ -15,6 +15,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    return max(_run(each) for each in own_files.each(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> int:
     from chaosd import plan
     from chaosd.engine import session
 

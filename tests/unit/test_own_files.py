@@ -122,6 +122,16 @@ def test_a_list_to_choose_from_in_a_line(file):
     )
 
 
+def test_all_backends_in_turn(file, tmp_path, capsys):
+    watching.clear()
+    file.write_text(file.read_text() + "backend two\n server s x.example:1 resolvers r\n")
+    arguments = parser().parse_args(["check", "--haproxy", str(file), "--backend", "all"])
+    assert [each.backend for each in own_files.each(arguments)] == ["b", "two"]
+    (tmp_path / "none.cfg").write_text("backend x\n server s 10.0.0.1:80\n")
+    assert main(["check", "--haproxy", str(tmp_path / "none.cfg"), "--backend", "all"]) == 2
+    assert "nothing in it can move by DNS" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "what"),
     [

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from chaosd.proxies.haproxy.cfg.source import Place, Trouble
 from chaosd.proxies.haproxy.config import Config
 from chaosd.proxies.haproxy.model.settings import Settings
 from chaosd.proxies.haproxy.rewire import Rewired, diff, overrides, wording
-from chaosd.proxies.haproxy.rewire.choose import NotChosenError
+from chaosd.proxies.haproxy.rewire.choose import NotChosenError, candidates
 from chaosd.proxies.haproxy.rewire.own_files import (
     EnvironmentFileError,
     OwnFiles,
@@ -210,6 +211,22 @@ class RewiredFiles:
             return own_file.default_timers_s()
         effective, servers = self.effective()
         return own_file.timers_s(effective, servers)
+
+
+def movable(paths: Sequence[Path], env: Path | None) -> list[str]:
+    """The backends of these files that can move. Raises ConfigError if there are none."""
+    try:
+        extra = {} if env is None else read_environment(env)
+    except EnvironmentFileError as error:
+        raise ConfigError(str(error)) from None
+    files = OwnFiles(paths, Wish(), None, environment=os.environ, extra=extra)
+    names = [backend.name for backend in candidates(files.effective)]
+    if not names:
+        unread = [p for p in files.effective.problems if p.trouble in _NOT_READ]
+        where = ", ".join(map(str, paths))
+        said = [f"{problem.place}: {problem.what}" for problem in unread]
+        raise ConfigError(*(said or [f"{where}: {wording.nothing_moves()}"]))
+    return names
 
 
 def _comment(line: str) -> str:

@@ -150,6 +150,11 @@ def lost(found: Lost) -> str:
     return f"{found.place}: {_LOST[found.reason].format(detail=found.detail)}"
 
 
+def nothing_moves() -> str:
+    """No backend of the files can be moved."""
+    return "no backend has a server with a name: nothing in it can move by DNS"
+
+
 def not_chosen(what: str, names: Sequence[str]) -> str:
     """One line: why no backend was chosen, and what there is to choose from."""
     if not names:
