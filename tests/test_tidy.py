@@ -18,13 +18,14 @@ FILE_LINES_MAX = 500
 LAYERS = {
     "errors": set(),
     "units": set(),
-    "system": {"errors"},
-    "history": {"errors"},
-    "config": {"errors", "units", "plugins", "history"},
+    "shown": set(),
+    "system": {"errors", "shown"},
+    "history": {"errors", "system", "shown"},
+    "config": {"errors", "units", "plugins", "history", "system", "shown"},
     "plugins": {"dns", "errors", "units", "history", "system"},
     "analysis": {"errors", "history", "plugins", "system"},
     "dns": {"errors", "history", "system"},
-    "faults": {"dns", "errors", "units", "history", "plugins", "system"},
+    "faults": {"dns", "errors", "units", "history", "plugins", "shown", "system"},
     "probes": {"errors", "units", "history", "plugins"},
 }
 # Nobody but these imports these: they put the parts together.
@@ -206,7 +207,7 @@ def test_every_plugin_file_has_its_entry_point() -> None:
     helpers = {f"chaosd.probes.{name}" for name in ("host", "worker", "wire", "outcomes")}
     helpers |= {
         f"chaosd.runtimes.{name}"
-        for name in ("answers", "readiness", "realtime", "roster", "syslog")
+        for name in ("answers", "readiness", "realtime", "roster", "senders", "syslog")
     }
     for kind in ("runtimes", "proxies", "faults", "probes"):
         for path in sorted((PACKAGE / kind).iterdir()):

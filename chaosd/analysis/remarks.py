@@ -33,6 +33,7 @@ class RemarkKind(StrEnum):
     ALIKE = "alike"  # serial correlation `value`
     ALARMED_CONTROLS = "alarmed-controls"  # `count` of `total`, with `parts` of `samples`
     MISROUTED_RESTARTS = "misrouted-restarts"  # `count` requests in `total` cycles
+    LOG_REFUSED = "log-refused"  # `count` lines, the latest from `detail`
     WITHIN_FLOOR = "within-floor"  # the median is no longer than `seconds`
 
 

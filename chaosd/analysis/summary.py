@@ -64,21 +64,25 @@ def summarise(
     *,
     windows: Mapping[str, Clusters] | None = None,
     lost: Sequence[Remark] = (),
+    noted: Sequence[Remark] = (),
 ) -> Report:
     """Fold a run's cycles, a line of cycles.jsonl after the other, into its report.
 
     `windows` are the requests that were sent, and those that were lost, from each T0 to the next,
-    by cell; `lost` is what must have been stored and is not there. Where there are several arms
-    each has a report of its own: objectives and doubts are of those, and not of a mixture.
+    by cell; `lost` is what must have been stored and is not there, `noted` what else was
+    remarkable of a cell. Where there are several arms each has a report of its own: objectives and
+    doubts are of those, and not of a mixture.
     """
     probes, windows = tuple(probes), windows or {}
     arms = manifest.get("arms") or {}
+    folded = partial(_summarise, windows=windows, lost=lost, noted=noted)
     if len(arms) <= 1:
-        return _summarise(run, manifest, cycles, probes, queries, windows=windows, lost=lost)
+        return folded(run, manifest, cycles, probes, queries)
     cycles = list(cycles)
     reports = {}
     for name, arm in arms.items():
-        own = {key: arm[key] for key in ("settings", "cells", "proxy", "proxy_version")}
+        known = ("settings", "cells", "proxy", "proxy_version")
+        own = {key: arm[key] for key in known if key in arm}
         cells = set(arm["cells"])
         reports[name] = _summarise(
             f"{run} {name}",
@@ -88,8 +92,9 @@ def summarise(
             {cell: found for cell, found in queries.items() if cell in cells},
             windows={cell: found for cell, found in windows.items() if cell in cells},
             lost=[remark for remark in lost if remark.cell in cells],
+            noted=[remark for remark in noted if remark.cell in cells],
         )
-    whole = _summarise(run, manifest, cycles, probes, queries, windows=windows, lost=lost)
+    whole = folded(run, manifest, cycles, probes, queries)
     objectives = tuple(
         replace(o, name=f"{name}: {o.name}") for name, r in reports.items() for o in r.objectives
     )
@@ -123,6 +128,7 @@ def _summarise(
     *,
     windows: Mapping[str, Clusters],
     lost: Sequence[Remark],
+    noted: Sequence[Remark],
 ) -> Report:
     """One arm's report."""
     settings = manifest.get("settings", {})
@@ -161,7 +167,7 @@ def _summarise(
         manifest=dict(manifest),
         verdict=slo.verdict(doubts, objectives),
         doubts=doubts,
-        notes=tuple(_notes(manifest, whole, by_label)),
+        notes=(*_notes(manifest, whole, by_label), *noted),
         objectives=objectives,
         availability=availability,
         total=whole,

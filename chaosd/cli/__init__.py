@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
+    top = output.Parser(
         prog="chaosd",
         description="Measures how long HAProxy takes to find a backend whose IP has changed, "
         "and what users see meanwhile.",

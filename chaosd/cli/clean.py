@@ -29,7 +29,10 @@ def run(_: argparse.Namespace) -> int:
         runtime = kind(kind.Config(type=name))
         reason = runtime.unavailable()
         if reason is None:
-            removed += asyncio.run(runtime.sweep())
+            try:
+                removed += asyncio.run(runtime.sweep())
+            except MachineError as error:
+                missed.append(str(error))
             continue
         # Where there is none nothing can be left; one that does not answer may have much of ours.
         expected = isinstance(runtime, CanBeAway) and runtime.expected()

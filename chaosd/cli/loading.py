@@ -26,6 +26,11 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
         help="override one value, e.g. --set proxy.resolvers.timeout_resolve=200ms or "
         "--set faults.0.every=9s; may be repeated",
     )
+    parser.add_argument(
+        "--allow-programs",
+        action="store_true",
+        help="let the proxy's own file run programs, as proxy.allow_programs: true",
+    )
     parser.add_argument("--seed", type=int, help="repeat the schedule of an earlier run")
     parser.add_argument("--cycles", type=int, metavar="N", help="stop after N cycles in each cell")
     parser.add_argument("--for", dest="time", metavar="TIME", help="stop after a while, e.g. 10m")
@@ -43,6 +48,8 @@ def load(arguments: argparse.Namespace) -> tuple[Any, Any]:
     ):
         if value is not None:
             overrides.append(f"{path}={value}")
+    if arguments.allow_programs:
+        overrides.append("proxy.allow_programs=true")
     if wrong := own_files.problem(arguments):
         raise ConfigError(wrong)
     if arguments.haproxy:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import os
 import sys
 from pathlib import Path
-from typing import TextIO
+from typing import NoReturn, TextIO
 
+from chaosd import shown
 from chaosd.errors import unsaid
 
 
 def say(*texts: str) -> None:
     """Print, also if nobody reads any more, as in `chaosd … | head`: the exit code still counts."""
     try:
-        print("\n".join(texts), flush=True)
+        print(shown.text("\n".join(texts)), flush=True)
     except BrokenPipeError:
         _discard(sys.stdout)
     except OSError as error:
@@ -25,9 +27,16 @@ def say(*texts: str) -> None:
 def complain(problem: str) -> None:
     """Print one problem. Where that can't be done, the exit code still says that there is one."""
     try:
-        print(f"chaosd: {problem}", file=sys.stderr, flush=True)
+        print(f"chaosd: {shown.line(problem)}", file=sys.stderr, flush=True)
     except OSError:
         _discard(sys.stderr)
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with a command line as one line, whatever was typed."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(shown.line(message))
 
 
 def open_missing_streams() -> None:

@@ -32,4 +32,4 @@ def _run(arguments: argparse.Namespace) -> int:
                 f"your files stay as they are; a copy is run (chaosd check shows it, and {count} "
                 f"thing{'s' * (count != 1)} that it does not have)"
             )
-    return session.run(planned, rehearsals)
+    return session.run(planned, rehearsals, arguments.config or arguments.haproxy[0])

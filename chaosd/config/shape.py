@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from chaosd import plugins
+from chaosd import plugins, shown
 from chaosd.config import yamlfile
 from chaosd.config.arms import ArmPart, arm_problems
 from chaosd.config.complaints import complaints
@@ -33,6 +33,7 @@ from chaosd.errors import ConfigError
 from chaosd.history.cycles import ONLY_ARM
 from chaosd.history.values import Address
 from chaosd.plugins.bases import FaultConfig, KeyPath, Part, ProbeConfig, ProxyConfig, RuntimeConfig
+from chaosd.system.files import open_regular
 from chaosd.units import Duration, Percent, PositiveDuration, Rate
 
 _IN_FLIGHT_MAX = 500_000  # probes of a stream; what is under way is kept in memory
@@ -320,6 +321,9 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     file's own directory: its validators find that as `info.context["base"]`.
     """
     document = _document(path, overrides)
+    shown.forget()
+    secrets = shown.secrets_of(document.data)
+    shown.know(value for where, value in secrets if shown.is_telling(where, value))
     config = _validated(document, path)
     if config.arms:
         config._arm_configs.update(_arm_configs(config, path, overrides))  # noqa: SLF001
@@ -391,8 +395,8 @@ def at_line(path: Path, overrides: Sequence[str], where: KeyPath, what: str) -> 
 
 def _document(path: Path, overrides: Sequence[str]) -> yamlfile.Document:
     try:
-        with path.open("rb") as file:
-            document = yamlfile.read(yamlfile.decode(file.read(yamlfile.SIZE_MAX + 1)))
+        with open_regular(path) as file:
+            document = yamlfile.read(yamlfile.decode(file.read(yamlfile.SIZE_MAX + 1) or b""))
     except yamlfile.Unreadable as error:
         raise ConfigError(_line(path, error.problem)) from error
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
@@ -420,7 +424,7 @@ def _line(path: Path, problem: Problem) -> str:
     place = f"{path}:{problem.place}" if isinstance(problem.place, int) else problem.place
     where = yamlfile.show(problem.path)
     line = " ".join(f"{place}: {where + ': ' if where else ''}{problem.what}".split())
-    line = line.encode(errors="replace").decode()
+    line = shown.line(line)
     return line if len(line) <= _LINE_MAX else line[: _LINE_MAX - 1] + "…"
 
 
@@ -430,12 +434,18 @@ def _by(problem: Problem) -> tuple[bool, int]:
     return (False, place) if isinstance(place, int) else (True, 0)
 
 
-def dump(config: Config) -> str:
-    """The effective config as YAML, everything spelled out; it loads to an equal Config.
+def dump(config: Config, *, with_secrets: bool = False) -> str:
+    """The effective config as YAML, everything spelled out: for people, without secrets.
 
-    But for secrets, which are masked.
+    With them it loads to an equal Config.
     """
-    return yamlfile.write(config.model_dump(mode="json", context={"mask": True}))
+    tree = config.model_dump(mode="json")
+    return yamlfile.write(tree if with_secrets else shown.mask_tree(tree))
+
+
+def secrets_of(config: Config) -> list[tuple[str, str]]:
+    """What `dump` does not show: paths and values."""
+    return list(shown.secrets_of(config.model_dump(mode="json")))
 
 
 def schema() -> dict[str, Any]:

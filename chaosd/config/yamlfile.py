@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import yaml
 
+from chaosd import shown
 from chaosd.plugins.bases import KeyPath
 
 # A config of hundreds of faults is far below these; what is above them is a mistake or an attack.
@@ -227,6 +228,8 @@ class _Dumper(yaml.SafeDumper):
 
 def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
     quotes = None if isinstance(scalar(text), str) else "'"
+    if shown.printable(text) != text:  # YAML has the same escapes, in these quotes
+        quotes = '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=quotes)
 
 
@@ -236,7 +239,7 @@ _Dumper.add_representer(str, _represent_text)
 def write(data: Any) -> str:
     """YAML that `read` reads as the same data; keys stay in their order."""
     text: str = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
-    return text
+    return shown.printable(text)
 
 
 def show(path: Sequence[str | int]) -> str:
@@ -250,8 +253,8 @@ def override(document: Document, text: str, defaults: Mapping[str, Any]) -> None
 
     `defaults` are top-level values that may be set in parts though the document leaves them out.
     """
-    place: int | str = f"--set {text}"
-    target, _, value_text = text.partition("=")
+    target, equals, value_text = text.partition("=")
+    place: int | str = f"--set {shown.assignment(target, value_text) if equals else text}"
     if not (value_text.strip() and _steps(target)):
         what = "should be a path, `=` and a value (such as faults[0].every=3s)"
         document.problems.append(Problem(place, (), what))

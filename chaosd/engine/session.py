@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from chaosd import __version__, report
+from chaosd import __version__, report, shown
 from chaosd.analysis.samples import StoredCounts
 from chaosd.config import shape
 from chaosd.engine.run import Engine
@@ -24,7 +24,7 @@ from chaosd.history.values import Address
 from chaosd.history.writer import RunStore, refuse_other
 from chaosd.live.console import Console
 from chaosd.live.prometheus import PrometheusSink
-from chaosd.plan import Rehearsal, outline
+from chaosd.plan import Rehearsal, outline, privacy
 from chaosd.plan.arms import Plan
 from chaosd.plugins.proxy import Launches, TakesOwnFile
 from chaosd.report import words
@@ -35,8 +35,22 @@ ARM_FACTS = ("proxy", "proxy_version", "proxy_settings", "proxy_config", "settin
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def run(plan: Plan, rehearsals: Sequence[Rehearsal]) -> int:
-    """Do what `chaosd run` does, once the plan is known to be possible. Returns the exit code."""
+def run(plan: Plan, rehearsals: Sequence[Rehearsal], source: Path) -> int:
+    """Do what `chaosd run` does, once the plan is known to be possible. Returns the exit code.
+
+    `source` is the config's file.
+    """
+    with suppress(OSError):  # said where the run's own directory is made; this one is all runs'
+        plan.config.runs.directory.mkdir(parents=True, exist_ok=True)
+    before = os.umask(privacy.ONLY_MINE)
+    os.umask(before | privacy.umask(plan, source))  # of whatever is written, by our children too
+    try:
+        return _run(plan, rehearsals)
+    finally:
+        os.umask(before)
+
+
+def _run(plan: Plan, rehearsals: Sequence[Rehearsal]) -> int:
     refuse_other(plan.config.runs.directory / "latest")
     directory = new_directory(plan.config.runs.directory, plan.config.name, plan.run_id)
     console = Console()
@@ -130,7 +144,7 @@ async def measure(
         code = failure.exit_code if failure else Exit.BUG if reason == BUG else Exit.OK
         end_unix = clock.unix_ns() / SECOND_NS
         with suppress(ChaosdError):  # a full disk has already been told of
-            store.update(end_unix=end_unix, exit=int(code), reason=reason)
+            store.update(end_unix=end_unix, exit=int(code), reason=shown.line(reason))
     if stop.is_set():  # whoever asks again while the report is written gets no half of it
         for number in STOPS:
             signal.signal(number, signal.SIG_IGN)
@@ -174,6 +188,7 @@ def _manifest(plan: Plan, rehearsals: Sequence[Rehearsal]) -> dict[str, Any]:
         "name": plan.config.name,
         "run": plan.run_id,
         "seed": plan.seed,
+        "secrets": shown.fingerprint(privacy.secrets(plan)),
         "runtime": plan.runtime_name,
         "runtime_why": plan.why,
         # Of the first arm, as before there were several.
@@ -200,7 +215,9 @@ def _arm(plan: Plan, rehearsal: Rehearsal) -> dict[str, Any]:
         "proxy_config": proxy.config_name if isinstance(proxy, Launches) else None,
         "binary_sha256": rehearsal.binary_sha256,
         "settings": asdict(arm.settings()),
-        "differs": next((a.values for a in plan.config.arms if a.name == arm.name), {}),
+        "differs": shown.mask_tree(
+            next((a.values for a in plan.config.arms if a.name == arm.name), {})
+        ),
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from signal import SIGKILL
@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo
 
+from chaosd import shown
 from chaosd.errors import MachineError
 from chaosd.history.cycles import CycleKind
 from chaosd.history.events import LinePrinted, RunProgram
@@ -83,7 +84,7 @@ class Command:
 
     async def _inject(self, stage: Any, cycle: CycleContext) -> None:
         program, self._begun, self._to_heal = self.config.inject, False, True
-        async with cycle.deed(RunProgram(role="inject", program=program)):
+        async with cycle.deed(_deed("inject", program)):
             if self.config.t0 == "start":
                 self._begin(cycle)
             await self._run(program, cycle)
@@ -94,7 +95,7 @@ class Command:
         to_heal, self._to_heal = self._to_heal, False
         if to_heal and self.config.heal:
             self._begun = True
-            async with cycle.deed(RunProgram(role="heal", program=self.config.heal)):
+            async with cycle.deed(_deed("heal", self.config.heal)):
                 await self._run(self.config.heal, cycle)
 
     def _begin(self, cycle: CycleContext) -> None:
@@ -112,7 +113,7 @@ class Command:
                 self._begin(cycle)
             told += 1
             if told <= LINES_MAX:
-                cycle.record(LinePrinted(text=line[:LINE_MAX]), at_ns=at_ns)
+                cycle.record(LinePrinted(text=shown.masked(line[:LINE_MAX])), at_ns=at_ns)
 
         variables = {"CHAOSD_CELL": cycle.cell, "CHAOSD_CYCLE": str(cycle.number)}
         environment = os.environ | labels(cycle.run) | variables
@@ -177,3 +178,8 @@ def _at_once(
     for line in lines:
         heard(line.rstrip(), cycle.clock.now_ns())
     return done.returncode, lines[-1] if lines else ""
+
+
+def _deed(role: str, program: Sequence[str]) -> RunProgram:
+    """What is stored of it: without the secrets among its arguments."""
+    return RunProgram(role=role, program=tuple(shown.mask_tree(list(program))))

@@ -14,13 +14,12 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, get_type_hints
 
 from chaosd.history import events as ev
-from chaosd.history import format_0
+from chaosd.history import format_0, strict
 from chaosd.history.causes import Cause, CauseKind, Doubt, DoubtKind
 from chaosd.history.cycles import Cycle, CycleKind, CycleOutcome, Prediction
 from chaosd.history.events import AnyEvent, Deed, Event, ServerChange, ServerChanged, Teller
 
 FORMAT = 1  # of run directories as this version writes them
-TEXT_SHOWN_MAX = 80
 
 Data = Mapping[str, Any]
 
@@ -43,6 +42,7 @@ SAID: dict[tuple[str, str], type[Any]] = {
     ("dns", "withdrawn"): ev.NameWithdrawn,
     ("dns", "answer"): ev.NameAnswered,
     ("dns", "queries"): ev.QueriesCounted,
+    ("proxy.log", "refused"): ev.LogRefused,
     ("proxy.api", "resolvers"): ev.ResolversRead,
     ("proxy.api", "counted"): ev.ResolversCounted,
     ("proxy.api", "process"): ev.ProxyMeasured,
@@ -136,17 +136,16 @@ def _dump(value: Data) -> str:
 def decode_event(line: str) -> AnyEvent:
     """The event of one line of events.jsonl, of any format. Raises ValueError for anything else."""
     try:
-        value = json.loads(line)
-        return _event(value)
+        return _event(strict.parse(line))
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"not an event: {line[:TEXT_SHOWN_MAX]!r}") from error
+        raise ValueError(f"not an event: {strict.shown(line)}") from error
 
 
 def _event(value: dict[str, Any]) -> AnyEvent:
     kind = value["kind"]
     head = {name: value[name] for name in ("at_ns", "cell", "cycle")}
-    if not isinstance(head["at_ns"], int) or not isinstance(head["cycle"], int):
-        raise TypeError("an instant and a number are whole numbers")
+    error_ns = value.get("error_ns", 0)
+    strict.check(Event, {**head, "error_ns": error_ns})
     if kind == "action" and value["edge"] in EDGES:
         deed, error = deed_of(value["verb"], value["data"])
         edge = EDGES[value["edge"]]
@@ -154,19 +153,20 @@ def _event(value: dict[str, Any]) -> AnyEvent:
         return Event(**head, what=edge(deed=deed, **failed))
     if kind == "reading":
         what = said_of(value["source"], value["what"], value["data"])
-        return Event(**head, error_ns=value.get("error_ns", 0), what=what)
-    return Event(**head, what=ev.Unknown(line=value))
+        return Event(**head, error_ns=error_ns, what=what)
+    return Event(**head, what=ev.Unknown(line=_plain(value)))
 
 
 def deed_of(verb: str, data: dict[str, Any]) -> tuple[Deed, str]:
     """A deed from its stored form, and the error it failed with, if any."""
     error = str(data.get("error", ""))
     if verb in PROGRAMS and "program" in data:
+        strict.check(ev.RunProgram, {"program": data["program"]})
         return ev.RunProgram(role=verb, program=tuple(data["program"])), error
     if verb in DEEDS and (made := _made(DEEDS[verb], data)) is not None:
         return made, error
     details = {key: value for key, value in data.items() if key != "error"}
-    return ev.OtherDeed(verb=verb, details=details), error
+    return ev.OtherDeed(verb=verb, details=_plain(details)), error
 
 
 def said_of(source: str, what: str, data: dict[str, Any]) -> ev.What:
@@ -175,18 +175,28 @@ def said_of(source: str, what: str, data: dict[str, Any]) -> ev.What:
         told = ("server", "old", "new", "reason")
         known = {name: data[name] for name in told if name in data}
         known.setdefault("server", "")
+        strict.check(ServerChanged, known)
         return ServerChanged(told_by=Teller(source), change=ServerChange(what), **known)
     if source == "docker" and what in CONTAINER_ACTIONS:
-        return ev.ContainerChanged(action=what, container=data["container"], exit=data.get("exit"))
+        changed = {"container": data["container"], "exit": data.get("exit")}
+        strict.check(ev.ContainerChanged, changed)
+        return ev.ContainerChanged(action=what, **changed)
     data = format_0.translated(source, what, data)
     kind = SAID.get((source, what)) or format_0.SAID.get((source, what))
     if kind is ev.RecoveryPredicted:
         return ev.RecoveryPredicted(prediction=_prediction(data))
     found = _made(kind, data) if kind is not None else None
     if found is None:
-        return ev.Told(source=source, what=what, details=data)
+        return ev.Told(source=source, what=what, details=_plain(data))
     said: ev.What = found
     return said
+
+
+def _plain(details: Data) -> dict[str, Any]:
+    """What nobody here knows, if it can at least be written again."""
+    if not isinstance(details, dict) or not strict.is_plain([details]):
+        raise TypeError("a value that can't be written again")
+    return details
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,16 +213,23 @@ def _cause(data: Any) -> Cause | None:
         return None
     known = {f.name for f in fields(Cause)} - {"kind"}
     kept = {key: value for key, value in data.items() if key in known}
+    strict.check(Cause, kept)
     return Cause(kind=CauseKind(data["kind"]), **kept)
 
 
 def _doubt(data: Any) -> Doubt | None:
-    return None if data is None else Doubt(**{**data, "kind": DoubtKind(data["kind"])})
+    if data is None:
+        return None
+    kept = {**data, "kind": DoubtKind(data["kind"])}
+    strict.check(Doubt, kept)
+    return Doubt(**kept)
 
 
 def _prediction(data: Data) -> Prediction:
     known = {f.name for f in fields(Prediction)}
-    return Prediction(**{key: value for key, value in data.items() if key in known})
+    kept = {key: value for key, value in data.items() if key in known}
+    strict.check(Prediction, kept)
+    return Prediction(**kept)
 
 
 BECOME: dict[Any, Callable[[Any], Any]] = {
@@ -246,26 +263,28 @@ def _made(kind: type[Any], data: Data) -> Any:
     for name, become in shape.become.items():
         if name in values:
             values[name] = become(values[name])
+    strict.check(kind, values)
     return kind(**values)
 
 
 def decode_cycle(line: str) -> Cycle:
     """The cycle of one line of cycles.jsonl, of any format. Raises ValueError for anything else."""
     try:
-        value = format_0.translated_cycle(json.loads(line))
-        value.pop("valid_reason", None)
+        value = format_0.translated_cycle(strict.parse(line))
         known = {f.name for f in fields(Cycle)}
         value = {key: one for key, one in value.items() if key in known}
-        predicted = value.pop("predicted")
-        return Cycle(
-            **{
-                **value,
-                "outcome": CycleOutcome(value["outcome"]),
-                "kind": CycleKind(value["kind"]),
-                "cause": _cause(value.get("cause")),
-                "doubt": _doubt(value.get("doubt")),
-                "predicted": _prediction(predicted) if predicted else None,
-            }
-        )
+        predicted = value["predicted"]
+        value |= {
+            "outcome": CycleOutcome(value["outcome"]),
+            "kind": CycleKind(value["kind"]),
+            "cause": _cause(value.get("cause")),
+            "doubt": _doubt(value.get("doubt")),
+            "predicted": _prediction(predicted) if predicted else None,
+        }
+        strict.check(Cycle, value)
+        cycle = Cycle(**value)
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"not a cycle: {line[:TEXT_SHOWN_MAX]!r}") from error
+        raise ValueError(f"not a cycle: {strict.shown(line)}") from error
+    if cycle.end_ns < cycle.t0_ns or {"/", "\0"} & set(cycle.cell):
+        raise ValueError(f"not a cycle, its end or its cell can't be so: {strict.shown(line)}")
+    return cycle

@@ -308,6 +308,14 @@ class ServerChanged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LogRefused:
+    """How many lines have come so far that were not the proxy's, and who sent the latest."""
+
+    count: int
+    sender: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ResolversRead:
     """The proxy's resolver counters since its start: nameserver → counter → value."""
 
@@ -403,6 +411,7 @@ What = (
     | NameAnswered
     | QueriesCounted
     | ServerChanged
+    | LogRefused
     | ResolversRead
     | ResolversCounted
     | ProxyMeasured

@@ -9,11 +9,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
+from chaosd.history import strict
 from chaosd.history.codec import encode_event
 from chaosd.history.cycles import Cycle, CycleOutcome
 from chaosd.history.events import AnyEvent
 from chaosd.history.values import Outcome, Sample
 from chaosd.history.writer import unwritable, write_whole
+from chaosd.system import files
 
 T = TypeVar("T")
 # Of a run: then the events and samples in its directory have to do. Where an imposter is wanted
@@ -25,6 +27,10 @@ RUN_ENDS = (
 )
 EVENTS_MAX = 2_000
 LOG_LINES_MAX, LOG_BYTES_MAX = 50, 20_000
+BYTES_MAX = 16 * files.MB  # of one that is read; those that are written have some hundred KB
+# Of a sample's row, and what fits each: sent and took in milliseconds, outcome, status, who.
+_MS = strict.fitting("", float)
+ROW = (_MS, _MS, strict.is_text, strict.fitting("", int), strict.is_text)
 
 
 MISROUTED = "requests answered by somebody else"
@@ -126,14 +132,42 @@ def write(
         write_whole(path, text + "\n")
 
 
+def read(path: Path) -> dict[str, Any]:
+    """One that was written; empty if there is none, or not a whole one: it is only shown."""
+    try:
+        found = strict.parse(files.read_bytes(path, BYTES_MAX))
+    except (OSError, ValueError):
+        return {}
+    return found if _is_record(found) else {}
+
+
+def _is_record(value: Any) -> bool:
+    """Whether it has what is shown of it, in this shape."""
+    if not isinstance(value, dict) or not strict.is_plain([value]):
+        return False
+    samples, log = value.get("samples", {}), value.get("log", [])
+    return (
+        type(value.get("left_out", 0)) is int
+        and strict.fitting("", list[str])(log)
+        and strict.fitting("", dict[str, list[list[Any]]])(samples)
+        and all(
+            len(row) == len(ROW) and all(fits(part) for fits, part in zip(ROW, row, strict=True))
+            for rows in samples.values()
+            for row in rows
+        )
+    )
+
+
 def _log(folder: Path) -> list[str]:
     """The last lines that the proxy wrote so far, as it wrote them."""
     found: list[str] = []
     for path in sorted(folder.glob("*.log")):
         try:
-            with path.open("rb") as file:
+            with files.open_regular(path) as file:
                 file.seek(max(0, path.stat().st_size - LOG_BYTES_MAX))
-                found += file.read().decode(errors="replace").splitlines()[-LOG_LINES_MAX:]
+                found += (
+                    file.read(LOG_BYTES_MAX).decode(errors="replace").splitlines()[-LOG_LINES_MAX:]
+                )
         except OSError:
             continue  # a record without it is better than none
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -13,17 +14,32 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from chaosd.errors import MachineError
+from chaosd.history import manifest, strict
 from chaosd.history.codec import decode_cycle, decode_event
 from chaosd.history.cycles import Cycle
 from chaosd.history.events import AnyEvent
-from chaosd.history.values import Sample
-from chaosd.history.writer import EVENTS_OLD, MARK, RECORDS, read_chunk, suffixed
+from chaosd.history.values import Outcome, Sample
+from chaosd.history.writer import EVENTS_OLD, MARK, RECORDS, ROW_GROUP, read_chunk, suffixed
+from chaosd.system import files
 
 T = TypeVar("T")
 FOLDED = "samples.folded.json"
 BLOCKS_CACHED = 8  # of some 4 MB each
-DAMAGED = (OSError, ValueError, pa.ArrowException)  # what Arrow says of a file that is no whole one
+WHOLE_BYTES_MAX = 32 * files.MB  # of what is read in one piece, such as run.json
+CONFIG_BYTES_MAX = 4 * files.MB  # a config has at most 1 MB, and this is all of it spelled out
+# What Arrow says of a file that is no whole one, or has no samples of chaosd in it.
+DAMAGED = (OSError, ValueError, KeyError, TypeError, MemoryError, pa.ArrowException)
 COLUMNS = [name for name in RECORDS.names or () if name != "mark"]
+WORDS_MAX = 300
+CHUNK = re.compile(r"samples\.(\d{1,12})\.(parquet|tail)")
+# What a sample's numbers may be: a century of nanoseconds, some days of microseconds.
+LIMITS = (
+    ("scheduled_ns", 0, 1 << 62),
+    ("lag_us", -(1 << 40), 1 << 40),
+    ("took_us", -(1 << 40), 1 << 40),
+    ("outcome", 0, max(Outcome)),
+)
+GROUP_ROWS_MAX, GROUP_BYTES_MAX = 8 * ROW_GROUP, 256 * files.MB
 
 
 class Block(NamedTuple):
@@ -48,16 +64,20 @@ class RunReader:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        path = directory / "run.json"
         none = MachineError(f"{directory}: not a run directory (a whole run.json is missing)")
         try:
-            manifest = json.loads((directory / "run.json").read_text(encoding="utf-8"))
+            value = strict.parse(files.read_bytes(path, WHOLE_BYTES_MAX))
         except (FileNotFoundError, NotADirectoryError, ValueError) as error:
             raise none from error
         except OSError as error:
-            raise unreadable(directory / "run.json", error) from error
-        if not isinstance(manifest, dict):
+            raise unreadable(path, error) from error
+        if not isinstance(value, dict):
             raise none
-        self.manifest: dict[str, Any] = manifest
+        try:
+            self.manifest: dict[str, Any] = manifest.check(value)
+        except ValueError as error:
+            raise unreadable(path, error) from error
         self._block = lru_cache(BLOCKS_CACHED)(_load)
         self._places: list[_Place] | None = None
         self._folded: dict[str, Any] | None = None
@@ -65,7 +85,7 @@ class RunReader:
     def config(self) -> str:
         """The effective config, or nothing if it is lost: it is only shown."""
         try:
-            return (self.directory / "config.yaml").read_text(encoding="utf-8")
+            return files.read_utf8(self.directory / "config.yaml", CONFIG_BYTES_MAX)
         except (OSError, ValueError):
             return ""
 
@@ -125,7 +145,7 @@ class RunReader:
                 path.with_suffix("")
                 for suffix in ("parquet", "tail")
                 for path in self.directory.glob(f"samples.*.{suffix}")
-                if chunk_number(path) > through
+                if CHUNK.fullmatch(path.name) and chunk_number(path) > through
             }
             ordered = sorted(stems, key=chunk_number)
             self._places = [place for stem in ordered for place in _places(stem)]
@@ -138,17 +158,17 @@ def lines_of(path: Path, decode: Callable[[str], T], marks: Sequence[str] = ()) 
     Raises MachineError for a line that is not what it should be, but for a torn one at the end,
     and for a file that can't be read.
     """
+    wanted = [mark.encode() for mark in marks]
     try:
-        with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.endswith("\n"):
-                    return
-                if marks and not any(mark in line for mark in marks):
-                    continue
-                try:
-                    yield decode(line)
-                except ValueError as error:
-                    raise MachineError(f"{path}:{number}: {error}") from error
+        for number, line in enumerate(files.lines(path), start=1):
+            if not line.endswith(b"\n"):
+                return
+            if wanted and not any(mark in line for mark in wanted):
+                continue
+            try:
+                yield decode(line.decode(errors="replace"))
+            except ValueError as error:
+                raise MachineError(f"{path}:{number}: damaged: {_words(error)}") from error
     except OSError as error:
         raise unreadable(path, error) from error
 
@@ -156,7 +176,13 @@ def lines_of(path: Path, decode: Callable[[str], T], marks: Sequence[str] = ()) 
 def unreadable(path: Path, error: Exception) -> MachineError:
     """What is wrong with a file of a run, in one line: a library's own words may be several."""
     what = error.strerror if isinstance(error, OSError) else None
-    return MachineError(f"{path}: can't be read: {what or ' '.join(str(error).split())}")
+    return MachineError(f"{path}: can't be read: {what or f'damaged: {_words(error)}'}")
+
+
+def _words(error: BaseException) -> str:
+    """What a library says, in one line of bounded length."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    return words if len(words) <= WORDS_MAX else f"{words[:WORDS_MAX]}…"
 
 
 def chunk_number(path: Path) -> int:
@@ -166,18 +192,22 @@ def chunk_number(path: Path) -> int:
 
 def folded(directory: Path) -> dict[str, Any] | None:
     """What is left of samples that were folded; None if none were. Raises MachineError."""
+    path = directory / FOLDED
     try:
-        found: dict[str, Any] = json.loads((directory / FOLDED).read_text(encoding="utf-8"))
+        found = strict.parse(files.read_bytes(path, WHOLE_BYTES_MAX))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise unreadable(directory / FOLDED, error) from error
+        raise unreadable(path, error) from error
+    if not isinstance(found, dict) or type(found.get("through")) is not int:
+        raise unreadable(path, ValueError("these are no counts of chaosd"))
     return found
 
 
 def parquet_chunks(directory: Path) -> Iterator[tuple[Path, int]]:
     """Closed chunks in their order, each with the scheduled time of its last sample."""
-    for path in sorted(directory.glob("samples.*.parquet"), key=chunk_number):
+    closed = (path for path in directory.glob("samples.*.parquet") if CHUNK.fullmatch(path.name))
+    for path in sorted(closed, key=chunk_number):
         places = _places(path.with_suffix(""))
         yield path, max((place.scheduled_ns[1] for place in places), default=0)
 
@@ -191,12 +221,14 @@ def _places(stem: Path) -> list[_Place]:
     """The blocks of a chunk. Its tail counts only as long as there is no Parquet file."""
     parquet = suffixed(stem, "parquet")
     if not parquet.exists():
+        tail = suffixed(stem, "tail")
         try:
             block = Block(*read_chunk(stem))
-        except OSError as error:
+            _check(block)
+        except (OSError, ValueError) as error:
             if not parquet.exists():
-                path = Path(error.filename or suffixed(stem, "tail"))
-                raise unreadable(path, error) from error
+                wrong = error.filename if isinstance(error, OSError) else None
+                raise unreadable(Path(wrong or tail), error) from error
             return _places(stem)  # it has become one this very moment
         if not len(block.records):
             return []
@@ -206,28 +238,41 @@ def _places(stem: Path) -> list[_Place]:
         )
         return [_Place(stem, 0, (low[0], high[0]), (low[1], high[1]), block)]
     try:
-        metadata = pq.read_metadata(parquet)
+        with files.open_regular(parquet) as raw, pq.ParquetFile(raw) as file:
+            return _groups(stem, file.metadata)
     except DAMAGED as error:
         raise unreadable(parquet, error) from error
+
+
+def _groups(stem: Path, metadata: Any) -> list[_Place]:
+    """Where the blocks of a closed chunk lie. Raises one of DAMAGED."""
     found = []
-    for group in range(metadata.num_row_groups):
-        columns = [metadata.row_group(group).column(i) for i in range(metadata.num_columns)]
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        if group.num_rows > GROUP_ROWS_MAX or group.total_byte_size > GROUP_BYTES_MAX:
+            raise ValueError("these are more samples than chaosd keeps together")
+        columns = [group.column(i) for i in range(group.num_columns)]
         ranges = {
-            c.path_in_schema: (c.statistics.min, c.statistics.max)
+            c.path_in_schema: (int(c.statistics.min), int(c.statistics.max))
             for c in columns
             if c.path_in_schema in ("stream", "scheduled_ns") and c.statistics is not None
         }
         if len(ranges) < len(("stream", "scheduled_ns")):
-            raise MachineError(f"{parquet}: can't be read: these are no samples of chaosd")
-        found.append(_Place(stem, group, ranges["stream"], ranges["scheduled_ns"]))
+            raise ValueError("these are no samples of chaosd")
+        found.append(_Place(stem, number, ranges["stream"], ranges["scheduled_ns"]))
     return found
 
 
 def _load(place: _Place) -> Block:
     parquet = suffixed(place.stem, "parquet")
     try:
-        with pq.ParquetFile(parquet, read_dictionary=["who"]) as file:
-            return _block(file.read_row_group(place.row_group, use_threads=False))
+        with (
+            files.open_regular(parquet) as raw,
+            pq.ParquetFile(raw, read_dictionary=["who"]) as file,
+        ):
+            block = _block(file.read_row_group(place.row_group, use_threads=False))
+            _check(block)
+            return block
     except FileNotFoundError:
         raise MachineError(
             f"{parquet}: its samples became counts while they were read (try again)"
@@ -237,14 +282,32 @@ def _load(place: _Place) -> Block:
 
 
 def _block(table: Any) -> Block:
+    """Raises one of DAMAGED."""
+    table.validate(full=True)  # a damaged file may refer to names that it does not have
     who = table["who"].combine_chunks()
     if isinstance(who, pa.ChunkedArray):  # an old pyarrow gives one, of a single chunk
         who = who.chunk(0)
     records = np.empty(table.num_rows, RECORDS)
     for name in COLUMNS:
-        records[name] = who.indices.to_numpy() if name == "who" else table[name].to_numpy()
+        column = who.indices if name == "who" else table[name]
+        if column.null_count or not pa.types.is_integer(column.type):
+            raise ValueError(f"{name} is no number in it")
+        records[name] = column.to_numpy()
     records["mark"] = MARK
-    return Block(records, who.dictionary.to_pylist())
+    names = who.dictionary.to_pylist()
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError("names are no text in it")
+    return Block(records, names)
+
+
+def _check(block: Block) -> None:
+    """Raise ValueError for values that no probe can have: later ones are computed with them."""
+    records = block.records
+    for name, low, high in LIMITS:
+        if len(records) and not (low <= records[name].min() and records[name].max() <= high):
+            raise ValueError(f"a sample's {name} can't be so large or small")
+    if len(records) and not block.names:
+        raise ValueError("samples without names")
 
 
 def _cut(block: Block, stream: int, from_ns: int, to_ns: int) -> list[Sample]:

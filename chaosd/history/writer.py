@@ -32,19 +32,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from chaosd.errors import MachineError
+from chaosd.history import strict
 from chaosd.history.codec import FORMAT, encode_cycle, encode_event
 from chaosd.history.cycles import Cycle
 from chaosd.history.events import (
     AnyEvent,
+    LogRefused,
     NameAnswered,
     ProxyMeasured,
     QueriesCounted,
     ResolversRead,
 )
 from chaosd.history.values import Sample
+from chaosd.system import files
 
 SECOND_NS = 1_000_000_000
 CHUNK_SAMPLES = 100_000  # 3.2 MB of tail; converting ten times as many costs 100 MB of memory
+CHUNK_BYTES_MAX = 64 * files.MB  # of an open chunk's file: ten times what it can grow to
 CHUNK_AGE_NS = 3600 * SECOND_NS
 HELD_SAMPLES_MAX = 100_000  # in memory between two ticks
 NAMES_MAX = 40_000  # of a chunk; a record has two bytes for them
@@ -52,7 +56,12 @@ BATCH_MAX = 20_000  # so that one batch can't bring more names than there is roo
 ROW_GROUP = 131_072  # records that are read together
 EVENTS_OLD = "events.old.jsonl"
 RARE_NS = 60 * SECOND_NS
-RARE = (ResolversRead, ProxyMeasured, QueriesCounted)  # counters: the latest one says it all
+RARE = (
+    ResolversRead,
+    ProxyMeasured,
+    QueriesCounted,
+    LogRefused,
+)  # counters: the latest one says it all
 ANSWERS_PER_SECOND_MAX = 20  # of a cell; QueriesCounted has them all
 
 RECORD = struct.Struct("<qqqHHHBB")
@@ -75,7 +84,10 @@ def write_whole(path: Path, text: str) -> None:
     """Replace a file in one step. Raises MachineError if it can't be written."""
     temporary = path.with_name(path.name + ".tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
+        # As private as the directory, also if it is written much later by `chaosd report`.
+        mode = path.parent.stat().st_mode & 0o666
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        with os.fdopen(os.open(temporary, flags, mode), "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -392,13 +404,15 @@ def read_chunk(stem: Path) -> tuple[np.ndarray[Any, np.dtype[np.void]], list[str
     by a power cut, is nobody's.
     """
     # In this order: the names of whatever is stored by now were stored before it.
-    records = np.fromfile(suffixed(stem, "tail"), RECORDS)
+    data = files.read_bytes(suffixed(stem, "tail"), CHUNK_BYTES_MAX)
+    records = np.frombuffer(data[: len(data) // RECORD.size * RECORD.size], RECORDS).copy()
     names = [""]
-    for line in suffixed(stem, "who").read_bytes().split(b"\n")[:-1]:
+    for line in files.read_bytes(suffixed(stem, "who"), CHUNK_BYTES_MAX).split(b"\n")[:-1]:
         try:
-            names.append(str(json.loads(line)))
+            name = strict.parse(line)
         except ValueError:
             break
+        names.append(name if strict.is_text(name) else "")
     torn = np.flatnonzero(records["mark"] != MARK)
     if len(torn):
         records = records[: torn[0]]

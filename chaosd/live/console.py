@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TextIO
 
+from chaosd import shown
 from chaosd.analysis.statistics import quantile_rank
 from chaosd.errors import unsaid
 from chaosd.history.cycles import Cycle, CycleOutcome
@@ -90,6 +91,7 @@ class Console:
     # --- inside ---
 
     def _line(self, text: str, colour: str = "") -> None:
+        text = shown.line(text)
         if self._colour and colour:
             text = f"{colour}{text}{PLAIN}"
         self._write(f"{CLEAR if self._live else ''}{text}\n")

@@ -6,6 +6,7 @@ import errno
 import socket
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -14,7 +15,9 @@ from chaosd.errors import MachineError
 from chaosd.history.values import Address
 from chaosd.system.clock import SECOND_NS, RealClock
 
-SOCKET_TIMEOUT_S = 10.0
+CONNECTIONS_MAX = 32
+REQUEST_LIMIT_S = 10.0  # of a connection, from its beginning to its end
+ROOM_LIMIT_S = 1.0  # until one that was cut off is gone
 JOIN_LIMIT_S = 5.0
 UNAVAILABLE = "503 Service Unavailable"
 TICK_AGE_MAX_NS = 30 * SECOND_NS
@@ -83,17 +86,26 @@ class Page:
 
 
 class _Handler(WSGIRequestHandler):
-    timeout = SOCKET_TIMEOUT_S
+    timeout = REQUEST_LIMIT_S
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
         """Nobody wants a line for each scrape."""
 
 
 class _Server(ThreadingMixIn, WSGIServer):
+    """A thread for each connection, of which there are few: the oldest gives way to a new one.
+
+    A scraper is done within milliseconds. Whoever takes longer than the limit is cut off.
+    """
+
     daemon_threads = True
     block_on_close = False
+    request_queue_size = CONNECTIONS_MAX
 
     def __init__(self, listen: Address) -> None:
+        self._open: dict[Any, int] = {}  # connections, the oldest first, and since when
+        self._changed = threading.Condition()
+        self._now_ns = RealClock().now_ns
         self.address_family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
         super().__init__((listen.host, listen.port), _Handler)
 
@@ -103,8 +115,38 @@ class _Server(ThreadingMixIn, WSGIServer):
         self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
         self.setup_environ()
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._changed:
+            if len(self._open) >= CONNECTIONS_MAX:
+                _cut(next(iter(self._open)))
+                self._changed.wait_for(lambda: len(self._open) < CONNECTIONS_MAX, ROOM_LIMIT_S)
+            if len(self._open) >= CONNECTIONS_MAX:
+                super().shutdown_request(request)
+                return
+            self._open[request] = self._now_ns()
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._changed:
+            self._open.pop(request, None)
+            self._changed.notify_all()
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Cut off who takes too long; called some times a second."""
+        with self._changed:
+            for request, since_ns in self._open.items():
+                if self._now_ns() - since_ns > REQUEST_LIMIT_S * SECOND_NS:
+                    _cut(request)
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A scraper that hangs up, or never asks, is its own business."""
+
+
+def _cut(request: socket.socket) -> None:
+    """End a connection; its thread notices and closes it."""
+    with suppress(OSError):
+        request.shutdown(socket.SHUT_RDWR)
 
 
 def _refused(listen: Address, error: OSError | OverflowError) -> str:

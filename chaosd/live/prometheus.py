@@ -36,6 +36,7 @@ from chaosd.history.cycles import PHASES, Cycle, CycleOutcome
 from chaosd.history.events import (
     AnyEvent,
     FaultBegan,
+    LogRefused,
     ProxyMeasured,
     QueriesCounted,
     ResolversRead,
@@ -380,6 +381,7 @@ class _Said(Collector):
     def __init__(self, arms: Mapping[str, str]) -> None:
         self._arms = arms
         self._queries: dict[str, float] = {}
+        self._refused: dict[str, float] = {}
         self._process: dict[str, dict[str, float]] = {}
         self._resolvers: dict[str, dict[tuple[str, str], float]] = {}  # counter → cell, nameserver
 
@@ -388,6 +390,8 @@ class _Said(Collector):
         match event.what:
             case QueriesCounted(count=count):
                 self._queries[cell] = count
+            case LogRefused(count=count):
+                self._refused[cell] = count
             case ProxyMeasured(rss_bytes=rss_bytes, fds=fds):
                 known = {"rss_bytes": rss_bytes, "fds": fds}
                 self._process[cell] = {k: v for k, v in known.items() if v is not None}
@@ -402,14 +406,22 @@ class _Said(Collector):
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        queries = CounterMetricFamily(
-            "chaosd_dns_queries_total",
-            "Queries that reached the nameserver: what the proxy costs it.",
-            labels=["arm", "cell"],
-        )
-        for cell, count in list(self._queries.items()):
-            queries.add_metric([self._arms.get(cell, ""), cell], count)
-        yield queries
+        for name, counts, text in (
+            (
+                "dns_queries",
+                self._queries,
+                "Queries that reached the nameserver: what the proxy costs it.",
+            ),
+            (
+                "log_lines_refused",
+                self._refused,
+                "Lines that came for the proxy's log from another sender, and were not believed.",
+            ),
+        ):
+            family = CounterMetricFamily(f"chaosd_{name}_total", text, labels=["arm", "cell"])
+            for cell, count in list(counts.items()):
+                family.add_metric([self._arms.get(cell, ""), cell], count)
+            yield family
         for name, key, text in (
             ("proxy_resident_memory_bytes", "rss_bytes", "The proxy's memory."),
             ("proxy_open_fds", "fds", "The proxy's open file descriptors."),

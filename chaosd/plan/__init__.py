@@ -7,7 +7,6 @@ import json
 import re
 import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -21,6 +20,7 @@ from chaosd.config.shape import Config
 from chaosd.errors import ConfigError, MachineError
 from chaosd.history.cycles import CycleKind
 from chaosd.history.values import Address
+from chaosd.plan import privacy
 from chaosd.plan.arms import OWN_APP, Arm, Cell, Plan
 from chaosd.plan.fitting import fitted
 from chaosd.plan.foretelling import foretold
@@ -29,6 +29,7 @@ from chaosd.plugins.fault import LeavesAddress
 from chaosd.plugins.proxy import (
     Advises,
     Checks,
+    HidesSecrets,
     Launch,
     Launches,
     Proxy,
@@ -37,7 +38,9 @@ from chaosd.plugins.proxy import (
 )
 from chaosd.plugins.runtime import Runtime
 from chaosd.runtimes import AUTO
+from chaosd.system import scratch
 from chaosd.system.clock import VirtualClock
+from chaosd.system.files import MB, open_regular, read_bytes
 
 # Says a problem at its place in the user's file: (("faults", 0, "old_ip"), what) → one line.
 Complain = Callable[[KeyPath, str], str]
@@ -70,6 +73,7 @@ def build(config: Config, complain: Complain) -> Plan:
         why=why,
         arms=arms,
     )
+    privacy.keep(plan)
     problems: dict[str, None] = {}  # said once, though each arm may have them
     for cell in plan.cells[: len(arms)]:
         problems |= dict.fromkeys(_problems(plan, cell, complain))
@@ -260,10 +264,12 @@ def _rehearse(plan: Plan, cell: Cell) -> Rehearsal:
     rendered, checksum = "# no configuration: this proxy is not started", None
     notes = [] if version is None else [f"proxy: {config.proxy.type} {version}"]
     if isinstance(proxy, Launches):
-        with tempfile.TemporaryDirectory(prefix="chaosd-check-") as directory:
-            launch = _launch(plan, cell, proxy, Path(directory))
+        with scratch.directory() as directory:
+            launch = _launch(plan, cell, proxy, directory)
             checksum = _checksum(launch.argv[0]) if plan.runtime.has_proxy_program else None
             rendered = launch.files[proxy.config_name].decode("utf-8", "replace")
+            if isinstance(proxy, HidesSecrets):
+                rendered = proxy.shown(rendered)
             complaint = None
             if plan.runtime.has_proxy_program and isinstance(proxy, Checks):
                 complaint = proxy.check(launch)
@@ -310,12 +316,12 @@ def _checksum(program: str) -> str | None:
     if found is None:
         return None
     try:
-        build = json.loads(Path(found).with_name("build.json").read_text(encoding="utf-8"))
+        build = json.loads(read_bytes(Path(found).with_name("build.json"), MB))
         return str(build["binary_sha256"])
     except (OSError, ValueError, KeyError, TypeError):
         pass  # not one of chaosd's builds
     try:
-        with Path(found).open("rb") as file:
+        with open_regular(Path(found)) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return None

@@ -21,11 +21,6 @@ from chaosd.units import Cron, Duration, PositiveDuration, Rate
 KeyPath = tuple[str | int, ...]  # to a value of the config: ("faults", 0, "old_ip")
 
 
-# What stands for a secret where a config is written for people: a plugin's `field_serializer` says
-# so if the serialization context has `mask`. The prober is given the secret itself.
-MASK = "(not shown)"
-
-
 class Part(BaseModel):
     """A piece of the config: frozen, unknown keys refused."""
 

@@ -199,6 +199,9 @@ class StandIn:
 class Rewires(Protocol):
     """A proxy that is started with a copy of the user's files, with other addresses in it."""
 
+    def own_files(self) -> Sequence[Path]:
+        """All files of the user's that go into it."""
+
     def stand_in(self, app_port: int) -> StandIn | None:
         """What its files expect; None if they are not rewired, or `problems` says why not."""
 
@@ -210,6 +213,18 @@ class Rewires(Protocol):
 
     def not_carried(self) -> list[str]:
         """What the copies don't have of the files, and what that changes, a line each."""
+
+
+@runtime_checkable
+class HidesSecrets(Protocol):
+    """A proxy whose configuration may have secrets, which people are not shown."""
+
+    def secrets(self) -> list[tuple[str, str]]:
+        """Those of the user's own file: names and values. Empty if there is none."""
+
+    @staticmethod
+    def shown(text: str) -> str:
+        """A configuration for people: the same lines without secrets."""
 
 
 @runtime_checkable

@@ -17,15 +17,13 @@ import anyio
 import httpx
 from pydantic import (
     Field,
-    FieldSerializationInfo,
     FilePath,
     StringConstraints,
-    field_serializer,
     model_validator,
 )
 
 from chaosd.history.values import Address, Outcome
-from chaosd.plugins.bases import MASK, Part, ProbeConfig
+from chaosd.plugins.bases import Part, ProbeConfig
 from chaosd.plugins.probe import Knock, Shot
 from chaosd.probes import outcomes
 
@@ -58,10 +56,6 @@ class HttpxProbe:
 
         username: str
         password: str
-
-        @field_serializer("password")
-        def _masked(self, password: str, info: FieldSerializationInfo) -> str:
-            return MASK if (info.context or {}).get("mask") else password
 
     class Config(ProbeConfig):
         type: Literal["httpx"] = "httpx"

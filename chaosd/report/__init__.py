@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from json import loads
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ from chaosd.errors import Exit
 from chaosd.history import flight_record
 from chaosd.history.cycles import Cycle, CycleOutcome
 from chaosd.history.events import AnyEvent
-from chaosd.history.reader import RunReader
+from chaosd.history.reader import FOLDED, RunReader, unreadable
 from chaosd.history.writer import write_whole
 from chaosd.report import arms, html, json, junit, load_run, markdown
 from chaosd.report.settings import arm_settings, files, settings
@@ -30,6 +29,10 @@ __all__ = [
     "side_by_side",
     "write",
 ]
+
+
+# What comes of counts that are none: they are only added up.
+DAMAGED_COUNTS = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError)
 
 
 class Analysed(NamedTuple):
@@ -52,8 +55,11 @@ def analyse(directory: Path) -> Analysed:
     heats = _heat_folds(found, reader.manifest, slow_after_ns)
     windows = Windows(_t0s_ns(found.cycles), measuring(found.streams), found.identities)
     if found.folded is not None:
-        fold.restore(found.folded["probes"])
-        windows.restore(found.folded.get("windows", {}))
+        try:
+            fold.restore(found.folded["probes"])
+            windows.restore(found.folded.get("windows", {}))
+        except DAMAGED_COUNTS as error:
+            raise unreadable(directory / FOLDED, error) from error
     for block in found.blocks:
         fold.add(block.records, block.names)
         windows.add(block.records, block.names)
@@ -67,6 +73,7 @@ def analyse(directory: Path) -> Analysed:
         found.queries.queries(),
         windows=windows.clusters(),
         lost=found.lost,
+        noted=found.noted,
     )
     return Analysed(report, found.cycles, {arm: heat.heat() for arm, heat in heats.items()})
 
@@ -141,13 +148,7 @@ def _flights(worst: list[Cycle], directory: Path) -> list[html.Flight]:
 
 def _record(directory: Path, cycle: Cycle) -> dict[str, Any]:
     """Its flight record; empty if it has none."""
-    try:
-        found: dict[str, Any] = loads(
-            (directory / flight_record.name(cycle)).read_text(encoding="utf-8")
-        )
-    except (OSError, ValueError):
-        return {}
-    return found
+    return flight_record.read(directory / flight_record.name(cycle))
 
 
 def side_by_side(report: Report) -> list[str]:

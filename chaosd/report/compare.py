@@ -7,10 +7,11 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from chaosd import shown
 from chaosd.analysis import summary
 from chaosd.analysis.compare import (
     BETTER,
@@ -24,13 +25,16 @@ from chaosd.analysis.compare import (
 )
 from chaosd.analysis.statistics import Estimate
 from chaosd.errors import ConfigError, Exit, MachineError
+from chaosd.history import manifest as run_manifest
+from chaosd.history import strict
 from chaosd.history.codec import decode_cycle
 from chaosd.history.cycles import CycleOutcome
-from chaosd.history.reader import RunReader, lines_of
+from chaosd.history.reader import WHOLE_BYTES_MAX, RunReader, lines_of
 from chaosd.report import json as report_json
 from chaosd.report import load_run, words
 from chaosd.report.settings import UNREAD, arm_settings, flat, settings
 from chaosd.report.text import SECONDS_FROM_S, estimate, share
+from chaosd.system.files import read_utf8
 
 P = TypeVar("P")
 POINTS = (100.0, 1, "points")  # of a share: percentage points
@@ -46,11 +50,16 @@ class _Needed(BaseModel):
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
 
+# Of a run, whatever it is counted or measured in.
+_Real = Annotated[float, Field(ge=-strict.REAL_MAX, le=strict.REAL_MAX)]
+_Count = Annotated[int, Field(ge=0, le=strict.WHOLE_MAX)]
+
+
 class _Number(_Needed):
-    value: float | None
-    low: float | None
-    high: float | None
-    beyond: float | None = None
+    value: _Real | None
+    low: _Real | None
+    high: _Real | None
+    beyond: _Real | None = None
 
 
 class _Recovery(_Needed):
@@ -60,9 +69,9 @@ class _Recovery(_Needed):
 
 
 class _Part(_Needed):
-    failovers: int
-    outcomes: dict[str, int]
-    resolution_s: float | None
+    failovers: _Count
+    outcomes: dict[str, _Count]
+    resolution_s: _Real | None
     recovery_s: _Recovery
     failed_share: _Number
     misrouted_share: _Number
@@ -83,7 +92,7 @@ class _Report(_Needed):
     version: Literal[1]
     run: str
     doubts: list[str]
-    manifest: dict[str, Any]
+    manifest: Annotated[dict[str, Any], AfterValidator(run_manifest.check)]
     config: dict[str, Any] = {}
     total: _Part
     arms: dict[str, _Arm] = {}
@@ -167,8 +176,6 @@ def _report(path: Path) -> Any:
                 break
         else:
             raise ValueError("nothing of a run is in this directory")
-    if not path.is_file():  # a device may never end
-        raise ValueError("not a file")
     if path.name == "run.json":
         reader = RunReader(path.parent)
         title = f"{reader.manifest.get('name', '?')} {reader.manifest.get('run', '?')}"
@@ -179,7 +186,7 @@ def _report(path: Path) -> Any:
         found = summary.summarise(str(path), {}, lines_of(path, decode_cycle), (), {})
     else:
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            return strict.parse(read_utf8(path, WHOLE_BYTES_MAX))
         except ValueError as error:
             what = "neither a run directory, nor a report.json, nor a cycles.jsonl"
             raise ConfigError(f"{path}: is {what}") from error
@@ -192,7 +199,7 @@ def render(found: Comparison) -> str:
     for side in ("a", "b"):
         del value[side]["numbers"], value[side]["config"]  # they are in the rows, and in `changed`
     value |= {"reasons": list(map(words.comparison, found.reasons)), "why": value["reasons"]}
-    return json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
+    return shown.json_text(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False))
 
 
 def lines(found: Comparison) -> Iterator[str]:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from html import escape as escape_html
 from itertools import groupby
 
+from chaosd import shown
+
 
 @dataclass(frozen=True, slots=True)
 class Text:
@@ -146,7 +148,7 @@ def _block_to_markdown(block: Block) -> str:
             return "\n".join([lines[0], f"| {' | '.join(marks)} |", *lines[1:]])
         case Code(text):
             fence = "`" * max(FENCE_MIN, _longest_backticks(text) + 1)
-            return f"{fence}\n{text.rstrip()}\n{fence}"
+            return f"{fence}\n{shown.text(text.rstrip())}\n{fence}"
 
 
 def _row_to_markdown(cells: Iterable[Line]) -> str:
@@ -184,14 +186,14 @@ def _inline_to_markdown(part: Inline) -> str:
         case Emphasis(said):
             return f"*{_escape(said)}*"
         case CodeSpan(said):
-            said = _LINE_BREAKS.sub(" ", said)
+            said = shown.line(_LINE_BREAKS.sub(" ", said))
             fence = "`" * (_longest_backticks(said) + 1)
             room = " " if said.strip() and (said[0] in " `" or said[-1] in " `") else ""
             return f"{fence}{room}{said}{room}{fence}" if said else ""
 
 
 def _escape(said: str) -> str:
-    said = _SPECIAL.sub(r"\\\g<0>", _LINE_BREAKS.sub(" ", said))
+    said = _SPECIAL.sub(r"\\\g<0>", shown.line(_LINE_BREAKS.sub(" ", said)))
     return re.sub("[&<]", lambda found: _HTML[found.group()], said)
 
 
@@ -202,6 +204,11 @@ def _longest_backticks(text: str) -> int:
 # --- HTML ----------------------------------------------------------------------------------------
 
 
+def escape(text: str) -> str:
+    """A text that others chose, as a part of a page."""
+    return escape_html(shown.text(text))
+
+
 def to_html(blocks: Iterable[Block]) -> str:
     """The document as elements of a page's body."""
     return "".join(map(_block_to_html, blocks))
@@ -210,7 +217,7 @@ def to_html(blocks: Iterable[Block]) -> str:
 def _block_to_html(block: Block) -> str:
     match block:
         case Heading(title, level):
-            return f"<h{level}>{escape_html(title)}</h{level}>"
+            return f"<h{level}>{escape(title)}</h{level}>"
         case Paragraph(parts):
             return f"<p>{_line_to_html(parts)}</p>"
         case Bullets(items):
@@ -221,7 +228,7 @@ def _block_to_html(block: Block) -> str:
             body = "".join(_row_to_html(columns, row, "td") for row in rows)
             return f"<table>{head}{body}</table>"
         case Code(text):
-            return f"<pre>{escape_html(text)}</pre>"
+            return f"<pre>{escape(text)}</pre>"
 
 
 def _row_to_html(columns: Iterable[Column], cells: Iterable[Line], tag: str) -> str:
@@ -238,7 +245,7 @@ def _line_to_html(parts: Line) -> str:
 
 
 def _inline_to_html(part: Inline) -> str:
-    said = escape_html(part.words)
+    said = escape(part.words)
     match part:
         case Text():
             return said

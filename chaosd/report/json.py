@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from chaosd import shown
 from chaosd.analysis.summary import Part, Report
 from chaosd.report import words
 
@@ -47,10 +48,13 @@ def render(
             name: _arm(arm) | {"config": dict((arm_settings or {}).get(name, {}))}
             for name, arm in report.arms.items()
         },
-        "manifest": report.manifest,
+        "manifest": {  # an older version stored an arm's values as they were
+            key: shown.mask_tree(value) if key == "arms" else value
+            for key, value in report.manifest.items()
+        },
         "config": dict(settings),
     }
-    return json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    return shown.json_text(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)) + "\n"
 
 
 def _arm(arm: Report) -> dict[str, Any]:
@@ -59,7 +63,7 @@ def _arm(arm: Report) -> dict[str, Any]:
         **_part(arm.total),
         "verdict": arm.verdict,
         "reasons": words.reasons(arm),
-        "doubts": [words.remark(doubt) for doubt in arm.doubts],
+        "doubts": words.remarks(arm.doubts),
         "availability": asdict(arm.availability),
         "faults": {label: _part(part) for label, part in arm.of_fault.items()},
         "cells": list(arm.cells),

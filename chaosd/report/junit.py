@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree as ET
 
+from chaosd import shown
 from chaosd.analysis.slo import FAIL, OK, UNKNOWN
 from chaosd.analysis.summary import Report
 from chaosd.report import text, words
 from chaosd.system.clock import SECOND_NS, utc
 
 # XML 1.0 has no place for these, not even escaped.
-_FORBIDDEN = re.compile("[^\\t\\n\\r\\x20-\\uD7FF\\uE000-\\uFFFD\\U00010000-\\U0010FFFF]")
+_FORBIDDEN = re.compile("[\\uFFFE\\uFFFF]")
 
 
 def render(report: Report) -> str:
@@ -43,7 +44,7 @@ def render(report: Report) -> str:
         if end is not None:
             suite.set("time", f"{end - start:.3f}")
     for name, result, reason, details in cases:
-        case = ET.SubElement(suite, "testcase", classname="chaosd", name=name)
+        case = ET.SubElement(suite, "testcase", classname="chaosd", name=_clean(name))
         if result != OK:
             kind = "failure" if result == FAIL else "error"
             ET.SubElement(case, kind, message=_clean(reason), type=result).text = _clean(details)
@@ -55,4 +56,4 @@ def render(report: Report) -> str:
 
 
 def _clean(words: str) -> str:
-    return _FORBIDDEN.sub("�", words)
+    return _FORBIDDEN.sub("�", shown.text(words))

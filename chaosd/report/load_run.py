@@ -22,10 +22,11 @@ from chaosd.history.events import (
     Event,
     FaultBegan,
     InstancePlaced,
+    LogRefused,
     QueriesCounted,
     StreamOpened,
 )
-from chaosd.history.reader import Block, RunReader
+from chaosd.history.reader import Block, RunReader, unreadable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,7 @@ class Known:
     identities: dict[str, set[str]]  # the app's, by cell
     queries: QueryFold
     lost: list[Remark]  # what must have been stored and is not there
+    noted: list[Remark]  # what else events say of a cell
 
 
 def read(reader: RunReader) -> Known:
@@ -53,7 +55,8 @@ def read(reader: RunReader) -> Known:
     # Those that have begun and have no line yet: when, and when they ended if they did.
     begun: dict[tuple[str, int], tuple[Event[FaultBegan], Event[CycleEnded] | None]] = {}
     ended: dict[str, int] = {}  # the last one, by cell
-    for event in reader.events("stream", "instance", "queries", "begin", "end"):
+    refused: dict[str, LogRefused] = {}  # the last one, by cell
+    for event in reader.events("stream", "instance", "queries", "begin", "end", "refused"):
         key = event.cell, event.cycle
         match event.what:
             case StreamOpened() as opened:
@@ -66,6 +69,8 @@ def read(reader: RunReader) -> Known:
                 ended[event.cell] = event.cycle
                 if key in begun:
                     begun[key] = begun[key][0], event.saying(end)
+            case LogRefused() as refusal:
+                refused[event.cell] = refusal
             case InstancePlaced(identity=identity):
                 identities.setdefault(event.cell, set()).add(identity)
     lost = list(_lost(cycles, ended))
@@ -78,6 +83,10 @@ def read(reader: RunReader) -> Known:
         identities=identities,
         queries=queries,
         lost=lost,
+        noted=[
+            Remark(kind=RemarkKind.LOG_REFUSED, cell=cell, count=lines.count, detail=lines.sender)
+            for cell, lines in refused.items()
+        ],
     )
 
 
@@ -103,7 +112,12 @@ def _unfinished(
     if not begun or "settings" not in reader.manifest:
         return
     for (cell, number), (begin, end) in begun.items():
-        settings = settings_of(reader.manifest, cell)
+        if cell not in streams:  # nobody knows which samples are its own
+            continue
+        try:
+            settings = settings_of(reader.manifest, cell)
+        except ValueError as error:
+            raise unreadable(reader.directory / "run.json", error) from error
         samples = reader.samples(streams[cell], begin.at_ns - settings.lookback_ns, FOREVER_NS)
         if not samples or samples[-1].scheduled_ns < begin.at_ns:
             continue
@@ -131,10 +145,18 @@ def _unfinished(
 
 
 def settings_of(manifest: Mapping[str, Any], cell: str) -> Settings:
-    """What a cell's cycles are measured with: its arm's settings, perhaps of another version."""
+    """What a cell's cycles are measured with: its arm's settings, perhaps of another version.
+
+    Raises ValueError if they are not whole.
+    """
     arms = manifest.get("arms", {}).values()
-    stored = next((arm["settings"] for arm in arms if cell in arm["cells"]), manifest["settings"])
-    return Settings(**{f.name: stored[f.name] for f in fields(Settings) if f.name in stored})
+    arm: Mapping[str, Any] = next((arm for arm in arms if cell in arm["cells"]), {})
+    stored = arm.get("settings", manifest.get("settings", {}))
+    kept = {f.name: stored[f.name] for f in fields(Settings) if f.name in stored}
+    try:
+        return Settings(**kept)
+    except TypeError:
+        raise ValueError(f"the settings of cell {cell} are not whole") from None
 
 
 def _is_end(event: AnyEvent) -> bool:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from chaosd import plugins, shown
+from chaosd.history import strict
 from chaosd.history.reader import RunReader
+from chaosd.plugins.proxy import HidesSecrets
+from chaosd.system.files import MB, read_utf8
 
 # Where results go, and when a run ends, makes no recovery longer.
 ASIDE = frozenset({"name", "seed", "runs", "metrics", "until", "slo", "arms"})
@@ -18,6 +23,8 @@ ASIDE = frozenset({"name", "seed", "runs", "metrics", "until", "slo", "arms"})
 OLD_PROXY_CONFIG = "haproxy.cfg"
 # How a file of the user's own is told from another one, and that its settings are not known.
 TEXT, UNREAD = "text ", ", unread"
+TEXT_BYTES_MAX = 4 * MB  # of a proxy's configuration that is shown
+VALUES_MAX, DEPTH_MAX = 50_000, 50  # of a config, spelled out
 FACTS = ("chaosd", "runtime", "proxy_version")  # of the manifest
 
 
@@ -51,21 +58,50 @@ def _settings(
     differs: Mapping[str, Any],
     proxy_configs: Iterable[Path],
 ) -> dict[str, Any]:
-    try:
-        config = yaml.safe_load(reader.config())
-    except (yaml.YAMLError, ValueError):
-        config = None
+    config = _config(reader)
     if not isinstance(config, dict):
         return {}
     found = dict(flat("", {key: part for key, part in config.items() if key not in ASIDE}))
-    found |= dict(flat("", differs))
+    found |= dict(flat("", shown.mask_tree(differs)))
     proxy_settings = manifest.get("proxy_settings") or {}
     found |= dict(flat("proxy", proxy_settings))
     found |= {fact: manifest.get(fact) for fact in FACTS}
+    if (secrets := manifest.get("secrets")) is not None:
+        found["secrets"] = f"by their fingerprint {secrets}"
     if found.get("proxy.config") is not None:  # its path says nothing of what is in it
-        digest = _digest(proxy_configs)
+        digest = _digest(reader, proxy_configs)
         found["proxy.config"] = digest if proxy_settings or not digest else f"{digest}{UNREAD}"
     return found
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads what chaosd writes, which has no aliases: they make a short text a large value."""
+
+    values = 0
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self.values += 1
+        self.depth += 1
+        alias = self.check_event(yaml.AliasEvent)
+        if alias or self.values > VALUES_MAX or self.depth > DEPTH_MAX:
+            raise ValueError("this is no config that chaosd wrote")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+def _config(reader: RunReader) -> Any:
+    """The effective config, without the secrets that older versions have stored in it."""
+    return shown.mask_tree(_tree(reader))
+
+
+def _tree(reader: RunReader) -> Any:
+    try:
+        config = yaml.load(reader.config(), _Loader)  # noqa: S506 - a safe one
+    except (yaml.YAMLError, ValueError, TypeError):
+        return None
+    return config if strict.is_plain([config]) else None
 
 
 def flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -81,15 +117,33 @@ def flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def files(reader: RunReader) -> dict[str, str]:
-    """The texts that the run was made with, by name: the effective config, and the proxy's."""
-    found = {"config.yaml": reader.config()}
-    for path in _proxy_configs(reader):
-        try:
-            text = path.read_text(encoding="utf-8", errors="replace")
-        except OSError:  # it is only shown
-            continue
-        found[f"{path.parent.name}/{path.name}"] = text
+    """The texts that the run was made with, by name, for people: the config, and the proxy's."""
+    config = reader.config()
+    if list(shown.secrets_of(_tree(reader))):  # an older version wrote it
+        config = yaml.safe_dump(_config(reader), sort_keys=False, allow_unicode=True)
+    without_secrets = _masker(reader)
+    found = {"config.yaml": config}
+    found |= {name: without_secrets(text) for name, text in _proxy_texts(reader).items()}
     return {name: text for name, text in found.items() if text}
+
+
+def _masker(reader: RunReader) -> Callable[[str], str]:
+    """Takes the secrets out of a proxy's configuration."""
+    try:
+        kind = plugins.find("proxies", str(reader.manifest.get("proxy") or "haproxy"))
+    except LookupError:  # another machine's plugin
+        return shown.masked
+    return kind.shown if issubclass(kind, HidesSecrets) else shown.masked
+
+
+def _proxy_texts(reader: RunReader) -> dict[str, str]:
+    """The proxy's configuration as it ran, secrets and all: one of each arm, by name."""
+    found = {}
+    for path in _proxy_configs(reader):
+        with suppress(OSError):  # it is only shown
+            text = read_utf8(path, TEXT_BYTES_MAX, errors="replace")
+            found[f"{path.parent.name}/{path.name}"] = text
+    return found
 
 
 def _proxy_configs(reader: RunReader) -> Iterator[Path]:
@@ -115,11 +169,14 @@ def _is_file_name(name: Any) -> bool:
     return isinstance(name, str) and re.fullmatch(r"[\w][\w.-]*", name) is not None
 
 
-def _digest(proxy_configs: Iterable[Path]) -> str | None:
+def _digest(reader: RunReader, proxy_configs: Iterable[Path]) -> str | None:
     """Of the file that the proxy ran with."""
     try:
         data = next(iter(proxy_configs)).read_bytes()
     except (StopIteration, OSError):
         return None
     text = data.decode("utf-8", errors="replace")
-    return f"{TEXT}{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    without = _masker(reader)(text)
+    if without == text:
+        return f"{TEXT}{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    return f"{TEXT}{shown.fingerprint([(without, text)])}"  # it must not say what was left out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from chaosd.analysis.compare import Reason, ReasonKind
 from chaosd.analysis.remarks import Remark, RemarkKind
@@ -138,6 +139,7 @@ def comparison(found: Reason) -> str:
 
 # --- a run as a whole ----------------------------------------------------------------------------
 
+LIKE_MAX = 3  # of many that are alike, this many are named
 ALIKE_REST_MIN = 0.01  # of what is not alike in recoveries: beyond, all of them are one
 
 
@@ -147,21 +149,54 @@ def count_cycles(count: int | None) -> str:
 
 def doubts(report: Report) -> list[str]:
     """Why the measurement says nothing; where there are several arms, which one's."""
-    return list(map(remark, report.doubts))
+    return remarks(report.doubts)
 
 
 def notes(report: Report) -> list[str]:
     """What else has to be known; where there are several arms, of which one."""
-    return list(map(remark, report.notes))
+    return remarks(report.notes)
 
 
 def remark(found: Remark) -> str:
     """A doubt or a note, as a sentence."""
-    place = "" if found.arm is None else f"{found.arm}: "
-    place += "" if found.cell is None else f"cell {found.cell}: "
-    if found.cell is not None and found.fault is not None:
-        place += f"fault {found.fault}: "
-    return place + _remark(found)
+    return remarks([found])[0]
+
+
+def remarks(found: Iterable[Remark]) -> list[str]:
+    """Sentences: what is so in many cells is said once, with their number.
+
+    So is what differs from cell to cell in its numbers only.
+    """
+    by_kind: dict[tuple[str, RemarkKind, bool], dict[str, list[str]]] = {}
+    for each in found:
+        arm = "" if each.arm is None else f"{each.arm}: "
+        cells = by_kind.setdefault((arm, each.kind, each.cell is None), {})
+        cells.setdefault(_anywhere(each), []).extend([] if each.cell is None else [each.cell])
+    return [arm + text for (arm, *_), alike in by_kind.items() for text in _alike(alike)]
+
+
+def _alike(cells: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Sentences of one kind, by the cells of which each is true."""
+    of_run = not any(cells.values())  # each of these is said
+    shown = len(cells) if of_run or len(cells) <= LIKE_MAX + 1 else LIKE_MAX
+    for text, some in list(cells.items())[:shown]:
+        yield _in_cells(text, some)
+    if left := sum(map(len, list(cells.values())[shown:])):
+        yield f"{left} more cells: the like, with other numbers"
+
+
+def _in_cells(text: str, cells: Sequence[str]) -> str:
+    if len(cells) <= 1:
+        return f"cell {cells[0]}: {text}" if cells else text
+    some = ", ".join(cells[:LIKE_MAX])
+    others = f" and {len(cells) - LIKE_MAX} more" if len(cells) > LIKE_MAX else ""
+    return f"{len(cells)} cells ({some}{others}): {text}"
+
+
+def _anywhere(found: Remark) -> str:
+    """The sentence without its cell."""
+    of_fault = found.cell is not None and found.fault is not None
+    return (f"fault {found.fault}: " if of_fault else "") + _remark(found)
 
 
 def _remark(found: Remark) -> str:
@@ -243,6 +278,12 @@ def _remark_of_numbers(found: Remark) -> str:
             return (
                 f"{count:,} requests were answered by another app (misrouted) in "
                 f"{count_cycles(total)} in which nobody else had its address"
+            )
+        case RemarkKind.LOG_REFUSED:
+            lines = f"{count:,} log line{'' if count == 1 else 's'} came from another sender"
+            return (
+                f"{lines} than the proxy ({found.detail}) and {'was' if count == 1 else 'were'} "
+                "not believed"
             )
         case RemarkKind.WITHIN_FLOOR:
             return (

@@ -24,6 +24,7 @@ from chaosd.plugins.proxy import Proxy, ProxyHost, ReadsLog
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CellSpec, Pace
 from chaosd.runtimes.realtime import RealTime
+from chaosd.runtimes.senders import OfAddress
 from chaosd.runtimes.syslog import LogReceiver
 
 LOOK_UP_LIMIT_S = 10.0
@@ -55,6 +56,13 @@ def _api(text: str) -> str:
     return text if text.startswith("/") else _checked(text)
 
 
+def _ip(text: str) -> str:
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        raise ValueError("not an IP address (such as 10.0.0.5)") from None
+
+
 Url = Annotated[str, AfterValidator(_checked)]
 
 
@@ -76,6 +84,11 @@ class ExternalRuntime(RealTime):
         )
         log: Url = Field(
             "", description="where the HAProxy there sends its log, by UDP: an own address:port"
+        )
+        log_from: Annotated[str, AfterValidator(_ip)] | None = Field(
+            None,
+            description="the IP address that this log comes from; lines of others are counted and "
+            "not read. Not set: that of the first line",
         )
         identity_header: str | None = Field(
             None,
@@ -161,7 +174,9 @@ class ExternalRuntime(RealTime):
         if config.log and isinstance(cell.proxy, ReadsLog):
             at = _address(config.log)
             try:
-                stage.log = LogReceiver(at, cell.proxy.log_reader(), recorder)
+                believes = OfAddress(config.log_from)
+                reader = cell.proxy.log_reader()
+                stage.log = LogReceiver(at, reader, recorder, believes=believes)
             except OSError as error:
                 what = f"{at} can't be listened to: {error.strerror}"
                 raise MachineError(f"runtime.log: {what}") from None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from chaosd.plugins.probe import Prober
-from chaosd.system import processes
+from chaosd.system import processes, scratch
 from chaosd.system.clock import Clock, RealClock
 
 
@@ -28,4 +28,4 @@ class RealTime:
         return ProbeHost(labels=processes.labels())
 
     async def sweep(self) -> list[str]:
-        return await asyncio.to_thread(processes.sweep)
+        return await asyncio.to_thread(lambda: processes.sweep() + scratch.sweep())

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import select
 import shutil
 import signal
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from logging import LogRecord, makeLogRecord
@@ -23,6 +21,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
+from chaosd import shown
 from chaosd.errors import MachineError
 from chaosd.system.clock import Clock
 
@@ -45,10 +44,13 @@ def lacking(program: str, path: str | None = None) -> str | None:
 
 
 class OutputFile(RotatingFileHandler):
-    """What a child said, in a file that stays small."""
+    """What a child said, in a file that stays small, for people."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, maxBytes=OUTPUT_FILE_BYTES_MAX, backupCount=1, delay=True)
+
+    def format(self, record: LogRecord) -> str:
+        return shown.line(str(record.msg))
 
     def handleError(self, record: LogRecord) -> None:  # noqa: N802
         """A full disk is noticed by who stores what is measured."""
@@ -208,7 +210,7 @@ class Child:
 
     def _hear(self, line: str, at_ns: int) -> None:
         if line:
-            self.last_line = line
+            self.last_line = shown.line(line)
         if self._file is not None:
             self._file.emit(makeLogRecord({"msg": line}))
         word, awaited = self._awaited or ("", None)
@@ -249,18 +251,6 @@ def owner() -> str:
 def labels(run_id: str = "") -> dict[str, str]:
     """What every process that we start has in its environment."""
     return {RUN: run_id, OWNER: owner()}
-
-
-def shortcut(target: Path) -> Path:
-    """A short path to a directory whose own path is too long for a UNIX socket in it.
-
-    It carries the owner in its name and is swept like a process.
-    """
-    link = (
-        Path(tempfile.gettempdir()) / f"chaosd-{owner().replace(':', '-')}-{secrets.token_hex(3)}"
-    )
-    link.symlink_to(target)
-    return link
 
 
 def _here() -> str:
@@ -309,7 +299,7 @@ def sweep() -> list[str]:
         vanished.register(handle, select.POLLIN)
         vanished.poll(KILL_S * 1000)
         os.close(handle)
-    return swept + _sweep_shortcuts()
+    return swept
 
 
 def _leftovers() -> Iterator[tuple[int, str, int]]:
@@ -344,16 +334,3 @@ def _dead_run(entry: Path) -> str | None:
         if variable.startswith((OWNER.encode() + b"=", RUN.encode() + b"="))
     )
     return found.get(RUN, "") if is_dead(found.get(OWNER, "")) else None
-
-
-def _sweep_shortcuts() -> list[str]:
-    swept = []
-    for link in Path(tempfile.gettempdir()).glob("chaosd-*-*-*-*-*"):
-        label = ":".join(link.name.split("-")[1:5])
-        if link.is_symlink() and is_dead(label):
-            try:
-                link.unlink()
-            except OSError:
-                continue  # another sweep was quicker, or it is another user's
-            swept.append(f"shortcut {link}")
-    return swept

@@ -66,9 +66,10 @@ async def together(works: Sequence[Coroutine[Any, Any, None]], end_limit_s: floa
         for task in tasks:
             task.cancel()
         await uncancelled(_all_done(tasks), end_limit_s)
-    for task in tasks:
-        if not task.cancelled():
-            task.result()
+        # Also where this was cancelled: what could not be undone must not go untold.
+        for task in tasks:
+            if not task.cancelled():
+                task.result()
 
 
 async def _all_done(tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -518,9 +518,10 @@ def pid_of(world, word):
     )
 
 
-def test_a_directory_too_deep_for_a_socket_is_reached_by_a_shortcut(tmp_path):
+@pytest.mark.parametrize("name", ["deep-" * 20, """a $b, 'c": {d};#é"""])
+def test_a_directory_that_no_socket_can_be_in_is_reached_by_a_shortcut(tmp_path, name):
     async def scenario():
-        world = World(tmp_path / ("deep-" * 20) / "cell")
+        world = World(tmp_path / name / "cell")
         async with world.standing():
             api = Path(world.stage.api)
             assert api.parent.is_symlink()

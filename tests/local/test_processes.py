@@ -15,7 +15,7 @@ import pytest
 import uvloop
 
 from chaosd.errors import MachineError
-from chaosd.system import processes
+from chaosd.system import processes, scratch
 from chaosd.system.clock import RealClock
 from chaosd.system.processes import Child
 
@@ -26,7 +26,8 @@ OWNER = """
 import asyncio, os, sys
 from pathlib import Path
 from chaosd.system.clock import RealClock
-from chaosd.system.processes import Child, labels, shortcut
+from chaosd.system.processes import Child, labels
+from chaosd.system.scratch import shortcut
 async def main():
     environment = os.environ | labels(sys.argv[1])
     # One by itself, one that leaves the session of its parent, and one that is stopped.
@@ -110,7 +111,7 @@ def test_only_what_a_dead_owner_left_is_swept(tmp_path):
     ):
         dead.kill()
         dead.wait()
-        swept = "\n".join(processes.sweep())
+        swept = "\n".join(processes.sweep() + scratch.sweep())
         assert not any(lives(pid) for pid in orphans)
         assert not shortcut.is_symlink()
         assert all(lives(pid) for pid in children)
@@ -128,7 +129,7 @@ def test_a_sweep_says_what_it_has_removed(tmp_path):
         with owning(run_id, tmp_path) as (dead, orphans, shortcut):
             dead.kill()
             dead.wait()
-            swept = processes.sweep()
+            swept = processes.sweep() + scratch.sweep()
         said = [f"(pid {pid}) of run {run_id}" for pid in orphans] + [f"shortcut {shortcut}"]
         if all(words in "\n".join(swept) for words in said):
             assert f"sleep (pid {orphans[0]}) of run {run_id}" in swept

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import subprocess
+import sys
 import time
 
 import pytest
 import uvloop
 
-from chaosd.history.events import ServerChange, Teller
+from chaosd.history.events import LogRefused, ServerChange, Teller
 from chaosd.history.values import Address
 from chaosd.proxies.haproxy.log import read
+from chaosd.runtimes.senders import OfAddress, OfProcess
 from chaosd.runtimes.syslog import LogReceiver
 from chaosd.system.clock import RealClock
 
 CHANGED = b"<133>Nov 25 12:00:00 haproxy[7]: be/app changed its IP from 1.1.1.1 to 1.1.1.2 by r/n."
 BUSY_S = 0.3
+FORGER = """
+import socket, sys
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+with socket.socket(family, socket.SOCK_DGRAM) as sender:
+    for _ in range(int(sys.argv[3])):
+        sender.sendto(sys.argv[4].encode(), (sys.argv[1], int(sys.argv[2])))
+    print("sent", flush=True)
+    sys.stdin.read()
+"""
 
 
 class Recording:
@@ -24,13 +37,14 @@ class Recording:
         self.clock = RealClock()
         self.readings = []
 
-    def record(self, what, *, at_ns, error_ns) -> None:
+    def record(self, what, *, at_ns=0, error_ns=0) -> None:
         self.readings.append((what, at_ns, error_ns))
 
 
 async def hear(recorder: Recording, lines: list[bytes]) -> list[tuple[int, int]]:
     """Send lines to a receiver whose loop is busy; the instants before and after each."""
-    receiver = LogReceiver(Address("127.0.0.1", 0), read, recorder)
+    believes = OfProcess(os.getpid, recorder.clock)
+    receiver = LogReceiver(Address("127.0.0.1", 0), read, recorder, believes=believes)
     sent = []
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
@@ -77,3 +91,60 @@ def test_a_wall_clock_that_leaps_is_not_believed() -> None:
     sent = asyncio.run(hear(recorder, [CHANGED]))
     [(_, at_ns, _)] = recorder.readings
     assert sent[0][0] <= at_ns <= time.monotonic_ns()
+
+
+async def forged(at: str, believes, *, from_us: int, from_others: int) -> Recording:
+    """Send lines from this process and from another one; what the receiver has made of them."""
+    recorder = Recording()
+    receiver = LogReceiver(Address(at, 0), read, recorder, believes=believes(recorder.clock))
+    where = [at, str(receiver.address.port), str(from_others), CHANGED.decode()]
+    with (
+        subprocess.Popen(  # noqa: ASYNC220 - it is there when this returns
+            [sys.executable, "-I", "-c", FORGER, *where],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        ) as other,
+        socket.socket(socket.AF_INET6 if ":" in at else socket.AF_INET, socket.SOCK_DGRAM) as own,
+    ):
+        assert other.stdout is not None
+        try:
+            await asyncio.to_thread(other.stdout.readline)
+            for _ in range(from_us):
+                own.sendto(CHANGED, receiver.address)
+                await asyncio.sleep(0.01)
+        finally:
+            other.kill()
+    receiver.close()
+    return recorder
+
+
+def told(recorder: Recording) -> tuple[int, int]:
+    """How many lines were believed, and how many were counted as another's."""
+    events = [what for what, _, _ in recorder.readings]
+    refused = [what.count for what in events if isinstance(what, LogRefused)]
+    return len(events) - len(refused), max(refused, default=0)
+
+
+@pytest.mark.parametrize("at", ["127.0.0.1", "127.77.3.2", "::1"])
+def test_only_the_proxys_own_lines_are_believed(at) -> None:
+    proxy = lambda clock: OfProcess(os.getpid, clock)  # noqa: E731
+    recorder = asyncio.run(forged(at, proxy, from_us=3, from_others=727))
+    assert told(recorder) == (3, 727)
+    # 727 lines are no 727 events: the first is said at once, the rest with the next second.
+    assert len([1 for what, _, _ in recorder.readings if isinstance(what, LogRefused)]) == 2
+
+
+def test_nobody_is_believed_while_there_is_no_proxy() -> None:
+    recorder = asyncio.run(
+        forged("127.0.0.1", lambda clock: OfProcess(lambda: None, clock), from_us=1, from_others=1)
+    )
+    assert told(recorder) == (0, 2)
+
+
+@pytest.mark.parametrize(("named", "believed"), [(None, 2), ("127.0.0.1", 2), ("10.0.0.5", 0)])
+def test_elsewhere_one_address_is_believed(named, believed) -> None:
+    recorder = asyncio.run(
+        forged("127.0.0.1", lambda _: OfAddress(named), from_us=1, from_others=1)
+    )
+    assert told(recorder) == (believed, 2 - believed)

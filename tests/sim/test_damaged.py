@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import errno
+import itertools
+import json
+import os
 import shutil
+import sys
 from pathlib import Path
 
+import budget
 import pytest
 
 from chaosd.cli import main
 from chaosd.errors import MachineError
 from chaosd.history.writer import write_whole
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "attack"))
+import damaged
 
 
 @pytest.fixture(scope="module")
@@ -125,3 +133,111 @@ def test_a_path_that_can_not_be_looked_at_is_said_in_a_line(capsys) -> None:
     name = "x" * 300
     assert main(["report", name]) == 2
     assert capsys.readouterr().err == f"chaosd: {name}: can't be read: File name too long\n"
+
+
+def a_fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def endless(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
+def sparse(path: Path) -> None:
+    os.truncate(path, 20 << 30)
+
+
+def one_line(path: Path) -> None:
+    path.write_bytes(b"[" * (3 << 20))
+
+
+@pytest.mark.parametrize("name", ["run.json", "cycles.jsonl", "events.jsonl"])
+@pytest.mark.parametrize(
+    ("harm", "what"),
+    [
+        (a_fifo, "can't be read: it is no regular file"),
+        (endless, "can't be read: it is no regular file"),
+        (sparse, "can't be read: it has "),
+    ],
+)
+def test_only_regular_files_of_bounded_size_are_read(run, capsys, name, harm, what) -> None:
+    harm(run / name)
+    assert main(["report", str(run)]) == 3
+    assert capsys.readouterr().err.startswith(f"chaosd: {run / name}: {what}")
+
+
+@pytest.mark.parametrize("harm", [a_fifo, endless, sparse, one_line])
+def test_what_is_only_shown_is_bounded_too(run, capsys, harm) -> None:
+    harm(run / "config.yaml")
+    assert main(["report", str(run)]) == 0
+    assert capsys.readouterr().err == ""
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{b}: &{b} [{', '.join(f'*{a}' for _ in range(10))}]\n"
+    for a, b in itertools.pairwise("abcdefgh")
+)
+
+
+def test_a_config_of_a_run_that_is_a_bomb_is_shown_and_not_lit(run, capsys) -> None:
+    (run / "config.yaml").write_text(BOMB)
+    assert main(["report", str(run)]) == 0
+    assert json.loads((run / "report.json").read_text())["config"] == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value", "what"),
+    [
+        ("cycles.jsonl", "recovery_s", '"' + "9" * 100 + '"', "recovery_s can't be '9999"),
+        ("cycles.jsonl", "recovery_s", "NaN", "NaN is no number"),
+        ("cycles.jsonl", "recovery_s", "-1", "recovery_s can't be -1"),
+        ("cycles.jsonl", "recovery_s", "1e300", "recovery_s can't be 1e+300"),
+        ("cycles.jsonl", "end_ns", "1", "its end or its cell can't be so"),
+        ("cycles.jsonl", "cell", '"../../etc/x"', "its end or its cell can't be so"),
+        ("cycles.jsonl", "samples", "true", "samples can't be True"),
+        ("cycles.jsonl", "phases", "[" * 9999 + "]" * 9999, "nested too deep"),
+        ("events.jsonl", "at_ns", '"1"', "at_ns can't be '1'"),
+        ("events.jsonl", "at_ns", "1e400", "at_ns can't be inf"),
+        ("events.jsonl", "cycle", "9" * 30, "cycle can't be 9999"),
+    ],
+)
+def test_a_value_that_nobody_measured_is_named(run, capsys, name, key, value, what) -> None:
+    lines = (run / name).read_text().splitlines()
+    wanted = '"what":"begin"' if name == "events.jsonl" else ""
+    place = next(number for number, line in enumerate(lines) if wanted in line)
+    before = json.dumps(json.loads(lines[place])[key], separators=(",", ":"))
+    lines[place] = lines[place].replace(f'"{key}":{before}', f'"{key}":{value}', 1)
+    (run / name).write_text("".join(f"{line}\n" for line in lines))
+    assert main(["report", str(run)]) == 3
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"chaosd: {run / name}:{place + 1}: damaged: ")
+    assert what in line
+    assert len(line) < 500
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"cells": 7}, "cells can't be 7"),
+        ({"start_unix": 1e300}, "start_unix can't be 1e+300"),
+        ({"settings": {"interval_ns": 0}}, "settings.interval_ns can't be 0"),
+        ({"slo": {"failed": {"target": "x", "min_cycles": 1}}}, "slo.failed.target can't be 'x'"),
+        ({"arms": {"a": {"settings": {}}}}, "'arms.a.cells' is missing"),
+    ],
+)
+def test_a_manifest_with_nonsense_in_it_is_named(run, capsys, change, what) -> None:
+    manifest = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(manifest | change))
+    assert main(["report", str(run)]) == 3
+    said = f"chaosd: {run}/run.json: can't be read: damaged: {what}\n"
+    assert capsys.readouterr().err == said
+
+
+@pytest.mark.sized
+@pytest.mark.timeout(600)
+def test_no_harm_makes_a_traceback_a_hang_or_much_memory() -> None:
+    cases = range(budget.of(20, 1500))
+    wrong = [f"{o.number}: {o.harm}: {o.wrong}" for o in damaged.outcomes(1, cases) if o.wrong]
+    assert wrong == []

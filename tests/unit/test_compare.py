@@ -545,8 +545,8 @@ def test_a_control_has_nothing_to_compare(runs, capsys) -> None:
     ("path", "what"),
     [
         ("/nowhere", "there is no such file or directory ("),
-        ("/dev/zero", "can't be compared: not a file ("),
-        ("/dev/null", "can't be compared: not a file ("),
+        ("/dev/zero", "can't be read: it is no regular file"),
+        ("/dev/null", "can't be read: it is no regular file"),
         ("/proc/self/mem", "can't be read: Input/output error"),
     ],
 )

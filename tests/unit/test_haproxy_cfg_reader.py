@@ -277,7 +277,7 @@ def test_each_file_begins_without_a_section(tmp_path: Path) -> None:
     [
         (b"global\n\0", "can't be read: not text (give"),
         (b"global\n\xe9\n", "can't be read: not text: line 2 is not UTF-8 (give"),
-        (b"#" * (BYTES_MAX + 1), "can't be read: it has more than 2 MiB (give"),
+        (b"#" * (BYTES_MAX + 1), "can't be read: it has more than 2 MB (give"),
         (b"global\n bind {{ port }}\n", "a template: `{{ port }}` (give the file that is made of"),
         (b"global\n {% for x in y %}\n", "a template: `{% for` (give"),
         (b"<%= x %>\n", "a template: `<%` (give"),

@@ -122,6 +122,23 @@ def test_a_list_to_choose_from_in_a_line(file):
     )
 
 
+def test_passwords_are_not_shown(file, tmp_path, capsys):
+    watching.clear()
+    text = file.read_text().replace("default_backend b", "stats auth admin:hunter2\n    bind :81\n"
+                                    "    default_backend b")  # fmt: skip
+    text += "    tcp-check send AUTH\\ hunter3\\r\\n\n    tcp-check expect rstring ^(a|b)\n"
+    file.write_text(
+        text + "    option tcp-check\nuserlist u\n    user x insecure-password hunter4\n"
+    )
+    planned = plan.build(loaded("--haproxy", str(file)), lambda _, what: what)
+    proxy = planned.arms[0].proxy
+    launch = proxy.launch(replace(WIRING, directory=tmp_path))
+    said = [*proxy.difference(), launch.files["haproxy.diff"].decode()]
+    assert "tcp-check send" in "\n".join(said)
+    assert "hunter" not in "\n".join(said)
+    assert {value for _, value in proxy.secrets()} >= {"hunter2", "hunter4"}
+
+
 def test_all_backends_in_turn(file, tmp_path, capsys):
     watching.clear()
     file.write_text(file.read_text() + "backend two\n server s x.example:1 resolvers r\n")

@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from chaosd.errors import MachineError
 from chaosd.history.cycles import PHASES, CycleOutcome, Prediction
 from chaosd.history.values import Address, Outcome
+from chaosd.live.page import CONNECTIONS_MAX
 from chaosd.live.prometheus import PrometheusSink
 
 ANYWHERE = Address("127.0.0.1", 0)
@@ -366,3 +367,33 @@ def test_a_prediction_without_a_cell_known_before(page) -> None:
     said = Page(page)
     assert said("predicted_recovery_seconds", bound="mean", **of) == 2
     assert said("cycles_total", outcome="recovered", **of) == 1
+
+
+def test_slow_clients_hold_few_threads_and_nobody_up(page) -> None:
+    before = threading.active_count()
+    slow = []
+    for number in range(200):
+        slow.append(socket.create_connection(page.address))
+        # Most of them never end their question, the others never read what they are answered.
+        slow[-1].sendall(b"GET /met" if number % 8 else b"GET /metrics HTTP/1.0\r\n\r\n")
+    assert threading.active_count() - before <= CONNECTIONS_MAX
+    assert get(page, "/-/ready")[0] in (200, 503)
+    status, _, text = get(page, "/metrics")
+    assert status == 200
+    assert "chaosd_cycles_total" in text
+    for each in slow:
+        each.close()
+
+
+def test_a_client_that_takes_too_long_is_cut_off(page, monkeypatch) -> None:
+    monkeypatch.setattr("chaosd.live.page.REQUEST_LIMIT_S", 0.05)
+    with socket.create_connection(page.address, timeout=10) as slow:
+        slow.sendall(b"GET /met")
+        assert slow.recv(1) == b""
+
+
+def test_log_lines_that_were_not_believed_are_counted(page) -> None:
+    for count in (1, 727):
+        said = {"count": count, "sender": "127.0.0.1:4242"}
+        page.event(made.reading(made.T0, "proxy.log", "refused", **said))
+    assert Page(page)("log_lines_refused_total", arm="main", cell="c1") == 727

@@ -16,6 +16,7 @@ from made import IMPOSTER, INTERVAL, MS, NEW_IP, OLD_IP, SECOND
 
 from chaosd import report
 from chaosd.analysis.recovery import Identities, RecoveryFold, measure
+from chaosd.analysis.remarks import Remark, RemarkKind
 from chaosd.analysis.reorder import Reorder
 from chaosd.analysis.statistics import Estimate, Share
 from chaosd.analysis.summary import Report, summarise
@@ -645,6 +646,18 @@ def test_a_run_of_invalid_cycles_only_reads_well(tmp_path) -> None:
         assert clumsy not in text, clumsy
 
 
+def test_log_lines_of_others_are_noted(tmp_path) -> None:
+    run = Made(tmp_path)
+    for count in (1, 727):
+        said = {"count": count, "sender": "127.0.0.1:4242"}
+        run.say(made.reading(run.at_ns, "proxy.log", "refused", cycle=0, **said))
+    run.store.close()
+    line = "727 log lines came from another sender than the proxy (127.0.0.1:4242) and were not "
+    notes = list(map(words.remark, write(tmp_path).notes))
+    assert f"cell c1: {line}believed" in notes
+    assert "727 log lines" in (tmp_path / "report.md").read_text()
+
+
 def test_the_nameservers_counts_are_folded_while_they_are_read(tmp_path, monkeypatch) -> None:
     RunStore(tmp_path, MANIFEST, "").close()
     alive = []
@@ -893,3 +906,18 @@ def test_ten_thousand_cycles_take_seconds(tmp_path) -> None:
 def test_a_directory_that_is_no_run(tmp_path) -> None:
     with pytest.raises(MachineError, match="not a run directory"):
         report.write(tmp_path)
+
+
+def test_what_is_so_in_many_cells_is_said_once() -> None:
+    none = [Remark(kind=RemarkKind.NO_CYCLE, cell=f"c{n}") for n in range(1, 61)]
+    assert words.remarks(none) == ["60 cells (c1, c2, c3 and 57 more): no valid cycle"]
+    assert words.remarks(none[:2]) == ["2 cells (c1, c2): no valid cycle"]
+    assert words.remarks(none[:1]) == ["cell c1: no valid cycle"]
+    poor = [Remark(kind=RemarkKind.POOR, cell=f"c{n}", count=n, total=99) for n in range(2, 62)]
+    assert words.remarks([*none, *poor]) == [
+        "60 cells (c1, c2, c3 and 57 more): no valid cycle",
+        "cell c2: 2 of 99 cycles poor (at most 5 % may be)",
+        "cell c3: 3 of 99 cycles poor (at most 5 % may be)",
+        "cell c4: 4 of 99 cycles poor (at most 5 % may be)",
+        "57 more cells: the like, with other numbers",
+    ]

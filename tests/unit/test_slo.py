@@ -339,8 +339,10 @@ def test_junit_says_that_the_measurement_was_poor() -> None:
 def test_junit_is_xml_whatever_ended_the_run() -> None:
     manifest = {"exit": 3, "reason": "HAProxy said \x1b[31m<no> & \x00 \ud800"}
     text = junit.render(summarise("made \x07", manifest, cycles(3), [], {}))
-    assert ET.fromstring(text.encode()).get("name") == "chaosd made �"
-    assert "said �[31m<no> & � �" in ET.fromstring(text.encode())[0].find("error").get("message")
+    assert ET.fromstring(text.encode()).get("name") == r"chaosd made \x07"
+    assert r"said \x1b[31m<no> & \x00" in ET.fromstring(text.encode())[0].find("error").get(
+        "message"
+    )
 
 
 def test_each_duration_is_judged_by_its_own_number() -> None:

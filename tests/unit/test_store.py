@@ -157,7 +157,7 @@ def test_a_directory_that_is_no_run_is_said_to_be_none(tmp_path, text) -> None:
 def test_a_line_that_is_broken_in_the_middle_is_no_torn_end(tmp_path) -> None:
     stored_samples(tmp_path).close()
     (tmp_path / "events.jsonl").write_text('{"kind":"action"}\n')
-    with pytest.raises(MachineError, match=r"events.jsonl:1: not an event"):
+    with pytest.raises(MachineError, match=r"events.jsonl:1: damaged: not an event"):
         list(RunReader(tmp_path).events())
 
 

@@ -7,7 +7,8 @@ import re
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path, PurePath
 from random import Random
 from typing import Any, ClassVar
@@ -29,8 +30,12 @@ from chaosd.proxies.haproxy import (
 from chaosd.proxies.haproxy.cfg import own_file
 from chaosd.proxies.haproxy.cfg.condition import features_in
 from chaosd.proxies.haproxy.cfg.effective import Effective
+from chaosd.proxies.haproxy.cfg.files import BYTES_MAX as OWN_BYTES_MAX
+from chaosd.proxies.haproxy.cfg.files import load
 from chaosd.proxies.haproxy.cfg.findings import Finding
+from chaosd.proxies.haproxy.cfg.foreign import refusals
 from chaosd.proxies.haproxy.cfg.record import record
+from chaosd.proxies.haproxy.cfg.secrets import secrets_of, without_secrets
 from chaosd.proxies.haproxy.cfg.settings import read_settings
 from chaosd.proxies.haproxy.cfg.wording import say
 from chaosd.proxies.haproxy.config import settings_of
@@ -38,8 +43,10 @@ from chaosd.proxies.haproxy.model.algorithm import ProxyModel
 from chaosd.proxies.haproxy.model.predicting import predict
 from chaosd.proxies.haproxy.model.settings import Settings
 from chaosd.proxies.haproxy.rewired import RewiredFiles
+from chaosd.system.files import MB, read_bytes, read_utf8
 
-_FILES_MAX, _FILES_BYTES_MAX = 500, 16 << 20  # beside the user's own haproxy.cfg
+_ENTRIES_MAX = 10_000  # that are looked at beside it: it may lie in /
+_FILES_MAX, _FILES_BYTES_MAX = 500, 16 * MB  # beside the user's own haproxy.cfg
 
 # `[ALERT]    (123) : config : parsing [/etc/haproxy.cfg:12] : what`, with variations.
 _ALERT = re.compile(r"^\[ALERT\]\s+(?:\(\d+\)|\S+)\s*:\s*(?:config\s*:\s*)?(.*)$")
@@ -225,7 +232,25 @@ class HAProxy:
         path = self._path
         if path is None:
             return []
-        return [say(f) for f in own_file.problems(self._own(path), path, by_address=by_address)]
+        effective = self._own(path)
+        found = own_file.problems(effective, path, by_address=by_address)
+        if own_file.is_undecided(effective):
+            effective = self._own(path, either=True)
+        found += refusals(
+            effective.document,
+            allow_programs=self.config.allow_programs,
+            api_by_tcp=self._host is not None,
+        )
+        return [say(f) for f in found]
+
+    def secrets(self) -> list[tuple[str, str]]:
+        # What can't be read is said where the files are needed.
+        sources = load(self.config.files)[0]
+        return [secret for source in sources for secret in secrets_of(source.text)]
+
+    @staticmethod
+    def shown(text: str) -> str:
+        return without_secrets(text)
 
     def advice(self) -> list[str]:
         path = self._path
@@ -247,6 +272,9 @@ class HAProxy:
             return self.config.model_dump(mode="json", include={*config.OF_THE_FILE})
         effective = self._own(path)
         return record(effective, own_file.app_servers(effective))
+
+    def own_files(self) -> tuple[Path, ...]:
+        return (*self.config.files, *([self.config.env] if self.config.env is not None else []))
 
     def stand_in(self, app_port: int) -> StandIn | None:
         return None if self._rewired is None else self._rewired.stand_in(app_port)
@@ -277,15 +305,20 @@ class HAProxy:
     def _known_features(self) -> frozenset[str] | None:
         return self._features()
 
-    def _own(self, path: Path) -> Effective:
-        """The user's own file as the version at hand reads it."""
+    def _own(self, path: Path, *, either: bool = False) -> Effective:
+        """The user's own file as the version at hand reads it.
+
+        With `either` also those of its parts of which it is not known whether they hold.
+        """
         version = self._version or self.config.version
         environment = os.environ if self._host is None else {}
-        found = own_file.read_own(path, version=version, environment=environment)
+        read = partial(
+            own_file.read_own, path, version=version, environment=environment, either=either
+        )
+        found = read()
         if not own_file.is_undecided(found):
             return found
-        features = self._features()
-        return own_file.read_own(path, version=version, environment=environment, features=features)
+        return read(features=self._features())
 
     def _features(self) -> frozenset[str] | None:
         try:
@@ -304,9 +337,11 @@ class HAProxy:
         if self._path is None:
             return render.text(self.config, wiring)
         try:
-            return self._path.read_text(encoding="utf-8")
+            return read_utf8(self._path, OWN_BYTES_MAX)
         except OSError as error:
             raise MachineError(f"{self._path}: {error.strerror}") from None
+        except UnicodeDecodeError:  # it was read before, and has changed
+            raise MachineError(f"{self._path}: it is no UTF-8 any more") from None
 
     def _beside(self) -> dict[str, bytes]:
         """What lies beside the user's own haproxy.cfg: maps, certificates, scripts."""
@@ -314,26 +349,26 @@ class HAProxy:
         if own_path is None:
             return {}
         base = own_path if own_path.is_dir() else own_path.parent
+        too_much = MachineError(
+            f"{base}: too much to be put into a container beside {own_path.name} "
+            f"(at most {_FILES_MAX} files and {_FILES_BYTES_MAX // MB} MB; give it a directory of "
+            "its own)"
+        )
+        entries = list(islice(base.rglob("*"), _ENTRIES_MAX + 1))
+        if len(entries) > _ENTRIES_MAX:
+            raise too_much
         found: dict[str, bytes] = {}
         left = _FILES_BYTES_MAX
-        for path in sorted(base.rglob("*")):
+        for path in sorted(entries):
             name = path.relative_to(base).as_posix()
-            if (
-                not path.is_file()
-                or path in self.config.files
-                or name.startswith(".")
-                or "/." in name
-            ):
+            is_hidden = name.startswith(".") or "/." in name
+            if is_hidden or not path.is_file() or path in self.config.files:
                 continue
             try:
                 left -= path.stat().st_size
                 if left < 0 or len(found) >= _FILES_MAX:
-                    raise MachineError(
-                        f"{base}: too much to be put into a container beside "
-                        f"{own_path.name} (at most {_FILES_MAX} files and {_FILES_BYTES_MAX >> 20} "
-                        "MB; give it a directory of its own)"
-                    )
-                found[name] = path.read_bytes()
+                    raise too_much
+                found[name] = read_bytes(path, _FILES_BYTES_MAX)
             except OSError as error:
                 raise MachineError(f"{path}: {error.strerror}") from None
         return found

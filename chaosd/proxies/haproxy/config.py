@@ -179,6 +179,11 @@ class Config(ProgramConfig):
     path: Annotated[str, Field(pattern=r"^/[!-~]*$")] | None = Field(
         None, description="of your own file: the path to ask for, where its rules look at it"
     )
+    allow_programs: bool = Field(
+        default=False,
+        description="let your own haproxy.cfg run programs (external-check, program, lua-load): "
+        "as whoever runs chaosd, and lua-load already in `chaosd check`",
+    )
     resolvers: ResolversConfig = ResolversConfig()
     server: ServerConfig = ServerConfig()
     timeouts: TimeoutsConfig = TimeoutsConfig()

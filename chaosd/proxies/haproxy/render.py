@@ -53,7 +53,7 @@ def _global(config: Config, wiring: Wiring) -> list[str]:
         "global",
         "    # Only what happens to servers; a line per request would drown it.",
         f"    log {_log(wiring)} local0 notice",
-        f"    stats socket {_api(wiring)} mode 600 level admin",
+        f"    stats socket {_api(wiring)} mode 600 level user",
     ]
     if config.nbthread is not None:
         lines.append(f"    nbthread {config.nbthread}")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from chaosd import shown
 from chaosd.errors import ConfigError
 from chaosd.history.values import Address
 from chaosd.plugins.probe import Knock
@@ -15,6 +16,7 @@ from chaosd.proxies.haproxy.cfg import own_file
 from chaosd.proxies.haproxy.cfg.effective import Effective, Server
 from chaosd.proxies.haproxy.cfg.findings import Finding
 from chaosd.proxies.haproxy.cfg.record import record
+from chaosd.proxies.haproxy.cfg.secrets import without_secrets
 from chaosd.proxies.haproxy.cfg.settings import read_settings
 from chaosd.proxies.haproxy.cfg.source import Place, Trouble
 from chaosd.proxies.haproxy.config import Config
@@ -67,6 +69,7 @@ class RewiredFiles:
                 backend=config.backend,
                 host=config.host,
                 path=config.path,
+                programs=config.allow_programs,
                 overrides=overrides.of(config),
             )
             extra = {} if config.env is None else read_environment(config.env)
@@ -130,11 +133,14 @@ class RewiredFiles:
 
     def not_carried(self) -> list[str]:
         rewired = self._last or self.files().rewired(_TRY)
-        return [wording.lost(lost) for lost in sorted(rewired.lost, key=lambda lost: lost.place)]
+        return [
+            shown.masked(wording.lost(lost))
+            for lost in sorted(rewired.lost, key=lambda lost: lost.place)
+        ]
 
     def difference(self) -> list[str]:
         copies = self._last.copies if self._last is not None else ()
-        return [line for copy in copies for line in diff.unified(copy, _shown)]
+        return [line for copy in copies for line in diff.unified(copy, without_secrets)]
 
     # --- a launch ---
 
@@ -231,11 +237,6 @@ def movable(paths: Sequence[Path], env: Path | None) -> list[str]:
 
 def _comment(line: str) -> str:
     return f"# {line}"
-
-
-def _shown(line: str) -> str:
-    # The seam for the masking of passwords: what people are shown goes through here.
-    return line
 
 
 def _for_port(app_port: int) -> Wiring:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape
 from importlib.resources import files
 
 from chaosd.analysis.heat import Heat
@@ -11,7 +10,7 @@ from chaosd.analysis.slo import OK
 from chaosd.analysis.summary import Report
 from chaosd.history.cycles import PHASES, Cycle
 from chaosd.report import sections, text, words
-from chaosd.report.document import Block, Heading, bullets, to_html
+from chaosd.report.document import Block, Heading, bullets, escape, to_html
 from chaosd.report.html import pictures
 from chaosd.report.html.flights import Flight, worst, worst_cycles
 from chaosd.report.html.flights import render as render_flight

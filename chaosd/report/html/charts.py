@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
+
+from chaosd.report.document import escape
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 960, 58, 14, 10, 34
 TICKS = 6

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ from chaosd.report import text
 from chaosd.report.document import (
     Block,
     Code,
+    escape,
     number_columns,
     paragraph,
     table,

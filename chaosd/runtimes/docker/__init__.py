@@ -24,6 +24,7 @@ from chaosd.units import Duration
 
 if TYPE_CHECKING:
     from chaosd.runtimes.docker.endpoint import Endpoint
+    from chaosd.runtimes.docker.presence import Presence
 
 OLD_IP: tuple[OldIp, ...] = ("refuse", "imposter", "blackhole", "tarpit", "vacant")
 DNS_TTL_S = 600  # what Docker's DNS says, in every version
@@ -90,6 +91,7 @@ class DockerRuntime(RealTime):
         """`endpoint` is the engine; None: the one that the environment names."""
         self.config = config
         self._named = endpoint
+        self._known: Presence | None = None
 
     @cached_property
     def endpoint(self) -> Endpoint:
@@ -105,6 +107,7 @@ class DockerRuntime(RealTime):
 
     def lacks(self, proxy: Proxy, app_image: str) -> str | None:
         from chaosd.runtimes.docker import images
+        from chaosd.runtimes.docker.presence import watched
         from chaosd.runtimes.docker.stage import OWN_IMAGE
 
         # The placeholder is always our own image.
@@ -113,8 +116,12 @@ class DockerRuntime(RealTime):
             wanted.insert(0, proxy.image)
         if app_image != OWN_IMAGE:
             wanted.append(app_image)
-        with self.endpoint.client() as api:
-            missing, unreached = images.missing(api, wanted), self._out_of_reach(api)
+
+        def looked() -> tuple[list[str], str | None]:
+            with self.endpoint.client() as api:
+                return images.missing(api, wanted), self._out_of_reach(api)
+
+        missing, unreached = watched(self.endpoint, looked)
         if missing:
             ours = f"`chaosd images` makes the app and HAProxy {', '.join(images.HAPROXY_VERSIONS)}"
             ours += ", `chaosd images --nginx` nginx"
@@ -183,6 +190,7 @@ class DockerRuntime(RealTime):
     async def sweep(self) -> list[str]:
         from chaosd.runtimes.docker import objects
         from chaosd.runtimes.docker.endpoint import translated
+        from chaosd.runtimes.docker.presence import hangs, in_thread
 
         endpoint = self.endpoint
 
@@ -190,14 +198,28 @@ class DockerRuntime(RealTime):
             with endpoint.client() as api:
                 return translated(partial(objects.sweep, api, self.clock()), endpoint.url)
 
-        return await super().sweep() + await asyncio.to_thread(removed)
+        presence = self._presence()
+        try:
+            return await super().sweep() + await presence.answer(in_thread(removed))
+        except asyncio.CancelledError:
+            if await presence.is_silent([]):  # whoever stops it must hear that something is left
+                raise hangs(endpoint) from None
+            raise
+
+    def _presence(self) -> Presence:
+        """What is known of whether the engine answers: one for all cells of a run."""
+        from chaosd.runtimes.docker.presence import Presence
+
+        if self._known is None:
+            self._known = Presence(self.endpoint, self.clock(), wait_s=self.config.engine_wait.s)
+        return self._known
 
     async def set_up(
         self, cell: CellSpec, recorder: Recorder, failed: Callable[[Exception], None]
     ) -> Any:
         from chaosd.runtimes.docker.stage import DockerStage
 
-        stage = DockerStage(self.config, self.endpoint, cell, recorder, failed)
+        stage = DockerStage(self.config, self._presence(), cell, recorder, failed)
         try:
             await stage.set_up()
         except BaseException:

@@ -8,42 +8,76 @@ from __future__ import annotations
 
 import asyncio
 import os
+import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from chaosd.errors import MachineError
-from chaosd.runtimes.docker.endpoint import (
-    PING_LIMIT_S,
-    Endpoint,
-    EngineAwayError,
-    translated,
-    unix_ns,
-)
-from chaosd.system.clock import SECOND_NS, Clock, sleep
+from chaosd.runtimes.docker.endpoint import EngineAwayError, translated, unix_ns
+from chaosd.runtimes.docker.presence import SLOW_S, Presence, hangs
+from chaosd.system.clock import SECOND_NS, Clock
 
 T = TypeVar("T")
 
-PING_PAUSE_S = 0.25
 THREADS_MAX = 32
 
 
-class Engine:
-    """One engine during a run. `wait_s` is how long it is waited for if it goes away."""
+class _Pool:
+    """Threads that nobody waits for at the end of the program: one of them may hang."""
 
-    def __init__(self, endpoint: Endpoint, clock: Clock, *, wait_s: float) -> None:
-        self.endpoint = endpoint
+    def __init__(self) -> None:
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._idle = self._threads = 0
+
+    def submit(self, call: Callable[[], T]) -> Future[T]:
+        result: Future[T] = Future()
+
+        def work() -> None:
+            if not result.set_running_or_notify_cancel():
+                return
+            try:
+                found = call()
+            except BaseException as error:  # noqa: BLE001 - it is whoever's who waits for it
+                result.set_exception(error)
+            else:
+                result.set_result(found)
+
+        self._work.put(work)
+        with self._lock:
+            wanted = self._idle == 0 and self._threads < THREADS_MAX
+            self._idle -= 0 if wanted else min(1, self._idle)
+            self._threads += wanted
+        if wanted:
+            threading.Thread(target=self._serve, name="docker", daemon=True).start()
+        return result
+
+    def _serve(self) -> None:
+        while (work := self._work.get()) is not None:
+            work()
+            with self._lock:
+                self._idle += 1
+
+    def close(self) -> None:
+        """Let the threads end when they have done what they were given."""
+        for _ in range(self._threads):
+            self._work.put(None)
+
+
+class Engine:
+    """One engine as one cell asks it. What is known of its absence is all cells'."""
+
+    def __init__(self, presence: Presence, clock: Clock) -> None:
+        self.presence = presence
+        self.endpoint = presence.endpoint
         self.clock = clock
         self.offset_ns = 0  # its wall clock minus ours
         self.offset_error_ns = 0
         self.info: dict[str, Any] = {}
-        self._wait_s = wait_s
-        self._pool = ThreadPoolExecutor(THREADS_MAX, "docker")
+        self._pool = _Pool()
         self._apis: dict[int, Any] = {}  # by thread: a requests session is not made for sharing
-        self._away_since_ns: int | None = None
         self._calls: set[Future[Any]] = set()
-        self._returns: asyncio.Task[bool] | None = None
 
     # --- calls ---
 
@@ -62,68 +96,36 @@ class Engine:
         anyway: what became of the call is not known. Raises MissingError, ConflictError and
         MachineError, too.
         """
+        if self.presence.hangs and not await self.presence.returns():
+            raise EngineAwayError(self.presence.absence())
         try:
             return await self.now(call)
         except EngineAwayError:
-            if not await self.returns():
-                raise
+            if not await self.presence.returns():
+                raise EngineAwayError(self.presence.absence()) from None
             raise EngineAwayError("the Docker engine went away in the middle of it") from None
 
     async def now(self, call: Callable[[Any], T]) -> T:
         """Let a thread call the API, and don't wait for an engine that is away."""
+        if self.presence.hangs:
+            raise hangs(self.endpoint)
         running = self._pool.submit(
             lambda: translated(lambda: call(self._api()), self.endpoint.url)
         )
         self._calls.add(running)
         running.add_done_callback(self._calls.discard)
-        return await asyncio.wrap_future(running)
+        return await self.presence.answer(running)
 
     async def idle(self, limit_s: float) -> None:
         """Wait for the calls whose callers were cancelled: they go on in their threads."""
-        left = [asyncio.wrap_future(call) for call in list(self._calls)]
-        if left:
-            await asyncio.wait(left, timeout=limit_s)
-            for call in left:
-                if call.done() and not call.cancelled():
-                    call.exception()  # retrieved: it is nobody's any more
-
-    async def answers(self) -> bool:
-        """Whether it answers at this moment."""
-        try:
-            await self.now(lambda _: self._ping())
-        except MachineError:
-            return False
-        return True
-
-    def _ping(self) -> None:
-        with self.endpoint.client(PING_LIMIT_S) as api:
-            api.ping()
-
-    async def returns(self) -> bool:
-        """Wait until it answers again; False if it does not in time."""
-        if self._returns is None or self._returns.done():
-            self._returns = asyncio.get_running_loop().create_task(self._ping_until_it_answers())
-        return await asyncio.shield(self._returns)
-
-    def absence(self) -> str:
-        """What to say if it did not return."""
-        waited = f" and did not return in {self._wait_s:g} s (runtime.engine_wait)"
-        return (
-            f"the Docker engine at {self.endpoint.url} went away{waited if self._wait_s else ''}; "
-            "what is left there is removed by `chaosd clean`"
-        )
-
-    async def _ping_until_it_answers(self) -> bool:
-        clock = self.clock
-        if self._away_since_ns is None:
-            self._away_since_ns = clock.now_ns()
-        while True:
-            if await self.answers():
-                self._away_since_ns = None
-                return True
-            if clock.now_ns() - self._away_since_ns > self._wait_s * SECOND_NS:
-                return False
-            await sleep(clock, PING_PAUSE_S)
+        left = {asyncio.wrap_future(call) for call in list(self._calls)}
+        for call in left:
+            call.add_done_callback(_retrieve)
+        end_ns = self.clock.now_ns() + round(limit_s * SECOND_NS)
+        while left and not self.presence.hangs and self.clock.now_ns() < end_ns:
+            _, left = await asyncio.wait(left, timeout=SLOW_S)
+            if left and await self.presence.is_silent(left):
+                return
 
     # --- what it is ---
 
@@ -158,6 +160,12 @@ class Engine:
         return self.clock.now_ns() - max(0, ago_ns)
 
     def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.close()
         for api in self._apis.values():
             api.close()
+
+
+def _retrieve(call: asyncio.Future[Any]) -> None:
+    """Take note of how it ended, for it is nobody's any more."""
+    if not call.cancelled():
+        call.exception()

@@ -23,6 +23,7 @@ from typing import Any, Literal, NamedTuple
 
 from chaosd.errors import MachineError
 from chaosd.runtimes.docker.endpoint import Endpoint, MissingError, translated
+from chaosd.runtimes.docker.presence import EngineHangsError, watched
 from chaosd.system.shipped import shipped
 
 HAPROXY_VERSIONS = ("2.2", "2.6", "3.0", "3.2")
@@ -31,6 +32,7 @@ NGINX_VERSION = "1.30"
 SERVER = "http-server/server.py"
 Source = Literal["auto", "registry", "debian"]
 Say = Callable[[str], None]
+Ask = Callable[[Callable[[], Any]], Any]  # calls the API, and gives up an engine that hangs
 
 LABEL = "chaosd.image"  # what it is; only images with it are ever removed
 SUITES = {"2.2": "bullseye", "2.6": "bookworm", "3.0": "trixie", "3.2": "sid"}
@@ -98,10 +100,11 @@ def build(
 
     `auto` asks the registry first and then Debian's packages. Raises MachineError.
     """
-    api = endpoint.client(BUILD_LIMIT_S)
+    ask = partial(watched, endpoint)
+    api = ask(lambda: endpoint.client(BUILD_LIMIT_S))
     offline = ""
     for image in images:
-        if not missing(api, [image.tag]):
+        if not ask(partial(missing, api, [image.tag])):
             say(f"{image.tag}: is there")
             continue
         if source != "debian" and not offline:
@@ -111,8 +114,8 @@ def build(
             if source == "registry":
                 raise MachineError(f"{image.tag}: {offline}")
             say(f"no registry ({offline}): from Debian's packages instead")
-        _from_debian(api, image, mirror, say)
-    _remove_superseded(api, say)
+        _from_debian(ask, api, image, mirror, say)
+    _remove_superseded(ask, api, say)
 
 
 def _from_registry(endpoint: Endpoint, api: Any, image: Image, say: Say) -> str:
@@ -122,17 +125,18 @@ def _from_registry(endpoint: Endpoint, api: Any, image: Image, say: Say) -> str:
     base = _base_of(folder / "Dockerfile", argument)
     say(f"{image.tag}: pulling {base}")
     try:
-        if missing(api, [base]):
-            name, _, tag = base.partition(":")
-            quick = endpoint.client(PULL_LIMIT_S)
-            for step in translated(lambda: quick.pull(name, tag=tag, stream=True, decode=True)):
+        if watched(endpoint, partial(missing, api, [base])):
+            for step in watched(endpoint, partial(_pull, endpoint, base)):
                 if "error" in step:
                     return str(step["error"])[:160]
-        said = translated(
+        said = watched(
+            endpoint,
             lambda: list(
                 api.build(path=str(folder), tag=image.tag, buildargs=argument, rm=True, decode=True)
-            )
+            ),
         )
+    except EngineHangsError:
+        raise
     except MachineError as error:
         return str(error)[:160]
     for step in said:
@@ -140,6 +144,13 @@ def _from_registry(endpoint: Endpoint, api: Any, image: Image, say: Say) -> str:
             raise MachineError(f"{image.tag}: {step['error'].strip()[:200]}")
     say(f"{image.tag}: built from {base}")
     return ""
+
+
+def _pull(endpoint: Endpoint, base: str) -> list[dict[str, Any]]:
+    """What the engine says while it fetches an image, in a thread."""
+    name, _, tag = base.partition(":")
+    with endpoint.client(PULL_LIMIT_S) as api:
+        return list(api.pull(name, tag=tag, stream=True, decode=True))
 
 
 def _base_of(dockerfile: Path, arguments: Mapping[str, str] = MappingProxyType({})) -> str:
@@ -150,7 +161,7 @@ def _base_of(dockerfile: Path, arguments: Mapping[str, str] = MappingProxyType({
     return re.sub(r"\$\{(\w+)\}", lambda match: default.get(match[1], ""), base)
 
 
-def _from_debian(api: Any, image: Image, mirror: str | None, say: Say) -> None:
+def _from_debian(ask: Ask, api: Any, image: Image, mirror: str | None, say: Say) -> None:
     """Unpack the packages and import them as an image."""
     suite, packages, extra = PYTHON_SUITE, PYTHON_PACKAGES, {"app/server.py": shipped(SERVER)}
     changes = ["USER 65534:65534", "EXPOSE 8080", 'CMD ["python3", "-I", "-S", "/app/server.py"]']
@@ -165,7 +176,7 @@ def _from_debian(api: Any, image: Image, mirror: str | None, say: Say) -> None:
         with tarfile.open(packed, "w") as archive:
             _copy(raw, archive, extra)
         name, _, tag = image.tag.partition(":")
-        translated(
+        ask(
             lambda: api.import_image(
                 src=str(packed), repository=name, tag=tag, changes=[*changes, labels]
             )
@@ -230,13 +241,13 @@ def _add(archive: tarfile.TarFile, name: str, data: bytes, mode: int) -> None:
     archive.addfile(entry, io.BytesIO(data))
 
 
-def _remove_superseded(api: Any, say: Say) -> None:
+def _remove_superseded(ask: Ask, api: Any, say: Say) -> None:
     """Remove images of an older server.py that nothing runs any more."""
-    for image in api.images(filters={"label": f"{LABEL}=http-server"}):
+    for image in ask(partial(api.images, filters={"label": f"{LABEL}=http-server"})):
         for tag in image.get("RepoTags") or []:
             if tag.startswith("chaosd-http-server:") and tag != app_tag():
                 try:
-                    translated(partial(api.remove_image, tag))
+                    ask(partial(api.remove_image, tag))
                 except MachineError:
                     continue
                 say(f"{tag}: removed, there is a newer server.py")
@@ -244,10 +255,11 @@ def _remove_superseded(api: Any, say: Say) -> None:
 
 def remove(endpoint: Endpoint, say: Say) -> None:
     """Remove every image that `build` has made, and no other."""
-    api = endpoint.client()
-    for image in api.images(filters={"label": LABEL}):
+    ask = partial(watched, endpoint)
+    api = ask(endpoint.client)
+    for image in ask(partial(api.images, filters={"label": LABEL})):
         for tag in image.get("RepoTags") or [image["Id"]]:
-            translated(partial(api.remove_image, tag))
+            ask(partial(api.remove_image, tag))
             say(f"removed {tag}")
 
 
@@ -255,9 +267,9 @@ def describe(endpoint: Endpoint, images: Sequence[Image]) -> Iterator[str]:
     """A line for each image: its name, its size, and the build of the proxy that is in it."""
     from chaosd.runtimes.docker.proxy import run_once
 
-    api = endpoint.client()
+    api = watched(endpoint, endpoint.client)
     for image in images:
-        size = api.inspect_image(image.tag)["Size"] / 1e6
+        size = watched(endpoint, partial(api.inspect_image, image.tag))["Size"] / 1e6
         build = ""
         if image.kind in VERSION_ARGUMENTS:
             done = run_once(endpoint, image.tag, VERSION_ARGUMENTS[image.kind], {}, {})

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from chaosd import shown
 from chaosd.errors import MachineError
 from chaosd.runtimes.docker import objects
 from chaosd.runtimes.docker.endpoint import (
@@ -156,7 +157,7 @@ class Members:
     def follow(self, member: Member) -> None:
         def heard(line: str, at_ns: int, error_ns: int) -> None:
             if line:
-                member.last_line = line
+                member.last_line = shown.line(line)
             member.heard(line, at_ns, error_ns)
 
         if member.output is not None:
@@ -228,7 +229,7 @@ class Members:
         """Whether it ended by itself, rather than with the engine or by our own order."""
         for _ in range(DEATH_LOOKS):
             await sleep(self._engine.clock, DEATH_PAUSE_S)
-            if member.expected or not await self._engine.answers():
+            if member.expected or not await self._engine.presence.answers():
                 return False
         state = await self.state(member)
         member.exit_code = state.get("ExitCode")

@@ -16,9 +16,10 @@ from chaosd.plugins.proxy import Launch, Launches, ReadsLog, launchable, log_eve
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CellSpec
 from chaosd.runtimes.docker import objects
-from chaosd.runtimes.docker.endpoint import Endpoint, MissingError, translated
+from chaosd.runtimes.docker.endpoint import Endpoint, MissingError
 from chaosd.runtimes.docker.engine import Engine
 from chaosd.runtimes.docker.members import FILES, Blueprint, Member, Members
+from chaosd.runtimes.docker.presence import watched
 from chaosd.system import processes
 from chaosd.system.clock import SECOND_NS, pause
 from chaosd.system.processes import OutputFile
@@ -186,7 +187,7 @@ def run_once(
 
     It is removed if Ctrl-C is pressed, too, also while the engine is still making it.
     """
-    api = endpoint.client()
+    api = watched(endpoint, endpoint.client)
     clock = _clock()
 
     def work(unwanted: Event) -> CompletedProcess[str]:
@@ -220,7 +221,7 @@ def run_once(
 
     try:
         with api, uninterrupted() as unwanted:
-            return translated(lambda: work(unwanted), endpoint.url)
+            return watched(endpoint, lambda: work(unwanted))
     except MissingError as error:
         raise MachineError(
             f"{error} (make images, or set proxy.image to one that is there)"

@@ -27,11 +27,12 @@ from chaosd.plugins.runtime import CellSpec, Holder
 from chaosd.runtimes import readiness
 from chaosd.runtimes.answers import Answers
 from chaosd.runtimes.docker import images, missing, network, objects, placeholder
-from chaosd.runtimes.docker.endpoint import Endpoint, EngineAwayError, own_container
+from chaosd.runtimes.docker.endpoint import EngineAwayError, own_container
 from chaosd.runtimes.docker.engine import Engine
 from chaosd.runtimes.docker.follow import Events
 from chaosd.runtimes.docker.members import Blueprint, Member, Members
 from chaosd.runtimes.docker.network import NAMESERVER, PROXY, Network
+from chaosd.runtimes.docker.presence import Presence
 from chaosd.runtimes.docker.proxy import DockerProxy
 from chaosd.runtimes.docker.sidecar import EMBEDDED_DNS, Sidecar
 from chaosd.runtimes.roster import ASK_PAUSE_S, Entry, Roster, Signal
@@ -56,7 +57,7 @@ class DockerStage(Roster[Member]):
     def __init__(
         self,
         config: DockerConfig,
-        endpoint: Endpoint,
+        presence: Presence,
         cell: CellSpec,
         recorder: Recorder,
         failed: Callable[[Exception], None],
@@ -67,7 +68,8 @@ class DockerStage(Roster[Member]):
         self.api: str | None = None
         self.missing: str | None = None  # how the name is answered while nobody has it
         self._config = config
-        self._engine = Engine(endpoint, recorder.clock, wait_s=config.engine_wait.s)
+        self._engine = Engine(presence, recorder.clock)
+        self._unwatch = presence.watch(self._on_absence)
         self._absent = False
         self._made = False  # something of this cell may be there, whether it was heard of or not
         self._home: str | None = None
@@ -154,6 +156,7 @@ class DockerStage(Roster[Member]):
         if self._closed and not self._made:
             return
         self._closed = True
+        self._unwatch()
         engine = self._engine
         if self._events is not None:
             self._events.close()
@@ -181,6 +184,8 @@ class DockerStage(Roster[Member]):
             for each in found[1]:
                 await self._engine.now(partial(_remove, objects.remove_network, clock, each))
         except EngineAwayError as error:
+            if "chaosd clean" in str(error):
+                raise
             raise MachineError(
                 f"{error}; what is left there of run {cell.run_id} is removed by `chaosd clean`"
             ) from None
@@ -351,10 +356,10 @@ class DockerStage(Roster[Member]):
 
     async def _wait_for_engine(self) -> None:
         """Let the run end if the engine is away for too long."""
-        returned = await self._engine.returns()
+        returned = await self._engine.presence.returns()
         self._absent = False
         if not returned:
-            self._failed(EngineAwayError(self._engine.absence()))
+            self._failed(EngineAwayError(self._engine.presence.absence()))
 
     def _on_return(self) -> None:
         """The engine's events come again after an interruption."""

@@ -16,8 +16,9 @@ from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CellSpec
 from chaosd.runtimes import readiness
 from chaosd.runtimes.local.loopback import is_free
+from chaosd.runtimes.senders import OfProcess
 from chaosd.runtimes.syslog import LogReceiver
-from chaosd.system import processes
+from chaosd.system import processes, scratch
 from chaosd.system.processes import Child
 
 DOOR_PORT = 8080
@@ -71,12 +72,13 @@ class ProxyChild:
 
     def _launch(self, where: Surroundings) -> Launch:
         cell, proxy = self._cell, self._cell.proxy
-        self.api = self._socket_path()
+        self.api = str(self._directory() / "api.sock")
         log = Address(where.dns.host, 0)
         if isinstance(proxy, ReadsLog):
-            self._log = LogReceiver(log, proxy.log_reader(), self._recorder)
+            believes = OfProcess(self._pid, self._recorder.clock)
+            self._log = LogReceiver(log, proxy.log_reader(), self._recorder, believes=believes)
             log = self._log.address
-        directory = cell.directory.resolve()
+        directory = self._directory()
         self._scratch = directory / "scratch"
         self._scratch.mkdir(exist_ok=True)
         wiring = cell.wiring(
@@ -110,6 +112,9 @@ class ProxyChild:
             return {}
         return processes.usage(self.child.pid)
 
+    def _pid(self) -> int | None:
+        return None if self.child is None or self.child.gone else self.child.pid
+
     def close(self) -> None:
         """Remove what is not the process itself. May be called twice."""
         if self._log is not None:
@@ -133,12 +138,20 @@ class ProxyChild:
         self.entry = Address("127.0.0.1", listen.port) if anywhere else listen
         return listen
 
-    def _socket_path(self) -> str:
-        directory = self._cell.directory.resolve()
-        path = directory / "api.sock"
-        if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
-            self._shortcut = processes.shortcut(directory)
-            path = self._shortcut / "api.sock"
-        if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
-            raise MachineError(f"{path} is too long for a UNIX socket (set TMPDIR to a short path)")
-        return str(path)
+    def _directory(self) -> Path:
+        """The cell's directory by a path that fits a UNIX socket, and that every config takes."""
+        own = self._cell.directory.resolve()
+        if _fits(own):
+            return own
+        if self._shortcut is None:
+            self._shortcut = scratch.shortcut(own)
+        if not _fits(self._shortcut):
+            raise MachineError(
+                f"{self._shortcut} is too long for a UNIX socket (set TMPDIR to a short path)"
+            )
+        return self._shortcut
+
+
+def _fits(directory: Path) -> bool:
+    socket = directory / "api.sock"
+    return scratch.is_plain(socket) and len(os.fsencode(socket)) <= SOCKET_PATH_BYTES_MAX

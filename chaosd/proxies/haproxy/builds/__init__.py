@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from chaosd.errors import MachineError
+from chaosd.system.files import MB, read_bytes
 
 # Where systems put it, and where the PATH of an ordinary user often doesn't look.
 SBIN = "/usr/sbin:/usr/local/sbin"
@@ -89,7 +90,7 @@ def read(place: Path) -> Build | None:
     """Return the build that is in a directory; None where it is none, or not a whole one."""
     binary = place / "haproxy"
     try:
-        text = json.loads((place / DESCRIPTION).read_text(encoding="utf-8"))
+        text = json.loads(read_bytes(place / DESCRIPTION, MB))
         build = Build(place.name, str(text["version"]), str(text["origin"]), binary)
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from chaosd.proxies.haproxy.cfg.source import Place, Problem, Trouble
+from chaosd.system.files import MB, read_bytes
 
-BYTES_MAX = 2 << 20
+BYTES_MAX = 2 * MB
 _FILES_MAX = 1000
 # What no haproxy.cfg has outside comments: an expression or a statement of a template language.
 _TEMPLATE = re.compile(
@@ -59,12 +60,9 @@ def _in_directory(directory: Path) -> list[Path]:
 
 def _load(path: Path) -> SourceText | Problem:
     try:
-        with path.open("rb") as file:
-            data = file.read(BYTES_MAX + 1)
+        data = read_bytes(path, BYTES_MAX)
     except OSError as error:
         return _unreadable(path, error.strerror or "unknown error")
-    if len(data) > BYTES_MAX:
-        return _unreadable(path, f"it has more than {BYTES_MAX >> 20} MiB")
     if b"\0" in data:
         return _unreadable(path, "not text")
     try:

@@ -19,6 +19,12 @@ class Kind(Enum):
     NO_IDENTITY = "no identity"
     NEVER_RESOLVED = "never resolved"
     OTHER_RESOLVERS = "other resolvers"
+    # It would open or run something on this machine.
+    OPENS = "opens"
+    PEERS = "peers"
+    ASKS = "asks"
+    RUNS = "runs"
+    COMMANDED = "commanded"
     # Something stays unknown, and the run goes on.
     NO_LOG = "no log"
     UNUSED_LOG = "unused log"
@@ -34,3 +40,4 @@ class Finding(NamedTuple):
     place: Place
     kind: Kind
     detail: str = ""
+    said: str = ""  # the line itself

@@ -32,15 +32,17 @@ def read_own(
     version: str | None,
     environment: Mapping[str, str],
     features: frozenset[str] | None = None,
+    either: bool = False,
 ) -> Effective:
     """Read the file as this version would, with chaosd's variables and this environment.
 
-    `features` are those of the build, if it is at hand: `.if feature(…)` asks for them.
+    `features` are those of the build, if it is at hand: `.if feature(…)` asks for them. With
+    `either` parts are read, too, of which it is not known whether they hold.
     """
     dialect = Dialect.of(version)
     kept = {name: text for name, text in environment.items() if name not in SUPPLIED}
     build = BuildFacts(dialect, features)
-    document = read_files([path], environment=kept, supplied=SUPPLIED, build=build)
+    document = read_files([path], environment=kept, supplied=SUPPLIED, build=build, either=either)
     return resolve(document, dialect)
 
 

@@ -54,14 +54,23 @@ def read_files(
     environment: Mapping[str, str] | None = None,
     supplied: Collection[str] = (),
     build: BuildFacts | None = None,
+    either: bool = False,
 ) -> Document:
     """Read what `haproxy -f PATH -f PATH …` would read, with this environment and build.
 
     `supplied` are variables that HAProxy will have when it starts, with values that are not
-    known yet: the text of one is `${NAME}`, and `Word.variables` names it.
+    known yet: the text of one is `${NAME}`, and `Word.variables` names it. With `either` all
+    parts of a condition are read that may hold; without it none is of which it is not known.
     """
     sources, problems = load(paths)
-    return read_texts(sources, problems, environment=environment, supplied=supplied, build=build)
+    return read_texts(
+        sources,
+        problems,
+        environment=environment,
+        supplied=supplied,
+        build=build,
+        either=either,
+    )
 
 
 def read_texts(
@@ -71,9 +80,10 @@ def read_texts(
     environment: Mapping[str, str] | None = None,
     supplied: Collection[str] = (),
     build: BuildFacts | None = None,
+    either: bool = False,
 ) -> Document:
     """Read files that are loaded already, as `read_files` does; `problems` of loading go first."""
-    reader = _Reader(build or BuildFacts(), environment or {}, supplied)
+    reader = _Reader(build or BuildFacts(), environment or {}, supplied, either=either)
     reader.problems += problems
     for source in sources:
         reader.read(source)
@@ -87,6 +97,7 @@ def read_texts(
 
 class _Branch(Enum):
     TAKEN = "taken"
+    MAYBE = "maybe"  # it is read, and so is the next part
     DROPPED = "dropped"  # this part is not taken; a later one of the block may be
     DONE = "done"  # an earlier part was taken, or the whole block stands in one that is dropped
 
@@ -107,7 +118,7 @@ class _Blocks:
 
     @property
     def is_dropped(self) -> bool:
-        return bool(self.open) and self.open[-1].branch is not _Branch.TAKEN
+        return bool(self.open) and self.open[-1].branch not in (_Branch.TAKEN, _Branch.MAYBE)
 
 
 class _StopError(Exception):
@@ -120,8 +131,14 @@ class _StopError(Exception):
 
 class _Reader:
     def __init__(
-        self, build: BuildFacts, environment: Mapping[str, str], supplied: Collection[str]
+        self,
+        build: BuildFacts,
+        environment: Mapping[str, str],
+        supplied: Collection[str],
+        *,
+        either: bool,
     ) -> None:
+        self._unknown = _Branch.MAYBE if either else _Branch.DROPPED
         self.sections: list[tuple[Statement, list[Statement]]] = []
         self.problems: list[Problem] = []
         self.notes: list[Note] = []
@@ -256,7 +273,7 @@ class _Reader:
         if block.has_else:
             raise _StopError(f"{keyword} after .else")
         block.has_else = keyword == ".else"
-        if block.branch is not _Branch.DROPPED:
+        if block.branch not in (_Branch.DROPPED, _Branch.MAYBE):
             block.branch = _Branch.DONE
         else:
             block.branch = _Branch.TAKEN if block.has_else else self._branch(place, words)
@@ -273,6 +290,7 @@ class _Reader:
         if truth is None:
             what = f"whether `{text}` holds is not known here; it is read as if it does not"
             self.problems.append(Problem(place, Trouble.UNDECIDED, what))
+            return self._unknown
         return _Branch.TAKEN if truth else _Branch.DROPPED
 
     def _message(self, place: Place, words: tuple[Word, ...]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from chaosd.proxies.haproxy.cfg.findings import Finding, Kind
 
+SAID_MAX = 80  # characters of a line of the user's
 IDENTITY_HEADER = "X-Chaosd-Instance"
 
 _SENTENCES = {
@@ -29,6 +30,23 @@ _SENTENCES = {
         "this server is looked up once and never again (add: resolvers {detail} to the line)"
     ),
     Kind.OTHER_RESOLVERS: "resolvers {detail}",
+    Kind.OPENS: (
+        "`{said}` would be opened for real, beside what listens there already "
+        '(take the line out, or let it say "${{{detail}}}")'
+    ),
+    Kind.PEERS: "`{said}` would join these peers for real (take the line out)",
+    Kind.ASKS: (
+        "`{said}` would ask a nameserver that is not chaosd's "
+        '(take the line out, or let it be: nameserver dns "${{{detail}}}")'
+    ),
+    Kind.RUNS: (
+        "`{said}` would run {detail} as this user "
+        "(if you trust it: proxy.allow_programs: true, or --allow-programs)"
+    ),
+    Kind.COMMANDED: (
+        "`{said}` would let every user of the engine's machine command this HAProxy "
+        "(chaosd only reads: say level user)"
+    ),
     Kind.NO_LOG: (
         'nothing logs to "${{CHAOSD_LOG}}", so when the proxy saw the move, and when its server '
         "came and went, is known by its stats socket at best, to some 30 ms "
@@ -40,7 +58,7 @@ _SENTENCES = {
     ),
     Kind.NO_API: (
         'no stats socket is at "${{CHAOSD_API}}", so the resolver counters stay unknown '
-        '(add: stats socket "${{CHAOSD_API}}" mode 600 level admin to global)'
+        '(add: stats socket "${{CHAOSD_API}}" mode 600 level user to global)'
     ),
     Kind.NOT_MODELLED: "no prediction with {detail}",
     Kind.NOT_PREDICTED: "no prediction: {detail}",
@@ -49,4 +67,6 @@ _SENTENCES = {
 
 def say(finding: Finding) -> str:
     """One line for the user: `file:line: what (remedy)`."""
-    return f"{finding.place}: {_SENTENCES[finding.kind].format(detail=finding.detail)}"
+    said = finding.said if len(finding.said) <= SAID_MAX else f"{finding.said[: SAID_MAX - 2]} …"
+    what = _SENTENCES[finding.kind].format(detail=finding.detail, said=said)
+    return f"{finding.place}: {what}"
