@@ -110,7 +110,7 @@ def test_a_line_becomes_another(part, line, expected):
 def test_what_chaosd_needs_stands_where_the_users_stood():
     found = made()
     assert found.changed == {
-        "stats socket /var/run/haproxy.sock": "stats socket /run/api.sock mode 600 level admin",
+        "stats socket /var/run/haproxy.sock": "stats socket /run/api.sock mode 600 level user",
         "log 127.0.0.1 local0": "log 127.64.0.2:5140 local0 notice",
         "nameserver dns 10.0.0.53:53": "nameserver dns 127.64.0.2:5300",
         "bind *:80": "bind 127.64.0.1:8080",
@@ -181,7 +181,7 @@ def test_a_file_without_global_log_and_api_gets_them():
     assert found.added[:3] == [
         "global",
         "log 127.64.0.2:5140 local0 notice",
-        "stats socket /run/api.sock mode 600 level admin",
+        "stats socket /run/api.sock mode 600 level user",
     ]
     assert found.text.partition("\nbackend b\n")[2].startswith("    log global\n")
 
@@ -260,6 +260,19 @@ def test_sections_that_speak_to_others_are_left_out_or_silent():
 
 
 # --- the second look ---
+
+
+@pytest.mark.parametrize("line", ["lua-load /x.lua", "ssl-passphrase-cmd /bin/x"])
+def test_a_program_that_is_left_in_is_found_too(monkeypatch, line):
+    found = made(global_=line)
+    assert found.changed[line] == f"# {line}"
+    assert not found.files.foreign(found.rewired, WIRING)
+    monkeypatch.setattr(table, "TABLE", [e for e in table.TABLE if "lua-load" not in e.keywords])
+    found = made(global_=line)
+    assert found.files.foreign(found.rewired, WIRING)
+    found = made(global_=line, wish={"programs": True})
+    assert line not in found.changed
+    assert not found.files.foreign(found.rewired, WIRING)
 
 
 @pytest.mark.parametrize("keyword", ["bind", "nameserver", "server", "log", "stats", "peer"])

@@ -34,12 +34,6 @@ def option(scene: Scene, section: Section, line: Statement) -> Iterator[Edit]:
         scene.script.update(_REDIS)
 
 
-def external_check(scene: Scene, section: Section, line: Statement) -> Iterator[Edit]:
-    """The program that checks, and its path."""
-    if not scene.programs:
-        yield Drop(line.place, Reason.EXTERNAL_CHECK)
-
-
 def http_check(scene: Scene, section: Section, line: Statement) -> Iterator[Edit]:
     """`http-check …` of the backend that moves."""
     if not scene.is_of_moved(section) or not line.words[1:]:

@@ -15,6 +15,7 @@ from chaosd.proxies.haproxy.cfg.condition import BuildFacts
 from chaosd.proxies.haproxy.cfg.dialect import Dialect
 from chaosd.proxies.haproxy.cfg.effective import Effective
 from chaosd.proxies.haproxy.cfg.files import SourceText, load
+from chaosd.proxies.haproxy.cfg.foreign import programs
 from chaosd.proxies.haproxy.cfg.reader import read_texts
 from chaosd.proxies.haproxy.cfg.resolve import resolve
 from chaosd.proxies.haproxy.cfg.source import Place, Problem
@@ -119,8 +120,14 @@ class OwnFiles:
         return rewire(scene, self.sources)
 
     def foreign(self, rewired: Rewired, wiring: Wiring) -> list[Place]:
-        """The lines of the copies that would open or ask what is not chaosd's: there are none."""
-        places = dict.fromkeys(audit.foreign(self.of_copies(rewired), _ours(wiring)))
+        """The lines of the copies that would open or ask what is not chaosd's, or run something.
+
+        There are none, unless a rule is missing.
+        """
+        copies = self.of_copies(rewired)
+        places = dict.fromkeys(audit.foreign(copies, _ours(wiring)))
+        if not self._wish.programs:
+            places |= dict.fromkeys(finding.place for finding in programs(copies.document))
         return list(places)
 
     def of_copies(self, rewired: Rewired) -> Effective:

@@ -22,12 +22,13 @@ GLOBAL = {
     **dict.fromkeys(("ulimit-n", "fd-hard-limit"), Reason.DESCRIPTORS),
     **dict.fromkeys(("server-state-file", "server-state-base"), Reason.STATE_FILE),
     **dict.fromkeys(("shm-stats-file", "stats-file"), Reason.STATE_FILE),
-    **dict.fromkeys(("ocsp-update.mode", "ssl-engine", "ssl-provider"), Reason.PROCESS),
+    **dict.fromkeys(("ocsp-update.mode", "ssl-provider"), Reason.PROCESS),
 }
 # … unless programs may run.
 PROGRAMS = {
     **dict.fromkeys(("external-check", "insecure-fork-wanted"), Reason.EXTERNAL_CHECK),
     **dict.fromkeys(("lua-load", "lua-load-per-thread", "lua-prepend-path"), Reason.LUA),
+    **dict.fromkeys(("ssl-passphrase-cmd", "module-load", "ssl-engine"), Reason.PROGRAM),
 }
 # Sections that are left out as a whole: they open or ask something beside the proxies.
 SECTIONS = {
@@ -76,7 +77,7 @@ def _sockets(scene: Scene) -> list[Statement]:
 
 
 def _api(scene: Scene) -> str:
-    return f"stats socket {scene.ours.api} mode 600 level admin"
+    return f"stats socket {scene.ours.api} mode 600 level user"
 
 
 # --- logs ---

@@ -33,14 +33,14 @@ TABLE = (
     Entry(ANYWHERE, ("source",), servers.source),
     # Checks.
     Entry(PROXIES, ("option",), checks.option),
-    Entry(PROXIES, ("external-check",), checks.external_check),
     Entry(PROXIES, ("http-check",), checks.http_check),
     Entry(PROXIES, ("tcp-check",), checks.tcp_check),
     # Names.
     Entry(ANYWHERE, ("nameserver",), names.nameserver),
     Entry(("resolvers",), ("parse-resolv-conf",), names.parse_resolv_conf),
     # The process.
-    Entry(("global",), (*process.GLOBAL, *process.PROGRAMS), process.leave_out),
+    Entry(("global",), tuple(process.GLOBAL), process.leave_out),
+    Entry(ANYWHERE, tuple(process.PROGRAMS), process.leave_out),
     Entry(("global",), ("maxconn",), process.maxconn),
     Entry(ANYWHERE, ("stats",), process.stats),
     Entry(ANYWHERE, ("log",), process.log),

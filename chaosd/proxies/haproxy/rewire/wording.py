@@ -167,8 +167,8 @@ def not_chosen(what: str, names: Sequence[str]) -> str:
 def foreign(place: Place) -> str:
     """A line that no rule has rewritten, though it names an address that is not chaosd's."""
     return (
-        f"{place}: chaosd does not know how to rewire this line, and would open or ask an address "
-        "of yours by it (take it out of a copy of the file, and please report it)"
+        f"{place}: chaosd does not know how to rewire this line, and would open, ask or run "
+        "something of yours by it (take it out of a copy of the file, and please report it)"
     )
 
 
