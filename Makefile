@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 CYCLES ?= 10
-POOL ?= 3# tests beside each other that mostly wait
+ENGINE_POOL ?= 2# those that wait for a Docker engine
+POOL ?= 5# tests beside each other that mostly wait
 RUN_OPTIONS ?= # such as --set proxy.resolvers.timeout_resolve=200ms
 
 # Tests start hundreds of processes, none of which should compile all of chaosd anew.
@@ -29,21 +30,21 @@ test: $(VENV)/.dev haproxy ## all but the long tests; those that need what this 
 	@$(call phases,)
 
 test-fast: $(VENV)/.dev ## only those that are pure or simulated (under a minute on two cores)
-	@$(BIN)/pytest -q $(COMPUTES) -m "not haproxy and not docker and not chromium"
+	@$(BIN)/pytest -q $(COMPUTES) -m "not real and not chromium"
 
 test-long: $(VENV)/.dev haproxy ## what is slow, and all property tests and simulations in full size
 	@$(call phases,--long)
 
-# What computes has a worker per core. What waits for HAProxy has a wider pool.
-# A Docker engine does work of its own, so its tests have two workers.
+# What computes has a worker per core. What waits for other programs has a wider pool.
+# A Docker engine does work of its own, so its tests have fewer workers.
 # What measures time to a millisecond has the machine to itself. The last summary is of all four.
 COMPUTES = -n auto --maxschedchunk=4 tests/unit tests/sim tests/contract tests/test_tidy.py tests/test_docs.py
-WAITS = tests/local tests/docker tests/deploy
+WAITS = tests/local tests/docker tests/deploy tests/contract
 phases = tally=$$(mktemp -d); code=0; \
 	run() { $(BIN)/pytest -q --tally "$$tally/reports" $(1) "$$@" || code=$$?; }; \
-	run $(COMPUTES); \
-	run -n $(POOL) --maxschedchunk=2 -m "not quiet" tests/local tests/deploy; \
-	run -n 2 --maxschedchunk=2 -m "not quiet" tests/docker; \
+	run $(COMPUTES) -m "not real"; \
+	run -n $(POOL) --maxschedchunk=2 -m "real and not docker and not quiet" $(WAITS); \
+	run -n $(ENGINE_POOL) --maxschedchunk=2 -m "docker and not quiet" $(WAITS); \
 	run -m quiet $(WAITS); \
 	rm -r "$$tally"; exit $$code
 
@@ -53,10 +54,11 @@ check: lint ## format, lint, types, and every example config
 lint: $(VENV)/.dev
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
 
-bench: $(VENV)/.dev haproxy ## what probes and failovers cost beside httpx, wrk and bare docker, in one run (3 min)
+bench: $(VENV)/.dev haproxy ## what probes and failovers cost beside httpx, wrk and bare docker, in one run (7 min)
 	@$(BIN)/python tests/bench/probes.py
 	@$(BIN)/python tests/bench/store.py
 	@$(BIN)/python tests/bench/failovers.py
+	@$(BIN)/python tests/bench/bare_docker.py
 
 lock: $(VENV)/.dev ## write constraints.txt anew from what is installed
 	@$(BIN)/pip freeze --exclude-editable | grep -v '^chaosd' > constraints.txt

@@ -46,6 +46,6 @@ class NotUndoneError(MachineError):
         self.first = first
 
 
-def unsaid(error: OSError) -> MachineError:
-    """What was said has been read by nobody: a log's disk may be full."""
+def output_error(error: OSError) -> MachineError:
+    """Standard output can't be written: a log's disk may be full."""
     return MachineError(f"standard output: can't be written: {error.strerror or error}")

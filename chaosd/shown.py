@@ -6,8 +6,6 @@ printed or written for people goes through here. See docs/security.md.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
@@ -49,22 +47,22 @@ def _escaped(char: str) -> str:
 
 # --- secrets -------------------------------------------------------------------------------------
 
-_SECRET_NAME = re.compile(
-    r"pass(?:w|wd|word|phrase|code)?(?![a-z])|pwd|secret|token|credential|auth(?![a-z])|"
+# Patterns are texts here, compiled when they are first used: every command imports this.
+_TELLING_NAME = (
+    r"(?i)pass(?:w|wd|word|phrase|code)?(?![a-z])|pwd|secret|token|credential|auth(?![a-z])|"
     r"authori[sz]ation|api[-_]?key|(?:access|private|signing|encryption|secret)[-_]?key|"
-    r"(?:^|[-_])key$|cookie|session[-_]?id|dsn(?![a-z])|salt(?![a-z])|(?:^|[-_])pin$",
-    re.IGNORECASE,
+    r"(?:^|[-_])key$|cookie|session[-_]?id|dsn(?![a-z])|salt(?![a-z])|(?:^|[-_])pin$"
 )
 # `scheme://user:password@host`: the user may be shown.
-_USER_INFO = re.compile(r"(?<=://)([^\s/?#@:\"']*):([^\s/?#@\"']+)(?=@)")
-_PARAMETER = re.compile(r"(?<=[?&;])([\w.-]+)=(?!\(not shown\))([^\s&;#\"']+)")
+_USER_INFO = r"(?<=://)([^\s/?#@:\"']*):([^\s/?#@\"']+)(?=@)"
+_PARAMETER = r"(?<=[?&;])([\w.-]+)=(?!\(not shown\))([^\s&;#\"']+)"
 _known: set[str] = set()
 _pattern: re.Pattern[str] | None = None
 
 
 def is_secret_name(name: str) -> bool:
     """Whether a value of this name should not be shown: a variable's, a key's, a header's."""
-    return _SECRET_NAME.search(name) is not None
+    return re.search(_TELLING_NAME, name) is not None
 
 
 def know(secrets: Iterable[str]) -> None:
@@ -89,8 +87,8 @@ def forget() -> None:
 def masked(text: str) -> str:
     """The text without the secrets that are known, nor a password in a URL."""
     if "://" in text:
-        text = _USER_INFO.sub(rf"\1:{MASK}", text)
-        text = _PARAMETER.sub(_parameter, text)
+        text = re.sub(_USER_INFO, rf"\1:{MASK}", text)
+        text = re.sub(_PARAMETER, _parameter, text)
     return text if _pattern is None else _pattern.sub(MASK, text)
 
 
@@ -110,6 +108,8 @@ def text(said: str) -> str:
 
 def json_text(said: str) -> str:
     """JSON for people, whose hidden characters are escaped as JSON has it."""
+    import json  # as below: who only says a line does not wait for it
+
     if said.isprintable():
         return said
     return "".join(
@@ -121,9 +121,9 @@ def json_text(said: str) -> str:
 # --- a config ------------------------------------------------------------------------------------
 
 # All values of an environment are the user's own affair. An arm's paths have dots.
-_OF_ENVIRONMENT = re.compile(r"(?:^|\.)env(?:$|\.)")
-_OPTION = re.compile(r"--?([A-Za-z][\w-]*)$")
-_ASSIGNED = re.compile(r"((?:--?)?[A-Za-z_][\w-]*)=(.+)", re.DOTALL)
+_OF_ENVIRONMENT = r"(?:^|\.)env(?:$|\.)"
+_OPTION = r"--?([A-Za-z][\w-]*)$"
+_ASSIGNED = r"(?s)((?:--?)?[A-Za-z_][\w-]*)=(.+)"
 
 
 def mask_tree(data: Any, path: str = "") -> Any:
@@ -140,7 +140,7 @@ def mask_tree(data: Any, path: str = "") -> Any:
         return data
     if _is_hidden(path):
         return MASK
-    assigned = _ASSIGNED.fullmatch(data)
+    assigned = re.fullmatch(_ASSIGNED, data)
     if assigned and is_secret_name(assigned[1]):
         return f"{assigned[1]}={MASK}"
     return masked(data)
@@ -156,14 +156,14 @@ def secrets_of(data: Any, path: str = "") -> Iterator[tuple[str, str]]:
         for name, each in zip(names, data, strict=False):
             yield from secrets_of(each, f"{path}.{name}" if name else path)
     elif isinstance(data, str) and data and data != MASK:
-        assigned = _ASSIGNED.fullmatch(data)
+        assigned = re.fullmatch(_ASSIGNED, data)
         if _is_hidden(path):
             yield path, data
         elif assigned and is_secret_name(assigned[1]) and assigned[2] != MASK:
             yield f"{path}.{assigned[1]}", assigned[2]
         else:
-            yield from ((path, found[2]) for found in _USER_INFO.finditer(data))
-            for found in _PARAMETER.finditer(data):
+            yield from ((path, found[2]) for found in re.finditer(_USER_INFO, data))
+            for found in re.finditer(_PARAMETER, data):
                 if is_secret_name(found[1]):
                     yield f"{path}.{found[1]}", found[2]
 
@@ -174,12 +174,12 @@ def assignment(path: str, value: str) -> str:
 
 
 def _is_hidden(path: str) -> bool:
-    return bool(_OF_ENVIRONMENT.search(path)) or is_secret_name(path.rpartition(".")[2])
+    return bool(re.search(_OF_ENVIRONMENT, path)) or is_secret_name(path.rpartition(".")[2])
 
 
 def _option(word: Any) -> str:
     """The name of an option whose value is the next word of a command."""
-    found = _OPTION.match(word) if isinstance(word, str) else None
+    found = re.match(_OPTION, word) if isinstance(word, str) else None
     return found[1] if found else ""
 
 
@@ -200,6 +200,8 @@ def fingerprint(secrets: Iterable[tuple[str, str]]) -> str | None:
 
     It is made so slow that guessing a password by it takes its time.
     """
+    import hashlib
+
     pairs = sorted(secrets)
     if not pairs:
         return None

@@ -93,6 +93,29 @@ class Duration(_Written, int):
     __repr__ = __str__
 
 
+class Offset(Duration):
+    """A time before (negative) or after another one, in whole nanoseconds."""
+
+    json_schema: ClassVar[dict[str, Any]] = {
+        "pattern": rf"^-?({_PART.replace('?:', '')})+$",
+        "examples": ["200ms", "-1s"],
+    }
+
+    @classmethod
+    def parse(cls, text: Any) -> Self:
+        """Read a duration, perhaps with a minus before it. Raises ValueError, as Duration does."""
+        if isinstance(text, Duration):
+            return cls(text)
+        is_before = isinstance(text, str) and text.lstrip().startswith("-")
+        size = Duration.parse(text.lstrip()[1:] if is_before else text)
+        return cls(-size if is_before else size)
+
+    def __str__(self) -> str:
+        return f"-{Duration(-self)}" if self < 0 else Duration.__str__(self)
+
+    __repr__ = __str__
+
+
 def _positive(value: Duration) -> Duration:
     if not value:
         raise ValueError("should be more than 0s")

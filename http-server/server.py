@@ -49,8 +49,8 @@ MODES = ("app", "imposter", "refuse", "blackhole", "tarpit")
 CONNECTIONS_MAX = 8192  # more than a proxy with thousands of stuck requests opens
 HEAD_BYTES_MAX = 16384  # what a request line and its fields may take together
 READ_BYTES = 16384
-ACCEPTS_MAX = 256  # per turn, so that a flood of new connections can't starve the open ones
 BACKLOG = 4096
+HEADS_KEPT = 64  # of requests that were judged: a proxy's look alike
 DRAIN_S = 5.0  # after SIGTERM
 TAKE_S = 1.0  # how long a dying process may still keep the address
 SO_ATTACH_FILTER = 26  # not in the socket module
@@ -91,6 +91,7 @@ STATUS = {
 }
 
 
+@functools.lru_cache(maxsize=HEADS_KEPT)
 def judge(head: bytes, pages: str = "/") -> tuple[str, bool, bool]:
     """What a request's head is answered: (kind, whether a body goes with it, whether to close).
 
@@ -149,9 +150,9 @@ class Connection:
 
     __slots__ = ("address", "closing", "inbox", "outbox", "served", "socket", "writing")
 
-    def __init__(self, client: socket.socket) -> None:
+    def __init__(self, client: socket.socket, address: str) -> None:
         self.socket = client
-        self.address = "{}:{}".format(*client.getsockname())
+        self.address = address  # at which it was met
         self.inbox = b""
         self.outbox = b""
         self.served = False  # it has asked at least once
@@ -171,6 +172,9 @@ class Server:
         script: dict[bytes, bytes] | None = None,
     ) -> None:
         self.listeners = {listener.fileno(): listener for listener in listeners}
+        host, port = listeners[0].getsockname()[:2]
+        is_one = len(listeners) == 1 and host not in ("0.0.0.0", "::")  # noqa: S104
+        self.address = f"{host}:{port}" if is_one else ""  # of every connection, if it is known
         self.reply = reply  # makes an answer; None: read and never answer
         self.stop = stop
         self.pages = pages
@@ -186,11 +190,16 @@ class Server:
         while (left_s := deadline_s - time.monotonic()) > 0:
             if not self.listeners and not self.connections:
                 return
-            for descriptor, _ in self.epoll.poll(None if self.listeners else left_s):
-                if descriptor in self.connections:
-                    self.attend(self.connections[descriptor])
+            for descriptor, events in self.epoll.poll(None if self.listeners else left_s):
+                connection = self.connections.get(descriptor)
+                if connection is not None:
+                    if events & select.EPOLLERR:  # it was reset
+                        self.drop(connection)
+                    else:
+                        self.attend(connection)
                 elif descriptor in self.listeners:
-                    self.accept(self.listeners[descriptor], ACCEPTS_MAX)
+                    # One a turn: the open ones are not kept waiting.
+                    self.accept(self.listeners[descriptor])
                 elif descriptor == self.stop and self.listeners:
                     deadline_s = time.monotonic() + DRAIN_S
                     self.drain()
@@ -200,7 +209,9 @@ class Server:
         self.epoll.unregister(self.stop)
         # Closing a listener resets the connections that it has not handed out yet.
         for listener in self.listeners.values():
-            self.accept(listener, BACKLOG)
+            for _ in range(BACKLOG):
+                if not self.accept(listener):
+                    break
             listener.close()
         self.listeners = {}
         for connection in list(self.connections.values()):
@@ -208,23 +219,25 @@ class Server:
             if idle or self.reply is None:
                 self.drop(connection)
 
-    def accept(self, listener: socket.socket, most: int) -> None:
-        for _ in range(most):
-            try:
-                client, _ = listener.accept()
-                connection = Connection(client)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno not in (errno.EMFILE, errno.ENFILE) or not self.connections:
-                    return  # the client has gone again already
-                self.drop(next(iter(self.connections.values())))
-                continue
-            if len(self.connections) >= CONNECTIONS_MAX:
-                self.drop(next(iter(self.connections.values())))
+    def accept(self, listener: socket.socket) -> bool:
+        """Let one in; False if there is none, or no room."""
+        try:
+            client, _ = listener.accept()
             client.setblocking(False)
-            self.connections[client.fileno()] = connection
-            self.epoll.register(client.fileno(), select.EPOLLIN)
+            address = self.address or "{}:{}".format(*client.getsockname())
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE) or not self.connections:
+                return True  # the client has gone again already
+            self.drop(next(iter(self.connections.values())))
+            return True
+        if len(self.connections) >= CONNECTIONS_MAX:
+            self.drop(next(iter(self.connections.values())))
+        connection = self.connections[client.fileno()] = Connection(client, address)
+        self.epoll.register(client.fileno(), select.EPOLLIN)
+        self.attend(connection)  # what it asks for is often there already
+        return True
 
     def drop(self, connection: Connection) -> None:
         del self.connections[connection.socket.fileno()]

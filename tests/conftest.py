@@ -19,9 +19,10 @@ NEEDS = (
     "chromium",
 )  # markers of what a test needs on the machine
 
-# Here time is real, and a machine that runs other tests beside them may take it away for a while:
-# what fails gets two more tries, and the summary names it.
+# Here time is real: such a test is marked `real`. A machine that runs other tests beside it may
+# take time away for a while, so what fails gets two more tries, and the summary names it.
 REAL_TIME = ("tests/local/", "tests/docker/", "tests/deploy/")
+REAL = ("real", "haproxy", "docker", "prometheus")
 TRIES_MORE = 2
 
 LATE = "the machine was late"
@@ -54,11 +55,14 @@ def pytest_configure(config) -> None:
     settings.load_profile("long" if budget.LONG else "quick")
 
 
+def pytest_itemcollected(item) -> None:
+    if item.nodeid.startswith(REAL_TIME) or any(map(item.get_closest_marker, REAL)):
+        item.add_marker("real")
+        item.add_marker(pytest.mark.flaky(reruns=TRIES_MORE, reruns_delay=2))
+
+
 @pytest.hookimpl(trylast=True)  # hypothesis has to mark its own first
 def pytest_collection_modifyitems(config, items) -> None:
-    for item in items:
-        if item.nodeid.startswith(REAL_TIME):
-            item.add_marker(pytest.mark.flaky(reruns=TRIES_MORE, reruns_delay=2))
     if config.getoption("long"):
         left = [item for item in items if not any(map(item.get_closest_marker, LONGER))]
     else:
@@ -83,7 +87,8 @@ def pytest_runtest_makereport(item, call):
     """What was forgiven goes with the report, from a worker to where the summary is written."""
     report = yield
     if machine.LATE:
-        report.user_properties += [(LATE, what) for what in machine.LATE]
+        late = [(LATE, what) for what in machine.LATE]
+        report.user_properties = [*report.user_properties, *late]  # this report's, not the test's
         machine.LATE.clear()
     return report
 
@@ -148,7 +153,7 @@ def pytest_terminal_summary(terminalreporter, config) -> None:
         for reports in stats.values()
         for report in reports
         for name, what in getattr(report, "user_properties", ())
-        if name == LATE and report.when == "call"
+        if name == LATE
     ]
     for what, lines in (("tried again", again), (f"passed although {LATE}", late)):
         write(f"{what}: {len(lines) or 'none'}")

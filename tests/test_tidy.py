@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "chaosd"
@@ -96,9 +98,10 @@ def test_imports_point_one_way() -> None:
     assert not wrong
 
 
-def test_no_folder_imports_in_a_circle() -> None:
+def circles(found: Iterable[tuple[Path, ast.Module]]) -> list[str]:
+    """Imports that lead from a room through others back to it."""
     imports: dict[str, dict[str, str]] = {}  # room → the rooms it imports, and where
-    for path, tree in modules():
+    for path, tree in found:
         own = path.relative_to(PACKAGE).with_suffix("").parts[0]
         for target in imported(tree):
             room = target.split(".")[0]
@@ -113,27 +116,87 @@ def test_no_folder_imports_in_a_circle() -> None:
             ahead += new
         return found
 
-    wrong = [
+    return [
         f"{where}: {room} imports {other}, which comes back to {room}"
         for room, others in imports.items()
         for other, where in others.items()
         if room in reached(other)
     ]
-    assert not wrong
+
+
+def test_no_folder_imports_in_a_circle() -> None:
+    assert not circles(modules())
+
+
+# Causes, doubts and remarks are compared by their kind, and by nothing that is said of them.
+BY_PROSE = re.compile(
+    r"valid_reason|of poor quality|\breasons?\.(startswith|endswith|find|index)\(|"
+    r"[\"'] (not )?in [\w.]*reasons?\b|[\w.]*reason\b (==|!=) [\"']|\bmatch\([^)]*reason"
+)
+# Stored for people, and read from old directories.
+BY_PROSE_MAY = ("history/codec.py", "history/format_0.py")
+# Rooms whose results are values. What a failure says to its user in an error is no result.
+WITHOUT_WORDS = ("analysis/", "history/")
+WORDS_MAX = 3  # a name, a unit or a format may have some
+WORDS_MAY = {
+    "history/format_0.py": "the words of old directories",
+    "history/flight_record.py": "why a record was kept, stored for people",
+    "analysis/precision.py": "said by engine/run.py",
+    "analysis/reorder.py": "an assertion's",
+}
+
+
+def by_prose(text: str) -> list[int]:
+    """Lines that decide something by a sentence."""
+    lines = enumerate(text.splitlines(), start=1)
+    return [number for number, line in lines if BY_PROSE.search(line)]
+
+
+def sentences(tree: ast.Module) -> list[int]:
+    """Lines with words for people, but for docstrings and errors."""
+    aside = set()
+    for node in ast.walk(tree):
+        error = isinstance(node, ast.Raise | ast.Assert)
+        error |= isinstance(node, ast.Call) and ast.unparse(node.func).endswith("Error")
+        if error or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
+            aside |= {id(part) for part in ast.walk(node)}
+    return [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and id(node) not in aside
+        and len(re.findall(r"[A-Za-z]{2,}", node.value)) >= WORDS_MAX
+        and " " in node.value.strip()
+    ]
 
 
 def test_reasons_are_values_and_only_report_has_words() -> None:
-    """No consumer goes by prose: causes, doubts and remarks are compared by their kind."""
-    prose = re.compile(r"valid_reason|\.reason\.(startswith|endswith)|of poor quality")
-    allowed = {"history/codec.py", "history/format_0.py"}  # stored for people, and read from old
-    wrong = [
-        f"{path.relative_to(PACKAGE)}:{number}"
-        for path, _ in modules()
-        if path.relative_to(PACKAGE).as_posix() not in allowed
-        for number, line in enumerate(path.read_text().splitlines(), start=1)
-        if prose.search(line)
-    ]
+    wrong = []
+    for path, tree in modules():
+        name = path.relative_to(PACKAGE).as_posix()
+        if not name.startswith(BY_PROSE_MAY):
+            wrong += [f"{name}:{line}: goes by prose" for line in by_prose(path.read_text())]
+        if name.startswith(WITHOUT_WORDS) and name not in WORDS_MAY:
+            wrong += [f"{name}:{line}: has words (report/ has them)" for line in sentences(tree)]
     assert not wrong
+
+
+def guesses(tree: ast.Module) -> list[ast.Call]:
+    """Looks for a name in something, to see what it can do."""
+    return [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and (
+            node.func.id == "hasattr"
+            or (
+                node.func.id == "getattr"
+                and (len(node.args) > 2 or isinstance(node.args[1], ast.Constant))
+            )
+        )
+    ]
 
 
 def test_nobody_guesses_what_a_plugin_has() -> None:
@@ -141,16 +204,11 @@ def test_nobody_guesses_what_a_plugin_has() -> None:
 
     To walk through the fields of a value of ours by their names is something else.
     """
-    wrong = []
-    for path, tree in modules():
-        for node in ast.walk(tree):
-            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
-                continue
-            guesses = node.func.id == "getattr" and (
-                len(node.args) > 2 or isinstance(node.args[1], ast.Constant)
-            )
-            if node.func.id == "hasattr" or guesses:
-                wrong.append(f"{path.relative_to(PACKAGE)}:{node.lineno}: {ast.unparse(node)}")
+    wrong = [
+        f"{path.relative_to(PACKAGE)}:{call.lineno}: {ast.unparse(call)}"
+        for path, tree in modules()
+        for call in guesses(tree)
+    ]
     assert not wrong
 
 
@@ -207,7 +265,7 @@ def test_every_plugin_file_has_its_entry_point() -> None:
     helpers = {f"chaosd.probes.{name}" for name in ("host", "worker", "wire", "outcomes")}
     helpers |= {
         f"chaosd.runtimes.{name}"
-        for name in ("answers", "readiness", "realtime", "roster", "senders", "syslog")
+        for name in ("answers", "readiness", "realtime", "roster", "senders", "syslog", "unread")
     }
     for kind in ("runtimes", "proxies", "faults", "probes"):
         for path in sorted((PACKAGE / kind).iterdir()):
@@ -233,26 +291,129 @@ def test_nothing_concrete_is_named_outside_its_own_file() -> None:
             assert not re.match(r"(runtimes|proxies|faults|probes)\.", target), f"{name}: {target}"
 
 
-# What only HAProxy says: its files, its syntax, its log, its Runtime API.
+# What only HAProxy says: its files, its syntax, its log, its Runtime API, its masks.
 HAPROXY_ONLY = re.compile(
-    r"haproxy\.cfg|haproxy\.log|ipv4@|unix@|\bSRV_|srv_\w|(op|admin)_state|0x20\b|show servers|"
-    r"changed its IP|enters maintenance|is going DOWN|stats socket"
+    r"haproxy\.cfg|haproxy\.log|ipv[46]@|unix@|sockpair@|stats socket|default-server|\bSRV_|srv_\w|"
+    r"(op|admin)_state|0x(01|02|04|08|10|20)\b|show (servers|resolvers|stat|info)|"
+    r"changed its IP|IP changed|enters maintenance|going DOWN|is DOWN|is UP\b|DOWN/READY|UP/READY|"
+    r"administratively|check duration|Layer[47]|No IP for server|DNS \w+ status"
 )
 # Where it may be said, and where a single mention is: help, and how old run directories are read.
 HAPROXY_ROOMS = ("proxies/haproxy/", "doctor/")
 HAPROXY_MENTIONS = {"report/settings.py": 1, "cli/__init__.py": 1}
 
 
+def haproxys_own(text: str) -> list[int]:
+    """Lines with what only HAProxy says."""
+    lines = enumerate(text.splitlines(), start=1)
+    return [number for number, line in lines if HAPROXY_ONLY.search(line)]
+
+
 def test_haproxys_own_words_are_in_its_own_room() -> None:
     wrong = []
     for path, _ in modules():
         name = path.relative_to(PACKAGE).as_posix()
-        if name.startswith(HAPROXY_ROOMS):
-            continue
-        lines = enumerate(path.read_text().splitlines(), start=1)
-        found = [f"{name}:{n}: {line.strip()}" for n, line in lines if HAPROXY_ONLY.search(line)]
-        wrong += found[HAPROXY_MENTIONS.get(name, 0) :]
+        if not name.startswith(HAPROXY_ROOMS):
+            found = haproxys_own(path.read_text())[HAPROXY_MENTIONS.get(name, 0) :]
+            wrong += [f"{name}:{line}" for line in found]
     assert not wrong
+
+
+# Who reads otherwise than by system/files.py: of the kernel, of the package, of its own making.
+READERS = {
+    *("system/files.py", "system/processes.py", "cli/init.py", "report/html/__init__.py"),
+    *("runtimes/docker/images.py", "runtimes/docker/sidecar.py", "runtimes/docker/objects.py"),
+    *("runtimes/docker/endpoint.py", "runtimes/docker/network.py", "runtimes/docker/proxy.py"),
+    *(
+        "runtimes/local/loopback.py",
+        "runtimes/senders.py",
+        "proxies/haproxy/builds/install.py",
+        "testing/proxy.py",
+    ),
+}
+
+
+def test_files_of_others_are_opened_in_one_place() -> None:
+    """A FIFO hangs, a device has no end: system/files.py reads neither, and nothing too large."""
+    reads = re.compile(
+        r"(?<!files)\.read_(bytes|text)\(|\.open\(\"rb\"|\.open\(encoding=|np\.fromfile"
+    )
+    wrong = [
+        f"{name}:{number}"
+        for path, _ in modules()
+        if (name := path.relative_to(PACKAGE).as_posix()) not in READERS
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        if reads.search(line)
+    ]
+    assert not wrong
+
+
+# --- the rules themselves: what is planted is found ---
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'if "server changed its IP" in line:',
+        'pattern = r"Server (\\S+) is going DOWN for maintenance"',
+        'pattern = "is UP, reason: Layer7 check passed"',
+        'pattern = "administratively READY"',
+        'if reason == "No IP for server":',
+        "if admin_state & mask:",
+        "if state & 0x20:",
+        'ask(b"show resolvers")',
+        'bind = f"ipv4@{address}"',
+        'text = "default-server inter 1s"',
+        'name = "haproxy.cfg"',
+    ],
+)
+def test_a_word_of_haproxys_is_found(line) -> None:
+    assert haproxys_own(f"x = 1\n{line}\n") == [2]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'if cycle.reason.startswith("chaosd was stopped"):',
+        'if "poor" in reason:',
+        'if "stopped" not in cycle.reason:',
+        'if manifest_reason == "done":',
+        "re.match(pattern, cycle.reason)",
+        "if not cycle.valid_reason:",
+    ],
+)
+def test_a_reader_of_reasons_is_found(line) -> None:
+    assert by_prose(f"x = 1\n{line}\n") == [2]
+
+
+def test_words_are_found_where_values_belong() -> None:
+    said = ast.parse(
+        'def why(n):\n    """Say why it is so."""\n    return f"{n} cycles are late"\n'
+    )
+    assert sentences(said) == [3]
+    raised = 'def f():\n    raise MachineError("this can not be read")\n'
+    assert sentences(ast.parse(raised)) == []
+
+
+def test_a_guess_is_found() -> None:
+    plain = "getattr(self, name)\nfault.needs\n"
+    assert guesses(ast.parse(plain)) == []
+    for guess in ('getattr(fault, "needs", ())', 'hasattr(stage, "hold")', 'getattr(x, "old_ip")'):
+        assert len(guesses(ast.parse(guess))) == 1
+
+
+def test_a_circle_is_found() -> None:
+    """Through a third room, and by an import inside of a function."""
+    texts = {
+        "one/a.py": "from chaosd.two import b\n",
+        "two/b.py": "def f():\n    from chaosd.three.c import x\n",
+        "three/c.py": "import chaosd.one.a\n",
+        "four/d.py": "from chaosd.one import a\n",
+    }
+    planted = [(PACKAGE / name, ast.parse(text)) for name, text in texts.items()]
+    found = circles(planted)
+    assert [line.partition(":")[0] for line in found] == ["one/a.py", "two/b.py", "three/c.py"]
+    assert circles(planted[:2]) == []
 
 
 def test_links_and_paths_in_documents_exist() -> None:

@@ -224,7 +224,7 @@ def _published(
     return min(alone or found, key=_at_ns, default=None)
 
 
-def _told(
+def _server_changes(
     events: Iterable[AnyEvent], tellers: Sequence[Teller], changes: Sequence[ServerChange]
 ) -> list[Event[ServerChanged]]:
     return [
@@ -237,7 +237,7 @@ def _told(
 def _switch(events: Iterable[AnyEvent], new_ip: str | None) -> Event[ServerChanged] | None:
     """When the proxy took the new IP, as its log says, or else as its API showed."""
     for teller in TELLERS:
-        found = _told(events, (teller,), (ServerChange.ADDRESS,))
+        found = _server_changes(events, (teller,), (ServerChange.ADDRESS,))
         if to_new := [e for e in found if e.what.new == new_ip]:
             return min(to_new, key=_at_ns)
     return None
@@ -253,7 +253,7 @@ def _stayed(events: Iterable[AnyEvent], begin: Event[FaultBegan]) -> Event[Serve
 
     Unless it has put the server into maintenance: then it forgets the address, and takes it anew.
     """
-    left = _told(events, TELLERS, LEFT)
+    left = _server_changes(events, TELLERS, LEFT)
     servers = {e.what.server for e in left if e.at_ns >= begin.at_ns} or {""}
     if len(servers) > 1:
         return None
@@ -276,7 +276,7 @@ def _usable(
     for teller in TELLERS:
         said = [
             e
-            for e in _told(events, (teller,), (*LEFT, ServerChange.UP))
+            for e in _server_changes(events, (teller,), (*LEFT, ServerChange.UP))
             if e.at_ns >= t0_ns and e.what.server == moved.what.server
         ]
         left = [

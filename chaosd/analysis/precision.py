@@ -15,7 +15,7 @@ from typing import Any
 from chaosd.analysis.slo import cycles_needed
 from chaosd.analysis.statistics import Estimate
 from chaosd.analysis.tally import Tally
-from chaosd.history.cycles import Cycle
+from chaosd.history.cycles import Cycle, CycleOutcome
 
 CYCLES_MIN = cycles_needed("recovery_p95")
 LOOKS_GROWTH = 1.05  # so many times the cycles of the look before
@@ -43,15 +43,15 @@ class Precision:
 
         self.wanted = wanted
         self.reached = False
-        self._tally = Tally()
+        self._tally = Tally(moves_only=True)
         self._missing = Counter(cycles_wanted(goals))
         self._least = self._look_at = self._missing.pop(None)
 
     def add(self, cycle: Cycle) -> Estimate | None:
         """Take in a cycle; p95 if it is known well enough now, to `wanted` of it to either side."""
-        before = self._tally.failovers
         self._tally.add(cycle)
-        self._missing[cycle.fault] -= self._tally.failovers - before
+        has_recovery = cycle.outcome in (CycleOutcome.RECOVERED, CycleOutcome.CENSORED)
+        self._missing[cycle.fault] -= has_recovery
         if self._tally.failovers < self._look_at or max(self._missing.values()) > 0:
             return None
         self._look_at = math.ceil(self._tally.failovers * LOOKS_GROWTH)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from chaosd.analysis import phases
+from chaosd.analysis import phases, world_lag
+from chaosd.analysis.disturbances import spans
 from chaosd.analysis.residuals import against
 from chaosd.analysis.samples import kind_of
 from chaosd.analysis.statistics import quantile_rank
@@ -38,6 +39,7 @@ LATE_NS_MAX, BAR_SHARE_MAX = 5_000_000, 0.1
 DROPPED_SHARE_MAX = 0.01
 ANOMALY_MARGIN_S = 0.010  # what a prediction is not expected to see: the app's and kernel's work
 IDENTITIES_MAX = 10_000
+DEFINITIONS = 2  # since 2 a command without an outage is unaffected, and a DNS cycle no failover
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +55,8 @@ class Settings:
     proxy: str
     arm: str = ""
     replicas: int = 1  # of the app: the new one has every so many-th request
+    # By which rules it is judged what is unaffected and what is a failover: a run keeps its own.
+    definitions: int = 1
 
     @property
     def lookback_ns(self) -> int:
@@ -71,11 +75,14 @@ class Observed(NamedTuple):
 
 
 def observed(cycle: Cycle) -> Observed | None:
-    """What a cycle says of how long recoveries take; None for control, invalid and skipped ones.
+    """What a cycle says of how long recoveries take.
 
+    None for control, invalid and skipped ones, and for poor ones, of which nothing is known.
     One that was cut off because chaosd was stopped is invalid, but if it had not recovered by then
     it takes longer than that: the longest are cut off most often.
     """
+    if cycle.doubt is not None:
+        return None
     if cycle.outcome == CycleOutcome.RECOVERED and cycle.recovery_s is not None:
         return Observed(cycle.recovery_s, censored=False)
     if cycle.outcome == CycleOutcome.CENSORED or cycle.cut_off:
@@ -117,6 +124,7 @@ class RecoveryFold:
     relapse. Each later bad sample, by scheduled time, ends a stretch and begins the next; stable is
     then the earliest end of a good sample of the first stretch that lasts `stable_for` from there.
 
+    With `waits` nothing is over before all of the fault was `injected`.
     With `unknown` nobody can tell the new instance: the recovery is the first good answer to what
     was scheduled after the last bad one, of those up to when the fault was `injected`, or else
     after the first one. If nothing was bad by then, there was no outage, and the recovery is T0.
@@ -130,6 +138,7 @@ class RecoveryFold:
         settings: Settings,
         *,
         unknown: bool = False,
+        waits: bool = False,
     ) -> None:
         self.t0_ns = t0_ns
         self.recovered_ns: int | None = None
@@ -138,6 +147,7 @@ class RecoveryFold:
         self.samples = self.failed = self.masked = self.misrouted = self.dropped = 0
         self.lags_ns = array("q")
         self.unknown = unknown
+        self.waits = waits or unknown
         self._injected_ns: int | None = None
         self.new = new
         self._identities = identities
@@ -164,7 +174,7 @@ class RecoveryFold:
         None while it goes on.
         """
         over_ns, calm_ns = self._limit_ns, self.stable_from_ns
-        if calm_ns is not None and self.unknown:
+        if calm_ns is not None and self.waits:
             calm_ns = None if self._injected_ns is None else max(calm_ns, self._injected_ns)
         if calm_ns is not None:
             over_ns = min(over_ns, calm_ns + self._settings.stable_for_ns)
@@ -285,6 +295,15 @@ class RecoveryFold:
         """
         return self._pause_ns * self._settings.replicas / 1e9 if self.lags_ns else None
 
+    @property
+    def bar_s(self) -> float:
+        """What a recovery may differ from its prediction by, and no harm done."""
+        return (self.resolution_s() or 0.0) + ANOMALY_MARGIN_S
+
+    @property
+    def slow_after_s(self) -> float:
+        return self._settings.slow_after_ns / 1e9
+
     def lag_p99_s(self) -> float | None:
         if not self.lags_ns:
             return None
@@ -327,25 +346,24 @@ def measure(
         return _never_began(end, settings)
     fault, cause = begin.what, end.what.cause
     new, control = fault.new, fault.is_control
-    fold = RecoveryFold(begin.at_ns, new, identities, settings, unknown=fault.is_anonymous)
-    injected = earliest(events, FaultInjected) if fold.unknown else None
+    unknown, waits = fault.is_anonymous, fault.waits
+    fold = RecoveryFold(begin.at_ns, new, identities, settings, unknown=unknown, waits=waits)
+    injected = earliest(events, FaultInjected) if waits else None
     if injected is not None:
         fold.injected(injected.at_ns)
     mine = [s for s in samples if s.scheduled_ns < end.at_ns and s.stream in (stream, direct)]
     for sample in sorted(mine, key=attrgetter("scheduled_ns")):
         if sample.stream == stream:
             fold.add(sample)
-    outcome = _outcome(fold, fault.kind, invalid=cause is not None)
+    outcome = _outcome(fold, fault, invalid=cause is not None, settings=settings)
     cut_off = cause is not None and _is_cut_off(cause, fold, control=control)
-    measured = _measured(fold, end.at_ns, invalid=cause is not None, cut_off=cut_off)
-    if outcome is CycleOutcome.UNAFFECTED:  # nothing was lost, and nothing recovered
-        nothing = dict.fromkeys(("recovery_s", "fresh_recovery_s", "stable_recovery_s"))
-        measured |= nothing
+    measured = _measured(fold, end.at_ns, outcome, cut_off=cut_off)
     parts, parts_error_s = _unknown_parts(), None
     moved = fault.kind is not CycleKind.DNS and not (control and new is None)
     if cause is None and moved:
         direct_ns = phases.first_answer_ns(mine, direct, new)
         parts, parts_error_s = _parts(events, begin, fold, end.at_ns, direct_ns)
+    held = _held_against(_predicted(events), fold, outcome, end.at_ns)
     return Cycle(
         cycle=end.cycle,
         cell=end.cell,
@@ -368,12 +386,13 @@ def measure(
         lag_p99_s=fold.lag_p99_s(),
         phases=parts,
         phases_error_s=parts_error_s,
-        **_held_against(_predicted(events), fold, outcome, end.at_ns),
+        **held,
         kind=fault.kind,
+        disturbances=spans(events, begin.at_ns, end.at_ns),
         arm=settings.arm,
         cause=cause,
         cut_off=cut_off,
-        doubt=fold.doubt() if cause is None else None,
+        **world_lag.judged(events, fold, held["predicted"], end),
     )
 
 
@@ -418,31 +437,39 @@ def _is_cut_off(cause: Cause, fold: RecoveryFold, *, control: bool) -> bool:
     return stopped and fold.recovered_ns is None and not control and bool(began)
 
 
-def _outcome(fold: RecoveryFold, kind: CycleKind, *, invalid: bool) -> CycleOutcome:
+def _outcome(
+    fold: RecoveryFold, fault: FaultBegan, *, invalid: bool, settings: Settings
+) -> CycleOutcome:
     if invalid:
         return CycleOutcome.INVALID
-    if kind.is_control:
+    if fault.is_control:
         return CycleOutcome.CONTROL
-    if kind is CycleKind.DNS and fold.recovered_ns is not None and not fold.failed + fold.misrouted:
-        return CycleOutcome.UNAFFECTED
-    return CycleOutcome.CENSORED if fold.recovered_ns is None else CycleOutcome.RECOVERED
+    if fold.recovered_ns is None:
+        return CycleOutcome.CENSORED
+    told = fault.kind is CycleKind.DNS or (fault.is_anonymous and settings.definitions > 1)
+    is_unaffected = told and not fold.failed + fold.misrouted
+    return CycleOutcome.UNAFFECTED if is_unaffected else CycleOutcome.RECOVERED
 
 
 def _unknown_parts() -> dict[str, float | None]:
     return dict.fromkeys([f"{phase}_s" for phase in PHASES])
 
 
-def _measured(fold: RecoveryFold, end_ns: int, *, invalid: bool, cut_off: bool) -> dict[str, Any]:
-    if invalid:
+def _measured(
+    fold: RecoveryFold, end_ns: int, outcome: CycleOutcome, *, cut_off: bool
+) -> dict[str, Any]:
+    if outcome is CycleOutcome.INVALID:
         # Of what was cut off in the middle of an outage so much of that is known.
         return {"outage_loss_s": fold.outage_loss_s()} if cut_off else {}
+    outage = {"outage_gap_s": fold.outage_gap_s(), "outage_loss_s": fold.outage_loss_s()}
+    if outcome is CycleOutcome.UNAFFECTED:  # nothing was lost, and nothing recovered
+        return outage
     stable_ns = fold.stable_ns(end_ns)
     return {
         "recovery_s": None if fold.recovered_ns is None else (fold.recovered_ns - fold.t0_ns) / 1e9,
         "fresh_recovery_s": fold.until_fresh_s(),
         "stable_recovery_s": None if stable_ns is None else (stable_ns - fold.t0_ns) / 1e9,
-        "outage_gap_s": fold.outage_gap_s(),
-        "outage_loss_s": fold.outage_loss_s(),
+        **outage,
     }
 
 

@@ -24,6 +24,7 @@ class RemarkKind(StrEnum):
     MISROUTED = "misrouted"  # `count` requests
     ANOMALIES = "anomalies"  # `count` cycles
     INVALID = "invalid"  # `count` cycles
+    POOR_CYCLES = "poor-cycles"  # `count` cycles
     CUT_OFF = "cut-off"  # `count` cycles, the longest after `seconds`, without a recovery
     STOPPED = "stopped"  # `count` other cycles
     EARLY = "early"  # `count` recovered by a retried request, up to `seconds` before fresh ones
@@ -33,12 +34,19 @@ class RemarkKind(StrEnum):
     ALIKE = "alike"  # serial correlation `value`
     ALARMED_CONTROLS = "alarmed-controls"  # `count` of `total`, with `parts` of `samples`
     MISROUTED_RESTARTS = "misrouted-restarts"  # `count` requests in `total` cycles
+    FEWER_CELLS = "fewer-cells"  # `count` of `total` were started: for more it lacked `detail`
+    IN_TURNS = "in-turns"  # not all arms ran side by side: for that it lacked `detail`
     LOG_REFUSED = "log-refused"  # `count` lines, the latest from `detail`
     WITHIN_FLOOR = "within-floor"  # the median is no longer than `seconds`
 
 
 # What is true of a run as a whole, and of each of its arms for the same reason.
-OF_THE_RUN = frozenset({RemarkKind.RUN_FAILED, RemarkKind.RUN_BUG, RemarkKind.NOT_ENDED})
+OF_THE_RUN = frozenset(
+    {
+        *(RemarkKind.RUN_FAILED, RemarkKind.RUN_BUG, RemarkKind.NOT_ENDED),
+        *(RemarkKind.FEWER_CELLS, RemarkKind.IN_TURNS),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from chaosd.analysis.statistics import Clusters, quantile_rank
-from chaosd.history.events import StreamOpened
+from chaosd.history.events import StreamOpened, StreamPaced
 from chaosd.history.values import ANYBODY, Outcome, rounded_ns
 
 FOREVER_NS = 2**63 - 1
@@ -62,12 +62,41 @@ def measuring(streams: Iterable[StreamOpened]) -> dict[str, int]:
     return found
 
 
+class Paces:
+    """For how many requests of the full rate each one stands, by its stream and when it was due.
+
+    Between cycles a stream with an idle rate asks seldom, so each of those requests stands for
+    several that were not sent: shares of all requests are then shares of the time, as they are
+    where it always asks at one rate.
+    """
+
+    def __init__(
+        self, streams: Iterable[StreamOpened], paced: Iterable[tuple[int, StreamPaced]] = ()
+    ) -> None:
+        """`paced` are the changes of each stream, in order, and when they were."""
+        self._idle_every = {s.stream: s.idle_every for s in streams if s.idle_every is not None}
+        self._changes: dict[int, list[tuple[int, bool]]] = {s: [] for s in self._idle_every}
+        for at_ns, change in paced:
+            if change.stream in self._changes:
+                self._changes[change.stream].append((at_ns, change.dense))
+
+    def weights(self, stream: int, scheduled_ns: Any) -> Any:
+        """Whole numbers, one for each of these instants."""
+        idle_every = self._idle_every.get(stream)
+        if idle_every is None:
+            return np.ones(len(scheduled_ns), np.int64)
+        changes = self._changes[stream]
+        dense = np.array([False, *(dense for _, dense in changes)])
+        since = np.array([at_ns for at_ns, _ in changes], np.int64)
+        return np.where(dense[np.searchsorted(since, scheduled_ns, side="right")], 1, idle_every)
+
+
 class Windows:
     """Requests of the measuring streams from one T0 to the next: what was lost together.
 
     Blocks of stored records are folded into how many were sent in each window, and how many of them
-    were not answered well. `identities` are the app's, of each cell, `t0s_ns` those of its
-    cycles.
+    were not answered well, each as often as `paces` says. `identities` are the app's, of each cell,
+    `t0s_ns` those of its cycles.
     """
 
     def __init__(
@@ -75,8 +104,9 @@ class Windows:
         t0s_ns: Mapping[str, Iterable[int]],
         streams: Mapping[str, int],
         identities: Mapping[str, Container[str]],
+        paces: Paces,
     ) -> None:
-        self._streams, self._identities = streams, identities
+        self._streams, self._identities, self._paces = streams, identities, paces
         self._t0s = {cell: np.array(sorted(t0s_ns.get(cell, ())), np.int64) for cell in streams}
         self._before = {cell: Clusters() for cell in streams}
         self._counts = {
@@ -91,8 +121,12 @@ class Windows:
             sent = mine[mine["outcome"] != Outcome.DROPPED]
             found = kinds(sent, names, self._identities.get(cell, ()), math.inf)
             window = np.searchsorted(self._t0s[cell], sent["scheduled_ns"], side="right")
-            for row, some in enumerate((window, window[found != KINDS.index("good")])):
-                self._counts[cell][row] += np.bincount(some, minlength=len(self._t0s[cell]) + 1)
+            weights = self._paces.weights(stream, sent["scheduled_ns"])
+            lost = found != KINDS.index("good")
+            for row, weight in enumerate((weights, weights * lost)):
+                # Sums of whole numbers, far below where a float is not exact.
+                sums = np.bincount(window, weight, minlength=len(self._t0s[cell]) + 1)
+                self._counts[cell][row] += sums.astype(np.int64)
 
     def clusters(self) -> dict[str, Clusters]:
         """Those sent, and those lost of them, of all windows in which any was sent, by cell."""
@@ -145,6 +179,7 @@ class Probe:
     probe: str
     via: str
     interval_s: float
+    idle_interval_s: float | None = None  # between cycles, where that differs
     sent: int
     outcomes: dict[str, int]
     misrouted: int
@@ -230,6 +265,11 @@ class ProbeFold:
                 probe=opened.probe,
                 via=opened.via,
                 interval_s=opened.interval_ns / 1e9,
+                idle_interval_s=(
+                    None
+                    if opened.idle_every is None
+                    else opened.interval_ns * opened.idle_every / 1e9
+                ),
                 sent=int(self._outcomes[stream].sum() - self._outcomes[stream][Outcome.DROPPED]),
                 outcomes={
                     outcome.name.lower(): int(self._outcomes[stream][outcome])
@@ -263,9 +303,11 @@ class StoredCounts:
         identities: Mapping[str, Container[str]],
         t0s_ns: Mapping[str, Iterable[int]],
         slow_after_ns: int,
+        paced: Iterable[tuple[int, StreamPaced]] = (),
     ) -> None:
         self._probes = ProbeFold(streams, identities, slow_after_ns)
-        self._windows = Windows(t0s_ns, measuring(streams), identities)
+        paces = Paces(streams, paced)
+        self._windows = Windows(t0s_ns, measuring(streams), identities, paces)
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self._probes.restore(state["probes"])

@@ -140,8 +140,10 @@ def _summarise(
     )
     wanted = manifest.get("slo", {})
     labels = (goal["fault"] for goal in wanted.values() if "fault" in goal)
-    total, of_fault = new(), defaultdict(new, {label: new() for label in labels})
-    cells = defaultdict(new, {cell: new() for cell in manifest.get("cells", ())})
+    # Since definitions 2, DNS cycles have their numbers by fault and not among the arm's failovers.
+    arm = partial(new, moves_only=settings.get("definitions", 1) > 1)
+    total, of_fault = arm(), defaultdict(new, {label: new() for label in labels})
+    cells = defaultdict(arm, {cell: arm() for cell in manifest.get("cells", ())})
     faults: defaultdict[tuple[str, str], Tally] = defaultdict(new)
     asked: Counter[str] = Counter()  # by cell
     for cycle in cycles:
@@ -208,15 +210,15 @@ def _availability(good: int, sent: int, windows: Clusters) -> Share:
     """What part of all requests was answered well, in failovers and between them.
 
     What is lost together is lost from one T0 to the next. What lies in no such time, if any does,
-    counts as one.
+    counts as one. In `windows` a request counts as often as it stands for others; see Paces.
     """
     if sent > windows.size:
         windows.add(max(0, sent - good - windows.count), sent - windows.size)
-    found = windows.share()
+    found, n = windows.share(), windows.size
     return Share(
-        count=good,
-        n=sent,
-        value=good / sent if sent else None,
+        count=n - windows.count,
+        n=n,
+        value=(n - windows.count) / n if n else None,
         low=1 - found.high if found.high is not None else None,
         high=1 - found.low if found.low is not None else None,
     )
@@ -270,8 +272,19 @@ def _quality(part: Part, cell: str | None, fault: str | None) -> Iterator[Remark
         (Kind.POOR, part.poor, part.valid, POOR_SHARE_MAX),
         (Kind.INVALID_CYCLES, part.invalid, tried, INVALID_SHARE_MAX),
     ):
-        if count > max(MISHAPS_MAX, share * total):
+        if count > max(MISHAPS_MAX, share * total) or (count and not part.good):
             yield Remark(kind=kind, cell=cell, fault=fault, count=count, total=total)
+
+
+def _admission(found: Mapping[str, Any]) -> Iterator[Remark]:
+    """What the machine could not carry."""
+    total, left_out = found.get("wanted", 0), found.get("left_out", 0)
+    lacks = str(found.get("lacks", ""))
+    if left_out:
+        count = total - left_out
+        yield Remark(kind=Kind.FEWER_CELLS, count=count, total=total, detail=lacks)
+    if found.get("turns", 1) > 1:
+        yield Remark(kind=Kind.IN_TURNS, detail=lacks)
 
 
 def _notes(
@@ -279,9 +292,11 @@ def _notes(
 ) -> Iterator[Remark]:
     if manifest.get("end_unix") is None:
         yield Remark(kind=Kind.NOT_ENDED)
+    yield from _admission(manifest.get("admission") or {})
     for kind, count in (
         (Kind.MISROUTED, whole.misrouted),
         (Kind.ANOMALIES, whole.in_band.n - whole.in_band.count),
+        (Kind.POOR_CYCLES, whole.poor),
         (Kind.INVALID, whole.invalid),
     ):
         if count:

@@ -28,6 +28,8 @@ COUNTS = ("samples", "failed", "masked", "misrouted", "dropped")
 BAD = ("failed", "masked", "misrouted")
 # What may be cut off of what is held against predictions: it hides no more than their interval.
 CUT_MAX, CUT_SHARE_MAX = 1, 0.05
+APART = "dns"  # among outcomes: recovered or censored, and no failover, for nothing moved
+POOR = "poor"  # in the place of an outcome
 VALID = (
     CycleOutcome.RECOVERED,
     CycleOutcome.UNAFFECTED,
@@ -72,12 +74,12 @@ class Restart:
 class Part:
     """The cycles of a cell, of one of its faults, or of the whole run."""
 
-    outcomes: dict[str, int]
+    outcomes: dict[str, int]  # `poor`: those whose numbers can't be trusted, whatever they are
     stopped: int  # of the invalid ones, those cut off because chaosd was stopped
     cut_off: int  # of those, the ones without a recovery: censored in the quantiles
     cut_off_s: float | None  # how long the longest of them had lasted
-    poor: int  # valid cycles whose numbers can't be trusted much
-    undisturbed: int  # recoveries of 0 s: a `command` of which nothing was to be seen
+    poor: int  # valid cycles whose numbers can't be trusted: they are in no other number here
+    undisturbed: int  # recoveries of 0 s, in runs of before there were unaffected cycles
     early: int  # recoveries by a retried request, before any fresh one got through
     early_max_s: float  # by how much, at most
     compared: int  # recoveries for which both outage estimators are known
@@ -117,7 +119,13 @@ class Part:
 
     @property
     def valid(self) -> int:
-        return sum(self.outcomes[outcome] for outcome in VALID)
+        moved = sum(self.outcomes[outcome] for outcome in VALID)
+        return moved + self.outcomes.get(APART, 0) + self.poor
+
+    @property
+    def good(self) -> int:
+        """The valid cycles that numbers are made of."""
+        return self.valid - self.poor
 
     @property
     def invalid(self) -> int:
@@ -130,13 +138,19 @@ class Tally:
 
     No recovery can be stable later than `stable_for_s` before the limit: what is not by then takes
     longer. A recovery is measured too long by half of `interval_s` on average, and by as much for
-    each of `replicas` that take turns.
+    each of `replicas` that take turns. With `moves_only` cycles in which nothing moves are counted,
+    and enter no number of failovers.
     """
 
     def __init__(
-        self, stable_for_s: float = 0.0, interval_s: float = 0.0, replicas: int = 1
+        self,
+        stable_for_s: float = 0.0,
+        interval_s: float = 0.0,
+        replicas: int = 1,
+        *,
+        moves_only: bool = False,
     ) -> None:
-        self.outcomes = Counter({outcome.value: 0 for outcome in CycleOutcome})
+        self.outcomes = Counter({outcome.value: 0 for outcome in CycleOutcome} | {POOR: 0})
         self.counts, self.control_counts = Counter[str](), Counter[str]()
         self.values: dict[str, list[float]] = {name: [] for name in MEASURED}
         self.censored: dict[str, list[float]] = {name: [] for name in MEASURED}
@@ -159,18 +173,25 @@ class Tally:
         self.in_band = self.judged = 0
         self.follow: list[tuple[float, float]] = []  # recoveries of one cell and fault in a row
         self._before: dict[tuple[str, str], float] = {}
+        self._moves_only = moves_only
         self._stable_for_s, self._interval_s = stable_for_s, interval_s
         self._late_s = replicas * interval_s / 2
 
     def add(self, cycle: Cycle) -> None:
-        self.outcomes[cycle.outcome.value] += 1
+        if cycle.outcome in VALID and cycle.doubt is not None:
+            self.outcomes[POOR] += 1  # it says nothing, whether it looks good or bad
+            return
+        apart = self._moves_only and cycle.kind is CycleKind.DNS
+        moved = cycle.outcome in (CycleOutcome.RECOVERED, CycleOutcome.CENSORED)
+        self.outcomes[APART if apart and moved else cycle.outcome.value] += 1
         if cycle.outcome == CycleOutcome.INVALID:
-            self._add_invalid(cycle)
+            self._add_invalid(cycle, apart=apart)
         if cycle.outcome not in VALID:
             return
-        self.counts["poor"] += cycle.doubt is not None
         if cycle.outcome == CycleOutcome.CONTROL:
             self._add_control(cycle)
+            return
+        if apart:
             return
         for name in COUNTS:
             self.counts[name] += getattr(cycle, name)
@@ -186,11 +207,11 @@ class Tally:
             self.judged += 1
             self.in_band += not cycle.anomaly
 
-    def _add_invalid(self, cycle: Cycle) -> None:
+    def _add_invalid(self, cycle: Cycle, *, apart: bool) -> None:
         if cycle.cause is None or cycle.cause.kind is not CauseKind.STOPPED:
             return
         self.counts["stopped"] += 1
-        if (found := observed(cycle)) is not None:
+        if not apart and (found := observed(cycle)) is not None:
             self.cut_off_s.append(found.seconds)
             self.cut_predicted += cycle.predicted is not None
             for name in ("recovery_s", "stable_recovery_s"):
@@ -303,7 +324,7 @@ class Tally:
             stopped=self.counts["stopped"],
             cut_off=len(self.cut_off_s),
             cut_off_s=max(self.cut_off_s, default=None),
-            poor=self.counts["poor"],
+            poor=self.outcomes[POOR],
             undisturbed=self.counts["undisturbed"],
             early=self.counts["early"],
             early_max_s=self.early_max_s,

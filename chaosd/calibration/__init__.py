@@ -158,7 +158,7 @@ class _Progress(Console):
 
     def __init__(self, rate: Rate, count: int) -> None:
         super().__init__()
-        self._rate, self._count, self._made = rate, count, 0
+        self._rate, self._count, self._outages = rate, count, 0
 
     def say(self, text: str) -> None:
         if text.startswith("stopping"):
@@ -167,13 +167,13 @@ class _Progress(Console):
     def cycle(self, cycle: Cycle) -> None:
         if cycle.outcome == CycleOutcome.SKIPPED:
             return
-        self._made += 1
+        self._outages += 1
         if cycle.outage_gap_s is None:
             why = words.reason(cycle)
             what = f"{cycle.outcome}{f': {why}' if why else ''}"
         else:
             what = f"measured {cycle.outage_gap_s:.3f} s"
-        super().say(f"{self._rate} {self._made:3}/{self._count} {what}")
+        super().say(f"{self._rate} {self._outages:3}/{self._count} {what}")
 
 
 def _config(rate: Rate, wanted: Wanted, target: str, command: tuple[str, ...]) -> Config:

@@ -22,6 +22,7 @@ from chaosd.cli import (
     haproxy,
     images,
     init,
+    limits,
     output,
     plugins,
     report,
@@ -79,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     command: Command = arguments.command
     try:
+        limits.check()
         return command.run(arguments)
     except ChaosdError as error:
         for problem in error.problems:
@@ -112,6 +114,9 @@ def _bug(error: Exception) -> int:
 
     if os.environ.get("CHAOSD_TRACEBACK"):
         traceback.print_exc()
+    if (shortage := limits.shortage(error)) is not None:
+        output.complain(shortage)
+        return Exit.SETUP
     what = " ".join(f"{type(error).__name__}: {error}".split())
     where = traceback.extract_tb(error.__traceback__)[-1]
     ours = Path(where.filename).is_relative_to(Path(__file__).parents[1])

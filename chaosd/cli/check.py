@@ -12,7 +12,7 @@ from chaosd.errors import Exit
 if TYPE_CHECKING:
     from chaosd.plan import Copied
 
-HELP = "show what would run and is predicted; leave nothing behind"
+HELP = "show the plan, the proxy's config and the predicted recovery; run nothing"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -14,15 +14,18 @@ HELP = "say whether RUN_B got better or worse than RUN_A"
 def add_options(parser: argparse.ArgumentParser) -> None:
     what = "a run directory, a report.json or a cycles.jsonl"
     parser.add_argument("a", type=Path, metavar="RUN_A", help=f"the baseline: {what}")
-    parser.add_argument("b", type=Path, metavar="RUN_B", help="what is held against it")
+    parser.add_argument("b", type=Path, metavar="RUN_B", help="the run to compare with it")
     parser.add_argument(
-        "--margin", default="20%", metavar="SHARE", help="a p95 known to be this near is the same"
+        "--margin",
+        default="20%",
+        metavar="SHARE",
+        help="p95 is the same if it is known to differ by no more than this",
     )
     parser.add_argument(
         "--tolerance",
         default="5%",
         metavar="SHARE",
-        help="a difference known to be less does not matter",
+        help="a number is the same if it is known to differ by less than this",
     )
     parser.add_argument(
         "--arm", metavar="NAME", help="only this arm; A:B for arm A of RUN_A and arm B of RUN_B"

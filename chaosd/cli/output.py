@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn, TextIO
 
 from chaosd import shown
-from chaosd.errors import unsaid
+from chaosd.errors import output_error
 
 
 def say(*texts: str) -> None:
@@ -21,7 +21,7 @@ def say(*texts: str) -> None:
         _discard(sys.stdout)
     except OSError as error:
         _discard(sys.stdout)
-        raise unsaid(error) from error
+        raise output_error(error) from error
 
 
 def complain(problem: str) -> None:

@@ -7,7 +7,7 @@ import argparse
 from chaosd.cli import loading, own_files
 from chaosd.cli.output import say
 
-HELP = "run the daemon until it is stopped or has done enough"
+HELP = "run until stopped, or until what `until:` asks for is done"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

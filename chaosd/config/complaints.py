@@ -9,6 +9,7 @@ from types import NoneType
 from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from chaosd.plugins.bases import KeyPath
 
@@ -65,15 +66,21 @@ def _spot(loc: KeyPath, model: Model, data: Any, concrete: Concrete) -> _Spot:
     path: list[str | int] = []
     here, owner, annotation = model, model, None  # type: Model | None, Model | None, Any
     for part in loc:
-        fields = here.model_fields if here else {}
-        if isinstance(part, str) and part in fields:
-            annotation = fields[part].annotation
+        field = _field(here, part)
+        if field is not None:
+            annotation = field.annotation
         elif isinstance(part, str) and not (isinstance(data, dict) and part in data):
             continue
         path.append(part)
         owner, data = here, _child(data, part)
         here = next((concrete(found, data) for found in _models(annotation)), None)
     return _Spot(tuple(path), here, owner)
+
+
+def _field(model: Model | None, key: str | int) -> FieldInfo | None:
+    """The field that has this key in a file."""
+    fields = model.model_fields.items() if model else ()
+    return next((field for name, field in fields if key == (field.alias or name)), None)
 
 
 def _child(data: Any, part: str | int) -> Any:
@@ -94,9 +101,10 @@ def _models(annotation: Any) -> Iterator[Model]:
 def _words(kind: str, context: Mapping[str, Any], given: Any, spot: _Spot) -> str | None:
     """What is wrong and what would be right, or None where pydantic's words must do."""
     last = spot.path[-1] if spot.path else ""
-    field = spot.owner.model_fields.get(str(last)) if spot.owner else None
+    field = _field(spot.owner, last)
     if kind == "extra_forbidden":
-        known = spot.owner.model_fields if spot.owner else ()
+        fields = spot.owner.model_fields.items() if spot.owner else ()
+        known = [field.alias or name for name, field in fields]
         return _unknown_key(str(last), given, sorted(known))
     if kind == "missing":
         meaning = f" ({field.description})" if field and field.description else ""
@@ -115,8 +123,8 @@ def _words(kind: str, context: Mapping[str, Any], given: Any, spot: _Spot) -> st
         words += " (without quotes)"
     elif kind == "string_too_short" and context["min_length"] == 1:
         words = "should not be empty"
-    elif words == "should be a list" and last in {"faults", "probes"}:
-        words += f" of {last}, each with a `type`"
+    elif words == "should be a list" and last in {"faults", "probes", "with"}:
+        words += f" of {'faults' if last == 'with' else last}, each with a `type`"
     elif kind == "model_type":
         words += _keys_hint(
             spot.model, given, can_be_null=NoneType in get_args(field.annotation if field else None)
@@ -125,7 +133,9 @@ def _words(kind: str, context: Mapping[str, Any], given: Any, spot: _Spot) -> st
 
 
 def _keys_hint(model: Model | None, given: Any, *, can_be_null: bool) -> str:
-    keys = ", ".join(model.model_fields) if model else "any"
+    keys = "any"
+    if model:
+        keys = ", ".join(field.alias or name for name, field in model.model_fields.items())
     if given is None:
         return f" and has nothing in it (leave it out for the defaults; keys: {keys})"
     return f" (keys: {keys})" + (", or null" if can_be_null else "")

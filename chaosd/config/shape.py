@@ -25,7 +25,6 @@ from chaosd import plugins, shown
 from chaosd.config import yamlfile
 from chaosd.config.arms import ArmPart, arm_problems
 from chaosd.config.complaints import complaints
-from chaosd.config.plugin import AUTO, Plugin, at, concrete, plugin_config
 from chaosd.config.slo import Slo
 from chaosd.config.values import NOTHING_SET, DnsName, Listen, Name
 from chaosd.config.yamlfile import Problem
@@ -33,6 +32,7 @@ from chaosd.errors import ConfigError
 from chaosd.history.cycles import ONLY_ARM
 from chaosd.history.values import Address
 from chaosd.plugins.bases import FaultConfig, KeyPath, Part, ProbeConfig, ProxyConfig, RuntimeConfig
+from chaosd.plugins.parts import AUTO, Plugin, at, concrete, plugin_config
 from chaosd.system.files import open_regular
 from chaosd.units import Duration, Percent, PositiveDuration, Rate
 

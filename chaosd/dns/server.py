@@ -12,6 +12,8 @@ import ipaddress
 import socket
 import struct
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Literal, NamedTuple
 
 import dns.exception
@@ -25,9 +27,10 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 
-from chaosd.dns.rules import Answer, Rule, first_match
+from chaosd.dns.rules import Answer, RuleBook
 from chaosd.errors import MachineError
 from chaosd.history.values import Address
+from chaosd.system import stamps
 from chaosd.system.clock import Clock
 
 Missing = Literal["nxdomain", "servfail", "refused", "empty", "drop", "stale"]
@@ -35,6 +38,7 @@ Missing = Literal["nxdomain", "servfail", "refused", "empty", "drop", "stale"]
 PORT = 5300  # a fixed one is easier to ask by hand; another one is taken where it is in use
 TCP_CONNECTIONS_MAX = 64
 TCP_IDLE_S = 10.0
+DATAGRAMS_AT_ONCE = 64  # then others have their turn
 DELAYED_MAX = 1024  # answers that wait for their delay; more queries than that are dropped
 UDP_PAYLOAD_MIN = 512  # what every client takes
 UDP_PAYLOAD = 1232  # what we take
@@ -53,13 +57,14 @@ RCODES = {
 class Query(NamedTuple):
     """One question and what was answered."""
 
-    at_ns: int  # when it came
+    at_ns: int  # when it came, by the kernel's stamp where it has one
     name: str  # in lower case, without the last dot
     qtype: str
     rcode: str  # "" where no answer was given
     ips: tuple[str, ...]
     took_ns: int  # until the answer was handed to the socket
     transport: str  # "udp" or "tcp"
+    unread_ns: int = 0  # how long of that it lay before it was read
 
 
 class Asked(NamedTuple):
@@ -69,6 +74,7 @@ class Asked(NamedTuple):
     transport: str
     at_ns: int
     send: Callable[[bytes], None]
+    unread_ns: int = 0
 
 
 class DnsServer:
@@ -89,7 +95,7 @@ class DnsServer:
         self.ttl_s = ttl_s
         self.delay_s = delay_s
         self.queries = 0
-        self.rules: tuple[Rule, ...] = ()  # what a fault has made wrong
+        self.rules = RuleBook()  # what faults have made wrong
         self.address: Address | None = None
         self._clock = clock
         self._observe = observe
@@ -97,7 +103,7 @@ class DnsServer:
         self._names: dict[dns.name.Name, list[dns.rdata.Rdata]] = {}
         self._waiting = 0
         self._closed = False
-        self._udp: asyncio.DatagramTransport | None = None
+        self._udp: _Udp | None = None
         self._tcp: asyncio.Server | None = None
         self._connections: dict[asyncio.Transport, None] = {}  # the oldest first
 
@@ -128,7 +134,7 @@ class DnsServer:
         loop = asyncio.get_running_loop()
         udp, tcp = _bind(host, [PORT, 0, 0, 0] if port is None else [port] * (1 if port else 4))
         self.address = Address(host, udp.getsockname()[1])
-        self._udp, _ = await loop.create_datagram_endpoint(lambda: _Udp(self), sock=udp)
+        self._udp = _Udp(self, udp, self._clock)
         self._tcp = await loop.create_server(
             lambda: _Tcp(self), sock=tcp, backlog=TCP_CONNECTIONS_MAX
         )
@@ -149,9 +155,15 @@ class DnsServer:
 
     # --- one message ------------------------------------------------------------------------------
 
-    def receive(self, wire: bytes, transport: str, send: Callable[[bytes], None]) -> None:
-        """Answer one message, now or after the delay. What is not a query is ignored."""
-        at_ns = self._clock.now_ns()
+    def receive(
+        self, wire: bytes, transport: str, send: Callable[[bytes], None], came_ns: int | None = None
+    ) -> None:
+        """Answer one message, now or after the delay. What is not a query is ignored.
+
+        `came_ns` is when it came, if that was not now.
+        """
+        now_ns = self._clock.now_ns()
+        at_ns = now_ns if came_ns is None else min(came_ns, now_ns)
         if len(wire) < HEADER.size or HEADER.unpack_from(wire)[1] & FLAG_RESPONSE:
             return
         try:
@@ -165,7 +177,7 @@ class DnsServer:
             send(_refusal(wire, dns.rcode.NOTIMP))
             return
         self.queries += 1
-        self._look_up(Asked(message, transport, at_ns, send))
+        self._look_up(Asked(message, transport, at_ns, send, now_ns - at_ns))
 
     def _look_up(self, asked: Asked) -> None:
         self._reply(asked, self._names.get(asked.message.question[0].name))
@@ -173,7 +185,7 @@ class DnsServer:
     def _reply(self, asked: Asked, records: Sequence[dns.rdata.Rdata] | None) -> None:
         question = asked.message.question[0]
         name = question.name.to_text(omit_final_dot=True)
-        rule = first_match(self.rules, name, dns.rdatatype.to_text(question.rdtype))
+        rule = self.rules.wrong(name, dns.rdatatype.to_text(question.rdtype))
         answer, query = self._answer(asked, records, rule.answer if rule is not None else None)
         delay_s = self.delay_s + (rule.delay_s if rule is not None else 0.0)
         if delay_s == 0:
@@ -202,7 +214,7 @@ class DnsServer:
 
         `wrong` is what a rule makes of it.
         """
-        message, transport, at_ns, _ = asked
+        message, transport, at_ns, _, unread_ns = asked
         question = message.question[0]
         if wrong is not None and records is not None:
             records = ()
@@ -220,6 +232,7 @@ class DnsServer:
             ips=tuple(record.to_text() for record in self._reached(found)),
             took_ns=0,
             transport=transport,
+            unread_ns=unread_ns,
         )
         if rcode is None:
             return None, query
@@ -304,19 +317,35 @@ def _bind(host: str, ports: Sequence[int]) -> tuple[socket.socket, socket.socket
 # --- the two transports ---------------------------------------------------------------------------
 
 
-class _Udp(asyncio.DatagramProtocol):
-    def __init__(self, server: DnsServer) -> None:
-        self._server = server
+class _Udp:
+    """A bound socket, read by hand: an event loop's own transport tells no kernel's stamps."""
 
-    def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]
-        self._transport = transport
+    def __init__(self, server: DnsServer, bound: socket.socket, clock: Clock) -> None:
+        self._server, self._socket = server, bound
+        bound.setblocking(False)
+        stamps.ask_for(bound)
+        self._stamps = stamps.Stamps(clock)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(bound, self._read)
 
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        def send(answer: bytes) -> None:
-            if not self._transport.is_closing():
-                self._transport.sendto(answer, addr)
+    def close(self) -> None:
+        self._loop.remove_reader(self._socket)
+        self._socket.close()
 
-        self._server.receive(data, "udp", send)
+    def _read(self) -> None:
+        for _ in range(DATAGRAMS_AT_ONCE):
+            if self._socket.fileno() < 0:
+                return
+            try:
+                data, about, _, sender = self._socket.recvmsg(0xFFFF, stamps.ABOUT_BYTES)
+            except OSError:  # there are no more
+                return
+            at_ns, _ = self._stamps.instant(about)
+            self._server.receive(data, "udp", partial(self._send, sender), at_ns)
+
+    def _send(self, to: tuple[str, int], answer: bytes) -> None:
+        with suppress(OSError):  # as if it were lost on its way
+            self._socket.sendto(answer, to)
 
 
 class _Tcp(asyncio.Protocol):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,12 +19,14 @@ from chaosd.analysis import phases
 from chaosd.analysis.recovery import Identities, measure
 from chaosd.analysis.reorder import Reorder
 from chaosd.engine import schedule
-from chaosd.engine.cycle import CycleRun
+from chaosd.engine.cycle import CompanionRun, CycleRun
 from chaosd.engine.cycle_driver import CycleDriver
 from chaosd.engine.cycle_machine import CycleMachine, End, Limits, Span
 from chaosd.engine.disturbance import Disturbance
+from chaosd.engine.pacing import MARGIN_NS, Pacing
 from chaosd.engine.recorder import CellRecorder
 from chaosd.engine.server_poller import ServerPoller
+from chaosd.engine.world_watch import WorldWatch
 from chaosd.errors import MachineError
 from chaosd.history import flight_record
 from chaosd.history.causes import Cause, CauseKind
@@ -35,13 +38,15 @@ from chaosd.history.events import (
     Disturbed,
     InstancePlaced,
     RecoveryPredicted,
+    ServerChanged,
     SetUp,
     StreamOpened,
     TearDown,
+    Teller,
 )
 from chaosd.history.values import Address, Instance, Outcome, Sample, StreamSpec
 from chaosd.plan.arms import Cell, Plan
-from chaosd.plugins.bases import ProbeConfig, WindowedFaultConfig
+from chaosd.plugins.bases import FaultConfig, ProbeConfig, WindowedFaultConfig
 from chaosd.plugins.probe import Prober
 from chaosd.plugins.proxy import Predicts
 from chaosd.plugins.runtime import IsFound, Stage
@@ -66,6 +71,7 @@ class Owner(Protocol):
     prober: Prober
     directory: Path
     enough: asyncio.Event  # begin no more cycles
+    world: WorldWatch
 
     @property
     def failing(self) -> bool: ...
@@ -87,6 +93,7 @@ class CellRun:
         self.arm, self.config, self.settings = cell.arm, cell.arm.config, cell.arm.settings()
         self.recorder = CellRecorder(owner.clock, cell.name, self.emit)
         self.faults = cell.arm.faults()
+        self._companions = [cell.arm.companions(place) for place in range(len(self.faults))]
         self.identities = Identities()
         self.cycle: CycleRun | None = None
         self.number = 0
@@ -95,9 +102,11 @@ class CellRun:
         self.recent: deque[Sample] = deque()
         self.steady_since_ns: int | None = None
         self.stage: Stage | None = None
-        self.watch = ServerPoller(self.arm.proxy)
+        self.watch = ServerPoller(self.arm.proxy, partial(owner.world.looked, cell.name))
         self._owner, self._cell = owner, cell
         self._streams = list(self._specs(first_stream))
+        specs = [spec for spec, _ in self._streams]
+        self.pacing = Pacing(specs, owner.prober, self.recorder)
         self.main = self._streams[0][0].stream
         self._direct = next((s.stream for s, *_ in self._streams if s.via == "direct"), None)
         self._reorder = Reorder()
@@ -116,7 +125,9 @@ class CellRun:
             probes.append((config.direct_probe(), "direct"))
         for stream, (probe, via) in enumerate(probes, start=first):
             label = "direct" if via == "direct" else probe.label
-            yield StreamSpec(stream, self.name, label, via, probe.rate.interval_ns), probe
+            interval_ns = probe.rate.interval_ns
+            idle_every = (probe if via == "proxy" else config.probes[0]).idle_every
+            yield StreamSpec(stream, self.name, label, via, interval_ns, idle_every), probe
 
     # --- setting up ---
 
@@ -125,6 +136,7 @@ class CellRun:
         spec = self.plan.spec(self._cell, owner.directory / self.name)
         async with self.recorder.deed(SetUp()):
             self.stage = await self.plan.runtime.set_up(spec, self.recorder, owner.fail)
+        owner.world.watch(self.name, self.stage)
         for stream, probe in self._streams:
             opened = StreamOpened(
                 stream=stream.stream,
@@ -134,6 +146,7 @@ class CellRun:
                 via=stream.via,
                 interval_ns=stream.interval_ns,
                 timeout_ns=int(probe.timeout),
+                idle_every=stream.idle_every if stream.idle_every > 1 else None,
             )
             self.recorder.record(opened)
             owner.prober.add(stream, probe.type, probe, self._identity_header())
@@ -157,6 +170,7 @@ class CellRun:
         instance = Instance(placed.identity, Address(host, placed.port))
         cycle.placed(placed.expected or instance.identity, instance)
         if self._direct is not None:
+            self.pacing.until_answered(dense=True)
             self._owner.prober.aim(self._direct, instance.address)
 
     async def tear_down(self) -> None:
@@ -208,6 +222,8 @@ class CellRun:
             self.cycle.keep(event)
             if isinstance(event.what, Disturbed):  # not by the fault: it is no sample
                 self.cycle.spoil(event.what.cause)
+        if isinstance(event.what, ServerChanged) and event.what.told_by is Teller.LOG:
+            self.watch.log_tells = True
         self._owner.emit(event)
         if isinstance(event.what, InstancePlaced):
             self._judge(event.what)
@@ -216,8 +232,11 @@ class CellRun:
         if sample.stream == self.main:
             self._reorder.push(sample)
             self.recent.append(sample)
-        if self.cycle is not None and sample.stream in (self.main, self._direct):
-            self.cycle.samples.append(sample)
+        cycle = self.cycle
+        if cycle is not None and sample.stream in (self.main, self._direct):
+            cycle.samples.append(sample)
+            if sample.stream == self._direct and cycle.fold and cycle.fold.new == sample.who:
+                self.pacing.until_answered(dense=False)
 
     def advance(self, complete_ns: int) -> None:
         """Every sample of the measuring stream scheduled before this instant has come in."""
@@ -248,6 +267,9 @@ class CellRun:
             if config.until.cycles is not None and made >= config.until.cycles:
                 return
             late = at_ns < clock.now_ns()
+            if await self._enough_before(at_ns - MARGIN_NS):
+                return
+            self.pacing.around_fault(dense=not late)
             if await self._enough_before(at_ns):
                 return
             if late:
@@ -323,14 +345,19 @@ class CellRun:
 
     async def _make_cycle(self, place: int) -> None:
         fault, part = self.faults[place], self.config.faults[place]
-        window = part.window if isinstance(part, WindowedFaultConfig) else None
+        company = part.companions
         self.number += 1
         self.recorder.cycle = self._last_made = self.number
-        self.cycle = cycle = CycleRun(self, fault, part.label)
+        self.cycle = cycle = CycleRun(self, fault, part.label, tuple(c.label for c in company))
         if self._direct is not None and isinstance(self.stage, IsFound):
             self._owner.prober.aim(self._direct, self.stage.direct)
-        machine = CycleMachine([Span(window_ns=window)], self._limits())
+        machine = CycleMachine([_span(each) for each in (part, *company)], self._limits())
         disturbances = [Disturbance(fault, self.stage, cycle)]
+        for which, (other, each) in enumerate(
+            zip(self._companions[place], company, strict=True), start=1
+        ):
+            seen = CompanionRun(cycle, each.label, which, self)
+            disturbances.append(Disturbance(other, self.stage, seen))
         driver = CycleDriver(cycle, machine, disturbances, self._owner)
         api = self.stage.api if self.stage is not None else None
         try:
@@ -351,9 +378,11 @@ class CellRun:
     def _finish(self, cycle: CycleRun, end: End) -> None:
         """Turn what was gathered into the cycle's line."""
         cycle.write_begin()
+        self._owner.world.tell(cycle)
         settings, direct, proxy = self.settings, self._direct, self.arm.proxy
         failover = cycle.fold is not None and cycle.kind is CycleKind.FAILOVER
-        if failover and isinstance(proxy, Predicts):
+        # A move that comes with other faults is none that the model knows.
+        if failover and not cycle.also and isinstance(proxy, Predicts):
             moved = phases.move(
                 cycle.events,
                 missing_class=self.config.dns.missing,
@@ -372,6 +401,7 @@ class CellRun:
         ended = CycleEnded(fault=cycle.label, unix=unix, cause=end.cause)
         cycle.record(ended, at_ns=end_ns)
         self.cycle, self.recorder.cycle = None, 0
+        self.pacing.around_fault(dense=False)
         if direct is not None:
             self._owner.prober.aim(direct, None)
         events, samples, who = cycle.events, cycle.samples, self.identities
@@ -379,3 +409,8 @@ class CellRun:
         self._owner.finish(measured)
         if flight_record.reason(measured) is not None:
             flight_record.write(self._owner.directory, measured, events, samples)
+
+
+def _span(part: FaultConfig) -> Span:
+    window = part.window if isinstance(part, WindowedFaultConfig) else None
+    return Span(at_ns=part.offset, window_ns=window)

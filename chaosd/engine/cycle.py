@@ -16,6 +16,8 @@ from chaosd.history.events import (
     Asked,
     CycleEnded,
     CycleSkipped,
+    DisturbanceBegan,
+    DisturbanceEnded,
     Disturbed,
     Done,
     Event,
@@ -26,6 +28,7 @@ from chaosd.history.events import (
     InstancePlaced,
     RecoveryPredicted,
     StreamOpened,
+    WorldWatched,
 )
 from chaosd.history.values import Instance, Sample
 from chaosd.plugins.fault import Fault
@@ -37,19 +40,22 @@ if TYPE_CHECKING:
 EVENTS_PER_CYCLE_MAX = 10_000
 OURS = (
     *(Asked, Done, Failed, StreamOpened, InstancePlaced, FaultBegan, FaultInjected, FaultEnded),
-    *(RecoveryPredicted, CycleEnded, CycleSkipped, Disturbed),
+    *(RecoveryPredicted, CycleEnded, CycleSkipped, Disturbed, DisturbanceBegan, DisturbanceEnded),
+    *(WorldWatched,),
 )
 
 
 class CycleRun(CellRecorder):
     """A cycle while it goes on: what its fault sees of it, and what it has gathered so far."""
 
-    def __init__(self, cell: CellRun, fault: Fault, label: str) -> None:
+    def __init__(self, cell: CellRun, fault: Fault, label: str, also: tuple[str, ...] = ()) -> None:
         super().__init__(cell.clock, cell.name, cell.emit)
         self.run = cell.plan.run_id
         self.number = self.cycle = cell.recorder.cycle
         self.kind = fault.kind
         self.label = label
+        self.also = also  # the labels of the faults that come with it
+        self.began_ns: int | None = None
         self.fold: RecoveryFold | None = None
         self.events: list[AnyEvent] = []
         self.samples: list[Sample] = list(cell.recent)
@@ -87,14 +93,20 @@ class CycleRun(CellRecorder):
             new=there.identity if there else new,
             new_ip=there.address.host if there else None,  # else InstancePlaced says it later
             t0_unix=self.clock.unix_ns() / SECOND_NS,
+            also=self.also or None,
         )
         # A slow disk must not become part of the recovery: it is written once the deed is done.
         asyncio.get_running_loop().call_soon(self.write_begin)
-        t0_ns = self.clock.now_ns()
+        t0_ns = self.began_ns = self.clock.now_ns()
         self.heard.put_nowait(Began(at_ns=t0_ns, which=MAIN))
         self._begin = Event(at_ns=t0_ns, cell=cell.name, cycle=self.number, what=began)
         self.fold = RecoveryFold(
-            t0_ns, began.new, cell.identities, cell.settings, unknown=began.is_anonymous
+            t0_ns,
+            began.new,
+            cell.identities,
+            cell.settings,
+            unknown=began.is_anonymous,
+            waits=began.waits,
         )
 
     def spoil(self, cause: Cause) -> None:
@@ -102,8 +114,8 @@ class CycleRun(CellRecorder):
         self.heard.put_nowait(Spoilt(at_ns=self.clock.now_ns(), cause=cause))
 
     def injected(self) -> None:
-        """All that disturbs is done: where nobody can tell the new instance, that is written."""
-        if self.fold is not None and self.fold.unknown:
+        """All that disturbs is done: where nothing is over before that, it is written."""
+        if self.fold is not None and self.fold.waits:
             now_ns = self.clock.now_ns()
             self.record(FaultInjected(), at_ns=now_ns)
             self.fold.injected(now_ns)
@@ -123,3 +135,25 @@ class CycleRun(CellRecorder):
         if begin is not None:
             with suppress(ChaosdError):  # it has ended the run
                 self._cell.emit(begin)
+
+
+class CompanionRun(CellRecorder):
+    """What a fault sees of a cycle that is another's: it has no T0 of its own."""
+
+    def __init__(self, cycle: CycleRun, label: str, which: int, cell: CellRun) -> None:
+        super().__init__(cycle.clock, cycle.cell, cell.emit)
+        self.run, self.number, self.cycle = cycle.run, cycle.number, cycle.number
+        self.label = label
+        self.began_ns: int | None = None
+        self._which, self._of = which, cycle
+
+    @property
+    def ending(self) -> bool:
+        return self._of.ending
+
+    def expect(self, identity: str) -> None:
+        self._of.expect(identity)
+
+    def begin(self, *, old: Instance | None, new: str | None) -> None:
+        self.began_ns = self.clock.now_ns()
+        self._of.heard.put_nowait(Began(at_ns=self.began_ns, which=self._which))

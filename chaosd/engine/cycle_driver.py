@@ -142,7 +142,7 @@ class CycleDriver:
                     self._alarm.cancel()
                 self._alarm = None if at_ns is None else self._start(self._wake(at_ns))
             case Restored(which=which):
-                cycle.record(FaultEnded(fault=cycle.label))
+                cycle.record(FaultEnded(fault=self._label(which)))
             case AllDone():
                 cycle.injected()
             case FailRun(cause=cause, which=which):
@@ -156,8 +156,11 @@ class CycleDriver:
             what = f"cell {cycle.cell}: the prober delivers nothing any more"
             self._run.fail(MachineError(what))
             return
-        what = f"cell {cycle.cell}: cycle {cycle.number}: {cycle.label} can't be undone"
+        what = f"cell {cycle.cell}: cycle {cycle.number}: {self._label(which)} can't be undone"
         self._failures.append(MachineError(f"{what}: {cause.detail}"))
+
+    def _label(self, which: int) -> str:
+        return (self._cycle.label, *self._cycle.also)[which]
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
-from chaosd.errors import NotUndoneError
+from chaosd.errors import ChaosdError, NotUndoneError
+from chaosd.history.events import DisturbanceBegan, DisturbanceEnded
 from chaosd.plugins.fault import Fault
 from chaosd.plugins.recording import CycleContext
 from chaosd.system.tasks import uncancelled
 
 
 class Disturbance:
-    """A fault's `disturb`, entered by `begin` and left by `end`."""
+    """A fault's `disturb`, entered by `begin` and left by `end`. Its two edges are recorded."""
 
     def __init__(self, fault: Fault, stage: Any, cycle: CycleContext) -> None:
         self._fault, self._stage, self._cycle = fault, stage, cycle
@@ -21,9 +23,16 @@ class Disturbance:
         self._task: asyncio.Task[None] | None = None
 
     async def _run(self) -> None:
-        async with self._fault.disturb(self._stage, self._cycle):
+        cycle = self._cycle
+        async with self._fault.disturb(self._stage, cycle) as what:
+            if what is not None:
+                began = DisturbanceBegan(fault=cycle.label, disturbance=what)
+                cycle.record(began, at_ns=cycle.began_ns)
             self._stands.set_result(None)
             await self._left.wait()
+        if what is not None:
+            with suppress(ChaosdError):  # it has ended the run, and the deed is undone
+                cycle.record(DisturbanceEnded(fault=cycle.label, disturbance=what))
 
     async def begin(self) -> None:
         """Return once all of it is done. Raises what it raises; then it has been undone."""

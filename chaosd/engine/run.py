@@ -1,6 +1,7 @@
 """The one loop: cells set up, cycles made, everything taken down again. Plan in, events out.
 
-Theory of operation. Each cell has a task that walks through the merged plan of its faults (see
+Theory of operation. Cells are set up until all stand or the machine carries no more (see
+`admission.py`). Each cell has a task that walks through the merged plan of its faults (see
 `cell.py`). Everything is said to the sinks at once, so that what was asked for is stored before it
 is done. Whatever ends a run, a stop, a failure or enough cycles, first the cells undo what they
 did, then the prober and the topologies are taken down.
@@ -15,14 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from chaosd.analysis.precision import Precision, half_width
+from chaosd.engine.admission import MEASURED_CELLS_MAX, Admission, Carried, Work
 from chaosd.engine.cell import HEAL_LIMIT_S, INJECT_LIMIT_S, CellRun
 from chaosd.engine.sink import Sink
-from chaosd.errors import ChaosdError
+from chaosd.engine.world_watch import WorldWatch
+from chaosd.errors import ChaosdError, MachineError
 from chaosd.history.cycles import Cycle, is_only
 from chaosd.history.events import AnyEvent, ProxyMeasured, QueriesCounted, ResolversRead
 from chaosd.history.values import Sample
 from chaosd.plan.arms import Plan
-from chaosd.system.clock import SECOND_NS
+from chaosd.system.clock import SECOND_NS, RealClock
 from chaosd.system.tasks import together, uncancelled
 from chaosd.units import Duration
 
@@ -32,6 +35,7 @@ END_LIMIT_S = HEAL_LIMIT_S + TEAR_DOWN_LIMIT_S
 TICK_AGE_NS_MAX = 3 * SECOND_NS  # a scheduler on the wall clock stands still when that is set back
 POLL_S = 5.0  # how often the proxy's counters and size are read
 SET_UP_AT_ONCE = 8  # cells
+MEASURED_FIRST = 4  # before there are more of them
 
 
 class Engine:
@@ -41,6 +45,7 @@ class Engine:
         self.plan = plan
         self.clock = plan.runtime.clock()
         self.prober = plan.runtime.prober()
+        self.world = WorldWatch(self.clock)
         self.directory = directory
         self._sinks: Sequence[Sink] = ()
         self.say = say
@@ -54,12 +59,15 @@ class Engine:
             else {arm.name: Precision(precision, goals) for arm in plan.arms}
         )
         self._failure: asyncio.Future[None] | None = None
-        self._cells: list[CellRun] = []
+        # Told which cells are left out, and why, once that is known.
+        self.admitted: Callable[[Sequence[str], dict[str, Any]], None] = lambda _, __: None
+        self._cells: list[CellRun] = []  # those that stand, or are being set up
         self._by_stream: dict[int, CellRun] = {}
 
     # --- what everybody tells it ---
 
     def emit(self, event: AnyEvent) -> None:
+        self.world.event(event)
         self._tell(lambda sink: sink.event(event))
 
     def finish(self, cycle: Cycle) -> None:
@@ -125,16 +133,18 @@ class Engine:
         stopped = loop.create_task(stop.wait())
         endings: list[asyncio.Future[Any]] = [work, stopped, self._failure]
         try:
-            if not await self._one_of(endings, self.plan.config.until.time):
-                # Time is up: what goes on may settle, for the longest recoveries would be lost.
-                self.enough.set()
-                await self._one_of(endings, self._settle_limit())
+            await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED)
             reason = "failed" if self._failure.done() else "stopped" if stopped.done() else "done"
         finally:
             stopped.cancel()
             # Whatever was begun is healed before anything is taken down.
             failure = await self._end(work)
-            await uncancelled(self._tear_down(), TEAR_DOWN_LIMIT_S * max(1, len(self._cells)))
+            limit_s = TEAR_DOWN_LIMIT_S * max(1, len(self._cells))
+            try:
+                await uncancelled(self._tear_down(), limit_s)
+            except TimeoutError:
+                what = f"taking everything down is not done after {limit_s:.0f} s"
+                raise MachineError(f"{what}; `chaosd clean` removes what is left") from None
         if self._failure.done():
             self._failure.result()
         if failure is not None:
@@ -152,15 +162,6 @@ class Engine:
         limit_ns = config.measure.recovery_limit + config.probes[0].timeout
         return Duration(limit_ns + round(INJECT_LIMIT_S * SECOND_NS))
 
-    async def _one_of(self, endings: list[asyncio.Future[Any]], limit: Duration | None) -> bool:
-        """Wait until one of these is done; False if the time ran out before."""
-        done, _ = await asyncio.wait(
-            endings,
-            timeout=limit.s if limit is not None else None,
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        return bool(done)
-
     async def _end(self, work: asyncio.Task[None]) -> BaseException | None:
         work.cancel()
         await asyncio.wait([work])
@@ -171,29 +172,129 @@ class Engine:
         for what in await runtime.sweep():
             self.say(f"removed what a dead run left behind: {what}")
         await self.prober.start(self._deliver, self.fail)
-        await self._set_up()
         stops = [
+            self.world.start(self.fail),
             self.clock.every(1.0, "flush", self._guarded(self._tick)),
             self.clock.every(POLL_S, "poll", self._guarded(self._poll)),
         ]
         try:
-            await together([cell.steady() for cell in self._cells], END_LIMIT_S)
-            self._tell(lambda sink: sink.ready())
-            await together([cell.run() for cell in self._cells], END_LIMIT_S)
+            await self._turns()
         finally:
             for stop in stops:
                 stop()
 
-    async def _set_up(self) -> None:
-        stream = 1
-        for planned in self.plan.cells:
-            cell = CellRun(self, planned, stream)
+    async def _turns(self) -> None:
+        """Run all cells side by side, or, where there are too many arms for that, in turns."""
+        planned = self._made()
+        wanted = len(planned)
+        left_out: list[str] = []
+        turn = 0
+        while planned:
+            turn += 1
+            standing, lacks = await self._set_up(planned)
+            arms = {cell.arm.name for cell in standing}
+            rest = [cell for cell in planned if cell.arm.name not in arms]
+            names = {cell.name for cell in standing}
+            mine = [cell.name for cell in planned if cell.arm.name in arms]
+            left_out += [name for name in mine if name not in names]
+            if lacks:
+                self._say_fewer(standing, planned, rest, lacks)
+                facts = {"wanted": wanted, "left_out": len(left_out), "lacks": lacks}
+                self.admitted(left_out, facts | {"turns": turn + (1 if rest else 0)})
+            await self._run_cells(ready=turn == 1)
+            planned = rest
+            if rest:
+                await self._close_cells(standing)
+
+    def _say_fewer(
+        self,
+        standing: Sequence[CellRun],
+        planned: Sequence[CellRun],
+        rest: Sequence[CellRun],
+        lacks: str,
+    ) -> None:
+        """Say in one line what of this is run now, and what becomes of the rest."""
+        arms = len({cell.arm.name for cell in planned})
+        if rest:
+            now = len({cell.arm.name for cell in standing})
+            what = f"{now} of {arms} arms at once: the others come after them, with all their time"
+        else:
+            what = f"{len(standing)} of {len(planned)} cells at once: the others are not started"
+        self.say(f"this machine carries {what} (for more it lacks {lacks})")
+
+    async def _run_cells(self, *, ready: bool) -> None:
+        """Make the cycles of the cells that stand, for as long as is wanted."""
+        await together([cell.steady() for cell in self._cells], END_LIMIT_S)
+        if ready:
+            self._tell(lambda sink: sink.ready())
+        running = asyncio.get_running_loop().create_task(
+            together([cell.run() for cell in self._cells], END_LIMIT_S)
+        )
+        until = self.plan.config.until.time
+        try:
+            await asyncio.wait([running], timeout=None if until is None else until.s)
+            if not running.done():
+                # Time is up: what goes on may settle, for the longest recoveries would be lost.
+                self.enough.set()
+                await asyncio.wait([running], timeout=self._settle_limit().s)
+        finally:
+            running.cancel()
+            await asyncio.wait([running])
+        self.enough.clear()
+        if not running.cancelled():
+            running.result()
+
+    def _made(self) -> list[CellRun]:
+        cells, stream = [], 1
+        for one in self.plan.cells:
+            cell = CellRun(self, one, stream)
             stream += len(cell.streams)
-            self._cells.append(cell)
+            cells.append(cell)
             self._by_stream |= dict.fromkeys(cell.streams, cell)
-        for first in range(0, len(self._cells), SET_UP_AT_ONCE):
-            some = self._cells[first : first + SET_UP_AT_ONCE]
+        return cells
+
+    async def _set_up(self, planned: Sequence[CellRun]) -> tuple[list[CellRun], str]:
+        """Set up as many of these as the machine carries; and what it lacks for all of them.
+
+        Of every arm that stands there are equally many, or one arm after the other is left out.
+        """
+        self._cells = []
+        measured = len(planned) > 1 and isinstance(self.clock, RealClock)
+        admission, found = Admission(self.clock) if measured else None, Carried(len(planned), "")
+        while len(self._cells) < min(len(planned), found.cells):
+            first = len(self._cells)
+            at_once = SET_UP_AT_ONCE if first or not measured else MEASURED_FIRST
+            some = planned[first : min(first + at_once, found.cells)]
+            self._cells += some
             await together([cell.set_up() for cell in some], END_LIMIT_S)
+            if admission is not None and len(self._cells) < len(planned):
+                found = await self._measure(admission)
+        if found.cells >= len(planned):
+            return self._cells, ""
+        arms = len({cell.arm.name for cell in planned})
+        whole = max(1, found.cells // arms * arms or found.cells)
+        await self._close_cells(self._cells[whole:])
+        return self._cells, found.lacks
+
+    async def _measure(self, admission: Admission) -> Carried:
+        cells = self._cells
+        dense = len(cells) <= MEASURED_CELLS_MAX
+        for cell in cells if dense else ():
+            cell.pacing.around_fault(dense=True)
+        elsewhere = not self.plan.runtime.runs_programs
+        found = await admission.measure(
+            [Work.of(cell.arm) for cell in cells], dense=dense, elsewhere=elsewhere
+        )
+        for cell in cells if dense else ():
+            cell.pacing.around_fault(dense=False)
+        return found
+
+    async def _close_cells(self, cells: Sequence[CellRun]) -> None:
+        for cell in list(cells):
+            for stream in cell.streams:
+                self.prober.aim(stream, None)
+            await cell.tear_down()
+            self._cells.remove(cell)
 
     # --- housekeeping ---
 
@@ -216,6 +317,8 @@ class Engine:
             self._tell(lambda sink: sink.tick())
 
     async def _poll(self) -> None:
+        if (read := self.world.machine()) is not None:
+            self.emit(read)
         for cell in self._cells:
             stage, recorder = cell.stage, cell.recorder
             if stage is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from chaosd.history.events import ResolversCounted, ServerChange, ServerChanged, Teller
@@ -12,6 +12,7 @@ from chaosd.plugins.recording import Recorder
 from chaosd.system.clock import sleep
 
 LOOK_S = 0.05  # between the end of one look and the next
+LOOK_LOGGED_S = 0.5  # where the log says things when they happen
 
 
 class ServerPoller:
@@ -20,8 +21,10 @@ class ServerPoller:
     A proxy that can't be asked is not asked.
     """
 
-    def __init__(self, proxy: Proxy) -> None:
-        self._proxy = proxy
+    def __init__(self, proxy: Proxy, looked: Callable[[int, int], None] | None = None) -> None:
+        """`looked` is told when each look began and ended, whether or not it was answered."""
+        self._proxy, self._looked = proxy, looked
+        self.log_tells = False  # the proxy's log has told of a server
         self._looked_ns: int | None = None
         self._servers: dict[str, ServerState] = {}
         self.counters: Mapping[str, Mapping[str, int]] = {}  # of the resolvers
@@ -36,6 +39,9 @@ class ServerPoller:
             said = await self._proxy.read_servers(api)
         except OSError:  # a proxy that is gone is noticed elsewhere, one that is slow asked again
             return False
+        finally:
+            if self._looked is not None:
+                self._looked(asked_ns, clock.now_ns())
         answered_ns = clock.now_ns()
         before_ns, self._looked_ns = self._looked_ns, asked_ns
         # It has changed at some time between this look and the one before.
@@ -58,6 +64,7 @@ class ServerPoller:
         looking = asyncio.get_running_loop().create_task(self._go_on(api, recorder))
         try:
             yield
+            await self.look(api, recorder)
         finally:
             looking.cancel()
             await asyncio.wait([looking])  # its cancellation must not be taken for this task's
@@ -68,7 +75,7 @@ class ServerPoller:
 
     async def _go_on(self, api: str, recorder: Recorder) -> None:
         while True:
-            await sleep(recorder.clock, LOOK_S)
+            await sleep(recorder.clock, LOOK_LOGGED_S if self.log_tells else LOOK_S)
             await self.look(api, recorder)
 
     def _compare(

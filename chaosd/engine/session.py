@@ -24,7 +24,7 @@ from chaosd.history.values import Address
 from chaosd.history.writer import RunStore, refuse_other
 from chaosd.live.console import Console
 from chaosd.live.prometheus import PrometheusSink
-from chaosd.plan import Rehearsal, outline, privacy
+from chaosd.plan import Rehearsal, limits, outline, privacy
 from chaosd.plan.arms import Plan
 from chaosd.plugins.proxy import Launches, TakesOwnFile
 from chaosd.report import words
@@ -111,7 +111,9 @@ async def measure(
         retention = Retention(
             directory,
             int(keep),
-            lambda known: StoredCounts(known.streams, known.identities, known.t0s_ns, slow),
+            lambda known: StoredCounts(
+                known.streams, known.identities, known.t0s_ns, slow, known.paced
+            ),
         )
     store = RunStore(
         directory,
@@ -122,6 +124,11 @@ async def measure(
         latest=directory.with_name("latest") if latest else None,
         explain=words.reason,
     )
+
+    def admitted(left_out: Sequence[str], facts: dict[str, Any]) -> None:
+        store.update(**_without(store.manifest, left_out), admission=facts)
+
+    engine.admitted = admitted
     sinks: list[Sink] = [store, console]
     failure: ChaosdError | None = None
     reason = BUG
@@ -132,6 +139,8 @@ async def measure(
             console.say(f"metrics: http://{page.address}/metrics")
         console.say(f"run directory: {directory}")
         console.say(outline(plan))
+        for warning in limits.warnings(plan):
+            console.say(warning)
         reason = await engine.run(sinks, stop)
     except ChaosdError as error:
         reason, failure = str(error), error
@@ -202,6 +211,16 @@ def _manifest(plan: Plan, rehearsals: Sequence[Rehearsal]) -> dict[str, Any]:
             "cpus": os.cpu_count(),
         },
     }
+
+
+def _without(manifest: dict[str, Any], left_out: Sequence[str]) -> dict[str, Any]:
+    """The cells of a run, and of its arms, without those that were never started."""
+
+    def kept(cells: Sequence[str]) -> list[str]:
+        return [cell for cell in cells if cell not in left_out]
+
+    arms = {n: {**arm, "cells": kept(arm["cells"])} for n, arm in manifest["arms"].items()}
+    return {"cells": kept(manifest["cells"]), "arms": arms}
 
 
 def _arm(plan: Plan, rehearsal: Rehearsal) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field, ValidationInfo
 from chaosd import shown
 from chaosd.errors import MachineError
 from chaosd.history.cycles import CycleKind
+from chaosd.history.disturbances import ProgramDisturbs
 from chaosd.history.events import LinePrinted, RunProgram
 from chaosd.plugins.bases import FaultConfig, PositiveWait
 from chaosd.plugins.fault import undoing
@@ -73,44 +74,42 @@ class Command:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self._begun = False  # T0 was declared
-        self._to_heal = False
 
     @asynccontextmanager
-    async def disturb(self, stage: Any, cycle: CycleContext) -> AsyncIterator[None]:
-        async with undoing(lambda: self._undo(stage, cycle)):
-            await self._inject(stage, cycle)
-            yield
+    async def disturb(self, stage: Any, cycle: CycleContext) -> AsyncIterator[ProgramDisturbs]:
+        program, heal = self.config.inject, self.config.heal
 
-    async def _inject(self, stage: Any, cycle: CycleContext) -> None:
-        program, self._begun, self._to_heal = self.config.inject, False, True
-        async with cycle.deed(_deed("inject", program)):
-            if self.config.t0 == "start":
-                self._begin(cycle)
-            await self._run(program, cycle)
-        if not self._begun:
-            raise MachineError(f"{program[0]} ended without the line `{BEGIN}` (t0 is `line`)")
+        def begin() -> None:
+            if cycle.began_ns is None:
+                cycle.begin(old=None, new=None)
 
-    async def _undo(self, stage: Any, cycle: CycleContext) -> None:
-        to_heal, self._to_heal = self._to_heal, False
-        if to_heal and self.config.heal:
-            self._begun = True
-            async with cycle.deed(_deed("heal", self.config.heal)):
-                await self._run(self.config.heal, cycle)
+        async def undo() -> None:
+            if heal:
+                async with cycle.deed(_deed("heal", heal)):
+                    await self._run(heal, cycle, begin=lambda: None)
 
-    def _begin(self, cycle: CycleContext) -> None:
-        if not self._begun:
-            self._begun = True
-            cycle.begin(old=None, new=None)
+        async with undoing(undo):
+            async with cycle.deed(_deed("inject", program)):
+                if self.config.t0 == "start":
+                    begin()
+                await self._run(program, cycle, begin=begin)
+            if cycle.began_ns is None:
+                raise MachineError(f"{program[0]} ended without the line `{BEGIN}` (t0 is `line`)")
+            yield ProgramDisturbs(program=_shown(program))
 
-    async def _run(self, program: tuple[str, ...], cycle: CycleContext) -> None:
-        """Run it to its end. Raises MachineError if it fails or takes too long."""
+    async def _run(
+        self, program: tuple[str, ...], cycle: CycleContext, begin: Callable[[], None]
+    ) -> None:
+        """Run it to its end; `begin` is called when it says so.
+
+        Raises MachineError if it fails or takes too long.
+        """
         told = 0
 
         def heard(line: str, at_ns: int) -> None:
             nonlocal told
             if line.strip() == BEGIN:
-                self._begin(cycle)
+                begin()
             told += 1
             if told <= LINES_MAX:
                 cycle.record(LinePrinted(text=shown.masked(line[:LINE_MAX])), at_ns=at_ns)
@@ -182,4 +181,8 @@ def _at_once(
 
 def _deed(role: str, program: Sequence[str]) -> RunProgram:
     """What is stored of it: without the secrets among its arguments."""
-    return RunProgram(role=role, program=tuple(shown.mask_tree(list(program))))
+    return RunProgram(role=role, program=_shown(program))
+
+
+def _shown(program: Sequence[str]) -> tuple[str, ...]:
+    return tuple(shown.mask_tree(list(program)))

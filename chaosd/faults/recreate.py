@@ -10,14 +10,14 @@ from pydantic import Field
 
 from chaosd.errors import MachineError
 from chaosd.history.cycles import CycleKind
+from chaosd.history.disturbances import InstanceMoves
 from chaosd.history.events import HoldAddress, ReleaseAddress, StartInstance, StopInstance
 from chaosd.history.values import Instance
 from chaosd.plugins.bases import FaultConfig, OldIp, Wait
-from chaosd.plugins.fault import Circumstances, undoing
+from chaosd.plugins.fault import Circumstances, undoing, wait
 from chaosd.plugins.recording import CycleContext
 from chaosd.plugins.runtime import CanHoldAddress, CanMove, Holder
 from chaosd.plugins.timeline import Timeline, move
-from chaosd.system.clock import sleep
 from chaosd.units import Duration
 
 
@@ -51,45 +51,19 @@ class Recreate:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self._old: Instance | None = None  # who is taken away, from before that until it is healed
-        self._identity = ""  # of the one that takes its place
-        self._new: Instance | None = None  # the same once it is started
-        self._holder: Holder | None = None
 
     @asynccontextmanager
-    async def disturb(self, stage: CanHoldAddress, cycle: CycleContext) -> AsyncIterator[None]:
-        async with undoing(lambda: self._undo(stage, cycle)):
-            await self._move(stage, cycle)
-            yield
-
-    async def _move(self, stage: CanHoldAddress, cycle: CycleContext) -> None:
+    async def disturb(
+        self, stage: CanHoldAddress, cycle: CycleContext
+    ) -> AsyncIterator[InstanceMoves]:
         # With several replicas each is moved in its turn: the one that has served longest.
         old = stage.app[0]
-        self._holder = await stage.hold(self.config.old_ip)
-        self._old, self._new = old, None
-        self._expect(stage, cycle)
-        if self.config.order == "make-before-break":
-            await stage.ready(await self._start(stage, cycle))
-            await sleep(cycle.clock, self.config.gap.s)
-        await self._stop(stage, cycle, old, new=self._identity)
-        async with cycle.deed(HoldAddress(ip=old.address.host, manner=self.config.old_ip)):
-            await self._holder.take(old.address.host)
-        if self.config.order == "break-before-make":
-            await sleep(cycle.clock, self.config.gap.s)
-            await stage.ready(await self._start(stage, cycle))
-
-    async def _undo(self, stage: CanHoldAddress, cycle: CycleContext) -> None:
-        """Leave as many instances as there were, and nothing on the old IP."""
-        old, self._old = self._old, None
-        if old is not None and not cycle.ending:
-            if old not in stage.app:
-                await self._serve(stage, cycle)
-            elif self._new in stage.app:  # made, but not broken yet
-                await self._stop(stage, cycle, self._new)
-        holder, self._holder = self._holder, None
-        if holder is not None:
-            async with cycle.deed(ReleaseAddress()):
-                await holder.release()
+        move = _Move(self.config, stage, cycle, old)
+        async with undoing(move.undo):
+            await move.make()
+            yield InstanceMoves(
+                identity=old.identity, ip=old.address.host, old_ip=self.config.old_ip
+            )
 
     def foretell(self, circumstances: Circumstances) -> Timeline:
         known = circumstances
@@ -109,38 +83,75 @@ class Recreate:
             old_ip=self.config.old_ip,
             others=known.others,
             took_s=known.answer_s,
+            held_s=0.0 if self.config.old_ip in ("refuse", "vacant") else known.held_s,
         )
 
-    async def _serve(self, stage: CanHoldAddress, cycle: CycleContext) -> None:
+
+class _Move:
+    """One move of one instance, and how far it has come."""
+
+    def __init__(
+        self, config: Recreate.Config, stage: CanHoldAddress, cycle: CycleContext, old: Instance
+    ) -> None:
+        self._config, self._stage, self._cycle = config, stage, cycle
+        self._old = old
+        self._identity = ""  # of the one that takes its place
+        self._new: Instance | None = None  # the same once it is started
+        self._holder: Holder | None = None
+
+    async def make(self) -> None:
+        stage, cycle, config = self._stage, self._cycle, self._config
+        self._holder = await stage.hold(config.old_ip)
+        self._expect()
+        if config.order == "make-before-break":
+            await stage.ready(await self._start())
+            await wait(cycle, config.gap.s)
+        await self._stop(self._old, new=self._identity)
+        host = self._old.address.host
+        async with cycle.deed(HoldAddress(ip=host, manner=config.old_ip)):
+            await self._holder.take(host)
+        if config.order == "break-before-make":
+            await wait(cycle, config.gap.s)
+            await stage.ready(await self._start())
+
+    async def undo(self) -> None:
+        """Leave as many instances as there were, and nothing on the old IP."""
+        stage, cycle = self._stage, self._cycle
+        if not cycle.ending:
+            if self._old not in stage.app:
+                await self._serve()
+            elif self._new is not None and self._new in stage.app:  # made, but not broken yet
+                await self._stop(self._new)
+        if self._holder is not None:
+            async with cycle.deed(ReleaseAddress()):
+                await self._holder.release()
+
+    async def _serve(self) -> None:
         """See to it that an instance serves. Raises MachineError if two in a row don't listen."""
-        new = self._new if self._new in stage.app else await self._start(stage, cycle)
+        stage = self._stage
+        there = self._new is not None and self._new in stage.app
+        new = self._new if there and self._new is not None else await self._start()
         try:
             await stage.ready(new)
         except MachineError:
-            await self._stop(stage, cycle, new)
-            self._expect(stage, cycle)
-            await stage.ready(await self._start(stage, cycle))
+            await self._stop(new)
+            self._expect()
+            await stage.ready(await self._start())
 
-    def _expect(self, stage: CanHoldAddress, cycle: CycleContext) -> None:
-        self._identity = stage.next_identity()
-        cycle.expect(self._identity)
+    def _expect(self) -> None:
+        self._identity = self._stage.next_identity()
+        self._cycle.expect(self._identity)
 
-    async def _start(self, stage: CanHoldAddress, cycle: CycleContext) -> Instance:
-        async with cycle.deed(StartInstance(identity=self._identity)):
-            self._new = new = await stage.start(self._identity)
+    async def _start(self) -> Instance:
+        async with self._cycle.deed(StartInstance(identity=self._identity)):
+            self._new = new = await self._stage.start(self._identity)
         return new
 
-    async def _stop(
-        self,
-        stage: CanHoldAddress,
-        cycle: CycleContext,
-        instance: Instance,
-        new: str | None = None,
-    ) -> None:
+    async def _stop(self, instance: Instance, new: str | None = None) -> None:
         """Stop an instance; if there is one that takes its place, that is T0."""
         identity, (ip, _) = instance
-        config = self.config
+        config, cycle = self._config, self._cycle
         async with cycle.deed(StopInstance(identity=identity, ip=ip, signal=config.signal)):
             if new is not None:
                 cycle.begin(old=instance, new=new)
-            await stage.stop(instance, config.signal, config.grace.s)
+            await self._stage.stop(instance, config.signal, config.grace.s)

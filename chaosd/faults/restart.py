@@ -9,13 +9,13 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from chaosd.history.cycles import CycleKind
+from chaosd.history.disturbances import InstanceRestarts
 from chaosd.history.events import StartInstance, StopInstance
 from chaosd.history.values import Instance
 from chaosd.plugins.bases import FaultConfig, Wait
-from chaosd.plugins.fault import undoing
+from chaosd.plugins.fault import undoing, wait
 from chaosd.plugins.recording import CycleContext
 from chaosd.plugins.runtime import CanHoldAddress, CanMove
-from chaosd.system.clock import sleep
 from chaosd.units import Duration
 
 
@@ -41,37 +41,35 @@ class Restart:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self._old: Instance | None = None  # who is restarted, from before that until it is healed
-        self._identity = ""  # under which it comes back
-        self._again: Instance | None = None  # the same once it is started
 
     @asynccontextmanager
-    async def disturb(self, stage: CanHoldAddress, cycle: CycleContext) -> AsyncIterator[None]:
-        async with undoing(lambda: self._undo(stage, cycle)):
-            await self._restart(stage, cycle)
-            yield
+    async def disturb(
+        self, stage: CanHoldAddress, cycle: CycleContext
+    ) -> AsyncIterator[InstanceRestarts]:
+        config, old, identity = self.config, stage.app[0], stage.next_identity()
+        ip = old.address.host
+        again: Instance | None = None  # the same instance once it is started
 
-    async def _restart(self, stage: CanHoldAddress, cycle: CycleContext) -> None:
-        config, old = self.config, stage.app[0]
-        self._old, self._again, self._identity = old, None, stage.next_identity()
-        cycle.expect(self._identity)
-        identity, (ip, _) = old
-        async with cycle.deed(StopInstance(identity=identity, ip=ip, signal=config.signal)):
-            cycle.begin(old=old, new=self._identity)
-            await stage.stop(old, config.signal, config.grace.s)
-        await sleep(cycle.clock, config.gap.s)
-        await self._start(stage, cycle, ip)
+        async def start() -> None:
+            nonlocal again
+            async with cycle.deed(StartInstance(identity=identity, ip=ip)):
+                again = await stage.start(identity, ip)
+            await stage.ready(again)
 
-    async def _undo(self, stage: CanHoldAddress, cycle: CycleContext) -> None:
-        old, self._old = self._old, None
-        if old is None or cycle.ending or old in stage.app:  # not stopped yet
-            return
-        if self._again in stage.app:
-            await stage.ready(self._again)
-        else:
-            await self._start(stage, cycle, old.address.host)
+        async def undo() -> None:
+            if cycle.ending or old in stage.app:  # not stopped yet
+                return
+            if again is not None and again in stage.app:
+                await stage.ready(again)
+            else:
+                await start()
 
-    async def _start(self, stage: CanHoldAddress, cycle: CycleContext, ip: str) -> None:
-        async with cycle.deed(StartInstance(identity=self._identity, ip=ip)):
-            self._again = again = await stage.start(self._identity, ip)
-        await stage.ready(again)
+        async with undoing(undo):
+            cycle.expect(identity)
+            stop = StopInstance(identity=old.identity, ip=ip, signal=config.signal)
+            async with cycle.deed(stop):
+                cycle.begin(old=old, new=identity)
+                await stage.stop(old, config.signal, config.grace.s)
+            await wait(cycle, config.gap.s)
+            await start()
+            yield InstanceRestarts(identity=old.identity, ip=ip)

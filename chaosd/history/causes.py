@@ -36,12 +36,44 @@ class Cause:
     cycle: int | None = None
 
 
+class LagKind(StrEnum):
+    """What was late in the world of a cycle, or was lost there: a closed list."""
+
+    PROXY_STOPPED = "proxy-stopped"  # by a signal, a debugger or a frozen control group
+    APP_STOPPED = "app-stopped"
+    DAEMON_STOPPED = "daemon-stopped"  # chaosd neither ran nor waited: stopped, or the machine was
+    ENGINE_SILENT = "engine-silent"  # the Docker engine did not answer
+    CONNTRACK_FULL = "conntrack-full"  # `count` packets were dropped: the table was full
+    UDP_DROPPED = "udp-dropped"  # … because a socket's buffer was full
+    LISTEN_DROPPED = "listen-dropped"  # `count` connections came to a full queue
+    PROXY_WAITED = "proxy-waited"  # for a CPU
+    APP_WAITED = "app-waited"
+    APP_START_WAITED = "app-start-waited"  # … from its start until it listened
+    DAEMON_WAITED = "daemon-waited"
+    DAEMON_BUSY = "daemon-busy"  # with other work of chaosd's own
+    DNS_UNREAD = "dns-unread"  # a question had come, and nobody read it
+    LOG_UNREAD = "log-unread"  # lines of the proxy's log: they have the kernel's stamp
+    DEED_LATE = "deed-late"  # what chaosd was due to do
+    PROXY_SILENT = "proxy-silent"  # it did not answer its API, and did not compute either
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lag:
+    """Something was late, or was lost, in the `seconds` from this instant on."""
+
+    kind: LagKind
+    from_ns: int
+    seconds: float
+    count: int | None = None  # what was lost
+
+
 class DoubtKind(StrEnum):
     """Why the numbers of a valid cycle can't be trusted much: a closed list."""
 
     NO_PROBES = "no-probes"  # none was sent
     PROBES_DROPPED = "probes-dropped"  # `count` of `total` could not be sent in time
     PROBES_LATE = "probes-late"  # 1 % were sent late by more than `seconds`
+    WORLD_LATE = "world-late"  # `lag` of `seconds`, or of a `count` that was lost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,3 +84,4 @@ class Doubt:
     count: int | None = None
     total: int | None = None
     seconds: float | None = None
+    lag: LagKind | None = None

@@ -13,11 +13,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, get_type_hints
 
+from chaosd.history import disturbances, format_0, strict
 from chaosd.history import events as ev
-from chaosd.history import format_0, strict
-from chaosd.history.causes import Cause, CauseKind, Doubt, DoubtKind
-from chaosd.history.cycles import Cycle, CycleKind, CycleOutcome, Prediction
-from chaosd.history.events import AnyEvent, Deed, Event, ServerChange, ServerChanged, Teller
+from chaosd.history.causes import Cause, CauseKind, Doubt, DoubtKind, Lag, LagKind
+from chaosd.history.cycles import Cycle, CycleKind, CycleOutcome, DisturbanceSpan, Prediction
+from chaosd.history.disturbances import Disturbance
+from chaosd.history.events import (
+    AnyEvent,
+    Deed,
+    Event,
+    Inbox,
+    ServerChange,
+    ServerChanged,
+    Teller,
+)
 
 FORMAT = 1  # of run directories as this version writes them
 
@@ -26,14 +35,21 @@ Data = Mapping[str, Any]
 # What is said, by the words under which it is stored.
 SAID: dict[tuple[str, str], type[Any]] = {
     ("engine", "stream"): ev.StreamOpened,
+    ("engine", "paced"): ev.StreamPaced,
     ("engine", "instance"): ev.InstancePlaced,
     ("engine", "begin"): ev.FaultBegan,
     ("engine", "injected"): ev.FaultInjected,
     ("engine", "fault_ended"): ev.FaultEnded,
+    ("engine", "disturbance_began"): ev.DisturbanceBegan,
+    ("engine", "disturbance_ended"): ev.DisturbanceEnded,
     ("engine", "predicted"): ev.RecoveryPredicted,
     ("engine", "end"): ev.CycleEnded,
     ("engine", "skipped"): ev.CycleSkipped,
     ("engine", "disturbed"): ev.Disturbed,
+    ("engine", "due"): ev.DeedDue,
+    ("world", "lag"): ev.WorldWatched,
+    ("world", "unread"): ev.DatagramUnread,
+    ("world", "machine"): ev.MachineRead,
     ("engine", "target"): ev.TargetFound,
     ("app", "listening"): ev.InstanceListening,
     ("app", "reachable"): ev.InstanceReachable,
@@ -57,12 +73,21 @@ DEEDS: dict[str, type[Any]] = {
     "stop": ev.StopInstance,
     "hold": ev.HoldAddress,
     "release": ev.ReleaseAddress,
+    "fault_dns": ev.FaultDns,
+    "restore_dns": ev.RestoreDns,
+}
+DISTURBANCES: dict[str, type[Any]] = {
+    "move": disturbances.InstanceMoves,
+    "restart": disturbances.InstanceRestarts,
+    "dns": disturbances.DnsAnswersWrongly,
+    "program": disturbances.ProgramDisturbs,
 }
 PROGRAMS = ("inject", "heal")  # the roles of RunProgram are its verbs
 EDGES: dict[str, type[Any]] = {"asked": ev.Asked, "done": ev.Done, "failed": ev.Failed}
 CONTAINER_ACTIONS = ("die", "oom", "start", "connect", "disconnect")
 STORED_NAMES = {"probe_type": "type"}  # a field's name in the stored form, where it differs
 _SAID_BY = {kind: words for words, kind in SAID.items()}
+_WORD_BY = {kind: word for word, kind in DISTURBANCES.items()}
 _VERB_BY = {kind: verb for verb, kind in DEEDS.items()}
 
 
@@ -108,7 +133,17 @@ def _said_words(what: Any) -> tuple[str, str, Data]:
     source, name = _SAID_BY[type(what)]
     if isinstance(what, ev.RecoveryPredicted):
         return source, name, asdict(what.prediction)
+    if isinstance(what, ev.DisturbanceBegan | ev.DisturbanceEnded):
+        word, details = disturbance_words(what.disturbance)
+        return source, name, {"fault": what.fault, "type": word, "data": details}
     return source, name, _data(what)
+
+
+def disturbance_words(disturbance: Disturbance) -> tuple[str, Data]:
+    """The word of its kind, and its fields: the stored form."""
+    if isinstance(disturbance, disturbances.OtherDisturbance):
+        return disturbance.what, disturbance.details
+    return _WORD_BY[type(disturbance)], _data(disturbance)
 
 
 def _data(what: Any) -> dict[str, Any]:
@@ -185,6 +220,11 @@ def said_of(source: str, what: str, data: dict[str, Any]) -> ev.What:
     kind = SAID.get((source, what)) or format_0.SAID.get((source, what))
     if kind is ev.RecoveryPredicted:
         return ev.RecoveryPredicted(prediction=_prediction(data))
+    if kind is ev.DisturbanceBegan or kind is ev.DisturbanceEnded:
+        strict.check(DisturbanceSpan, {"fault": data["fault"], "type": data["type"]})
+        disturbance = disturbance_of(data["type"], data["data"])
+        edge: ev.What = kind(fault=data["fault"], disturbance=disturbance)
+        return edge
     found = _made(kind, data) if kind is not None else None
     if found is None:
         return ev.Told(source=source, what=what, details=_plain(data))
@@ -220,9 +260,37 @@ def _cause(data: Any) -> Cause | None:
 def _doubt(data: Any) -> Doubt | None:
     if data is None:
         return None
-    kept = {**data, "kind": DoubtKind(data["kind"])}
+    lag = data.get("lag")
+    kinds = {"kind": DoubtKind(data["kind"]), "lag": None if lag is None else LagKind(lag)}
+    kept = {**data, **kinds}
     strict.check(Doubt, kept)
     return Doubt(**kept)
+
+
+def disturbance_of(word: str, data: Data) -> Disturbance:
+    """A disturbance from its stored form."""
+    if word in DISTURBANCES and (made := _made(DISTURBANCES[word], data)) is not None:
+        known: Disturbance = made
+        return known
+    return disturbances.OtherDisturbance(what=word, details=_plain(data))
+
+
+def _span(data: Data) -> DisturbanceSpan:
+    known = {f.name for f in fields(DisturbanceSpan)}
+    values = {key: value for key, value in data.items() if key in known}
+    strict.check(DisturbanceSpan, values)
+    return DisturbanceSpan(**{**values, "data": _plain(values.get("data", {}))})
+
+
+def _lags(data: Any) -> tuple[Lag, ...]:
+    """What a newer version has found besides is left out: it is judged there."""
+    kinds, found = set(LagKind), []
+    for lag in data:
+        if lag["kind"] in kinds:
+            kept = {**lag, "kind": LagKind(lag["kind"])}
+            strict.check(Lag, kept)
+            found.append(Lag(**kept))
+    return tuple(found)
 
 
 def _prediction(data: Data) -> Prediction:
@@ -234,7 +302,10 @@ def _prediction(data: Data) -> Prediction:
 
 BECOME: dict[Any, Callable[[Any], Any]] = {
     tuple[str, ...]: tuple,
+    tuple[str, ...] | None: lambda data: None if data is None else tuple(data),
+    tuple[Lag, ...]: _lags,
     CycleKind: CycleKind,
+    Inbox: Inbox,
     Cause: _cause,
     Cause | None: _cause,
 }
@@ -280,6 +351,7 @@ def decode_cycle(line: str) -> Cycle:
             "cause": _cause(value.get("cause")),
             "doubt": _doubt(value.get("doubt")),
             "predicted": _prediction(predicted) if predicted else None,
+            "disturbances": tuple(_span(each) for each in value.get("disturbances", ())),
         }
         strict.check(Cycle, value)
         cycle = Cycle(**value)

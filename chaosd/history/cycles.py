@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from chaosd.history.causes import Cause, Doubt
 
@@ -57,6 +58,17 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DisturbanceSpan:
+    """What one fault of a cycle did to the world, and when; seconds after T0."""
+
+    fault: str  # its label
+    type: str  # move, restart, dns, program, or a plugin's word
+    began_s: float
+    ended_s: float | None  # None: it lasted until the observation was over
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cycle:
     """One disturbance and its recovery: a line of cycles.jsonl. None means unknown."""
 
@@ -93,7 +105,11 @@ class Cycle:
     arm: str = ""  # the set of settings under test
     cause: Cause | None = None  # why it is invalid or was skipped
     cut_off: bool = False  # by a stop, before it had recovered: it takes longer than it lasted
-    doubt: Doubt | None = None  # why it is poor
+    disturbances: tuple[DisturbanceSpan, ...] = ()
+    doubt: Doubt | None = None  # why it is poor: then it is in no number of a run
+    # By kind of lag: how late the world was, and how much it lost. None: nobody looked.
+    world_lag_s: dict[str, float] | None = None
+    world_lost: dict[str, int] | None = None
 
     @property
     def lasted_s(self) -> float:

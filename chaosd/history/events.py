@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Generic, TypeVar, cast
 
-from chaosd.history.causes import Cause
+from chaosd.history.causes import Cause, Lag
 from chaosd.history.cycles import CycleKind, Prediction
+from chaosd.history.disturbances import Disturbance
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -71,6 +72,21 @@ class RunProgram:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FaultDns:
+    """The nameserver is told to answer wrongly: questions of this type and name; None: all."""
+
+    answer: str | None = None  # nxdomain, servfail, refused, empty, drop; None: the usual one
+    delay_s: float = 0.0
+    qtype: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreDns:
+    """The nameserver is told to answer as usual again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OtherDeed:
     """What a plugin does that has no class here."""
 
@@ -86,6 +102,8 @@ Deed = (
     | HoldAddress
     | ReleaseAddress
     | RunProgram
+    | FaultDns
+    | RestoreDns
     | OtherDeed
 )
 
@@ -126,6 +144,15 @@ class StreamOpened:
     via: str  # "proxy", or "direct": past it, to the app itself
     interval_ns: int
     timeout_ns: int
+    idle_every: int | None = None  # of so many slots one is used, but for where it is asked densely
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamPaced:
+    """From here on all slots of a stream are used, or one of every `StreamOpened.idle_every`."""
+
+    stream: int
+    dense: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +182,7 @@ class FaultBegan:
     new: str | None
     new_ip: str | None
     t0_unix: float
+    also: tuple[str, ...] | None = None  # the labels of the faults that come with it
 
     @property
     def is_control(self) -> bool:
@@ -166,10 +194,15 @@ class FaultBegan:
         """Whether no single instance ends the recovery: nothing moves, or nobody can tell it."""
         return self.new is None and not self.is_control
 
+    @property
+    def waits(self) -> bool:
+        """Whether nothing is over before FaultInjected: it is anonymous, or others come with it."""
+        return self.is_anonymous or self.also is not None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultInjected:
-    """All that disturbs has been done: told where nobody can tell the new instance."""
+    """All that disturbs has been done: told where nothing can be over before that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +210,22 @@ class FaultEnded:
     """A fault with a window has been undone: from here on the world is as it was."""
 
     fault: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DisturbanceBegan:
+    """One edge of what a fault of the cycle does: the event's instant is right before it."""
+
+    fault: str  # its label
+    disturbance: Disturbance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DisturbanceEnded:
+    """The other edge: it has been undone."""
+
+    fault: str
+    disturbance: Disturbance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,6 +258,21 @@ class Disturbed:
     """Something other than the fault disturbs the cycle that goes on: it is no sample."""
 
     cause: Cause
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeedDue:
+    """The event's instant is when the deed that follows was due."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorldWatched:
+    """What was late or lost while this cycle went on: the worst of each kind, 0 where it was not.
+
+    What nobody could look at is left out.
+    """
+
+    lags: tuple[Lag, ...]
 
 
 # --- what the world says -------------------------------------------------------------------------
@@ -269,6 +333,31 @@ class NameAnswered:
     rcode: str
     ips: tuple[str, ...] = ()
     took_ns: int | None = None
+
+
+class Inbox(StrEnum):
+    """What comes to chaosd as datagrams."""
+
+    DNS = "dns"
+    LOG = "log"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatagramUnread:
+    """A datagram came at the event's instant, and lay for so long before chaosd read it."""
+
+    inbox: Inbox
+    late_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineRead:
+    """How much of what a machine has is in use; None where it does not say so."""
+
+    memory_available_bytes: int | None = None
+    conntrack_entries: int | None = None
+    conntrack_entries_max: int | None = None
+    fds: int | None = None  # of all processes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -394,14 +483,21 @@ What = (
     | Done
     | Failed
     | StreamOpened
+    | StreamPaced
     | InstancePlaced
     | FaultBegan
     | FaultInjected
     | FaultEnded
+    | DisturbanceBegan
+    | DisturbanceEnded
     | RecoveryPredicted
     | CycleEnded
     | CycleSkipped
     | Disturbed
+    | DeedDue
+    | WorldWatched
+    | DatagramUnread
+    | MachineRead
     | TargetFound
     | InstanceListening
     | InstanceReachable

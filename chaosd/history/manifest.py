@@ -18,7 +18,6 @@ _MANIFEST: Shape = {
     "slo": dict[str, dict[str, Any]],
     "arms": dict[str, dict[str, Any]],
     "exit": int | None,
-    "seed": int | None,
 }
 _ARM: Shape = {
     **dict.fromkeys(("label", "proxy"), str),
@@ -29,11 +28,11 @@ _ARM: Shape = {
 _ARM_NEEDS = ("cells",)
 _TIMES = ("stable_for_ns", "recovery_limit_ns", "slow_after_ns", "interval_ns", "timeout_ns")
 _SETTINGS: Shape = {
-    **dict.fromkeys((*_TIMES, "replicas"), int),
+    **dict.fromkeys((*_TIMES, "replicas", "definitions"), int),
     **dict.fromkeys(("runtime", "proxy", "arm"), str),
 }
 _AT_LEAST_ONE = ("interval_ns", "replicas")
-_GOAL: Shape = {"target": float, "min_cycles": float, "fault": str}
+_GOAL: Shape = {"target": float, "min_cycles": float | int, "fault": str}
 _GOAL_NEEDS = ("target", "min_cycles")
 
 

@@ -26,6 +26,7 @@ from chaosd.history.events import (
     InstancePlaced,
     QueriesCounted,
     StreamOpened,
+    StreamPaced,
 )
 from chaosd.history.reader import FOLDED, chunk_number, folded, load, parquet_chunks
 from chaosd.history.writer import CHUNK_AGE_NS, write_whole
@@ -41,6 +42,7 @@ class Knowledge(NamedTuple):
     streams: list[StreamOpened]
     identities: dict[str, set[str]]  # by cell
     t0s_ns: dict[str, list[int]]  # by cell
+    paced: list[tuple[int, StreamPaced]]  # since when each stream asks how densely
 
 
 class Counts(Protocol):
@@ -74,6 +76,7 @@ class Retention:
         ] = {}  # the first and the last, by cell
         self._instances: dict[str, deque[Event[InstancePlaced]]] = {}  # by cell
         self._t0s: dict[str, deque[int]] = {}  # by cell: those that samples which are kept may need
+        self._paced: dict[int, deque[Event[StreamPaced]]] = {}  # by stream, the same
 
     @property
     def span_ns(self) -> int:
@@ -95,6 +98,11 @@ class Retention:
                 t0s.append(event.at_ns)
                 while len(t0s) > 1 and t0s[1] < event.at_ns - self.span_ns:
                     t0s.popleft()
+            case StreamPaced(stream=stream) as change:
+                paced = self._paced.setdefault(stream, deque())
+                paced.append(event.saying(change))
+                while len(paced) > 1 and paced[1].at_ns < event.at_ns - self.span_ns:
+                    paced.popleft()
 
     def _add_instance(self, event: Event[InstancePlaced]) -> None:
         instances = self._instances.setdefault(event.cell, deque())
@@ -113,12 +121,14 @@ class Retention:
             for cell, instances in self._instances.items()
         }
         t0s_ns = {cell: list(t0s) for cell, t0s in self._t0s.items()}
-        return Knowledge([event.what for event in self._streams], identities, t0s_ns)
+        paced = [(event.at_ns, event.what) for event in chain(*self._paced.values())]
+        return Knowledge([event.what for event in self._streams], identities, t0s_ns, paced)
 
     def head(self) -> list[AnyEvent]:
         """What a new file of events begins with."""
         latest = [list(instances)[-INSTANCES_MIN:] for instances in self._instances.values()]
         again: list[AnyEvent] = [*self._streams, *chain(*latest), *chain(*self._queries.values())]
+        again += [paced[-1] for paced in self._paced.values()]
         return [replace(event, cycle=0) for event in again]  # they are no part of any that goes on
 
     def apply(self, newest_ns: int, known: Knowledge) -> None:

@@ -89,7 +89,7 @@ def fitting(name: str, hint: Any) -> Fits:
 
 def is_never_negative(name: str) -> bool:
     """Whether a number of this name is an instant, a duration or a count."""
-    return name not in ("", "residual_s", "clock_offset_ns")
+    return name not in ("", "residual_s", "clock_offset_ns", "began_s", "ended_s")
 
 
 def is_text(value: Any) -> bool:

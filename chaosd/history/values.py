@@ -60,6 +60,7 @@ class StreamSpec(NamedTuple):
     probe: str  # the probe's name in the config
     via: str  # "proxy", or "direct" for the control probe that asks the app itself
     interval_ns: int
+    idle_every: int = 1  # between cycles one of so many slots is used
 
 
 class Instance(NamedTuple):

@@ -38,6 +38,7 @@ from chaosd.history.cycles import Cycle
 from chaosd.history.events import (
     AnyEvent,
     LogRefused,
+    MachineRead,
     NameAnswered,
     ProxyMeasured,
     QueriesCounted,
@@ -61,6 +62,7 @@ RARE = (
     ProxyMeasured,
     QueriesCounted,
     LogRefused,
+    MachineRead,
 )  # counters: the latest one says it all
 ANSWERS_PER_SECOND_MAX = 20  # of a cell; QueriesCounted has them all
 

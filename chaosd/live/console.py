@@ -12,7 +12,7 @@ from typing import TextIO
 
 from chaosd import shown
 from chaosd.analysis.statistics import quantile_rank
-from chaosd.errors import unsaid
+from chaosd.errors import output_error
 from chaosd.history.cycles import Cycle, CycleOutcome
 from chaosd.history.events import AnyEvent, StreamOpened
 from chaosd.history.values import Outcome, Sample
@@ -33,7 +33,7 @@ class Console:
         self._colour = self._live and not os.environ.get("NO_COLOR")
         self._cells: set[str] = set()
         self._ready = False
-        self._unsaid: OSError | None = None
+        self._failure: OSError | None = None
         self._cycles = self._failed = self._misrouted = 0
         self._last_s: float | None = None
         self._recoveries_s = deque[float](maxlen=RECOVERIES_MAX)
@@ -79,8 +79,8 @@ class Console:
 
     def check(self) -> None:
         """Raise MachineError if what was said last is in no log, though there should be one."""
-        if self._unsaid is not None:
-            raise unsaid(self._unsaid)
+        if self._failure is not None:
+            raise output_error(self._failure)
 
     def close(self) -> None:
         """Leave the terminal as it was found: what is said afterwards needs no live line."""
@@ -124,12 +124,12 @@ class Console:
         try:
             self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
             self._stream.flush()
-            self._unsaid = None
+            self._failure = None
         except (OSError, ValueError) as error:
             # Whoever read this has gone. The measuring goes on, and its files tell of it.
             self._live = False
             if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
-                self._unsaid = error
+                self._failure = error
 
 
 def _colour(cycle: Cycle) -> str:

@@ -32,6 +32,7 @@ from prometheus_client.registry import Collector
 
 from chaosd.analysis.recovery import Identities
 from chaosd.analysis.samples import kind_of
+from chaosd.analysis.tally import POOR
 from chaosd.history.cycles import PHASES, Cycle, CycleOutcome
 from chaosd.history.events import (
     AnyEvent,
@@ -189,6 +190,18 @@ class _Cycles:
             Gauge, "last_fault_timestamp_seconds", "When an instance was last taken away."
         )
         self.count = make(Counter, "cycles_total", "Cycles, by how they ended.", "outcome")
+        self.poor = make(
+            Counter,
+            "poor_cycles_total",
+            "Cycles whose numbers can't be trusted, by what was late or lost.",
+            "cause",
+        )
+        self.world_lag = make(
+            Gauge,
+            "world_lag_seconds",
+            "How late the world of the latest cycle was, at most, by what was late.",
+            "cause",
+        )
         self.predicted = make(
             Gauge,
             "predicted_recovery_seconds",
@@ -210,8 +223,8 @@ class _Cycles:
         labels = self._labels(cell, fault)
         for metric in (self.recovery, self.stable, self.outage, self.anomalies):
             metric.labels(*labels)
-        for outcome in CycleOutcome:
-            self.count.labels(*labels, outcome.value)
+        for outcome in (*CycleOutcome, POOR):
+            self.count.labels(*labels, str(outcome))
         for phase in PHASES:
             self.phase.labels(*labels, phase)
 
@@ -223,6 +236,12 @@ class _Cycles:
 
     def cycle(self, cycle: Cycle) -> None:
         labels = self._labels(cycle.cell, cycle.fault)
+        for kind, late_s in (cycle.world_lag_s or {}).items():
+            self.world_lag.labels(*labels, kind).set(late_s)
+        if cycle.doubt is not None:  # as in the report: it is in no other number
+            self.count.labels(*labels, POOR).inc()
+            self.poor.labels(*labels, str(cycle.doubt.lag or cycle.doubt.kind)).inc()
+            return
         self.count.labels(*labels, cycle.outcome.value).inc()
         if cycle.outcome in (CycleOutcome.INVALID, CycleOutcome.SKIPPED):
             return

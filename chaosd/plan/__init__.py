@@ -20,7 +20,7 @@ from chaosd.config.shape import Config
 from chaosd.errors import ConfigError, MachineError
 from chaosd.history.cycles import CycleKind
 from chaosd.history.values import Address
-from chaosd.plan import privacy
+from chaosd.plan import combinations, limits, privacy
 from chaosd.plan.arms import OWN_APP, Arm, Cell, Plan
 from chaosd.plan.fitting import fitted
 from chaosd.plan.foretelling import foretold
@@ -94,6 +94,7 @@ def _problems(plan: Plan, cell: Cell, complain: Complain) -> list[str]:
         _impossible(plan, arm)
         + _ambiguous_answers(plan, arm)
         + _objectives_of_controls(arm)
+        + list(combinations.problems(arm, plan.runtime, plan.runtime_name))
         + plan.runtime.problems(plan.spec(cell, Path()))
     )
     problems = [complain(*problem) for problem in impossible]
@@ -366,9 +367,14 @@ def describe(plan: Plan) -> Sequence[str]:
         lines.append(f"probe {probe.label}: {probe.rate}, timeout {probe.timeout}{role}")
     if config.direct is not None and plan.runtime.asks_directly():
         lines.append(f"direct probe to the app itself: {config.direct.rate}, during cycles only")
+    lines += [
+        f"{fault.label}:{combinations.told(fault)}; all are undone, the last one first"
+        for fault in config.faults
+        if fault.companions
+    ]
     if config.metrics is not None:
         lines.append(f"metrics: http://{config.metrics.listen}/metrics")
-    return [*lines, *_too_few(config)]
+    return [*lines, *limits.warnings(plan), *_too_few(config)]
 
 
 def _too_few(config: Config) -> Iterator[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 
 from chaosd import plugins
-from chaosd.analysis.recovery import Settings
+from chaosd.analysis.recovery import DEFINITIONS, Settings
 from chaosd.config.shape import Config
 from chaosd.plugins.fault import Fault
 from chaosd.plugins.probe import PLAIN_KNOCK, Knocks
@@ -38,8 +38,13 @@ class Arm:
         return app.identity == "address" or (app.identity == "auto" and not own)
 
     def faults(self) -> list[Fault]:
-        """One set of faults: they carry the state of their cell."""
+        """Each fault of the config, built."""
         return [plugins.find("faults", config.type)(config) for config in self.config.faults]
+
+    def companions(self, place: int) -> list[Fault]:
+        """The faults that come with the one at this place."""
+        companions = self.config.faults[place].companions
+        return [plugins.find("faults", config.type)(config) for config in companions]
 
     def settings(self) -> Settings:
         """What the analysis needs of the config."""
@@ -54,6 +59,7 @@ class Arm:
             proxy=self.config.proxy.type,
             replicas=self.config.app.replicas,
             arm=self.name,
+            definitions=DEFINITIONS,
         )
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from chaosd.config.plugin import plugin_config
 from chaosd.config.shape import Config
 from chaosd.plugins.bases import Part
+from chaosd.plugins.parts import plugin_config
 from chaosd.plugins.probe import Knock
 from chaosd.plugins.proxy import Proxy, Rewires, StandIn
 from chaosd.units import Duration

@@ -9,22 +9,8 @@ from chaosd.plugins.fault import CanForetell, Circumstances, Fault
 from chaosd.plugins.proxy import Predicts, Proxy
 from chaosd.plugins.runtime import Pace
 from chaosd.plugins.timeline import NEW, Meets, Timeline, Unreached
+from chaosd.report import words
 from chaosd.units import Duration
-
-WHY = {
-    Unreached.UNREAD_SETTINGS: "the settings of your own file are not understood",
-    Unreached.UNKNOWN_WORDS: "the model does not know what proxy.server.extra does",
-    Unreached.OLD_VERSION: "before HAProxy 2.1 the resolver worked differently",
-    Unreached.OBSOLETE_IN_MAINTENANCE: "before HAProxy 2.5, a server that leaves maintenance while "
-    "`hold obsolete` lasts may take its old address again",
-    Unreached.SLOW_NAMESERVER: "the nameserver takes longer for an answer than `timeout retry`",
-    Unreached.NO_NEW_ADDRESS: "the name never answers a new address",
-    Unreached.NOT_LISTENING: "nobody listens at the new address",
-    Unreached.NO_RECOVERY: "there is no recovery in any reasonable time",
-    Unreached.SEVERAL_NAMESERVERS: "the model knows one nameserver only",
-    Unreached.PROXY_CHANGES: "the model does not know a proxy that is reloaded or restarted",
-    Unreached.OTHER_TIMELINE: "the model knows only a move of one instance to a new address",
-}
 
 
 def foretold(part: FaultConfig, fault: Fault, config: Config, proxy: Proxy, pace: Pace) -> str:
@@ -33,6 +19,9 @@ def foretold(part: FaultConfig, fault: Fault, config: Config, proxy: Proxy, pace
         return "a control cycle: recovery of about one probe interval, nothing failed"
     if fault.kind is CycleKind.RESTART:
         return "a control cycle: it recovers without a new address"
+    if part.companions:
+        labels = ", ".join(companion.label for companion in part.companions)
+        return f"no prediction: the model knows no fault that comes with others ({labels})"
     if not isinstance(fault, CanForetell):
         return "no prediction before it has happened"
     if not isinstance(proxy, Predicts):
@@ -41,12 +30,12 @@ def foretold(part: FaultConfig, fault: Fault, config: Config, proxy: Proxy, pace
     timeline = fault.foretell(_circumstances(config, pace))
     predicted = proxy.predict(timeline)
     if isinstance(predicted, Unreached):
-        return f"no prediction: {WHY[predicted]}"
+        return f"no prediction: {words.unreached(predicted)}"
     said = (
         f"recovery predicted between {predicted.lower_s:.2f} s and {predicted.upper_s:.2f} s, "
         f"mean {predicted.mean_s:.2f} s{_likely(predicted)}, if the app listens "
         f"{_listening_s(timeline):.2f} s after T0 and a missing name is answered with "
-        f"{config.dns.missing}; each cycle is predicted anew from when it really was"
+        f"{config.dns.missing}; each cycle is predicted again from its measured times"
     )
     if predicted.relapse_share:
         said += (
@@ -59,7 +48,7 @@ def foretold(part: FaultConfig, fault: Fault, config: Config, proxy: Proxy, pace
     if isinstance(every, Duration) and predicted.upper_s + measure.stable_for.s > every.s:
         said += f"; every {every} is too often for that: cycles will be skipped"
     if any(place.meets == Meets.IMPOSTER for place in timeline.places):
-        said += "; until HAProxy has the new address, requests go to the imposter: misrouted"
+        said += "; until the proxy has the new address, requests go to the imposter: misrouted"
     return said
 
 
@@ -72,6 +61,7 @@ def _circumstances(config: Config, pace: Pace) -> Circumstances:
         stop_s=pace.stop_s,
         publish_s=pace.publish_s,
         reach_s=pace.reach_s,
+        held_s=pace.held_s,
     )
 
 

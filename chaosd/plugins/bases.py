@@ -6,8 +6,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Discriminator,
     Field,
     Tag,
@@ -16,15 +14,10 @@ from pydantic import (
     model_validator,
 )
 
-from chaosd.units import Cron, Duration, PositiveDuration, Rate
-
-KeyPath = tuple[str | int, ...]  # to a value of the config: ("faults", 0, "old_ip")
-
-
-class Part(BaseModel):
-    """A piece of the config: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from chaosd.plugins.parts import BASES, COMPANION, Plugin, at
+from chaosd.plugins.parts import KeyPath as KeyPath  # noqa: PLC0414 - others take it from here
+from chaosd.plugins.parts import Part as Part  # noqa: PLC0414
+from chaosd.units import Cron, Duration, Offset, PositiveDuration, Rate
 
 
 class RuntimeConfig(Part):
@@ -68,6 +61,16 @@ def _not_for_ever(wait: Duration) -> Duration:
 Wait = Annotated[Duration, AfterValidator(_not_for_ever)]
 PositiveWait = Annotated[PositiveDuration, AfterValidator(_not_for_ever)]
 
+COMPANIONS_MAX = 8  # of a fault
+_SCHEDULE = ("every", "cron", "jitter", "with")  # what a companion has not: it comes with its fault
+
+
+def _near(at: Offset) -> Offset:
+    if abs(at) > WAIT_MAX:
+        raise ValueError(f"should be at most {WAIT_MAX} before or after T0")
+    return at
+
+
 EVERY_MIN = Duration.parse("100ms")  # below it a run would do nothing but record what it skipped
 
 
@@ -101,14 +104,32 @@ class FaultConfig(Part):
         "enough to cover the proxy's own timers, so that their phases don't lock",
     )
 
+    at: Annotated[Offset, AfterValidator(_near)] | None = Field(
+        None, description="of a fault in `with:`: how long after T0 it begins (-200ms: before it)"
+    )
+    companions: tuple[Annotated[FaultConfig, Plugin("faults", companion=True)], ...] = Field(
+        (),
+        alias="with",
+        max_length=COMPANIONS_MAX,
+        description="faults that come with this one in the same cycle, each with its own `at` and, "
+        "if it has one, `window`",
+    )
+
     @property
     def label(self) -> str:
-        return self.name or self.type
+        return self.name or "+".join([self.type, *(each.label for each in self.companions)])
+
+    @property
+    def offset(self) -> Offset:
+        """When it begins, of a companion: after T0 in nanoseconds."""
+        return self.at or Offset(0)
 
     @field_validator("jitter")
     @classmethod
     def _jitter_fits(cls, jitter: Duration | None, info: ValidationInfo) -> Duration | None:
-        if jitter is None or "every" not in info.data:  # not there: `every` is wrong itself
+        if jitter is None or (info.context or {}).get(COMPANION):
+            return jitter  # a companion's is refused as a whole
+        if "every" not in info.data:  # not there: `every` is wrong itself
             return jitter
         every = info.data["every"]
         if not isinstance(every, Duration):
@@ -118,7 +139,16 @@ class FaultConfig(Part):
         return jitter
 
     @model_validator(mode="after")
-    def _has_one_cadence(self) -> Self:
+    def _has_one_cadence(self, info: ValidationInfo) -> Self:
+        if (info.context or {}).get(COMPANION):
+            for key in _SCHEDULE:
+                if getattr(self, "companions" if key == "with" else key):
+                    what = f"a fault in `with:` has no `{key}`: it comes with its cycle's fault"
+                    raise at((key,), f"{what} (it has `at`)")
+            return self
+        if self.at is not None:
+            what = "is for faults in another's `with:`; this one begins at T0"
+            raise at(("at",), f"{what} (leave it out)")
         if self.every is None and self.cron is None:
             raise ValueError("a fault needs `every` or `cron` (such as `every: 10s`)")
         if self.every is not None and self.cron is not None:
@@ -142,6 +172,11 @@ class ProbeConfig(Part):
     rate: Rate = Field(
         Rate(100.0), description="probes per second, sent whether or not earlier ones came back"
     )
+    idle_rate: Rate | None = Field(
+        None,
+        description="probes per second between cycles; from a moment before each fault until its "
+        "cycle is over it is `rate`. Not set: always `rate`",
+    )
     timeout: PositiveDuration = Field(
         Duration.parse("2s"), description="counted from the scheduled time"
     )
@@ -150,5 +185,25 @@ class ProbeConfig(Part):
     def label(self) -> str:
         return self.name or self.type
 
+    @property
+    def idle_every(self) -> int:
+        """Of how many slots of the full rate one is used between cycles; 1: of each."""
+        return 1 if self.idle_rate is None else round(self.rate / self.idle_rate)
+
+    @field_validator("idle_rate")
+    @classmethod
+    def _idles_slowly(cls, idle_rate: Rate | None, info: ValidationInfo) -> Rate | None:
+        rate = info.data.get("rate")
+        if idle_rate is not None and rate is not None and idle_rate > rate / 2:
+            raise ValueError(f"more than half of `rate` (at most {Rate(rate / 2)})")
+        return idle_rate
+
+
+BASES |= {
+    "runtimes": RuntimeConfig,
+    "proxies": ProxyConfig,
+    "faults": FaultConfig,
+    "probes": ProbeConfig,
+}
 
 OldIp = Literal["refuse", "imposter", "blackhole", "tarpit", "vacant"]

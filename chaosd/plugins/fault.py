@@ -9,9 +9,12 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from chaosd.errors import MachineError, NotUndoneError
 from chaosd.history.cycles import CycleKind
+from chaosd.history.disturbances import Disturbance
+from chaosd.history.events import DeedDue
 from chaosd.plugins.bases import FaultConfig, OldIp
 from chaosd.plugins.recording import CycleContext
 from chaosd.plugins.timeline import Timeline
+from chaosd.system.clock import SECOND_NS
 
 
 class Fault(Protocol):
@@ -23,11 +26,15 @@ class Fault(Protocol):
 
     def __init__(self, config: Any) -> None: ...
 
-    def disturb(self, stage: Any, cycle: CycleContext) -> AbstractAsyncContextManager[None]:
+    def disturb(
+        self, stage: Any, cycle: CycleContext
+    ) -> AbstractAsyncContextManager[Disturbance | None]:
         """Break it on the way in, calling `cycle.begin` at T0; undo it on the way out.
 
-        Usually an async generator under `@asynccontextmanager` with one `yield`. The engine leaves
-        it at the end of its window, or when the observation is over. On the way in it may be
+        Usually an async generator under `@asynccontextmanager` with one `yield`, which yields what
+        it does to the world; None: nothing that could be said. What it has to remember is in local
+        variables and not in `self`: the same fault makes many cycles. The engine leaves it at the
+        end of its window, or when the observation is over. On the way in it may be
         cancelled at any await, and then it undoes what it has done so far. The undoing is never
         cancelled, but for a deadline of the engine's.
         """
@@ -49,6 +56,13 @@ async def undoing(undo: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
             raise NotUndoneError(str(error) or type(error).__name__, first) from error
 
 
+async def wait(cycle: CycleContext, seconds: float) -> None:
+    """Let this much time pass between two deeds. How late the second one is can be told then."""
+    due_ns = cycle.clock.now_ns() + round(seconds * SECOND_NS)
+    cycle.record(DeedDue(), at_ns=due_ns)
+    await cycle.clock.sleep_until(due_ns)
+
+
 @runtime_checkable
 class LeavesAddress(Protocol):
     """The config of a fault that leaves an address behind: what is found there afterwards."""
@@ -68,6 +82,7 @@ class Circumstances:
     stop_s: float  # from T0 until the old instance is gone and its address is held
     publish_s: float  # from an instance's start until the name answers its address
     reach_s: float | None  # … until its host answers ARP; None: as soon as it is published
+    held_s: float = 0.0  # from T0, so long the old address refuses; then something else holds it
 
 
 @runtime_checkable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from chaosd.history.values import Address, Outcome, Sample, StreamSpec
 from chaosd.plugins.bases import (
@@ -56,6 +56,14 @@ class Shot(Protocol):
         """The attempt has ended now."""
 
 
+@runtime_checkable
+class MayKeepConnections(Protocol):
+    """The config of a probe that says whether each request has a connection of its own."""
+
+    @property
+    def connection(self) -> Literal["new", "keep-alive"]: ...
+
+
 class Probe(Protocol):
     """How we ask. One object per stream; it lives in the prober's process."""
 
@@ -92,5 +100,11 @@ class Prober(Protocol):
 
     def aim(self, stream: int, target: Address | None) -> None:
         """Send it there from now on; None pauses it."""
+
+    def pace(self, stream: int, *, dense: bool) -> None:
+        """Use all of its slots from now on, or one of every `StreamSpec.idle_every`.
+
+        It begins with the latter. The slots themselves stay where they are.
+        """
 
     async def close(self) -> None: ...

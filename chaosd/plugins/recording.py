@@ -31,7 +31,12 @@ class CycleContext(Recorder, Protocol):
     run: str  # the run's id
     cell: str
     number: int
-    ending: bool  # the run ends: what is healed now is taken down right afterwards
+    label: str  # of the fault; no other fault of this cycle has it
+    began_ns: int | None  # when it called `begin`
+
+    @property
+    def ending(self) -> bool:
+        """Whether the run ends: what is undone now is taken down right afterwards."""
 
     def expect(self, identity: str) -> None:
         """Declare that this instance belongs to the app from now on: call it before starting it.

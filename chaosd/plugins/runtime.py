@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path, PurePath
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -121,6 +122,9 @@ class Pace(NamedTuple):
     publish_s: float  # from being started until the name answers
     listen_s: float  # … until it listens
     reach_s: float | None  # … until its host answers ARP; None: as soon as it is published
+    # From T0 until something else holds the old address, where that refuses meanwhile, as loopback
+    # does; 0: nobody refuses.
+    held_s: float = 0.0
 
 
 class Runtime(Protocol):
@@ -235,15 +239,43 @@ class CanHoldAddress(CanMove, Protocol):
         """Prepare a placeholder, before T0, so that taking the IP over is quick."""
 
 
+# What only one fault of a cycle can use at once: two would wait for each other's instances.
+EXCLUSIVE: tuple[type, ...] = (CanMove, CanHoldAddress)
+
+
 @runtime_checkable
 class CanFaultDns(Protocol):
     """A stage whose nameserver can be made to answer wrongly for a while."""
 
-    async def answer_by(self, rules: Sequence[Rule]) -> None:
-        """Let these rules come before its usual answers from now on; none: all is as usual.
+    async def answer_by(self, rules: Sequence[Rule], owner: str = "") -> None:
+        """Let these rules come before its usual answers from now on; none: no more of this owner's.
 
+        The rules of other owners stay. A fault is the owner `cycle.label`.
         Returns when they are in force. Raises MachineError if that can't be done.
         """
+
+
+class ProcessRole(StrEnum):
+    """What a process is in its cell."""
+
+    PROXY = "proxy"
+    APP = "app"
+
+
+class OwnProcess(NamedTuple):
+    """A process of this machine that a cell is made of. `name` is an instance's identity."""
+
+    role: ProcessRole
+    name: str
+    pid: int
+
+
+@runtime_checkable
+class HasProcesses(Protocol):
+    """A stage whose processes can be seen from here: whether they wait for CPU, or are stopped."""
+
+    def processes(self) -> Sequence[OwnProcess]:
+        """Those that run now. Called several times a second: it must be quick."""
 
 
 @runtime_checkable

@@ -93,11 +93,15 @@ class ProbeHost(asyncio.SubprocessProtocol):
             config=config.model_dump(mode="json"),
             identity_header=identity_header,
             interval_ns=spec.interval_ns,
+            idle_every=spec.idle_every,
             timeout_ns=int(config.timeout),
         )
 
     def aim(self, stream: int, target: Address | None) -> None:
         self._command(do="aim", stream=stream, target=target)
+
+    def pace(self, stream: int, *, dense: bool) -> None:
+        self._command(do="pace", stream=stream, dense=dense)
 
     async def close(self) -> None:
         """Let the process end, or end it. May be called at any moment, and twice."""

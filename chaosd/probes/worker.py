@@ -4,7 +4,8 @@ Commands come as JSON lines on stdin, samples leave as frames (see wire.py) on s
 ends when stdin closes, so it never outlives its parent. Being a program of its own it asks the
 operating system for the time itself.
 
-Every slot of an aimed stream, `origin + n * interval`, yields exactly one sample. A slot that is
+Every slot of an aimed stream, `origin + n * interval`, yields exactly one sample; of a stream that
+idles only each so many-th slot is one. A slot that is
 later than one interval and 50 ms (or than its timeout) is not sent but DROPPED. When the parent
 does not read, nothing is sent once `BACKLOG_MAX` bytes wait for it; the slots of that time are
 DROPPED too, and are told as one run when there is room again.
@@ -30,6 +31,7 @@ from typing import Any
 from chaosd.history.values import Address, Outcome, Sample
 from chaosd.plugins import find
 from chaosd.plugins.probe import Probe
+from chaosd.probes.pace import Pace
 from chaosd.probes.wire import Writer
 
 LATE_MAX_NS = 50_000_000  # or one interval, if that is longer: a hiccup of a busy machine
@@ -154,21 +156,22 @@ class Stream:
         *,
         interval_ns: int,
         timeout_ns: int,
+        idle_every: int = 1,
         timer: Callable[[Callable[[int], None]], Timer] = Timer,
         now_ns: Callable[[], int] = monotonic_ns,
     ) -> None:
         self._number = number
         self._probe = probe
         self._outbox = outbox
-        self._interval_ns = interval_ns
+        self._pace = Pace(interval_ns, idle_every)
         self._timeout_ns = timeout_ns
         self._late_max_ns = min(max(interval_ns, LATE_MAX_NS), timeout_ns)
         self._in_flight_max = timeout_ns * 5 // 4 // interval_ns + IN_FLIGHT_MARGIN
         self.now_ns = now_ns
         # Streams of one interval are spread over it, or all would fire at once.
         start_ns = now_ns()
-        phase_ns = int(number * _GOLDEN % 1 * interval_ns)
-        self._origin_ns = start_ns - start_ns % interval_ns + phase_ns
+        idle_ns = interval_ns * idle_every
+        self._origin_ns = start_ns - start_ns % idle_ns + int(number * _GOLDEN % 1 * idle_ns)
         self._due_ns = self._origin_ns  # the next slot
         self._target: Address | None = None
         self._in_flight: deque[Shot] = deque()  # by scheduled time; ended ones behind the first
@@ -184,10 +187,20 @@ class Stream:
             self._skip_until(now_ns + 1, now_ns)
             self._ticks.set(0)
         elif target is not None and self._target is None:
-            slots = -(-(now_ns - self._origin_ns) // self._interval_ns)
-            self._due_ns = max(self._due_ns, self._origin_ns + slots * self._interval_ns)
-            self._ticks.set(self._due_ns, self._interval_ns)
+            self._due_ns = max(self._due_ns, self._pace.from_ns(now_ns, self._origin_ns))
+            self._ticks.set(self._due_ns, self._pace.interval_ns)
         self._target = target
+
+    def pace(self, now_ns: int, *, dense: bool) -> None:
+        """Use all slots from now on, or only some of them."""
+        if self._target is not None:
+            self.advance(now_ns)  # a slot that is due already is part of what was asked for
+            self._skip_until(now_ns + 1, now_ns)
+        handled_ns = max(now_ns, self._due_ns - self._pace.interval_ns)
+        self._pace.dense = dense
+        self._due_ns = self._pace.from_ns(handled_ns + 1, self._origin_ns)
+        if self._target is not None:
+            self._ticks.set(self._due_ns, self._pace.interval_ns)
 
     def advance(self, now_ns: int) -> None:
         """Fire every slot that is due; give up those that are too late to be sent."""
@@ -198,7 +211,7 @@ class Stream:
             self._skip_until(oldest_ns, now_ns, RUN_MAX)
         while oldest_ns <= self._due_ns <= now_ns:
             scheduled_ns = self._due_ns
-            self._due_ns += self._interval_ns
+            self._due_ns += self._pace.interval_ns
             self._fire(scheduled_ns, self._target)
 
     def end(self, shot: Shot, outcome: Outcome, status: int, who: str) -> None:
@@ -224,6 +237,8 @@ class Stream:
         """Every sample scheduled before this instant has been handed to the outbox."""
         if self._in_flight:
             return self._in_flight[0].scheduled_ns
+        if not self._pace.dense:  # a slot before the next one may come to be used
+            return min(self._due_ns, now_ns) if self._target is not None else now_ns
         return self._due_ns if self._target is not None else max(self._due_ns, now_ns)
 
     async def close(self) -> None:
@@ -245,17 +260,18 @@ class Stream:
 
     def _skip_until(self, until_ns: int, now_ns: int, count_max: int = sys.maxsize) -> None:
         """Every slot before `until_ns` that was not fired is DROPPED."""
-        count = min(-(-(until_ns - self._due_ns) // self._interval_ns), count_max)
+        interval_ns = self._pace.interval_ns
+        count = min(-(-(until_ns - self._due_ns) // interval_ns), count_max)
         if count > 0:
             for first in range(0, count, RUN_MAX):
                 self._outbox.writer.skipped(
                     self._number,
-                    self._due_ns + first * self._interval_ns,
-                    self._interval_ns,
+                    self._due_ns + first * interval_ns,
+                    interval_ns,
                     min(count - first, RUN_MAX),
                     now_ns,
                 )
-            self._due_ns += count * self._interval_ns
+            self._due_ns += count * interval_ns
             self._last = None
             self._outbox.hurry()
 
@@ -283,10 +299,13 @@ class Commands(asyncio.Protocol):
         *lines, self._text = (self._text + data).split(b"\n")
         for line in lines:
             command = json.loads(line)
-            if command.pop("do") == "add":
-                self._add(**command)
-            else:
-                self._aim(**command)
+            match command.pop("do"):
+                case "add":
+                    self._add(**command)
+                case "aim":
+                    self._aim(**command)
+                case _:
+                    self._pace(**command)
 
     def connection_lost(self, _exc: Exception | None) -> None:
         if not self.ended.done():
@@ -309,6 +328,7 @@ class Commands(asyncio.Protocol):
         identity_header: str,
         interval_ns: int,
         timeout_ns: int,
+        idle_every: int,
     ) -> None:
         plugin = find("probes", probe)
         self._outbox.streams[stream] = Stream(
@@ -317,6 +337,7 @@ class Commands(asyncio.Protocol):
             self._outbox,
             interval_ns=interval_ns,
             timeout_ns=timeout_ns,
+            idle_every=idle_every,
         )
         gc.collect()
         gc.freeze()
@@ -324,6 +345,9 @@ class Commands(asyncio.Protocol):
     def _aim(self, *, stream: int, target: tuple[str, int] | None) -> None:
         address = Address(*target) if target else None
         self._outbox.streams[stream].aim(address, monotonic_ns())
+
+    def _pace(self, *, stream: int, dense: bool) -> None:
+        self._outbox.streams[stream].pace(monotonic_ns(), dense=dense)
 
 
 class Pipe(asyncio.BaseProtocol):

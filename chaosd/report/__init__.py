@@ -53,7 +53,8 @@ def analyse(directory: Path) -> Analysed:
     slow_after_ns = reader.manifest.get("settings", {}).get("slow_after_ns", 0)
     fold = ProbeFold(found.streams, found.identities, slow_after_ns)
     heats = _heat_folds(found, reader.manifest, slow_after_ns)
-    windows = Windows(_t0s_ns(found.cycles), measuring(found.streams), found.identities)
+    streams, t0s_ns = measuring(found.streams), _t0s_ns(found.cycles)
+    windows = Windows(t0s_ns, streams, found.identities, found.paces)
     if found.folded is not None:
         try:
             fold.restore(found.folded["probes"])

@@ -208,12 +208,12 @@ def lines(found: Comparison) -> Iterator[str]:
         count = f"{side.failovers} failover{'' if side.failovers == 1 else 's'}"
         yield f"{letter}: {side.name}, {count}"
     yield from _settings(found)
-    rows = [["", "A", "B", "B less A", ""], *map(_cells, found.rows)]
+    rows = [["", "A", "B", "B − A", ""], *map(_cells, found.rows)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         yield "  ".join(padded).rstrip()
-    yield f"intervals: 95 %; that of all differences but {DECIDING}'s together"
+    yield f"intervals: 95 % for {DECIDING}, and 95 % for all other differences together"
     yield f"{found.answer}: {_why(found)}"
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from chaosd.analysis.recovery import SECOND_NS, Identities, Settings, measure
 from chaosd.analysis.remarks import Remark, RemarkKind
-from chaosd.analysis.samples import FOREVER_NS, measuring
+from chaosd.analysis.samples import FOREVER_NS, Paces, measuring
 from chaosd.analysis.summary import QueryFold
 from chaosd.history.causes import Cause, CauseKind
 from chaosd.history.cycles import Cycle, CycleOutcome
@@ -25,6 +25,7 @@ from chaosd.history.events import (
     LogRefused,
     QueriesCounted,
     StreamOpened,
+    StreamPaced,
 )
 from chaosd.history.reader import Block, RunReader, unreadable
 
@@ -37,6 +38,7 @@ class Known:
     blocks: Iterator[Block]
     folded: dict[str, Any] | None  # the counts of samples that are not kept any more
     streams: list[StreamOpened]
+    paces: Paces
     identities: dict[str, set[str]]  # the app's, by cell
     queries: QueryFold
     lost: list[Remark]  # what must have been stored and is not there
@@ -55,12 +57,16 @@ def read(reader: RunReader) -> Known:
     # Those that have begun and have no line yet: when, and when they ended if they did.
     begun: dict[tuple[str, int], tuple[Event[FaultBegan], Event[CycleEnded] | None]] = {}
     ended: dict[str, int] = {}  # the last one, by cell
+    paced: list[tuple[int, StreamPaced]] = []
     refused: dict[str, LogRefused] = {}  # the last one, by cell
-    for event in reader.events("stream", "instance", "queries", "begin", "end", "refused"):
+    whats = ("stream", "paced", "instance", "queries", "begin", "end", "refused")
+    for event in reader.events(*whats):
         key = event.cell, event.cycle
         match event.what:
             case StreamOpened() as opened:
                 streams[opened.stream] = opened
+            case StreamPaced() as change:
+                paced.append((event.at_ns, change))
             case QueriesCounted(count=count):
                 queries.add(event.cell, event.at_ns, count)
             case FaultBegan() as fault if key not in lines:
@@ -80,6 +86,7 @@ def read(reader: RunReader) -> Known:
         blocks=blocks,
         folded=folded,
         streams=list(streams.values()),
+        paces=Paces(streams.values(), paced),
         identities=identities,
         queries=queries,
         lost=lost,

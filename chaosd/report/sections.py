@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from chaosd.analysis.samples import Probe
 from chaosd.analysis.summary import Part, Report
+from chaosd.analysis.tally import APART
 from chaosd.history.endings import ending_of
 from chaosd.report import arms, text, words
 from chaosd.report.document import (
@@ -140,7 +142,10 @@ def _rows(report: Report) -> list[tuple[Said, Part]]:
         for label, part in faults.items()
         if part.failovers
     ]
-    return rows if len(rows) == 1 else [*rows, (Strong("all"), report.total)]
+    whole = report.total
+    if not whole.failovers or len(rows) == 1:
+        return rows
+    return [*rows, (Strong("all failovers" if whole.outcomes.get(APART) else "all"), whole)]
 
 
 def objectives(report: Report) -> Table:
@@ -159,7 +164,8 @@ def objectives(report: Report) -> Table:
 
 def recovery(report: Report) -> list[Block]:
     """The quantiles of each cell and fault."""
-    if not report.total.failovers:
+    parts = _rows(report)
+    if not parts:
         return [NO_FAILOVER]
     columns = [
         *word_columns("cell, fault"),
@@ -168,7 +174,7 @@ def recovery(report: Report) -> list[Block]:
         ),
     ]
     rows: list[list[Said]] = []
-    for name, part in _rows(report):
+    for name, part in parts:
         found = part.recovery_s
         quantiles = [estimate(q) for q in (found.p50, found.p90, found.p95, found.p99)]
         band = f"{part.in_band.count}/{part.in_band.n}" if part.in_band.n else "–"
@@ -243,7 +249,7 @@ def quality(report: Report) -> list[Block]:
     rows = [
         [
             f"{probe.cell} {probe.probe} {probe.via}",
-            seconds(probe.interval_s),
+            _every(probe),
             f"{probe.sent:,}",
             f"{probe.dropped:,}",
             *(seconds(lag_s) for lag_s in (probe.lag_p50_s, probe.lag_p99_s, probe.lag_max_s)),
@@ -254,11 +260,16 @@ def quality(report: Report) -> list[Block]:
     return [*([bullets(lines)] if lines else []), table(columns, rows)]
 
 
+def _every(probe: Probe) -> str:
+    between = "" if probe.idle_interval_s is None else f", idle {seconds(probe.idle_interval_s)}"
+    return f"{seconds(probe.interval_s)}{between}"
+
+
 def _qualities(report: Report) -> Iterator[str]:
     whole = report.total
     if whole.valid:
         cycles = f"{whole.poor} of {whole.valid} valid cycles"
-        yield f"{cycles} poor (probes late or lost)"
+        yield f"{cycles} poor (probes or the world were late): in no number"
     if whole.resolution_s is not None:
         yield f"{text.probing(whole)} to a quantile of the recovery"
     if whole.compared:

@@ -172,10 +172,9 @@ def _is_file_name(name: Any) -> bool:
 def _digest(reader: RunReader, proxy_configs: Iterable[Path]) -> str | None:
     """Of the file that the proxy ran with."""
     try:
-        data = next(iter(proxy_configs)).read_bytes()
+        text = read_utf8(next(iter(proxy_configs)), TEXT_BYTES_MAX, errors="replace")
     except (StopIteration, OSError):
         return None
-    text = data.decode("utf-8", errors="replace")
     without = _masker(reader)(text)
     if without == text:
         return f"{TEXT}{hashlib.sha256(text.encode()).hexdigest()[:12]}"

@@ -11,6 +11,7 @@ from chaosd.analysis.residuals import Residuals
 from chaosd.analysis.slo import FAIL, OK, Objective
 from chaosd.analysis.statistics import Estimate, Quantiles, Share
 from chaosd.analysis.summary import Part, Report
+from chaosd.analysis.tally import APART
 from chaosd.history.cycles import PHASES, Cycle, CycleOutcome, is_only
 from chaosd.report import words
 from chaosd.units import Duration, Percent
@@ -73,7 +74,7 @@ def sentence(cycle: Cycle, *, wide: bool = False) -> str:
             answer += f" ({parts})" if took is not None and parts else ""
             return f"{start}: control, {what}: {answer}; {_requests(cycle)}"
         case CycleOutcome.UNAFFECTED:
-            return f"{start}: {cycle.fault}, users unaffected; {_requests(cycle)}"
+            return f"{start}: {cycle.fault}{_company(cycle)}, users unaffected; {_requests(cycle)}"
         case CycleOutcome.CENSORED:
             ending = f"not recovered within {cycle.lasted_s:g} s"
         case CycleOutcome.RECOVERED if cycle.recovery_s == 0:
@@ -82,7 +83,8 @@ def sentence(cycle: Cycle, *, wide: bool = False) -> str:
             ending = f"recovered in {seconds(cycle.recovery_s, 3)}{_fresh(cycle)}{_stable(cycle)}"
     parts = _phases(cycle)
     where = f": {parts}" if parts else ""
-    return f"{start}: {_moved(cycle)}, {ending}{_predicted(cycle)}{where}; {_requests(cycle)}"
+    what = f"{_moved(cycle)}{_company(cycle)}"
+    return f"{start}: {what}, {ending}{_predicted(cycle)}{where}; {_requests(cycle)}"
 
 
 def _moved(cycle: Cycle) -> str:
@@ -91,6 +93,16 @@ def _moved(cycle: Cycle) -> str:
     if cycle.new_ip:
         return f"app came up at {cycle.new_ip}"
     return f"app taken from {cycle.old_ip}" if cycle.old_ip else cycle.fault
+
+
+def _company(cycle: Cycle) -> str:
+    """The faults that came with the cycle's own, and when."""
+    told = []
+    for each in cycle.disturbances:
+        if each.fault != cycle.fault:
+            until = "" if each.ended_s is None else f" to {each.ended_s:.2f} s"
+            told.append(f"{each.fault} from {each.began_s:.2f} s{until}")
+    return f" with {', '.join(told)}" if told else ""
 
 
 def _fresh(cycle: Cycle) -> str:
@@ -139,7 +151,7 @@ def _requests(cycle: Cycle) -> str:
     if cycle.dropped:
         text += f", {cycle.dropped} not sent"
     if cycle.doubt is not None:
-        text += f"; poor: {words.doubt(cycle.doubt)}"
+        text += f"; poor: {words.doubt(cycle.doubt, cycle.proxy)}"
     return text
 
 
@@ -166,7 +178,10 @@ def closing_lines(
             f"{whole.masked:,} masked, {whole.misrouted:,} misrouted"
         )
     if whole.failovers and report.availability.n and not report.arms:
-        lines.append(f"availability: {share(report.availability)} of all requests of the run")
+        what = "of all requests of the run"
+        if any(probe.idle_interval_s is not None for probe in report.probes):
+            what += ", weighted by time (idle_rate)"
+        lines.append(f"availability: {share(report.availability)} {what}")
     lines += quality(report)
     lines += [f"slo: {objective(found)}" for found in report.objectives]
     lines += [f"note: {note}" for note in words.notes(report)]
@@ -229,9 +244,11 @@ def headline(report: Report) -> str:
     whole = report.total
     others = [
         f"{whole.outcomes[outcome]} {outcome}"
-        for outcome in ("unaffected", "control", "invalid", "skipped")
+        for outcome in ("unaffected", "control", "poor", "invalid", "skipped")
         if whole.outcomes[outcome]
     ]
+    if apart := whole.outcomes.get(APART):
+        others.insert(0, f"{apart} of DNS")
     count = whole.failovers
     text = f"{count} failover{'' if count == 1 else 's'}"
     if whole.outcomes["censored"]:
@@ -314,7 +331,7 @@ def in_band(found: Share) -> str:
         return "nothing to compare"
     low, high = f"{found.low:.0%}", f"{found.high:.0%}"
     bounds = f"over {percent(found.low)}" if low == high == "100%" else f"{low}–{high}"
-    return f"{found.count} of {found.n} recoveries within their band ({bounds} of all such)"
+    return f"{found.count} of {found.n} recoveries within their band (95 % interval {bounds})"
 
 
 def residual(found: Residuals) -> str:
@@ -341,7 +358,7 @@ def quality(report: Report) -> Iterable[str]:
         whose = " in the worst cell" if len({probe.cell for probe in measuring}) > 1 else ""
         poor = f"; {whole.poor} of {whole.valid} cycles poor" if whole.valid else ""
         yield (
-            f"probes: {sent:,} sent, {dropped:,} could not be; schedule lag p50 "
+            f"probes: {sent:,} sent, {dropped:,} not sent in time; schedule lag p50 "
             f"{seconds(worst.lag_p50_s)}, p99 {seconds(worst.lag_p99_s)}{whose}{poor}"
         )
     if whole.compared:

@@ -9,9 +9,10 @@ from chaosd.analysis.compare import Reason, ReasonKind
 from chaosd.analysis.remarks import Remark, RemarkKind
 from chaosd.analysis.slo import FAIL, OK, Objective, Why, WhyKind
 from chaosd.analysis.summary import Report
-from chaosd.history.causes import Cause, CauseKind, Doubt, DoubtKind
+from chaosd.history.causes import Cause, CauseKind, Doubt, DoubtKind, LagKind
 from chaosd.history.cycles import Cycle
 from chaosd.history.endings import Ending, EndKind
+from chaosd.plugins.timeline import Unreached
 
 
 def cause(found: Cause) -> str:
@@ -47,8 +48,11 @@ def cause(found: Cause) -> str:
             return f"its time had passed by {found.seconds:.3f} s"
 
 
-def doubt(found: Doubt) -> str:
-    """Why a cycle is poor."""
+PROXIES = {"haproxy": "HAProxy", "nginx": "nginx"}  # as people write them
+
+
+def doubt(found: Doubt, proxy: str = "") -> str:
+    """Why a cycle is poor. `proxy` is the type of the one that is tested."""
     match found.kind:
         case DoubtKind.NO_PROBES:
             return "no probe was sent"
@@ -57,6 +61,48 @@ def doubt(found: Doubt) -> str:
         case DoubtKind.PROBES_LATE:
             late_ms = (found.seconds or 0.0) * 1e3
             return f"probes were sent late (1 % by more than {late_ms:.1f} ms)"
+        case DoubtKind.WORLD_LATE:
+            return _lag(found, PROXIES.get(proxy, "the proxy"))
+
+
+def _lag(found: Doubt, proxy: str) -> str:
+    """What was late in the world, and by how much."""
+    seconds, count = f"{found.seconds or 0.0:.3g} s", f"{found.count or 0:,}"
+    match found.lag:
+        case LagKind.PROXY_STOPPED:
+            return f"{proxy} was stopped for {seconds}"
+        case LagKind.APP_STOPPED:
+            return f"the app was stopped for {seconds}"
+        case LagKind.DAEMON_STOPPED:
+            return f"chaosd stood still for {seconds} (it, or the machine, was stopped)"
+        case LagKind.ENGINE_SILENT:
+            return f"the Docker engine did not answer for {seconds}"
+        case LagKind.CONNTRACK_FULL:
+            return f"the machine dropped {count} packets: its connection-tracking table is full"
+        case LagKind.UDP_DROPPED:
+            return f"the machine dropped {count} datagrams: a receive buffer was full"
+        case LagKind.LISTEN_DROPPED:
+            return f"the machine dropped {count} new connections: a listening queue was full"
+        case LagKind.PROXY_WAITED:
+            return f"{proxy} waited {seconds} for a CPU"
+        case LagKind.APP_WAITED:
+            return f"the app waited {seconds} for a CPU"
+        case LagKind.APP_START_WAITED:
+            return f"the app waited {seconds} for a CPU until it listened"
+        case LagKind.DAEMON_WAITED:
+            return f"chaosd waited {seconds} for a CPU"
+        case LagKind.DAEMON_BUSY:
+            return f"chaosd was busy with other work for {seconds}"
+        case LagKind.DNS_UNREAD:
+            return f"a DNS question lay unread for {seconds}"
+        case LagKind.LOG_UNREAD:
+            return f"a line of the proxy's log lay unread for {seconds}"
+        case LagKind.DEED_LATE:
+            return f"a deed of chaosd's was {seconds} late"
+        case LagKind.PROXY_SILENT:
+            return f"{proxy} did not answer its API for {seconds}, and did not compute either"
+        case None:
+            return "the world was late"
 
 
 def reason(cycle: Cycle) -> str | None:
@@ -64,7 +110,7 @@ def reason(cycle: Cycle) -> str | None:
     if cycle.cause is not None:
         lost = ", without a recovery" if cycle.cut_off else ""
         return cause(cycle.cause) + lost
-    return None if cycle.doubt is None else doubt(cycle.doubt)
+    return None if cycle.doubt is None else doubt(cycle.doubt, cycle.proxy)
 
 
 def ending(found: Ending) -> str:
@@ -114,6 +160,27 @@ def reasons(report: Report) -> list[str]:
     if report.doubts:
         return doubts(report)
     return [f"{o.name}: {objective(o)}" for o in report.objectives if o.result != OK]
+
+
+# --- predictions ---------------------------------------------------------------------------------
+
+
+def unreached(found: Unreached) -> str:
+    """Why there is no prediction."""
+    return {
+        Unreached.UNREAD_SETTINGS: "the settings of your own file are not understood",
+        Unreached.UNKNOWN_WORDS: "the model does not know what proxy.server.extra does",
+        Unreached.OLD_VERSION: "before HAProxy 2.1 the resolver worked differently",
+        Unreached.OBSOLETE_IN_MAINTENANCE: "before HAProxy 2.5, a server that leaves "
+        "maintenance while `hold obsolete` lasts may take its old address again",
+        Unreached.SLOW_NAMESERVER: "the nameserver takes longer for an answer than `timeout retry`",
+        Unreached.NO_NEW_ADDRESS: "the name never answers a new address",
+        Unreached.NOT_LISTENING: "nobody listens at the new address",
+        Unreached.NO_RECOVERY: "there is no recovery in any reasonable time",
+        Unreached.SEVERAL_NAMESERVERS: "the model knows one nameserver only",
+        Unreached.PROXY_CHANGES: "the model does not know a proxy that is reloaded or restarted",
+        Unreached.OTHER_TIMELINE: "the model knows only a move of one instance to a new address",
+    }[found]
 
 
 # --- two runs compared ---------------------------------------------------------------------------
@@ -229,6 +296,14 @@ def _remark(found: Remark) -> str:
             return f"{cycles} outside of the predicted band: anomalies"
         case RemarkKind.INVALID:
             return f"{cycles} invalid: not counted in any number"
+        case RemarkKind.POOR_CYCLES:
+            return f"{cycles} poor: not counted in any number"
+        case RemarkKind.FEWER_CELLS:
+            return (
+                f"{count} of {total} cells were started: for more this machine lacks {found.detail}"
+            )
+        case RemarkKind.IN_TURNS:
+            return f"not all arms ran side by side: for that this machine lacks {found.detail}"
         case RemarkKind.CUT_OFF:
             longest = ", the longest" if count > 1 else ""
             lasted = f"{longest} after {seconds:.1f} s without a recovery"

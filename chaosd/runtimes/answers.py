@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from chaosd.dns.server import Query
-from chaosd.history.events import NameAnswered
+from chaosd.history.events import Inbox, NameAnswered
 from chaosd.plugins.recording import Recorder
+from chaosd.runtimes.unread import Unread
 
 
 class Answers:
@@ -13,9 +14,11 @@ class Answers:
     def __init__(self, recorder: Recorder, name: str) -> None:
         self._recorder = recorder
         self._name = name
+        self._unread = Unread(recorder, Inbox.DNS)
         self._last: dict[str, tuple[str, tuple[str, ...]]] = {}  # by query type
 
     def heard(self, query: Query) -> None:
+        self._unread.was(query.unread_ns, query.at_ns)
         answer = (query.rcode, tuple(query.ips))
         if query.name == self._name and self._last.get(query.qtype) != answer:
             self._last[query.qtype] = answer

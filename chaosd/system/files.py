@@ -49,13 +49,16 @@ def _refuse_others(mode: int, path: Path) -> None:
 
 def read_bytes(path: Path, most: int) -> bytes:
     """All of a file. Raises OSError, also if it has more than `most` bytes."""
+    parts, left = [], most
     with open_regular(path) as file:
-        data: bytes | None = file.read(most + 1)
-    if data is None:  # a file of the kernel's that waits until there is something to say
-        raise UnfitFileError("it has no end", path)
-    if len(data) > most:
-        raise UnfitFileError(f"it has more than {size(most)}", path)
-    return data
+        while (part := file.read(MB)) != b"":
+            if part is None:  # a file of the kernel's that waits until there is something to say
+                raise UnfitFileError("it has no end", path)
+            parts.append(part)
+            left -= len(part)
+            if left < 0:
+                raise UnfitFileError(f"it has more than {size(most)}", path)
+    return b"".join(parts)
 
 
 def read_utf8(path: Path, most: int, errors: str = "strict") -> str:

@@ -19,7 +19,7 @@ from contextlib import suppress
 from logging import LogRecord, makeLogRecord
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Protocol
 
 from chaosd import shown
 from chaosd.errors import MachineError
@@ -66,6 +66,37 @@ def usage(pid: int) -> dict[str, int]:
     return found
 
 
+class Process(Protocol):
+    """A child of ours as the one who started it hands it over, like a `subprocess.Popen`."""
+
+    pid: int
+    returncode: int | None
+
+    @property
+    def stdin(self) -> IO[bytes] | None: ...
+
+    @property
+    def stdout(self) -> IO[bytes] | None: ...
+
+    def poll(self) -> int | None: ...
+
+
+# Command, environment, standard input (as subprocess has it); raises OSError.
+Start = Callable[[Sequence[str], dict[str, str], int], Process]
+
+
+def started(command: Sequence[str], environment: dict[str, str], stdin: int) -> Process:
+    """A program in a session of its own, its output in a pipe. Raises OSError."""
+    return subprocess.Popen(
+        command,
+        env=environment,
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
 class Child:
     """A process that we hold: its output and its end come as callbacks in the event loop.
 
@@ -84,6 +115,7 @@ class Child:
         ended: Callable[[Child], None] | None = None,
         output: Path | None = None,
         stdin: int = subprocess.DEVNULL,
+        start: Start = started,
     ) -> None:
         """Start it. Raises MachineError if that fails.
 
@@ -99,14 +131,7 @@ class Child:
         self._awaited: tuple[str, asyncio.Future[str]] | None = None
         self._file = None if output is None else OutputFile(output)
         try:
-            self._process = subprocess.Popen(
-                command,
-                env=environment,
-                stdin=stdin,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            self._process = start(command, environment, stdin)
         except OSError as error:
             raise MachineError(f"{name} can't be started: {error}") from error
         self.pid = self._process.pid
@@ -115,8 +140,10 @@ class Child:
         try:
             self._handle = os.pidfd_open(self.pid)
         except OSError as error:  # out of descriptors: nobody would hear of its end
-            with self._process:
-                self._process.kill()
+            os.killpg(self.pid, signal.SIGKILL)
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+            self._process.poll()
+            self._close_pipes()
             raise MachineError(f"{name} can't be watched: {error.strerror}") from error
         self._pipe = self._process.stdout.fileno()  # type: ignore[union-attr]
         os.set_blocking(self._pipe, False)
@@ -230,14 +257,17 @@ class Child:
         self._loop.remove_reader(self._handle)
         self._loop.remove_reader(self._pipe)
         os.close(self._handle)
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
+        self._close_pipes()
         if self._file is not None:
             self._file.close()
         self._gone.set_result(None)
         if self._ended is not None:
             self._ended(self)
+
+    def _close_pipes(self) -> None:
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
 
 
 # --- labels -------------------------------------------------------------------------------------

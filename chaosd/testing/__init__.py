@@ -47,6 +47,8 @@ class _Cycle(CellRecorder):
         super().__init__(clock, "c1", events.append)
         self.run, self.number, self.cycle = "conformance", 1, 1
         self.ending = False
+        self.label = "conformance"
+        self.began_ns: int | None = None
         self.expected: list[str] = []
         self.began: list[tuple[Instance | None, str | None]] = []
 
@@ -54,6 +56,7 @@ class _Cycle(CellRecorder):
         self.expected.append(identity)
 
     def begin(self, *, old: Instance | None, new: str | None) -> None:
+        self.began_ns = self.clock.now_ns()
         self.began.append((old, new))
 
 

@@ -35,7 +35,7 @@ ROUNDS = 3
 SECONDS = 2.0
 HANG_S = 2.0
 TIMEOUT_S = 2.0
-CPU_RATIO_MAX = 2.0
+CPU_RATIO_MAX = 1.2
 LAG_P99_MAX_US = 1000.0
 CELLS_LAG_P99_MAX_US = 5000.0
 
@@ -341,7 +341,7 @@ def judge(rows, dropped):
     if rows.paced.cpu_us:
         paced, flat = (cpu_us / median(row.cpu_us) for row in (rows.paced, rows.flat))
         what = f"{paced:.2f} times the processor time of wrk at the same rate"
-        say(paced <= CPU_RATIO_MAX, f"{what} (at most {CPU_RATIO_MAX:.0f})")
+        say(paced <= CPU_RATIO_MAX, f"{what} (at most {CPU_RATIO_MAX:.1f})")
         print(f"({flat:.2f} times that of wrk flat out, which hardly ever sleeps between requests)")
     else:
         print("no C reference: wrk is not installed")

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
+
 import pytest
 
 from chaosd import plugins
 from chaosd.faults.recreate import Recreate
+from chaosd.system.clock import sleep
 from chaosd.testing import check_fault
 
 VARIANTS = [
     {"type": "command", "inject": ["true"]},
     {"type": "command", "inject": ["echo", "begin"], "heal": ["true"], "t0": "line"},
+    {"type": "dns", "answer": "servfail", "qtype": "AAAA"},
+    {"type": "dns", "delay": "200ms", "window": "1s"},
     {"type": "noop"},
     {"type": "recreate"},
     {"type": "restart"},
@@ -33,23 +38,32 @@ def test_every_built_in_fault_is_among_them() -> None:
 class Forgetful(Recreate):
     """Does not bring the instance back if it was cut off."""
 
-    async def _undo(self, stage, cycle) -> None:
-        self._old = None
-        await super()._undo(stage, cycle)
+    @asynccontextmanager
+    async def disturb(self, stage, cycle):
+        old, new = stage.app[0], stage.next_identity()
+        cycle.expect(new)
+        cycle.begin(old=old, new=new)
+        await stage.stop(old, "KILL", 0.0)
+        await sleep(cycle.clock, 0.2)
+        await stage.ready(await stage.start(new))
+        yield None
 
 
 class Late(Recreate):
     """Declares T0 without ever having declared the new instance."""
 
-    async def _move(self, stage, cycle) -> None:
+    @asynccontextmanager
+    async def disturb(self, stage, cycle):
         cycle.begin(old=stage.app[0], new=stage.next_identity())
+        yield None
 
 
 class Silent(Recreate):
     """Never says when it began."""
 
-    async def _move(self, stage, cycle) -> None:
-        return
+    @asynccontextmanager
+    async def disturb(self, stage, cycle):
+        yield None
 
 
 @pytest.mark.parametrize(

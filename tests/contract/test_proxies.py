@@ -17,11 +17,12 @@ CASES = {
     ],
     "unknown": [{}, {"timers": ["2s"]}],
 }
+MARKS = {"haproxy": [pytest.mark.haproxy], "nginx": [pytest.mark.real]}
 TABLE = [
     pytest.param(
         {"type": name} | part,
         id=f"{name}-{number}",
-        marks=[pytest.mark.haproxy] if name == "haproxy" else [],
+        marks=MARKS.get(name, []),
     )
     for name, parts in CASES.items()
     for number, part in enumerate(parts)

@@ -28,7 +28,7 @@ CONFIG = {
         "type": "haproxy",
         "resolvers": {"timeout_resolve": "200ms", "timeout_retry": "200ms"},
     },
-    "faults": [{"type": "recreate", "every": "2s", "old_ip": "imposter"}],
+    "faults": [{"type": "recreate", "every": "1500ms", "old_ip": "imposter"}],
     "measure": {"stable_for": "300ms"},
 }
 

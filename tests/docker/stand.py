@@ -25,7 +25,7 @@ BASE = {
         "type": "haproxy",
         "resolvers": {"timeout_resolve": "200ms", "timeout_retry": "200ms"},
     },
-    "faults": [{"type": "recreate", "every": "4s"}],
+    "faults": [{"type": "recreate", "every": "3s"}],
     "measure": {"stable_for": "500ms"},
 }
 

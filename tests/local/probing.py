@@ -129,7 +129,8 @@ class Probing:
         stream = len(self.intervals)
         config = probe.Config.model_validate({"type": probe.Config().type} | config)
         self.intervals[stream] = config.rate.interval_ns
-        spec = StreamSpec(stream, "c1", config.label, "proxy", config.rate.interval_ns)
+        interval_ns = config.rate.interval_ns
+        spec = StreamSpec(stream, "c1", config.label, "proxy", interval_ns, config.idle_every)
         self.host.add(spec, config.type, config, header)
         return stream
 

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 import stored
 
+from chaosd.engine.disturbance import Disturbance
 from chaosd.engine.recorder import CellRecorder
-from chaosd.errors import MachineError
+from chaosd.errors import MachineError, NotUndoneError
 from chaosd.faults.command import LINES_MAX, Command
+from chaosd.history.disturbances import ProgramDisturbs
 from chaosd.history.events import LinePrinted
 from chaosd.system.clock import RealClock
 
@@ -26,10 +28,12 @@ class Cycle(CellRecorder):
         super().__init__(RealClock(), "c1", self.events.append)
         self.run, self.number, self.cycle, self.ending = "r1", 7, 7, False
         self.begun_ns = []
+        self.label, self.began_ns = "command", None
 
     def begin(self, *, old, new) -> None:
         assert (old, new) == (None, None)
-        self.begun_ns.append(time.monotonic_ns())
+        self.began_ns = time.monotonic_ns()
+        self.begun_ns.append(self.began_ns)
 
     @property
     def lines(self) -> list[str]:
@@ -46,7 +50,11 @@ def python(code: str) -> tuple[str, ...]:
 
 
 def inject(command: Command, cycle: Cycle) -> None:
-    asyncio.run(asyncio.wait_for(command._inject(None, cycle), 20))
+    async def whole() -> None:
+        async with asyncio.timeout(20), command.disturb(None, cycle) as what:
+            assert what == ProgramDisturbs(program=command.config.inject)
+
+    asyncio.run(whole())
 
 
 def test_it_knows_its_cycle_and_its_words_are_stored() -> None:
@@ -121,15 +129,15 @@ def test_cancelled_it_is_killed_with_its_children_and_healed() -> None:
     command = fault("sh", "-c", FAMILY, heal=["echo", "healed"])
 
     async def cut() -> None:
-        work = asyncio.ensure_future(command._inject(None, cycle))
+        disturbance = Disturbance(command, None, cycle)
+        work = asyncio.ensure_future(disturbance.begin())
         async with asyncio.timeout(10):
             while len(cycle.lines) < 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-        work.cancel()
+        await disturbance.end(10)
+        await disturbance.end(10)
         with pytest.raises(asyncio.CancelledError):
             await work
-        await command._undo(None, cycle)
-        await command._undo(None, cycle)
 
     asyncio.run(cut())
     *pids, healed = cycle.lines
@@ -140,17 +148,9 @@ def test_cancelled_it_is_killed_with_its_children_and_healed() -> None:
     assert ends == [("inject", "asked"), ("inject", "failed"), ("heal", "asked"), ("heal", "done")]
 
 
-def test_what_was_never_done_is_not_undone() -> None:
-    cycle = Cycle()
-    asyncio.run(fault("true", heal=["echo", "healed"])._undo(None, cycle))
-    assert cycle.events == []
-
-
 def test_a_heal_that_fails_is_told() -> None:
-    command = fault("true", heal=["false"])
-    inject(command, Cycle())
-    with pytest.raises(MachineError, match="false ended with exit status 1"):
-        asyncio.run(command._undo(None, Cycle()))
+    with pytest.raises(NotUndoneError, match="false ended with exit status 1"):
+        inject(fault("true", heal=["false"]), Cycle())
 
 
 def test_without_a_file_a_relative_program_is_beside_chaosd(tmp_path, monkeypatch) -> None:

@@ -31,9 +31,17 @@ BASE = {
     "runtime": "local",
     "metrics": None,
     # The jitter covers every phase of `timeout resolve`, and no cycle overlaps the next one.
-    "faults": [{"type": "recreate", "every": "4s", "jitter": "1s"}],
+    "faults": [{"type": "recreate", "every": "3s", "jitter": "1s"}],
 }
 FAST = {"type": "haproxy", "resolvers": {"timeout_resolve": "200ms", "timeout_retry": "200ms"}}
+# Where it is not the recovery that is of interest: a cycle takes less than a second.
+QUICK = {
+    "proxy": FAST,
+    "faults": [{"type": "recreate", "every": "2s", "jitter": "100ms"}],
+    "measure": {"stable_for": "300ms"},
+}
+
+RECOVERED = '"outcome":"recovered"'
 
 
 class Daemon:
@@ -61,12 +69,12 @@ class Daemon:
             pytest.fail(f"it hangs; it said: {self.out[-500:]} {self.err[-500:]}")
         return but_for_lateness(self.process.returncode, self.directory)
 
-    def wait_for(self, name: str, what: str, timeout: float = 30) -> None:
-        """Wait until a file of the run has this text."""
+    def wait_for(self, name: str, what: str, count: int = 1, timeout: float = 30) -> None:
+        """Wait until a file of the run has this text so many times."""
         end = time.monotonic() + timeout
         while time.monotonic() < end:
             file = self.where / "runs/latest" / name
-            if file.exists() and what in file.read_text():
+            if file.exists() and file.read_text().count(what) >= count:
                 return
             assert self.process.poll() is None, self.process.communicate()
             time.sleep(0.02)
@@ -79,7 +87,9 @@ class Daemon:
 
     @property
     def cycles(self):
-        return [decode_cycle(x) for x in (self.directory / "cycles.jsonl").read_text().splitlines()]
+        """Those that were made: on a busy machine one may be skipped, which is said."""
+        lines = (self.directory / "cycles.jsonl").read_text().splitlines()
+        return [c for c in map(decode_cycle, lines) if c.outcome != CycleOutcome.SKIPPED]
 
     @property
     def run_id(self) -> str:
@@ -104,11 +114,14 @@ def children_of(run_id: str) -> list[str]:
 def test_fifty_failovers_lie_in_the_references_interval_and_are_spread(tmp_path) -> None:
     """`timeout resolve 1s`, `hold obsolete 0`, never DOWN: [max(A, D), max(A, D + 1 s)]."""
     daemon = Daemon(
-        tmp_path / "d", cells=10, until={"cycles": 5}, probes=[{"type": "http", "rate": "50/s"}]
+        tmp_path / "d",
+        cells=10,
+        until={"cycles": 5},
+        probes=[{"type": "http", "rate": "50/s"}],
+        measure={"stable_for": "500ms"},
     )
     assert daemon.wait() == 0, daemon.err
-    # On a busy machine one may overlap the next; that is said, and no sample.
-    cycles = [c for c in daemon.cycles if c.outcome != CycleOutcome.SKIPPED]
+    cycles = daemon.cycles
     assert len(cycles) == 50
     for cycle in cycles:
         assert cycle.outcome == CycleOutcome.RECOVERED, cycle
@@ -134,14 +147,21 @@ def test_fifty_failovers_lie_in_the_references_interval_and_are_spread(tmp_path)
 
 
 def test_an_imposter_is_counted_as_misrouted(tmp_path) -> None:
-    faults = [{"type": "recreate", "every": "4s", "jitter": "1s", "old_ip": "imposter"}]
-    daemon = Daemon(tmp_path / "d", faults=faults, cells=3, until={"cycles": 2})
+    faults = [{"type": "recreate", "every": "3s", "jitter": "1s", "old_ip": "imposter"}]
+    measure = {"stable_for": "500ms"}
+    daemon = Daemon(tmp_path / "d", faults=faults, cells=3, until={"cycles": 2}, measure=measure)
     assert daemon.wait() == 0, daemon.err
+    held_ns = {
+        (line.cell, line.cycle): line.at_ns
+        for line in stored.lines(RunReader(daemon.directory).events())
+        if (line.verb, line.edge) == ("hold", "done")
+    }
     for cycle in daemon.cycles:
         # From when the imposter has the address until HAProxy leaves it, every answer is its own.
-        expected = (cycle.recovery_s - 0.03) * 100
-        assert cycle.misrouted == pytest.approx(expected, rel=0.25, abs=8)
-        assert cycle.failed <= 5
+        held_s = (held_ns[cycle.cell, cycle.cycle] - cycle.t0_ns) / 1e9
+        expected = (cycle.recovery_s - held_s) * 100
+        assert cycle.misrouted == pytest.approx(expected, rel=0.1, abs=8 + cycle.dropped)
+        assert cycle.failed <= held_s * 100 + 5
         # What HAProxy itself said is in the flight record, word for word.
         record = daemon.directory / f"flight/{cycle.cell}-{cycle.cycle}.json"
         said = json.loads(record.read_text())["log"]
@@ -153,10 +173,11 @@ def test_an_imposter_is_counted_as_misrouted(tmp_path) -> None:
 def test_a_restart_at_the_same_address_needs_no_resolver(tmp_path) -> None:
     # Were the address looked up, this would take seconds.
     slow = {"type": "haproxy", "resolvers": {"timeout_resolve": "10s"}}
-    faults = [{"type": "restart", "every": "3s"}]
-    run = Daemon(tmp_path / "d", "--cycles", "3", faults=faults, proxy=slow)
+    faults = [{"type": "restart", "every": "2s"}]
+    measure = {"stable_for": "300ms"}
+    run = Daemon(tmp_path / "d", "--cycles", "3", faults=faults, proxy=slow, measure=measure)
     assert run.wait() == 0, run.err
-    cycles = [c for c in run.cycles if c.outcome != CycleOutcome.SKIPPED]
+    cycles = run.cycles
     assert [c.outcome for c in cycles] == [CycleOutcome.CONTROL] * 3
     assert len({ip for c in cycles for ip in (c.old_ip, c.new_ip)}) == 1
     for cycle in cycles:
@@ -172,7 +193,7 @@ def test_refuse_and_blackhole_fail_as_the_reference_says(tmp_path) -> None:
     daemons = {
         manner: Daemon(
             tmp_path / manner,
-            faults=[{"type": "recreate", "every": "9s", "jitter": 0, "old_ip": manner}],
+            faults=[{"type": "recreate", "every": "2s", "jitter": 0, "old_ip": manner}],
             probes=[{"type": "http", "timeout": "6s"}],
             measure={"slow_after": "250ms"},
             until={"cycles": 1},
@@ -195,9 +216,9 @@ def test_refuse_and_blackhole_fail_as_the_reference_says(tmp_path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_undoes_everything_and_writes_the_report(tmp_path, number) -> None:
-    daemon = Daemon(tmp_path / "d", proxy=FAST)
-    daemon.wait_for("cycles.jsonl", "recovered")
-    daemon.wait_for("events.jsonl", '"cycle":2,"verb":"stop","edge":"asked"')
+    daemon = Daemon(tmp_path / "d", **QUICK)
+    daemon.wait_for("cycles.jsonl", RECOVERED)
+    daemon.wait_for("events.jsonl", '"verb":"stop","edge":"asked"', count=2)
     began = time.monotonic()
     daemon.process.send_signal(number)
     assert daemon.wait() == 0, daemon.err
@@ -213,10 +234,10 @@ def test_a_signal_undoes_everything_and_writes_the_report(tmp_path, number) -> N
 
 def test_after_kill_9_the_next_start_cleans_up_and_the_run_is_readable(tmp_path) -> None:
     rng = random.Random(5)
-    bystander = Daemon(tmp_path / "bystander", proxy=FAST)
-    bystander.wait_for("cycles.jsonl", "recovered")
+    bystander = Daemon(tmp_path / "bystander", **QUICK)
+    bystander.wait_for("cycles.jsonl", RECOVERED)
     fault = {"type": "recreate", "every": "1s", "jitter": 0}
-    killed = [Daemon(tmp_path / f"k{n}", proxy=FAST, faults=[fault]) for n in range(6)]
+    killed = [Daemon(tmp_path / f"k{n}", proxy=FAST, faults=[fault]) for n in range(4)]
     for daemon in killed:
         time.sleep(rng.uniform(0.2, 2.5))
         daemon.process.kill()
@@ -244,8 +265,8 @@ def test_after_kill_9_the_next_start_cleans_up_and_the_run_is_readable(tmp_path)
 
 
 def test_haproxy_dying_ends_the_run_with_one_line(tmp_path) -> None:
-    daemon = Daemon(tmp_path / "d", proxy=FAST)
-    daemon.wait_for("cycles.jsonl", "recovered")
+    daemon = Daemon(tmp_path / "d", **QUICK)
+    daemon.wait_for("cycles.jsonl", RECOVERED)
     (proxy,) = [
         int(entry.name)
         for entry in Path("/proc").iterdir()
@@ -271,9 +292,9 @@ def _is_proxy_of(entry: Path, run_id: str) -> bool:
 
 def test_a_full_disk_ends_the_run_with_one_line(tmp_path) -> None:
     def small_files() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
-    daemon = Daemon(tmp_path / "d", proxy=FAST, limit=small_files)
+    daemon = Daemon(tmp_path / "d", **QUICK, limit=small_files)
     assert daemon.wait() == 3
     (line,) = daemon.err.splitlines()
     assert "can't be written" in line
@@ -292,9 +313,9 @@ def test_an_app_that_never_comes_up_ends_the_run_with_one_line(tmp_path) -> None
 def test_the_metrics_page_tells_what_the_report_tells(tmp_path) -> None:
     from prometheus_client.parser import text_string_to_metric_families
 
-    daemon = Daemon(tmp_path / "d", "--cycles", "3", proxy=FAST, metrics={"listen": "127.0.0.1:0"})
+    daemon = Daemon(tmp_path / "d", "--cycles", "3", **QUICK, metrics={"listen": "127.0.0.1:0"})
     url = next(x for x in daemon.process.stdout if x.startswith("metrics: ")).split()[1]
-    daemon.wait_for("cycles.jsonl", '"cycle":2,')
+    daemon.wait_for("cycles.jsonl", RECOVERED, count=2)
     time.sleep(0.2)
     with urllib.request.urlopen(url, timeout=5) as page:
         text = page.read().decode()
@@ -315,7 +336,7 @@ def test_the_metrics_page_tells_what_the_report_tells(tmp_path) -> None:
 
 def test_two_daemons_do_not_touch_each_other(tmp_path) -> None:
     daemons = [
-        Daemon(tmp_path / name, proxy=FAST, cells=2, until={"cycles": 3}) for name in ("a", "b")
+        Daemon(tmp_path / name, **QUICK, cells=2, until={"cycles": 3}) for name in ("a", "b")
     ]
     for daemon in daemons:
         assert daemon.wait() == 0, daemon.err

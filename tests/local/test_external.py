@@ -56,6 +56,7 @@ def cycles_of(where: Path):
     return [cycle for cycle in cycles if cycle.outcome != CycleOutcome.SKIPPED]
 
 
+@pytest.mark.quiet
 def test_somebody_elses_outages_are_measured_to_a_probe_interval(tmp_path, backend) -> None:
     door, admin, truth = backend
     lengths = ["0.061", "0.3337", "0.9", "0.1503", "0.52"]
@@ -207,8 +208,9 @@ def test_an_haproxy_that_is_there_is_read_by_its_log_and_its_api(
                 "log": f"127.0.0.1:{log}",
             },
             proxy={"type": "haproxy"},
-            faults=[{"type": "command", "inject": move, "every": "3s", "jitter": "0s"}],
+            faults=[{"type": "command", "inject": move, "every": "2s", "jitter": "0s"}],
             probes=[{"type": "http", "rate": "100/s"}],
+            measure={"stable_for": "300ms"},
             until={"cycles": 2},
         )
         process.terminate()

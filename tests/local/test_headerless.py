@@ -26,7 +26,7 @@ BASE = {
         "type": "haproxy",
         "resolvers": {"timeout_resolve": "300ms", "timeout_retry": "300ms"},
     },
-    "faults": [{"type": "recreate", "every": "3s"}],
+    "faults": [{"type": "recreate", "every": "2s"}],
     "measure": {"stable_for": "300ms"},
 }
 

@@ -35,15 +35,16 @@ CONFIG = {
     "app": {"env": {"DB_PASSWORD": "hunter2-env"}},
     "proxy": {"type": "haproxy", "config": "./own.cfg"},
     "faults": [
-        {"type": "recreate", "every": "4s"},
+        {"type": "recreate", "every": "10s", "jitter": "0s"},
         {
             "type": "command",
             "name": "told",
-            "every": "7s",
+            "every": "6s",
+            "jitter": "0s",
             "inject": ["/bin/sh", "-c", "echo $0", "hunter2-env"],
         },
     ],
-    "until": {"cycles": 5},
+    "until": {"cycles": 3},
 }
 FORGED = b"<133>Nov 25 12:00:00 haproxy[7]: app/app changed its IP from 1.1.1.1 to 6.6.6.6 by a/b."
 

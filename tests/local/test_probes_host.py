@@ -19,8 +19,6 @@ from chaosd.probes.host import ProbeHost
 from chaosd.probes.http import HttpProbe
 from chaosd.probes.wire import Reader
 
-pytestmark = pytest.mark.quiet
-
 WAIT_S = 20.0
 
 
@@ -47,6 +45,7 @@ def memory_kb(pid):
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 
 
+@pytest.mark.quiet
 def test_a_target_that_hangs_does_not_stop_the_probes():
     """Open loop: hundreds are in flight, each slot has its sample, latency is from the schedule."""
 
@@ -82,6 +81,25 @@ def test_what_could_not_be_sent_in_time_is_dropped_and_counted():
         dropped = [sample for sample in prober.samples[stream] if sample.outcome == Outcome.DROPPED]
         assert len(dropped) >= 90
         assert all(sample.done_ns - sample.scheduled_ns > 10_000_000 for sample in dropped)
+
+    asyncio.run(main())
+
+
+def test_a_stream_that_idles_keeps_its_grid_and_its_promises():
+    async def main():
+        async with Server().listening() as here, probing() as prober:
+            stream = prober.add(HttpProbe, path="/ok", rate="100/s", idle_rate="20/s")
+            prober.aim(stream, here)
+            for dense, count in ((False, 10), (True, 30), (False, 10), (True, 30)):
+                if dense or prober.samples:
+                    prober.host.pace(stream, dense=dense)
+                await prober.count(stream, len(prober.samples.get(stream, ())) + count)
+            await prober.pause(stream)
+        gaps = prober.gaps(stream)
+        assert {1, 5} <= set(gaps) <= {1, 2, 3, 4, 5}
+        assert gaps.count(5) >= 15
+        assert gaps.count(1) >= 55
+        assert not prober.broken
 
     asyncio.run(main())
 

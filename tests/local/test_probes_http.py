@@ -14,8 +14,6 @@ from chaosd.history.values import Address, Outcome
 from chaosd.probes.http import HttpProbe, _Connection
 from chaosd.probes.worker import Shot, Stream
 
-pytestmark = pytest.mark.quiet
-
 GOOD = {
     "/ok": ("OK", 200, "app-1"),
     "/chunked": ("OK", 200, "app-2"),

@@ -15,8 +15,6 @@ from chaosd.history.values import Address, Outcome
 from chaosd.probes.httpx import HttpxProbe
 from chaosd.proxies.haproxy import builds
 
-pytestmark = pytest.mark.quiet
-
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
 OPENSSL = shutil.which("openssl", path=PATH)
 HAPROXY = builds.at_hand()

@@ -12,7 +12,7 @@ import time
 import pytest
 import uvloop
 
-from chaosd.history.events import LogRefused, ServerChange, Teller
+from chaosd.history.events import DatagramUnread, Inbox, LogRefused, ServerChange, Teller
 from chaosd.history.values import Address
 from chaosd.proxies.haproxy.log import read
 from chaosd.runtimes.senders import OfAddress, OfProcess
@@ -35,10 +35,14 @@ with socket.socket(family, socket.SOCK_DGRAM) as sender:
 class Recording:
     def __init__(self) -> None:
         self.clock = RealClock()
-        self.readings = []
+        self.readings, self.unread = [], []
 
     def record(self, what, *, at_ns=0, error_ns=0) -> None:
-        self.readings.append((what, at_ns, error_ns))
+        if isinstance(what, DatagramUnread):
+            assert what.inbox is Inbox.LOG
+            self.unread.append(what.late_ns / 1e9)
+        else:
+            self.readings.append((what, at_ns, error_ns))
 
 
 async def hear(recorder: Recording, lines: list[bytes]) -> list[tuple[int, int]]:
@@ -79,6 +83,8 @@ def test_a_line_is_stamped_when_it_came_and_not_when_it_was_read(loop) -> None:
         # Two clocks of one kernel: they are slewed by 0.05 % at most.
         slack_ns = error_ns + BUSY_S * 1e9 / 1000
         assert before_ns - slack_ns <= at_ns <= after_ns + slack_ns
+    # How late they were read is told as well.
+    assert BUSY_S * 0.95 < max(recorder.unread) < BUSY_S * 4
 
 
 def test_a_wall_clock_that_leaps_is_not_believed() -> None:

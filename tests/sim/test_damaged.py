@@ -241,3 +241,9 @@ def test_no_harm_makes_a_traceback_a_hang_or_much_memory() -> None:
     cases = range(budget.of(20, 1500))
     wrong = [f"{o.number}: {o.harm}: {o.wrong}" for o in damaged.outcomes(1, cases) if o.wrong]
     assert wrong == []
+
+
+def test_what_a_config_may_say_is_no_damage(simulate) -> None:
+    ran = simulate(seed=10**25, until={"cycles": 1})
+    assert ran.code == 0
+    assert main(["report", str(ran.directory)]) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import filecmp
 import os
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import budget
 import pytest
 import stored
-from again import recompute
+from recompute import recompute
 
 from chaosd import report
 from chaosd.history.causes import CauseKind
@@ -353,14 +354,16 @@ def test_one_that_never_recovers_is_censored_although_the_time_is_up(simulate, t
 def test_a_plugins_bug_is_no_censored_sample(simulate, monkeypatch) -> None:
     from chaosd.faults.recreate import Recreate
 
-    hold = Recreate._move
+    disturb = Recreate.disturb
 
-    async def broken(self, stage, cycle) -> None:
-        await hold(self, stage, cycle)
-        if cycle.number == 2:
-            raise KeyError("oh")
+    @contextlib.asynccontextmanager
+    async def broken(self, stage, cycle):
+        async with disturb(self, stage, cycle) as what:
+            if cycle.number == 2:
+                raise KeyError("oh")
+            yield what
 
-    monkeypatch.setattr(Recreate, "_move", broken)
+    monkeypatch.setattr(Recreate, "disturb", broken)
     ran = simulate()
     assert ran.code == 70
     assert "KeyError" in ran.said
@@ -397,3 +400,30 @@ def test_an_address_that_is_not_fresh_makes_a_cycle_invalid(simulate, monkeypatc
     ran = simulate(until={"cycles": 2})
     assert {c.outcome for c in ran.cycles} == {CycleOutcome.INVALID}
     assert ran.cycles[0].cause.kind is CauseKind.NOT_FRESH
+
+
+def test_a_probe_that_idles_measures_the_same(simulate) -> None:
+    """Dense from before each T0 until the cycle is over, sparse between: the same failovers."""
+    more = {"faults": [{"type": "recreate", "every": "12s"}], "until": {"cycles": 20}, "seed": 7}
+    whole = simulate(probes=[{"type": "http", "rate": "100/s"}], **more)
+    probe = {"type": "http", "rate": "100/s", "idle_rate": "4/s"}
+    idling = simulate(probes=[probe], **more)
+    assert (whole.code, idling.code) == (0, 0)
+    assert list(recompute(idling.directory)) == idling.cycles
+    for one, other in zip(whole.cycles, idling.cycles, strict=True):
+        # The same seed: the same faults, and what was asked in a cycle is as much.
+        assert other.t0_ns == one.t0_ns
+        assert other.outcome == CycleOutcome.RECOVERED
+        assert other.resolution_s == pytest.approx(0.01, abs=0.001)
+        assert other.anomaly is False
+        lasted_s = (other.end_ns - other.t0_ns) / SECOND_NS
+        assert other.samples == pytest.approx(100 * lasted_s, abs=3)
+    sent, all_sent = (r.report["probes"][0]["sent"] for r in (idling, whole))
+    assert sent < 0.4 * all_sent
+    wanted, found = whole.report["availability"], idling.report["availability"]
+    assert found["value"] == pytest.approx(wanted["value"], abs=0.01)
+    assert found["low"] == pytest.approx(wanted["low"], abs=0.03)
+    assert found["high"] == pytest.approx(wanted["high"], abs=0.01)
+    # Had each request counted once, availability would be far off.
+    ok = idling.report["probes"][0]["outcomes"]["ok"]
+    assert wanted["value"] - ok / sent > 0.05

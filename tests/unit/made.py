@@ -52,7 +52,7 @@ def action(
 
 
 def stream(
-    number: int = 1, *, cell: str = "c1", probe: str = "http", via: str = "proxy"
+    number: int = 1, *, cell: str = "c1", probe: str = "http", via: str = "proxy", **more: Any
 ) -> AnyEvent:
     data = {
         "stream": number,
@@ -62,13 +62,16 @@ def stream(
         "via": via,
         "interval_ns": INTERVAL,
         "timeout_ns": 2 * SECOND,
+        **more,
     }
     return stored.event(0, cell, 0, source="engine", what="stream", data=data)
 
 
 def counts(slow_after_ns: int) -> Callable[[Any], StoredCounts]:
     """What samples become that are not kept, as a run makes it."""
-    return lambda known: StoredCounts(known.streams, known.identities, known.t0s_ns, slow_after_ns)
+    return lambda known: StoredCounts(
+        known.streams, known.identities, known.t0s_ns, slow_after_ns, known.paced
+    )
 
 
 def opened(**changes: Any) -> StreamOpened:

@@ -496,6 +496,18 @@ def test_cadences_that_are_right(values: dict[str, Any]) -> None:
     assert FaultConfig.model_validate({"type": "x"} | values)
 
 
+def test_an_idle_rate_is_a_part_of_the_rate() -> None:
+    def probe(**values: str) -> ProbeConfig:
+        return ProbeConfig.model_validate({"type": "x"} | values)
+
+    assert probe(rate="50/s").idle_every == 1
+    assert probe(rate="50/s", idle_rate="5/s").idle_every == 10
+    assert probe(rate="50/s", idle_rate="6/m").idle_every == 500
+    assert probe(rate="50/s", idle_rate="25/s").idle_every == 2
+    with pytest.raises(ValidationError, match=r"more than half of `rate` \(at most 25/s\)"):
+        probe(rate="50/s", idle_rate="26/s")
+
+
 # --- nothing makes a traceback --------------------------------------------------------------------
 
 _bounded = settings(derandomize=True, max_examples=budget.of(40, 150), deadline=None)

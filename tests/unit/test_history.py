@@ -10,9 +10,10 @@ import made
 import pytest
 
 from chaosd.history import events as ev
-from chaosd.history.causes import Cause, CauseKind, Doubt, DoubtKind
+from chaosd.history.causes import Cause, CauseKind, Doubt, DoubtKind, Lag, LagKind
 from chaosd.history.codec import decode_cycle, decode_event, encode_cycle, encode_event
 from chaosd.history.cycles import CycleKind, CycleOutcome, Prediction
+from chaosd.history.disturbances import Disturbance, DnsAnswersWrongly, OtherDisturbance
 from chaosd.report import words
 
 PREDICTION = Prediction(lower_s=0.1, mean_s=0.2, upper_s=0.3, quantiles_s={"p50": 0.2})
@@ -24,12 +25,16 @@ VALUES: dict[Any, Any] = {
     "str | None": "y",
     "int | None": 8,
     "tuple[str, ...]": ("a", "b"),
+    "tuple[str, ...] | None": ("c",),
     "CycleKind": CycleKind.RESTART,
     "Prediction": PREDICTION,
     "Cause": Cause(kind=CauseKind.NOT_SETTLED, cycle=3),
     "Cause | None": Cause(kind=CauseKind.STOPPED),
     "Mapping[str, Mapping[str, int]]": {"dns": {"sent": 3}},
     "dict[str, Any]": {"k": 1},
+    "Disturbance": DnsAnswersWrongly(answer="drop", qtype="A"),
+    "tuple[Lag, ...]": (Lag(kind=LagKind.APP_WAITED, from_ns=3, seconds=0.5, count=2),),
+    "Inbox": ev.Inbox.LOG,
     "Teller": ev.Teller.API,
     "ServerChange": ev.ServerChange.MAINT,
 }
@@ -58,6 +63,28 @@ def test_deeds_are_read_as_they_were_written(kind) -> None:
     for what in (ev.Asked(deed=deed), ev.Done(deed=deed), ev.Failed(deed=deed, error="no")):
         event = ev.Event(at_ns=5, cell="c1", cycle=2, what=what)
         assert again(event) == event
+
+
+@pytest.mark.parametrize("kind", get_args(Disturbance), ids=lambda kind: kind.__name__)
+def test_disturbances_are_read_as_they_were_written(kind) -> None:
+    disturbance = filled(kind)
+    for what in (ev.DisturbanceBegan, ev.DisturbanceEnded):
+        event = ev.Event(at_ns=5, cell="c1", cycle=2, what=what(fault="f", disturbance=disturbance))
+        assert again(event) == event
+
+
+def test_a_disturbance_of_a_newer_version_is_kept() -> None:
+    event = ev.Event(
+        at_ns=5,
+        cell="c1",
+        cycle=2,
+        what=ev.DisturbanceBegan(
+            fault="f", disturbance=OtherDisturbance(what="partition", details={"from": "node2"})
+        ),
+    )
+    line = encode_event(event)
+    assert json.loads(line)["data"]["type"] == "partition"
+    assert encode_event(decode_event(line)) == line
 
 
 def test_what_a_newer_version_wrote_is_kept() -> None:
@@ -91,7 +118,8 @@ def test_every_cause_has_words_and_is_stored(kind) -> None:
 
 @pytest.mark.parametrize("kind", DoubtKind)
 def test_every_doubt_has_words_and_is_stored(kind) -> None:
-    doubt = Doubt(kind=kind, count=3, total=9, seconds=0.02)
+    lag = LagKind.PROXY_STOPPED if kind is DoubtKind.WORLD_LATE else None
+    doubt = Doubt(kind=kind, count=3, total=9, seconds=0.02, lag=lag)
     cycle = made.cycle(doubt=doubt)
     assert words.doubt(doubt)
     assert decode_cycle(encode_cycle(cycle)) == cycle

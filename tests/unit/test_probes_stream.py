@@ -21,7 +21,7 @@ MS = 1_000_000
 class World:
     """A stream with time, timers, outbox and probe in the test's hand."""
 
-    def __init__(self, interval_ns=10 * MS, timeout_ns=100 * MS):
+    def __init__(self, interval_ns=10 * MS, timeout_ns=100 * MS, idle_every=1):
         self.now = 1_000 * MS
         self.fired = []  # (scheduled_ns, target)
         self.open = []
@@ -40,6 +40,7 @@ class World:
             self,
             interval_ns=interval_ns,
             timeout_ns=timeout_ns,
+            idle_every=idle_every,
             timer=self.timer,
             now_ns=lambda: self.now,
         )
@@ -109,18 +110,28 @@ steps = st.one_of(
     st.tuples(st.just("aim"), st.sampled_from([HERE, THERE, None])),
     st.tuples(st.just("answer"), st.integers(0, 20)),
     st.tuples(st.just("full"), st.booleans()),
+    st.tuples(st.just("pace"), st.booleans()),
     st.tuples(st.just("flush"), st.none()),
 )
 
 
-@given(st.lists(steps, max_size=60), st.integers(MS // 2, 30 * MS), st.integers(MS, 300 * MS))
-def test_every_slot_of_an_aimed_stream_yields_exactly_one_sample(todo, interval_ns, timeout_ns):
-    world = World(interval_ns, timeout_ns)
+@given(
+    st.lists(steps, max_size=60),
+    st.integers(MS // 2, 30 * MS),
+    st.integers(MS, 300 * MS),
+    st.integers(1, 7),
+)
+def test_every_slot_of_an_aimed_stream_yields_exactly_one_sample(
+    todo, interval_ns, timeout_ns, idle_every
+):
+    world = World(interval_ns, timeout_ns, idle_every)
     origin_ns, target, expected, since = world.stream._origin_ns, None, [], 0
+    dense = False
 
     def slots(from_ns, to_ns):
-        first = max(-(-(from_ns - origin_ns) // interval_ns), 0)
-        return range(origin_ns + first * interval_ns, to_ns + 1, interval_ns)
+        step_ns = interval_ns * (1 if dense else idle_every)
+        first = max(-(-(from_ns - origin_ns) // step_ns), 0)
+        return range(origin_ns + first * step_ns, to_ns + 1, step_ns)
 
     for what, value in todo:
         match what:
@@ -131,6 +142,11 @@ def test_every_slot_of_an_aimed_stream_yields_exactly_one_sample(todo, interval_
                     expected += slots(since, world.now)
                 target = value
                 world.stream.aim(value, world.now)
+            case "pace":
+                if target is not None:
+                    expected += slots(since, world.now)
+                since, dense = world.now + 1, value
+                world.stream.pace(world.now, dense=value)
             case "full":
                 world.is_full = value
             case "flush":
@@ -141,6 +157,35 @@ def test_every_slot_of_an_aimed_stream_yields_exactly_one_sample(todo, interval_
         expected += slots(since, world.now)
     # Paused and aimed anew within an instant that is a slot: it is of both times, and sent once.
     assert world.finish() == sorted(set(expected))
+
+
+def test_a_stream_that_idles_uses_a_part_of_its_slots_and_all_of_them_when_told():
+    world = World(interval_ns=10 * MS, idle_every=5)
+    world.stream.aim(HERE, world.now)
+    first_ns = world.stream._due_ns
+
+    def fired_after(ns):
+        before = len(world.fired)
+        world.wait(ns)
+        return [(scheduled_ns - first_ns) // MS for scheduled_ns, _ in world.fired[before:]]
+
+    assert fired_after(first_ns - world.now) == [0]
+    assert fired_after(50 * MS) == [50]
+    assert fired_after(12 * MS) == []
+    world.stream.pace(world.now, dense=True)
+    assert world.timers[0][1] == world.stream._due_ns == first_ns + 70 * MS
+    assert fired_after(12 * MS) == [70]
+    assert fired_after(10 * MS) == [80]
+    world.stream.pace(world.now, dense=False)
+    assert world.timers[0][1] == world.stream._due_ns == first_ns + 100 * MS
+    assert fired_after(10 * MS) == []
+    assert fired_after(10 * MS) == [100]
+    # What was told to be complete stays so although more slots are used from now on.
+    world.flush()
+    assert world.complete <= world.now
+    world.stream.pace(world.now, dense=True)
+    world.wait(10 * MS)
+    assert (world.finish()[-1] - first_ns) // MS == 110
 
 
 def test_latency_counts_from_the_schedule_and_the_grid_never_shifts():

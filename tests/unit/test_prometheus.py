@@ -18,6 +18,7 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from chaosd.errors import MachineError
+from chaosd.history.causes import Doubt, DoubtKind, LagKind
 from chaosd.history.cycles import PHASES, CycleOutcome, Prediction
 from chaosd.history.values import Address, Outcome
 from chaosd.live.page import CONNECTIONS_MAX
@@ -197,6 +198,22 @@ def test_what_is_no_failover_is_only_counted(page, outcome) -> None:
     assert said("cycles_total", outcome=outcome, **LABELS) == 1
     assert said("recovery_duration_seconds_count", **LABELS) == 0
     assert said("outage_seconds_total", **LABELS) == 0
+
+
+def test_a_poor_cycle_is_counted_with_its_cause_and_in_no_other_number(page) -> None:
+    """As in the report."""
+    lag = Doubt(kind=DoubtKind.WORLD_LATE, lag=LagKind.PROXY_STOPPED, seconds=2.0)
+    page.cycle(made.cycle(doubt=lag, anomaly=True, world_lag_s={"proxy-stopped": 2.0}))
+    page.cycle(made.cycle(doubt=made.LATE))
+    found = Page(page)
+    poor = {"cause": "proxy-stopped"}
+    assert found("poor_cycles_total", **LABELS, **poor) == 1
+    assert found("poor_cycles_total", **LABELS, cause="probes-late") == 1
+    assert found("world_lag_seconds", **LABELS, **poor) == 2.0
+    assert found("cycles_total", **LABELS, outcome="poor") == 2
+    assert found("cycles_total", **LABELS, outcome="recovered") == 0
+    assert found("recovery_duration_seconds_count", **LABELS) == 0
+    assert found("anomalies_total", **LABELS) == 0
 
 
 def test_probes_are_counted_by_what_they_came_to(page) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import made
 import pytest
-from again import recompute
 from hypothesis import given, settings, strategies
 from made import IMPOSTER, INTERVAL, MS, NEW_IP, OLD_IP, SECOND
+from recompute import recompute
 
 from chaosd import report
 from chaosd.analysis.recovery import Identities, RecoveryFold, measure
@@ -341,6 +341,7 @@ def test_the_report_of_a_run(directory) -> None:
     assert whole.outcomes == {
         "recovered": 6,
         "censored": 0,
+        "poor": 0,
         "invalid": 0,
         "unaffected": 0,
         "skipped": 1,
@@ -382,14 +383,14 @@ def test_the_closing_lines(directory) -> None:
         ),
         "where the seconds went: discover 70%, replace 30%",
         (
-            "predicted: 5 of 6 recoveries within their band (36%–100% of all such); +29 ms "
+            "predicted: 5 of 6 recoveries within their band (95 % interval 36%–100%); +29 ms "
             "[-424 to +483] mean residual"
         ),
         "requests during failovers: 1,106; 500 failed, 0 masked, 0 misrouted",
         "availability: 86% [76%–91.3%] of all requests of the run",
         (
-            "probes: 3,502 sent, 0 could not be; schedule lag p50 35 µs, p99 35 µs; 0 of 7 cycles "
-            "poor"
+            "probes: 3,502 sent, 0 not sent in time; schedule lag p50 35 µs, p99 35 µs; 0 of 7 "
+            "cycles poor"
         ),
         "outage, first-to-last failure vs lost probes: agree in 6 of 6",
         "control: an undisturbed cycle's recovery is 1.0 ms [?–?]; false alarms in 1 of 1",
@@ -528,6 +529,7 @@ RESTART = made.restart(phases={"replace_s": 1.0})
         ([INVALID], {}, ["cell c1: no valid cycle"]),
         ([made.cycle()], {"cells": ["c1", "c2"]}, ["cell c2: no valid cycle"]),
         ([], {"cells": []}, ["no valid cycle"]),
+        ([POOR], {}, ["1 of 1 cycle poor (at most 5 % may be)"]),
         ([made.cycle()] * 2 + [POOR, INVALID], {}, []),  # one of each is allowed to any run
         ([made.cycle()] * 38 + [POOR] * 2, {}, []),
         (
@@ -635,7 +637,7 @@ def test_a_run_of_invalid_cycles_only_reads_well(tmp_path) -> None:
     found = write(tmp_path)
     assert closing_lines(found, tmp_path)[:-1] == [
         "0 failovers (and 3 invalid)",
-        "probes: 1 sent, 0 could not be; schedule lag p50 0 s, p99 0 s",
+        "probes: 1 sent, 0 not sent in time; schedule lag p50 0 s, p99 0 s",
         "note: 2 cycles invalid: not counted in any number",
         f"note: 1 cycle cut off after 50.1 s {LONGER}",
         "verdict: unknown (cell c1: no valid cycle)",
@@ -728,7 +730,7 @@ def test_a_share_is_shown_so_that_its_interval_is_seen() -> None:
     assert shown(0.5, None, None) == "50% [?–?]"
     assert report.text.in_band(
         Share(count=9_999, n=10_000, value=0.9999, low=0.9994, high=1.0)
-    ) == ("9999 of 10000 recoveries within their band (over 99.940% of all such)")
+    ) == ("9999 of 10000 recoveries within their band (95 % interval over 99.940%)")
 
 
 def test_recoveries_that_are_alike_are_noted_with_what_it_means() -> None:

@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from chaosd.runtimes.syslog import SO_TIMESTAMPNS, Stamps
+from chaosd.system.stamps import SO_TIMESTAMPNS, Stamps
 
 SECOND = 1_000_000_000
 

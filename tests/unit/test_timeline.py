@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from chaosd.faults.recreate import Recreate
+from chaosd.plugins.fault import Circumstances
 from chaosd.plugins.timeline import (
     ALWAYS,
     NEW,
@@ -119,3 +121,29 @@ def test_a_trace_shows_addresses_and_states_of_any_timeline() -> None:
     assert 31 < found.edges[1].at_s < 36  # `hold timeout 30s`, and up to a resolution more
     assert found.at(30.0)["app/app"].health == "up"
     assert found == trace(IPV6, "3.0.11", silence, until_s=70.0)  # pure
+
+
+@pytest.mark.parametrize(
+    ("old_ip", "met"),
+    [
+        ("blackhole", [Meets.REFUSE, Meets.BLACKHOLE]),
+        ("refuse", [Meets.REFUSE, Meets.REFUSE]),
+        ("imposter", [Meets.REFUSE, Meets.IMPOSTER]),
+    ],
+)
+def test_a_move_is_foretold_with_an_address_that_refuses_until_it_is_held(old_ip, met) -> None:
+    fault = Recreate(Recreate.Config.model_validate({"every": "10s", "old_ip": old_ip}))
+    known = Circumstances(
+        app_start_s=0.05,
+        missing="nxdomain",
+        others=False,
+        answer_s=0.0,
+        stop_s=0.0,
+        publish_s=0.0,
+        reach_s=None,
+        held_s=0.005,
+    )
+    timeline = fault.foretell(known)
+    assert [timeline.meets(at_s, OLD) for at_s in (0.004, 0.006)] == met
+    at_once = fault.foretell(replace(known, held_s=0.0))
+    assert at_once.meets(0.0, OLD) == met[-1]

@@ -213,6 +213,7 @@ class Members:
         task = asyncio.get_running_loop().create_task(_quietly(work))
         self._work.add(task)
         task.add_done_callback(self._work.discard)
+        task.add_done_callback(lambda _: work.close())  # cancelled before it began
 
     async def settle(self, limit_s: float) -> None:
         """Stop listening, and wait for what goes on."""

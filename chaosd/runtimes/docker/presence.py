@@ -99,7 +99,10 @@ class Presence:
         self._watchers: list[Callable[[], None]] = []
 
     def watch(self, absent: Callable[[], None]) -> Callable[[], None]:
-        """Have this called, in the event loop, when it is found to hang. Returns how to stop it."""
+        """Have this called, in the event loop, when it is found to hang, or does not return.
+
+        It may be called again and again. Returns how to stop it.
+        """
         self._watchers.append(absent)
         return lambda: self._watchers.remove(absent) if absent in self._watchers else None
 
@@ -140,11 +143,16 @@ class Presence:
             if self._clock.now_ns() - began_ns > (SILENT_S - SLOW_S) * SECOND_NS:
                 self._away_since_ns = self._away_since_ns or began_ns - round(SLOW_S * SECOND_NS)
                 self._hangs = True
-                for absent in list(self._watchers):
-                    absent()
+                self._tell()
                 return True
             await sleep(self._clock, PING_PAUSE_S)
         return False
+
+    def _tell(self) -> None:
+        """Tell every cell, whatever one of them makes of it."""
+        loop = asyncio.get_running_loop()
+        for absent in list(self._watchers):
+            loop.call_soon(absent)
 
     async def answers(self) -> bool:
         """Whether it answers at this moment."""
@@ -160,6 +168,7 @@ class Presence:
     async def returns(self) -> bool:
         """Wait until it answers again; False if it does not in time."""
         if self._lost:
+            self._tell()  # again: a run must not go on without an engine
             return False
         if self._return is None or self._return.done():
             self._return = asyncio.get_running_loop().create_task(self._ping_until_it_answers())
@@ -172,6 +181,7 @@ class Presence:
         while not await self.answers():
             if clock.now_ns() - self._away_since_ns > self._wait_s * SECOND_NS:
                 self._lost = True
+                self._tell()
                 return False
             await sleep(clock, PING_PAUSE_S)
         return True

@@ -11,7 +11,7 @@ from typing import Any
 
 import chaosd
 from chaosd.dns.forwarder import CONTROL_PORT
-from chaosd.dns.rules import Rule, encode
+from chaosd.dns.rules import Rule, RuleBook
 from chaosd.dns.server import PORT, Query
 from chaosd.errors import MachineError
 from chaosd.history.values import Address
@@ -24,6 +24,7 @@ from chaosd.runtimes.docker.members import FILES, Blueprint, Member, Members
 PARTS = (
     *("__init__", "errors", "dns/__init__", "dns/forwarder", "dns/rules", "dns/server"),
     *("history/__init__", "history/values", "system/__init__", "system/clock"),
+    "system/stamps",
 )
 # Hands the forwarder its rules, from within its container.
 TELL = "import socket, sys; socket.socket(type=2).sendto(sys.argv[1].encode(), ('127.0.0.1', {}))"
@@ -45,6 +46,8 @@ class Sidecar:
         self._members = members
         self._heard = heard
         self._member: Member | None = None
+        self._rules = RuleBook()
+        self._telling = asyncio.Lock()  # it says of one set of rules at a time that it has them
         self._ruled: asyncio.Future[str] | None = None  # what it says of the rules it was given
         self._listens: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -73,12 +76,17 @@ class Sidecar:
         await self._until_it_listens(member)
         return Address(ip, PORT)
 
-    async def answer_by(self, rules: Sequence[Rule]) -> None:
-        """Set its rules, and wait until it says that they are in force. Raises MachineError."""
+    async def answer_by(self, rules: Sequence[Rule], owner: str) -> None:
+        """Set this owner's rules, and wait until they are in force. Raises MachineError."""
+        self._rules.set(owner, rules)
+        async with self._telling:
+            await self._tell_rules()
+
+    async def _tell_rules(self) -> None:
         assert self._member is not None  # noqa: S101 - started
         member = self._member.id
         self._ruled = asyncio.get_running_loop().create_future()
-        command = ["python3", "-I", "-S", "-c", TELL.format(CONTROL_PORT), encode(rules)]
+        command = ["python3", "-I", "-S", "-c", TELL.format(CONTROL_PORT), self._rules.encode()]
 
         def tell(api: Any) -> None:
             api.exec_start(api.exec_create(member, command)["Id"], detach=True)

@@ -26,7 +26,7 @@ from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CellSpec, Holder
 from chaosd.runtimes import readiness
 from chaosd.runtimes.answers import Answers
-from chaosd.runtimes.docker import images, missing, network, objects, placeholder
+from chaosd.runtimes.docker import images, missing_name, network, objects, placeholder
 from chaosd.runtimes.docker.endpoint import EngineAwayError, own_container
 from chaosd.runtimes.docker.engine import Engine
 from chaosd.runtimes.docker.follow import Events
@@ -124,7 +124,7 @@ class DockerStage(Roster[Member]):
         """Whom the proxy asks; and how that one answers for a name that nobody has."""
         cell, net = self._cell, self._network
         if self._config.dns == "engine":
-            self.missing = await missing.find_out(self._team, net.name, self._upstream)
+            self.missing = await missing_name.find_out(self._team, net.name, self._upstream)
             return Address(EMBEDDED_DNS, DNS_PORT)
         self.missing = cell.dns.missing
         answers = Answers(self._recorder, cell.dns.name)
@@ -272,11 +272,11 @@ class DockerStage(Roster[Member]):
     def _withdrawn(self) -> NameWithdrawn:
         return NameWithdrawn(missing=self.missing)
 
-    async def answer_by(self, rules: Sequence[Rule]) -> None:
+    async def answer_by(self, rules: Sequence[Rule], owner: str = "") -> None:
         _ = self._network  # it refuses once the cell is closed
         if self._sidecar is None:
             raise MachineError("Docker's own DNS can't be told what to answer (dns: forward)")
-        await self._sidecar.answer_by(rules)
+        await self._sidecar.answer_by(rules, owner)
 
     async def hold(self, manner: OldIp) -> Holder:
         if manner == "vacant":

@@ -23,22 +23,34 @@ from chaosd.history.values import Address, Instance
 from chaosd.plugins.bases import KeyPath, OldIp, RuntimeConfig
 from chaosd.plugins.proxy import Launches, Proxy, ProxyHost
 from chaosd.plugins.recording import Recorder
-from chaosd.plugins.runtime import CanFaultDns, CanHoldAddress, CanMove, CellSpec, Holder, Pace
+from chaosd.plugins.runtime import (
+    CanFaultDns,
+    CanHoldAddress,
+    CanMove,
+    CellSpec,
+    Holder,
+    OwnProcess,
+    Pace,
+    ProcessRole,
+)
 from chaosd.runtimes.answers import Answers
 from chaosd.runtimes.local import loopback
 from chaosd.runtimes.local.loopback import Loopback
 from chaosd.runtimes.local.proxychild import ProxyChild, Surroundings
+from chaosd.runtimes.local.zygote import Zygote, server_command
 from chaosd.runtimes.realtime import RealTime
 from chaosd.runtimes.roster import Entry, Roster, Signal
 from chaosd.system import processes
 from chaosd.system.processes import Child
-from chaosd.system.shipped import shipped
 
 DOOR, SERVICES = 1, 2  # the last byte of their addresses
 ARM_LIMIT_S = 10.0
 TAKE_LIMIT_S = 3.0
 OWN_IMAGE = "http-server"
 OLD_IP: tuple[OldIp, ...] = ("refuse", "imposter", "blackhole", "tarpit")
+# What a stand-in for somebody else's app is told. Its script stays in the environment: it may have
+# a password, and everybody can read a command line.
+STAND_IN = {"CHAOSD_PATHS": "--paths", "CHAOSD_ALSO": "--also", "CHAOSD_SAYS": "--says"}
 SIGNALS = {"KILL": SIGKILL, "TERM": SIGTERM}
 
 
@@ -52,10 +64,11 @@ class LocalRuntime(RealTime):
     makes_topology: ClassVar[bool] = True
     runs_programs: ClassVar[bool] = True
     default_proxy: ClassVar[str | None] = None
-    pace: ClassVar[Pace] = Pace(0.0, 0.0, 0.05, None)
+    pace: ClassVar[Pace] = Pace(0.0, 0.0, 0.05, None, 0.005)
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self._zygote = Zygote()
 
     def unavailable(self) -> str | None:
         if sys.platform != "linux":
@@ -101,7 +114,7 @@ class LocalRuntime(RealTime):
     async def set_up(
         self, cell: CellSpec, recorder: Recorder, failed: Callable[[Exception], None]
     ) -> LocalStage:
-        stage = LocalStage(cell, recorder, failed)
+        stage = LocalStage(cell, recorder, failed, self._zygote)
         try:
             await stage.set_up()
         except BaseException:
@@ -116,13 +129,19 @@ class LocalStage(Roster[Child]):
     way_in = "loopback"
 
     def __init__(
-        self, cell: CellSpec, recorder: Recorder, failed: Callable[[Exception], None]
+        self,
+        cell: CellSpec,
+        recorder: Recorder,
+        failed: Callable[[Exception], None],
+        zygote: Zygote,
     ) -> None:
         super().__init__(cell, recorder, failed)
         self.entry = Address("", 0)  # known once the proxy is started, like `api`
         self.api: str | None = None
         self._labels = processes.labels(cell.run_id)
         self._children: set[Child] = set()
+        self._zygote = zygote
+        self._joined = False
         self._dns = DnsServer(
             self._clock,
             Answers(recorder, cell.dns.name).heard,
@@ -143,6 +162,8 @@ class LocalStage(Roster[Child]):
         rng = Random(cell.seed)  # noqa: S311 - addresses, not secrets
         self._loopback = await loopback.claim(rng, cell.app.remember_ips)
         dns = await self._dns.start(self._loopback.address(SERVICES))
+        self._joined = True
+        await self._zygote.join(self._labels, self._clock)
         await self._set_up_app()
         beside = await self._set_up_beside()
         if beside is not None:
@@ -163,6 +184,9 @@ class LocalStage(Roster[Child]):
             child.expected = True
             child.signal(SIGKILL)
         stubborn = [child for child in children if not await child.wait(processes.KILL_S)]
+        if self._joined:
+            self._joined = False
+            await self._zygote.leave()
         await self._dns.close()
         self._proxy.close()
         if self._loopback is not None:
@@ -181,12 +205,15 @@ class LocalStage(Roster[Child]):
             "CHAOSD_IDENTITY": instance.identity,
             "CHAOSD_START_DELAY": str(self._cell.app.start_delay_s),
         }
+        # What is forked has the zygote's environment: not what the user has set for the app.
+        own = self._cell.app.command or set(self._cell.app.env) - set(STAND_IN)
         entry.body = self._spawn(
             f"app {instance.identity}",
             self._app_command(instance),
             self._cell.app.env | variables,
             heard=partial(self._on_app_line, entry),
             ended=partial(self._on_app_end, entry),
+            start=processes.started if own else self._zygote.start,
         )
         return instance
 
@@ -206,16 +233,21 @@ class LocalStage(Roster[Child]):
         else:
             self._dns.withdraw(self._cell.dns.name)
 
-    async def answer_by(self, rules: Sequence[Rule]) -> None:
+    async def answer_by(self, rules: Sequence[Rule], owner: str = "") -> None:
         _ = self._network  # it refuses once the cell is closed
-        self._dns.rules = tuple(rules)
+        self._dns.rules.set(owner, rules)
 
     async def hold(self, manner: OldIp) -> Holder:
         if manner not in OLD_IP:
             raise MachineError(f"the local runtime can't make an old IP `{manner}`")
-        command = [*_server(), "--armed", "--mode", manner]
+        command = [*server_command(), "--armed", "--mode", manner]
         child = self._spawn(
-            f"{manner} placeholder", command, {}, ended=self._on_end, stdin=subprocess.PIPE
+            f"{manner} placeholder",
+            command,
+            {},
+            ended=self._on_end,
+            stdin=subprocess.PIPE,
+            start=self._zygote.start,
         )
         child.expected = True  # until it holds something, its end is for who waits for it
         try:
@@ -253,6 +285,16 @@ class LocalStage(Roster[Child]):
     def proxy_process(self) -> dict[str, int]:
         return self._proxy.process()
 
+    def processes(self) -> list[OwnProcess]:
+        found = [
+            OwnProcess(ProcessRole.APP, entry.instance.identity, entry.body.pid)
+            for entry in self._entries.values()
+            if entry.body is not None and entry.instance is not None and not entry.body.gone
+        ]
+        if self._proxy.child is not None and not self._proxy.child.gone:
+            found.append(OwnProcess(ProcessRole.PROXY, "", self._proxy.child.pid))
+        return found
+
     @property
     def _network(self) -> Loopback:
         if self._loopback is None or self._closed:
@@ -289,7 +331,9 @@ class LocalStage(Roster[Child]):
             return list(app.command)
         where, who = str(instance.address), instance.identity
         options = ["--listen", where, "--identity", who, "--mode", "app"]
-        return [*_server(), *options, "--start-delay", str(app.start_delay_s)]
+        for name, option in STAND_IN.items():
+            options += [option, app.env[name]] if name in app.env else []
+        return [*server_command(), *options, "--start-delay", str(app.start_delay_s)]
 
 
 class LocalHolder:
@@ -306,8 +350,3 @@ class LocalHolder:
 
     async def release(self) -> None:
         await self._child.end(SIGKILL, processes.KILL_S)
-
-
-def _server() -> list[str]:
-    # Without site-packages and the user's settings it starts in half the time.
-    return [sys.executable, "-I", "-S", str(shipped("http-server/server.py"))]

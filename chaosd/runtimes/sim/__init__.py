@@ -153,9 +153,9 @@ class SimStage(Roster[None]):
     def _answer_with(self, ips: list[str]) -> None:
         self._world.answer_with(ips)
 
-    async def answer_by(self, rules: Sequence[Rule]) -> None:
+    async def answer_by(self, rules: Sequence[Rule], owner: str = "") -> None:
         self._now_ns()
-        self._world.rules = tuple(rules)
+        self._world.rules.set(owner, rules)
 
     async def hold(self, manner: OldIp) -> Holder:
         self._refuse_if_closed()
@@ -216,6 +216,12 @@ class SimProber:
         if row not in world.streams:
             world.streams.append(row)
         row.aim(now_ns, target, world.cell.seed)
+
+    def pace(self, stream: int, *, dense: bool) -> None:
+        row = self._streams[stream]
+        now_ns = self._clock.now_ns()
+        self._worlds[row.spec.cell].advance(now_ns)
+        row.pace(now_ns, dense=dense)
 
     async def close(self) -> None:
         if self._task is not None:

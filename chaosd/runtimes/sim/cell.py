@@ -11,7 +11,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from chaosd.dns.rules import Rule, first_match
+from chaosd.dns.rules import RuleBook
 from chaosd.history.events import NameAnswered
 from chaosd.history.values import Address, Outcome, Sample, StreamSpec
 from chaosd.plugins.proxy import log_event
@@ -19,6 +19,7 @@ from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CellSpec
 from chaosd.plugins.simulation import ANSWERS, NEVER_NS, Model, Reply, below
 from chaosd.plugins.timeline import Answer, Failure, Meets, RecordType
+from chaosd.probes.pace import Pace
 from chaosd.system.clock import SECOND_NS
 
 # An IP that nobody has taken since its instance is gone refuses connections, as on loopback.
@@ -62,6 +63,7 @@ class Stream:
         self.sent_ns = NEVER_NS  # when the next one is sent
         self._scheduled_ns = NEVER_NS
         self._origin_ns: int | None = None
+        self._pace = Pace(spec.interval_ns, spec.idle_every)
         self._shots: deque[Shot] = deque()
         self._ended: list[Sample] = []
 
@@ -72,18 +74,23 @@ class Stream:
         if target is None:
             self.sent_ns = self._scheduled_ns = NEVER_NS
         elif resumed:
-            interval_ns = self.spec.interval_ns
             if self._origin_ns is None:
                 self.rng.seed(f"{seed} {self.spec.probe} {self.spec.via}")
-                self._origin_ns = now_ns + self.rng.randrange(interval_ns)
-            steps = max(0, -((self._origin_ns - now_ns) // interval_ns))
-            self._schedule(self._origin_ns + steps * interval_ns)
+                self._origin_ns = now_ns + self.rng.randrange(self.spec.interval_ns)
+            self._schedule(self._pace.from_ns(max(now_ns, self._origin_ns), self._origin_ns))
+
+    def pace(self, now_ns: int, *, dense: bool) -> None:
+        """Use all slots from now on, or only some of them."""
+        self._pace.dense = dense
+        # One whose time has come is still sent.
+        if self._origin_ns is not None and now_ns < self._scheduled_ns < NEVER_NS:
+            self._schedule(self._pace.from_ns(now_ns + 1, self._origin_ns))
 
     def fire(self) -> Shot:
         """Take the next one, which is sent now."""
         shot = Shot(self._scheduled_ns, self.sent_ns)
         self._shots.append(shot)
-        self._schedule(self._scheduled_ns + self.spec.interval_ns)
+        self._schedule(self._pace.from_ns(self._scheduled_ns + 1, self._origin_ns or 0))
         return shot
 
     def _schedule(self, at_ns: int) -> None:
@@ -129,7 +136,7 @@ class SimCell:
         self.streams: list[Stream] = []
         self.at_ip: dict[str, tuple[Meets, str]] = {}  # what is there, and its identity
         self.dns_queries = 0
-        self.rules: tuple[Rule, ...] = ()  # what a fault has made wrong with the name's answers
+        self.rules = RuleBook()  # what faults have made wrong with the name's answers
         self.model: Model | None = None
         self._latency_ns = latency_ns
         self._dns_latency_ns = dns_latency_ns + round(cell.dns.delay_s * SECOND_NS)
@@ -180,7 +187,7 @@ class SimCell:
         if self._zone:
             answer = self._zone if record == "A" else Failure.EMPTY
         took_ns = about(self.rng, self._dns_latency_ns)
-        if (rule := first_match(self.rules, self.cell.dns.name, record)) is not None:
+        if (rule := self.rules.wrong(self.cell.dns.name, record)) is not None:
             took_ns += round(rule.delay_s * SECOND_NS)
             answer = answer if rule.answer is None else Failure(rule.answer)
         if self._answers.get(record) != answer:

@@ -44,10 +44,10 @@ def _reason(stderr: str) -> str:
     if "No module named pip" in stderr:
         return "this Python has no pip (python -m ensurepip)"
     lines = [line for line in stderr.splitlines() if line.startswith("ERROR:")]
-    reason = lines[0].removeprefix("ERROR:").strip() if lines else "it does not say why"
-    if reason == "Exception:":  # a traceback follows, with the reason at its end
-        reason = stderr.strip().splitlines()[-1]
-    return reason[:300]
+    said = lines[0].removeprefix("ERROR:").strip() if lines else "it does not say why"
+    if said == "Exception:":  # a traceback follows, with the reason at its end
+        said = stderr.strip().splitlines()[-1]
+    return said[:300]
 
 
 def unpack(file: Path, root: Path) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Sequence
+from enum import Enum
 from functools import lru_cache
 from random import Random
 from typing import Any
@@ -46,6 +47,15 @@ _REASONS = {
     Hold.TIMEOUT: "DNS timeout status",
     Hold.OTHER: "unspecified DNS error",
 }
+
+
+class CheckFailure(Enum):
+    """How a check fails; the values are HAProxy's words for it."""
+
+    REFUSED = "Layer4 connection problem"
+    UNCONNECTED = "Layer4 timeout"
+    UNANSWERED = "Layer7 timeout"
+
 
 Version = tuple[int, ...]
 
@@ -154,14 +164,14 @@ class Server:
             return
         met = self._world.connect(now_ns, self.ip)
         if met in REFUSES:
-            self._fail(now_ns, "Layer4 connection problem")
+            self._fail(now_ns, CheckFailure.REFUSED)
         elif met in (Meets.BLACKHOLE, Meets.VACANT):
             # With `timeout check`, `timeout connect` limits this part of a check too.
             took_ns = min(inter_ns, settings.timeout_connect_ns) if answer_ns else inter_ns
-            self._then(now_ns + took_ns, lambda at_ns: self._fail(at_ns, "Layer4 timeout"))
+            self._then(now_ns + took_ns, lambda at_ns: self._fail(at_ns, CheckFailure.UNCONNECTED))
         elif met == Meets.TARPIT and settings.http_check:
             took_ns = answer_ns or inter_ns
-            self._then(now_ns + took_ns, lambda at_ns: self._fail(at_ns, "Layer7 timeout"))
+            self._then(now_ns + took_ns, lambda at_ns: self._fail(at_ns, CheckFailure.UNANSWERED))
         else:
             self._pass(now_ns)
 
@@ -175,16 +185,16 @@ class Server:
                 self._health = self._health_full
         self._then(now_ns + self._interval_ns(), self._check)
 
-    def _fail(self, now_ns: int, reason: str) -> None:
+    def _fail(self, now_ns: int, why: CheckFailure) -> None:
         if not self.maintenance:
             rise = self._settings.rise
             if self._health > rise:
                 self._health -= 1
             else:
                 if self._health == rise:
-                    self._say(now_ns, "down", reason=reason)
+                    self._say(now_ns, "down", reason=why.value)
                 self._health = 0
-            if reason.startswith("Layer4"):
+            if why is not CheckFailure.UNANSWERED:
                 self._failed_to_connect(now_ns)
         self._then(now_ns + self._interval_ns(), self._check)
 

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import ClassVar, Literal
 
 from chaosd.history.cycles import CycleKind
+from chaosd.history.disturbances import InstanceMoves
 from chaosd.history.events import StartInstance, StopInstance
 from chaosd.history.values import Instance
 from chaosd.plugins.bases import FaultConfig
@@ -27,35 +28,28 @@ class Redeploy:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self._old: Instance | None = None
-        self._identity = ""
-        self._new: Instance | None = None
 
     @asynccontextmanager
-    async def disturb(self, stage: CanMove, cycle: CycleContext) -> AsyncIterator[None]:
-        async with undoing(lambda: self._undo(stage, cycle)):
-            await self._move(stage, cycle)
-            yield
+    async def disturb(self, stage: CanMove, cycle: CycleContext) -> AsyncIterator[InstanceMoves]:
+        old, identity = stage.app[0], stage.next_identity()
+        ip = old.address.host
+        new: Instance | None = None  # once it is started
 
-    async def _move(self, stage: CanMove, cycle: CycleContext) -> None:
-        old = stage.app[0]
-        self._old, self._new, self._identity = old, None, stage.next_identity()
-        cycle.expect(self._identity)
-        stop = StopInstance(identity=old.identity, ip=old.address.host, signal="TERM")
-        async with cycle.deed(stop):
-            cycle.begin(old=old, new=self._identity)
-            await stage.stop(old, "TERM", 5.0)
-        await sleep(cycle.clock, self.config.pause.s)
-        await self._start(stage, cycle)
+        async def start() -> None:
+            nonlocal new
+            async with cycle.deed(StartInstance(identity=identity)):
+                new = await stage.start(identity)
+            await stage.ready(new)
 
-    async def _undo(self, stage: CanMove, cycle: CycleContext) -> None:
-        old, self._old = self._old, None
-        if old is None or cycle.ending or old in stage.app:
-            return
-        if self._new not in stage.app:
-            await self._start(stage, cycle)
+        async def undo() -> None:
+            if not cycle.ending and old not in stage.app and new not in stage.app:
+                await start()
 
-    async def _start(self, stage: CanMove, cycle: CycleContext) -> None:
-        async with cycle.deed(StartInstance(identity=self._identity)):
-            self._new = await stage.start(self._identity)
-        await stage.ready(self._new)
+        async with undoing(undo):
+            cycle.expect(identity)
+            async with cycle.deed(StopInstance(identity=old.identity, ip=ip, signal="TERM")):
+                cycle.begin(old=old, new=identity)
+                await stage.stop(old, "TERM", 5.0)
+            await sleep(cycle.clock, self.config.pause.s)
+            await start()
+            yield InstanceMoves(identity=old.identity, ip=ip)

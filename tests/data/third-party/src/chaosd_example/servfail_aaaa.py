@@ -8,7 +8,8 @@ from typing import ClassVar, Literal
 
 from chaosd.dns.rules import Rule
 from chaosd.history.cycles import CycleKind
-from chaosd.history.events import OtherDeed
+from chaosd.history.disturbances import DnsAnswersWrongly
+from chaosd.history.events import FaultDns, RestoreDns
 from chaosd.plugins.bases import WindowedFaultConfig
 from chaosd.plugins.fault import undoing
 from chaosd.plugins.recording import CycleContext
@@ -28,14 +29,17 @@ class ServfailAaaa:
         self.config = config
 
     @asynccontextmanager
-    async def disturb(self, stage: CanFaultDns, cycle: CycleContext) -> AsyncIterator[None]:
+    async def disturb(
+        self, stage: CanFaultDns, cycle: CycleContext
+    ) -> AsyncIterator[DnsAnswersWrongly]:
         rule = Rule(qtype="AAAA", answer="servfail")
-        async with undoing(lambda: self._undo(stage, cycle)):
-            async with cycle.deed(OtherDeed(verb="fault_dns", details={"qtype": "AAAA"})):
-                cycle.begin(old=None, new=None)
-                await stage.answer_by([rule])
-            yield
 
-    async def _undo(self, stage: CanFaultDns, cycle: CycleContext) -> None:
-        async with cycle.deed(OtherDeed(verb="restore_dns")):
-            await stage.answer_by([])
+        async def undo() -> None:
+            async with cycle.deed(RestoreDns()):
+                await stage.answer_by([], cycle.label)
+
+        async with undoing(undo):
+            async with cycle.deed(FaultDns(qtype="AAAA", answer="servfail")):
+                cycle.begin(old=None, new=None)
+                await stage.answer_by([rule], cycle.label)
+            yield DnsAnswersWrongly(qtype="AAAA", answer="servfail")

@@ -6,32 +6,45 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError, ValidationInfo
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationError,
+    ValidationInfo,
+)
 from pydantic_core import PydanticCustomError, core_schema
 
 from chaosd import plugins
-from chaosd.plugins.bases import FaultConfig, KeyPath, Part, ProbeConfig, ProxyConfig, RuntimeConfig
 
 AUTO = "auto"  # the runtime that is chosen when the machine is known
-_BASES: dict[str, type[Part]] = {
-    "runtimes": RuntimeConfig,
-    "proxies": ProxyConfig,
-    "faults": FaultConfig,
-    "probes": ProbeConfig,
-}
+COMPANION = "companion"  # in the context of a fault's part that stands in another's `with:`
+KeyPath = tuple[str | int, ...]  # to a value of the config: ("faults", 0, "old_ip")
+
+
+class Part(BaseModel):
+    """A piece of the config: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_by_name=False, serialize_by_alias=True
+    )
+
+
+BASES: dict[str, type[Part]] = {}  # what a plugin's Config extends, by kind: bases.py fills it in
 
 
 def plugin_config(kind: str, name: str) -> type[Part]:
     """The config class of a plugin. Raises ValueError, in words for the user."""
     if kind == "runtimes" and name == AUTO:
-        return RuntimeConfig
+        return BASES["runtimes"]
     known = _names(kind)
     if name not in known:
         raise ValueError(plugins.unknown(name, known))
     try:
         config = plugins.find(kind, name).Config
-        if not issubclass(config, _BASES[kind]):
-            raise TypeError(f"its Config is no {_BASES[kind].__name__}")  # noqa: TRY301
+        if not issubclass(config, BASES[kind]):
+            raise TypeError(f"its Config is no {BASES[kind].__name__}")  # noqa: TRY301
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         raise ValueError(f"plugin {kind}/{name} can't be loaded: {reason}") from error
@@ -45,9 +58,13 @@ def _names(kind: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Plugin:
-    """Validates a part by the plugin that its `type` names; its schema is that of all installed."""
+    """Validates a part by the plugin that its `type` names; its schema is that of all installed.
+
+    A `companion` is a fault that comes with another.
+    """
 
     kind: str
+    companion: bool = False
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
@@ -55,7 +72,7 @@ class Plugin:
         return core_schema.with_info_plain_validator_function(self._validate)
 
     def _validate(self, value: Any, info: ValidationInfo) -> Part:
-        if isinstance(value, _BASES[self.kind]):
+        if isinstance(value, BASES[self.kind]):
             return value
         if self.kind == "runtimes" and isinstance(value, str):
             value = {"type": value}
@@ -65,10 +82,11 @@ class Plugin:
             model = plugin_config(self.kind, value["type"])
         except ValueError as error:
             raise at(("type",), str(error)) from error
+        context = {**(info.context or {}), COMPANION: self.companion}
         if info.mode == "python":
-            return model.model_validate(value, context=info.context)
+            return model.model_validate(value, context=context)
         text = json.dumps(value)  # strict JSON takes lists for tuples, strict Python doesn't
-        return model.model_validate_json(text, strict=True, context=info.context)
+        return model.model_validate_json(text, strict=True, context=context)
 
     def _no_type(self, value: Any) -> Exception:
         known = f"(known: {', '.join(sorted(_names(self.kind)))})"
@@ -81,6 +99,9 @@ class Plugin:
     def __get_pydantic_json_schema__(
         self, _: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
+        if self.companion:  # its keys are those of the fault that it is: said once, there
+            properties = {"type": {"enum": _names(self.kind)}}
+            return {"type": "object", "properties": properties, "required": ["type"]}
         branches = [self._branch(name, handler) for name in _names(self.kind)]
         if self.kind == "runtimes":
             branches.append({"enum": _names(self.kind), "description": "short for {type: …}"})
@@ -108,7 +129,7 @@ def at(path: KeyPath, what: str) -> ValidationError:
 
 def concrete(model: type[Any], data: Any) -> type[Any]:
     """The model of a plugin's part, as far as its `type` can be told."""
-    for kind, base in _BASES.items():
+    for kind, base in BASES.items():
         if model is base and isinstance(data, dict):
             try:
                 return plugin_config(kind, str(data.get("type")))

@@ -1,0 +1,218 @@
+"""What the machine says of itself in /proc: who waits for CPU, who stands still, what it drops.
+
+How to use it. All readings are cumulative or momentary: read twice and subtract. What a machine or
+kernel does not have is None or left out, and then nothing may be claimed.
+
+    gauge = ProcessGauge(pid)             # of a process and its threads; keeps files open
+    before, after = gauge.read(), …       # Scheduled(ran_ns, waited_ns, turns); None: it ended
+    after.waited_ns - before.waited_ns    # waited for a CPU: the world was late, not the process
+    is_stopped(pid)                       # by SIGSTOP, a debugger or a frozen control group
+    tracking()                            # Tracking(entries, entries_max, …): conntrack, or None
+    dropped()                             # {Counter.CONNTRACK_DROP: 0, …}: packets thrown away
+    memory()                              # Memory(available_bytes, total_bytes), or None
+    descriptors()                         # Descriptors(used, used_max) of all processes, or None
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from enum import StrEnum
+from pathlib import Path
+from typing import NamedTuple
+
+PROC = Path("/proc")
+THREADS_MAX = 256  # of one process that are looked at
+SCHEDSTAT_BYTES_MAX = 128
+STANDING_STATES = "Tt"  # stopped by a signal, or by a tracer
+
+
+class Scheduled(NamedTuple):
+    """What the scheduler has given to a process since it started: all of its threads together."""
+
+    ran_ns: int  # on a CPU: what it burned
+    waited_ns: int  # ready to run, and no CPU for it
+    turns: int  # how often it was given one
+
+
+class ProcessGauge:
+    """Reads one process's turns on the CPU again and again, at some microseconds a thread.
+
+    Threads that start later than the gauge are not seen: HAProxy starts all of its own at once.
+    With `first_only` it is the thread that the process began with, such as an event loop's.
+    Raises OSError if there is no such process, or no schedstat in this kernel.
+    """
+
+    def __init__(self, pid: int, proc: Path = PROC, *, first_only: bool = False) -> None:
+        self.pid = pid
+        self._proc = proc
+        self._files: list[int] = []
+        threads_max = 1 if first_only else THREADS_MAX
+        try:
+            tasks = [int(task.name) for task in (proc / str(pid) / "task").iterdir()]
+            for task in (proc / str(pid) / "task" / str(name) for name in sorted(tasks)):
+                if len(self._files) == threads_max:
+                    break
+                self._files.append(os.open(task / "schedstat", os.O_RDONLY | os.O_CLOEXEC))
+        except OSError:
+            self.close()
+            raise
+
+    def read(self) -> Scheduled | None:
+        """What it was given so far; None if it has ended."""
+        ran_ns = waited_ns = turns = 0
+        try:
+            for file in self._files:
+                ran, waited, times = os.pread(file, SCHEDSTAT_BYTES_MAX, 0).split()
+                ran_ns, waited_ns, turns = (
+                    ran_ns + int(ran),
+                    waited_ns + int(waited),
+                    turns + int(times),
+                )
+        except (OSError, ValueError):
+            return None
+        return Scheduled(ran_ns, waited_ns, turns) if self._files else None
+
+    def is_stopped(self) -> bool:
+        return is_stopped(self.pid, self._proc)
+
+    def close(self) -> None:
+        """May be called twice."""
+        for file in self._files:
+            os.close(file)
+        self._files = []
+
+
+def is_stopped(pid: int, proc: Path = PROC) -> bool:
+    """Whether somebody has stopped it; False if that can't be known."""
+    try:
+        stat = (proc / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    # The command's name, in brackets, may have blanks and brackets of its own.
+    return stat.rpartition(")")[2].lstrip()[:1] in tuple(STANDING_STATES)
+
+
+# --- what the machine throws away -----------------------------------------------------------------
+
+
+class Counter(StrEnum):
+    """Counters of packets that were dropped, in this network namespace. The names are stored."""
+
+    CONNTRACK_DROP = "conntrack_drop"  # no room in the table
+    CONNTRACK_EARLY_DROP = "conntrack_early_drop"  # another connection was forgotten to make room
+    CONNTRACK_INSERT_FAILED = "conntrack_insert_failed"
+    UDP_BUFFER = "udp_buffer"  # a socket's receive buffer was full
+    LISTEN_OVERFLOW = "listen_overflow"  # a connection came to a full queue
+    LISTEN_DROP = "listen_drop"  # … or was not taken for any other reason
+
+
+_CONNTRACK = {
+    "drop": Counter.CONNTRACK_DROP,
+    "early_drop": Counter.CONNTRACK_EARLY_DROP,
+    "insert_failed": Counter.CONNTRACK_INSERT_FAILED,
+}
+_NETWORK = {
+    ("snmp", "Udp", "RcvbufErrors"): Counter.UDP_BUFFER,
+    ("netstat", "TcpExt", "ListenOverflows"): Counter.LISTEN_OVERFLOW,
+    ("netstat", "TcpExt", "ListenDrops"): Counter.LISTEN_DROP,
+}
+
+
+def dropped(proc: Path = PROC) -> dict[Counter, int]:
+    """How many were dropped since the machine started, without the counters that it lacks."""
+    found = dict(_conntrack_drops(proc))
+    for (file, group, name), counter in _NETWORK.items():
+        with suppress(OSError, ValueError):
+            lines = (proc / "net" / file).read_text(encoding="utf-8").splitlines()
+            names, values = [x.split()[1:] for x in lines if x.startswith(f"{group}:")][:2]
+            found[counter] = int(values[names.index(name)])
+    return found
+
+
+def _conntrack_drops(proc: Path) -> Iterator[tuple[Counter, int]]:
+    """The sum over all CPUs, a line each, in hexadecimal digits."""
+    try:
+        text = (proc / "net/stat/nf_conntrack").read_text(encoding="utf-8")
+        head, *rows = [line.split() for line in text.splitlines()]
+        for name, counter in _CONNTRACK.items():
+            place = head.index(name)
+            yield counter, sum(int(row[place], 16) for row in rows)
+    except (OSError, ValueError, IndexError):
+        return
+
+
+# --- what there is --------------------------------------------------------------------------------
+
+
+class Tracking(NamedTuple):
+    """Connection tracking: an entry for each connection, for a while after it has ended."""
+
+    entries: int
+    entries_max: int
+    time_wait_s: int  # how long one stays that was closed in order
+
+
+def tracking(proc: Path = PROC) -> Tracking | None:
+    """How full its table is; None where nothing is tracked."""
+    where = proc / "sys/net/netfilter"
+    names = ("nf_conntrack_count", "nf_conntrack_max", "nf_conntrack_tcp_timeout_time_wait")
+    try:
+        return Tracking(*(_number(where / name) for name in names))
+    except (OSError, ValueError):
+        return None
+
+
+class Memory(NamedTuple):
+    """Of the machine; a container's own limit is in neither."""
+
+    available_bytes: int
+    total_bytes: int
+
+
+def memory(proc: Path = PROC) -> Memory | None:
+    """What can be had without swapping; None if it is not said."""
+    try:
+        text = (proc / "meminfo").read_text(encoding="utf-8")
+        found = {
+            key: value.split() for key, _, value in (x.partition(":") for x in text.splitlines())
+        }
+        return Memory(*(int(found[key][0]) * 1024 for key in ("MemAvailable", "MemTotal")))
+    except (OSError, ValueError, KeyError, IndexError):
+        return None
+
+
+class Descriptors(NamedTuple):
+    """Open files of the whole machine."""
+
+    used: int
+    used_max: int
+
+
+def descriptors(proc: Path = PROC) -> Descriptors | None:
+    try:
+        used, _, most = (proc / "sys/fs/file-nr").read_text(encoding="utf-8").split()
+        return Descriptors(int(used), int(most))
+    except (OSError, ValueError):
+        return None
+
+
+class Ports(NamedTuple):
+    """Ports that this machine may call from."""
+
+    free_max: int
+    reused: bool  # one that waits for late packets may be used again, on loopback at least
+
+
+def ports(proc: Path = PROC) -> Ports | None:
+    where = proc / "sys/net/ipv4"
+    try:
+        first, last = (where / "ip_local_port_range").read_text(encoding="utf-8").split()
+        return Ports(int(last) - int(first) + 1, _number(where / "tcp_tw_reuse") != 0)
+    except (OSError, ValueError):
+        return None
+
+
+def _number(path: Path) -> int:
+    return int(path.read_text(encoding="utf-8"))

@@ -1,0 +1,100 @@
+"""How many cells a machine carries, from what the first ones take."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from chaosd.config import shape
+from chaosd.engine.admission import CPU_SHARE, Work, carried
+from chaosd.plan import build
+from chaosd.system import resources
+from chaosd.system.resources import Limits, Used
+
+GB, MB = 1 << 30, 1 << 20
+BEFORE = Used(cpu_s=1, memory_bytes=100 * MB, processes=2, descriptors=20, machine_cpu_s=9)
+FOUR = Used(cpu_s=2, memory_bytes=220 * MB, processes=14, descriptors=100, machine_cpu_s=10)
+ROOMY = Limits(cores=2.0, memory_bytes=64 * GB, processes=100_000, descriptors=100_000)
+
+
+def test_what_there_is_least_of_says_how_many() -> None:
+    def found(cell_cores: float = 0.02, others: float = 0.0, **limits: float) -> tuple[int, str]:
+        return carried(4, cell_cores, (BEFORE, FOUR), replace(ROOMY, **limits), others)
+
+    assert found() == (75, "CPU")
+    assert found(cores=1.0) == (37, "CPU")
+    assert found(others=0.5) == (50, "CPU")
+    assert found(others=2.0) == (1, "CPU")  # one is always tried
+    # 30 MB each: four that stand, and what 70 % of the rest is enough for.
+    assert found(memory_bytes=300 * MB) == (11, "memory")
+    assert found(processes=100) == (26, "processes")  # three each
+    assert found(descriptors=1024) == (39, "descriptors")  # twenty each
+
+
+def work(tmp_path: Path, text: str) -> Work:
+    path = tmp_path / "c.yaml"
+    path.write_text(f"name: x\nruntime: sim\n{text}\n")
+    config = shape.load(path)
+    return Work.of(build(config, lambda where, what: f"{where}: {what}").arms[0])
+
+
+def test_a_cell_s_work_is_what_its_config_asks_for(tmp_path) -> None:
+    recreate = "faults: [{type: recreate, every: 10s}]"
+    direct = "direct: null"
+    plain = work(tmp_path, f"{recreate}\n{direct}\nprobes: [{{type: http, rate: 50/s}}]")
+    assert plain.cpu(0.001) == pytest.approx(0.001 * (50 + 60 / 10))
+    idling = "probes: [{type: http, rate: 50/s, idle_rate: 5/s}]"
+    found = work(tmp_path, f"{recreate}\n{direct}\n{idling}")
+    # 0.3 s before a fault, 1 s of `timeout resolve`, 1 s of `stable_for`: 2.3 of each 10 s.
+    assert found.busy_share == pytest.approx(0.23)
+    assert found.cpu(0.001) == pytest.approx(0.001 * (50 * 0.23 + 5 * 0.77 + 60 / 10))
+    often = work(tmp_path, f"faults: [{{type: recreate, every: 1s}}]\n{direct}\n{idling}")
+    assert often.busy_share == 1.0
+    between = (
+        "faults: [{type: noop, every: {min: 5s, max: 15s}}, {type: noop, name: b, every: 10s}]"
+    )
+    assert work(tmp_path, f"{between}\n{direct}\n{idling}").failovers == pytest.approx(0.2)
+
+
+def test_control_probes_cost_less_and_least_where_they_idle(tmp_path) -> None:
+    def cost(probe: str, direct: str) -> float:
+        faults = "faults: [{type: recreate, every: 10s}]"
+        return work(tmp_path, f"{faults}\nprobes: [{probe}]\ndirect: {direct}").cpu(0.001)
+
+    plain, idling = "{type: http, rate: 50/s}", "{type: http, rate: 50/s, idle_rate: 5/s}"
+    dense = cost(plain, "{rate: 50/s}") - cost(plain, "null")
+    sparse = cost(idling, "{rate: 50/s}") - cost(idling, "null")
+    assert 0 < sparse == pytest.approx(dense / 10)
+    assert dense < 0.001 * 50 * 0.23
+
+
+def test_what_we_use_is_ours_and_that_of_our_children() -> None:
+    before = resources.used()
+    burn = "import time\nwhile time.process_time() < 0.3: pass\nprint(flush=True)\ninput()"
+    with subprocess.Popen(
+        [sys.executable, "-c", burn], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        during = resources.used()
+        assert during.cpu_s - before.cpu_s >= 0.25
+        assert during.processes == before.processes + 1
+        assert during.memory_bytes > before.memory_bytes
+        assert during.descriptors == before.descriptors + 2
+        child.kill()
+    # What it has used stays used once it is gone.
+    assert resources.used().cpu_s - before.cpu_s >= 0.25
+
+
+def test_there_is_as_much_as_the_machine_says() -> None:
+    found = resources.limits()
+    assert 0 < found.cores <= (os.cpu_count() or 1)
+    assert found.memory_bytes > 0
+    assert found.descriptors > 0
+    assert found.processes > 0
+    assert 0 < CPU_SHARE < 1

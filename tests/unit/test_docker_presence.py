@@ -1,0 +1,126 @@
+"""An engine that hangs: found out by pings, known to all, and nobody waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from chaosd.errors import MachineError
+from chaosd.runtimes.docker import presence
+from chaosd.runtimes.docker.endpoint import Endpoint, EngineAwayError
+from chaosd.runtimes.docker.engine import Engine
+from chaosd.runtimes.docker.presence import EngineHangsError, Presence, in_thread, watched
+from chaosd.system.clock import RealClock
+
+LIMIT_S = 10
+
+
+class FakeEngine:
+    """Calls to it end when it is let; it answers pings as long as it lives."""
+
+    def __init__(self) -> None:
+        self.lives, self.let = True, threading.Event()
+
+    def call(self) -> str:
+        assert self.let.wait(LIMIT_S)
+        return "done"
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    made = FakeEngine()
+    monkeypatch.setattr(presence, "ping", lambda _: made.lives)
+    for name, value in (("SLOW_S", 0.01), ("SILENT_S", 0.05), ("PING_PAUSE_S", 0.01)):
+        monkeypatch.setattr(presence, name, value)
+    yield made
+    made.let.set()
+
+
+def run(scenario) -> None:
+    asyncio.run(asyncio.wait_for(scenario, LIMIT_S))
+
+
+def known(wait_s: float = 0.1) -> Presence:
+    return Presence(Endpoint(), RealClock(), wait_s=wait_s)
+
+
+def test_a_slow_engine_is_waited_for(fake) -> None:
+    async def scenario() -> None:
+        asyncio.get_running_loop().call_later(0.2, fake.let.set)
+        assert await known().answer(in_thread(fake.call)) == "done"
+
+    run(scenario())
+    assert watched(Endpoint(), lambda: "at once") == "at once"
+
+
+def test_one_that_hangs_is_given_up_with_a_line(fake) -> None:
+    fake.lives = False
+
+    async def scenario() -> None:
+        with pytest.raises(EngineHangsError, match=r"engine at unix://.*`chaosd clean`"):
+            await known().answer(in_thread(fake.call))
+
+    run(scenario())
+    with pytest.raises(EngineHangsError, match="`chaosd clean`"):
+        watched(Endpoint(), fake.call)
+
+
+def test_what_one_cell_has_found_out_the_others_need_not(fake, monkeypatch) -> None:
+    monkeypatch.setattr(Endpoint, "client", lambda *_: object())
+    fake.lives = False
+    told = []
+
+    async def scenario() -> None:
+        shared = known()
+        shared.watch(lambda: told.append(1))
+        unwatch = shared.watch(lambda: told.append(2))
+        unwatch()
+        engines = [Engine(shared, RealClock()) for _ in range(60)]
+        first = asyncio.create_task(engines[0].now(lambda _: fake.call()))
+        with pytest.raises(EngineHangsError):
+            await first
+        await asyncio.sleep(0)
+        assert told == [1]
+        for engine in engines:
+            with pytest.raises(EngineHangsError):
+                await engine.now(lambda _: pytest.fail("asked in vain"))
+            await engine.idle(LIMIT_S)
+        with pytest.raises(EngineAwayError, match=r"did not return in 0.1 s .*`chaosd clean`"):
+            await engines[1].do(lambda _: None)
+        assert not await shared.returns()
+        fake.lives = True
+        assert await shared.answers()
+        assert await engines[2].do(lambda _: "back") == "back"
+
+    run(scenario())
+    assert threading.active_count() < 20
+
+
+def test_whoever_watches_is_told_also_of_one_that_refuses_and_does_not_return(fake) -> None:
+    fake.lives = False
+    told = []
+
+    async def scenario() -> None:
+        shared = known(wait_s=0.0)
+        shared.watch(lambda: told.append(1))
+        assert not await shared.returns()
+        assert not await shared.returns()
+        await asyncio.sleep(0)
+
+    run(scenario())
+    assert len(told) == 2
+
+
+def test_what_the_call_raises_is_passed_on(fake) -> None:
+    def broken() -> None:
+        raise MachineError("no such thing")
+
+    async def scenario() -> None:
+        with pytest.raises(MachineError, match="no such thing"):
+            await known().answer(in_thread(broken))
+
+    run(scenario())
+    with pytest.raises(MachineError, match="no such thing"):
+        watched(Endpoint(), broken)

@@ -1,0 +1,101 @@
+"""What /proc says, from files as kernels write them, and nothing from those that are missing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from chaosd.system import machine
+from chaosd.system.machine import Counter, ProcessGauge, Scheduled
+
+CONNTRACK = (
+    "entries  clashres found new invalid ignore delete chainlength insert insert_failed drop "
+    "early_drop icmp_error  expect_new expect_create expect_delete search_restart\n"
+    "0000a567  00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000001 "
+    "0000000f 00000002 00000000  00000000 00000000 00000000 00000000\n"
+    "0000a567  00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 "
+    "00000001 00000000 00000000  00000000 00000000 00000000 00000000\n"
+)
+SNMP = "Ip: A B\nIp: 1 2\nUdp: InDatagrams NoPorts RcvbufErrors\nUdp: 16202 0 7\nUdpLite: A\n"
+NETSTAT = "TcpExt: SyncookiesSent ListenOverflows ListenDrops\nTcpExt: 0 3 4\nIpExt: A\nIpExt: 1\n"
+
+
+@pytest.fixture
+def proc(tmp_path):
+    def put(path: str, text: str) -> None:
+        file = tmp_path / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+    put("net/stat/nf_conntrack", CONNTRACK)
+    put("net/snmp", SNMP)
+    put("net/netstat", NETSTAT)
+    for name, value in (("count", 41), ("max", 262144), ("tcp_timeout_time_wait", 120)):
+        put(f"sys/net/netfilter/nf_conntrack_{name}", f"{value}\n")
+    put("meminfo", "MemTotal:  8000 kB\nMemFree: 1 kB\nMemAvailable:  2000 kB\n")
+    put("sys/fs/file-nr", "1696\t0\t9223372036854775807\n")
+    put("sys/net/ipv4/ip_local_port_range", "32768\t60999\n")
+    put("sys/net/ipv4/tcp_tw_reuse", "2\n")
+    put("7/stat", "7 (a ) T (b) S 1 7 7 0\n")
+    put("8/stat", "8 (haproxy) T 1 7 7 0\n")
+    put("8/task/8/schedstat", "100 20 3\n")
+    put("8/task/9/schedstat", "1000 200 30\n")
+    return tmp_path
+
+
+def test_counters_are_summed_over_cpus_and_read_by_their_names(proc) -> None:
+    assert machine.dropped(proc) == {
+        Counter.CONNTRACK_DROP: 16,
+        Counter.CONNTRACK_EARLY_DROP: 2,
+        Counter.CONNTRACK_INSERT_FAILED: 1,
+        Counter.UDP_BUFFER: 7,
+        Counter.LISTEN_OVERFLOW: 3,
+        Counter.LISTEN_DROP: 4,
+    }
+
+
+def test_what_there_is(proc) -> None:
+    assert machine.tracking(proc) == (41, 262144, 120)
+    assert machine.memory(proc) == (2000 * 1024, 8000 * 1024)
+    assert machine.descriptors(proc) == (1696, 9223372036854775807)
+    assert machine.ports(proc) == (28232, True)
+
+
+def test_a_process_is_all_of_its_threads_and_may_be_stopped(proc) -> None:
+    gauge = ProcessGauge(8, proc)
+    assert gauge.read() == Scheduled(1100, 220, 33)
+    assert gauge.is_stopped()
+    assert not machine.is_stopped(7, proc)  # its name has a bracket and a T in it
+    gauge.close()
+    gauge.close()
+    assert gauge.read() is None
+
+
+def test_nothing_is_claimed_of_files_that_are_missing_or_say_something_else(tmp_path) -> None:
+    nothing = tmp_path / "none"
+    (tmp_path / "odd/net/stat").mkdir(parents=True)
+    for name in ("net/stat/nf_conntrack", "net/snmp", "net/netstat", "meminfo"):
+        (tmp_path / "odd" / name).write_text("what is this\n")
+    for proc in (nothing, tmp_path / "odd"):
+        assert machine.dropped(proc) == {}
+        assert machine.tracking(proc) is None
+        assert machine.memory(proc) is None
+        assert machine.descriptors(proc) is None
+        assert machine.ports(proc) is None
+        assert not machine.is_stopped(1, proc)
+        with pytest.raises(OSError):
+            ProcessGauge(1, proc)
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="no schedstat here")
+def test_this_very_process_has_run() -> None:
+    gauge = ProcessGauge(os.getpid())
+    before = gauge.read()
+    after = gauge.read()
+    gauge.close()
+    assert before is not None
+    assert after is not None
+    assert 0 < before.ran_ns <= after.ran_ns
+    assert before.turns >= 1
