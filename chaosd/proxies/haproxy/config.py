@@ -18,7 +18,9 @@ from pydantic import (
 
 from chaosd.plugins.bases import Part
 from chaosd.plugins.program import MS_NS, ProgramConfig, seconds, whole
+from chaosd.proxies.haproxy.cfg.files import BYTES_MAX
 from chaosd.proxies.haproxy.model.settings import Holds, Settings
+from chaosd.system.files import read_bytes
 from chaosd.units import Duration
 
 MS = MS_NS
@@ -148,7 +150,7 @@ def _by_variables(said: Mapping[str, Any]) -> Path | None:
     if not isinstance(own, Path) or any(said.get(wish) is not None for wish in WISHES):
         return None
     try:
-        text = own.read_bytes()
+        text = read_bytes(own, BYTES_MAX)
     except OSError:  # it is said where the file is needed; a directory has no variables
         return None if own.is_dir() else own
     return own if any(name in text for name in SUPPLIED) else None

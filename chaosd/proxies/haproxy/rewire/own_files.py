@@ -23,9 +23,10 @@ from chaosd.proxies.haproxy.rewire import Rewired, audit, rewire
 from chaosd.proxies.haproxy.rewire.choose import Choice, choose
 from chaosd.proxies.haproxy.rewire.door import Door, find
 from chaosd.proxies.haproxy.rewire.scene import Ours, Overrides, Scene
+from chaosd.system.files import MB, read_utf8
 
 _NOBODY_PORT = 1  # of the door's address: nothing listens there
-_ENV_BYTES_MAX = 1 << 20
+_ENV_BYTES_MAX = MB
 STAND_IN = "chaosd"  # the value of a variable that has none
 
 
@@ -169,8 +170,7 @@ def read_environment(path: Path) -> dict[str, str]:
     Raises EnvironmentFileError.
     """
     try:
-        with path.open("rb") as file:
-            text = file.read(_ENV_BYTES_MAX).decode("utf-8")
+        text = read_utf8(path, _ENV_BYTES_MAX)
     except OSError as error:
         raise EnvironmentFileError(f"{path}: can't be read: {error.strerror}") from None
     except ValueError:
