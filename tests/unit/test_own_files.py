@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import replace
 
@@ -206,6 +207,7 @@ def test_settings_of_the_yaml_are_set_in_the_copy(file, tmp_path):
     (server,) = [line for line in lines if line.startswith("server s")]
     assert server.endswith("check inter 700ms")
     settings = planned.arms[0].proxy.settings()
+    assert re.fullmatch("text [0-9a-f]{12}", settings["config"])  # of the file, not of the copy
     assert settings["resolvers"]["timeout_resolve"] == "500ms"
     assert settings["resolvers"]["hold"]["nx"] == "3s"
     assert settings["server"]["inter"] == "700ms"
