@@ -19,8 +19,15 @@ The other modes are what may be found at the address of an app that is gone:
 With `--armed` it prints `armed`, waits for a line `take IP PORT` on its standard input, takes that
 address, and prints `holding IP:PORT`. It exits when its standard input ends.
 
+What stands for somebody else's app has to answer what is asked of it:
+
+    --paths any      every path has the page, not only `/`
+    --also PORT      it listens on this port of its address, too (8081, or 8081,8082)
+    --says TEXT      lines that stand in the page
+    --script JSON    an object: what comes that is not HTTP, and what it is answered
+
 Each option may be given as an environment variable instead: CHAOSD_LISTEN, CHAOSD_IDENTITY,
-CHAOSD_START_DELAY, CHAOSD_MODE. Without any it listens on 0.0.0.0:8080 and is named after its host.
+CHAOSD_START_DELAY and so on. Without any it listens on 0.0.0.0:8080 and is named after its host.
 """
 
 # It is started anew in every cycle, so it imports only what starts fast (no argparse, no asyncio).
@@ -85,8 +92,11 @@ STATUS = {
 
 
 @functools.lru_cache(maxsize=HEADS_KEPT)
-def judge(head: bytes) -> tuple[str, bool, bool]:
-    """What a request's head is answered: (kind, whether a body goes with it, whether to close)."""
+def judge(head: bytes, pages: str = "/") -> tuple[str, bool, bool]:
+    """What a request's head is answered: (kind, whether a body goes with it, whether to close).
+
+    `pages` is the path that has the page; "any": all have it.
+    """
     line, _, rest = head.partition(b"\r\n")
     method, _, tail = line.partition(b" ")
     target, _, version = tail.partition(b" ")
@@ -104,10 +114,12 @@ def judge(head: bytes) -> tuple[str, bool, bool]:
         return "refused", True, close
     path = target.partition(b"?")[0]
     kind = "page" if path == b"/" else "healthy" if path == b"/healthz" else "unknown"
+    if pages == "any":
+        kind = "page"
     return kind, method != b"HEAD", close
 
 
-def answers(mode: str, identity: str) -> Callable[[str, str, bool, bool], bytes]:
+def answers(mode: str, identity: str, says: str = "") -> Callable[[str, str, bool, bool], bytes]:
     """Whole answers as they go over the wire, each made once."""
 
     @functools.lru_cache(maxsize=256)
@@ -116,6 +128,7 @@ def answers(mode: str, identity: str) -> Callable[[str, str, bool, bool], bytes]
         if kind == "page":
             name = identity.replace("&", "&amp;").replace("<", "&lt;")
             content, media = PAGE.format(identity=name, address=address, **LOOKS[mode]), "text/html"
+            content += f"{says}\n" if says else ""
         fields = [
             f"HTTP/1.1 {STATUS[kind]}",
             f"Content-Type: {media}; charset=utf-8",
@@ -151,48 +164,56 @@ class Server:
     """The loop: one thread, and a limit on everything that is held."""
 
     def __init__(
-        self, listener: socket.socket, reply: Callable[..., bytes] | None, stop: int
+        self,
+        listeners: list[socket.socket],
+        reply: Callable[..., bytes] | None,
+        stop: int,
+        pages: str = "/",
+        script: dict[bytes, bytes] | None = None,
     ) -> None:
-        self.listener: socket.socket | None = listener
-        host, port = listener.getsockname()[:2]
-        self.address = "" if host in ("0.0.0.0", "::") else f"{host}:{port}"  # noqa: S104
+        self.listeners = {listener.fileno(): listener for listener in listeners}
+        host, port = listeners[0].getsockname()[:2]
+        is_one = len(listeners) == 1 and host not in ("0.0.0.0", "::")  # noqa: S104
+        self.address = f"{host}:{port}" if is_one else ""  # of every connection, if it is known
         self.reply = reply  # makes an answer; None: read and never answer
         self.stop = stop
+        self.pages = pages
+        self.script = script or {}  # what is not HTTP, and what it is answered
         self.connections: dict[int, Connection] = {}  # the one heard of longest ago comes first
         self.epoll = select.epoll()
-        self.epoll.register(listener.fileno(), select.EPOLLIN)
-        self.epoll.register(stop, select.EPOLLIN)
+        for descriptor in [*self.listeners, stop]:
+            self.epoll.register(descriptor, select.EPOLLIN)
 
     def run(self) -> None:
         """Serve until the descriptor `stop` is readable; then finish what is in flight."""
         deadline_s = float("inf")
         while (left_s := deadline_s - time.monotonic()) > 0:
-            if self.listener is None and not self.connections:
+            if not self.listeners and not self.connections:
                 return
-            for descriptor, events in self.epoll.poll(left_s if self.listener is None else None):
+            for descriptor, events in self.epoll.poll(None if self.listeners else left_s):
                 connection = self.connections.get(descriptor)
                 if connection is not None:
                     if events & select.EPOLLERR:  # it was reset
                         self.drop(connection)
                     else:
                         self.attend(connection)
-                elif self.listener is None:
-                    continue
-                elif descriptor == self.listener.fileno():
-                    self.accept(self.listener)  # one a turn: the open ones are not kept waiting
-                elif descriptor == self.stop:
+                elif descriptor in self.listeners:
+                    # One a turn: the open ones are not kept waiting.
+                    self.accept(self.listeners[descriptor])
+                elif descriptor == self.stop and self.listeners:
                     deadline_s = time.monotonic() + DRAIN_S
-                    self.drain(self.listener)
+                    self.drain()
 
-    def drain(self, listener: socket.socket) -> None:
+    def drain(self) -> None:
         """Stop listening, and close the connections that have been served and only wait."""
         self.epoll.unregister(self.stop)
         # Closing a listener resets the connections that it has not handed out yet.
-        for _ in range(BACKLOG):
-            if not self.accept(listener):
-                break
-        listener.close()
-        self.listener = None
+        for listener in self.listeners.values():
+            for _ in range(BACKLOG):
+                if not self.accept(listener):
+                    break
+            listener.close()
+        self.listeners = {}
         for connection in list(self.connections.values()):
             idle = connection.served and not connection.inbox and not connection.outbox
             if idle or self.reply is None:
@@ -243,18 +264,34 @@ class Server:
     def read(self, connection: Connection, data: bytes, reply: Callable[..., bytes]) -> None:
         answers = []
         while not connection.closing:
+            if self.script and (played := self.play(data)) is not None:
+                said, rest = played
+                answers.append(said)
+                if rest == data:
+                    break
+                data = rest
+                continue
             head, end, rest = data.partition(b"\r\n\r\n")
             if not end and len(data) <= HEAD_BYTES_MAX:
                 break
-            kind, body, close = judge(head) if end else ("too large", True, True)
-            connection.closing = close or self.listener is None
+            kind, body, close = judge(head, self.pages) if end else ("too large", True, True)
+            connection.closing = close or not self.listeners
             answers.append(reply(connection.address, kind, body, connection.closing))
             data = rest
         connection.inbox = data
-        if answers:
+        if any(answers):
             connection.served = True
             connection.outbox = b"".join(answers)
             self.send(connection)
+
+    def play(self, data: bytes) -> tuple[bytes, bytes] | None:
+        """What the script answers, and what is left of the data; None if it is not its."""
+        for request, said in self.script.items():
+            if data.startswith(request):
+                return said, data[len(request) :]
+            if data and request.startswith(data):
+                return b"", data  # the rest of it is still to come
+        return None
 
     def send(self, connection: Connection) -> None:
         try:
@@ -309,14 +346,31 @@ def deafen(holder: socket.socket) -> None:
     holder.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", 1, filter_at))
 
 
-def occupy(holder: socket.socket, mode: str, identity: str, stop: int) -> None:
-    """Be what `mode` says at this address until `stop` is readable."""
+def occupy(holders: list[socket.socket], options: dict[str, str], stop: int) -> None:
+    """Be what the mode says at these addresses until `stop` is readable."""
+    mode = options["mode"]
     if mode in ("refuse", "blackhole"):
         select.select([stop], [], [])
         return
-    holder.setblocking(False)
-    reply = None if mode == "tarpit" else answers(mode, identity)
-    Server(holder, reply, stop).run()
+    for holder in holders:
+        holder.setblocking(False)
+    reply = None
+    if mode != "tarpit":
+        reply = answers(mode, options["identity"], options["says"])
+    Server(holders, reply, stop, options["paths"], scripted(options["script"])).run()
+
+
+def scripted(text: str) -> dict[bytes, bytes]:
+    """The script of an option: texts have a character for each byte. Exits with a line."""
+    if not text:
+        return {}
+    import json  # hardly ever needed, and it takes a while
+
+    try:
+        script = json.loads(text)
+        return {a.encode("latin-1"): b.encode("latin-1") for a, b in script.items() if a}
+    except (ValueError, AttributeError):
+        sys.exit("--script is no JSON object of texts")
 
 
 def listen(holder: socket.socket, mode: str) -> None:
@@ -356,6 +410,7 @@ def rehearse() -> None:
 def read_options(arguments: list[str]) -> dict[str, str]:
     """The command line over the environment over the defaults. Exits with a line for the user."""
     options = {"listen": "0.0.0.0:8080", "identity": "", "start-delay": "0", "mode": "app"}
+    options |= {"paths": "/", "also": "", "says": "", "script": ""}
     for name, default in options.items():
         variable = f"CHAOSD_{name.upper().replace('-', '_')}"
         options[name] = os.environ.get(variable) or default
@@ -402,12 +457,17 @@ def main() -> None:
     try:
         if options["armed"]:
             holder = armed(stop, mode)
+            holders = [holder] if holder is not None else []
         else:
-            holder = bind(*parse(where), 0)
+            host, port = parse(where)
+            also = [int(number) for number in options["also"].split(",") if number]
+            holders = [bind(host, each, 0) for each in (port, *also)]
+            holder = holders[0]
             # The address is its own from now on, but nobody is let in while it is starting.
             if stop.poll(float(options["start-delay"])):
                 return
-            listen(holder, mode)
+            for each in holders:
+                listen(each, mode)
     except (OSError, ValueError) as error:
         sys.exit(f"cannot take {where}: {error}")
     if holder is None:
@@ -415,7 +475,7 @@ def main() -> None:
     said = "holding" if options["armed"] else "listening"
     # The instant goes along, because whoever reads this may be late.
     print("{} {}:{} {}".format(said, *holder.getsockname(), time.monotonic_ns()), flush=True)
-    occupy(holder, mode, options["identity"], stop.fileno())
+    occupy(holders, options, stop.fileno())
 
 
 if __name__ == "__main__":

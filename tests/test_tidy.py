@@ -52,7 +52,7 @@ BANNED = {
     "os.kill": "signal a process that you hold, not a number",
 }
 # Commands that are about one plugin, as their names say.
-OF_ONE_PLUGIN = {"cli/demo.py", "cli/haproxy.py", "cli/images.py"}
+OF_ONE_PLUGIN = {"cli/demo.py", "cli/haproxy.py", "cli/images.py", "cli/own_files.py"}
 OPEN_BYTES = {"os.open", "tarfile.open"}
 # The prober's process is a program of its own, with the real clock inside.
 OWN_PROGRAMS = {

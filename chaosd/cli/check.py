@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-from chaosd.cli import loading
+from chaosd.cli import loading, own_files
 from chaosd.cli.output import say
 from chaosd.errors import Exit
+
+if TYPE_CHECKING:
+    from chaosd.plan import Copied
 
 HELP = "show the plan, the proxy's config and the predicted recovery; run nothing"
 
@@ -17,6 +21,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    return max(_check(each) for each in own_files.each(arguments))
+
+
+def _check(arguments: argparse.Namespace) -> int:
     from chaosd import plan
     from chaosd.config import shape
 
@@ -24,15 +32,27 @@ def run(arguments: argparse.Namespace) -> int:
     planned = plan.build(loaded, at_line)
     rehearsals = plan.rehearse(planned)
     if arguments.quiet:
-        say(f"{arguments.config}: ok")
+        say(f"{arguments.config or arguments.haproxy[0]}: ok")
         return Exit.OK
-    say("# the effective config", shape.dump(loaded).rstrip(), "")
+    if arguments.config is not None:
+        say("# the effective config", shape.dump(planned.config).rstrip(), "")
     for rehearsal in rehearsals:
         arm = f" of arm {rehearsal.arm.name}" if len(rehearsals) > 1 else ""
-        say(f"# the proxy's config{arm} (a run chooses the addresses)", rehearsal.rendered)
+        if rehearsal.copied is None:
+            say(f"# the proxy's config{arm} (a run chooses the addresses)", rehearsal.rendered)
+        else:
+            _say_copied(rehearsal.copied, arm)
     # What matters most stands at the end, where it is still on the screen.
     say("# the plan", *plan.describe(planned))
     for rehearsal in rehearsals:
         arm = f"{rehearsal.arm.name}: " if len(rehearsals) > 1 else ""
         say(*(f"{arm}{line}" for line in (*rehearsal.advice, *rehearsal.notes)))
     return Exit.OK
+
+
+def _say_copied(copied: Copied, arm: str) -> None:
+    what = f"# your files{arm}, and the copy that chaosd runs (a run chooses the addresses)"
+    say(what, *copied.difference, "")
+    if copied.not_carried:
+        say("# not carried over, and what that changes", *copied.not_carried, "")
+    say(f"# what moves{arm}", *copied.choices, "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from chaosd.cli import loading
+from chaosd.cli import loading, own_files
 from chaosd.cli import run as run_command
 from chaosd.cli.output import say
 from chaosd.errors import Exit
@@ -15,7 +15,7 @@ CYCLES = 10
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     loading.add_overrides(parser)
-    parser.set_defaults(cycles=CYCLES)
+    parser.set_defaults(cycles=CYCLES, **own_files.NONE)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -7,9 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from chaosd.cli import own_files
+from chaosd.errors import ConfigError
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", type=Path, metavar="CONFIG")
+    parser.add_argument("config", type=Path, nargs="?", metavar="CONFIG")
+    own_files.add_options(parser)
     add_overrides(parser)
 
 
@@ -46,5 +50,15 @@ def load(arguments: argparse.Namespace) -> tuple[Any, Any]:
             overrides.append(f"{path}={value}")
     if arguments.allow_programs:
         overrides.append("proxy.allow_programs=true")
+    if wrong := own_files.problem(arguments):
+        raise ConfigError(wrong)
+    if arguments.haproxy:
+        called = arguments.haproxy[0]
+        loaded = shape.of_text(own_files.text(arguments), called, overrides)
+        return loaded, partial(_complain, called)
     loaded = shape.load(arguments.config, overrides)
     return loaded, partial(shape.at_line, arguments.config, overrides)
+
+
+def _complain(called: Path, _: object, what: str) -> str:
+    return f"{called}: {what}"

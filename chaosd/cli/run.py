@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from chaosd.cli import loading
+from chaosd.cli import loading, own_files
+from chaosd.cli.output import say
 
 HELP = "run until stopped, or until what `until:` asks for is done"
 
@@ -14,8 +15,21 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    return max(_run(each) for each in own_files.each(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> int:
     from chaosd import plan
     from chaosd.engine import session
 
     planned = plan.build(*loading.load(arguments))
-    return session.run(planned, plan.rehearse(planned), arguments.config)
+    rehearsals = plan.rehearse(planned)
+    for copied in (rehearsal.copied for rehearsal in rehearsals):
+        if copied is not None:
+            count = len(copied.not_carried)
+            say(*copied.choices)
+            say(
+                f"your files stay as they are; a copy is run (chaosd check shows it, and {count} "
+                f"thing{'s' * (count != 1)} that it does not have)"
+            )
+    return session.run(planned, rehearsals, arguments.config or arguments.haproxy[0])

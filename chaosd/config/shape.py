@@ -330,6 +330,17 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     return config
 
 
+def of_text(text: str, called: Path, overrides: Sequence[str] = ()) -> Config:
+    """The same for a text that is no file; relative paths in it belong to the working directory.
+
+    Problems call it `called`.
+    """
+    document = yamlfile.read(text)
+    for override in overrides:
+        yamlfile.override(document, override, _defaults())
+    return _validated(document, called)
+
+
 def _validated(document: yamlfile.Document, path: Path) -> Config:
     if "proxy" not in document.data and (proxy := _found_proxy(document.data.get("runtime"))):
         document.data["proxy"] = {"type": proxy}

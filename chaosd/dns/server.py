@@ -44,6 +44,7 @@ UDP_PAYLOAD_MIN = 512  # what every client takes
 UDP_PAYLOAD = 1232  # what we take
 HEADER = struct.Struct("!HHHHHH")
 FLAG_RESPONSE = 0x8000
+SRV = dns.rdatatype.SRV
 
 RCODES = {
     "nxdomain": dns.rcode.NXDOMAIN,
@@ -87,7 +88,9 @@ class DnsServer:
         missing: Missing = "nxdomain",
         ttl_s: int = 0,
         delay_s: float = 0.0,
+        service_port: int = 0,
     ) -> None:
+        """`service_port` is what SRV answers say: those of names such as `_http._tcp.app`."""
         self.missing: Missing = missing
         self.ttl_s = ttl_s
         self.delay_s = delay_s
@@ -96,6 +99,7 @@ class DnsServer:
         self.address: Address | None = None
         self._clock = clock
         self._observe = observe
+        self._service_port = service_port
         self._names: dict[dns.name.Name, list[dns.rdata.Rdata]] = {}
         self._waiting = 0
         self._closed = False
@@ -104,8 +108,21 @@ class DnsServer:
         self._connections: dict[asyncio.Transport, None] = {}  # the oldest first
 
     def publish(self, name: str, ips: Sequence[str]) -> None:
-        """From now on the name has exactly these addresses."""
-        self._names[dns.name.from_text(name)] = [_record(ip) for ip in ips]
+        """From now on the name has exactly these addresses.
+
+        A name that begins with an underscore has SRV records: a target for each address.
+        """
+        records = [_record(ip) for ip in ips]
+        owner = dns.name.from_text(name)
+        if not name.startswith("_"):
+            self._names[owner] = records
+            return
+        self._names[owner] = []
+        for record in records:
+            target = _target(owner, record)
+            self._names[target] = [record]
+            text = f"0 1 {self._service_port} {target}"
+            self._names[owner].append(dns.rdata.from_text("IN", "SRV", text))
 
     def withdraw(self, name: str) -> None:
         """From now on the name is missing; with `stale` it keeps the addresses that it had."""
@@ -212,7 +229,7 @@ class DnsServer:
             name=question.name.to_text(omit_final_dot=True).lower(),
             qtype=dns.rdatatype.to_text(question.rdtype),
             rcode="" if rcode is None else dns.rcode.to_text(rcode),
-            ips=tuple(record.to_text() for record in found),
+            ips=tuple(record.to_text() for record in self._reached(found)),
             took_ns=0,
             transport=transport,
             unread_ns=unread_ns,
@@ -226,8 +243,18 @@ class DnsServer:
         for record in found:
             rrset = dns.rrset.from_rdata(question.name, self.ttl_s, record)
             response.answer.append(rrset)
+            for address in self._reached([record]) if question.rdtype == SRV else ():
+                owner = _target_of(record)
+                response.additional.append(dns.rrset.from_rdata(owner, self.ttl_s, address))
         limit = max(message.payload, UDP_PAYLOAD_MIN) if transport == "udp" else 0xFFFF
         return response.to_wire(max_size=limit, prefer_truncation=True), query
+
+    def _reached(self, records: Sequence[dns.rdata.Rdata]) -> list[dns.rdata.Rdata]:
+        """Themselves, or what their targets have: SRV records have no addresses of their own."""
+        found: list[dns.rdata.Rdata] = []
+        for record in records:
+            found += [record] if record.rdtype != SRV else self._names.get(_target_of(record), ())
+        return found
 
     def _rcode(
         self,
@@ -248,6 +275,19 @@ class DnsServer:
 def _record(ip: str) -> dns.rdata.Rdata:
     kind = "AAAA" if ipaddress.ip_address(ip).version == 6 else "A"  # noqa: PLR2004
     return dns.rdata.from_text("IN", kind, ip)
+
+
+def _target(service: dns.name.Name, address: dns.rdata.Rdata) -> dns.name.Name:
+    """The host that stands for this address behind a service's name."""
+    host = "ip-" + address.to_text().replace(".", "-").replace(":", "-")
+    labels = [label for label in service.labels if not label.startswith(b"_")]
+    return dns.name.Name([host.encode(), *labels])
+
+
+def _target_of(record: dns.rdata.Rdata) -> dns.name.Name:
+    target = record.target  # type: ignore[attr-defined]
+    assert isinstance(target, dns.name.Name)  # noqa: S101 - it was made here, an SRV record
+    return target
 
 
 def _refusal(wire: bytes, rcode: dns.rcode.Rcode) -> bytes:

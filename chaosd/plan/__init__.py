@@ -22,6 +22,7 @@ from chaosd.history.cycles import CycleKind
 from chaosd.history.values import Address
 from chaosd.plan import combinations, limits, privacy
 from chaosd.plan.arms import OWN_APP, Arm, Cell, Plan
+from chaosd.plan.fitting import fitted
 from chaosd.plan.foretelling import foretold
 from chaosd.plugins.bases import Between, KeyPath
 from chaosd.plugins.fault import LeavesAddress
@@ -32,6 +33,7 @@ from chaosd.plugins.proxy import (
     Launch,
     Launches,
     Proxy,
+    Rewires,
     TakesOwnFile,
 )
 from chaosd.plugins.runtime import Runtime
@@ -55,9 +57,10 @@ def build(config: Config, complain: Complain) -> Plan:
         if isinstance(proxy, Launches) and (host := runtime.proxy_host(proxy)) is not None:
             proxy.move_to(host)
     arms = tuple(
-        Arm(name=label, config=arm, proxy=proxy, runtime_name=name)
+        Arm(name=label, config=fitted(arm, proxy), proxy=proxy, runtime_name=name)
         for (label, arm), proxy in zip(config.arm_configs.items(), proxies, strict=True)
     )
+    config = fitted(config, proxies[0])
     seed = config.seed if config.seed is not None else secrets.randbits(32)
     # Two real runs with one seed may go on at the same time, and must know each other's apart.
     simulated = isinstance(runtime.clock(), VirtualClock)
@@ -96,7 +99,7 @@ def _problems(plan: Plan, cell: Cell, complain: Complain) -> list[str]:
     )
     problems = [complain(*problem) for problem in impossible]
     if isinstance(proxy, TakesOwnFile) and (own_file := proxy.own_file) is not None:
-        if own_file.is_file():
+        if own_file.exists():
             problems += proxy.problems(by_address=arm.by_address)
         else:
             what = f"there is no file {own_file} (the path of your own, relative to this one)"
@@ -202,6 +205,25 @@ def _able(needs: Sequence[type]) -> Iterator[str]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Copied:
+    """What becomes of the user's own files, where a copy of them is run: a line each."""
+
+    choices: tuple[str, ...]
+    difference: tuple[str, ...]  # a unified diff
+    not_carried: tuple[str, ...]  # and what that changes in the answer
+
+
+def _copied(proxy: Proxy) -> Copied | None:
+    if not isinstance(proxy, Rewires) or not (difference := proxy.difference()):
+        return None
+    return Copied(
+        choices=tuple(proxy.choices()),
+        difference=tuple(difference),
+        not_carried=tuple(proxy.not_carried()),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rehearsal:
     """What can be known before anything runs."""
 
@@ -211,6 +233,7 @@ class Rehearsal:
     rendered: str  # the proxy's config, with stand-ins for the addresses that a run chooses
     advice: tuple[str, ...]
     notes: tuple[str, ...]
+    copied: Copied | None = None  # where copies of the user's own files are run
 
 
 def rehearse(plan: Plan) -> list[Rehearsal]:
@@ -261,6 +284,7 @@ def _rehearse(plan: Plan, cell: Cell) -> Rehearsal:
         rendered=rendered,
         advice=tuple(f"advice: {each}" for each in advice),
         notes=(*notes, *predicted),
+        copied=_copied(proxy),
     )
 
 
@@ -275,6 +299,8 @@ def _launch(plan: Plan, cell: Cell, proxy: Launches, directory: Path) -> Launch:
             api=PurePath("/tmp/chaosd-check.sock"),  # noqa: S108 - a check binds nothing
             directory=directory if host is None else host.directory,
             scratch=directory if host is None else host.scratch,
+            app_at=Address("127.64.0.10", cell.arm.config.app.port),
+            beside="127.64.0.9",
         )
     )
     if host is None:

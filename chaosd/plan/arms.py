@@ -6,7 +6,7 @@ schedule; `cells: N` are N replicas of each.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
@@ -14,7 +14,8 @@ from chaosd import plugins
 from chaosd.analysis.recovery import DEFINITIONS, Settings
 from chaosd.config.shape import Config
 from chaosd.plugins.fault import Fault
-from chaosd.plugins.proxy import Proxy
+from chaosd.plugins.probe import PLAIN_KNOCK, Knocks
+from chaosd.plugins.proxy import Proxy, Rewires
 from chaosd.plugins.runtime import AppSpec, CellSpec, DnsSpec, Runtime
 
 OWN_APP = "http-server"  # it says in a header who it is
@@ -100,20 +101,25 @@ class Plan:
     def spec(self, cell: Cell, directory: Path) -> CellSpec:
         """What a runtime needs to set this cell up, in a directory of its own."""
         app, dns = cell.arm.config.app, cell.arm.config.dns
+        proxy, probe = cell.arm.proxy, cell.arm.config.probes[0]
+        stand_in = proxy.stand_in(app.port) if isinstance(proxy, Rewires) else None
+        knock = probe.knock() if isinstance(probe, Knocks) else PLAIN_KNOCK
         return CellSpec(
             name=cell.name,
             cells=len(self.cells),
             run_id=self.run_id,
             directory=directory,
             seed=f"{self.seed} {cell.name}",
-            proxy=cell.arm.proxy,
+            proxy=proxy,
+            knock=replace(knock, identified=stand_in is not None),
+            beside=None if stand_in is None else stand_in.beside,
             app=AppSpec(
                 image=app.image,
                 port=app.port,
                 start_delay_s=app.start_delay.s,
                 replicas=app.replicas,
                 command=tuple(app.command),
-                env=dict(app.env),
+                env={**(stand_in.env if stand_in is not None else {}), **app.env},
                 remember_ips=app.remember_ips,
                 ready_timeout_s=app.ready_timeout.s,
                 by_address=cell.arm.by_address,

@@ -9,7 +9,7 @@ from pathlib import Path
 from chaosd import shown
 from chaosd.config import shape
 from chaosd.plan.arms import Plan
-from chaosd.plugins.proxy import HidesSecrets, TakesOwnFile
+from chaosd.plugins.proxy import HidesSecrets, Rewires, TakesOwnFile
 
 ONLY_MINE = 0o077
 _GROUP, _OTHERS = 0o040, 0o004  # may read
@@ -49,3 +49,5 @@ def _own_files(plan: Plan) -> Iterator[Path]:
     for arm in plan.arms:
         if isinstance(arm.proxy, TakesOwnFile) and arm.proxy.own_file is not None:
             yield arm.proxy.own_file
+        if isinstance(arm.proxy, Rewires):
+            yield from arm.proxy.own_files()

@@ -3,12 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from chaosd.history.values import Address, Outcome, Sample, StreamSpec
 from chaosd.plugins.bases import (
     ProbeConfig,
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Knock:
+    """How a probe asks, as far as it decides where its request goes to: HTTP by GET."""
+
+    host: str | None = None  # the Host header, and the name that TLS asks for; None: the address
+    path: str = "/"
+    tls: bool = False
+    proxy_line: bool = False  # a line of the PROXY protocol comes first
+    identified: bool = False  # an answer is good only if it says who has answered
+
+
+PLAIN_KNOCK = Knock()
+
+
+def proxy_line(target: Address) -> bytes:
+    """The first line of a connection, by the PROXY protocol, version 1: the client is this host."""
+    family = "TCP6" if ":" in target.host else "TCP4"
+    return f"PROXY {family} {target.host} {target.host} 65535 {target.port}\r\n".encode()
+
+
+@runtime_checkable
+class Knocks(Protocol):
+    """The config of a probe whose way of asking can be imitated."""
+
+    def knock(self) -> Knock:
+        """How it asks."""
 
 
 class Shot(Protocol):

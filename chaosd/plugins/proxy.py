@@ -18,6 +18,7 @@ from chaosd.history.cycles import Prediction
 from chaosd.history.events import ServerChange, ServerChanged, Teller, Told
 from chaosd.history.values import Address
 from chaosd.plugins.bases import ProxyConfig
+from chaosd.plugins.probe import Knock
 from chaosd.plugins.timeline import ServerHealth, Timeline, Unreached
 
 
@@ -35,6 +36,8 @@ class Wiring:
     directory: PurePath  # where its files will lie
     scratch: PurePath  # where its program may write
     by_address: bool = False  # let answers carry the address that they come from, as `@IP`
+    app_at: Address | None = None  # where an instance of the app is when the proxy is started
+    beside: str | None = None  # the host of an app that never moves, if there is one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +181,38 @@ class TakesOwnFile(Protocol):
 
         That file's; the YAML's if there is none. Empty if the file can't be read.
         """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandIn:
+    """The world that a user's own files expect, and that chaosd has to play."""
+
+    name: str  # of the app: chaosd's DNS answers it
+    instances: int
+    beside: tuple[str, ...] | None  # names of an app that never moves; None: it is not needed
+    env: Mapping[str, str]  # of the app
+    knock: Knock  # how a request gets to it
+    settled_s: float  # how long a failover should take at most, until nothing moves any more
+
+
+@runtime_checkable
+class Rewires(Protocol):
+    """A proxy that is started with a copy of the user's files, with other addresses in it."""
+
+    def own_files(self) -> Sequence[Path]:
+        """All files of the user's that go into it."""
+
+    def stand_in(self, app_port: int) -> StandIn | None:
+        """What its files expect; None if they are not rewired, or `problems` says why not."""
+
+    def choices(self) -> list[str]:
+        """What was chosen of the files, a line each: what moves, and where probes come in."""
+
+    def difference(self) -> list[str]:
+        """How the copies of the last launch differ from the files: a unified diff."""
+
+    def not_carried(self) -> list[str]:
+        """What the copies don't have of the files, and what that changes, a line each."""
 
 
 @runtime_checkable

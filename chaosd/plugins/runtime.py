@@ -15,7 +15,7 @@ from chaosd.plugins.bases import (
     OldIp,
     RuntimeConfig,
 )
-from chaosd.plugins.probe import Prober
+from chaosd.plugins.probe import PLAIN_KNOCK, Knock, Prober
 from chaosd.plugins.proxy import Proxy, ProxyHost, Wiring
 from chaosd.plugins.recording import Recorder
 from chaosd.system.clock import Clock
@@ -63,6 +63,9 @@ class CellSpec:
     dns: DnsSpec
     proxy: Proxy
     seed: str
+    knock: Knock = PLAIN_KNOCK  # how the first probe asks
+    # An app that never moves: other servers of the proxy's are there. None: nobody needs it.
+    beside: tuple[str, ...] | None = None  # the names that it is found by, where it has any
 
     def wiring(
         self,
@@ -73,6 +76,8 @@ class CellSpec:
         api: Address | PurePath,
         directory: PurePath,
         scratch: PurePath,
+        app_at: Address | None = None,
+        beside: str | None = None,
     ) -> Wiring:
         """The addresses that a runtime has chosen, with what the config says of the app."""
         return Wiring(
@@ -86,6 +91,8 @@ class CellSpec:
             api=api,
             directory=directory,
             scratch=scratch,
+            app_at=app_at,
+            beside=beside,
         )
 
 

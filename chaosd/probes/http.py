@@ -21,7 +21,7 @@ from pydantic import Field
 
 from chaosd.history.values import Address, Outcome
 from chaosd.plugins.bases import ProbeConfig
-from chaosd.plugins.probe import Shot
+from chaosd.plugins.probe import Knock, Shot, proxy_line
 from chaosd.probes import outcomes
 
 ANSWER_MAX = 1 << 20  # bytes; whoever sends more is not the app that we ask
@@ -43,6 +43,7 @@ class _Connection:
         "events",
         "fd",
         "parser",
+        "preface",
         "reusable",
         "shot",
         "size",
@@ -60,6 +61,7 @@ class _Connection:
         self.events = 0  # what the epoll watches it for
         self.shot: Shot | None = None  # None: idle
         self.parser: Any = None
+        self.preface = b""  # what goes before the first request
         self._identity = identity
 
     def begin(self, shot: Shot) -> None:
@@ -115,6 +117,14 @@ class HttpProbe:
         connection: Literal["new", "keep-alive"] = Field(
             "new", description="a new connection for each probe, or kept ones"
         )
+        proxy_protocol: bool = Field(
+            False,
+            description="begin each connection with a PROXY line (version 1), as the load "
+            "balancer before a bind with `accept-proxy` does",
+        )
+
+        def knock(self) -> Knock:
+            return Knock(host=self.host, path=self.path, proxy_line=self.proxy_protocol)
 
     def __init__(self, config: Config, identity_header: str) -> None:
         self._config = config
@@ -122,7 +132,7 @@ class HttpProbe:
         self._identity = identity_header.lower().encode()
         self._target: Address | None = None
         self._family = socket.AF_INET
-        self._request = b""
+        self._request = self._preface = b""
         self._epoll = select.epoll()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._open: dict[int, _Connection] = {}
@@ -172,6 +182,8 @@ class HttpProbe:
             f"Connection: {'keep-alive' if self._keep_alive else 'close'}\r\n\r\n"
         ).encode()
         self._target = target
+        if self._config.proxy_protocol:
+            self._preface = proxy_line(target)
         for connection in list(self._idle.values()):
             self._close(connection)
 
@@ -197,17 +209,19 @@ class HttpProbe:
             sock.close()
             raise OSError(error, os.strerror(error))
         connection = _Connection(sock, target, self._identity)
+        connection.preface = self._preface
         self._open[connection.fd] = connection
         return connection
 
     def _send(self, connection: _Connection) -> None:
         try:
-            connection.sock.send(self._request)
+            connection.sock.send(connection.preface + self._request)
         except BlockingIOError:
             self._watch(connection, _WRITE)
         except OSError as error:
             self._end(connection, outcomes.of_error(error))
         else:
+            connection.preface = b""
             self._watch(connection, _READ)
 
     def _watch(self, connection: _Connection, events: int) -> None:

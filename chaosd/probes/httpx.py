@@ -24,7 +24,7 @@ from pydantic import (
 
 from chaosd.history.values import Address, Outcome
 from chaosd.plugins.bases import Part, ProbeConfig
-from chaosd.plugins.probe import Shot
+from chaosd.plugins.probe import Knock, Shot
 from chaosd.probes import outcomes
 
 ANSWER_MAX = 1 << 20  # bytes; whoever sends more is not the app that we ask
@@ -82,6 +82,9 @@ class HttpxProbe:
         connection: Literal["new", "keep-alive"] = Field(
             "new", description="a new connection for each probe, or kept ones"
         )
+
+        def knock(self) -> Knock:
+            return Knock(host=self.host, path=self.path, tls=self.scheme == "https")
 
         @model_validator(mode="after")
         def _tls_settings_need_tls(self) -> Self:

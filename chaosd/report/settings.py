@@ -68,7 +68,9 @@ def _settings(
     found |= {fact: manifest.get(fact) for fact in FACTS}
     if (secrets := manifest.get("secrets")) is not None:
         found["secrets"] = f"by their fingerprint {secrets}"
-    if found.get("proxy.config") is not None:  # its path says nothing of what is in it
+    if proxy_settings.get("config") is not None:  # of a copy's originals: it differs run by run
+        found = {key: value for key, value in found.items() if not key.startswith("proxy.config[")}
+    elif found.get("proxy.config") is not None:  # its path says nothing of what is in it
         digest = _digest(reader, proxy_configs)
         found["proxy.config"] = digest if proxy_settings or not digest else f"{digest}{UNREAD}"
     return found

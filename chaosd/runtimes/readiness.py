@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import ssl
+from collections.abc import AsyncIterator, Callable
 
 from chaosd.errors import MachineError
 from chaosd.history.values import Address
+from chaosd.plugins.probe import Knock, proxy_line
 from chaosd.system.clock import SECOND_NS, Clock, sleep
 
 DOOR_LIMIT_S = 30.0  # until the proxy has found the app for the first time
 KNOCK_PAUSE_S = 0.02
 KNOCK_LIMIT_S = 1.0
+FIELDS_MAX = 100  # of an answer
+IDENTITY = b"x-chaosd-instance"
 
 
 async def answers(
     entry: Address,
-    host: str,
+    knock: Knock,
     clock: Clock,
     *,
     in_trouble: Callable[[], str],
     last_word: Callable[[], str],
 ) -> None:
-    """Return when a request for this host is answered well there, or there is trouble elsewhere.
+    """Return when a request as the probe's is answered well there, or there is trouble elsewhere.
 
     Raises MachineError if it is not within 30 s.
     """
     limit_ns = clock.now_ns() + round(DOOR_LIMIT_S * SECOND_NS)
-    while problem := await _knock(entry, host):
+    while problem := await _knock(entry, knock):
         if in_trouble():
             return
         if clock.now_ns() > limit_ns:
@@ -38,15 +42,20 @@ async def answers(
         await sleep(clock, KNOCK_PAUSE_S)
 
 
-async def _knock(door: Address, host: str) -> str:
+async def _knock(door: Address, knock: Knock) -> str:
     """Ask once through the proxy: what is wrong with the answer, "" if nothing."""
-    request = f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+    host = knock.host or str(door)
+    request = f"GET {knock.path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+    name = host.partition(":")[0] if knock.tls else None
     try:
         async with asyncio.timeout(KNOCK_LIMIT_S):
-            reader, writer = await asyncio.open_connection(*door)
+            reader, writer = await asyncio.open_connection(
+                *door, ssl=_tls() if knock.tls else None, server_hostname=name
+            )
             try:
-                writer.write(request.encode())
+                writer.write((proxy_line(door) if knock.proxy_line else b"") + request.encode())
                 words = (await reader.readline()).split()
+                fields = [field async for field in _fields(reader)]
             finally:
                 writer.close()
     except TimeoutError:
@@ -54,4 +63,23 @@ async def _knock(door: Address, host: str) -> str:
     except (OSError, ValueError) as error:
         return str(error)
     good = len(words) > 1 and words[0].startswith(b"HTTP/") and words[1] < b"400"
-    return "" if good else f"it says {b' '.join(words).decode(errors='replace')[:60] or 'nothing'}"
+    said = b" ".join(words).decode(errors="replace")[:60] or "nothing"
+    if good and knock.identified and IDENTITY not in fields:
+        return f"it says {said}, and not who answered, so it is not the app"
+    return "" if good else f"it says {said}"
+
+
+async def _fields(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    """The names of the answer's header fields, in lower case."""
+    for _ in range(FIELDS_MAX):
+        line = await reader.readline()
+        if not line.strip():
+            return
+        yield line.partition(b":")[0].lower()
+
+
+def _tls() -> ssl.SSLContext:
+    """Whoever answers is not checked: that is the probe's."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context

@@ -43,6 +43,7 @@ class Entry(Generic[Body]):
     body: Body | None = None
     instance: Instance | None = None  # once its address is known
     gone: bool = False  # `app/gone` is stored
+    is_beside: bool = False  # it never moves, and has no part in the app's name
 
 
 class Roster(ABC, Generic[Body]):
@@ -109,8 +110,12 @@ class Roster(ABC, Generic[Body]):
         return f"{self._cell.run_id}.{self._cell.name}.{self._identities}"
 
     async def start(self, identity: str, at: str | None = None) -> Instance:
+        return await self._bring(identity, at, is_beside=False)
+
+    async def _bring(self, identity: str, at: str | None, *, is_beside: bool) -> Instance:
         self._refuse_if_closed()
-        entry: Entry[Body] = Entry(identity, at, asyncio.get_running_loop().create_future())
+        listens = asyncio.get_running_loop().create_future()
+        entry: Entry[Body] = Entry(identity, at, listens, is_beside=is_beside)
         self._entries[identity] = entry  # events may name it before the call that starts it is back
         try:
             instance = await self._create(entry)
@@ -213,6 +218,8 @@ class Roster(ABC, Generic[Body]):
 
     def publish(self, entry: Entry[Body], at_ns: int | None = None, error_ns: int = 0) -> None:
         """The name has its address, too. May be called twice."""
+        if entry.is_beside:
+            return
         if entry.instance is not None and entry.name not in self._published:
             self._published[entry.name] = entry.instance.address.host
             self._store_name(at_ns, error_ns)
@@ -230,6 +237,15 @@ class Roster(ABC, Generic[Body]):
         for instance in instances:
             await self.ready(instance)
 
+    async def _set_up_beside(self) -> Instance | None:
+        """Bring up the app that never moves, if other servers of the proxy's need one."""
+        if self._cell.beside is None:
+            return None
+        name = f"{self._cell.run_id}.{self._cell.name}.beside"
+        instance = await self._bring(name, None, is_beside=True)
+        await self.ready(instance)
+        return instance
+
     def _refuse_if_closed(self) -> None:
         if self._closed:
             raise MachineError(f"cell {self._cell.name} is not standing")
@@ -238,7 +254,11 @@ class Roster(ABC, Generic[Body]):
         return next((e for e in self._entries.values() if e.instance == instance), None)
 
     def _count(self) -> None:
-        self.app = tuple(e.instance for e in self._entries.values() if e.instance is not None)
+        self.app = tuple(
+            entry.instance
+            for entry in self._entries.values()
+            if entry.instance is not None and not entry.is_beside
+        )
 
     def _store_name(self, at_ns: int | None, error_ns: int) -> None:
         ips = list(self._published.values())

@@ -390,3 +390,30 @@ def test_a_placeholder_takes_an_address_whose_connections_linger(ip):
     assert not is_free(ip, PORT)
     with holding(ip, "refuse"):
         assert refused(ip)
+
+
+def test_a_stand_in_answers_what_it_is_asked(ip):
+    script = '{"PING\\r\\n": "+PONG\\r\\n", "AUTH x\\r\\n": ""}'
+    stand_in = {"CHAOSD_PATHS": "any", "CHAOSD_SAYS": "all is well", "CHAOSD_SCRIPT": script}
+    with serving(ip, "--also", str(PORT + 1), **stand_in):
+        answer = exchange(ip, b"GET /any/path?x HTTP/1.1\r\nConnection: close\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b"\nall is well\n" in answer
+        with connect(ip) as client:
+            client.sendall(b"AUTH x\r\nPI")
+            client.sendall(b"NG\r\nPING\r\n")
+            client.settimeout(WAIT_S)
+            said = b""
+            while len(said) < len(b"+PONG\r\n+PONG\r\n"):
+                said += client.recv(100)
+            assert said == b"+PONG\r\n+PONG\r\n"
+        with socket.create_connection((ip, PORT + 1), timeout=WAIT_S) as client:
+            client.sendall(b"GET /check HTTP/1.0\r\n\r\n")
+            assert read_all(client).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_a_script_that_is_none_is_refused_in_a_line():
+    with running("--script", "[1]", "--listen", "127.0.0.1:0") as process:
+        said = [process.line(), process.line()]
+        assert said[-1] == "--script is no JSON object of texts"
+        assert process.ends() == 1

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import httptools
@@ -86,6 +87,31 @@ def test_ipv6_and_the_request_itself():
             (samples,) = await prober.pause(plain)
             assert {sample.who for sample in samples} == {"app-1"}
         await listening.__aexit__(None, None, None)
+
+    asyncio.run(main())
+
+
+def test_a_proxy_line_goes_before_the_first_request_of_a_connection():
+    lines = []
+
+    async def answer(reader, writer):
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                lines.append(head.split(b"\r\n")[0])
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    async def main():
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        here = Address(*server.sockets[0].getsockname())
+        async with server, probing() as prober:
+            kept = prober.add(HttpProbe, proxy_protocol=True, connection="keep-alive")
+            prober.aim(kept, here)
+            await prober.count(kept, 3)
+            await prober.pause(kept)
+        assert lines[0] == f"PROXY TCP4 127.0.0.1 127.0.0.1 65535 {here.port}".encode()
+        assert set(lines[1:]) == {b"GET / HTTP/1.1"}
 
     asyncio.run(main())
 

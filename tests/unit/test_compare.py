@@ -387,6 +387,31 @@ def test_two_own_files_differ_by_their_settings(runs, a, b, said) -> None:
     assert settings_told[-len(said) :] == said
 
 
+@pytest.mark.parametrize(
+    ("digests", "said"),
+    [
+        (("text 1", "text 1"), []),
+        (
+            ("text 1", "text 2"),
+            ["proxy.config: two different files (with the same settings)"],
+        ),
+    ],
+)
+def test_copies_of_one_file_are_one_file(runs, digests, said) -> None:
+    """Each run's copy has other addresses in it."""
+    for name, digest in zip(("a", "b"), digests, strict=True):
+        directory = runs / name
+        config = {"name": name, "proxy": {"type": "haproxy", "config": [f"/{name}/own.cfg"]}}
+        (directory / "config.yaml").write_text(yaml.safe_dump(config))
+        (directory / "c1").mkdir()
+        (directory / "c1/haproxy.cfg").write_text(f"bind {name}")
+        stored = {**OWN, "config": digest}
+        manifest = json.loads((directory / "run.json").read_text()) | {"proxy_settings": stored}
+        (directory / "run.json").write_text(json.dumps(manifest))
+    told = list(files.lines(compare(files.load(runs / "a"), files.load(runs / "b"))))
+    assert [line for line in told if line.startswith("proxy.config")] == said
+
+
 def test_of_two_arms_one_may_have_a_file_of_its_own(runs) -> None:
     """What differs is said by settings, and not by a path; from a report.json as well."""
     directory = runs / "a"

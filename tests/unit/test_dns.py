@@ -229,3 +229,18 @@ def test_a_delayed_answer_is_the_answer_of_when_it_was_asked():
 
     with asyncio.Runner(loop_factory=clock.VirtualLoop) as runner:
         runner.run(scenario())
+
+
+def test_a_service_name_has_a_target_for_each_address():
+    seen = []
+    asked = server(seen, service_port=8080)
+    asked.publish("_http._tcp.app.internal", ["127.64.3.10", "127.64.3.11"])
+    answer = ask(asked, "_http._tcp.app.internal", "SRV")
+    targets = {record.target.to_text(): record.port for rrset in answer.answer for record in rrset}
+    assert targets == {"ip-127-64-3-10.app.internal.": 8080, "ip-127-64-3-11.app.internal.": 8080}
+    also = {rrset.name.to_text(): rrset[0].address for rrset in answer.additional}
+    assert also["ip-127-64-3-11.app.internal."] == "127.64.3.11"
+    assert seen[-1].ips == ("127.64.3.10", "127.64.3.11")
+    assert ips(ask(asked, "ip-127-64-3-10.app.internal")) == ["127.64.3.10"]
+    asked.withdraw("_http._tcp.app.internal")
+    assert ask(asked, "_http._tcp.app.internal", "SRV").rcode() == dns.rcode.NXDOMAIN

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path, PurePath
@@ -15,8 +16,8 @@ from typing import Any, ClassVar
 from chaosd.errors import ConfigError, MachineError
 from chaosd.history.cycles import Prediction
 from chaosd.history.values import Address
-from chaosd.plugins.program import run_once
-from chaosd.plugins.proxy import Launch, LogReader, ProxyHost, ProxyLook, Wiring
+from chaosd.plugins.program import COMMAND_S_MAX, run_once
+from chaosd.plugins.proxy import Launch, LogReader, ProxyHost, ProxyLook, StandIn, Wiring
 from chaosd.plugins.simulation import World
 from chaosd.plugins.timeline import Timeline, Unreached
 from chaosd.proxies.haproxy import (
@@ -41,9 +42,8 @@ from chaosd.proxies.haproxy.config import settings_of
 from chaosd.proxies.haproxy.model.algorithm import ProxyModel
 from chaosd.proxies.haproxy.model.predicting import predict
 from chaosd.proxies.haproxy.model.settings import Settings
+from chaosd.proxies.haproxy.rewired import RewiredFiles
 from chaosd.system.files import MB, read_bytes, read_utf8
-
-_COMMAND_S_MAX = 20.0  # to say the version or to check a file; an ailing resolver makes it slow
 
 _ENTRIES_MAX = 10_000  # that are looked at beside it: it may lie in /
 _FILES_MAX, _FILES_BYTES_MAX = 500, 16 * MB  # beside the user's own haproxy.cfg
@@ -70,6 +70,11 @@ class HAProxy:
         self.config = config
         self._version: str | None = None
         self._host: ProxyHost | None = None
+        # The user's own: a file that has chaosd's addresses by variables, or files to be rewired.
+        self._path = config.by_variables
+        self._rewired = None
+        if config.files and self._path is None:
+            self._rewired = RewiredFiles(config, self._facts)
 
     @property
     def image(self) -> str:
@@ -109,12 +114,17 @@ class HAProxy:
 
     def launch(self, wiring: Wiring) -> Launch:
         """Say how it is started. Raises MachineError if the user's own files can't be read."""
-        files = {self.config_name: self.render(wiring).encode()}
+        env = render.environment(wiring)
+        if self._rewired is not None:
+            files = self._rewired.copy(wiring)
+            env |= self._rewired.environment()
+        else:
+            files = {self.config_name: self.render(wiring).encode()}
         return Launch(
             directory=wiring.directory,
             files=files if self._host is None else self._beside() | files,
-            argv=[self._binary, "-db", *self._file(wiring.directory / self.config_name)],
-            env=render.environment(wiring),
+            argv=[self._binary, "-db", *self._files(wiring.directory)],
+            env=env,
         )
 
     @property
@@ -130,37 +140,76 @@ class HAProxy:
 
     def check(self, launch: Launch) -> str | None:
         """Let HAProxy check the file; its first complaint as `file:line: what`, or None."""
-        config_file = launch.directory / self.config_name
-        arguments = ["-c", *self._file(config_file)]
-        if self._host is None:
-            done = self._run(*arguments, environment=launch.env)
-        else:
-            done = self._host.run([self._binary, *arguments], launch.env, launch.files)
+        done = self._checked(launch)
         if done.returncode == 0:
             return None
+        config_file = launch.directory / self.config_name
         alerts = [m[1] for line in done.stderr.splitlines() if (m := _ALERT.match(line))]
         alerts = [alert for alert in alerts if not _SUMMARY.match(alert)]
         if not alerts:
             last = (done.stderr.strip().splitlines() or ["it does not say why"])[-1]
             return f"{config_file}: {last}"
-        place = _PLACE.match(alerts[0])
-        first = f"{place[1]}:{place[2]}: {place[3]}" if place else f"{config_file}: {alerts[0]}"
-        if self.config.config is not None:  # the run's copy has the same lines
-            first = first.replace(str(config_file), str(self.config.config))
-        return first + (f" (and {len(alerts) - 1} more)" if len(alerts) > 1 else "")
+        said = [self._placed(launch, alert) for alert in alerts]
+        more = f" (and {len(alerts) - 1} more)" if len(alerts) > 1 else ""
+        return said[0] + more + self._taken_by(launch)
 
-    def _file(self, config_file: PurePath) -> list[str]:
+    def _taken_by(self, launch: Launch) -> str:
+        """Which of the other builds at hand take the user's files, as a remedy."""
+        if self._rewired is None or self._host is not None:
+            return ""
+        found = []
+        for build in builds.installed():
+            with suppress(OSError, subprocess.TimeoutExpired):
+                done = subprocess.run(
+                    [str(build.binary), "-c", *self._files(launch.directory)],
+                    env=os.environ | launch.env,
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    timeout=COMMAND_S_MAX,
+                    check=False,
+                )
+                found += [build.name] if done.returncode == 0 else []
+        if not found:
+            return ""
+        return f" (HAProxy {', '.join(found)} takes the files: --proxy-version {found[-1]})"
+
+    def _checked(self, launch: Launch) -> subprocess.CompletedProcess[str]:
+        # What the user's file knows by name need not be known here; `-dr` lets it be unknown.
+        lenient = ["-dr"] if self._path is not None else []
+        arguments = ["-c", *lenient, *self._files(launch.directory)]
+        if self._host is None:
+            return self._run(*arguments, environment=launch.env)
+        return self._host.run([self._binary, *arguments], launch.env, launch.files)
+
+    def _placed(self, launch: Launch, alert: str) -> str:
+        """What HAProxy complains of, as `file:line: what`; the line is one of the user's file."""
+        place = _PLACE.match(alert)
+        if place is None:
+            return f"{launch.directory / self.config_name}: {alert}"
+        if self._rewired is not None and place[1].startswith(str(launch.directory)):
+            users = self._rewired.users(PurePath(place[1]).name, int(place[2]))
+            return f"{users}: {place[3]}"
+        said = f"{place[1]}:{place[2]}: {place[3]}"
+        if self._path is not None:  # the run's copy has the same lines
+            said = said.replace(str(launch.directory / self.config_name), str(self._path))
+        return said
+
+    def _files(self, directory: PurePath) -> list[str]:
+        """The options that name the directory which relative paths belong to, and the files."""
+        names = [self.config_name] if self._rewired is None else self._rewired.names()
         if self._host is not None:
-            return ["-C", str(self._host.directory), "-f", str(config_file)]
-        if self.config.config is None:
-            return ["-f", str(config_file)]
-        # What the user's file names by relative paths lies beside it, not beside the run's copy.
-        return [
-            "-C",
-            str(self.config.config.parent.resolve()),
-            "-f",
-            str(Path(config_file).resolve()),
-        ]
+            files = [str(directory / name) for name in names]
+            there = str(self._host.directory)
+        else:
+            base = self._rewired.base if self._rewired is not None else None
+            if base is None and self._path is not None:
+                base = self._path.parent.resolve()
+            if base is None:
+                return ["-f", str(directory / self.config_name)]
+            # What the user's files name by relative paths lies beside them, not beside the copies.
+            files = [str((Path(directory) / name).resolve()) for name in names]
+            there = str(base)
+        return ["-C", there, *(word for file in files for word in ("-f", file))]
 
     def _run(
         self, *arguments: str, environment: Mapping[str, str] | None = None
@@ -175,10 +224,12 @@ class HAProxy:
 
     @property
     def own_file(self) -> Path | None:
-        return self.config.config
+        return next(iter(self.config.files), None)
 
     def problems(self, *, by_address: bool = False) -> list[str]:
-        path = self.config.config
+        if self._rewired is not None:
+            return self._rewired.problems()
+        path = self._path
         if path is None:
             return []
         effective = self._own(path)
@@ -193,9 +244,8 @@ class HAProxy:
         return [say(f) for f in found]
 
     def secrets(self) -> list[tuple[str, str]]:
-        path = self.config.config
-        # What can't be read is said where the file is needed.
-        sources = [] if path is None else load([path])[0]
+        # What can't be read is said where the files are needed.
+        sources = load(self.config.files)[0]
         return [secret for source in sources for secret in secrets_of(source.text)]
 
     @staticmethod
@@ -203,7 +253,9 @@ class HAProxy:
         return without_secrets(text)
 
     def advice(self) -> list[str]:
-        path = self.config.config
+        path = self._path
+        if self._rewired is not None:
+            return self._rewired_advice(self._rewired)
         if path is None:
             return config.surprises(settings_of(self.config))
         effective = self._own(path)
@@ -213,11 +265,45 @@ class HAProxy:
 
     def settings(self) -> dict[str, Any]:
         """What holds of the app's servers: by the user's own file, else by the YAML."""
-        path = self.config.config
+        if self._rewired is not None:
+            return self._rewired.settings()
+        path = self._path
         if path is None:
             return self.config.model_dump(mode="json", include={*config.OF_THE_FILE})
         effective = self._own(path)
         return record(effective, own_file.app_servers(effective))
+
+    def own_files(self) -> tuple[Path, ...]:
+        return (*self.config.files, *([self.config.env] if self.config.env is not None else []))
+
+    def stand_in(self, app_port: int) -> StandIn | None:
+        return None if self._rewired is None else self._rewired.stand_in(app_port)
+
+    def choices(self) -> list[str]:
+        return [] if self._rewired is None else self._rewired.choices()
+
+    def difference(self) -> list[str]:
+        return [] if self._rewired is None else self._rewired.difference()
+
+    def not_carried(self) -> list[str]:
+        return [] if self._rewired is None else self._rewired.not_carried()
+
+    def _rewired_advice(self, rewired: RewiredFiles) -> list[str]:
+        settings, unread = rewired.read_settings()
+        found = [] if unread is None else [say(unread)]
+        return found + (config.surprises(settings) if settings else [])
+
+    def _facts(self) -> tuple[str | None, frozenset[str] | None, Mapping[str, str]]:
+        """What is known of the program by now: version, features, and what it will inherit."""
+        if self._version is None:
+            with suppress(MachineError):  # `version` says so, where the program is needed
+                self.version()
+        environment = os.environ if self._host is None else {}
+        return self._version or self.config.version, self._known_features, environment
+
+    @cached_property
+    def _known_features(self) -> frozenset[str] | None:
+        return self._features()
 
     def _own(self, path: Path, *, either: bool = False) -> Effective:
         """The user's own file as the version at hand reads it.
@@ -248,33 +334,35 @@ class HAProxy:
 
     def render(self, wiring: Wiring) -> str:
         """The text of haproxy.cfg; the user's own as it is, if there is one."""
-        if self.config.config is None:
+        if self._path is None:
             return render.text(self.config, wiring)
         try:
-            return read_utf8(self.config.config, OWN_BYTES_MAX)
+            return read_utf8(self._path, OWN_BYTES_MAX)
         except OSError as error:
-            raise MachineError(f"{self.config.config}: {error.strerror}") from None
+            raise MachineError(f"{self._path}: {error.strerror}") from None
         except UnicodeDecodeError:  # it was read before, and has changed
-            raise MachineError(f"{self.config.config}: it is no UTF-8 any more") from None
+            raise MachineError(f"{self._path}: it is no UTF-8 any more") from None
 
     def _beside(self) -> dict[str, bytes]:
         """What lies beside the user's own haproxy.cfg: maps, certificates, scripts."""
-        own_path = self.config.config
+        own_path = self.own_file
         if own_path is None:
             return {}
+        base = own_path if own_path.is_dir() else own_path.parent
         too_much = MachineError(
-            f"{own_path.parent}: too much to be put into a container beside {own_path.name} "
+            f"{base}: too much to be put into a container beside {own_path.name} "
             f"(at most {_FILES_MAX} files and {_FILES_BYTES_MAX // MB} MB; give it a directory of "
             "its own)"
         )
-        entries = list(islice(own_path.parent.rglob("*"), _ENTRIES_MAX + 1))
+        entries = list(islice(base.rglob("*"), _ENTRIES_MAX + 1))
         if len(entries) > _ENTRIES_MAX:
             raise too_much
         found: dict[str, bytes] = {}
         left = _FILES_BYTES_MAX
         for path in sorted(entries):
-            name = path.relative_to(own_path.parent).as_posix()
-            if not path.is_file() or path == own_path or name.startswith(".") or "/." in name:
+            name = path.relative_to(base).as_posix()
+            is_hidden = name.startswith(".") or "/." in name
+            if is_hidden or not path.is_file() or path in self.config.files:
                 continue
             try:
                 left -= path.stat().st_size
@@ -297,8 +385,10 @@ class HAProxy:
 
     def timers_s(self) -> tuple[float, ...]:
         """`timeout resolve` and `inter`, the latter only where there are checks."""
-        if self.config.config is not None:
-            return own_file.timers_s(self._own(self.config.config))
+        if self._rewired is not None:
+            return self._rewired.timers_s()
+        if self._path is not None:
+            return own_file.timers_s(self._own(self._path))
         resolve_s = self.config.resolvers.timeout_resolve.s
         return (resolve_s, self.config.server.inter.s) if self.config.server.check else (resolve_s,)
 
@@ -314,7 +404,9 @@ class HAProxy:
 
     def _settings(self) -> Settings | None:
         """What the model goes by; None where it does not reach the user's own file."""
-        path = self.config.config
+        if self._rewired is not None:
+            return self._rewired.read_settings()[0]
+        path = self._path
         return settings_of(self.config) if path is None else self._own_settings(path)[0]
 
     def simulate(
@@ -324,9 +416,9 @@ class HAProxy:
 
         Raises ConfigError for the user's own file, whose settings are not known here.
         """
-        if self.config.config is not None:
+        if self.own_file is not None:
             raise ConfigError(
-                f"{self.config.config}: your own file can't be simulated "
+                f"{self.own_file}: your own file can't be simulated "
                 "(set resolvers, server, … in the YAML, or use the local runtime)"
             )
         self._version = version

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,7 +18,9 @@ from pydantic import (
 
 from chaosd.plugins.bases import Part
 from chaosd.plugins.program import MS_NS, ProgramConfig, seconds, whole
+from chaosd.proxies.haproxy.cfg.files import BYTES_MAX
 from chaosd.proxies.haproxy.model.settings import Holds, Settings
+from chaosd.system.files import read_bytes
 from chaosd.units import Duration
 
 MS = MS_NS
@@ -132,11 +135,25 @@ class TimeoutsConfig(Part):
     )
 
 
+# What chaosd supplies to a file that has its addresses by variables.
+SUPPLIED = (b"CHAOSD_LISTEN", b"CHAOSD_DNS", b"CHAOSD_APP")
+WISHES = ("backend", "env", "host", "path")  # keys that only a rewired file has
 # What the user's own haproxy.cfg says itself.
 OF_THE_FILE = (
     *("resolvers", "server", "timeouts", "retries", "redispatch"),
     *("http_reuse", "http_check", "nbthread"),
 )
+
+
+def _by_variables(said: Mapping[str, Any]) -> Path | None:
+    own = said.get("config")
+    if not isinstance(own, Path) or any(said.get(wish) is not None for wish in WISHES):
+        return None
+    try:
+        text = read_bytes(own, BYTES_MAX)
+    except OSError:  # it is said where the file is needed; a directory has no variables
+        return None if own.is_dir() else own
+    return own if any(name in text for name in SUPPLIED) else None
 
 
 class Config(ProgramConfig):
@@ -146,8 +163,23 @@ class Config(ProgramConfig):
     binary: str = Field(
         "haproxy", min_length=1, description="the program, where it is one of this machine"
     )
-    config: Path | None = Field(
-        None, description="your own haproxy.cfg, relative to this file; see haproxy/haproxy.cfg"
+    config: Path | tuple[Path, ...] | None = Field(
+        None,
+        description="your own haproxy.cfg, a list of files or a directory, relative to this file. "
+        "A copy with chaosd's addresses in it is run, unless it has them by variables "
+        "(see haproxy/haproxy.cfg)",
+    )
+    backend: str | None = Field(
+        None, min_length=1, description="of your own file: the backend that moves"
+    )
+    env: Path | None = Field(
+        None, description="of your own file: NAME=value lines, the variables that it needs"
+    )
+    host: Annotated[str, Field(pattern=r"^[!-~]+$")] | None = Field(
+        None, description="of your own file: the host to ask for, where its rules look at it"
+    )
+    path: Annotated[str, Field(pattern=r"^/[!-~]*$")] | None = Field(
+        None, description="of your own file: the path to ask for, where its rules look at it"
     )
     allow_programs: bool = Field(
         default=False,
@@ -174,26 +206,68 @@ class Config(ProgramConfig):
         # YAML takes 3.0 for a number; no version of HAProxy ends in a nought that would be lost.
         return str(version) if isinstance(version, float) else version
 
-    @field_validator("config")
+    @field_validator("config", "env")
     @classmethod
-    def _beside_the_yaml(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+    def _beside_the_yaml(
+        cls, value: Path | tuple[Path, ...] | None, info: ValidationInfo
+    ) -> Path | tuple[Path, ...] | None:
         base = (info.context or {}).get("base")
-        return Path(base) / value if value is not None and base is not None else value
+        if value is None or base is None:
+            return value
+        if isinstance(value, tuple):
+            if not value:
+                raise ValueError("an empty list (name at least one file)")
+            return tuple(Path(base) / path for path in value)
+        return Path(base) / value
+
+    @field_validator("backend", "env", "host", "path")
+    @classmethod
+    def _of_an_own_file(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is not None and info.data.get("config") is None:
+            raise ValueError("is for a file of your own (set `config`, too)")
+        return value
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The user's own files and directories, as HAProxy's `-f` would take them."""
+        if self.config is None or isinstance(self.config, tuple):
+            return self.config or ()
+        return (self.config,)
+
+    @property
+    def by_variables(self) -> Path | None:
+        """The user's own file, where it has chaosd's addresses in it by variables already."""
+        return _by_variables(dict(self))
 
     @field_validator(*OF_THE_FILE)
     @classmethod
     def _not_beside_an_own_file(cls, value: Any, info: ValidationInfo) -> Any:
         # A default may be spelled out, as in the effective config of a run.
         default = cls.model_fields[str(info.field_name)].default
-        if info.data.get("config") is not None and value != default:
+        if info.data.get("config") is None or value == default:
+            return value
+        if _by_variables(info.data) is not None:
             raise ValueError("set in two places (with `config`, your own file says it)")
-        return value
+        if info.field_name == "http_check":
+            raise ValueError("can't be set over your own file's (change it there)")
+        return value  # it is set in the copy
 
     @model_serializer(mode="wrap")
     def _what_counts(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Beside an own file the defaults of what that file says would be untrue."""
         written: dict[str, Any] = write(self)
-        return {k: v for k, v in written.items() if self.config is None or k not in OF_THE_FILE}
+        if self.config is None:
+            return written
+        found = {key: value for key, value in written.items() if key not in OF_THE_FILE}
+        if self.by_variables is not None:
+            return found
+        for key in self.model_fields_set.intersection(OF_THE_FILE):
+            part = dict(self)[key]
+            is_part = isinstance(part, Part)
+            found[key] = (
+                part.model_dump(mode="json", exclude_unset=True) if is_part else written[key]
+            )
+        return found
 
     @property
     def redispatch_every(self) -> int:

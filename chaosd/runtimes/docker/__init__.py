@@ -167,6 +167,9 @@ class DockerRuntime(RealTime):
         """What Docker's own DNS can't be told."""
         found: list[tuple[KeyPath, str]] = []
         dns = cell.dns
+        if dns.name.startswith("_"):
+            what = f"Docker's DNS answers no service names such as {dns.name} (SRV)"
+            found.append((("dns", "name"), f"{what} (use runtime local)"))
         if dns.publish != "start":
             what = "Docker publishes a name when its container is started"
             found.append((("dns", "publish"), f"{what} (leave it at start)"))

@@ -144,7 +144,7 @@ class DockerStage(Roster[Member]):
         self.entry, self.api = self._proxy.entry, self._proxy.api
         await readiness.answers(
             self.entry,
-            self._cell.dns.name,
+            self._cell.knock,
             self._clock,
             in_trouble=lambda: self._trouble,
             last_word=lambda: self._proxy.last_line if self._proxy is not None else "",

@@ -36,7 +36,7 @@ from chaosd.plugins.runtime import (
 from chaosd.runtimes.answers import Answers
 from chaosd.runtimes.local import loopback
 from chaosd.runtimes.local.loopback import Loopback
-from chaosd.runtimes.local.proxychild import ProxyChild
+from chaosd.runtimes.local.proxychild import ProxyChild, Surroundings
 from chaosd.runtimes.local.zygote import Zygote, server_command
 from chaosd.runtimes.realtime import RealTime
 from chaosd.runtimes.roster import Entry, Roster, Signal
@@ -48,6 +48,9 @@ ARM_LIMIT_S = 10.0
 TAKE_LIMIT_S = 3.0
 OWN_IMAGE = "http-server"
 OLD_IP: tuple[OldIp, ...] = ("refuse", "imposter", "blackhole", "tarpit")
+# What a stand-in for somebody else's app is told. Its script stays in the environment: it may have
+# a password, and everybody can read a command line.
+STAND_IN = {"CHAOSD_PATHS": "--paths", "CHAOSD_ALSO": "--also", "CHAOSD_SAYS": "--says"}
 SIGNALS = {"KILL": SIGKILL, "TERM": SIGTERM}
 
 
@@ -145,6 +148,7 @@ class LocalStage(Roster[Child]):
             missing=cell.dns.missing,
             ttl_s=cell.dns.ttl_s,
             delay_s=cell.dns.delay_s,
+            service_port=cell.app.port,
         )
         self._loopback: Loopback | None = None
         self._proxy = ProxyChild(cell, recorder, self._spawn)
@@ -161,7 +165,12 @@ class LocalStage(Roster[Child]):
         self._joined = True
         await self._zygote.join(self._labels, self._clock)
         await self._set_up_app()
-        await self._proxy.start(self._loopback.address(DOOR), dns, self._on_end)
+        beside = await self._set_up_beside()
+        if beside is not None:
+            for name in cell.beside or ():
+                self._dns.publish(name, [beside.address.host])
+        where = Surroundings(self._loopback.address(DOOR), dns, self.app[0].address, beside)
+        await self._proxy.start(where, self._on_end)
         self.entry, self.api = self._proxy.entry, self._proxy.api
         await self._proxy.answers(lambda: self._trouble)
         if self._trouble:
@@ -197,7 +206,7 @@ class LocalStage(Roster[Child]):
             "CHAOSD_START_DELAY": str(self._cell.app.start_delay_s),
         }
         # What is forked has the zygote's environment: not what the user has set for the app.
-        own = self._cell.app.command or self._cell.app.env
+        own = self._cell.app.command or set(self._cell.app.env) - set(STAND_IN)
         entry.body = self._spawn(
             f"app {instance.identity}",
             self._app_command(instance),
@@ -322,6 +331,8 @@ class LocalStage(Roster[Child]):
             return list(app.command)
         where, who = str(instance.address), instance.identity
         options = ["--listen", where, "--identity", who, "--mode", "app"]
+        for name, option in STAND_IN.items():
+            options += [option, app.env[name]] if name in app.env else []
         return [*server_command(), *options, "--start-delay", str(app.start_delay_s)]
 
 

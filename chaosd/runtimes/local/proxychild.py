@@ -7,9 +7,10 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from chaosd.errors import ConfigError, MachineError
-from chaosd.history.values import Address
+from chaosd.history.values import Address, Instance
 from chaosd.plugins.proxy import Checks, Launch, ReadsLog, launchable
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CellSpec
@@ -23,6 +24,15 @@ from chaosd.system.processes import Child
 DOOR_PORT = 8080
 # A UNIX socket's path has 107 bytes, and a proxy may bind it with `.<pid>.tmp` behind it first.
 SOCKET_PATH_BYTES_MAX = 107 - len(".4194304.tmp")
+
+
+class Surroundings(NamedTuple):
+    """What stands when the proxy is started."""
+
+    door: str  # the IP of its door
+    dns: Address
+    app: Address  # of an instance
+    beside: Instance | None  # the app that never moves
 
 
 class ProxyChild:
@@ -39,12 +49,12 @@ class ProxyChild:
         self._shortcut: Path | None = None
         self._scratch: Path | None = None  # where the program may write until it is closed
 
-    async def start(self, door: str, dns: Address, ended: Callable[[Child], None]) -> None:
-        """Start it with its door at this IP, unless its own config names another place.
+    async def start(self, where: Surroundings, ended: Callable[[Child], None]) -> None:
+        """Start it with its door at that IP, unless its own config names another place.
 
         Raises ConfigError if it refuses its config, MachineError if it can't be started.
         """
-        launch = self._launch(door, dns)
+        launch = self._launch(where)
         launch.write()
         proxy = self._cell.proxy
         if isinstance(proxy, Checks):
@@ -60,10 +70,10 @@ class ProxyChild:
             output=self._cell.directory / f"{name}.log",
         )
 
-    def _launch(self, door: str, dns: Address) -> Launch:
+    def _launch(self, where: Surroundings) -> Launch:
         cell, proxy = self._cell, self._cell.proxy
         self.api = str(self._directory() / "api.sock")
-        log = Address(dns.host, 0)
+        log = Address(where.dns.host, 0)
         if isinstance(proxy, ReadsLog):
             believes = OfProcess(self._pid, self._recorder.clock)
             self._log = LogReceiver(log, proxy.log_reader(), self._recorder, believes=believes)
@@ -72,12 +82,14 @@ class ProxyChild:
         self._scratch = directory / "scratch"
         self._scratch.mkdir(exist_ok=True)
         wiring = cell.wiring(
-            listen=self._listen(door),
-            dns=dns,
+            listen=self._listen(where.door),
+            dns=where.dns,
             log=log,
             api=Path(self.api),
             directory=directory,
             scratch=self._scratch,
+            app_at=where.app,
+            beside=None if where.beside is None else where.beside.address.host,
         )
         return launchable(proxy).launch(wiring)
 
@@ -88,7 +100,7 @@ class ProxyChild:
         """
         await readiness.answers(
             self.entry,
-            self._cell.dns.name,
+            self._cell.knock,
             self._recorder.clock,
             in_trouble=in_trouble,
             last_word=lambda: self.child.last_line if self.child is not None else "",

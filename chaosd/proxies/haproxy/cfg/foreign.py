@@ -44,6 +44,11 @@ def refusals(document: Document, *, allow_programs: bool, api_by_tcp: bool) -> l
     return sorted(found, key=lambda finding: finding.place)
 
 
+def programs(document: Document) -> list[Finding]:
+    """The lines that run something."""
+    return [finding for section in document.sections for finding in _runs(section)]
+
+
 # --- sockets -------------------------------------------------------------------------------------
 
 

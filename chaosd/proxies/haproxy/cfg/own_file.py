@@ -6,7 +6,7 @@ It is not judged here whether the file is valid as a whole: HAProxy itself does 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from chaosd.proxies.haproxy.cfg import select
@@ -105,7 +105,7 @@ def advice(effective: Effective, path: Path) -> list[Finding]:
     return found
 
 
-def timers_s(effective: Effective) -> tuple[float, ...]:
+def timers_s(effective: Effective, servers: Sequence[Server] | None = None) -> tuple[float, ...]:
     """`timeout resolve` and then `inter` of what is at the app, in seconds, each once.
 
     HAProxy's defaults where the file doesn't say, or says it by a variable without a value.
@@ -114,8 +114,8 @@ def timers_s(effective: Effective) -> tuple[float, ...]:
     unknown = (RESOLVERS_DEFAULTS["timeout resolve"], own["inter"])
     resolve_ms, inter_ms = [], []
     if any(problem.trouble is Trouble.UNREADABLE for problem in effective.problems):
-        return tuple(float(ms or 0) / 1000 for ms in unknown)
-    for server in app_servers(effective):
+        return default_timers_s()
+    for server in app_servers(effective) if servers is None else servers:
         section = effective.resolvers.get(str(server.values["resolvers"].value))
         polls = section.values["timeout resolve"].value if section else None
         resolve_ms.append(unknown[0] if polls is None else polls)
@@ -123,6 +123,14 @@ def timers_s(effective: Effective) -> tuple[float, ...]:
             inter = server.values["inter"].value
             inter_ms.append(unknown[1] if inter is None else inter)
     return tuple(dict.fromkeys(float(ms or 0) / 1000 for ms in [*resolve_ms, *inter_ms]))
+
+
+def default_timers_s() -> tuple[float, ...]:
+    """The same where nothing is known."""
+    own = server_defaults(Dialect().version)
+    return tuple(
+        float(ms or 0) / 1000 for ms in (RESOLVERS_DEFAULTS["timeout resolve"], own["inter"])
+    )
 
 
 def _has(statement: Statement, variable: str) -> bool:

@@ -63,6 +63,26 @@ def read_files(
     parts of a condition are read that may hold; without it none is of which it is not known.
     """
     sources, problems = load(paths)
+    return read_texts(
+        sources,
+        problems,
+        environment=environment,
+        supplied=supplied,
+        build=build,
+        either=either,
+    )
+
+
+def read_texts(
+    sources: Sequence[SourceText],
+    problems: Sequence[Problem] = (),
+    *,
+    environment: Mapping[str, str] | None = None,
+    supplied: Collection[str] = (),
+    build: BuildFacts | None = None,
+    either: bool = False,
+) -> Document:
+    """Read files that are loaded already, as `read_files` does; `problems` of loading go first."""
     reader = _Reader(build or BuildFacts(), environment or {}, supplied, either=either)
     reader.problems += problems
     for source in sources:

@@ -1,0 +1,86 @@
+"""The options that name the user's own proxy files instead of a CONFIG, and what they come to."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+CYCLES = 20
+ALL = "all"
+_WISHES = ("backend", "env", "host", "path", "proxy_version")
+NONE: dict[str, Any] = {"haproxy": [], **dict.fromkeys(_WISHES)}  # for commands without them
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("your own HAProxy configuration, instead of a CONFIG")
+    group.add_argument(
+        "--haproxy",
+        nargs="+",
+        action="extend",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="your file as it is, several files or a directory; they are never changed",
+    )
+    group.add_argument("--backend", metavar="NAME", help="which backend moves; all: each in turn")
+    group.add_argument(
+        "--env", type=Path, metavar="FILE", help="NAME=value lines: the variables it needs"
+    )
+    group.add_argument("--host", help="the host to ask for, where its rules look at it")
+    group.add_argument("--path", help="the path to ask for, where its rules look at it")
+    group.add_argument(
+        "--proxy-version", metavar="VERSION", help="of HAProxy, such as 3.0 (haproxy install 3.0)"
+    )
+
+
+def problem(arguments: argparse.Namespace) -> str | None:
+    """What does not go together, or None."""
+    if arguments.config is None and not arguments.haproxy:
+        return "name a CONFIG, or your own files by --haproxy FILE"
+    if arguments.config is not None and arguments.haproxy:
+        return "a CONFIG and --haproxy don't go together (in a CONFIG it is proxy.config)"
+    wishes = [vars(arguments)[wish] for wish in _WISHES]
+    if not arguments.haproxy and any(wish is not None for wish in wishes):
+        return "--backend, --env, --host, --path and --proxy-version go with --haproxy"
+    return None
+
+
+def each(arguments: argparse.Namespace) -> Iterator[argparse.Namespace]:
+    """The same for each backend that can move, if `--backend all` asks for it."""
+    if not arguments.haproxy or arguments.backend != ALL:
+        yield arguments
+        return
+    from chaosd.proxies.haproxy.rewired import movable
+
+    for name in movable(arguments.haproxy, arguments.env):
+        yield argparse.Namespace(**{**vars(arguments), "backend": name})
+
+
+def text(arguments: argparse.Namespace) -> str:
+    """The config that these options stand for: JSON, which YAML is, too."""
+    proxy: dict[str, Any] = {
+        "type": "haproxy",
+        "config": [str(path.absolute()) for path in arguments.haproxy],
+        "backend": arguments.backend,
+        "env": None if arguments.env is None else str(arguments.env.absolute()),
+        "host": arguments.host,
+        "path": arguments.path,
+        "version": arguments.proxy_version,
+    }
+    config = {
+        "name": _name(arguments.haproxy[0]),
+        "runtime": "local",
+        "proxy": {key: value for key, value in proxy.items() if value is not None},
+        "metrics": None,
+        "until": {"cycles": CYCLES},
+    }
+    return json.dumps(config)
+
+
+def _name(path: Path) -> str:
+    found = re.sub(r"[^a-z0-9]+", "-", path.absolute().stem.lower()).strip("-")
+    return found[:40].strip("-") or "haproxy"

@@ -1,0 +1,56 @@
+"""What a config leaves open and the user's own proxy files say: filled in before anything else.
+
+The app's name, how many instances it has, what the probe asks for, and how often faults may come.
+What the config says itself stays.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from chaosd.config.shape import Config
+from chaosd.plugins.bases import Part
+from chaosd.plugins.parts import plugin_config
+from chaosd.plugins.probe import Knock
+from chaosd.plugins.proxy import Proxy, Rewires, StandIn
+from chaosd.units import Duration
+
+_EVERY_S_MIN = 6.0
+_JITTER_S = 3.0  # so that faults don't lock to the proxy's timers
+_LIMIT_S_MIN = 60.0
+
+
+def fitted(config: Config, proxy: Proxy) -> Config:
+    """The config with what the proxy's own files say; the same if they say nothing."""
+    stand_in = proxy.stand_in(config.app.port) if isinstance(proxy, Rewires) else None
+    if stand_in is None:
+        return config
+    found: dict[str, Any] = {"dns": config.dns.model_copy(update={"name": stand_in.name})}
+    if "replicas" not in config.app.model_fields_set:
+        found["app"] = config.app.model_copy(update={"replicas": stand_in.instances})
+    if "probes" not in config.model_fields_set:
+        found["probes"] = (_probe(stand_in.knock),)
+    if "faults" not in config.model_fields_set:
+        found["faults"] = (_fault(stand_in),)
+    if "recovery_limit" not in config.measure.model_fields_set:
+        limit = Duration(round(max(_LIMIT_S_MIN, 2 * stand_in.settled_s) * 1e9))
+        found["measure"] = config.measure.model_copy(update={"recovery_limit": limit})
+    return config.model_copy(update=found)
+
+
+def _probe(knock: Knock) -> Part:
+    if knock.tls:
+        asked = {"type": "httpx", "scheme": "https", "verify": False}
+    else:
+        asked = {"type": "http", "proxy_protocol": knock.proxy_line}
+    values = asked | {"host": knock.host, "path": knock.path}
+    return plugin_config("probes", str(asked["type"])).model_validate(values)
+
+
+def _fault(stand_in: StandIn) -> Part:
+    """A failover as soon as the one before has settled, with any phase of the proxy's timers."""
+    first = max(_EVERY_S_MIN, stand_in.settled_s)
+    every = {"min": f"{first:.0f}s", "max": f"{first + _JITTER_S:.0f}s"}
+    model = plugin_config("faults", "recreate")
+    return model.model_validate_json(json.dumps({"type": "recreate", "every": every}))

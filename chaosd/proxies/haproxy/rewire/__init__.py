@@ -1,0 +1,89 @@
+"""A copy of the user's files in which chaosd's own addresses stand where the user's stood.
+
+Every changed line has a reason, and nothing else changes. Which lines are rewritten, and by what,
+is `table.py`; what can't be carried over is in `Rewired.lost`, with its line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from chaosd.proxies.haproxy.cfg.files import SourceText
+from chaosd.proxies.haproxy.cfg.source import Place
+from chaosd.proxies.haproxy.rewire import (
+    certificate,
+    checks,
+    edits,
+    missing,
+    overrides,
+    process,
+    table,
+)
+from chaosd.proxies.haproxy.rewire.edits import Copy, Drop, Edit, Insert
+from chaosd.proxies.haproxy.rewire.reasons import Lost, Reason
+from chaosd.proxies.haproxy.rewire.scene import CERTIFICATE, Scene
+
+OWN_FRONTEND = "chaosd-door"
+
+
+@dataclass(frozen=True)
+class Rewired:
+    """The copies, the files that are made beside them, and what they don't have."""
+
+    copies: tuple[Copy, ...]
+    made: dict[str, bytes]  # by their paths in the directory of the copies
+    lost: tuple[Lost, ...]
+    app_env: dict[str, str]  # what the stand-in app has to know to answer the checks
+
+    def user_place(self, copy: int, line: int) -> Place:
+        """Where this line of a copy stands in the user's file."""
+        return Place(self.copies[copy].path, self.copies[copy].user_line(line))
+
+
+def rewire(scene: Scene, sources: Sequence[SourceText]) -> Rewired:
+    """Make the copies. The scene must be of these files."""
+    found: list[Edit] = [*overrides.edits(scene)]
+    for section in scene.effective.document.sections:
+        if (reason := process.SECTIONS.get(section.kind)) is not None:
+            scene.lose(section.header.place, reason, section.name)
+            lines = (section.header, *section.statements)
+            found += [Drop(line.place, reason) for line in lines]
+            continue
+        for line in section.statements:
+            for rule in table.rules(section, line):
+                found += rule(scene, section, line)
+    found += _added(scene, sources)
+    copies = tuple(
+        edits.apply(source.path, source.text, [e for e in found if e.place.file == source.path])
+        for source in sources
+    )
+    made = dict(scene.made)
+    if CERTIFICATE in made:
+        made[CERTIFICATE] = certificate.make([scene.door.request.host, scene.choice.name])
+    return Rewired(copies, made, tuple(dict.fromkeys(scene.lost)), checks.environment(scene))
+
+
+def _added(scene: Scene, sources: Sequence[SourceText]) -> list[Edit]:
+    top = Place(sources[0].path, 0)
+    last = sources[-1]
+    end = Place(last.path, last.text.count("\n") + (not last.text.endswith("\n")))
+    found = [*process.additions(scene, top), *missing.sections(scene, end)]
+    door, backend = scene.door, scene.choice.backend
+    if door.frontend is backend and door.bind is None:
+        line = f"    bind {scene.ours.entry}"
+        found.append(Insert(backend.place, Reason.DOOR, lines=(line,)))
+    elif door.frontend is None:
+        mode = backend.values["mode"].value
+        lines = (
+            "",
+            f"frontend {OWN_FRONTEND}",
+            f"    mode {mode}",
+            f"    {scene.overrides.frontend.get('timeout client', 'timeout client 60s')}",
+            f"    bind {scene.ours.entry}",
+            f"    default_backend {backend.name}",
+        )
+        found.append(Insert(end, Reason.OWN_DOOR, lines=lines))
+        if door.why is not None:
+            scene.lose(door.why.place, Reason.OWN_DOOR, " ".join(door.why.texts[:3]))
+    return found

@@ -1,0 +1,190 @@
+"""The user's files as one thing: read once for a version, chosen from, rewired for a wiring."""
+
+from __future__ import annotations
+
+import hashlib
+import resource
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePath
+
+from chaosd.history.values import Address
+from chaosd.plugins.proxy import Wiring
+from chaosd.proxies.haproxy.cfg.condition import BuildFacts
+from chaosd.proxies.haproxy.cfg.dialect import Dialect
+from chaosd.proxies.haproxy.cfg.effective import Effective
+from chaosd.proxies.haproxy.cfg.files import SourceText, load
+from chaosd.proxies.haproxy.cfg.foreign import programs
+from chaosd.proxies.haproxy.cfg.reader import read_texts
+from chaosd.proxies.haproxy.cfg.resolve import resolve
+from chaosd.proxies.haproxy.cfg.source import Place, Problem
+from chaosd.proxies.haproxy.rewire import Rewired, audit, rewire
+from chaosd.proxies.haproxy.rewire.choose import Choice, choose
+from chaosd.proxies.haproxy.rewire.door import Door, find
+from chaosd.proxies.haproxy.rewire.scene import Ours, Overrides, Scene
+from chaosd.system.files import MB, read_utf8
+
+_NOBODY_PORT = 1  # of the door's address: nothing listens there
+_ENV_BYTES_MAX = MB
+STAND_IN = "chaosd"  # the value of a variable that has none
+
+
+class EnvironmentFileError(Exception):
+    """The file of variables can't be read: one line, `file:line: what`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What the user says beside the files."""
+
+    backend: str | None = None
+    host: str | None = None
+    path: str | None = None
+    programs: bool = False
+    overrides: Overrides = field(default_factory=Overrides)
+
+
+class OwnFiles:
+    """The user's files, for one version of HAProxy. Nothing of them is ever written.
+
+    `environment` is what HAProxy will inherit, `extra` what the user gives beside it.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        wish: Wish,
+        version: str | None,
+        *,
+        environment: Mapping[str, str],
+        extra: Mapping[str, str],
+        features: frozenset[str] | None = None,
+    ) -> None:
+        self.paths = tuple(paths)
+        self._wish, self._extra = wish, dict(extra)
+        self._environment = {**environment, **extra}
+        self._build = BuildFacts(Dialect.of(version), features)
+        self.sources, self._problems = load(paths)
+
+    @property
+    def base(self) -> Path:
+        """What relative paths in the files are relative to: where the first one lies."""
+        first = self.paths[0]
+        return (first if first.is_dir() else first.parent).resolve()
+
+    @cached_property
+    def effective(self) -> Effective:
+        """What the files mean; a variable without a value has a stand-in's."""
+        return self._read(self.sources, self._problems)
+
+    @cached_property
+    def unset(self) -> dict[str, Place]:
+        """Variables that have no value here, each with the first line that has it."""
+        document = read_texts(
+            self.sources, self._problems, environment=self._environment, build=self._build
+        )
+        found: dict[str, Place] = {}
+        for section in document.sections:
+            for line in (section.header, *section.statements):
+                for word in line.words:
+                    for name in sorted(word.unset):
+                        found.setdefault(name, line.place)
+        return found
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What HAProxy is started with beside chaosd's own environment."""
+        return {**dict.fromkeys(self.unset, STAND_IN), **self._extra}
+
+    @cached_property
+    def choice(self) -> Choice:
+        """Which backend moves. Raises NotChosenError."""
+        return choose(self.effective, self._wish.backend)
+
+    @cached_property
+    def door(self) -> Door:
+        """Where the probe comes in. Raises NotChosenError."""
+        return find(self.effective, self.choice, self._wish.host, self._wish.path)
+
+    def rewired(self, wiring: Wiring) -> Rewired:
+        """The copies for these addresses. Raises NotChosenError."""
+        scene = Scene(
+            effective=self.effective,
+            choice=self.choice,
+            door=self.door,
+            ours=_ours(wiring),
+            base=self.base,
+            programs=self._wish.programs,
+            overrides=self._wish.overrides,
+        )
+        return rewire(scene, self.sources)
+
+    def foreign(self, rewired: Rewired, wiring: Wiring) -> list[Place]:
+        """The lines of the copies that would open or ask what is not chaosd's, or run something.
+
+        There are none, unless a rule is missing.
+        """
+        copies = self.of_copies(rewired)
+        places = dict.fromkeys(audit.foreign(copies, _ours(wiring)))
+        if not self._wish.programs:
+            places |= dict.fromkeys(finding.place for finding in programs(copies.document))
+        return list(places)
+
+    def of_copies(self, rewired: Rewired) -> Effective:
+        """The copies as HAProxy reads them; lines are those of the copies."""
+        sources = [SourceText(copy.path, copy.text) for copy in rewired.copies]
+        return self._read(sources, ())
+
+    def _read(self, sources: Sequence[SourceText], problems: Sequence[Problem]) -> Effective:
+        environment = {**dict.fromkeys(self.unset, STAND_IN), **self._environment}
+        document = read_texts(sources, problems, environment=environment, build=self._build)
+        return resolve(document, self._build.dialect)
+
+
+def _ours(wiring: Wiring) -> Ours:
+    app = wiring.app_at or Address(wiring.listen.host, _NOBODY_PORT)
+    digest = hashlib.sha256(str(wiring.directory).encode()).hexdigest()[:12]
+    api = wiring.api
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return Ours(
+        entry=str(wiring.listen),
+        dns=str(wiring.dns),
+        log="stdout format raw" if wiring.log is None else str(wiring.log),
+        api=f"ipv4@{api}" if isinstance(api, Address) else str(api),
+        app_port=wiring.app_port,
+        check_port=wiring.app_port + 1,
+        app=str(app),
+        beside=wiring.beside,
+        nothing=f"{wiring.listen.host}:{_NOBODY_PORT}",
+        directory=PurePath(wiring.directory),
+        token=f"chaosd-{digest}",
+        descriptors=None if limit == resource.RLIM_INFINITY else limit,
+        by_address=wiring.by_address,
+    )
+
+
+def read_environment(path: Path) -> dict[str, str]:
+    """Read a file of NAME=VALUE lines, as `docker run --env-file` does.
+
+    Raises EnvironmentFileError.
+    """
+    try:
+        text = read_utf8(path, _ENV_BYTES_MAX)
+    except OSError as error:
+        raise EnvironmentFileError(f"{path}: can't be read: {error.strerror}") from None
+    except ValueError:
+        raise EnvironmentFileError(f"{path}: can't be read: not UTF-8") from None
+    found: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        stripped = line.strip().removeprefix("export ")
+        if not stripped or stripped.startswith("#"):
+            continue
+        name, equals, value = stripped.partition("=")
+        if not equals or not name.replace("_", "a").isalnum():
+            raise EnvironmentFileError(
+                f"{path}:{number}: not a variable (write it like NAME=value)"
+            )
+        quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
+        found[name.strip()] = value[1:-1] if quoted else value
+    return found

@@ -1,0 +1,134 @@
+"""What every rule of the rewiring knows: the files, the choice, and chaosd's own addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+
+from chaosd.proxies.haproxy.cfg.effective import Effective, Proxy, Server
+from chaosd.proxies.haproxy.cfg.source import Place, Section, Statement
+from chaosd.proxies.haproxy.rewire.choose import Choice, Target, target
+from chaosd.proxies.haproxy.rewire.door import Door
+from chaosd.proxies.haproxy.rewire.edits import Edit
+from chaosd.proxies.haproxy.rewire.reasons import Lost, Reason
+
+CERTIFICATE = "made/certificate.pem"
+_HERE = frozenset({"", "*", "127.0.0.1", "localhost", "[::1]", "::1", "0.0.0.0", "::", "[::]"})  # noqa: S104 - what a file says, nothing is bound
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ours:
+    """chaosd's own addresses, as haproxy.cfg has them."""
+
+    entry: str
+    dns: str
+    log: str
+    api: str
+    app_port: int
+    check_port: int  # where the stand-in app answers checks that go to another port
+    app: str  # the address that the app has when HAProxy starts
+    beside: str | None  # of the app that never moves; None: there is none
+    nothing: str  # where nobody listens
+    directory: PurePath  # where made files lie
+    token: str  # of socket names that nobody else has
+    descriptors: int | None  # that a process may have; None: not known
+    by_address: bool  # answers have to say which address they come from
+
+
+Lines = Mapping[str, str]  # by the words that it begins with: a line says it, and no other may
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What chaosd's YAML sets over the user's files, as haproxy.cfg has it."""
+
+    resolvers: Lines = field(default_factory=dict)
+    server: tuple[str, ...] = ()  # words
+    backend: Lines = field(default_factory=dict)
+    frontend: Lines = field(default_factory=dict)
+    process: Lines = field(default_factory=dict)
+
+
+@dataclass
+class Scene:
+    """The files of one run, and what the rules collect about them."""
+
+    effective: Effective
+    choice: Choice
+    door: Door
+    ours: Ours
+    base: Path  # what relative paths of the files are relative to
+    programs: bool = False  # whether Lua and external checks may run
+    overrides: Overrides = field(default_factory=Overrides)
+    made: dict[str, bytes] = field(default_factory=dict)  # files, by their path in the directory
+    lost: list[Lost] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)  # texts that checks look for in an answer
+    script: dict[str, str] = field(default_factory=dict)  # what checks send → what they expect
+    uses_check_port: bool = False
+
+    def lose(self, place: Place, reason: Reason, detail: str = "") -> None:
+        """Note what the copy does not have."""
+        self.lost.append(Lost(place, reason, detail))
+
+    def proxy(self, section: Section) -> Proxy:
+        """The proxy that this section is."""
+        place = section.header.place
+        return next(proxy for proxy in self.effective.proxies if proxy.place == place)
+
+    def is_moved(self, section: Section) -> bool:
+        """Whether it is the backend that moves."""
+        return section.header.place == self.choice.backend.place
+
+    def is_of_moved(self, section: Section) -> bool:
+        """Whether it is the backend that moves, or the `defaults` that it has."""
+        backend = self.choice.backend
+        return section.header.place in (backend.place, backend.parent)
+
+    def server(self, statement: Statement) -> Server | None:
+        """The server of this line; None where the reader could not make one of it."""
+        found = (s for s in self.effective.servers if s.place == statement.place)
+        return next(found, None)
+
+    def socket(self, bind: Statement) -> str:
+        """The private socket that stands for this bind."""
+        return f"abns@{self.ours.token}-{self._binds().index(bind) + 1}"
+
+    def bind_of(self, server: Target) -> Statement | None:
+        """The bind of the same files that a server points at."""
+        if server.is_socket or not server.port or server.host not in _HERE | {"127.0.0.1"}:
+            return None
+        for bind in self._binds():
+            for text in bind.texts[1].split(","):
+                there = target(text)
+                if there.port == server.port and there.host in _HERE | {server.host}:
+                    return bind
+        return None
+
+    def _binds(self) -> list[Statement]:
+        lines = self.effective.document.statements()
+        return [line for _, line in lines if line.says("bind") and line.words[1:]]
+
+    def exists(self, name: str) -> bool:
+        """Whether a file or directory of the user's is there."""
+        try:
+            return bool(name) and (self.base / name).exists()
+        except (OSError, ValueError):
+            return False
+
+    def certificate(self) -> str:
+        """The path of a certificate that chaosd makes."""
+        self.made.setdefault(CERTIFICATE, b"")
+        return str(self.ours.directory / CERTIFICATE)
+
+    def empty_file(self, name: str, content: bytes = b"") -> str:
+        """The path of a file that stands for one that is missing."""
+        made = f"made/{len(self.made)}-{PurePath(name).name or 'file'}"
+        for known, data in self.made.items():
+            if known.partition("-")[2] == PurePath(name).name and data == content:
+                made = known
+        self.made[made] = content
+        return str(self.ours.directory / made)
+
+
+Rule = Callable[[Scene, Section, Statement], Iterator[Edit]]

@@ -1,0 +1,259 @@
+"""A user's files as the plugin uses them: judged, chosen from, copied for a launch, predicted."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from chaosd import shown
+from chaosd.errors import ConfigError
+from chaosd.history.values import Address
+from chaosd.plugins.probe import Knock
+from chaosd.plugins.proxy import StandIn, Wiring
+from chaosd.proxies.haproxy.cfg import own_file
+from chaosd.proxies.haproxy.cfg.effective import Effective, Server
+from chaosd.proxies.haproxy.cfg.findings import Finding
+from chaosd.proxies.haproxy.cfg.record import record
+from chaosd.proxies.haproxy.cfg.secrets import without_secrets
+from chaosd.proxies.haproxy.cfg.settings import read_settings
+from chaosd.proxies.haproxy.cfg.source import Place, Trouble
+from chaosd.proxies.haproxy.config import Config
+from chaosd.proxies.haproxy.model.settings import Settings
+from chaosd.proxies.haproxy.rewire import Rewired, diff, overrides, wording
+from chaosd.proxies.haproxy.rewire.choose import NotChosenError, candidates
+from chaosd.proxies.haproxy.rewire.own_files import (
+    EnvironmentFileError,
+    OwnFiles,
+    Wish,
+    read_environment,
+)
+
+_NOT_READ = (Trouble.UNREADABLE, Trouble.REFUSED, Trouble.UNDECIDED)
+DIFFERENCE = "haproxy.diff"  # beside the copies, for people
+_SETTLED_S_MAX = 60.0  # with longer timers a cycle ends unrecovered
+_TRY = Wiring(  # where only what does not depend on addresses is wanted
+    listen=Address("127.64.0.1", 8080),
+    dns=Address("127.64.0.2", 5353),
+    app_name="",
+    app_port=8080,
+    replicas=1,
+    log=None,
+    api=Path("api.sock"),
+    directory=Path("/nowhere"),
+    scratch=Path("/nowhere"),
+    beside="127.64.0.3",
+)
+Facts = Callable[[], tuple[str | None, frozenset[str] | None, Mapping[str, str]]]
+
+
+class RewiredFiles:
+    """The user's files behind one proxy plugin.
+
+    `facts` says what is known of the program by now: its version, its features, and the
+    environment that it will inherit.
+    """
+
+    def __init__(self, config: Config, facts: Facts) -> None:
+        self._config, self._facts = config, facts
+        self._read: tuple[str | None, OwnFiles] | None = None
+        self._last: Rewired | None = None  # of the last launch
+
+    def files(self) -> OwnFiles:
+        """The files for the version that is known by now. Raises EnvironmentFileError."""
+        version, features, environment = self._facts()
+        if self._read is None or self._read[0] != version:
+            config = self._config
+            wish = Wish(
+                backend=config.backend,
+                host=config.host,
+                path=config.path,
+                programs=config.allow_programs,
+                overrides=overrides.of(config),
+            )
+            extra = {} if config.env is None else read_environment(config.env)
+            files = OwnFiles(
+                config.files,
+                wish,
+                version,
+                environment=environment,
+                extra=extra,
+                features=features,
+            )
+            self._read = version, files
+        return self._read[1]
+
+    # --- before a run ---
+
+    def problems(self) -> list[str]:
+        """What keeps the files from being measured, a line each."""
+        try:
+            files = self.files()
+        except EnvironmentFileError as error:
+            return [str(error)]
+        found = [
+            f"{problem.place}: {problem.what}"
+            for problem in files.effective.problems
+            if problem.trouble in _NOT_READ
+        ]
+        if found:
+            return found
+        try:
+            _ = files.door
+        except NotChosenError as error:
+            where = ", ".join(map(str, files.paths))
+            return [f"{where}: {wording.not_chosen(str(error), error.names)}"]
+        return []
+
+    def stand_in(self, app_port: int) -> StandIn | None:
+        if self.problems():
+            return None
+        files = self.files()
+        choice, request = files.choice, files.door.request
+        return StandIn(
+            name=choice.name.lower().rstrip("."),
+            instances=choice.instances,
+            beside=choice.names_beside if choice.beside else None,
+            env=files.rewired(_for_port(app_port)).app_env,
+            knock=Knock(
+                host=request.host,
+                path=request.path,
+                tls=request.tls,
+                proxy_line=files.door.accept_proxy and not request.tls,
+                identified=True,
+            ),
+            settled_s=_settled_s(files.effective, choice.moved[0]),
+        )
+
+    def choices(self) -> list[str]:
+        files = self.files()
+        unset = [wording.unset(name, place) for name, place in files.unset.items()]
+        return [*wording.choices(files.choice, files.door), *unset]
+
+    def not_carried(self) -> list[str]:
+        rewired = self._last or self.files().rewired(_TRY)
+        return [
+            shown.masked(wording.lost(lost))
+            for lost in sorted(rewired.lost, key=lambda lost: lost.place)
+        ]
+
+    def difference(self) -> list[str]:
+        copies = self._last.copies if self._last is not None else ()
+        return [line for copy in copies for line in diff.unified(copy, without_secrets)]
+
+    # --- a launch ---
+
+    def copy(self, wiring: Wiring) -> dict[str, bytes]:
+        """The copies and what lies beside them. Raises ConfigError, which `problems` foretells."""
+        if problems := self.problems():
+            raise ConfigError(*problems)
+        self._last = self.files().rewired(wiring)
+        if foreign := self.files().foreign(self._last, wiring):
+            raise ConfigError(*(wording.foreign(self._user_place(place)) for place in foreign))
+        found = {
+            name: copy.text.encode()
+            for name, copy in zip(self.names(), self._last.copies, strict=True)
+        }
+        difference = "\n".join([*self.difference(), *map(_comment, self.not_carried()), ""])
+        return found | self._last.made | {DIFFERENCE: difference.encode()}
+
+    def names(self) -> list[str]:
+        """The names of the copies, in the order of the files."""
+        rest = [f"haproxy-{number}.cfg" for number in range(2, len(self.files().sources) + 1)]
+        return ["haproxy.cfg", *rest]
+
+    def environment(self) -> dict[str, str]:
+        """What the program is started with."""
+        return self.files().environment
+
+    @property
+    def base(self) -> Path:
+        """What relative paths are relative to."""
+        return self.files().base
+
+    def users(self, copy: str, line: int) -> str:
+        """A line of a copy, as `file:line` of the user's."""
+        assert self._last is not None  # noqa: S101 - it was launched, or it would not be checked
+        return str(self._last.user_place(self.names().index(copy), line))
+
+    # --- its settings ---
+
+    def effective(self) -> tuple[Effective, tuple[Server, ...]]:
+        """What the copies say, and the servers that are the app."""
+        rewired = self._last or self.files().rewired(_TRY)
+        found = self.files().of_copies(rewired)
+        backend = found.backend(self.files().choice.backend.name)
+        names = {server.name for server in self.files().choice.moved}
+        servers = () if backend is None else backend.servers
+        return found, tuple(server for server in servers if server.name in names)
+
+    def read_settings(self) -> tuple[Settings | None, Finding | None]:
+        """What the model needs, or why it does not reach these files."""
+        if self.problems():
+            return None, None
+        effective, servers = self.effective()
+        settings, unread = read_settings(effective, servers, self._config.files[0])
+        if unread is None:
+            return settings, None
+        return settings, unread._replace(place=self._user_place(unread.place))
+
+    def _user_place(self, place: Place) -> Place:
+        """A line of a copy that is called as the user's file is: where it stands there."""
+        rewired = self._last or self.files().rewired(_TRY)
+        for number, copy in enumerate(rewired.copies):
+            if copy.path == place.file and place.line:
+                return rewired.user_place(number, place.line)
+        return place
+
+    def settings(self) -> dict[str, Any]:
+        """What holds of the app's servers, by their paths in the YAML."""
+        if self.problems():
+            return {}
+        texts = "\0".join(without_secrets(source.text) for source in self.files().sources)
+        digest = hashlib.sha256(texts.encode()).hexdigest()[:12]
+        return record(*self.effective()) | {"config": f"text {digest}"}
+
+    def timers_s(self) -> tuple[float, ...]:
+        if self.problems():
+            return own_file.default_timers_s()
+        effective, servers = self.effective()
+        return own_file.timers_s(effective, servers)
+
+
+def movable(paths: Sequence[Path], env: Path | None) -> list[str]:
+    """The backends of these files that can move. Raises ConfigError if there are none."""
+    try:
+        extra = {} if env is None else read_environment(env)
+    except EnvironmentFileError as error:
+        raise ConfigError(str(error)) from None
+    files = OwnFiles(paths, Wish(), None, environment=os.environ, extra=extra)
+    names = [backend.name for backend in candidates(files.effective)]
+    if not names:
+        unread = [p for p in files.effective.problems if p.trouble in _NOT_READ]
+        where = ", ".join(map(str, paths))
+        said = [f"{problem.place}: {problem.what}" for problem in unread]
+        raise ConfigError(*(said or [f"{where}: {wording.nothing_moves()}"]))
+    return names
+
+
+def _comment(line: str) -> str:
+    return f"# {line}"
+
+
+def _for_port(app_port: int) -> Wiring:
+    from dataclasses import replace
+
+    return replace(_TRY, app_port=app_port)
+
+
+def _settled_s(effective: Effective, server: Server) -> float:
+    """How long a failover should take at most: all timers that may be waited for, one by one."""
+    own, section = server.values, effective.resolvers.get(str(server.values["resolvers"].value))
+    names = ("hold obsolete", "timeout resolve", "timeout retry")
+    waits_ms = [section.values[name].value or 0 for name in names] if section is not None else []
+    counts = int(own["fall"].value or 0) + int(own["rise"].value or 0)
+    if own["check"].value:
+        waits_ms.append(int(own["inter"].value or 0) * counts)
+    return min(_SETTLED_S_MAX, 4.0 + sum(float(ms) for ms in waits_ms) / 1000)
