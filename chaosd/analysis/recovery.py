@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 from chaosd.analysis import phases, world_lag
 from chaosd.analysis.disturbances import spans
@@ -65,29 +65,6 @@ class Settings:
         Long enough for those still under way at T0 and for a last good one before the outage.
         """
         return self.timeout_ns + max(SECOND_NS, 2 * self.interval_ns)
-
-
-class Observed(NamedTuple):
-    """What is known of a recovery: so many seconds, or, if it was cut short, more than that."""
-
-    seconds: float
-    censored: bool
-
-
-def observed(cycle: Cycle) -> Observed | None:
-    """What a cycle says of how long recoveries take.
-
-    None for control, invalid and skipped ones, and for poor ones, of which nothing is known.
-    One that was cut off because chaosd was stopped is invalid, but if it had not recovered by then
-    it takes longer than that: the longest are cut off most often.
-    """
-    if cycle.doubt is not None:
-        return None
-    if cycle.outcome == CycleOutcome.RECOVERED and cycle.recovery_s is not None:
-        return Observed(cycle.recovery_s, censored=False)
-    if cycle.outcome == CycleOutcome.CENSORED or cycle.cut_off:
-        return Observed(cycle.lasted_s, censored=True)
-    return None
 
 
 class Identities:

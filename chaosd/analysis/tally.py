@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from chaosd.analysis.recovery import observed
+from chaosd.analysis.observed import observed
 from chaosd.analysis.residuals import Residuals, residuals
 from chaosd.analysis.statistics import (
     Quantiles,

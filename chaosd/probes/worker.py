@@ -173,6 +173,7 @@ class Stream:
         idle_ns = interval_ns * idle_every
         self._origin_ns = start_ns - start_ns % idle_ns + int(number * _GOLDEN % 1 * idle_ns)
         self._due_ns = self._origin_ns  # the next slot
+        self._complete_ns = 0
         self._target: Address | None = None
         self._in_flight: deque[Shot] = deque()  # by scheduled time; ended ones behind the first
         self._last: tuple[int, str] | None = None
@@ -234,7 +235,14 @@ class Stream:
             self._outbox.hurry()
 
     def complete_ns(self, now_ns: int) -> int:
-        """Every sample scheduled before this instant has been handed to the outbox."""
+        """Every sample scheduled before this instant has been handed to the outbox.
+
+        What was said once holds: a change of pace takes no slot before it into use.
+        """
+        self._complete_ns = max(self._complete_ns, self._handed_ns(now_ns))
+        return self._complete_ns
+
+    def _handed_ns(self, now_ns: int) -> int:
         if self._in_flight:
             return self._in_flight[0].scheduled_ns
         if not self._pace.dense:  # a slot before the next one may come to be used

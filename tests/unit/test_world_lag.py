@@ -8,7 +8,8 @@ import made
 import pytest
 from made import MS, SECOND, T0
 
-from chaosd.analysis.recovery import Identities, measure, observed
+from chaosd.analysis.observed import observed
+from chaosd.analysis.recovery import Identities, measure
 from chaosd.analysis.tally import Tally
 from chaosd.analysis.world_lag import Tolerance, doubt
 from chaosd.history.causes import Doubt, DoubtKind, Lag, LagKind

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from chaosd.analysis.recovery import Observed, observed
+from chaosd.analysis.observed import Observed, observed
 from chaosd.analysis.summary import Report
 from chaosd.history.codec import encode_event
 from chaosd.history.cycles import Cycle

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from operator import attrgetter
 
 from chaosd.analysis.heat import Heat
-from chaosd.analysis.recovery import observed
+from chaosd.analysis.observed import observed
 from chaosd.analysis.residuals import share_below
 from chaosd.analysis.samples import KINDS
 from chaosd.analysis.survival import kaplan_meier
