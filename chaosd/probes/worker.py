@@ -336,7 +336,7 @@ class Commands(asyncio.Protocol):
         identity_header: str,
         interval_ns: int,
         timeout_ns: int,
-        idle_every: int,
+        idle_every: int = 1,
     ) -> None:
         plugin = find("probes", probe)
         self._outbox.streams[stream] = Stream(

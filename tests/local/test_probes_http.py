@@ -95,10 +95,12 @@ def test_a_proxy_line_goes_before_the_first_request_of_a_connection():
     lines = []
 
     async def answer(reader, writer):
+        lines.append([])
+        mine = lines[-1]
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
-                lines.append(head.split(b"\r\n")[0])
+                mine.append(head.split(b"\r\n")[0])
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
         writer.close()
 
@@ -110,8 +112,11 @@ def test_a_proxy_line_goes_before_the_first_request_of_a_connection():
             prober.aim(kept, here)
             await prober.count(kept, 3)
             await prober.pause(kept)
-        assert lines[0] == f"PROXY TCP4 127.0.0.1 127.0.0.1 65535 {here.port}".encode()
-        assert set(lines[1:]) == {b"GET / HTTP/1.1"}
+        asked = [mine for mine in lines if mine]  # one connection, or more on a late machine
+        for first, *others in asked:
+            assert first == f"PROXY TCP4 127.0.0.1 127.0.0.1 65535 {here.port}".encode()
+            assert set(others) <= {b"GET / HTTP/1.1"}
+        assert any(others for _, *others in asked)
 
     asyncio.run(main())
 
