@@ -1,6 +1,6 @@
 """When a run knows enough: the p95 of its recoveries, to within what was asked. Pure.
 
-Whoever looks after each cycle, and stops when it looks good, stops too often when it only looks
+If you look after each cycle, and stop when it looks good, you stop too often when it only looks
 good. So there are few looks, each after another twentieth of the cycles, and none before p95's
 interval has an upper bound at all.
 """

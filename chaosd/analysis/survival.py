@@ -33,7 +33,7 @@ class Step:
 
 
 def kaplan_meier(values: Iterable[float], censored: Iterable[float]) -> list[Step]:
-    """The curve, a step for each distinct value. Whoever is censored at a value outlives it.
+    """The curve, a step for each distinct value. A value censored at an instant outlives it.
 
     Its variance is Greenwood's, and its interval that of log(-log S), which never leaves 0 to 1
     (Kalbfleisch and Prentice, The Statistical Analysis of Failure Time Data, 1980, chapter 1).

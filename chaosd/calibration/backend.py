@@ -120,7 +120,7 @@ class Backend:
         """Plan an outage as a line says: in how many seconds, for how many, in what manner."""
         self._ready.unregister(told)
         words: list[str] = []
-        with suppress(OSError):  # whoever asked may have been killed
+        with suppress(OSError):  # the prober that asked may have been killed
             words = told.recv(100).decode().split()
         if self._told is not None or len(words) != ORDER_WORDS:
             told.close()

@@ -157,7 +157,7 @@ async def measure(
         end_unix = clock.unix_ns() / SECOND_NS
         with suppress(ChaosdError):  # a full disk has already been told of
             store.update(end_unix=end_unix, exit=int(code), reason=shown.line(reason))
-    if stop.is_set():  # whoever asks again while the report is written gets no half of it
+    if stop.is_set():  # a second signal must not cut the report short
         for number in STOPS:
             signal.signal(number, signal.SIG_IGN)
     return store, failure

@@ -120,7 +120,7 @@ class CellWatch:
         self.roles: set[ProcessRole] = set()  # of those that could be looked at
 
     def begin(self, at_ns: int) -> None:
-        """A cycle begins: whoever is there by now has been there before."""
+        """A cycle begins: the processes that exist now were started before it."""
         self.since_ns = at_ns
         self.sample(at_ns, begins=True)
 

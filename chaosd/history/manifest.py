@@ -1,4 +1,6 @@
-"""What run.json has to be, whoever wrote it: all keys may be missing, and none may be nonsense."""
+"""What run.json may contain, also if another program wrote it: any key may be missing, none may
+have a wrong type.
+"""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ class Console:
             self._stream.flush()
             self._failure = None
         except (OSError, ValueError) as error:
-            # Whoever read this has gone. The measuring goes on, and its files tell of it.
+            # Nobody reads this any more. The measuring goes on, and its files tell of it.
             self._live = False
             if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
                 self._failure = error

@@ -51,7 +51,7 @@ class Page:
         self._ticked_ns = self._now_ns()
 
     def tick(self) -> None:
-        """Whoever does the work is alive."""
+        """The task that does the work is alive."""
         if self._ticked_ns is not None:
             self._ticked_ns = self._now_ns()
 
@@ -95,7 +95,7 @@ class _Handler(WSGIRequestHandler):
 class _Server(ThreadingMixIn, WSGIServer):
     """A thread for each connection, of which there are few: the oldest gives way to a new one.
 
-    A scraper is done within milliseconds. Whoever takes longer than the limit is cut off.
+    A scraper is done within milliseconds. A client that takes longer than the limit is cut off.
     """
 
     daemon_threads = True

@@ -134,7 +134,7 @@ class PrometheusSink:
         self._page.ready()
 
     def tick(self) -> None:
-        """Stay healthy; whoever scrapes gets the newest anyway."""
+        """Stay healthy; a scrape gets the newest values anyway."""
         self._page.tick()
 
     def close(self) -> None:

@@ -47,7 +47,7 @@ class World(Protocol):
 
 
 class Model(Protocol):
-    """A proxy without its program. It has no clock: whoever owns it says what time it is."""
+    """A proxy without its program. It has no clock: its owner says what time it is."""
 
     def next_ns(self) -> int:
         """When it has something to do next."""

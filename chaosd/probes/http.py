@@ -24,7 +24,7 @@ from chaosd.plugins.bases import ProbeConfig
 from chaosd.plugins.probe import Knock, Shot, proxy_line
 from chaosd.probes import outcomes
 
-ANSWER_MAX = 1 << 20  # bytes; whoever sends more is not the app that we ask
+ANSWER_MAX = 1 << 20  # bytes; what sends more is not the app that we ask
 IDLE_MAX = 256  # connections
 _CHUNK = 16_384
 _EVENTS_MAX = 256  # at a time, so that the timers get their turn

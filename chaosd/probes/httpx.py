@@ -27,7 +27,7 @@ from chaosd.plugins.bases import Part, ProbeConfig
 from chaosd.plugins.probe import Knock, Shot
 from chaosd.probes import outcomes
 
-ANSWER_MAX = 1 << 20  # bytes; whoever sends more is not the app that we ask
+ANSWER_MAX = 1 << 20  # bytes; what sends more is not the app that we ask
 REDIRECTS_MAX = 10
 _SENDING = (
     "connection.connect_tcp.started",

@@ -48,7 +48,7 @@ class Known:
 def read(reader: RunReader) -> Known:
     """Read it all but the samples. Raises MachineError."""
     cycles = list(reader.cycles())
-    # In this order: whoever answered a sample that is stored has been told of before.
+    # In this order: the events name an instance before a stored sample is answered by it.
     blocks, folded = reader.blocks(), reader.folded()
     streams: dict[int, StreamOpened] = {}  # told again where a file of events begins
     queries = QueryFold()

@@ -99,7 +99,7 @@ class ExternalRuntime(RealTime):
             (),
             max_length=1000,
             description="the instances that are the app: good answers by others are misrouted; "
-            "none named: whoever answers is the app",
+            "none named: every answer counts as the app's",
         )
         allow_public: bool = Field(
             default=False, description="it is yours, though its address is a public one"

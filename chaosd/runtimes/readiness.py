@@ -79,7 +79,7 @@ async def _fields(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
 
 
 def _tls() -> ssl.SSLContext:
-    """Whoever answers is not checked: that is the probe's."""
+    """Who answers is not checked: that is the probe's task."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context

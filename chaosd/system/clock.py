@@ -71,7 +71,7 @@ class RealClock:
         return time.time_ns()
 
     async def sleep_until(self, at_ns: int) -> None:
-        # Whoever walks through instants that have passed must not keep everybody else out.
+        # A loop over instants that have passed must let other tasks run, too.
         await asyncio.sleep(0)
         # The loop's timers may be a millisecond coarse: look again instead of returning early.
         while (left_ns := at_ns - time.monotonic_ns()) > 0:  # noqa: ASYNC110

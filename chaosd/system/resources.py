@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from chaosd.system import machine
+
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 CGROUP = Path("/sys/fs/cgroup")  # of version 2, as a container sees its own
@@ -98,10 +100,8 @@ def _cores() -> float:
 
 
 def _memory_bytes() -> int:
-    free = 1 << 50
-    with suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-        free = 1024 * int(next(ln for ln in lines if ln.startswith("MemAvailable")).split()[1])
+    known = machine.memory()
+    free = 1 << 50 if known is None else known.available_bytes
     most, current = _number(CGROUP / "memory.max"), _number(CGROUP / "memory.current")
     return free if most is None or current is None else min(free, max(0, most - current))
 

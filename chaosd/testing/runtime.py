@@ -214,7 +214,7 @@ async def _check_went(cell: _Cell, stage: CanMove, old: Instance) -> None:
 
 
 async def _check_cancelled_stop(cell: _Cell, stage: CanMove) -> None:
-    """Whoever stops an instance may be cancelled; it goes all the same."""
+    """The task that stops an instance may be cancelled; the instance goes all the same."""
     old = stage.app[0]
     stopping = asyncio.ensure_future(stage.stop(old, "TERM", 5.0))
     await asyncio.wait([stopping], timeout=0)

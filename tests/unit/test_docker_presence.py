@@ -49,10 +49,28 @@ def known(wait_s: float = 0.1) -> Presence:
 def test_a_slow_engine_is_waited_for(fake) -> None:
     async def scenario() -> None:
         asyncio.get_running_loop().call_later(0.2, fake.let.set)
-        assert await known().answer(in_thread(fake.call)) == "done"
+        silent = pytest.fail  # it answers pings
+        assert await known().answer(in_thread(fake.call), silent) == "done"
 
     run(scenario())
     assert watched(Endpoint(), lambda: "at once") == "at once"
+
+
+def test_an_engine_that_was_silent_for_a_while_and_went_on_is_told(fake, monkeypatch) -> None:
+    pinged, silences = threading.Event(), []
+    monkeypatch.setattr(presence, "ping", lambda _: pinged.wait(LIMIT_S))
+    monkeypatch.setattr(presence, "PROMPT_S", 0.05)
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_later(0.2, pinged.set)
+        loop.call_later(0.3, fake.let.set)
+        answered = known().answer(in_thread(fake.call), lambda a, b: silences.append((b - a) / 1e9))
+        assert await answered == "done"
+
+    run(scenario())
+    (silence_s,) = silences
+    assert 0.15 < silence_s < LIMIT_S
 
 
 def test_one_that_hangs_is_given_up_with_a_line(fake) -> None:
@@ -98,7 +116,7 @@ def test_what_one_cell_has_found_out_the_others_need_not(fake, monkeypatch) -> N
     assert threading.active_count() < 20
 
 
-def test_whoever_watches_is_told_also_of_one_that_refuses_and_does_not_return(fake) -> None:
+def test_a_watcher_is_told_also_of_one_that_refuses_and_does_not_return(fake) -> None:
     fake.lives = False
     told = []
 

@@ -184,7 +184,7 @@ class Config(ProgramConfig):
     allow_programs: bool = Field(
         default=False,
         description="let your own haproxy.cfg run programs (external-check, program, lua-load): "
-        "as whoever runs chaosd, and lua-load already in `chaosd check`",
+        "with the rights of the user who runs chaosd, and lua-load already in `chaosd check`",
     )
     resolvers: ResolversConfig = ResolversConfig()
     server: ServerConfig = ServerConfig()

@@ -202,7 +202,7 @@ class DockerRuntime(RealTime):
         try:
             return await super().sweep() + await presence.answer(in_thread(removed))
         except asyncio.CancelledError:
-            if await presence.is_silent([]):  # whoever stops it must hear that something is left
+            if await presence.is_silent([]):  # the user must hear that something is left
                 raise hangs(endpoint) from None
             raise
 

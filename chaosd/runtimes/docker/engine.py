@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from chaosd.runtimes.docker.endpoint import EngineAwayError, translated, unix_ns
-from chaosd.runtimes.docker.presence import SLOW_S, Presence, hangs
+from chaosd.runtimes.docker.presence import SLOW_S, Presence, Silent, deferred, hangs
 from chaosd.system.clock import SECOND_NS, Clock
 
 T = TypeVar("T")
@@ -32,18 +32,7 @@ class _Pool:
         self._idle = self._threads = 0
 
     def submit(self, call: Callable[[], T]) -> Future[T]:
-        result: Future[T] = Future()
-
-        def work() -> None:
-            if not result.set_running_or_notify_cancel():
-                return
-            try:
-                found = call()
-            except BaseException as error:  # noqa: BLE001 - it is whoever's who waits for it
-                result.set_exception(error)
-            else:
-                result.set_result(found)
-
+        work, result = deferred(call)
         self._work.put(work)
         with self._lock:
             wanted = self._idle == 0 and self._threads < THREADS_MAX
@@ -68,8 +57,12 @@ class _Pool:
 class Engine:
     """One engine as one cell asks it. What is known of its absence is all cells'."""
 
-    def __init__(self, presence: Presence, clock: Clock) -> None:
+    def __init__(
+        self, presence: Presence, clock: Clock, silent: Silent = lambda _, __: None
+    ) -> None:
+        """`silent` is told from when to when a call was held up by an engine that hung."""
         self.presence = presence
+        self._silent = silent
         self.endpoint = presence.endpoint
         self.clock = clock
         self.offset_ns = 0  # its wall clock minus ours
@@ -114,7 +107,7 @@ class Engine:
         )
         self._calls.add(running)
         running.add_done_callback(self._calls.discard)
-        return await self.presence.answer(running)
+        return await self.presence.answer(running, self._silent)
 
     async def idle(self, limit_s: float) -> None:
         """Wait for the calls whose callers were cancelled: they go on in their threads."""

@@ -245,6 +245,6 @@ def _user(blueprint: Blueprint) -> str | None:
 
 async def _quietly(work: Coroutine[Any, Any, None]) -> None:
     # What fails here is a removal, which `close` attempts again, or a look at an engine that is
-    # away, which whoever needs it notices.
+    # away, which the next call notices.
     with suppress(MachineError, EngineAwayError):
         await work

@@ -2,8 +2,8 @@
 
 In its /24 .1 is the gateway, .2 the proxy, .3 chaosd's DNS if there is one, and the app's instances
 rotate through .10 to .126.
-Whoever joins without asking for an address gets one of the upper half, so that no address of the
-app's is ever given away by the engine.
+A container that joins without asking for an address gets one of the upper half, so that the engine
+never gives away an address of the app's.
 """
 
 from __future__ import annotations

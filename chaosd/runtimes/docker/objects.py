@@ -87,7 +87,7 @@ def remove(api: Any, clock: Clock, container: str) -> None:
 
 
 def remove_network(api: Any, clock: Clock, network: str) -> None:
-    """Remove a network of ours, whoever is still attached to it, and wait until it is gone."""
+    """Remove a network of ours, with what is still attached to it, and wait until it is gone."""
 
     def attempt() -> bool:
         attached = translated(lambda: api.inspect_network(network)).get("Containers") or {}

@@ -19,28 +19,37 @@ from chaosd.runtimes.docker.endpoint import PING_LIMIT_S, Endpoint, EngineAwayEr
 from chaosd.system.clock import SECOND_NS, Clock, RealClock, sleep
 
 T = TypeVar("T")
+Silent = Callable[[int, int], None]
 
 SLOW_S = 2.0  # a call that takes longer is a reason to ping
 SILENT_S = 8.0  # no ping was answered for this long: it hangs
 PING_PAUSE_S = 0.25
+PROMPT_S = 0.5  # within this a healthy engine answers a ping
 CALL_LIMIT_S = 180.0  # of a call to an engine that answers pings
 
 
 def in_thread(call: Callable[[], T], name: str = "docker-call") -> Future[T]:
     """Let a thread of its own do this; at the end of the program nobody waits for it."""
+    work, result = deferred(call)
+    threading.Thread(target=work, name=name, daemon=True).start()
+    return result
+
+
+def deferred(call: Callable[[], T]) -> tuple[Callable[[], None], Future[T]]:
+    """The call as a piece of work for a thread, and its result, which may be cancelled before."""
     result: Future[T] = Future()
 
     def work() -> None:
+        if not result.set_running_or_notify_cancel():
+            return
         try:
             found = call()
-        except BaseException as error:  # noqa: BLE001 - it is whoever's who waits for the result
+        except BaseException as error:  # noqa: BLE001 - it is raised where the result is waited for
             result.set_exception(error)
         else:
             result.set_result(found)
 
-    result.set_running_or_notify_cancel()
-    threading.Thread(target=work, name=name, daemon=True).start()
-    return result
+    return work, result
 
 
 def ping(endpoint: Endpoint) -> bool:
@@ -108,23 +117,28 @@ class Presence:
 
     @property
     def hangs(self) -> bool:
-        """Whether it is known not to answer: whoever does not wait for it need not even ask."""
+        """Whether it is known not to answer: a call that does not wait for it fails at once."""
         return self._hangs or self._lost
 
-    async def answer(self, running: Future[T]) -> T:
+    async def answer(self, running: Future[T], silent: Silent = lambda _, __: None) -> T:
         """Wait for a call in a thread as long as the engine answers pings.
 
-        Raises EngineAwayError if it does not, and what the call raises.
+        `silent` is told from when to when it answered nothing, and went on then. Raises
+        EngineAwayError if it does not go on, and what the call raises.
         """
         limit_ns = self._clock.now_ns() + round(CALL_LIMIT_S * SECOND_NS)
         waiting = asyncio.wrap_future(running)
         try:
             while True:
+                from_ns = self._clock.now_ns()
                 await asyncio.wait([waiting], timeout=SLOW_S)
                 if waiting.done():
                     return waiting.result()
+                pinged_ns = self._clock.now_ns()
                 if await self.is_silent([waiting]) or self._clock.now_ns() > limit_ns:
                     raise hangs(self.endpoint)
+                if self._clock.now_ns() - pinged_ns > PROMPT_S * SECOND_NS:
+                    silent(from_ns, self._clock.now_ns())
         finally:
             waiting.cancel()  # nobody waits for it any more, if it goes on
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from chaosd.dns.rules import Rule
 from chaosd.errors import MachineError
-from chaosd.history.causes import Cause, CauseKind
+from chaosd.history.causes import Cause, CauseKind, Lag, LagKind
 from chaosd.history.events import (
     ContainerChanged,
     ContainersRestored,
@@ -19,6 +19,7 @@ from chaosd.history.events import (
     EngineFound,
     InstanceReachable,
     NameWithdrawn,
+    WorldWatched,
 )
 from chaosd.history.values import Address, Instance
 from chaosd.plugins.bases import OldIp
@@ -36,7 +37,7 @@ from chaosd.runtimes.docker.presence import Presence
 from chaosd.runtimes.docker.proxy import DockerProxy
 from chaosd.runtimes.docker.sidecar import EMBEDDED_DNS, Sidecar
 from chaosd.runtimes.roster import ASK_PAUSE_S, Entry, Roster, Signal
-from chaosd.system.clock import sleep
+from chaosd.system.clock import SECOND_NS, sleep
 
 if TYPE_CHECKING:
     from chaosd.runtimes.docker import DockerConfig
@@ -68,7 +69,7 @@ class DockerStage(Roster[Member]):
         self.api: str | None = None
         self.missing: str | None = None  # how the name is answered while nobody has it
         self._config = config
-        self._engine = Engine(presence, recorder.clock)
+        self._engine = Engine(presence, recorder.clock, self._on_silence)
         self._unwatch = presence.watch(self._on_absence)
         self._absent = False
         self._made = False  # something of this cell may be there, whether it was heard of or not
@@ -259,7 +260,7 @@ class DockerStage(Roster[Member]):
 
     async def _remove(self, entry: Entry[Member], member: Member) -> None:
         await self._team.discard(member.id)
-        self.gone(entry)  # if whoever waited for that was cancelled
+        self.gone(entry)  # also if the task that waited for it was cancelled
 
     def _obituary(self, entry: Entry[Member]) -> str:
         return entry.body.obituary() if entry.body is not None else f"app {entry.name} is gone"
@@ -353,6 +354,12 @@ class DockerStage(Roster[Member]):
             self._absent = True
             self._recorder.record(Disturbed(cause=Cause(kind=CauseKind.ENGINE_AWAY)))
             self._team.soon(self._wait_for_engine())
+
+    def _on_silence(self, from_ns: int, to_ns: int) -> None:
+        """The engine has answered nothing for a while, and held up what was asked of it."""
+        seconds = (to_ns - from_ns) / SECOND_NS
+        lag = Lag(kind=LagKind.ENGINE_SILENT, from_ns=from_ns, seconds=seconds)
+        self._recorder.record(WorldWatched(lags=(lag,)))
 
     async def _wait_for_engine(self) -> None:
         """Let the run end if the engine is away for too long."""

@@ -116,7 +116,7 @@ class Zygote:
         if orders is None:
             return
         with orders:
-            orders.shutdown(socket.SHUT_RDWR)  # whoever answers from now on learns so, and ends
+            orders.shutdown(socket.SHUT_RDWR)  # a fork that answers from now on learns so, and ends
             orders.setblocking(False)
             with suppress(OSError):
                 while (said := orders.recv(ANSWER_BYTES_MAX).decode()).isdecimal():

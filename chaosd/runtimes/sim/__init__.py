@@ -1,8 +1,8 @@
 """A world without a world: the proxy's model, a name, an app and its probes under virtual time.
 
 Theory of operation. Each cell is a `SimCell` that knows only what is due and when: planned changes
-(an instance begins to listen, a name is published), the proxy's model, and the probes. Whoever
-touches it advances it to now first, so that everything happens in the order of its time although
+(an instance begins to listen, a name is published), the proxy's model, and the probes. It is
+advanced to now before it is touched, so that everything happens in the order of its time although
 probes are only looked at every 50 ms. Nothing here asks for real time, and all randomness comes
 from the cell's seed: one seed gives one history.
 """

@@ -1,6 +1,6 @@
 """One cell of the simulated world: what is due when, who is where, what the name says, and probes.
 
-It knows nothing of an event loop: whoever owns it advances it to now before touching it.
+It knows nothing of an event loop: its owner advances it to now before touching it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What a user's file would do to the machine: the sockets it opens and the programs it runs.
 
-HAProxy does both for real, as whoever runs chaosd. Only chaosd's own addresses may be opened, until
-a user's file is rewired; programs run only if the user has said so.
+HAProxy does both for real, with the rights of the user who runs chaosd. A file with `CHAOSD_…`
+variables is run as it is, and may open chaosd's own addresses only; rewired copies are looked at by
+`rewire/audit.py`. Programs run only if the user has said so.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A certificate of one's own for TLS binds whose files are not there: P-256, self-signed.
 
 In plain Python, for chaosd has no library that makes certificates. It is for loopback and tests
-only: the arithmetic does not hide the key from whoever can measure how long it takes.
+only: the arithmetic does not hide the key from somebody who measures how long it takes.
 """
 
 from __future__ import annotations
