@@ -148,8 +148,11 @@ def capabilities(pid: int) -> int:
 
 
 def command(pid: int) -> str:
-    """Empty if it is gone."""
+    """Its command line; that of a forked app is its name. Empty if it is gone."""
     try:
+        name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
+        if name.startswith("chaosd "):
+            return name
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
     except OSError:
         return ""

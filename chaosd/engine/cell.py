@@ -102,7 +102,7 @@ class CellRun:
         self.recent: deque[Sample] = deque()
         self.steady_since_ns: int | None = None
         self.stage: Stage | None = None
-        self.watch = ServerPoller(self.arm.proxy, partial(owner.world.looked, cell.name))
+        self.server_poller = ServerPoller(self.arm.proxy, partial(owner.world.looked, cell.name))
         self._owner, self._cell = owner, cell
         self._streams = list(self._specs(first_stream))
         specs = [spec for spec, _ in self._streams]
@@ -224,7 +224,7 @@ class CellRun:
             if isinstance(event.what, Disturbed):  # not by the fault: it is no sample
                 self.cycle.spoil(event.what.cause)
         if isinstance(event.what, ServerChanged) and event.what.told_by is Teller.LOG:
-            self.watch.log_tells = True
+            self.server_poller.log_tells = True
         self._owner.emit(event)
         if isinstance(event.what, InstancePlaced):
             self._judge(event.what)
@@ -369,7 +369,7 @@ class CellRun:
         driver = CycleDriver(cycle, machine, disturbances, self._owner)
         api = self.stage.api if self.stage is not None else None
         try:
-            await driver.run(steady=self.is_steady(), watch=self.watch, api=api)
+            await driver.run(steady=self.is_steady(), poller=self.server_poller, api=api)
         finally:
             self._finish(cycle, driver.end)
 

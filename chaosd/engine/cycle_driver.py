@@ -75,7 +75,7 @@ class CycleDriver:
         self._is_cancelled = False
         self.end = End(over_ns=None, cause=Cause(kind=CauseKind.BUG, detail="it has no end"))
 
-    async def run(self, *, steady: bool, watch: ServerPoller, api: str | None) -> None:
+    async def run(self, *, steady: bool, poller: ServerPoller, api: str | None) -> None:
         """Return once all is undone.
 
         Raises what ends the run: a bug, MachineError if something can't be undone, or the
@@ -85,7 +85,7 @@ class CycleDriver:
             self._due(steady=False)
         else:
             try:
-                async with watch.closely(api, self._cycle):
+                async with poller.closely(api, self._cycle):
                     self._due(steady=True)
                     await self._go_on(State.UNDOING)
             except asyncio.CancelledError:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from chaosd.history.causes import Cause, CauseKind
+from chaosd.system.clock import SECOND_NS
 
 MAIN = 0  # the number of the cycle's own fault
-UNDO_NS_MIN = 1_000_000_000  # each has so much time, however long those before it took
+UNDO_NS_MIN = SECOND_NS  # each has so much time, however long those before it took
 
 
 class State(StrEnum):
@@ -362,7 +363,7 @@ class CycleMachine:
                 self._entered.append(which)
                 self._to_do.append(Enter(which=which))
             elif part.phase is Phase.ENTERING and self._enter_by_ns(part) <= self.now_ns:
-                seconds = self._limits.enter_ns / 1e9
+                seconds = self._limits.enter_ns / SECOND_NS
                 self._abort(Cause(kind=CauseKind.TOO_LONG, seconds=seconds))
                 return
             ends_ns = part.ends_ns()

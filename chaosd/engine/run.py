@@ -328,8 +328,8 @@ class Engine:
                 recorder.record(ProxyMeasured(**process))
             # What is seen of servers while a cycle lasts is the cycle's.
             heard_by, api = cell.cycle or recorder, stage.api
-            if api is not None and await cell.watch.look(api, heard_by):
-                recorder.record(ResolversRead(counters=cell.watch.counters))
+            if api is not None and await cell.server_poller.look(api, heard_by):
+                recorder.record(ResolversRead(counters=cell.server_poller.counters))
 
     async def _tear_down(self) -> None:
         """Take everything down, also what comes after something that fails. Raises the first."""

@@ -20,7 +20,8 @@ from chaosd.history.causes import DoubtKind, LagKind
 from chaosd.history.codec import decode_cycle
 from chaosd.history.cycles import Cycle, CycleOutcome
 
-pytestmark = [pytest.mark.haproxy, pytest.mark.usefixtures("haproxy")]
+# These stop or starve processes of the whole machine: nothing else may run beside them.
+pytestmark = [pytest.mark.haproxy, pytest.mark.quiet, pytest.mark.usefixtures("haproxy")]
 
 CONFIG = {
     "name": "late",

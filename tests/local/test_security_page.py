@@ -32,7 +32,7 @@ def whose(pid: int, daemon: int) -> str:
         return "chaosd"
     if "haproxy" in said.split(" ")[0] or "/haproxy" in said:
         return "proxy"
-    return "placeholder" if "--armed" in said else "app"
+    return "placeholder" if said == "chaosd holder" else "app"
 
 
 def watch(where: Path, *before: str) -> tuple[dict[str, set[Socket]], dict[str, set[int]]]:

@@ -60,7 +60,9 @@ def become(server: ModuleType, orders: socket.socket, argv: list[str], stdio: li
             os.dup2(source, target)
             os.close(source)
         os.dup2(1, 2)
-        libc.prctl(PR_SET_NAME, b"chaosd app", 0, 0, 0)
+        # Its command line is this process's, so `ps` and `top` tell it by its name.
+        name = b"chaosd holder" if "--armed" in argv else b"chaosd app"
+        libc.prctl(PR_SET_NAME, name, 0, 0, 0)
         orders.send(str(os.getpid()).encode())  # fails if nobody wants it any more
         orders.close()
         sys.argv = argv
