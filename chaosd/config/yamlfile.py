@@ -85,8 +85,8 @@ class Document:
         return self.lines.get(path, 1)
 
 
-class _Loader(yaml.SafeLoader):
-    """Composes nodes, bounded, with tags of our own that nobody can write."""
+class BoundedLoader(yaml.SafeLoader):
+    """Composes no more nodes than a config has, and none deeper. Raises Unreadable."""
 
     values = 0
     depth = 0
@@ -100,6 +100,10 @@ class _Loader(yaml.SafeLoader):
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
+
+
+class _Loader(BoundedLoader):
+    """Has tags of our own, that nobody can write."""
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> str:
         if kind is yaml.ScalarNode:

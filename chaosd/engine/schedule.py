@@ -32,7 +32,8 @@ def instants(
     """Yield the planned nanoseconds of one fault, without end.
 
     `place` is that of the cell among those with a schedule of their own: the grids of any number of
-    them are spread over the period, or all would have their failovers at once.
+    them are spread over the period, or all would have their failovers at once. None begins earlier
+    than one period from now: right after its start HAProxy has a server DOWN at one failed check.
     """
     if config.cron is not None:
         return _cron(config.cron, clock)
@@ -40,8 +41,8 @@ def instants(
         return _between(config.every, clock, rng)
     every_s = config.every.s if config.every is not None else 10.0
     jitter_s = config.jitter.s if config.jitter is not None else auto_jitter_s(every_s, timers_s)
-    early_ns = round(place * GOLDEN % 1 * every_s * SECOND_NS)
-    return (at_ns - early_ns for at_ns in _grid(every_s, jitter_s, clock, rng))
+    later_ns = round(place * GOLDEN % 1 * every_s * SECOND_NS)
+    return (at_ns + later_ns for at_ns in _grid(every_s, jitter_s, clock, rng))
 
 
 def merged(schedules: Sequence[Iterator[int]]) -> Iterator[tuple[int, int]]:

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from chaosd import plugins, shown
+from chaosd.config.yamlfile import BoundedLoader, Unreadable
 from chaosd.history import strict
 from chaosd.history.reader import RunReader
 from chaosd.plugins.proxy import HidesSecrets
@@ -24,7 +25,6 @@ OLD_PROXY_CONFIG = "haproxy.cfg"
 # How a file of the user's own is told from another one, and that its settings are not known.
 TEXT, UNREAD = "text ", ", unread"
 TEXT_BYTES_MAX = 4 * MB  # of a proxy's configuration that is shown
-VALUES_MAX, DEPTH_MAX = 50_000, 50  # of a config, spelled out
 FACTS = ("chaosd", "runtime", "proxy_version")  # of the manifest
 
 
@@ -76,21 +76,13 @@ def _settings(
     return found
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(BoundedLoader):
     """Reads what chaosd writes, which has no aliases: they make a short text a large value."""
 
-    values = 0
-    depth = 0
-
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        self.values += 1
-        self.depth += 1
-        alias = self.check_event(yaml.AliasEvent)
-        if alias or self.values > VALUES_MAX or self.depth > DEPTH_MAX:
-            raise ValueError("this is no config that chaosd wrote")
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
+        if self.check_event(yaml.AliasEvent):
+            raise Unreadable(self.line + 1, "an alias, which chaosd does not write")
+        return super().compose_node(parent, index)
 
 
 def _config(reader: RunReader) -> Any:
@@ -101,7 +93,7 @@ def _config(reader: RunReader) -> Any:
 def _tree(reader: RunReader) -> Any:
     try:
         config = yaml.load(reader.config(), _Loader)  # noqa: S506 - a safe one
-    except (yaml.YAMLError, ValueError, TypeError):
+    except (yaml.YAMLError, Unreadable, ValueError, TypeError):
         return None
     return config if strict.is_plain([config]) else None
 

@@ -89,7 +89,7 @@ def measure(where: Path, *options: str) -> Found:
                 daemon.kill()
                 raise SystemExit(f"it does not come to a cycle: {daemon.communicate()[0]}")
             time.sleep(0.2)
-        time.sleep(10)  # until the first faults of all cells are in full swing
+        time.sleep(12)  # until the first faults of all cells are in full swing
         first, first_ns = usage(daemon.pid), time.monotonic_ns()
         time.sleep(MEASURED_S)
         last, last_ns = usage(daemon.pid), time.monotonic_ns()

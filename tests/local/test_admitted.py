@@ -54,7 +54,7 @@ def run(where, text, descriptors):
 
 @pytest.mark.quiet
 def test_of_replicas_fewer_are_started_and_a_line_says_so(tmp_path):
-    said, manifest, cycles = run(tmp_path, "cells: 12\nuntil: {time: 6s}\n", 150)
+    said, manifest, cycles = run(tmp_path, "cells: 12\nuntil: {time: 10s}\n", 150)
     started = manifest["cells"]
     assert 1 <= len(started) < 12
     line = f"this machine carries {len(started)} of 12 cells at once: the others are not started"

@@ -41,8 +41,8 @@ def test_the_cells_of_a_run_have_their_failovers_one_after_the_other(cells) -> N
     at_ns = sorted(first for first, _ in firsts)
     gaps = [b - a for a, b in zip(at_ns, [*at_ns[1:], at_ns[0] + 10 * SECOND_NS], strict=True)]
     assert max(gaps) < 2 * 10 * SECOND_NS / cells
-    assert min(at_ns) > 7 * SECOND_NS
-    assert max(at_ns) == 17 * SECOND_NS
+    assert min(at_ns) == 17 * SECOND_NS  # none is earlier than one period from the start
+    assert max(at_ns) < 27 * SECOND_NS
 
 
 def test_jitter_is_spread_anew_each_time_and_never_accumulates() -> None:
