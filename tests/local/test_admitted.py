@@ -12,6 +12,7 @@ from chaosd.proxies.haproxy import builds
 
 pytestmark = [
     pytest.mark.haproxy,
+    pytest.mark.quiet,  # what else takes CPU is admitted less for
     pytest.mark.skipif(builds.at_hand() is None, reason="there is no haproxy on this machine"),
 ]
 
@@ -52,7 +53,6 @@ def run(where, text, descriptors):
     return done.stdout, json.loads((latest / "run.json").read_text()), cycles
 
 
-@pytest.mark.quiet
 def test_of_replicas_fewer_are_started_and_a_line_says_so(tmp_path):
     said, manifest, cycles = run(tmp_path, "cells: 12\nuntil: {time: 10s}\n", 150)
     started = manifest["cells"]
