@@ -10,6 +10,8 @@ import pytest
 from test_engine_ends import wait_for_a_cycle
 
 from chaosd.errors import Exit
+from chaosd.history.causes import LagKind
+from chaosd.history.cycles import CycleOutcome
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
 
@@ -58,6 +60,22 @@ def test_while_a_run_goes_on(daemon, proxied, tmp_path, cells, stop) -> None:
         run.process.send_signal(stop)
     ends_with_one_line(run, began_s)
     assert (run.directory / "report.md").exists()
+    clean(daemon, tmp_path)
+
+
+def test_for_some_seconds_in_a_cycle_makes_it_poor(daemon, proxied, tmp_path) -> None:
+    run = run_against(daemon, proxied, tmp_path, "--cycles", "2")
+    wait_for_a_cycle(run)
+    proxied.hang_when(START, START)  # of the placeholder, and then of the new instance
+    assert proxied.hangs.wait(60)
+    time.sleep(5)
+    proxied.hangs.clear()
+    assert run.wait(90) in (Exit.OK, Exit.UNKNOWN), run.err
+    _, second = [cycle for cycle in run.cycles if cycle.outcome != CycleOutcome.SKIPPED]
+    assert second.outcome == CycleOutcome.RECOVERED, second
+    assert second.doubt is not None, second
+    assert second.doubt.lag is LagKind.ENGINE_SILENT, second
+    assert 4 < second.doubt.seconds < 7, second
     clean(daemon, tmp_path)
 
 
