@@ -1,0 +1,176 @@
+"""A backend as the model meets it, what may happen to it, and what then becomes of its users.
+
+Plain values, read from a haproxy.cfg by `cfg/backend.py` and priced by `model/outlook.py`. Nothing
+has a default that HAProxy has, too: the reader knows those of each version. Times are in
+nanoseconds where HAProxy has a timer, in seconds where people read them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+from chaosd.plugins.timeline import Failure, RecordType
+from chaosd.proxies.haproxy.model.settings import Holds, InitState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolver:
+    """A `resolvers` section: who is asked, and how often."""
+
+    name: str
+    nameservers: int  # 0: nobody is asked; `parse-resolv-conf` alone counts as one
+    timeout_resolve_ns: int
+    timeout_retry_ns: int
+    resolve_retries: int
+    holds: Holds
+    families: tuple[RecordType, ...]  # those that are asked for at all (`dns-accept-family`)
+
+
+class Follows(StrEnum):
+    """How a server comes to its address."""
+
+    FIXED = "fixed"  # an IP address stands in the file
+    START = "start"  # a name without `resolvers`: looked up once, at start
+    NAME = "name"  # A and AAAA records, by `resolvers`
+    SERVICE = "service"  # SRV records, by `resolvers`
+
+
+class CheckKind(StrEnum):
+    """What a server's health check finds out, and whether its failure asks DNS again."""
+
+    NONE = "none"
+    CONNECTS = "connects"  # to the port that requests go to
+    ANSWERS = "answers"  # as CONNECTS, and waits for an answer (HTTP, tcp-check expect, TLS)
+    ELSEWHERE = "elsewhere"  # another port or address: a failure asks nothing of DNS
+    OUTSIDE = "outside"  # an agent alone or an external command: not in the model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerLine:
+    """A `server` or `server-template` line, with all that it inherits."""
+
+    name: str  # of a template: its prefix
+    file: str
+    line: int
+    slots: int  # 1, or as many as the template makes
+    host: str | None  # the name it follows; None: FIXED
+    port: int | None
+    follows: Follows
+    resolver: Resolver | None  # None unless it follows by `resolvers`
+    prefers: RecordType
+    allow_dup_ip: bool
+    init_addr: tuple[str, ...]  # methods in their order, such as ("last", "libc", "none")
+    init_state: InitState | None
+    check: CheckKind
+    inter_ns: int
+    fastinter_ns: int
+    downinter_ns: int
+    fall: int
+    rise: int
+    backup: bool
+    weight: int
+    shuts_sessions: bool  # `on-marked-down shutdown-sessions`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """A part of the file that the model leaves out, and what that may change in the answer."""
+
+    file: str
+    line: int
+    what: str  # the words of the file
+    changes: str  # what the answer may be wrong in; a value that `cfg/wording.py` words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """A `backend` or `listen` section that has servers."""
+
+    name: str
+    file: str
+    line: int
+    mode: Literal["http", "tcp"]
+    servers: tuple[ServerLine, ...]
+    all_backups: bool
+    timeout_connect_ns: int | None  # None: as long as the kernel tries
+    timeout_server_ns: int | None
+    timeout_check_ns: int | None
+    retries: int
+    redispatch_every: int  # 0 never, -1 on the last retry, N on every Nth
+    limits: tuple[Limit, ...] = ()
+
+
+# --- what may happen ---
+
+
+class Happening(StrEnum):
+    """What a backend is asked about."""
+
+    MOVE = "move"  # an instance goes; its successor has another address
+    NODE_LOST = "node_lost"  # as MOVE, but packets to the old address vanish
+    DNS_TROUBLE = "dns_trouble"  # nothing moves; the nameservers fail for some seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """One such happening in numbers; seconds after T0.
+
+    A move: the name is missing (or stale, where `missing` is None) from T0 until `published_s`;
+    the new instance accepts connections from `listening_s` on and is well from `healthy_s` on.
+    DNS trouble: `missing` is how the nameservers answer, until `published_s`.
+    """
+
+    happening: Happening
+    published_s: float
+    listening_s: float = 0.0
+    healthy_s: float = 0.0
+    missing: Failure | None = None
+    family: RecordType | None = None  # DNS trouble of this record type alone
+    nameservers: int | None = None  # so many of them have the trouble; None: all
+    instances: int | None = None  # for a name with many addresses; None: as `instances_of` says
+
+
+# --- what becomes of it ---
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """A distribution over the phases of HAProxy's timers, in seconds; inf where it is never."""
+
+    p05: float
+    p50: float
+    p95: float
+    mean: float  # of the trials that come to an end; nan if none does
+    never: float  # the share of trials that do not, 0 to 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """What a scenario does to the users of a backend.
+
+    Requests are counted in seconds' worth: at 50 requests a second, 2.0 is 100 requests. What has
+    no end is counted until `horizon_s`.
+    """
+
+    recovery_s: Spread  # to the first good answer from the new instance; DNS trouble: after the end
+    stable_s: Spread  # from then on nothing fails; 0 where nothing ever failed
+    failed_s: Spread
+    masked_s: Spread  # answered well, but only after a retry
+    misrouted_s: Spread  # answered by another instance's successor at the old address
+    unaffected: float  # the share of trials in which no request fails
+    slowest_s: float  # the longest that a single request is kept waiting, at p95
+    queries_per_s: float  # DNS queries of this backend, at rest
+    queries_in_trouble_per_s: float  # and while the scenario lasts
+    horizon_s: float
+    trials: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unknown:
+    """Why there is no outlook; `cfg/wording.py` makes the sentence."""
+
+    why: str
+    file: str | None = None
+    line: int | None = None
