@@ -59,6 +59,7 @@ _WHY = {
     Reason.MISSING_FILE: "the file is not there",
     Reason.SET: "your config sets this",
     Reason.IDENTITY: "answers say which address they come from",
+    Reason.MENDED: "what chaosd doctor proposes",
 }
 # What is lost: what it was, and what that changes in the answer.
 _LOST = {
