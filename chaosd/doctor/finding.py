@@ -125,6 +125,7 @@ class Finding:
     also: tuple[Place, ...] = ()  # further lines of the same finding
     remedy: Remedy | None = None
     scenarios: tuple[Scenario, ...] = ()  # which show it, beside the usual three
+    beyond: bool = False  # what it costs is in none of the scenarios: no price is asked for
     cost: Cost | None = None  # None: the model has no answer
 
     @property

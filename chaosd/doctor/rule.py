@@ -44,6 +44,7 @@ class Rule(ABC):
         also: Sequence[Place] = (),
         remedy: Remedy | None = None,
         scenarios: Sequence[Scenario] = (),
+        beyond: bool = False,
         severity: Severity | None = None,
         confidence: Confidence | None = None,
         sentence: str | None = None,
@@ -62,6 +63,7 @@ class Rule(ABC):
             also=tuple(dict.fromkeys(place for place in also if place != spot.place)),
             remedy=remedy,
             scenarios=tuple(scenarios),
+            beyond=beyond,
         )
 
     def page(self) -> str:

@@ -40,9 +40,7 @@ def usual(setting: Setting) -> tuple[Scenario, ...]:
             healthy_s=_NODE_AWAY_S,
             missing=missing,
         ),
-        Scenario(
-            happening=Happening.DNS_TROUBLE, published_s=TROUBLE_S, missing=Failure.SILENCE
-        ),
+        Scenario(happening=Happening.DNS_TROUBLE, published_s=TROUBLE_S, missing=Failure.SILENCE),
     )
 
 

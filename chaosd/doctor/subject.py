@@ -84,6 +84,14 @@ class Subject:
         """The section whose header stands here."""
         return self._sections[place]
 
+    @cached_property
+    def _statements(self) -> dict[Place, Statement]:
+        return {line.place: line for _, line in self.effective.document.statements()}
+
+    def statement_at(self, place: Place) -> Statement | None:
+        """What this line says, if it says something in a section."""
+        return self._statements.get(place)
+
     def parent_of(self, proxy: Proxy) -> Section | None:
         """The `defaults` section that a proxy inherits from."""
         return None if proxy.parent is None else self._sections.get(proxy.parent)
