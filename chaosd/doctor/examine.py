@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from chaosd.doctor import ignores, scenarios
@@ -45,8 +45,7 @@ class Diagnosis:
     rows: tuple[Row, ...]
     findings: tuple[Finding, ...]  # by their price, the dearest first
     idle: tuple[Finding, ...]  # what costs nothing: shown with --all
-    fixes: tuple[Edit, ...]  # of the first round, for the files as they are
-    mended: Files
+    mended: Files  # with the edits of all findings that are shown
     left: tuple[Finding, ...] = ()  # found in the mended files
 
     @property
@@ -54,51 +53,80 @@ class Diagnosis:
         return (*self.findings, *self.idle)
 
 
-def examine(
-    files: Files,
-    program: Program,
-    setting: Setting | None,
-    rules: Sequence[Rule],
-    model: Model,
-) -> Diagnosis:
-    """Read, look, price, mend, and look again."""
-    subject, guess = files.subject(program, setting)
-    found = _priced(files, subject, program, look(subject, rules), model)
-    shown = [finding for finding in found if is_shown(finding)]
-    fixes = edits_of(shown)
-    mended, _ = files.edited(fixes)
-    left: list[Finding] = []
-    for _ in range(_ROUNDS_MAX):
-        after, _ = mended.subject(program, guess.setting)
-        found_again = _priced(mended, after, program, look(after, rules), model)
-        left = [finding for finding in found_again if is_shown(finding)]
-        if not (again := edits_of(left)):
-            break
-        mended, _ = mended.edited(again)
-    fixed, _ = mended.subject(program, guess.setting)
-    return Diagnosis(
-        subject=subject,
-        program=program,
-        guess=guess,
-        rows=tuple(_rows(subject, fixed, program, model)),
-        findings=tuple(shown),
-        idle=tuple(finding for finding in found if not is_shown(finding)),
-        fixes=fixes,
-        mended=mended,
-        left=tuple(left),
-    )
+@dataclass(frozen=True, kw_only=True)
+class Doctor:
+    """Examines files for one version of HAProxy."""
 
+    program: Program
+    setting: Setting | None  # None: guessed from the files
+    rules: Sequence[Rule]
+    model: Model
 
-def look(subject: Subject, rules: Iterable[Rule]) -> list[Finding]:
-    """What the rules find and no comment ignores."""
-    rules = list(rules)
-    found = [finding for rule in rules for finding in rule.look(subject)]
-    kept, unused = ignores.apply(found, ignores.read(subject))
-    if unused:
-        about = UnusedIgnore()
-        known = [rule.id for rule in rules]
+    def examine(self, files: Files) -> Diagnosis:
+        """Read, look, price, mend, and look again."""
+        subject, guess = files.subject(self.program, self.setting)
+        found = self._findings(files, subject)
+        shown = [finding for finding in found if is_shown(finding)]
+        mended, left = files, shown
+        for _ in range(_ROUNDS_MAX):
+            if not (edits := edits_of(left)):
+                break
+            mended, _ = mended.edited(edits)
+            after, _ = mended.subject(self.program, guess.setting)
+            left = [f for f in self._findings(mended, after) if is_shown(f)]
+        fixed, _ = mended.subject(self.program, guess.setting)
+        return Diagnosis(
+            subject=subject,
+            program=self.program,
+            guess=guess,
+            rows=tuple(self._rows(subject, fixed)),
+            findings=tuple(shown),
+            idle=tuple(finding for finding in found if not is_shown(finding)),
+            mended=mended,
+            left=tuple(left),
+        )
+
+    def _findings(self, files: Files, subject: Subject) -> list[Finding]:
+        """What the rules find and no comment ignores, with prices, the dearest first."""
+        found = [finding for rule in self.rules for finding in rule.look(subject)]
+        kept, unused = ignores.apply(found, ignores.read(subject))
+        about, known = UnusedIgnore(), [rule.id for rule in self.rules]
         kept += [about.of(ignore, known) for ignore in unused]
-    return kept
+        now = self.model.backends(subject)
+        return sorted((self._priced(files, subject, f, now) for f in kept), key=_order)
+
+    def _priced(self, files: Files, subject: Subject, finding: Finding, now: Priced) -> Finding:
+        if finding.beyond or finding.remedy is None or not finding.remedy.edits:
+            return finding
+        mended, _ = files.edited(finding.remedy.edits)
+        after, _ = mended.subject(self.program, subject.setting)
+        cost = self.model.cost(
+            self.program.version,
+            now=now,
+            fixed=self.model.backends(after),
+            usual=scenarios.usual(subject.setting),
+            rare=finding.scenarios,
+        )
+        return replace(finding, cost=cost)
+
+    def _rows(self, subject: Subject, fixed: Subject) -> Iterator[Row]:
+        now, after = self.model.backends(subject), self.model.backends(fixed)
+        unknown = Unknown(why="")
+        for proxy in subject.backends:
+            yield Row(
+                name=proxy.name,
+                place=proxy.place,
+                servers=sum(max(1, slots(server)) for server in proxy.servers),
+                follows=any(is_followed(server) for server in proxy.servers),
+                now=self._outlooks(subject, now.get(proxy.name, unknown)),
+                fixed=self._outlooks(subject, after.get(proxy.name, unknown)),
+            )
+
+    def _outlooks(self, subject: Subject, backend: Backend | Unknown) -> Outlooks:
+        return {
+            scenario.happening: self.model.outlook(backend, self.program.version, scenario)
+            for scenario in scenarios.usual(subject.setting)
+        }
 
 
 def edits_of(findings: Iterable[Finding]) -> tuple[Edit, ...]:
@@ -117,29 +145,10 @@ def is_shown(finding: Finding) -> bool:
     return not is_nothing(finding.cost)
 
 
-def _priced(
-    files: Files, subject: Subject, program: Program, found: Iterable[Finding], model: Model
-) -> list[Finding]:
-    now = model.backends(subject)
-    priced = [_with_price(files, subject, program, finding, now, model) for finding in found]
-    return sorted(priced, key=_order)
-
-
-def _with_price(
-    files: Files,
-    subject: Subject,
-    program: Program,
-    finding: Finding,
-    now: Priced,
-    model: Model,
-) -> Finding:
-    if finding.beyond or finding.remedy is None or not finding.remedy.edits:
-        return finding
-    mended, _ = files.edited(finding.remedy.edits)
-    after, _ = mended.subject(program, subject.setting)
-    asked = (*scenarios.usual(subject.setting), *finding.scenarios)
-    cost = model.cost(program.version, now, model.backends(after), asked)
-    return replace(finding, cost=cost)
+def is_failed(diagnoses: Iterable[Diagnosis], at: Severity) -> bool:
+    """Whether something of this severity, or worse, is shown."""
+    found = (finding for diagnosis in diagnoses for finding in diagnosis.findings)
+    return any(finding.severity.gravity >= at.gravity for finding in found)
 
 
 def _order(finding: Finding) -> tuple[float, ...]:
@@ -149,26 +158,3 @@ def _order(finding: Finding) -> tuple[float, ...]:
         return (0.0 if finding.severity is Severity.ERROR else 2.0, -gravity, line)
     recovery = sum(min(toll.recovery_s.saved, 1e6) for toll in cost.tolls)
     return (1.0, -round(cost.loss_s, 1), -recovery, -cost.queries_per_s.saved, -gravity, line)
-
-
-def _rows(subject: Subject, fixed: Subject, program: Program, model: Model) -> Iterable[Row]:
-    now, after = model.backends(subject), model.backends(fixed)
-    for proxy in subject.backends:
-        unknown = Unknown(why="")
-        yield Row(
-            name=proxy.name,
-            place=proxy.place,
-            servers=sum(max(1, slots(server)) for server in proxy.servers),
-            follows=any(is_followed(server) for server in proxy.servers),
-            now=_outlooks(now.get(proxy.name, unknown), subject, program, model),
-            fixed=_outlooks(after.get(proxy.name, unknown), subject, program, model),
-        )
-
-
-def _outlooks(
-    backend: Backend | Unknown, subject: Subject, program: Program, model: Model
-) -> dict[Happening, Outlook | Unknown]:
-    return {
-        scenario.happening: model.outlook(backend, program.version, scenario)
-        for scenario in scenarios.usual(subject.setting)
-    }

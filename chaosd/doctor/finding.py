@@ -51,6 +51,7 @@ def _time(ms: int) -> str:
 
 
 Fact = str | int | float | bool | None  # times are Ms
+Facts = Mapping[str, Fact]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,7 @@ class Toll:
 
     backend: str
     scenario: Scenario
+    usual: bool  # False: it is asked about because of this finding
     recovery_s: Change  # p95
     never: Change  # the share of trials that do not recover, 0 to 1
     failed_s: Change  # means, in seconds' worth of requests
@@ -103,9 +105,9 @@ class Toll:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """The price of a finding: by happening the toll of the backend that it hurts most."""
+    """The price of a finding: by scenario the toll of the backend that it hurts most."""
 
-    tolls: tuple[Toll, ...] = ()
+    tolls: tuple[Toll, ...] = ()  # one for each scenario
     queries_per_s: Change = field(default_factory=lambda: Change(now=0.0, fixed=0.0))
     loss_s: float = 0.0  # of all tolls together; what findings are sorted by
 

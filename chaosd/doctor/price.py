@@ -13,6 +13,7 @@ from chaosd.doctor.subject import Subject
 from chaosd.proxies.haproxy.model.backend import Backend, Outlook, Scenario, Unknown
 
 Priced = Mapping[str, Backend | Unknown]  # by the backend's name
+_RARE = 0.1  # how much a rare happening weighs in the order of findings
 _NEGLIGIBLE_S = 0.1
 _NEGLIGIBLE_SLOWEST_S = 0.5  # one request that waits; others fail or not as before
 _NEGLIGIBLE_QUERIES = 0.01  # a second
@@ -47,9 +48,19 @@ class Model:
         return self._known[key]
 
     def cost(
-        self, version: str | None, now: Priced, fixed: Priced, scenarios: Sequence[Scenario]
+        self,
+        version: str | None,
+        *,
+        now: Priced,
+        fixed: Priced,
+        usual: Sequence[Scenario],
+        rare: Sequence[Scenario] = (),
     ) -> Cost | None:
-        """The price of what differs; None if the model has no answer for any of it."""
+        """The price of what differs; None if the model has no answer for any of it.
+
+        Every backend meets the usual scenarios some day, the rare ones only where a rule says so.
+        """
+        scenarios = (*usual, *rare)
         tolls: list[Toll] = []
         queries_now = queries_fixed = 0.0
         known = False
@@ -65,7 +76,7 @@ class Model:
                 if isinstance(before, Unknown) or isinstance(after, Unknown):
                     continue
                 known = True
-                tolls.append(_toll(name, scenario, before, after))
+                tolls.append(_toll(name, scenario, before, after, usual=scenario in usual))
                 if number == 0:
                     queries_now += before.queries_per_s
                     queries_fixed += after.queries_per_s
@@ -74,7 +85,7 @@ class Model:
         return Cost(
             tolls=_worst(tolls),
             queries_per_s=Change(now=queries_now, fixed=queries_fixed),
-            loss_s=sum(_loss(toll) for toll in tolls),
+            loss_s=sum(_loss(t) * (1.0 if t.usual else _RARE) for t in tolls),
         )
 
 
@@ -94,10 +105,11 @@ def _without_places(backend: Backend) -> Backend:
     return replace(backend, name="", file="", line=0, servers=servers, limits=())
 
 
-def _toll(name: str, scenario: Scenario, now: Outlook, fixed: Outlook) -> Toll:
+def _toll(name: str, scenario: Scenario, now: Outlook, fixed: Outlook, *, usual: bool) -> Toll:
     return Toll(
         backend=name,
         scenario=scenario,
+        usual=usual,
         recovery_s=Change(now=now.recovery_s.p95, fixed=fixed.recovery_s.p95),
         never=Change(now=now.recovery_s.never, fixed=fixed.recovery_s.never),
         failed_s=Change(now=now.failed_s.mean, fixed=fixed.failed_s.mean),

@@ -18,9 +18,13 @@ from chaosd.proxies.haproxy.cfg.effective import Effective
 from chaosd.proxies.haproxy.cfg.files import BYTES_MAX, SourceText, load, of_bytes
 from chaosd.proxies.haproxy.cfg.reader import read_texts
 from chaosd.proxies.haproxy.cfg.resolve import resolve
-from chaosd.proxies.haproxy.cfg.source import Document, Problem, Trouble
+from chaosd.proxies.haproxy.cfg.source import Document, Problem
 from chaosd.proxies.haproxy.rewire.edits import Copy, Edit, apply
-from chaosd.proxies.haproxy.rewire.own_files import STAND_IN
+from chaosd.proxies.haproxy.rewire.own_files import (
+    STAND_IN,
+    EnvironmentFileError,
+    read_environment,
+)
 
 STDIN = Path("-")
 STDIN_NAME = Path("<stdin>")
@@ -85,6 +89,14 @@ def open_files(paths: Sequence[Path], environment: Mapping[str, str]) -> Files:
     return Files(tuple(sources), dict(environment))
 
 
+def environment(path: Path | None) -> dict[str, str]:
+    """The variables of a file of NAME=value lines. Raises ConfigError."""
+    try:
+        return {} if path is None else read_environment(path)
+    except EnvironmentFileError as error:
+        raise ConfigError(str(error)) from None
+
+
 def _standard_input() -> tuple[list[SourceText], list[Problem]]:
     found = of_bytes(STDIN_NAME, sys.stdin.buffer.read(BYTES_MAX + 1))
     return ([], [found]) if isinstance(found, Problem) else ([found], [])
@@ -100,11 +112,6 @@ def _unset(document: Document) -> list[str]:
             for name in word.unset
         }
     )
-
-
-def refused(subject: Subject) -> list[Problem]:
-    """What HAProxy does not take."""
-    return [p for p in subject.effective.problems if p.trouble is Trouble.REFUSED]
 
 
 # --- which HAProxy ---

@@ -49,7 +49,7 @@ class Subject:
                     yield proxy, server
 
     def followers(self) -> Iterator[tuple[Proxy, Server]]:
-        """The servers whose names are looked up again and again, and all of whose words are read."""
+        """The servers whose names are looked up again and again, as far as they are understood."""
         for proxy, server in self.servers():
             if is_followed(server) and not server.unread:
                 yield proxy, server

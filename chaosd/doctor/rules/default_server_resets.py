@@ -1,11 +1,11 @@
-"""A further `default-server` line resets what an earlier one says of DNS (HAProxy 2.9 and older)."""
+"""Up to HAProxy 2.9 a further `default-server` line resets what an earlier one says of DNS."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from chaosd.doctor import mending
-from chaosd.doctor.finding import Finding, Severity
+from chaosd.doctor.finding import Facts, Finding, Severity
 from chaosd.doctor.rule import Rule
 from chaosd.doctor.subject import Subject, of_words
 from chaosd.doctor.words import quoted
@@ -40,12 +40,12 @@ class DefaultServerResets(Rule):
             return
         last, lost = lines[-1], dict[str, Statement]()
         for line in lines[:-1]:
-            lost |= {words: line for words in _says(line)}
+            lost |= dict.fromkeys(_says(line), line)
         said = {words.split()[0] for words in _says(last)}
         lost = {words: line for words, line in lost.items() if words.split()[0] not in said}
         if not lost:
             return
-        facts = {
+        facts: Facts = {
             "version": subject.version_text,
             "lost": quoted(list(lost)),
             "line": next(iter(lost.values())).place.line,

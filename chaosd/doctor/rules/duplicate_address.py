@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from chaosd.doctor import mending
-from chaosd.doctor.finding import Confidence, Finding, Severity
+from chaosd.doctor.finding import Confidence, Facts, Finding, Severity
 from chaosd.doctor.rule import Rule
 from chaosd.doctor.subject import Subject, of_server
 from chaosd.doctor.words import quoted
@@ -40,7 +40,7 @@ class DuplicateAddress(Rule):
 
     def _finding(self, subject: Subject, proxy: Proxy, servers: list[Server]) -> Finding:
         ports = {subject.target(server).port for server in servers}
-        facts = {
+        facts: Facts = {
             "count": len(servers),
             "backend": proxy.name,
             "name": subject.target(servers[0]).host,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from chaosd.doctor import mending
-from chaosd.doctor.finding import Finding, Ms, Severity, Spot
+from chaosd.doctor.finding import Facts, Finding, Ms, Severity, Spot
 from chaosd.doctor.rule import Rule
 from chaosd.doctor.subject import Subject, of_setting
 from chaosd.doctor.words import between, quoted
@@ -44,7 +44,7 @@ class HoldObsolete(Rule):
             if not users or found is None:
                 continue
             hold, low, high = found
-            facts = {
+            facts: Facts = {
                 "hold": hold,
                 "found": between(low, high),
                 "poll": Ms(section.values["timeout resolve"].value or 0),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from chaosd.doctor import mending
-from chaosd.doctor.finding import Finding, Ms, Severity, Spot
+from chaosd.doctor.finding import Facts, Finding, Ms, Severity, Spot
 from chaosd.doctor.rule import Rule
 from chaosd.doctor.subject import Subject, of_setting
 from chaosd.proxies.haproxy.cfg.effective import Resolvers
@@ -40,7 +40,7 @@ class LateQuestion(Rule):
                 continue
             if poll.value <= _GOOD_POLL_MS or (not never and valid.value < poll.value):
                 continue
-            facts = {
+            facts: Facts = {
                 "valid": Ms(valid.value),
                 "poll": Ms(poll.value),
                 "version": subject.version_text,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from chaosd.doctor import mending
-from chaosd.doctor.finding import Finding, Ms, Severity, Spot
+from chaosd.doctor.finding import Facts, Finding, Ms, Severity, Spot
 from chaosd.doctor.rule import Rule
 from chaosd.doctor.rules.no_redispatch import followed, retries, turn_around_ms
 from chaosd.doctor.subject import Subject, of_setting
@@ -34,7 +34,7 @@ class LateRedispatch(Rule):
                 lines.setdefault(value.place, []).append(proxy)
         for place, proxies in lines.items():
             value, tries = proxies[0].values["option redispatch"], max(map(retries, proxies))
-            facts = {
+            facts: Facts = {
                 "retries": tries,
                 "wait": Ms((tries - 1) * turn_around_ms(proxies[0])),
                 "backends": listed([proxy.name for proxy in proxies]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from chaosd.doctor import mending
-from chaosd.doctor.finding import Finding, Ms, Severity, Spot
+from chaosd.doctor.finding import Facts, Finding, Ms, Severity, Spot
 from chaosd.doctor.rule import Rule
 from chaosd.doctor.rules.no_redispatch import retries
 from chaosd.doctor.subject import Subject, of_setting
@@ -38,7 +38,7 @@ class LongConnect(Rule):
             value, tries = proxies[0].values["timeout connect"], max(map(retries, proxies))
             ms = Ms(value.value or 0)
             said = value.word.text if value.word is not None else str(ms)
-            facts = {
+            facts: Facts = {
                 "said": said,
                 "unit": f" has no unit and means {ms}" if said.isdecimal() else "",
                 "retries": tries,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from chaosd.doctor import mending
-from chaosd.doctor.finding import Confidence, Finding, Remedy, Severity
+from chaosd.doctor.finding import Confidence, Facts, Finding, Remedy, Severity
 from chaosd.doctor.rule import Rule
 from chaosd.doctor.subject import Subject, of_server
 from chaosd.doctor.words import count, quoted
@@ -38,7 +38,7 @@ class NeverResolved(Rule):
                 yield self._finding(subject, proxy, servers)
 
     def _finding(self, subject: Subject, proxy: Proxy, servers: list[Server]) -> Finding:
-        facts = {
+        facts: Facts = {
             "servers": quoted([server.name for server in servers]),
             "names": count(len({subject.target(s).host for s in servers}), "name"),
             "backend": proxy.name,

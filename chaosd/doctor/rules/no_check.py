@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from chaosd.doctor import mending
-from chaosd.doctor.finding import Confidence, Finding, Severity
+from chaosd.doctor.finding import Confidence, Facts, Finding, Severity
 from chaosd.doctor.rule import Rule
 from chaosd.doctor.subject import Subject, of_server
 from chaosd.doctor.words import quoted
@@ -36,7 +36,7 @@ class NoCheck(Rule):
 
     def _finding(self, proxy: Proxy, servers: list[Server]) -> Finding:
         meant = _meant(proxy, servers)
-        facts = {
+        facts: Facts = {
             "meant": f"{quoted(meant)}, but " if meant else "",
             "servers": quoted([server.name for server in servers]),
             "backend": proxy.name,

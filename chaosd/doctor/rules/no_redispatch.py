@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from chaosd.doctor import mending
-from chaosd.doctor.finding import Finding, Ms, Severity, Spot
+from chaosd.doctor.finding import Facts, Finding, Ms, Severity, Spot
 from chaosd.doctor.rule import Rule
 from chaosd.doctor.subject import Subject, of_value
 from chaosd.doctor.words import listed
@@ -42,7 +42,7 @@ class NoRedispatch(Rule):
         value = proxies[0].values["option redispatch"]
         tries = max(map(retries, proxies))
         line = subject.statement_at(place)
-        facts = {
+        facts: Facts = {
             "retries": tries,
             "wait": Ms(tries * turn_around_ms(proxies[0])),
             "backends": listed([proxy.name for proxy in proxies]),

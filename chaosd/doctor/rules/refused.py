@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from chaosd.doctor.finding import Finding, Severity, Spot
+from chaosd.doctor.finding import Facts, Finding, Severity, Spot
 from chaosd.doctor.rule import Rule
 from chaosd.doctor.subject import Subject
 from chaosd.proxies.haproxy.cfg.source import Trouble
@@ -21,5 +21,5 @@ class Refused(Rule):
     def look(self, subject: Subject) -> Iterator[Finding]:
         for problem in subject.effective.problems:
             if problem.trouble is Trouble.REFUSED:
-                facts = {"version": subject.version_text, "what": problem.what}
+                facts: Facts = {"version": subject.version_text, "what": problem.what}
                 yield self.finding(Spot(problem.place, problem.column), facts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from chaosd.doctor import mending
-from chaosd.doctor.finding import Confidence, Finding, Severity
+from chaosd.doctor.finding import Confidence, Facts, Finding, Severity
 from chaosd.doctor.rule import Rule
 from chaosd.doctor.scenarios import aaaa_dropped
 from chaosd.doctor.subject import Subject, of_server
@@ -43,7 +43,7 @@ class ResolvePrefer(Rule):
         poll = section.values["timeout resolve"].value
         rate = len(names) * 1000 / poll if isinstance(poll, int) and poll else 0.0
         by_route = subject.version >= _AUTO_SINCE
-        facts = {
+        facts: Facts = {
             "names": count(len(names), "name"),
             "now": 2 * rate,
             "fixed": rate,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from chaosd.doctor import mending
-from chaosd.doctor.finding import Finding, Ms, Severity, Spot
+from chaosd.doctor.finding import Facts, Finding, Ms, Severity, Spot
 from chaosd.doctor.rule import Rule
 from chaosd.doctor.scenarios import short_trouble
 from chaosd.doctor.subject import Subject, of_setting
@@ -43,7 +43,7 @@ class ShortHold(Rule):
                 continue
             spot = of_setting(subject, short[0][1], Spot(section.place))
             said = [f"hold {name} {Ms(int(value.value or 0))}" for name, value in short]
-            facts = {
+            facts: Facts = {
                 "holds": quoted(said),
                 "section": section.name,
                 "trouble": _trouble(section, min(int(value.value or 0) for _, value in short)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from chaosd.doctor import mending
-from chaosd.doctor.finding import Finding, Ms, Severity, Spot
+from chaosd.doctor.finding import Facts, Finding, Ms, Severity, Spot
 from chaosd.doctor.rule import Rule
 from chaosd.doctor.rules.hold_obsolete import found_after
 from chaosd.doctor.subject import Subject, of_setting
@@ -32,7 +32,7 @@ class TemplateShare(Rule):
             if not users or found is None:
                 continue
             hold, low, high = found
-            facts = {
+            facts: Facts = {
                 "hold": hold,
                 "templates": listed([f"`{server.name}`" for _, server in users]),
                 "poll": Ms(section.values["timeout resolve"].value or 0),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
-from chaosd.doctor.finding import Finding, Remedy, Severity
+from chaosd.doctor.finding import Facts, Finding, Remedy, Severity
 from chaosd.doctor.ignores import Ignore
 from chaosd.doctor.rule import Rule
 from chaosd.doctor.subject import Subject
@@ -27,7 +27,7 @@ class UnusedIgnore(Rule):
         if not ignore.rule:
             said = "this comment names no rule (write: # chaosd: ignore RULE reason)"
             return self.finding(ignore.spot, sentence=said)
-        facts = {"rule": ignore.rule}
+        facts: Facts = {"rule": ignore.rule}
         if ignore.rule in known:
             return self.finding(ignore.spot, facts, remedy=Remedy(advice="Take the comment out."))
         close = get_close_matches(ignore.rule, known, n=1)
