@@ -13,9 +13,10 @@ from chaosd.doctor.rule import Rule
 from chaosd.doctor.rules.unused_ignore import UnusedIgnore
 from chaosd.doctor.setting import Guess, Setting
 from chaosd.doctor.subject import Subject
+from chaosd.proxies.haproxy.cfg.address import slots
 from chaosd.proxies.haproxy.cfg.source import Place
 from chaosd.proxies.haproxy.model.backend import Backend, Happening, Outlook, Unknown
-from chaosd.proxies.haproxy.rewire.choose import is_followed, slots
+from chaosd.proxies.haproxy.rewire.choose import is_followed
 from chaosd.proxies.haproxy.rewire.edits import Edit
 
 _ROUNDS_MAX = 3  # of mending: a remedy may show something else

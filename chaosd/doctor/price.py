@@ -10,6 +10,8 @@ from typing import Any
 
 from chaosd.doctor.finding import Change, Cost, Toll
 from chaosd.doctor.subject import Subject
+from chaosd.proxies.haproxy.cfg.backend import read_backends
+from chaosd.proxies.haproxy.cfg.host import here
 from chaosd.proxies.haproxy.model.backend import Backend, Outlook, Scenario, Unknown
 
 Priced = Mapping[str, Backend | Unknown]  # by the backend's name
@@ -24,15 +26,13 @@ class Model:
     """Outlooks, each made once: a remedy changes one backend, and many are alike."""
 
     def __init__(self) -> None:
+        self._host = here()  # whose routes and nameservers count where the file leaves it open
         self._known: dict[tuple[Backend, str | None, Scenario], Outlook | Unknown] = {}
         self._outlook: Callable[..., Any] | None = _found("model.outlook", "outlook")
-        self._read: Callable[..., Any] | None = _found("cfg.backend", "read_backends")
 
     def backends(self, subject: Subject) -> Priced:
         """What the model has of the backends that have servers."""
-        if self._read is None:
-            return {}
-        found = self._read(subject.effective)
+        found = read_backends(subject.effective, self._host)
         return {p.name: b for p, b in zip(subject.backends, found, strict=True)}
 
     def outlook(

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from chaosd.doctor.finding import Spot
 from chaosd.doctor.setting import Setting
+from chaosd.proxies.haproxy.cfg.address import Target, target
 from chaosd.proxies.haproxy.cfg.dialect import Version
 from chaosd.proxies.haproxy.cfg.effective import Effective, Proxy, Resolvers, Server, Value
 from chaosd.proxies.haproxy.cfg.files import SourceText
 from chaosd.proxies.haproxy.cfg.source import Place, Section, Statement, Word
-from chaosd.proxies.haproxy.rewire.choose import Target, is_followed, target
+from chaosd.proxies.haproxy.rewire.choose import is_followed
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from chaosd.proxies.haproxy.cfg.wording import say_unknown
 from chaosd.proxies.haproxy.model.backend import Unknown
 
 
 def why_unknown(unknown: Unknown) -> str:
-    return f"no prediction: {unknown.why}" if unknown.why else "no prediction"
+    return f"no prediction: {say_unknown(unknown)}" if unknown.why else "no prediction"
