@@ -31,6 +31,7 @@ class Reply(NamedTuple):
 
     answer: Answer
     took_ns: int = 0
+    partial: bool = False  # a failure of some nameservers, while others say nothing at all
 
 
 class World(Protocol):
