@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from random import Random
 
-from chaosd.plugins.simulation import NEVER_NS, Ended, World, below
+from chaosd.plugins.simulation import NEVER_NS, Ended, Surroundings, World, below
 from chaosd.plugins.timeline import RECORD_TYPES, RecordType
 from chaosd.proxies.haproxy.model.backend import (
     Backend,
@@ -42,9 +42,14 @@ Key = tuple[Resolver, str, RecordType]
 
 
 def key_of(line: ServerLine) -> Key | None:
-    """Whose answers this line's servers go by; None where they don't go by DNS."""
-    if line.resolver is None or line.host is None:
+    """Whose answers this line's servers go by; None where they don't go by DNS.
+
+    SRV records are of no family, and the addresses that come with them are taken as they are.
+    """
+    if line.resolver is None or line.host is None or not line.resolver.nameservers:
         return None
+    if line.follows is Follows.SERVICE:
+        return line.resolver, line.host, "A"
     families = line.resolver.families
     prefers = line.prefers if line.prefers in families or not families else families[0]
     return line.resolver, line.host, prefers
@@ -63,7 +68,7 @@ class BackendModel:
         self,
         backend: Backend,
         version: str | None,
-        world: World,
+        world: Surroundings,
         rng: Random,
         *,
         ask: Callable[[Resolver, str], Ask],
@@ -90,6 +95,7 @@ class BackendModel:
             resolver, host, prefers = key
             resolution = Resolution(
                 resolver,
+                host,
                 prefers,
                 known,
                 ask=ask(resolver, host),
@@ -164,7 +170,7 @@ def _by_key(servers: Sequence[Server]) -> dict[Key, list[Server]]:
     found: dict[Key, list[Server]] = {}
     for server in servers:
         key = key_of(server.line)
-        if key is not None and key[0].nameservers:
+        if key is not None:
             found.setdefault(key, []).append(server)
     return found
 

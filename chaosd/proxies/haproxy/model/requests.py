@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Sequence
+from functools import partial
 
-from chaosd.plugins.simulation import ANSWERS, REFUSES, Ended, World
+from chaosd.plugins.simulation import ANSWERS, REFUSES, Ended, Surroundings
 from chaosd.plugins.timeline import Meets
 from chaosd.proxies.haproxy.model.backend import Backend
 from chaosd.proxies.haproxy.model.server import SECOND_NS, Server
@@ -35,11 +36,28 @@ def redispatches(backend: Backend, retries: int, *, others: bool, lost: bool) ->
 
 
 def candidates(backend: Backend, usable: Sequence[Server]) -> Sequence[Server]:
-    """Of the usable servers those that requests are given to."""
+    """Of these usable servers those that requests are given to."""
     active = [server for server in usable if not server.line.backup]
     if active or backend.all_backups:
         return active or usable
     return usable[:1]
+
+
+def attempt_ns(backend: Backend, met: Meets) -> tuple[int, int]:
+    """How long an attempt that meets this takes, and the pause before the next one.
+
+    A mere timeout gets no pause; the kernel's own is an error like any other.
+    """
+    if met in REFUSES:
+        return 0, turn_around_ns(backend)
+    if met is Meets.TARPIT:
+        return backend.timeout_server_ns or 0, 0
+    if met is Meets.UNWELL:
+        return 0, 0
+    limit_ns = backend.timeout_connect_ns
+    if limit_ns is None or limit_ns > KERNEL_CONNECT_NS:
+        return KERNEL_CONNECT_NS, turn_around_ns(backend)
+    return limit_ns, 0
 
 
 class _Request:
@@ -60,7 +78,7 @@ _Step = Callable[[int, _Request], None]
 class Requests:
     """Requests that are under way, one by one."""
 
-    def __init__(self, backend: Backend, servers: Sequence[Server], world: World) -> None:
+    def __init__(self, backend: Backend, servers: Sequence[Server], world: Surroundings) -> None:
         self._backend, self._servers, self._world = backend, servers, world
         self._turn = self._count = 0
         # Those that wait: (when, tie-breaker, request, step).
@@ -93,20 +111,19 @@ class Requests:
         if request.ip is None:  # redispatched
             self._assign(now_ns, request)
             return
-        backend = self._backend
         met = self._world.connect(now_ns, request.ip)
         if met in ANSWERS or met == Meets.UNWELL:
             request.ended(now_ns, 0, request.ip)
-        elif met == Meets.TARPIT:
-            request.ended(now_ns + (backend.timeout_server_ns or 0), 504, None)
-        elif met in REFUSES:
-            # A turn-around before the next attempt, which a mere timeout does not get.
-            self._retry(now_ns, request, turn_around_ns(backend))
+            return
+        took_ns, pause_ns = attempt_ns(self._backend, met)
+        if met == Meets.TARPIT:
+            request.ended(now_ns + took_ns, 504, None)
+        elif took_ns:
+            self._wait(now_ns + took_ns, request, partial(self._retry, wait_ns=pause_ns))
         else:
-            took_ns = backend.timeout_connect_ns or KERNEL_CONNECT_NS
-            self._wait(now_ns + took_ns, request, self._retry)
+            self._retry(now_ns, request, pause_ns)
 
-    def _retry(self, now_ns: int, request: _Request, wait_ns: int = 0) -> None:
+    def _retry(self, now_ns: int, request: _Request, wait_ns: int) -> None:
         """Try the same address again, or choose anew where `option redispatch` says so."""
         backend = self._backend
         request.retries += 1

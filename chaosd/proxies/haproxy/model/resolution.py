@@ -51,6 +51,7 @@ class Resolution:
     def __init__(
         self,
         resolver: Resolver,
+        host: str,
         prefers: RecordType,
         version: Version,
         *,
@@ -64,11 +65,11 @@ class Resolution:
         second_ns: int,
         final: Callable[[int], bool] | None = None,
     ) -> None:
-        self.resolver, self.servers = resolver, servers
+        self.resolver, self.host, self.servers, self.peers = resolver, host, servers, peers
         self.at_ns = poll_at_ns
         self.step: Step = self._poll
         self._prefers, self._version, self._ask_world, self._rng = prefers, version, ask, rng
-        self._peers, self._services, self._final = peers, services, final
+        self.services, self._final = services, final
         self._second_ns = second_ns  # where its clock's seconds begin
         self._asks_other = not services and len(resolver.families) > 1
         self._retry_timer_ns = resolver.timeout_retry_ns
@@ -79,7 +80,7 @@ class Resolution:
         self._valid = self._resolving = False
         self._rounds_left = 0
         self._record: RecordType = prefers
-        self._sent_ns = 0
+        self._began_ns = self._sent_ns = 0
 
     def settle(self, now_ns: int, ips: Sequence[str]) -> None:
         """Have been answered so for long."""
@@ -94,7 +95,7 @@ class Resolution:
         self.at_ns, self.step = at_ns, step
 
     def _poll(self, now_ns: int) -> None:
-        self._resolving = True
+        self._resolving, self._began_ns = True, now_ns
         self._rounds_left = self.resolver.resolve_retries
         self._round(now_ns)
 
@@ -167,13 +168,13 @@ class Resolution:
         servers = self.servers
         if now_ns >= self._last_valid_ns + hold_ns:
             # One that is in maintenance already keeps what the answers held alive.
-            keeps = not self._services and any(server.maintenance for server in servers)
+            keeps = not self.services and any(server.maintenance for server in servers)
             for server in servers:
                 server.enter_maintenance(now_ns, _REASONS[hold])
             if self._version >= FORGETS_ANSWERS and not keeps:
                 self._last_seen = {}
         self._resolved(now_ns, valid=False)
-        if self._is_final(now_ns) and all(server.maintenance for server in servers):
+        if self._is_final(self._began_ns) and all(server.maintenance for server in servers):
             self.at_ns = NEVER_NS
 
     def ask_again(self, now_ns: int) -> None:
@@ -186,9 +187,9 @@ class Resolution:
 
     def is_deaf(self, now_ns: int) -> bool:
         """Whether failed checks have no effect on it from now on."""
-        return self._valid and self._is_final(now_ns) and (
-            self.at_ns == NEVER_NS or not self._asks_early
-        )
+        if self._resolving or not self._valid or not self._is_final(self._sent_ns):
+            return False
+        return self.at_ns == NEVER_NS or not self._asks_early
 
     @property
     def _asks_early(self) -> bool:
@@ -206,12 +207,12 @@ class Resolution:
             seen[ip] = now_ns
         for ip in [ip for ip, at_ns in seen.items() if self._is_obsolete(at_ns, now_ns)]:
             del seen[ip]
-        if self._services:
+        if self.services:
             self._fill_slots(now_ns)
         else:
             self._fill_servers(now_ns, ips)
         self._resolved(now_ns, valid=True)
-        if self._is_final(now_ns):
+        if self._is_final(self._sent_ns):
             self._leave_out(now_ns)
 
     def _fill_servers(self, now_ns: int, ips: tuple[str, ...]) -> None:
@@ -225,7 +226,7 @@ class Resolution:
             if server.ip is not None and server.ip in seen:
                 server.move(now_ns, server.ip)
                 continue
-            taken = [other.ip for other in self._peers if other is not server]
+            taken = [other.ip for other in self.peers if other is not server]
             found = self._free(ips, taken)
             if found is None and server.line.allow_dup_ip:
                 found = next(iter((*ips, *seen)), None)
@@ -278,7 +279,7 @@ class Resolution:
 
     def _leave_out(self, now_ns: int) -> None:
         """Leave out polls that find what is known: until an old record is obsolete, or for ever."""
-        if self._services and self._waits_for_slot():
+        if self.services and self._waits_for_slot():
             return
         stale = [at_ns for at_ns in self._last_seen.values() if at_ns < now_ns]
         if not stale:

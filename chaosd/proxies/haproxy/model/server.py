@@ -7,7 +7,7 @@ from enum import Enum
 from random import Random
 from typing import Any, Protocol
 
-from chaosd.plugins.simulation import NEVER_NS, REFUSES, World, below
+from chaosd.plugins.simulation import NEVER_NS, REFUSES, Surroundings, below
 from chaosd.plugins.timeline import Meets
 from chaosd.proxies.haproxy.model.backend import Backend, CheckKind, ServerLine
 from chaosd.proxies.haproxy.model.versions import FORGETS_ADDRESS, HAS_INIT_STATE, Version
@@ -63,7 +63,7 @@ class Server:
         backend: Backend,
         version: Version,
         *,
-        world: World,
+        world: Surroundings,
         rng: Random,
         final: Final | None = None,
     ) -> None:
@@ -74,6 +74,7 @@ class Server:
         self.check_at_ns = NEVER_NS
         self.asks: AsksAgain | None = None
         self._step: Step = self._check
+        self._checked: str | None = None  # where the last check went
         self._version, self._world, self._rng, self._final = version, world, rng, final
         self._rise = line.rise
         self._health = 0
@@ -138,7 +139,8 @@ class Server:
         if self._final is None or self.ip is None or not self._final(now_ns, self.ip):
             return
         asks = self.asks
-        dead = not self._health and (asks is None or asks.is_deaf(now_ns))
+        dead = not self._health and self._checked == self.ip
+        dead = dead and (asks is None or asks.is_deaf(now_ns))
         if dead or self._health == self._health_full:
             self.check_at_ns = NEVER_NS
 
@@ -160,6 +162,7 @@ class Server:
             else:
                 self.check_at_ns = NEVER_NS
             return
+        self._checked = self.ip
         met = self._world.connect(now_ns, self.ip)
         if met in REFUSES:
             self._fail(now_ns, CheckFailure.REFUSED)
