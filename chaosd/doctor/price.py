@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from chaosd.doctor.finding import Change, Cost, Toll
 from chaosd.doctor.subject import Subject
 from chaosd.proxies.haproxy.cfg.backend import read_backends
 from chaosd.proxies.haproxy.cfg.host import here
 from chaosd.proxies.haproxy.model.backend import Backend, Outlook, Scenario, Unknown
+from chaosd.proxies.haproxy.model.outlook import outlook
 
 Priced = Mapping[str, Backend | Unknown]  # by the backend's name
 _RARE = 0.1  # how much a rare happening weighs in the order of findings
@@ -28,7 +27,6 @@ class Model:
     def __init__(self) -> None:
         self._host = here()  # whose routes and nameservers count where the file leaves it open
         self._known: dict[tuple[Backend, str | None, Scenario], Outlook | Unknown] = {}
-        self._outlook: Callable[..., Any] | None = _found("model.outlook", "outlook")
 
     def backends(self, subject: Subject) -> Priced:
         """What the model has of the backends that have servers."""
@@ -40,11 +38,9 @@ class Model:
     ) -> Outlook | Unknown:
         if isinstance(backend, Unknown):
             return backend
-        if self._outlook is None:
-            return Unknown(why="")
         key = (_without_places(backend), version, scenario)
         if key not in self._known:
-            self._known[key] = self._outlook(backend, version, scenario)
+            self._known[key] = outlook(backend, version, scenario)
         return self._known[key]
 
     def cost(
@@ -87,16 +83,6 @@ class Model:
             queries_per_s=Change(now=queries_now, fixed=queries_fixed),
             loss_s=sum(_loss(t) * (1.0 if t.usual else _RARE) for t in tolls),
         )
-
-
-def _found(module: str, name: str) -> Callable[..., Any] | None:
-    try:
-        found: Callable[..., Any] = vars(
-            importlib.import_module(f"chaosd.proxies.haproxy.{module}")
-        )[name]
-    except ModuleNotFoundError:
-        return None
-    return found
 
 
 def _without_places(backend: Backend) -> Backend:
