@@ -141,8 +141,6 @@ WITHOUT_WORDS = ("analysis/", "history/")
 WORDS_MAX = 3  # a name, a unit or a format may have some
 WORDS_MAY = {
     "history/format_0.py": "the words of old directories",
-    "history/flight_record.py": "why a record was kept, stored for people",
-    "analysis/precision.py": "said by engine/run.py",
     "analysis/reorder.py": "an assertion's",
 }
 
