@@ -1,4 +1,6 @@
-"""What the machine says of itself in /proc: who waits for CPU, who stands still, what it drops.
+"""What /proc says of the machine as a whole, and of any one process on it.
+
+What chaosd itself uses of the machine, and may use, is in usage.py.
 
 How to use it. All readings are cumulative or momentary: read twice and subtract. What a machine or
 kernel does not have is None or left out, and then nothing may be claimed.
@@ -9,6 +11,7 @@ kernel does not have is None or left out, and then nothing may be claimed.
     is_stopped(pid)                       # by SIGSTOP, a debugger or a frozen control group
     tracking()                            # Tracking(entries, entries_max, …): conntrack, or None
     dropped()                             # {Counter.CONNTRACK_DROP: 0, …}: packets thrown away
+    busy_s()                              # of all CPUs, since the machine started
     memory()                              # Memory(available_bytes, total_bytes), or None
     descriptors()                         # Descriptors(used, used_max) of all processes, or None
     has_ipv6_route(), nameservers()       # what resolving goes by; no route and 0 where unknown
@@ -24,6 +27,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 PROC = Path("/proc")
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 THREADS_MAX = 256  # of one process that are looked at
 SCHEDSTAT_BYTES_MAX = 128
 RESOLV_CONF = Path("/etc/resolv.conf")
@@ -146,7 +150,7 @@ def _conntrack_drops(proc: Path) -> Iterator[tuple[Counter, int]]:
         return
 
 
-# --- what there is --------------------------------------------------------------------------------
+# --- what there is, and what of it is taken -------------------------------------------------------
 
 
 class Tracking(NamedTuple):
@@ -165,6 +169,15 @@ def tracking(proc: Path = PROC) -> Tracking | None:
         return Tracking(*(_number(where / name) for name in names))
     except (OSError, ValueError):
         return None
+
+
+def busy_s(proc: Path = PROC) -> float:
+    """Time that was not idle, on all cores, without what gives way to everybody (nice)."""
+    with suppress(OSError, ValueError):
+        first = (proc / "stat").read_text(encoding="utf-8").split("\n", 1)[0]
+        user, _nice, system, _idle, _wait, irq, softirq, *_ = (int(n) for n in first.split()[1:])
+        return (user + system + irq + softirq) / TICKS_PER_S
+    return 0.0
 
 
 class Memory(NamedTuple):
