@@ -14,6 +14,7 @@ from chaosd.system import machine
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 CGROUP = Path("/sys/fs/cgroup")  # of version 2, as a container sees its own
+AUTOGROUP = Path("/proc/sys/kernel/sched_autogroup_enabled")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +25,7 @@ class Used:
     memory_bytes: int
     processes: int
     descriptors: int  # of the process itself: each has its own limit
-    machine_cpu_s: float  # of everybody on this machine that does not give way (nice)
+    machine_cpu_s: float  # of everybody on this machine that does not give way to us
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,11 +84,15 @@ def limits() -> Limits:
 
 
 def _machine_cpu_s() -> float:
-    """Time that was not idle, on all cores, without what gives way to everybody (nice)."""
+    """Time that was not idle, on all cores, without what gives way to us.
+
+    That is what runs at nice > 0, unless the kernel shares its CPUs between sessions first.
+    """
     with suppress(OSError, ValueError):
         first = Path("/proc/stat").read_text(encoding="utf-8").split("\n", 1)[0]
-        user, _nice, system, _idle, _wait, irq, softirq, *_ = (int(n) for n in first.split()[1:])
-        return (user + system + irq + softirq) / TICKS_PER_S
+        user, nice, system, _idle, _wait, irq, softirq, *_ = (int(n) for n in first.split()[1:])
+        gives_way = 0 if _number(AUTOGROUP) else nice
+        return (user + nice - gives_way + system + irq + softirq) / TICKS_PER_S
     return 0.0
 
 
