@@ -29,7 +29,7 @@ LAYERS = {
     "analysis": {"errors", "history", "plugins", "system"},
     "dns": {"errors", "history", "system"},
     "faults": {"dns", "errors", "units", "history", "plugins", "shown", "system"},
-    "probes": {"errors", "units", "history", "plugins"},
+    "probes": {"errors", "units", "history", "plugins", "system"},
 }
 # Nobody but these imports these: they put the parts together.
 TOP = {

@@ -172,12 +172,22 @@ def tracking(proc: Path = PROC) -> Tracking | None:
 
 
 def busy_s(proc: Path = PROC) -> float:
-    """Time that was not idle, on all cores, without what gives way to everybody (nice)."""
+    """Time that was not idle, on all cores, without what gives way to us.
+
+    That is what runs at nice > 0, unless the kernel shares its CPUs between sessions first.
+    """
     with suppress(OSError, ValueError):
         first = (proc / "stat").read_text(encoding="utf-8").split("\n", 1)[0]
-        user, _nice, system, _idle, _wait, irq, softirq, *_ = (int(n) for n in first.split()[1:])
-        return (user + system + irq + softirq) / TICKS_PER_S
+        user, nice, system, _idle, _wait, irq, softirq, *_ = (int(n) for n in first.split()[1:])
+        gives_way = 0 if _by_session(proc) else nice
+        return (user + nice - gives_way + system + irq + softirq) / TICKS_PER_S
     return 0.0
+
+
+def _by_session(proc: Path) -> bool:
+    with suppress(OSError, ValueError):
+        return _number(proc / "sys/kernel/sched_autogroup_enabled") != 0
+    return False
 
 
 class Memory(NamedTuple):
