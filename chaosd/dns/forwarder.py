@@ -28,11 +28,14 @@ from chaosd.system.clock import Clock, RealClock
 CONTROL_PORT = 5301  # on its own loopback
 UPSTREAM_LIMIT_S = 1.0  # then the name counts as missing
 FORWARDED_MAX = 1024  # questions that wait for the upstream; more than that are dropped
+STRANGERS_NS = 1_000_000_000  # how often it is said how many others have asked
 FAMILIES = (dns.rdatatype.A, dns.rdatatype.AAAA)
 
 
 class Forwarder(DnsServer):
-    """Asks the upstream for each question, and passes its addresses on."""
+    """Asks the upstream for each question of its proxy, and passes its addresses on."""
+
+    serves_strangers = False  # it would be an open resolver
 
     def __init__(
         self,
@@ -43,8 +46,17 @@ class Forwarder(DnsServer):
         missing: Missing,
         ttl_s: int,
         delay_s: float,
+        proxy: str,
     ) -> None:
-        super().__init__(clock, observe, missing=missing, ttl_s=ttl_s, delay_s=delay_s)
+        """`proxy` is the address from which it is asked."""
+        super().__init__(
+            clock,
+            observe,
+            missing=missing,
+            ttl_s=ttl_s,
+            delay_s=delay_s,
+            believes=lambda sender, _: sender.host == proxy,
+        )
         self._upstream = upstream
         self._asking: set[asyncio.Task[None]] = set()
 
@@ -96,17 +108,44 @@ class Control(asyncio.DatagramProtocol):
             print(json.dumps({"rules": len(self._server.rules)}), flush=True)
 
 
-async def serve(host: str, upstream: Address, missing: Missing, ttl_s: int, delay_s: float) -> None:
+class Speaker:
+    """Says on standard output what was asked: all that the proxy asks, and some of the rest."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._strangers = 0
+        self._said_ns = -STRANGERS_NS
+
+    def observe(self, query: Query) -> None:
+        if query.stranger:
+            self._strangers += 1
+            now_ns = self._clock.now_ns()
+            if now_ns - self._said_ns < STRANGERS_NS:
+                return
+            self._said_ns = now_ns
+            print(json.dumps({"strangers": self._strangers, "from": query.stranger}), flush=True)
+            return
+        print(json.dumps(query._asdict()), flush=True)
+
+
+async def serve(
+    host: str, upstream: Address, *, proxy: str, missing: Missing, ttl_s: int, delay_s: float
+) -> None:
     """Serve until cancelled.
 
     The upstream may be told to ask here, on the usual port, for what it does not know itself.
     """
     clock = RealClock()
 
-    def observe(query: Query) -> None:
-        print(json.dumps(query._asdict()), flush=True)
-
-    server = Forwarder(clock, observe, upstream, missing=missing, ttl_s=ttl_s, delay_s=delay_s)
+    server = Forwarder(
+        clock,
+        Speaker(clock).observe,
+        upstream,
+        missing=missing,
+        ttl_s=ttl_s,
+        delay_s=delay_s,
+        proxy=proxy,
+    )
     nobody = Nobody(clock, lambda _: None)
     await nobody.start("127.0.0.1", 53)
     address = await server.start(host)
@@ -117,7 +156,14 @@ async def serve(host: str, upstream: Address, missing: Missing, ttl_s: int, dela
 
 
 if __name__ == "__main__":
-    _host, _upstream, _missing, _ttl_s, _delay_s = sys.argv[1:]
+    _host, _upstream, _proxy, _missing, _ttl_s, _delay_s = sys.argv[1:]
     asyncio.run(
-        serve(_host, Address(_upstream, 53), _missing, int(_ttl_s), float(_delay_s))  # type: ignore[arg-type]
+        serve(
+            _host,
+            Address(_upstream, 53),
+            proxy=_proxy,
+            missing=_missing,  # type: ignore[arg-type]
+            ttl_s=int(_ttl_s),
+            delay_s=float(_delay_s),
+        )
     )

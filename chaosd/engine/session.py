@@ -79,6 +79,7 @@ def _run(plan: Plan, rehearsals: Sequence[Rehearsal]) -> int:
         console.close()
         for line in report.closing_lines(written, directory, report.side_by_side(written)):
             console.say(line)
+    console.close()
     if error is not None:
         raise error
     console.check()

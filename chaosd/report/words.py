@@ -382,6 +382,12 @@ def _remark_of_numbers(found: Remark) -> str:
                 f"{lines} than the proxy ({found.detail}) and {'was' if count == 1 else 'were'} "
                 "not believed"
             )
+        case RemarkKind.STRANGERS:
+            return (
+                f"{count:,} question{'' if count == 1 else 's'} to chaosd's DNS came from another "
+                f"sender than the proxy ({found.detail}) and {'is' if count == 1 else 'are'} in no "
+                "number"
+            )
         case RemarkKind.WITHIN_FLOOR:
             return (
                 f"the median recovery is no longer than control cycles take (up to {seconds:.3f} "

@@ -110,7 +110,6 @@ class Counter(StrEnum):
     CONNTRACK_DROP = "conntrack_drop"  # no room in the table
     CONNTRACK_EARLY_DROP = "conntrack_early_drop"  # another connection was forgotten to make room
     CONNTRACK_INSERT_FAILED = "conntrack_insert_failed"
-    UDP_BUFFER = "udp_buffer"  # a socket's receive buffer was full
     LISTEN_OVERFLOW = "listen_overflow"  # a connection came to a full queue
     LISTEN_DROP = "listen_drop"  # … or was not taken for any other reason
 
@@ -121,7 +120,6 @@ _CONNTRACK = {
     "insert_failed": Counter.CONNTRACK_INSERT_FAILED,
 }
 _NETWORK = {
-    ("snmp", "Udp", "RcvbufErrors"): Counter.UDP_BUFFER,
     ("netstat", "TcpExt", "ListenOverflows"): Counter.LISTEN_OVERFLOW,
     ("netstat", "TcpExt", "ListenDrops"): Counter.LISTEN_DROP,
 }
