@@ -167,14 +167,15 @@ class DockerRuntime(RealTime):
         """What Docker's own DNS can't be told."""
         found: list[tuple[KeyPath, str]] = []
         dns = cell.dns
-        if dns.name.startswith("_"):
-            what = f"Docker's DNS answers no service names such as {dns.name} (SRV)"
-            found.append((("dns", "name"), f"{what} (use runtime local)"))
         if dns.publish != "start":
             what = "Docker publishes a name when its container is started"
             found.append((("dns", "publish"), f"{what} (leave it at start)"))
         if self.config.dns == "forward":
             return found
+        services = [n for n in (dns.name, *(cell.beside or ())) if n.startswith("_")]
+        for name in services:
+            what = f"Docker's DNS answers no service names such as {name} (SRV)"
+            found.append((("dns", "name"), f"{what} (set runtime.dns to forward)"))
         instead = "leave it out, or set runtime.dns to forward"
         if dns.missing != "nxdomain":
             what = "Docker's DNS answers for a missing name as it likes"

@@ -36,10 +36,11 @@ from chaosd.plugins.runtime import (
 from chaosd.runtimes.answers import Answers
 from chaosd.runtimes.local import loopback
 from chaosd.runtimes.local.loopback import Loopback
-from chaosd.runtimes.local.proxychild import ProxyChild, Surroundings
+from chaosd.runtimes.local.proxychild import ProxyChild
 from chaosd.runtimes.local.zygote import Zygote, server_command
 from chaosd.runtimes.realtime import RealTime
 from chaosd.runtimes.roster import Entry, Roster, Signal
+from chaosd.runtimes.surroundings import Surroundings
 from chaosd.system import processes
 from chaosd.system.processes import Child
 
