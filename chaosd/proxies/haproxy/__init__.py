@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
@@ -302,7 +303,15 @@ class HAProxy:
             features=self._known_features,
             environment=os.environ if self._host is None else {},
             is_elsewhere=self._host is not None,
+            open_files_max=self._open_files_max(),
         )
+
+    def _open_files_max(self) -> int | None:
+        """How many descriptors its program may have; None: as many as it likes."""
+        if self._host is not None:
+            return self._host.open_files_max
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        return None if limit == resource.RLIM_INFINITY else limit
 
     @cached_property
     def _known_features(self) -> frozenset[str] | None:

@@ -55,6 +55,7 @@ class Facts(NamedTuple):
     features: frozenset[str] | None
     environment: Mapping[str, str]  # that it will inherit
     is_elsewhere: bool  # it does not run on this machine
+    open_files_max: int | None  # that it may have; None: as many as it likes
 
 
 class RewiredFiles:
@@ -89,6 +90,7 @@ class RewiredFiles:
                 extra=extra,
                 features=facts.features,
                 is_elsewhere=facts.is_elsewhere,
+                open_files_max=facts.open_files_max,
             )
             self._read = facts, files
         return self._read[1]

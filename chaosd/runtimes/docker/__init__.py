@@ -145,12 +145,15 @@ class DockerRuntime(RealTime):
 
     def proxy_host(self, proxy: Proxy) -> ProxyHost | None:
         from chaosd.runtimes.docker.members import FILES
+        from chaosd.runtimes.docker.objects import OPEN_FILES_MAX
         from chaosd.runtimes.docker.proxy import SCRATCH, run_once
 
         if not isinstance(proxy, Launches):
             return None
         run = partial(run_once, self.endpoint, proxy.image)
-        return ProxyHost(directory=PurePosixPath(FILES), scratch=SCRATCH, run=run)
+        return ProxyHost(
+            directory=PurePosixPath(FILES), scratch=SCRATCH, run=run, open_files_max=OPEN_FILES_MAX
+        )
 
     def asks_directly(self) -> bool:
         return True

@@ -236,6 +236,8 @@ class DockerStage(Roster[Member]):
             "CHAOSD_IDENTITY": app.identity(entry.name, ip),
             "CHAOSD_START_DELAY": str(app.start_delay_s),
         }
+        if app.healthy_after_s:
+            variables["CHAOSD_HEALTHY_AFTER"] = str(app.healthy_after_s)
         return Blueprint(
             name=self._name_of(entry.name),
             image=images.app_tag() if own else app.image,

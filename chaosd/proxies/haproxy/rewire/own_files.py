@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import resource
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -50,7 +49,8 @@ class OwnFiles:
     """The user's files, for one version of HAProxy. Nothing of them is ever written.
 
     `environment` is what HAProxy will inherit, `extra` what the user gives beside it. It
-    `is_elsewhere` if it does not run on this machine.
+    `is_elsewhere` if it does not run on this machine. It may have `open_files_max` descriptors;
+    None: as many as it likes.
     """
 
     def __init__(
@@ -63,11 +63,12 @@ class OwnFiles:
         extra: Mapping[str, str],
         features: frozenset[str] | None = None,
         is_elsewhere: bool = False,
+        open_files_max: int | None = None,
     ) -> None:
         self.paths = tuple(paths)
         self._wish, self._extra = wish, dict(extra)
         self._environment = {**environment, **extra}
-        self._is_elsewhere = is_elsewhere
+        self._is_elsewhere, self._open_files_max = is_elsewhere, open_files_max
         self._build = BuildFacts(Dialect.of(version), features)
         self.sources, self._problems = load(paths)
 
@@ -145,8 +146,6 @@ class OwnFiles:
         nothing = Address("127.0.0.1" if host == ANYWHERE else host, _NOBODY_PORT)
         digest = hashlib.sha256(str(wiring.directory).encode()).hexdigest()[:12]
         api = wiring.api
-        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        is_known = limit != resource.RLIM_INFINITY and not self._is_elsewhere
         return Ours(
             entry=str(wiring.listen),
             dns=str(wiring.dns),
@@ -160,7 +159,7 @@ class OwnFiles:
             directory=PurePath(wiring.directory),
             is_elsewhere=self._is_elsewhere,
             token=f"chaosd-{digest}",
-            descriptors=limit if is_known else None,
+            descriptors=self._open_files_max,
             by_address=wiring.by_address,
         )
 
