@@ -122,6 +122,7 @@ class DnsServer:
         self._service_port = service_port
         self._believes = believes
         self._names: dict[dns.name.Name, list[dns.rdata.Rdata]] = {}
+        self._targets: set[dns.name.Name] = set()  # of SRV records: hosts that we have made up
         self._waiting = 0
         self._closed = False
         self._udp: _Udp | None = None
@@ -142,6 +143,7 @@ class DnsServer:
         for record in records:
             target = _target(owner, record)
             self._names[target] = [record]
+            self._targets.add(target)
             text = f"0 1 {self._service_port} {target}"
             self._names[owner].append(dns.rdata.from_text("IN", "SRV", text))
 

@@ -53,7 +53,7 @@ class Sidecar:
     async def start(self, ip: str, *, proxy: str, upstream: tuple[str, ...]) -> Address:
         """Make it, for the proxy at this IP, and wait until it listens. Raises MachineError."""
         dns = self._cell.dns
-        settings = [dns.missing, str(dns.ttl_s), str(dns.delay_s)]
+        where = ("0.0.0.0", EMBEDDED_DNS, proxy, str(self._cell.app.port))  # noqa: S104 - of its own network
         program = ["python3", "-S", "-B", "-m", "chaosd.dns.forwarder"]
         member = await self._members.create(
             Blueprint(
@@ -61,7 +61,7 @@ class Sidecar:
                 image=images.app_tag(),
                 ip=ip,
                 entrypoint=program,
-                command=["0.0.0.0", EMBEDDED_DNS, proxy, *settings],  # noqa: S104 - of its own network
+                command=[*where, dns.missing, str(dns.ttl_s), str(dns.delay_s)],
                 environment={"PYTHONPATH": FILES},
                 files=await asyncio.to_thread(_program),
                 memory_mb=MEMORY_MB,
