@@ -86,7 +86,9 @@ def own_files(text: str | bytes, *, version: str = "3.0.11", extra=None, **wish)
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "haproxy.cfg"
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return OwnFiles([path], Wish(**wish), version, environment={}, extra=extra or {})
+        return OwnFiles(
+            [path], Wish(**wish), version, environment={}, extra=extra or {}, open_files_max=1024
+        )
 
 
 def make(text: str | bytes, wiring: Wiring = WIRING, **options) -> Made:
