@@ -24,7 +24,7 @@ from chaosd.proxies.haproxy.model.backend import (
     Spread,
     Unknown,
 )
-from chaosd.proxies.haproxy.model.scene import ALWAYS_NS, Scene, SceneWorld, instances_of
+from chaosd.proxies.haproxy.model.scene import ALWAYS_NS, ENDLESS_S, Scene, SceneWorld, instances_of
 from chaosd.proxies.haproxy.model.server import SECOND_NS
 from chaosd.proxies.haproxy.model.trials import phases_of, quantile_s
 from chaosd.proxies.haproxy.model.users import Seen, Usable, Users
@@ -59,8 +59,6 @@ DNS_TROUBLE = Scenario(happening=Happening.DNS_TROUBLE, published_s=10.0, missin
 # each. Where trials are very long, there are few of them.
 TRIALS_MIN, TRIALS_MAX, STEPS_MAX = 32, 256, 2_500
 TRIALS_LEAST, STEPS_MOST, STEPS_OF_A_TRIAL_MAX = 8, 20_000, 10_000
-# How long what has no end is looked at, after all else is over.
-ENDLESS_S = 60.0
 # A round trip to a near nameserver, and a timer's lateness, on average.
 _ROUND_TRIP_S, _LATE_S = 0.000_225, 0.001
 
@@ -99,14 +97,13 @@ def outlook(
     if line.resolver is not None and not line.resolver.nameservers:
         return Unknown(why=Beyond.NO_NAMESERVER, file=line.file, line=line.line)
     scene = Scene(backend, scenario, line)
-    window_s = min(scenario.published_s, ENDLESS_S)
-    ran = _run(scene, version, trials, round(window_s * SECOND_NS))
+    ran = _run(scene, version, trials)
     last_ns = max(scene.ends_ns, *(trial.history[-1][0] for trial in ran))
     until_ns = last_ns + round(ENDLESS_S * SECOND_NS)
     users = Users(backend, ran[0].model.servers)
     seen = [trial.seen_by(users, until_ns) for trial in ran]
     queries = sum(trial.world.queries for trial in ran)
-    at_rest_per_s = queries_per_s(backend)
+    at_rest_per_s, window_s = queries_per_s(backend), scene.window_ns / SECOND_NS
     return Outlook(
         recovery_s=_spread([one.recovered_s for one in seen]),
         stable_s=_spread([one.stable_s for one in seen]),
@@ -122,12 +119,12 @@ def outlook(
     )
 
 
-def _run(scene: Scene, version: str | None, trials: int, window_ns: int) -> list[_Trial]:
+def _run(scene: Scene, version: str | None, trials: int) -> list[_Trial]:
     """Trials until there are enough, or their steps are."""
     ran: list[_Trial] = []
     steps = 0
     for number in range(trials):
-        trial = _Trial(scene, version, number, window_ns)
+        trial = _Trial(scene, version, number)
         trial.run()
         ran.append(trial)
         steps += trial.steps
@@ -157,11 +154,11 @@ def queries_per_s(backend: Backend) -> float:
 class _Trial:
     """One scene, met in one phase of the polls and one of the checks."""
 
-    def __init__(self, scene: Scene, version: str | None, number: int, window_ns: int) -> None:
+    def __init__(self, scene: Scene, version: str | None, number: int) -> None:
         phases = phases_of(number)
         rng = Random(phases.seed)  # noqa: S311 - repeatable is the point
         self.steps = 0
-        self.world = SceneWorld(scene, rng, count_until_ns=window_ns)
+        self.world = SceneWorld(scene, rng, count_until_ns=scene.window_ns)
         self._scene = scene
         backend = scene.backend
         inter_ns = min((line.inter_ns for line in backend.servers), default=0)
