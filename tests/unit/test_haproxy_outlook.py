@@ -151,7 +151,7 @@ def test_quick_checks_and_no_holds_make_moves_short_and_dns_trouble_an_outage() 
         found = foresee(backend, trouble(seconds, missing=missing))
         assert found.unaffected < 0.05
         assert found.recovery_s == found.stable_s
-        assert found.recovery_s.p95 < seconds + 1.1
+        assert found.recovery_s.p95 < 5.05  # two resolutions, a second apart
     assert foresee(shapes.backend(server(dns=resolver())), trouble()).unaffected == 1.0
 
 
