@@ -63,7 +63,7 @@ class Fate(NamedTuple):
 class Seen(NamedTuple):
     """What users see of one trial; requests in seconds' worth."""
 
-    recovered_s: float  # the new instance answers fresh requests; inf: never
+    recovery_s: float  # the new instance answers fresh requests; inf: never
     stable_s: float  # from then on nothing fails; 0: nothing ever failed; inf: never
     failed_s: float
     masked_s: float
@@ -152,7 +152,7 @@ class _Trial:
         for start_ns, end_ns, state in zip(self._starts, ends, self._states, strict=True):
             self._piece(start_ns, end_ns, state)
         return Seen(
-            self._recovered_s(new),
+            self._recovery_s(new),
             self._stable_s(),
             self._failed / SECOND_NS,
             self._masked / SECOND_NS,
@@ -244,7 +244,7 @@ class _Trial:
 
     # --- when it is over ---
 
-    def _recovered_s(self, new: str | None) -> float:
+    def _recovery_s(self, new: str | None) -> float:
         if new is None:
             return self._stable_s()
         for at_ns, state in zip(self._starts, self._states, strict=True):
