@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -14,7 +13,10 @@ from chaosd.proxies.haproxy.model.backend import Backend, Outlook, Scenario, Unk
 from chaosd.proxies.haproxy.model.outlook import outlook
 
 Priced = Mapping[str, Backend | Unknown]  # by the backend's name
-_RARE = 0.1  # how much a rare happening weighs in the order of findings
+# How much weighs in the order of findings: a rare happening, and a second in which the instance
+# that has moved gets no requests, though others may answer them.
+_RARE, _IDLE = 0.05, 0.1
+_IDLE_S_MAX = 3600.0
 _NEGLIGIBLE_S = 0.1
 _NEGLIGIBLE_SLOWEST_S = 0.5  # one request that waits; others fail or not as before
 _NEGLIGIBLE_QUERIES = 0.01  # a second
@@ -105,9 +107,13 @@ def _toll(name: str, scenario: Scenario, now: Outlook, fixed: Outlook, *, usual:
 
 
 def _loss(toll: Toll) -> float:
-    """Seconds' worth of requests that fail or go astray, and would not in the mended file."""
+    """Seconds' worth of requests that are lost, and would not be in the mended file.
+
+    An instance that gets no requests is a loss, too, though a small one.
+    """
     lost = toll.failed_s.saved + toll.misrouted_s.saved
-    return lost if math.isfinite(lost) else 0.0
+    idle = max(-_IDLE_S_MAX, min(_IDLE_S_MAX, toll.recovery_s.saved))
+    return lost + _IDLE * idle
 
 
 def _worst(tolls: Iterable[Toll]) -> tuple[Toll, ...]:
