@@ -125,14 +125,6 @@ def notes(diagnosis: Diagnosis) -> Iterator[str]:
     if subject.unset:
         names = quoted(sorted(subject.unset), _NAMES_MAX)
         yield f"{names} {_has(len(subject.unset))} no value here (--env FILE gives one)"
-    names_missing = dict.fromkeys(
-        str(server.values["resolvers"].value)
-        for _, server in subject.followers()
-        if subject.resolvers_of(server) is None
-    )
-    if names_missing:
-        what = quoted(list(names_missing))
-        yield f"resolvers {what} is in none of the files (give that file, too)"
 
 
 def _has(number: int) -> str:
@@ -180,6 +172,8 @@ def alike(rows: Sequence[Row]) -> list[tuple[list[str], Row]]:
 
 def why_none(row: Row) -> str:
     """Why there are no numbers, if there are none."""
+    if row.is_fixed:
+        return "addresses in the file: nothing moves by DNS"
     found = [outlook for outlook in row.now.values() if isinstance(outlook, Unknown)]
     return why_unknown(found[0]) if len(found) == len(row.now) else ""
 
