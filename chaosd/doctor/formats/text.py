@@ -84,6 +84,9 @@ def _changed_rows(old: Diagnosis, new: Diagnosis) -> Iterator[str]:
             changed = [f"{name} {a} → {b}" for name, a, b in pairs if a != b]
             if changed:
                 yield f"{before.name}, {title}: {', '.join(changed)}"
+        asked = [_queries(before.now), _queries(after.now)]
+        if asked[0] != asked[1]:
+            yield f"{before.name}: DNS queries a second {arrow(*asked)}"
 
 
 def _changed_findings(old: Diagnosis, new: Diagnosis) -> Iterator[str]:
@@ -187,10 +190,12 @@ def failures(row: Row) -> list[str]:
 
 
 def queries(row: Row) -> str:
-    now, fixed = row.now[Happening.MOVE], row.fixed[Happening.MOVE]
-    if isinstance(now, Unknown) or isinstance(fixed, Unknown):
-        return "?"
-    return arrow(rate(now.queries_per_s), rate(fixed.queries_per_s))
+    return arrow(_queries(row.now), _queries(row.fixed))
+
+
+def _queries(outlooks: Outlooks) -> str:
+    outlook = outlooks[Happening.MOVE]
+    return "?" if isinstance(outlook, Unknown) else rate(outlook.queries_per_s)
 
 
 def _recovery(outlooks: Outlooks, happening: Happening) -> str:
