@@ -84,13 +84,13 @@ def test_the_text_has_the_table_the_line_its_span_the_cost_and_what_to_paste(run
     assert "9 to 10 s after the old address" in lines[at + 3]
     assert any(line.startswith("  costs: a move (app): recovery p95 ") for line in lines)
     assert f"  paste: line {HOLD}:     hold obsolete 0s  # copied" in lines
-    assert lines[-1] == "1 finding"
+    assert lines[-1].startswith("1 finding")
 
 
 def test_a_good_file_has_nothing_to_say(run) -> None:
     done = run(file=GOOD)
     assert done.code == 0
-    assert done.out.splitlines()[-1] == "nothing that costs users anything"
+    assert done.out.splitlines()[-1].startswith("nothing that costs users anything")
     assert "warning[" not in done.out
 
 
@@ -324,7 +324,7 @@ def test_versions_side_by_side_say_what_changes(tmp_path, capsys, monkeypatch) -
     ids=["behind", "before", "header", "before header"],
 )
 def test_a_comment_ignores_a_finding(run, change) -> None:
-    assert found(run("--all", "--format", "json", file=FILE.replace(*change, 1))) == []
+    assert found(run("--format", "json", file=FILE.replace(*change, 1))) == []
 
 
 @pytest.mark.parametrize(
