@@ -29,7 +29,7 @@ LAYERS = {
     "analysis": {"errors", "history", "plugins", "system"},
     "dns": {"errors", "history", "system"},
     "faults": {"dns", "errors", "units", "history", "plugins", "shown", "system"},
-    "probes": {"errors", "units", "history", "plugins"},
+    "probes": {"errors", "units", "history", "plugins", "system"},
 }
 # Nobody but these imports these: they put the parts together.
 TOP = {
@@ -147,8 +147,6 @@ WITHOUT_WORDS = ("analysis/", "history/")
 WORDS_MAX = 3  # a name, a unit or a format may have some
 WORDS_MAY = {
     "history/format_0.py": "the words of old directories",
-    "history/flight_record.py": "why a record was kept, stored for people",
-    "analysis/precision.py": "said by engine/run.py",
     "analysis/reorder.py": "an assertion's",
 }
 
@@ -330,7 +328,7 @@ def test_haproxys_own_words_are_in_its_own_room() -> None:
 READERS = {
     *("system/files.py", "system/processes.py", "cli/init.py", "report/html/__init__.py"),
     "doctor/formats/page.py",
-    *("system/machine.py", "system/resources.py"),  # of /proc, and of what the kernel has
+    *("system/machine.py", "system/usage.py"),  # of /proc, and of what the kernel has
     *("runtimes/docker/images.py", "runtimes/docker/sidecar.py", "runtimes/docker/objects.py"),
     *("runtimes/docker/endpoint.py", "runtimes/docker/network.py", "runtimes/docker/proxy.py"),
     *(

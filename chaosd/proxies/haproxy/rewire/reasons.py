@@ -64,6 +64,7 @@ class Reason(Enum):
     # Logs.
     LOG = "log"
     # Files.
+    CARRIED = "carried"  # put where HAProxy runs
     MADE_CERTIFICATE = "made certificate"
     EMPTY_FILE = "empty file"
     MISSING_FILE = "missing file"
