@@ -70,6 +70,7 @@ class RewiredFiles:
         self._config, self._facts = config, facts
         self._read: tuple[Facts, OwnFiles] | None = None
         self._last: Rewired | None = None  # of the last launch
+        self._difference: tuple[Rewired, list[str]] | None = None
 
     def files(self) -> OwnFiles:
         """The files for the version that is known by now. Raises EnvironmentFileError."""
@@ -152,8 +153,13 @@ class RewiredFiles:
         ]
 
     def difference(self) -> list[str]:
-        copies = self._last.copies if self._last is not None else ()
-        return [line for copy in copies for line in diff.unified(copy, without_secrets)]
+        if self._last is None:
+            return []
+        if self._difference is None or self._difference[0] is not self._last:
+            copies = self._last.copies
+            lines = [line for copy in copies for line in diff.unified(copy, without_secrets)]
+            self._difference = self._last, lines
+        return self._difference[1]
 
     # --- a launch ---
 
