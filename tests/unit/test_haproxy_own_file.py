@@ -116,7 +116,7 @@ def test_a_defaults_section_with_a_name_holds_and_can_be_taken_back(tmp_path):
         ({"server": "inter 0"}, "h.cfg:17: no prediction with `0`, which must be at least 1ms"),
         ({"server": "inter 30d"}, "h.cfg:17: no prediction with `30d`, which is longer than HAPr"),
         ({"server": "new-thing 5"}, "h.cfg:17: no prediction with `new-thing`, which is not known"),
-        ({"server": "check-sni x"}, "h.cfg:17: no prediction with `check-sni` on the server line"),
+        ({"server": "redir /x"}, "h.cfg:17: no prediction with `redir` on the server line"),
         ({"defaults": "default-server slowstart 9s"}, "h.cfg:8: no prediction with `slowstart`"),
         ({"defaults": "timeout connect x"}, "h.cfg:8: no prediction with `x`, which is no time"),
     ],

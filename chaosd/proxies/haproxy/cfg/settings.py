@@ -25,7 +25,13 @@ _MODELLED = frozenset(
     }
 )
 _HARMLESS = frozenset(
-    {"resolvers", "weight", "maxconn", "minconn", "maxqueue", "cookie", "id", "pool-max-conn"}
+    {
+        *("resolvers", "weight", "maxconn", "minconn", "maxqueue", "cookie", "id", "pool-max-conn"),
+        # How a connection goes on, and not when or where it is made.
+        *("ssl", "check-ssl", "verify", "verifyhost", "sni", "check-sni", "ca-file", "crt", "alpn"),
+        *("check-alpn", "ssl-reuse", "send-proxy", "send-proxy-v2", "check-send-proxy"),
+        *("send-proxy-v2-ssl", "send-proxy-v2-ssl-cn", "proxy-v2-options"),
+    }
 )
 # Options and directives that change how checks or retries go in ways that are not in the model.
 _BEYOND_OPTIONS = (
