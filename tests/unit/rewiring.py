@@ -25,6 +25,7 @@ WIRING = Wiring(
     app_at=Address("127.64.0.10", 8080),
     beside="127.64.0.11",
 )
+OPEN_FILES_MAX = 20_000
 FILE = """\
 global
     stats socket /var/run/haproxy.sock
@@ -87,7 +88,12 @@ def own_files(text: str | bytes, *, version: str = "3.0.11", extra=None, **wish)
         path = Path(directory) / "haproxy.cfg"
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         return OwnFiles(
-            [path], Wish(**wish), version, environment={}, extra=extra or {}, open_files_max=1024
+            [path],
+            Wish(**wish),
+            version,
+            environment={},
+            extra=extra or {},
+            open_files_max=OPEN_FILES_MAX,
         )
 
 
