@@ -17,7 +17,7 @@ _OUTSIDE = "a failed one asks nothing of DNS, so a move is found by polls alone"
 
 
 class CheckElsewhere(Rule):
-    """One finding for each backend and place."""
+    """One finding for each place that is asked instead."""
 
     id = "check-elsewhere"
     severity = Severity.WARNING
@@ -26,11 +26,11 @@ class CheckElsewhere(Rule):
     sentence = "checks of server {servers} go to {where}: {so}"
 
     def look(self, subject: Subject) -> Iterator[Finding]:
-        found: dict[tuple[str, str], list[Server]] = {}
+        found: dict[str, list[Server]] = {}
         for proxy, server in subject.followers():
             if (where := _where(subject, proxy, server)) is not None:
-                found.setdefault((proxy.name, where), []).append(server)
-        for (backend, where), servers in found.items():
+                found.setdefault(where, []).append(server)
+        for where, servers in found.items():
             is_port = where.startswith("port")
             port = subject.target(servers[0]).port or "of the answer"
             facts: Facts = {
@@ -41,7 +41,7 @@ class CheckElsewhere(Rule):
             yield self.finding(
                 of_server(servers[0]),
                 facts,
-                backends=[backend],
+                backends=[server.backend for server in servers],
                 also=[server.place for server in servers],
                 remedy=Remedy(advice="Check the port that requests go to, too."),
                 severity=Severity.INFO if is_port else None,
