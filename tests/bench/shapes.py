@@ -1,17 +1,20 @@
 """How often the prediction of a whole backend holds, by shapes of haproxy.cfg and HAProxy builds.
 
     python tests/bench/shapes.py run FILE [--cycles=40] [--lanes=16] [--builds=2.2,3.4]
-                                          [--shapes=WORD] [--seed=1]
+                                          [--shapes=WORD] [--seed=1] [--ipv6-route=yes|no]
     python tests/bench/shapes.py judge FILE…
 
 `run` starts a fresh HAProxy for each cycle and adds a line for each to FILE; `judge` holds them
-against the model. 40 cycles of all shapes on six builds take some hours; `--shapes` takes those
-whose name contains the word.
+against the model. 40 cycles of all shapes on six builds take over an hour; `--shapes` takes those
+whose name contains the word. With `--ipv6-route` (root only) it is the shapes that go by the
+host's routes, in a network namespace that has such a route, or has none.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -27,6 +30,15 @@ from shapebench.cycle import Observation
 
 from chaosd.proxies.haproxy import builds
 
+INSIDE = "CHAOSD_BENCH_NAMESPACE"
+WITH_ROUTE = (
+    "ip link add veth0 type veth peer name veth1",
+    "ip link set veth0 up",
+    "ip link set veth1 up",
+    "ip -6 addr add fd00::1/64 dev veth0 nodad",
+    "ip -6 route add default via fd00::2 dev veth0",
+)
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -38,17 +50,28 @@ def main() -> int:
     run.add_argument("--builds", default="")
     run.add_argument("--shapes", default="")
     run.add_argument("--seed", type=int, default=1)
+    run.add_argument("--ipv6-route", choices=("yes", "no"))
     judge = commands.add_parser("judge")
     judge.add_argument("files", type=Path, nargs="+")
     options = parser.parse_args()
+    if options.command == "run" and options.ipv6_route and INSIDE not in os.environ:
+        return inside_namespace(options.ipv6_route == "yes")
     return measure(options) if options.command == "run" else 0
+
+
+def inside_namespace(route: bool) -> int:
+    """The same command in a network namespace of its own."""
+    words = ["ip link set lo up", *(WITH_ROUTE if route else ()), 'exec "$0" "$@"']
+    command = ["unshare", "-n", "sh", "-ec", "\n".join(words), sys.executable, *sys.argv]
+    return subprocess.run(command, env={**os.environ, INSIDE: "1"}, check=False).returncode
 
 
 def measure(options: argparse.Namespace) -> int:
     rng = Random(options.seed)
     wanted = options.builds.split(",") if options.builds else None
     found = [build for build in builds.installed() if wanted is None or build.name in wanted]
-    shapes = [shape for shape in SHAPES if options.shapes in shape.name]
+    route = {"yes": True, "no": False, None: None}[options.ipv6_route]
+    shapes = [s for s in SHAPES if options.shapes in s.name and s.ipv6_route is route]
     todo = lanes.jobs(shapes, found, options.cycles, rng)
     began_s, done, troubled = time.monotonic(), 0, 0
     with options.file.open("a") as file:

@@ -69,6 +69,7 @@ class Shape:
     check_port: bool = False  # instances listen on another port, too
     change: Change = Change.REPLACE
     lines: tuple[str, ...] | None = None  # of HAProxy; None: all
+    ipv6_route: bool | None = None  # whether the host has one; None: it does not matter
 
 
 def config(
@@ -294,12 +295,16 @@ def _troubled() -> list[Shape]:
             scenario=move(),
             horizon_s=5.0,
         ),
-        calm(
-            name="dns-accept-family auto",
-            config=config(server(words=unsaid)),
-            scenario=move(),
-            horizon_s=5.0,
-            lines=NEW_ONLY,
+        *(
+            calm(
+                name=f"dns-accept-family auto, {'an' if route else 'no'} IPv6 route",
+                config=config(server(words=unsaid)),
+                scenario=move(),
+                horizon_s=5.0,
+                lines=NEW_ONLY,
+                ipv6_route=route,
+            )
+            for route in (False, True)
         ),
     ]
 

@@ -6,7 +6,9 @@ Requests are open-loop, each on a connection of its own. Times are in seconds af
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
+import operator
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -16,15 +18,14 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import cast
 
-from shapebench.catalogue import Change, Shape
-from shapebench.world import CHECK_PORT, PORT, Instance, Nameservers, Proxy
-
 from chaosd.dns.rules import Rule
 from chaosd.plugins.timeline import Failure
 from chaosd.proxies.haproxy import api
 from chaosd.proxies.haproxy.builds import Build
 from chaosd.proxies.haproxy.model.backend import Happening
 from chaosd.runtimes.local.loopback import Loopback
+from shapebench.catalogue import Change, Shape
+from shapebench.world import CHECK_PORT, PORT, Instance, Nameservers, Proxy
 
 NEW = "new"
 RATE = 40.0  # requests per second
@@ -168,7 +169,7 @@ async def _stage(shape: Shape, build: Build, network: Loopback) -> AsyncIterator
             for name, count in shape.names
         }
         new = Instance(NEW, network.fresh(PORT), ports)
-        for instance in (*sum(instances.values(), []), new):
+        for instance in (*functools.reduce(operator.iadd, instances.values(), []), new):
             undo.callback(instance.stop)
         for name, there in instances.items():
             for instance in there:

@@ -6,11 +6,10 @@ import asyncio
 from collections.abc import Callable, Iterable
 from random import Random
 
-from shapebench import cycle
-from shapebench.catalogue import Shape
-
 from chaosd.proxies.haproxy.builds import Build, line_of
 from chaosd.runtimes.local.loopback import claim
+from shapebench import cycle
+from shapebench.catalogue import Shape
 
 REMEMBERED = 32  # addresses that a lane doesn't use again soon
 

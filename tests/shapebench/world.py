@@ -31,7 +31,7 @@ BACKLOG = 256
 
 
 def end_with_parent(parent: int) -> None:
-    """In the child, before it becomes HAProxy: it is killed when the bench dies, however it does."""
+    """In the child that becomes HAProxy: it is killed when the bench dies."""
     import ctypes
 
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -171,7 +171,7 @@ class Proxy:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=partial(end_with_parent, os.getpid()),  # noqa: PLW1509 - no threads
+                preexec_fn=partial(end_with_parent, os.getpid()),
             )
         until_s = time.monotonic() + START_S_MAX
         while self._process.returncode is None and time.monotonic() < until_s:
