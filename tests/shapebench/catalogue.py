@@ -64,6 +64,7 @@ class Shape:
     names: tuple[tuple[str, int], ...] = ((APP, 1),)  # each with so many instances
     app: str = APP  # the name that moves
     ready: int = 1  # so many servers are up at first
+    turns: int = 1  # of so many requests one goes to the instance that moves
     nameservers: int = 1
     additional: bool = True  # SRV answers hold the addresses of their targets
     check_port: bool = False  # instances listen on another port, too
@@ -124,7 +125,7 @@ _UNCHECKED = template(words=FOLLOWS)
 
 def _several() -> list[Shape]:
     """Names with several addresses."""
-    replaced = partial(Shape, scenario=move(), names=_THREE, ready=3, horizon_s=5.0)
+    replaced = partial(Shape, scenario=move(), names=_THREE, ready=3, turns=3, horizon_s=5.0)
     service = partial(replaced, app=SERVICE, names=((SERVICE, 3),))
     srv = f"server-template s 4 {SERVICE} {CHECK} {FOLLOWS}"
     late = replace(move(), published_s=2.0, listening_s=2.0, healthy_s=2.0)
@@ -157,6 +158,7 @@ def _several() -> list[Shape]:
             config=config(srv, hold_nx="1s"),
             names=((SERVICE, 1),),
             ready=1,
+            turns=1,
             scenario=late,
             horizon_s=6.0,
         ),
@@ -196,7 +198,7 @@ def _single() -> list[Shape]:
             ready=2,
         ),
         two(name="primary and backup", config=config(app, f"{other} backup"), horizon_s=6.0),
-        two(name="two names", config=config(app, other)),
+        two(name="two names", config=config(app, other), turns=2),
         two(
             name="two names, redispatch", config=config(app, other, options=("option redispatch",))
         ),

@@ -24,7 +24,7 @@ class Measured:
     masked_s: float
     unaffected: bool
     slowest_s: float
-    queries: int  # from T0 to the horizon
+    queries: int  # from T0 until the name is published, or the trouble ends
     queries_at_rest: int
     rest_s: float
 
@@ -54,7 +54,7 @@ def measured(seen: Observation, shape: Shape) -> Measured:
         masked_s=sum(map(_is_slow, good)) / RATE,
         unaffected=not bad,
         slowest_s=max((sample.done_s - sample.scheduled_s for sample in samples), default=0.0),
-        queries=sum(0 <= at_s < shape.horizon_s for at_s, *_ in seen.queries),
+        queries=sum(0 <= at_s < shape.scenario.published_s for at_s, *_ in seen.queries),
         queries_at_rest=sum(rest_from_s <= at_s < 0 for at_s, *_ in seen.queries),
         rest_s=-rest_from_s,
     )
