@@ -11,6 +11,7 @@ kernel does not have is None or left out, and then nothing may be claimed.
     dropped()                             # {Counter.CONNTRACK_DROP: 0, …}: packets thrown away
     memory()                              # Memory(available_bytes, total_bytes), or None
     descriptors()                         # Descriptors(used, used_max) of all processes, or None
+    has_ipv6_route(), nameservers()       # what resolving goes by; no route and 0 where unknown
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from typing import NamedTuple
 PROC = Path("/proc")
 THREADS_MAX = 256  # of one process that are looked at
 SCHEDSTAT_BYTES_MAX = 128
+RESOLV_CONF = Path("/etc/resolv.conf")
+ROUTE_FIELDS, ROUTE_REJECTS = 10, 0x200  # of /proc/net/ipv6_route; RTF_REJECT of its flags
 STANDING_STATES = "Tt"  # stopped by a signal, or by a tracer
 
 
@@ -212,6 +215,26 @@ def ports(proc: Path = PROC) -> Ports | None:
         return Ports(int(last) - int(first) + 1, _number(where / "tcp_tw_reuse") != 0)
     except (OSError, ValueError):
         return None
+
+
+def has_ipv6_route(proc: Path = PROC) -> bool:
+    """Whether packets to the IPv6 internet have a route: a default one that is not a rejection."""
+    with suppress(OSError):
+        for line in (proc / "net/ipv6_route").read_text(encoding="ascii").splitlines():
+            fields = line.split()
+            if len(fields) != ROUTE_FIELDS or int(fields[8], 16) & ROUTE_REJECTS:
+                continue
+            if fields[1] == "00" and set(fields[0]) == {"0"} and fields[9] != "lo":
+                return True
+    return False
+
+
+def nameservers(file: Path = RESOLV_CONF) -> int:
+    """How many nameservers the machine's own resolver has, each address once."""
+    with suppress(OSError, UnicodeDecodeError):
+        lines = (line.split() for line in file.read_text(encoding="utf-8").splitlines())
+        return len({line[1] for line in lines if line[:1] == ["nameserver"] and line[1:]})
+    return 0
 
 
 def _number(path: Path) -> int:

@@ -174,3 +174,5 @@ class Unknown:
     why: str
     file: str | None = None
     line: int | None = None
+    backend: str = ""  # whose outlook it would be
+    what: str = ""  # the words of the file that it is about

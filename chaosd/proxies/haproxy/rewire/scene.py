@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
+from chaosd.proxies.haproxy.cfg.address import Target, target
 from chaosd.proxies.haproxy.cfg.effective import Effective, Proxy, Server
 from chaosd.proxies.haproxy.cfg.source import Place, Section, Statement
-from chaosd.proxies.haproxy.rewire.choose import Choice, Target, target
+from chaosd.proxies.haproxy.rewire.choose import Choice
 from chaosd.proxies.haproxy.rewire.door import Door
 from chaosd.proxies.haproxy.rewire.edits import Edit
 from chaosd.proxies.haproxy.rewire.reasons import Lost, Reason

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from chaosd.proxies.haproxy.cfg.address import target
 from chaosd.proxies.haproxy.cfg.effective import Server
 from chaosd.proxies.haproxy.cfg.source import Section, Statement
 from chaosd.proxies.haproxy.rewire.binds import pick
-from chaosd.proxies.haproxy.rewire.choose import is_followed, target
+from chaosd.proxies.haproxy.rewire.choose import is_followed
 from chaosd.proxies.haproxy.rewire.edits import (
     Drop,
     Edit,
