@@ -17,6 +17,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter, defaultdict
 from pathlib import Path
 from random import Random
 
@@ -26,9 +27,15 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from shapebench import lanes
 from shapebench.catalogue import SHAPES
-from shapebench.cycle import Observation
+from shapebench.cycle import Observation, decode
+from shapebench.judge import NUMBERS, Number, judge, mean_interval
+from shapebench.measure import Measured, is_fit, measured
 
 from chaosd.proxies.haproxy import builds
+from chaosd.proxies.haproxy.model.backend import Unknown
+
+WANTED = 0.95  # in band
+P_LEAST = 0.01  # of a residual test
 
 INSIDE = "CHAOSD_BENCH_NAMESPACE"
 WITH_ROUTE = (
@@ -56,7 +63,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.command == "run" and options.ipv6_route and INSIDE not in os.environ:
         return inside_namespace(options.ipv6_route == "yes")
-    return measure(options) if options.command == "run" else 0
+    return measure(options) if options.command == "run" else hold(options.files)
 
 
 def inside_namespace(route: bool) -> int:
@@ -90,6 +97,54 @@ def measure(options: argparse.Namespace) -> int:
 
         uvloop.run(lanes.run(todo, options.lanes, rng, observe))
     return 0
+
+
+def hold(files: list[Path]) -> int:
+    """Print how well the model predicts what is in these files; 1 if a share is below WANTED."""
+    shapes = {shape.name: shape for shape in SHAPES}
+    seen: dict[tuple[str, str], list[Measured]] = defaultdict(list)
+    unfit = 0
+    for file in files:
+        for line in file.read_text().splitlines():
+            one = decode(line)
+            if is_fit(one):
+                seen[one.shape, one.version].append(measured(one, shapes[one.shape]))
+            else:
+                unfit += 1
+    print(f"{sum(map(len, seen.values()))} cycles, {unfit} late or troubled ones left out\n")
+    print("| shape | HAProxy | n |" + "".join(f" {name} |" for name in NUMBERS) + " queries/s |")
+    print("|---|---|---|" + "---|" * (len(NUMBERS) + 1))
+    shares, tests = {name: Counter[bool]() for name in NUMBERS}, Counter[bool]()
+    for shape in SHAPES:
+        for version in sorted({v for s, v in seen if s == shape.name}, key=_numbers):
+            verdict = judge(shape, version, seen[shape.name, version])
+            if isinstance(verdict, Unknown):
+                print(f"| {shape.name} | {version} | | unknown: {verdict.why} {verdict.what} |")
+                continue
+            for name, number in verdict.numbers.items():
+                shares[name] += Counter({True: number.inside, False: verdict.n - number.inside})
+            tests[verdict.numbers["recovery_s"].p > P_LEAST] += 1
+            words = "".join(f" {_words(number)} |" for number in verdict.numbers.values())
+            rest = f"{verdict.rest_observed:.2f}, model {verdict.rest_predicted:.2f}"
+            print(f"| {shape.name} | {version} | {verdict.n} |{words} {rest} |", flush=True)
+    for name, found in shares.items():
+        print(f"{name}: {found[True]} of {found.total()} in band")
+    print(f"residual test of the recovery above {P_LEAST}: {tests[True]} of {tests.total()}")
+    return int(any(found[True] < WANTED * found.total() for found in shares.values()))
+
+
+def _words(number: Number) -> str:
+    """Such as `20/20 (0.85 to 1.55) mean 1.2 [1.1 1.3] vs 1.21 p .43`."""
+    mean, low, high = mean_interval(number.observed)
+    predicted = mean_interval(number.predicted)[0]
+    return (
+        f"{number.inside}/{len(number.observed)} ({number.lower:.2f} to {number.upper:.2f}) "
+        f"mean {mean:.2f} [{low:.2f} {high:.2f}] vs {predicted:.2f}, p {number.p:.2g}"
+    )
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".")]
 
 
 if __name__ == "__main__":

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from chaosd.proxies.haproxy.model.backend import Happening
+from chaosd.proxies.haproxy.model.backend import SLOW_S, Happening
 from shapebench.catalogue import Shape
 from shapebench.cycle import NEW, RATE, Observation, Sample
 
 LATE_S_MAX = 0.05  # by more than that, and the cycle says nothing of HAProxy
-SLOW_S = 0.15  # a good answer that took longer was retried
 REST_S = 0.5  # at rest, queries are counted from so long after HAProxy was ready
 
 
@@ -42,7 +41,7 @@ def measured(seen: Observation, shape: Shape) -> Measured:
     last_bad_s = max((sample.scheduled_s for sample in bad), default=-math.inf)
     stable_s = _first(good, last_bad_s) if bad else 0.0
     if shape.scenario.happening == Happening.DNS_TROUBLE:
-        recovery_s = max(0.0, stable_s - shape.scenario.published_s)
+        recovery_s = stable_s
     else:
         fresh = [s for s in good if s.outcome == NEW and not _is_slow(s)]
         recovery_s = _first(fresh, -math.inf)
