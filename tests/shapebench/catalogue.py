@@ -6,7 +6,6 @@ Timers are short, so that a cycle takes some seconds, and have no common periods
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from functools import partial
 
 from chaosd.plugins.timeline import Failure
@@ -45,14 +44,6 @@ CHECK = "check inter 311ms fall 3 rise 2"
 FOLLOWS = "resolvers r resolve-prefer ipv4 init-addr none"
 
 
-class Change(StrEnum):
-    """What happens to the instances of the app's name; a scenario has no word for the others."""
-
-    REPLACE = "replace"
-    GROW = "grow"  # one more
-    SHRINK = "shrink"  # one less
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
     """A haproxy.cfg, what it runs in, and what happens; the backend is `app`."""
@@ -65,10 +56,8 @@ class Shape:
     app: str = APP  # the name that moves
     ready: int = 1  # so many servers are up at first
     turns: int = 1  # of so many requests one goes to the instance that moves
-    nameservers: int = 1
-    additional: bool = True  # SRV answers hold the addresses of their targets
+    nameservers: int = 1  # the last ones are dead, if the scenario says so
     check_port: bool = False  # instances listen on another port, too
-    change: Change = Change.REPLACE
     lines: tuple[str, ...] | None = None  # of HAProxy; None: all
     ipv6_route: bool | None = None  # whether the host has one; None: it does not matter
 
@@ -118,6 +107,9 @@ def lost(gap_s: float = 1.0) -> Scenario:
 
 trouble = partial(Scenario, happening=Happening.DNS_TROUBLE)
 
+_ASKED = replace(move(), additional=False)
+_GROWS = replace(move(), happening=Happening.GROWS)
+_SHRINKS = replace(move(0.0), happening=Happening.SHRINKS)
 _THREE = ((APP, 3),)
 _TWO_NAMES = ((APP, 1), (OTHER, 1))
 _UNCHECKED = template(words=FOLLOWS)
@@ -135,11 +127,13 @@ def _several() -> list[Shape]:
         replaced(
             name="template, hold obsolete 3s",
             config=config(template(), hold_obsolete="3s"),
+            turns=4,
             horizon_s=7.0,
         ),
         replaced(
             name="template, no check, hold obsolete 3s",
             config=config(_UNCHECKED, hold_obsolete="3s"),
+            turns=4,
             horizon_s=7.0,
         ),
         replaced(
@@ -149,10 +143,12 @@ def _several() -> list[Shape]:
             name="template, node lost", config=config(template()), scenario=lost(), horizon_s=6.0
         ),
         replaced(name="template without a spare slot", config=config(template(3))),
-        replaced(name="template, scale up", config=config(template()), change=Change.GROW),
-        replaced(name="template, scale down", config=config(template()), change=Change.SHRINK),
+        replaced(name="template, scale up", config=config(template()), scenario=_GROWS),
+        replaced(
+            name="template, scale down", config=config(template()), scenario=_SHRINKS, turns=3
+        ),
         service(name="SRV", config=config(srv)),
-        service(name="SRV, no additional records", config=config(srv), additional=False),
+        service(name="SRV, no additional records", config=config(srv), scenario=_ASKED),
         service(
             name="SRV, one instance, NXDOMAIN for 2s",
             config=config(srv, hold_nx="1s"),
@@ -294,8 +290,16 @@ def _troubled() -> list[Shape]:
         calm(
             name="two nameservers, one dead",
             config=config(server(), nameservers=second),
-            scenario=move(),
+            scenario=replace(move(), dead=1),
             horizon_s=5.0,
+            nameservers=2,
+        ),
+        calm(
+            name="two nameservers, one dead, defaults of family",
+            config=config(server(words=unsaid), nameservers=second),
+            scenario=replace(move(), dead=1),
+            horizon_s=5.0,
+            nameservers=2,
         ),
         *(
             calm(

@@ -24,7 +24,7 @@ from chaosd.proxies.haproxy import api
 from chaosd.proxies.haproxy.builds import Build
 from chaosd.proxies.haproxy.model.backend import Happening
 from chaosd.runtimes.local.loopback import Loopback
-from shapebench.catalogue import Change, Shape
+from shapebench.catalogue import Shape
 from shapebench.world import CHECK_PORT, PORT, Instance, Nameservers, Proxy
 
 NEW = "new"
@@ -36,7 +36,7 @@ PHASE_S = 2.0  # and T0 comes anywhere in so long
 BEFORE_S = 0.4  # requests begin so long before T0
 STRAGGLER_S = 2.0  # and the last one has so long to end
 REQUEST = b"GET / HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n"
-TROUBLE = "bench"  # the owner of the rules
+TROUBLE, DEAD = "trouble", "dead"  # the owners of rules
 
 
 @dataclass(slots=True)
@@ -160,9 +160,11 @@ async def _stage(shape: Shape, build: Build, network: Loopback) -> AsyncIterator
     async with AsyncExitStack() as undo:
         directory = Path(undo.enter_context(TemporaryDirectory(prefix="chaosd-shape-")))
         hosts = [network.address(2 + place) for place in range(shape.nameservers)]
-        names = Nameservers(hosts, additional=shape.additional, service_port=PORT)
+        names = Nameservers(hosts, additional=shape.scenario.additional, service_port=PORT)
         undo.push_async_callback(names.close)
         await names.start()
+        for server in names.servers[shape.nameservers - shape.scenario.dead :]:
+            server.rules.set(DEAD, [Rule(answer="drop")])
         ports = (PORT, CHECK_PORT) if shape.check_port else (PORT,)
         instances = {
             name: [Instance(f"{name}-{n}", network.fresh(PORT), ports) for n in range(count)]
@@ -241,22 +243,26 @@ async def _happen(stage: Stage) -> None:
         (scenario.listening_s, _listen),
         (scenario.healthy_s, _heal),
     ]
-    if stage.shape.change == Change.SHRINK:
+    if scenario.happening == Happening.SHRINKS:
         deeds = deeds[:1]
     for at_s, deed in sorted(deeds, key=lambda deed: deed[0]):
         await stage.until(at_s)
         await deed(stage)
 
 
+def _grows(stage: Stage) -> bool:
+    return stage.shape.scenario.happening == Happening.GROWS
+
+
 def _rest(stage: Stage) -> list[str]:
     """The addresses of the instances that stay."""
     there = stage.instances[stage.shape.app]
-    return [each.ip for each in (there if stage.shape.change == Change.GROW else there[1:])]
+    return [each.ip for each in there[not _grows(stage) :]]
 
 
 async def _leave(stage: Stage) -> None:
-    shape, scenario = stage.shape, stage.shape.scenario
-    if shape.change == Change.GROW:
+    scenario = stage.shape.scenario
+    if _grows(stage):
         return
     old = stage.instances[stage.shape.app][0]
     if scenario.happening == Happening.NODE_LOST:

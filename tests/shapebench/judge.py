@@ -1,8 +1,9 @@
 """Observed cycles against the model's trials, per shape and version.
 
 A cycle is in the band if its value lies between the least and the greatest of the trials, widened
-by what the bench cannot tell apart: before, by a timer's lateness (`EARLY_S`); after, by the time
-until the next request that can show it (`turns / RATE`), and `LATE_S` for the machine. The residual
+by `EDGE` of what is between them, because trials only come near to the ends, and by what the bench
+cannot tell apart: before, by a timer's lateness (`EARLY_S`); after, by the time until the next
+request that can show it (`turns / RATE`), by `LATE_S`, and by how late the cycle was. The residual
 test is Kolmogorov's for two samples, with the trials at each place between two requests, and
 differences below `SLACK_S` not counted.
 """
@@ -16,21 +17,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from chaosd.proxies.haproxy.model.outlook import queries_per_s, trials
-
 from chaosd.analysis.statistics import student
 from chaosd.proxies.haproxy.cfg.backend import read_backends
+from chaosd.proxies.haproxy.cfg.condition import BuildFacts
 from chaosd.proxies.haproxy.cfg.dialect import Dialect
 from chaosd.proxies.haproxy.cfg.files import SourceText
 from chaosd.proxies.haproxy.cfg.host import Host, here
-from chaosd.proxies.haproxy.cfg.reader import BuildFacts, read_texts
+from chaosd.proxies.haproxy.cfg.reader import read_texts
 from chaosd.proxies.haproxy.cfg.resolve import resolve
 from chaosd.proxies.haproxy.model.backend import Backend, Unknown
+from chaosd.proxies.haproxy.model.outlook import queries_per_s, run_trials
 from shapebench.catalogue import Shape
 from shapebench.cycle import RATE
 from shapebench.measure import Measured
 
-EARLY_S, LATE_S, SLACK_S = 0.005, 0.03, 0.015
+EARLY_S, LATE_S, SLACK_S = 0.005, 0.01, 0.015
+EDGE = 0.03
 PLACES = 8  # between two requests
 WORDS = {
     "api": "/api",
@@ -48,12 +50,9 @@ class Number(NamedTuple):
     observed: Sequence[float]  # inf: it never came
     predicted: Sequence[float]
     lower: float
-    upper: float
+    upper: float  # of a cycle that was not late at all
+    inside: int  # so many of the observed
     p: float  # of the residual test
-
-    @property
-    def inside(self) -> int:
-        return sum(self.lower <= value <= self.upper for value in self.observed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +80,20 @@ def judge(shape: Shape, version: str, seen: Sequence[Measured]) -> Verdict | Unk
     if isinstance(backend, Unknown):
         return backend
     scenario = replace(shape.scenario, instances=dict(shape.names)[shape.app])
-    found = trials(backend, version, scenario, horizon_s=shape.horizon_s)
+    found = run_trials(backend, version, scenario, until_s=shape.horizon_s)
     if isinstance(found, Unknown):
         return found
+    trials = {
+        "recovery_s": [trial.recovered_s for trial in found.seen],
+        "stable_s": [trial.stable_s for trial in found.seen],
+        "failed_s": [trial.failed_s for trial in found.seen],
+        "masked_s": [trial.masked_s for trial in found.seen],
+        "queries": found.queries,
+    }
     numbers = {}
-    for name in NUMBERS:
-        observed = sorted(getattr(one, name) for one in seen)
-        predicted = sorted(getattr(trial, name) for trial in found)
+    for name, values in trials.items():
+        observed = sorted((getattr(one, name), one.late_s) for one in seen)
+        predicted = sorted(values)
         numbers[name] = _number(name, observed, predicted, shape)
     rest_s = sum(one.rest_s for one in seen)
     return Verdict(
@@ -99,8 +105,9 @@ def judge(shape: Shape, version: str, seen: Sequence[Measured]) -> Verdict | Unk
 
 
 def _number(
-    name: str, observed: Sequence[float], predicted: Sequence[float], shape: Shape
+    name: str, seen: Sequence[tuple[float, float]], predicted: Sequence[float], shape: Shape
 ) -> Number:
+    """`seen` are the values, each with how late its cycle was."""
     wait_s = shape.turns / RATE
     early, late, slack, wait = EARLY_S, LATE_S + wait_s, SLACK_S, wait_s
     if name in ("failed_s", "masked_s"):
@@ -108,17 +115,21 @@ def _number(
     elif name == "queries":
         early = late = slack = float(shape.nameservers)
         wait = 0.0
-    places = [value + wait * (k + 0.5) / PLACES for value in predicted for k in range(PLACES)]
-    if name == "stable_s":  # no request may have met the failure
-        early = wait_s
-        places = [
-            0.0 if not value else place
-            for value, place in zip(
-                (v for v in predicted for _ in range(PLACES)), places, strict=True
-            )
-        ]
-    p = kolmogorov_p(observed, sorted(places), len(predicted), slack)
-    return Number(observed, predicted, predicted[0] - early, predicted[-1] + late, p)
+    elif name == "stable_s":
+        early = wait_s  # the last requests that could have failed were given to others
+    places = sorted(
+        value + wait * (k + 0.5) / PLACES if value else 0.0
+        for value in predicted
+        for k in range(PLACES)
+    )
+    observed = [value for value, _ in seen]
+    ends = [value for value in predicted if value < math.inf]
+    edge = EDGE * (ends[-1] - ends[0]) if ends else 0.0
+    lower, upper = predicted[0] - early - edge, predicted[-1] + late + edge
+    timed = 1.0 if name.endswith("_s") else 0.0
+    inside = sum(lower <= value <= upper + timed * late_s for value, late_s in seen)
+    p = kolmogorov_p(observed, places, len(predicted), slack)
+    return Number(observed, predicted, lower, upper, inside, p)
 
 
 def kolmogorov_p(

@@ -25,6 +25,7 @@ class Measured:
     slowest_s: float
     queries: int  # from T0 until the name is published, or the trouble ends
     queries_at_rest: int
+    late_s: float  # the bench itself
     rest_s: float
 
 
@@ -45,6 +46,7 @@ def measured(seen: Observation, shape: Shape) -> Measured:
     else:
         fresh = [s for s in good if s.outcome == NEW and not _is_slow(s)]
         recovery_s = _first(fresh, -math.inf)
+    until_s = min(shape.scenario.published_s, shape.horizon_s)
     rest_from_s = seen.began_s + REST_S
     return Measured(
         recovery_s=recovery_s,
@@ -53,9 +55,10 @@ def measured(seen: Observation, shape: Shape) -> Measured:
         masked_s=sum(map(_is_slow, good)) / RATE,
         unaffected=not bad,
         slowest_s=max((sample.done_s - sample.scheduled_s for sample in samples), default=0.0),
-        queries=sum(0 <= at_s < shape.scenario.published_s for at_s, *_ in seen.queries),
+        queries=sum(0 <= at_s < until_s for at_s, *_ in seen.queries),
         queries_at_rest=sum(rest_from_s <= at_s < 0 for at_s, *_ in seen.queries),
         rest_s=-rest_from_s,
+        late_s=seen.late_s,
     )
 
 

@@ -33,6 +33,7 @@ from chaosd.proxies.haproxy.model.settings import Settings
 from chaosd.proxies.haproxy.model.versions import (
     COUNTS_MILLISECONDS,
     SHARES_RECORDS,
+    WAITS_FOR_TARGETS,
     Version,
     parse_version,
 )
@@ -61,7 +62,8 @@ class BackendModel:
     It starts without addresses, as `init-addr last,none` does. Its first queries and its first
     checks are at `poll_at_ns` and `check_at_ns`. `rng` makes its timers a little late. `ask` gives
     what the nameservers of a `resolvers` section answer for a name; with `final_name` and
-    `final_place`, what can change nothing any more is left out.
+    `final_place`, what can change nothing any more is left out. `late_targets`: the targets of
+    SRV records are asked for one by one, and each new one waits for its turn.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class BackendModel:
         check_at_ns: int,
         final_name: Callable[[str], Callable[[int], bool]] | None = None,
         final_place: Final | None = None,
+        late_targets: bool = False,
     ) -> None:
         known = parse_version(version)
         self.backend = backend
@@ -107,6 +110,7 @@ class BackendModel:
                 poll_at_ns=poll_at_ns(resolver),
                 second_ns=second_ns,
                 final=None if final_name is None else final_name(host),
+                late_targets=late_targets and known >= WAITS_FOR_TARGETS,
             )
             self.resolutions.append(resolution)
             for server in servers:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from random import Random
+from typing import NamedTuple
 
 from chaosd.plugins.simulation import NEVER_NS
 from chaosd.plugins.timeline import Failure
@@ -37,6 +38,8 @@ __all__ = [
     "instances_of",
     "moves_at_first",
     "outlook",
+    "queries_per_s",
+    "run_trials",
     "standard_scenarios",
 ]
 
@@ -76,6 +79,15 @@ def moves_at_first(backend: Backend) -> ServerLine | None:
     return lines[0] if lines else None
 
 
+class Trials(NamedTuple):
+    """What users saw in each trial of a scenario, and the DNS queries of each."""
+
+    seen: list[Seen]
+    queries: list[int]  # from T0 until the name is published, or the trouble ends
+    window_s: float  # how long that is
+    until_s: float  # requests count that begin before
+
+
 def outlook(
     backend: Backend,
     version: str | None,
@@ -89,23 +101,11 @@ def outlook(
     `moved` is the name of the server line whose instance moves. There are at most so many trials:
     fewer where they are long.
     """
-    line = moves_at_first(backend)
-    if moved is not None:
-        line = next(line for line in backend.servers if line.name == moved)
-    if line is None:
-        return Unknown(why=Beyond.NO_SERVER, file=backend.file, line=backend.line)
-    if parse_version(version) < OLDEST:
-        return Unknown(why=Beyond.OLD_VERSION, file=backend.file, line=backend.line)
-    if line.resolver is not None and not line.resolver.nameservers:
-        return Unknown(why=Beyond.NO_NAMESERVER, file=line.file, line=line.line)
-    scene = Scene(backend, scenario, line)
-    window_s = min(scenario.published_s, ENDLESS_S)
-    ran = _run(scene, version, trials, round(window_s * SECOND_NS))
-    last_ns = max(scene.ends_ns, *(trial.history[-1][0] for trial in ran))
-    until_ns = last_ns + round(ENDLESS_S * SECOND_NS)
-    users = Users(backend, ran[0].model.servers)
-    seen = [trial.seen_by(users, until_ns) for trial in ran]
-    queries = sum(trial.world.queries for trial in ran)
+    ran = run_trials(backend, version, scenario, moved=moved, trials=trials)
+    if isinstance(ran, Unknown):
+        return ran
+    seen, window_s = ran.seen, ran.window_s
+    queries = math.fsum(ran.queries) / len(ran.queries)
     at_rest_per_s = queries_per_s(backend)
     return Outlook(
         recovery_s=_spread([one.recovered_s for one in seen]),
@@ -116,10 +116,40 @@ def outlook(
         unaffected=sum(not one.failed_s for one in seen) / len(seen),
         slowest_s=quantile_s(sorted(one.slowest_s for one in seen), 0.95),
         queries_per_s=at_rest_per_s,
-        queries_in_trouble_per_s=queries / len(seen) / window_s if window_s else at_rest_per_s,
-        horizon_s=until_ns / SECOND_NS,
+        queries_in_trouble_per_s=queries / window_s if window_s else at_rest_per_s,
+        horizon_s=ran.until_s,
         trials=len(seen),
     )
+
+
+def run_trials(
+    backend: Backend,
+    version: str | None,
+    scenario: Scenario,
+    *,
+    moved: str | None = None,
+    trials: int = TRIALS_MAX,
+    until_s: float | None = None,
+) -> Trials | Unknown:
+    """The trials of an outlook. Requests count until `until_s`; None: until all is over."""
+    line = moves_at_first(backend)
+    if moved is not None:
+        line = next(line for line in backend.servers if line.name == moved)
+    if line is None:
+        return Unknown(why=Beyond.NO_SERVER, file=backend.file, line=backend.line)
+    if parse_version(version) < OLDEST:
+        return Unknown(why=Beyond.OLD_VERSION, file=backend.file, line=backend.line)
+    if line.resolver is not None and not line.resolver.nameservers:
+        return Unknown(why=Beyond.NO_NAMESERVER, file=line.file, line=line.line)
+    scene = Scene(backend, scenario, line)
+    window_s = min(scenario.published_s, until_s or ENDLESS_S)
+    ran = _run(scene, version, trials, round(window_s * SECOND_NS))
+    if until_s is None:
+        last_ns = max(scene.ends_ns, *(trial.history[-1][0] for trial in ran))
+        until_s = last_ns / SECOND_NS + ENDLESS_S
+    users = Users(backend, ran[0].model.servers)
+    seen = [trial.seen_by(users, round(until_s * SECOND_NS)) for trial in ran]
+    return Trials(seen, [trial.world.queries for trial in ran], window_s, until_s)
 
 
 def _run(scene: Scene, version: str | None, trials: int, window_ns: int) -> list[_Trial]:
@@ -176,6 +206,7 @@ class _Trial:
             check_at_ns=round(phases.check * inter_ns),
             final_name=scene.final_name,
             final_place=scene.final_place,
+            late_targets=scene.late_targets,
         )
         scene.settle(self.model)
         self.history: list[tuple[int, Usable]] = [(ALWAYS_NS, self._usable())]
