@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
@@ -42,7 +43,7 @@ from chaosd.proxies.haproxy.model.algorithm import ProxyModel
 from chaosd.proxies.haproxy.model.backend import Backend, Unknown
 from chaosd.proxies.haproxy.model.predicting import predict
 from chaosd.proxies.haproxy.model.settings import Settings
-from chaosd.proxies.haproxy.rewired import RewiredFiles
+from chaosd.proxies.haproxy.rewired import Facts, RewiredFiles
 from chaosd.system.files import MB, read_bytes, read_utf8
 
 _ENTRIES_MAX = 10_000  # that are looked at beside it: it may lie in /
@@ -122,7 +123,7 @@ class HAProxy:
             files = {self.config_name: self.render(wiring).encode()}
         return Launch(
             directory=wiring.directory,
-            files=files if self._host is None else self._beside() | files,
+            files=files if self._host is None or self._rewired else self._beside() | files,
             argv=[self._binary, "-db", *self._files(wiring.directory)],
             env=env,
         )
@@ -291,13 +292,24 @@ class HAProxy:
         unread = [say_unknown(backend)] if isinstance(backend, Unknown) else []
         return unread + (config.surprises(settings) if settings else [])
 
-    def _facts(self) -> tuple[str | None, frozenset[str] | None, Mapping[str, str]]:
-        """What is known of the program by now: version, features, and what it will inherit."""
+    def _facts(self) -> Facts:
         if self._version is None:
             with suppress(MachineError):  # `version` says so, where the program is needed
                 self.version()
-        environment = os.environ if self._host is None else {}
-        return self._version or self.config.version, self._known_features, environment
+        return Facts(
+            version=self._version or self.config.version,
+            features=self._known_features,
+            environment=os.environ if self._host is None else {},
+            is_elsewhere=self._host is not None,
+            open_files_max=self._open_files_max(),
+        )
+
+    def _open_files_max(self) -> int | None:
+        """How many descriptors its program may have; None: as many as it likes."""
+        if self._host is not None:
+            return self._host.open_files_max
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        return None if limit == resource.RLIM_INFINITY else limit
 
     @cached_property
     def _known_features(self) -> frozenset[str] | None:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from chaosd import shown
 from chaosd.errors import ConfigError
@@ -47,25 +47,33 @@ _TRY = Wiring(  # where only what does not depend on addresses is wanted
     scratch=Path("/nowhere"),
     beside="127.64.0.3",
 )
-Facts = Callable[[], tuple[str | None, frozenset[str] | None, Mapping[str, str]]]
+
+
+class Facts(NamedTuple):
+    """What is known of the program by now."""
+
+    version: str | None
+    features: frozenset[str] | None
+    environment: Mapping[str, str]  # that it will inherit
+    is_elsewhere: bool  # it does not run on this machine
+    open_files_max: int | None  # that it may have; None: as many as it likes
 
 
 class RewiredFiles:
     """The user's files behind one proxy plugin.
 
-    `facts` says what is known of the program by now: its version, its features, and the
-    environment that it will inherit.
+    `facts` says what is known of the program by now.
     """
 
-    def __init__(self, config: Config, facts: Facts) -> None:
+    def __init__(self, config: Config, facts: Callable[[], Facts]) -> None:
         self._config, self._facts = config, facts
-        self._read: tuple[str | None, OwnFiles] | None = None
+        self._read: tuple[Facts, OwnFiles] | None = None
         self._last: Rewired | None = None  # of the last launch
 
     def files(self) -> OwnFiles:
         """The files for the version that is known by now. Raises EnvironmentFileError."""
-        version, features, environment = self._facts()
-        if self._read is None or self._read[0] != version:
+        facts = self._facts()
+        if self._read is None or self._read[0] != facts:
             config = self._config
             wish = Wish(
                 backend=config.backend,
@@ -78,12 +86,14 @@ class RewiredFiles:
             files = OwnFiles(
                 config.files,
                 wish,
-                version,
-                environment=environment,
+                facts.version,
+                environment=facts.environment,
                 extra=extra,
-                features=features,
+                features=facts.features,
+                is_elsewhere=facts.is_elsewhere,
+                open_files_max=facts.open_files_max,
             )
-            self._read = version, files
+            self._read = facts, files
         return self._read[1]
 
     # --- before a run ---

@@ -8,7 +8,7 @@ becomes of requests. A trial is over when nothing can change any more.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from random import Random
 from typing import NamedTuple
 
@@ -83,7 +83,7 @@ class Trials(NamedTuple):
     """What users saw in each trial of a scenario, and the DNS queries of each."""
 
     seen: list[Seen]
-    queries: list[int]  # from T0 until the name is published, or the trouble ends
+    queries: list[float]  # from T0 until the name is published, or the trouble ends
     window_s: float  # how long that is
     until_s: float  # requests count that begin before
 
@@ -149,7 +149,9 @@ def run_trials(
         until_s = last_ns / SECOND_NS + ENDLESS_S
     users = Users(backend, ran[0].model.servers)
     seen = [trial.seen_by(users, round(until_s * SECOND_NS)) for trial in ran]
-    return Trials(seen, [trial.world.queries for trial in ran], window_s, until_s)
+    calm = queries_per_s(backend, but_for=scene.touched) * window_s
+    queries = [trial.world.queries + calm for trial in ran]
+    return Trials(seen, queries, window_s, until_s)
 
 
 def _run(scene: Scene, version: str | None, trials: int, window_ns: int) -> list[_Trial]:
@@ -167,15 +169,15 @@ def _run(scene: Scene, version: str | None, trials: int, window_ns: int) -> list
     return ran
 
 
-def queries_per_s(backend: Backend) -> float:
-    """The DNS queries that this backend costs at rest.
+def queries_per_s(backend: Backend, *, but_for: Container[str] = ()) -> float:
+    """The DNS queries that this backend costs at rest; those for some names are left out.
 
     A resolution is shared by servers that ask alike. Where AAAA is asked first and does not exist,
     it takes two queries; each goes to every nameserver.
     """
     per_s = 0.0
     for key in {key_of(line): None for line in backend.servers}:
-        if key is None:
+        if key is None or key[1] in but_for:
             continue
         resolver, _, prefers = key
         queries = 2 if prefers == "AAAA" and len(resolver.families) > 1 else 1

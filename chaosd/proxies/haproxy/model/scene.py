@@ -51,6 +51,9 @@ class Scene:
         host = _host(moved)
         self._addresses = _addresses(backend, scenario, host)
         self.old, self.new = f"{host}#1", f"{host}#new"
+        # The names that are answered otherwise than before; the queries for others go on.
+        hosts = self._addresses if scenario.happening is Happening.DNS_TROUBLE else (host,)
+        self.touched = frozenset(hosts)
         self.late_targets = not scenario.additional
         self._host = host
         self._services = {line.host for line in backend.servers if line.follows is Follows.SERVICE}
@@ -185,7 +188,8 @@ class Scene:
 class SceneWorld:
     """The world that a model meets in one trial of a scene.
 
-    It counts the queries of the first seconds, and notes that a server has changed.
+    It counts the queries of the first seconds for the names that the scenario touches, and notes
+    that a server has changed.
     """
 
     def __init__(self, scene: Scene, rng: Random, *, count_until_ns: int) -> None:
@@ -198,7 +202,7 @@ class SceneWorld:
         scene, rng = self._scene, self._rng
 
         def ask(now_ns: int, record: RecordType) -> Reply:
-            if 0 <= now_ns < self._count_until_ns:
+            if 0 <= now_ns < self._count_until_ns and host in scene.touched:
                 self.queries += resolver.nameservers * scene.questions(now_ns, host)
             reply = scene.reply(now_ns, host, record, resolver)
             if reply.answer is Failure.SILENCE:
