@@ -80,20 +80,13 @@ def judge(shape: Shape, version: str, seen: Sequence[Measured]) -> Verdict | Unk
     if isinstance(backend, Unknown):
         return backend
     scenario = replace(shape.scenario, instances=dict(shape.names)[shape.app])
-    found = run_trials(backend, version, scenario, until_s=shape.horizon_s)
+    found = run_trials(backend, version, scenario, horizon_s=shape.horizon_s)
     if isinstance(found, Unknown):
         return found
-    trials = {
-        "recovery_s": [trial.recovered_s for trial in found.seen],
-        "stable_s": [trial.stable_s for trial in found.seen],
-        "failed_s": [trial.failed_s for trial in found.seen],
-        "masked_s": [trial.masked_s for trial in found.seen],
-        "queries": found.queries,
-    }
     numbers = {}
-    for name, values in trials.items():
+    for name in NUMBERS:
         observed = sorted((getattr(one, name), one.late_s) for one in seen)
-        predicted = sorted(values)
+        predicted = sorted(getattr(trial, name) for trial in found)
         numbers[name] = _number(name, observed, predicted, shape)
     rest_s = sum(one.rest_s for one in seen)
     return Verdict(

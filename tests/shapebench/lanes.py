@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterable
 from random import Random
@@ -13,7 +14,8 @@ from shapebench import cycle
 from shapebench.catalogue import Shape
 
 REMEMBERED = 32  # addresses that a lane doesn't use again soon
-CALM_S, CALM_LATE_S = 0.3, 0.01  # a cycle begins once a sleep was not later than that
+CALM_S = 1.5  # a cycle begins once the machine was never late for so long,
+CALM_LATE_S, LOOK_S = 0.015, 0.03  # by more than that; looked at so often
 
 Job = tuple[Shape, Build]
 
@@ -37,25 +39,39 @@ async def run(
 ) -> None:
     """Work through them in so many lanes, and hand over what was seen in each cycle."""
     left = iter(todo)
+    calm = _Calm()
 
     async def lane(own: Random) -> None:
         network = await claim(own, REMEMBERED)
         try:
             for shape, build in left:
-                await _calm()
+                await calm.wait()
                 observe(await cycle.run(shape, build, network, own))
         finally:
             network.close()
 
-    async with asyncio.TaskGroup() as tasks:
-        for _ in range(min(lanes, len(todo))):
-            tasks.create_task(lane(Random(rng.random())))
+    watching = asyncio.create_task(calm.watch())
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(min(lanes, len(todo))):
+                tasks.create_task(lane(Random(rng.random())))
+    finally:
+        watching.cancel()
 
 
-async def _calm() -> None:
-    """Wait until the machine has time: a cycle that comes late is worth nothing."""
-    late_s = CALM_LATE_S + 1
-    while late_s > CALM_LATE_S:
-        asked_s = time.monotonic()
-        await asyncio.sleep(CALM_S)
-        late_s = time.monotonic() - asked_s - CALM_S
+class _Calm:
+    """Whether the machine has time: a cycle that comes late is worth nothing."""
+
+    def __init__(self) -> None:
+        self._late_at_s = -math.inf
+
+    async def watch(self) -> None:
+        while True:
+            asked_s = time.monotonic()
+            await asyncio.sleep(LOOK_S)
+            if time.monotonic() - asked_s - LOOK_S > CALM_LATE_S:
+                self._late_at_s = time.monotonic()
+
+    async def wait(self) -> None:
+        while time.monotonic() - self._late_at_s < CALM_S:
+            await asyncio.sleep(LOOK_S)

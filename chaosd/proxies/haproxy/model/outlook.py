@@ -8,7 +8,7 @@ becomes of requests. A trial is over when nothing can change any more.
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from random import Random
 from typing import NamedTuple
 
@@ -25,7 +25,7 @@ from chaosd.proxies.haproxy.model.backend import (
     Spread,
     Unknown,
 )
-from chaosd.proxies.haproxy.model.scene import ALWAYS_NS, Scene, SceneWorld, instances_of
+from chaosd.proxies.haproxy.model.scene import ALWAYS_NS, ENDLESS_S, Scene, SceneWorld, instances_of
 from chaosd.proxies.haproxy.model.server import SECOND_NS
 from chaosd.proxies.haproxy.model.trials import phases_of, quantile_s
 from chaosd.proxies.haproxy.model.users import Seen, Usable, Users
@@ -62,8 +62,6 @@ DNS_TROUBLE = Scenario(happening=Happening.DNS_TROUBLE, published_s=10.0, missin
 # each. Where trials are very long, there are few of them.
 TRIALS_MIN, TRIALS_MAX, STEPS_MAX = 32, 256, 2_500
 TRIALS_LEAST, STEPS_MOST, STEPS_OF_A_TRIAL_MAX = 8, 20_000, 10_000
-# How long what has no end is looked at, after all else is over.
-ENDLESS_S = 60.0
 # A round trip to a near nameserver, and a timer's lateness, on average.
 _ROUND_TRIP_S, _LATE_S = 0.000_225, 0.001
 
@@ -79,13 +77,17 @@ def moves_at_first(backend: Backend) -> ServerLine | None:
     return lines[0] if lines else None
 
 
-class Trials(NamedTuple):
-    """What users saw in each trial of a scenario, and the DNS queries of each."""
+class Trial(NamedTuple):
+    """What users see of one trial; requests in seconds' worth. What never comes is inf."""
 
-    seen: list[Seen]
-    queries: list[float]  # from T0 until the name is published, or the trouble ends
-    window_s: float  # how long that is
-    until_s: float  # requests count that begin before
+    recovery_s: float
+    stable_s: float
+    failed_s: float
+    masked_s: float
+    misrouted_s: float
+    slowest_s: float
+    queries: int  # until the name is published or the trouble ends, for a minute at most
+    horizon_s: float  # requests count that begin before it
 
 
 def outlook(
@@ -101,24 +103,23 @@ def outlook(
     `moved` is the name of the server line whose instance moves. There are at most so many trials:
     fewer where they are long.
     """
-    ran = run_trials(backend, version, scenario, moved=moved, trials=trials)
+    ran = run_trials(backend, version, scenario, moved=moved, most=trials)
     if isinstance(ran, Unknown):
         return ran
-    seen, window_s = ran.seen, ran.window_s
-    queries = math.fsum(ran.queries) / len(ran.queries)
-    at_rest_per_s = queries_per_s(backend)
+    at_rest_per_s, window_s = queries_per_s(backend), min(scenario.published_s, ENDLESS_S)
+    queries = sum(trial.queries for trial in ran) / len(ran)
     return Outlook(
-        recovery_s=_spread([one.recovered_s for one in seen]),
-        stable_s=_spread([one.stable_s for one in seen]),
-        failed_s=_spread([one.failed_s for one in seen]),
-        masked_s=_spread([one.masked_s for one in seen]),
-        misrouted_s=_spread([one.misrouted_s for one in seen]),
-        unaffected=sum(not one.failed_s for one in seen) / len(seen),
-        slowest_s=quantile_s(sorted(one.slowest_s for one in seen), 0.95),
+        recovery_s=_spread([trial.recovery_s for trial in ran]),
+        stable_s=_spread([trial.stable_s for trial in ran]),
+        failed_s=_spread([trial.failed_s for trial in ran]),
+        masked_s=_spread([trial.masked_s for trial in ran]),
+        misrouted_s=_spread([trial.misrouted_s for trial in ran]),
+        unaffected=sum(not trial.failed_s for trial in ran) / len(ran),
+        slowest_s=quantile_s(sorted(trial.slowest_s for trial in ran), 0.95),
         queries_per_s=at_rest_per_s,
         queries_in_trouble_per_s=queries / window_s if window_s else at_rest_per_s,
-        horizon_s=ran.until_s,
-        trials=len(seen),
+        horizon_s=ran[0].horizon_s,
+        trials=len(ran),
     )
 
 
@@ -128,10 +129,13 @@ def run_trials(
     scenario: Scenario,
     *,
     moved: str | None = None,
-    trials: int = TRIALS_MAX,
-    until_s: float | None = None,
-) -> Trials | Unknown:
-    """The trials of an outlook. Requests count until `until_s`; None: until all is over."""
+    most: int = TRIALS_MAX,
+    horizon_s: float | None = None,
+) -> list[Trial] | Unknown:
+    """The trials that an outlook is of, each in a phase of its own.
+
+    Requests are looked at until `horizon_s`; None: until a minute after all has come to its end.
+    """
     line = moves_at_first(backend)
     if moved is not None:
         line = next(line for line in backend.servers if line.name == moved)
@@ -142,24 +146,24 @@ def run_trials(
     if line.resolver is not None and not line.resolver.nameservers:
         return Unknown(why=Beyond.NO_NAMESERVER, file=line.file, line=line.line)
     scene = Scene(backend, scenario, line)
-    window_s = min(scenario.published_s, until_s or ENDLESS_S)
-    ran = _run(scene, version, trials, round(window_s * SECOND_NS))
-    if until_s is None:
+    ran = _run(scene, version, most)
+    if horizon_s is None:
         last_ns = max(scene.ends_ns, *(trial.history[-1][0] for trial in ran))
-        until_s = last_ns / SECOND_NS + ENDLESS_S
+        horizon_s = last_ns / SECOND_NS + ENDLESS_S
     users = Users(backend, ran[0].model.servers)
-    seen = [trial.seen_by(users, round(until_s * SECOND_NS)) for trial in ran]
-    calm = queries_per_s(backend, but_for=scene.touched) * window_s
-    queries = [trial.world.queries + calm for trial in ran]
-    return Trials(seen, queries, window_s, until_s)
+    until_ns = round(horizon_s * SECOND_NS)
+    return [
+        Trial(*trial.seen_by(users, until_ns), queries=trial.world.queries, horizon_s=horizon_s)
+        for trial in ran
+    ]
 
 
-def _run(scene: Scene, version: str | None, trials: int, window_ns: int) -> list[_Trial]:
+def _run(scene: Scene, version: str | None, most: int) -> list[_Trial]:
     """Trials until there are enough, or their steps are."""
     ran: list[_Trial] = []
     steps = 0
-    for number in range(trials):
-        trial = _Trial(scene, version, number, window_ns)
+    for number in range(most):
+        trial = _Trial(scene, version, number)
         trial.run()
         ran.append(trial)
         steps += trial.steps
@@ -169,15 +173,15 @@ def _run(scene: Scene, version: str | None, trials: int, window_ns: int) -> list
     return ran
 
 
-def queries_per_s(backend: Backend, *, but_for: Container[str] = ()) -> float:
-    """The DNS queries that this backend costs at rest; those for some names are left out.
+def queries_per_s(backend: Backend) -> float:
+    """The DNS queries that this backend costs at rest.
 
     A resolution is shared by servers that ask alike. Where AAAA is asked first and does not exist,
     it takes two queries; each goes to every nameserver.
     """
     per_s = 0.0
     for key in {key_of(line): None for line in backend.servers}:
-        if key is None or key[1] in but_for:
+        if key is None:
             continue
         resolver, _, prefers = key
         queries = 2 if prefers == "AAAA" and len(resolver.families) > 1 else 1
@@ -189,23 +193,23 @@ def queries_per_s(backend: Backend, *, but_for: Container[str] = ()) -> float:
 class _Trial:
     """One scene, met in one phase of the polls and one of the checks."""
 
-    def __init__(self, scene: Scene, version: str | None, number: int, window_ns: int) -> None:
+    def __init__(self, scene: Scene, version: str | None, number: int) -> None:
         phases = phases_of(number)
         rng = Random(phases.seed)  # noqa: S311 - repeatable is the point
         self.steps = 0
-        self.world = SceneWorld(scene, rng, count_until_ns=window_ns)
+        self.world = SceneWorld(scene, rng, count_until_ns=scene.window_ns)
         self._scene = scene
-        backend = scene.backend
-        inter_ns = min((line.inter_ns for line in backend.servers), default=0)
         self.model = BackendModel(
-            backend,
+            scene.backend,
             version,
             self.world,
             rng,
             ask=self.world.ask,
             start_ns=0,
             poll_at_ns=lambda resolver: round(phases.poll * resolver.timeout_resolve_ns),
-            check_at_ns=round(phases.check * inter_ns),
+            check_at_ns=lambda line, after_ns: (
+                (round(phases.check * line.inter_ns) + after_ns) % line.inter_ns
+            ),
             final_name=scene.final_name,
             final_place=scene.final_place,
             late_targets=scene.late_targets,

@@ -26,6 +26,7 @@ from chaosd.proxies.haproxy.model.timeline_world import (
 )
 
 ALWAYS_NS = -NEVER_NS
+ENDLESS_S = 60.0  # how long what has no end is looked at
 SLOTS_USED = 2  # of a `server-template`, where nothing else is said
 
 
@@ -51,13 +52,11 @@ class Scene:
         host = _host(moved)
         self._addresses = _addresses(backend, scenario, host)
         self.old, self.new = f"{host}#1", f"{host}#new"
-        # The names that are answered otherwise than before; the queries for others go on.
-        hosts = self._addresses if scenario.happening is Happening.DNS_TROUBLE else (host,)
-        self.touched = frozenset(hosts)
         self.late_targets = not scenario.additional
         self._host = host
         self._services = {line.host for line in backend.servers if line.follows is Follows.SERVICE}
         published_ns = whole_ns(scenario.published_s)
+        self.window_ns = min(published_ns, whole_ns(ENDLESS_S))
         self._trouble_until_ns = ALWAYS_NS
         # Of the name: from when on it is answered so. Of the addresses: what they meet.
         self._edges: tuple[list[int], list[Answer]] = ([], [])
@@ -133,11 +132,11 @@ class Scene:
     def final_name(self, host: str) -> Callable[[int], bool]:
         """Whether what this name is answered changes no more after an instant."""
         times, _ = self._edges
-        last_ns = times[-1] if host == self._host and times else ALWAYS_NS
-        if self._trouble_until_ns > 0:
-            last_ns = self._trouble_until_ns
-            if last_ns == NEVER_NS:
-                last_ns = 0
+        last_ns = self.window_ns  # in which queries are counted
+        if host == self._host and times:
+            last_ns = max(last_ns, times[-1])
+        if self._trouble_until_ns < NEVER_NS:
+            last_ns = max(last_ns, self._trouble_until_ns)
         return lambda now_ns: now_ns >= last_ns
 
     # --- the addresses ---
@@ -188,8 +187,7 @@ class Scene:
 class SceneWorld:
     """The world that a model meets in one trial of a scene.
 
-    It counts the queries of the first seconds for the names that the scenario touches, and notes
-    that a server has changed.
+    It counts the queries of the first seconds, and notes that a server has changed.
     """
 
     def __init__(self, scene: Scene, rng: Random, *, count_until_ns: int) -> None:
@@ -202,7 +200,7 @@ class SceneWorld:
         scene, rng = self._scene, self._rng
 
         def ask(now_ns: int, record: RecordType) -> Reply:
-            if 0 <= now_ns < self._count_until_ns and host in scene.touched:
+            if 0 <= now_ns < self._count_until_ns:
                 self.queries += resolver.nameservers * scene.questions(now_ns, host)
             reply = scene.reply(now_ns, host, record, resolver)
             if reply.answer is Failure.SILENCE:
