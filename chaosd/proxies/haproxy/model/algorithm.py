@@ -33,6 +33,7 @@ from chaosd.proxies.haproxy.model.settings import Settings
 from chaosd.proxies.haproxy.model.versions import (
     COUNTS_MILLISECONDS,
     SHARES_RECORDS,
+    WAITS_FOR_TARGETS,
     Version,
     parse_version,
 )
@@ -62,7 +63,8 @@ class BackendModel:
     queries are; so does `check_at_ns` of the first check of a line, whose servers are checked so
     long after others as it is told. `rng` makes its timers a little late. `ask` gives what the
     nameservers of a `resolvers` section answer for a name; with `final_name` and `final_place`,
-    what can change nothing any more is left out.
+    what can change nothing any more is left out. `late_targets`: the targets of SRV records are
+    asked for one by one, and each new one waits for its turn.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class BackendModel:
         check_at_ns: Callable[[ServerLine, int], int],
         final_name: Callable[[str], Callable[[int], bool]] | None = None,
         final_place: Final | None = None,
+        late_targets: bool = False,
     ) -> None:
         known = parse_version(version)
         self.backend = backend
@@ -109,6 +112,7 @@ class BackendModel:
                 poll_at_ns=poll_at_ns(resolver),
                 second_ns=second_ns,
                 final=None if final_name is None else final_name(host),
+                late_targets=late_targets and known >= WAITS_FOR_TARGETS,
             )
             self.resolutions.append(resolution)
             for server in servers:

@@ -38,6 +38,7 @@ __all__ = [
     "instances_of",
     "moves_at_first",
     "outlook",
+    "queries_per_s",
     "run_trials",
     "standard_scenarios",
 ]
@@ -211,6 +212,7 @@ class _Trial:
             ),
             final_name=scene.final_name,
             final_place=scene.final_place,
+            late_targets=scene.late_targets,
         )
         scene.settle(self.model)
         self.history: list[tuple[int, Usable]] = [(ALWAYS_NS, self._usable())]

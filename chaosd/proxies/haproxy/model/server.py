@@ -18,9 +18,6 @@ Step = Callable[[int], None]
 # Whether what is met at this address from this instant on never changes again.
 Final = Callable[[int, str], bool]
 
-# An agent is not in the model, and neither is an external command: as if it finds the host dead.
-_ELSEWHERE = frozenset({CheckKind.ELSEWHERE, CheckKind.OUTSIDE})
-
 
 class CheckFailure(Enum):
     """How a check fails; the values are HAProxy's words for it."""
@@ -217,4 +214,4 @@ class Server:
 
 def asks_dns(line: ServerLine) -> bool:
     """Whether a check of this server that cannot connect asks DNS again."""
-    return line.check is not CheckKind.NONE and line.check not in _ELSEWHERE
+    return line.check not in (CheckKind.NONE, CheckKind.OUTSIDE)
