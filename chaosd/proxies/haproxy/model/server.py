@@ -64,13 +64,13 @@ class Server:
         rng: Random,
         final: Final | None = None,
     ) -> None:
-        self.name = f"{backend.name}/{name}"
+        self.name = name
         self.line = line
         self.ip: str | None = None
         self.maintenance = True  # until it has an address
         self.check_at_ns = NEVER_NS
         self.asks: AsksAgain | None = None
-        self._step: Step = self._check
+        self.check_step: Step = self._check  # what is due at `check_at_ns`
         self._checked: str | None = None  # where the last check went
         self._version, self._world, self._rng, self._final = version, world, rng, final
         self._rise = line.rise
@@ -127,10 +127,6 @@ class Server:
 
     # --- the check (reference: process_chk, srv_getinter, chk_report_conn_err) ---
 
-    def check_step(self, now_ns: int) -> None:
-        """Do what is due at `check_at_ns`."""
-        self._step(now_ns)
-
     def sleep(self, now_ns: int) -> None:
         """Check no more, if no check can change anything."""
         if self._final is None or self.ip is None or not self._final(now_ns, self.ip):
@@ -150,10 +146,10 @@ class Server:
         """Check again after a sleep, in any phase."""
         if self.check_at_ns == NEVER_NS and self.line.check is not CheckKind.NONE:
             self.check_at_ns = now_ns + below(self._rng, self._interval_ns())
-            self._step = self._check
+            self.check_step = self._check
 
     def _then(self, at_ns: int, step: Step) -> None:
-        self.check_at_ns, self._step = late(self._rng, at_ns), step
+        self.check_at_ns, self.check_step = late(self._rng, at_ns), step
 
     def _check(self, now_ns: int) -> None:
         line = self.line
