@@ -104,12 +104,13 @@ class ProxyHost:
     """Where the proxy's program runs, if it is not a program of this machine.
 
     `run(arguments, environment, files)` runs it once, with these files in `directory`, and returns
-    when it has ended. It may write in `scratch`. Raises MachineError.
+    when it has ended. It may write in `scratch`, and open so many files. Raises MachineError.
     """
 
     directory: PurePosixPath
     scratch: PurePosixPath
     run: Callable[[Sequence[str], Mapping[str, str], Mapping[str, bytes]], CompletedProcess[str]]
+    open_files_max: int
 
 
 class Proxy(Protocol):

@@ -1,4 +1,6 @@
-"""What the machine says of itself in /proc: who waits for CPU, who stands still, what it drops.
+"""What /proc says of the machine as a whole, and of any one process on it.
+
+What chaosd itself uses of the machine, and may use, is in usage.py.
 
 How to use it. All readings are cumulative or momentary: read twice and subtract. What a machine or
 kernel does not have is None or left out, and then nothing may be claimed.
@@ -9,6 +11,7 @@ kernel does not have is None or left out, and then nothing may be claimed.
     is_stopped(pid)                       # by SIGSTOP, a debugger or a frozen control group
     tracking()                            # Tracking(entries, entries_max, …): conntrack, or None
     dropped()                             # {Counter.CONNTRACK_DROP: 0, …}: packets thrown away
+    busy_s()                              # of all CPUs, since the machine started
     memory()                              # Memory(available_bytes, total_bytes), or None
     descriptors()                         # Descriptors(used, used_max) of all processes, or None
     has_ipv6_route(), nameservers()       # what resolving goes by; no route and 0 where unknown
@@ -24,6 +27,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 PROC = Path("/proc")
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 THREADS_MAX = 256  # of one process that are looked at
 SCHEDSTAT_BYTES_MAX = 128
 RESOLV_CONF = Path("/etc/resolv.conf")
@@ -106,7 +110,6 @@ class Counter(StrEnum):
     CONNTRACK_DROP = "conntrack_drop"  # no room in the table
     CONNTRACK_EARLY_DROP = "conntrack_early_drop"  # another connection was forgotten to make room
     CONNTRACK_INSERT_FAILED = "conntrack_insert_failed"
-    UDP_BUFFER = "udp_buffer"  # a socket's receive buffer was full
     LISTEN_OVERFLOW = "listen_overflow"  # a connection came to a full queue
     LISTEN_DROP = "listen_drop"  # … or was not taken for any other reason
 
@@ -117,7 +120,6 @@ _CONNTRACK = {
     "insert_failed": Counter.CONNTRACK_INSERT_FAILED,
 }
 _NETWORK = {
-    ("snmp", "Udp", "RcvbufErrors"): Counter.UDP_BUFFER,
     ("netstat", "TcpExt", "ListenOverflows"): Counter.LISTEN_OVERFLOW,
     ("netstat", "TcpExt", "ListenDrops"): Counter.LISTEN_DROP,
 }
@@ -146,7 +148,7 @@ def _conntrack_drops(proc: Path) -> Iterator[tuple[Counter, int]]:
         return
 
 
-# --- what there is --------------------------------------------------------------------------------
+# --- what there is, and what of it is taken -------------------------------------------------------
 
 
 class Tracking(NamedTuple):
@@ -165,6 +167,25 @@ def tracking(proc: Path = PROC) -> Tracking | None:
         return Tracking(*(_number(where / name) for name in names))
     except (OSError, ValueError):
         return None
+
+
+def busy_s(proc: Path = PROC) -> float:
+    """Time that was not idle, on all cores, without what gives way to us.
+
+    That is what runs at nice > 0, unless the kernel shares its CPUs between sessions first.
+    """
+    with suppress(OSError, ValueError):
+        first = (proc / "stat").read_text(encoding="utf-8").split("\n", 1)[0]
+        user, nice, system, _idle, _wait, irq, softirq, *_ = (int(n) for n in first.split()[1:])
+        gives_way = 0 if _by_session(proc) else nice
+        return (user + nice - gives_way + system + irq + softirq) / TICKS_PER_S
+    return 0.0
+
+
+def _by_session(proc: Path) -> bool:
+    with suppress(OSError, ValueError):
+        return _number(proc / "sys/kernel/sched_autogroup_enabled") != 0
+    return False
 
 
 class Memory(NamedTuple):

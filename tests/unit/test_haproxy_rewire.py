@@ -10,9 +10,9 @@ import pytest
 import rewiring
 from rewiring import WIRING, made, make
 
-from chaosd.proxies.haproxy.rewire import audit, certificate, diff, table, wording
+from chaosd.proxies.haproxy.rewire import certificate, diff, table, wording
 from chaosd.proxies.haproxy.rewire.checks import dialogue
-from chaosd.proxies.haproxy.rewire.own_files import _ours, read_environment
+from chaosd.proxies.haproxy.rewire.own_files import read_environment
 from chaosd.proxies.haproxy.rewire.reasons import Lost, Reason
 
 GONE = "# "  # what a line that is left out begins with
@@ -283,8 +283,8 @@ def test_a_rule_that_is_forgotten_is_found_in_the_copy(monkeypatch, keyword):
     monkeypatch.setattr(table, "TABLE", kept)
     found = made(more=more)
     lines = found.text.splitlines()
-    places = audit.foreign(found.files.of_copies(found.rewired), _ours(WIRING))
-    assert keyword in {lines[place.line - 1].split()[0] for place in places}
+    foreign = found.files.foreign(found.rewired, WIRING)
+    assert keyword in {lines[place.line - 1].split()[0] for place in foreign}
 
 
 def test_every_reason_has_its_words():

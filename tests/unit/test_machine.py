@@ -50,7 +50,6 @@ def test_counters_are_summed_over_cpus_and_read_by_their_names(proc) -> None:
         Counter.CONNTRACK_DROP: 16,
         Counter.CONNTRACK_EARLY_DROP: 2,
         Counter.CONNTRACK_INSERT_FAILED: 1,
-        Counter.UDP_BUFFER: 7,
         Counter.LISTEN_OVERFLOW: 3,
         Counter.LISTEN_DROP: 4,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
@@ -28,6 +29,7 @@ from chaosd.proxies.haproxy import (
     render,
 )
 from chaosd.proxies.haproxy.cfg import own_file
+from chaosd.proxies.haproxy.cfg.address import target
 from chaosd.proxies.haproxy.cfg.backend import read_backends
 from chaosd.proxies.haproxy.cfg.condition import features_in
 from chaosd.proxies.haproxy.cfg.effective import Effective
@@ -35,6 +37,7 @@ from chaosd.proxies.haproxy.cfg.files import BYTES_MAX as OWN_BYTES_MAX
 from chaosd.proxies.haproxy.cfg.files import load
 from chaosd.proxies.haproxy.cfg.foreign import refusals
 from chaosd.proxies.haproxy.cfg.host import CONTAINER, Host, here
+from chaosd.proxies.haproxy.cfg.limits import DECIDES
 from chaosd.proxies.haproxy.cfg.record import record
 from chaosd.proxies.haproxy.cfg.secrets import secrets_of, without_secrets
 from chaosd.proxies.haproxy.cfg.settings import backend_of, settings_of
@@ -42,10 +45,11 @@ from chaosd.proxies.haproxy.cfg.telling import tell
 from chaosd.proxies.haproxy.cfg.wording import say, say_unknown
 from chaosd.proxies.haproxy.model.algorithm import ProxyModel
 from chaosd.proxies.haproxy.model.backend import Backend, Unknown
-from chaosd.proxies.haproxy.model.predicting import predict
+from chaosd.proxies.haproxy.model.predicting import predict, predict_any
 from chaosd.proxies.haproxy.model.settings import Settings
+from chaosd.proxies.haproxy.model.standing import Standing
 from chaosd.proxies.haproxy.outlooks import foresee
-from chaosd.proxies.haproxy.rewired import RewiredFiles
+from chaosd.proxies.haproxy.rewired import Facts, RewiredFiles
 from chaosd.system.files import MB, read_bytes, read_utf8
 
 _ENTRIES_MAX = 10_000  # that are looked at beside it: it may lie in /
@@ -125,7 +129,7 @@ class HAProxy:
             files = {self.config_name: self.render(wiring).encode()}
         return Launch(
             directory=wiring.directory,
-            files=files if self._host is None else self._beside() | files,
+            files=files if self._host is None or self._rewired else self._beside() | files,
             argv=[self._binary, "-db", *self._files(wiring.directory)],
             env=env,
         )
@@ -294,13 +298,24 @@ class HAProxy:
         unread = [say_unknown(backend)] if isinstance(backend, Unknown) else []
         return unread + (config.surprises(settings) if settings else [])
 
-    def _facts(self) -> tuple[str | None, frozenset[str] | None, Mapping[str, str]]:
-        """What is known of the program by now: version, features, and what it will inherit."""
+    def _facts(self) -> Facts:
         if self._version is None:
             with suppress(MachineError):  # `version` says so, where the program is needed
                 self.version()
-        environment = os.environ if self._host is None else {}
-        return self._version or self.config.version, self._known_features, environment
+        return Facts(
+            version=self._version or self.config.version,
+            features=self._known_features,
+            environment=os.environ if self._host is None else {},
+            is_elsewhere=self._host is not None,
+            open_files_max=self._open_files_max(),
+        )
+
+    def _open_files_max(self) -> int | None:
+        """How many descriptors its program may have; None: as many as it likes."""
+        if self._host is not None:
+            return self._host.open_files_max
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        return None if limit == resource.RLIM_INFINITY else limit
 
     @cached_property
     def _known_features(self) -> frozenset[str] | None:
@@ -420,10 +435,30 @@ class HAProxy:
 
         For the version that `version()` has found or that is simulated; the newest otherwise.
         """
-        settings = self._settings()
-        if settings is None:
+        if not self.config.files:
+            return predict(config.settings_of(self.config), self._version, timeline)
+        backend = self._backend()
+        if not isinstance(backend, Backend):
             return Unreached.UNREAD_SETTINGS
-        return predict(settings, self._version, timeline)
+        if (settings := settings_of(backend)) is not None:
+            return predict(settings, self._version, timeline)
+        if any(limit.changes in DECIDES for limit in backend.limits):
+            return Unreached.LEFT_OUT
+        standing = self._standing(backend)
+        if standing is None:
+            return Unreached.OTHER_SERVERS
+        return predict_any(standing, self._version, timeline)
+
+    def _standing(self, backend: Backend) -> Standing | None:
+        """How the backend stands in a run; None where others stand in it that nobody knows."""
+        if self._rewired is not None:
+            return self._rewired.standing(backend)
+        assert self._path is not None  # noqa: S101 - there is a backend, so there is a file
+        apps = own_file.app_servers(self._own(self._path))
+        hosts = {target(server.address.text).host.lower() for server in apps}
+        if len(apps) != len(backend.servers) or len(hosts) != 1:
+            return None
+        return Standing(backend=backend, host=hosts.pop())
 
     def _settings(self) -> Settings | None:
         """What the closed forms go by; None where they do not reach the user's own backend."""

@@ -64,6 +64,7 @@ class Reason(Enum):
     # Logs.
     LOG = "log"
     # Files.
+    CARRIED = "carried"  # put where HAProxy runs
     MADE_CERTIFICATE = "made certificate"
     EMPTY_FILE = "empty file"
     MISSING_FILE = "missing file"
@@ -71,6 +72,8 @@ class Reason(Enum):
     SET = "set"
     # Who answered.
     IDENTITY = "identity"
+    # Not chaosd's wiring but a remedy, which the doctor proposes.
+    MENDED = "mended"
 
 
 class Lost(NamedTuple):

@@ -140,7 +140,7 @@ def _stand_in(scene: Scene, line: Statement, found: Server) -> Iterator[Edit]:
 
 def _inherits(scene: Scene, found: Server, name: str) -> bool:
     """Whether a `default-server` line before it turns this on."""
-    proxy = next(proxy for proxy in scene.effective.proxies if found in proxy.servers)
+    proxy = scene.effective.backend_of(found)
     is_on = False
     for line in (*proxy.inherited, *proxy.statements):
         if line == found.statement:

@@ -54,11 +54,13 @@ _WHY = {
     Reason.LUA: "programs of the file are not run",
     Reason.SPOE: "no SPOE agent is spoken to",
     Reason.LOG: "chaosd reads the log, and only what happens to servers",
-    Reason.MADE_CERTIFICATE: "the certificate is not there: chaosd made one",
-    Reason.EMPTY_FILE: "the file is not there: an empty one stands for it",
-    Reason.MISSING_FILE: "the file is not there",
+    Reason.CARRIED: "the file is put into the container",
+    Reason.MADE_CERTIFICATE: "the certificate can't be read here: chaosd made one",
+    Reason.EMPTY_FILE: "the file can't be read here: an empty one stands for it",
+    Reason.MISSING_FILE: "the file can't be read here",
     Reason.SET: "your config sets this",
     Reason.IDENTITY: "answers say which address they come from",
+    Reason.MENDED: "what chaosd doctor proposes",
 }
 # What is lost: what it was, and what that changes in the answer.
 _LOST = {
@@ -134,9 +136,11 @@ _LOST = {
         "the answer (--allow-programs, if the script is there)"
     ),
     Reason.SPOE: "SPOE is left out: what its agent decides, and its delay, is not in the answer",
-    Reason.MADE_CERTIFICATE: "`{detail}` is not there: chaosd made a certificate for it",
-    Reason.EMPTY_FILE: "`{detail}` is not there: an empty file or a plain page stands for it",
-    Reason.MISSING_FILE: "`{detail}` is not there: the line is left out",
+    Reason.MADE_CERTIFICATE: "`{detail}` can't be read here: chaosd made a certificate for it",
+    Reason.EMPTY_FILE: (
+        "`{detail}` can't be read here: an empty file or a plain page stands for it"
+    ),
+    Reason.MISSING_FILE: "`{detail}` can't be read here: the line is left out",
 }
 
 
