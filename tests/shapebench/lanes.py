@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Callable, Iterable
 from random import Random
@@ -14,7 +13,8 @@ from shapebench import cycle
 from shapebench.catalogue import Shape
 
 REMEMBERED = 32  # addresses that a lane doesn't use again soon
-CALM_S = 1.5  # a cycle begins once the machine was never late for so long,
+APART_S = 0.2  # between two starts
+CALM_S = 1.0  # a cycle begins once the machine was never late for so long,
 CALM_LATE_S, LOOK_S = 0.015, 0.03  # by more than that; looked at so often
 
 Job = tuple[Shape, Build]
@@ -63,15 +63,24 @@ class _Calm:
     """Whether the machine has time: a cycle that comes late is worth nothing."""
 
     def __init__(self) -> None:
-        self._late_at_s = -math.inf
+        self._calm = asyncio.Event()
+        self._turn = asyncio.Lock()
 
     async def watch(self) -> None:
+        late_at_s = time.monotonic()
         while True:
             asked_s = time.monotonic()
             await asyncio.sleep(LOOK_S)
-            if time.monotonic() - asked_s - LOOK_S > CALM_LATE_S:
-                self._late_at_s = time.monotonic()
+            now_s = time.monotonic()
+            if now_s - asked_s - LOOK_S > CALM_LATE_S:
+                late_at_s = now_s
+            if now_s - late_at_s > CALM_S:
+                self._calm.set()
+            else:
+                self._calm.clear()
 
     async def wait(self) -> None:
-        while time.monotonic() - self._late_at_s < CALM_S:
-            await asyncio.sleep(LOOK_S)
+        """One lane after the other: a start takes time from those that are under way."""
+        async with self._turn:
+            await asyncio.sleep(APART_S)
+            await self._calm.wait()
