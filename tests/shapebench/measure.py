@@ -77,9 +77,7 @@ def _is_slow(sample: Sample) -> bool:
 
 def _judged_s(shape: Shape, *ends_s: float) -> float:
     """Until when a late machine disturbs: until some time after the last edge and change."""
-    scenario = shape.scenario
-    times = (scenario.published_s, scenario.healthy_s, *ends_s)
-    return AFTER_S + max(at_s for at_s in times if at_s < math.inf)
+    return AFTER_S + max(shape.scenario.published_s, shape.scenario.healthy_s, *ends_s)
 
 
 def is_fit(one: Measured) -> bool:
