@@ -35,9 +35,17 @@ def jobs(shapes: Iterable[Shape], builds: Iterable[Build], cycles: int, rng: Ran
 
 
 async def run(
-    todo: list[Job], lanes: int, rng: Random, observe: Callable[[cycle.Observation], None]
+    todo: list[Job],
+    lanes: int,
+    rng: Random,
+    observe: Callable[[cycle.Observation], None],
+    *,
+    patient: bool = True,
 ) -> None:
-    """Work through them in so many lanes, and hand over what was seen in each cycle."""
+    """Work through them in so many lanes, and hand over what was seen in each cycle.
+
+    One that is patient begins a cycle only while the machine has time, however long that takes.
+    """
     left = iter(todo)
     calm = _Calm()
 
@@ -45,7 +53,7 @@ async def run(
         network = await claim(own, REMEMBERED)
         try:
             for shape, build in left:
-                await calm.wait()
+                await calm.turn(patient=patient)
                 observe(await cycle.run(shape, build, network, own))
         finally:
             network.close()
@@ -64,7 +72,7 @@ class _Calm:
 
     def __init__(self) -> None:
         self._calm = asyncio.Event()
-        self._turn = asyncio.Lock()
+        self._starting = asyncio.Lock()
 
     async def watch(self) -> None:
         late_at_s = time.monotonic()
@@ -79,8 +87,9 @@ class _Calm:
             else:
                 self._calm.clear()
 
-    async def wait(self) -> None:
+    async def turn(self, *, patient: bool) -> None:
         """One lane after the other: a start takes time from those that are under way."""
-        async with self._turn:
+        async with self._starting:
             await asyncio.sleep(APART_S)
-            await self._calm.wait()
+            if patient:
+                await self._calm.wait()
