@@ -107,8 +107,9 @@ def hold(files: list[Path]) -> int:
     for file in files:
         for line in file.read_text().splitlines():
             one = decode(line)
-            if is_fit(one):
-                seen[one.shape, one.version].append(measured(one, shapes[one.shape]))
+            cycle = None if one.trouble else measured(one, shapes[one.shape])
+            if cycle is not None and is_fit(cycle):
+                seen[one.shape, one.version].append(cycle)
             else:
                 unfit += 1
     print(f"{sum(map(len, seen.values()))} cycles, {unfit} late or troubled ones left out\n")

@@ -1,11 +1,11 @@
 """Observed cycles against the model's trials, per shape and version.
 
 A cycle is in the band if its value lies between the least and the greatest of the trials, widened
-by `EDGE` of what is between them, because trials only come near to the ends, and by what the bench
-cannot tell apart: before, by a timer's lateness (`EARLY_S`); after, by the time until the next
-request that can show it (`turns / RATE`), by `LATE_S`, and by how late the cycle was. The residual
-test is Kolmogorov's for two samples, with the trials at each place between two requests, and
-differences below `SLACK_S` not counted.
+by `EDGES / trials` of what is between them, for they only come near to the ends, and by what the
+bench cannot tell apart: before, by a timer's lateness (`EARLY_S`); after, by the time until the
+next request that can show it (`turns / RATE`), by `LATE_S`, and by how late the cycle was. The
+residual test is Kolmogorov's for two samples, with the trials at each place between two requests,
+and differences below `SLACK_S` not counted.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from shapebench.cycle import RATE
 from shapebench.measure import Measured
 
 EARLY_S, LATE_S, SLACK_S = 0.005, 0.01, 0.015
-EDGE = 0.03
+EDGES = 5
 PLACES = 8  # between two requests
 WORDS = {
     "api": "/api",
@@ -110,14 +110,13 @@ def _number(
         wait = 0.0
     elif name == "stable_s":
         early = wait_s  # the last requests that could have failed were given to others
-    places = sorted(
-        value + wait * (k + 0.5) / PLACES if value else 0.0
-        for value in predicted
-        for k in range(PLACES)
-    )
+    waits = [wait * (k + 0.5) / PLACES for k in range(PLACES)]
+    if name == "stable_s":  # the first good one after the last bad one
+        waits = [1 / RATE - one for one in waits]
+    places = sorted(max(0.0, value + one) if value else 0.0 for value in predicted for one in waits)
     observed = [value for value, _ in seen]
     ends = [value for value in predicted if value < math.inf]
-    edge = EDGE * (ends[-1] - ends[0]) if ends else 0.0
+    edge = EDGES / len(predicted) * (ends[-1] - ends[0]) if ends else 0.0
     lower, upper = predicted[0] - early - edge, predicted[-1] + late + edge
     timed = 1.0 if name.endswith("_s") else 0.0
     inside = sum(lower <= value <= upper + timed * late_s for value, late_s in seen)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Callable, Iterable
 from random import Random
@@ -14,7 +13,8 @@ from shapebench import cycle
 from shapebench.catalogue import Shape
 
 REMEMBERED = 32  # addresses that a lane doesn't use again soon
-CALM_S = 1.5  # a cycle begins once the machine was never late for so long,
+APART_S = 0.2  # between two starts
+CALM_S = 1.0  # a cycle begins once the machine was never late for so long,
 CALM_LATE_S, LOOK_S = 0.015, 0.03  # by more than that; looked at so often
 
 Job = tuple[Shape, Build]
@@ -35,9 +35,17 @@ def jobs(shapes: Iterable[Shape], builds: Iterable[Build], cycles: int, rng: Ran
 
 
 async def run(
-    todo: list[Job], lanes: int, rng: Random, observe: Callable[[cycle.Observation], None]
+    todo: list[Job],
+    lanes: int,
+    rng: Random,
+    observe: Callable[[cycle.Observation], None],
+    *,
+    patient: bool = True,
 ) -> None:
-    """Work through them in so many lanes, and hand over what was seen in each cycle."""
+    """Work through them in so many lanes, and hand over what was seen in each cycle.
+
+    One that is patient begins a cycle only while the machine has time, however long that takes.
+    """
     left = iter(todo)
     calm = _Calm()
 
@@ -45,7 +53,7 @@ async def run(
         network = await claim(own, REMEMBERED)
         try:
             for shape, build in left:
-                await calm.wait()
+                await calm.turn(patient=patient)
                 observe(await cycle.run(shape, build, network, own))
         finally:
             network.close()
@@ -63,15 +71,25 @@ class _Calm:
     """Whether the machine has time: a cycle that comes late is worth nothing."""
 
     def __init__(self) -> None:
-        self._late_at_s = -math.inf
+        self._calm = asyncio.Event()
+        self._starting = asyncio.Lock()
 
     async def watch(self) -> None:
+        late_at_s = time.monotonic()
         while True:
             asked_s = time.monotonic()
             await asyncio.sleep(LOOK_S)
-            if time.monotonic() - asked_s - LOOK_S > CALM_LATE_S:
-                self._late_at_s = time.monotonic()
+            now_s = time.monotonic()
+            if now_s - asked_s - LOOK_S > CALM_LATE_S:
+                late_at_s = now_s
+            if now_s - late_at_s > CALM_S:
+                self._calm.set()
+            else:
+                self._calm.clear()
 
-    async def wait(self) -> None:
-        while time.monotonic() - self._late_at_s < CALM_S:
-            await asyncio.sleep(LOOK_S)
+    async def turn(self, *, patient: bool) -> None:
+        """One lane after the other: a start takes time from those that are under way."""
+        async with self._starting:
+            await asyncio.sleep(APART_S)
+            if patient:
+                await self._calm.wait()

@@ -10,6 +10,7 @@ from shapebench.catalogue import Shape
 from shapebench.cycle import NEW, RATE, Observation, Sample
 
 LATE_S_MAX = 0.05  # by more than that, and the cycle says nothing of HAProxy
+AFTER_S = 0.5  # lateness is looked at until so long after all is over
 REST_S = 0.5  # at rest, queries are counted from so long after HAProxy was ready
 
 
@@ -25,7 +26,7 @@ class Measured:
     slowest_s: float
     queries: int  # from T0 until the name is published, or the trouble ends
     queries_at_rest: int
-    late_s: float  # the bench itself
+    late_s: float  # by how much requests were sent too late, at worst
     rest_s: float
 
 
@@ -47,18 +48,22 @@ def measured(seen: Observation, shape: Shape) -> Measured:
         fresh = [s for s in good if s.outcome == NEW and not _is_slow(s)]
         recovery_s = _first(fresh, -math.inf)
     until_s = min(shape.scenario.published_s, shape.horizon_s)
+    judged_s = _judged_s(shape, recovery_s, stable_s)
     rest_from_s = seen.began_s + REST_S
     return Measured(
         recovery_s=recovery_s,
         stable_s=stable_s,
         failed_s=len(bad) / RATE,
-        masked_s=sum(map(_is_slow, good)) / RATE,
+        masked_s=sum(_is_slow(sample) for sample in good if sample.scheduled_s < judged_s) / RATE,
         unaffected=not bad,
         slowest_s=max((sample.done_s - sample.scheduled_s for sample in samples), default=0.0),
         queries=sum(0 <= at_s < until_s for at_s, *_ in seen.queries),
         queries_at_rest=sum(rest_from_s <= at_s < 0 for at_s, *_ in seen.queries),
         rest_s=-rest_from_s,
-        late_s=seen.late_s,
+        late_s=max(
+            (s.sent_s - s.scheduled_s for s in seen.samples if s.scheduled_s < judged_s),
+            default=0.0,
+        ),
     )
 
 
@@ -70,6 +75,11 @@ def _is_slow(sample: Sample) -> bool:
     return sample.done_s - sample.scheduled_s > SLOW_S
 
 
-def is_fit(seen: Observation) -> bool:
+def _judged_s(shape: Shape, *ends_s: float) -> float:
+    """Until when a late machine disturbs: until some time after the last edge and change."""
+    return AFTER_S + max(shape.scenario.published_s, shape.scenario.healthy_s, *ends_s)
+
+
+def is_fit(one: Measured) -> bool:
     """Whether the cycle may be judged."""
-    return not seen.trouble and seen.late_s <= LATE_S_MAX
+    return one.late_s <= LATE_S_MAX
