@@ -29,6 +29,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="a file, several files of one configuration in their -f order, a directory, "
         "or - for standard input; they are never changed",
     )
+    parser.add_argument(
+        "--each", action="store_true", help="each FILE is a configuration of its own"
+    )
     versions = parser.add_mutually_exclusive_group()
     versions.add_argument(
         "--version", metavar="VERSION", help="of HAProxy, as 2.6.12 or 3.0 (default: haproxy -v)"
@@ -65,7 +68,14 @@ def run(arguments: argparse.Namespace) -> int:
         width = max(len(each.id) for each in rules)
         say(*(f"{each.severity:8} {each.id.ljust(width)}  {each.title}" for each in rules))
         return Exit.OK
-    return _examine(arguments, rules)
+    if not arguments.files:
+        raise ConfigError("name a FILE (chaosd doctor /etc/haproxy/haproxy.cfg), or - for stdin")
+    if not arguments.each:
+        return _examine(arguments, rules)
+    if arguments.format not in ("text", "github") or arguments.fix or arguments.html:
+        raise ConfigError("--each goes with --format text or github, and without --fix and --html")
+    alone = ({**vars(arguments), "files": [file]} for file in arguments.files)
+    return max(_examine(argparse.Namespace(**each), rules) for each in alone)
 
 
 def _examine(arguments: argparse.Namespace, rules: list[Rule]) -> int:
@@ -75,8 +85,6 @@ def _examine(arguments: argparse.Namespace, rules: list[Rule]) -> int:
     from chaosd.doctor.price import Model
     from chaosd.doctor.setting import Setting
 
-    if not arguments.files:
-        raise ConfigError("name a FILE (chaosd doctor /etc/haproxy/haproxy.cfg), or - for stdin")
     environment = {**os.environ, **reading.environment(arguments.env)}
     files = reading.open_files(arguments.files, environment)
     setting = None if arguments.setting is None else Setting(arguments.setting)
