@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import resource
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
@@ -29,21 +28,25 @@ from chaosd.proxies.haproxy import (
     render,
 )
 from chaosd.proxies.haproxy.cfg import own_file
+from chaosd.proxies.haproxy.cfg.backend import read_backends
 from chaosd.proxies.haproxy.cfg.condition import features_in
 from chaosd.proxies.haproxy.cfg.effective import Effective
 from chaosd.proxies.haproxy.cfg.files import BYTES_MAX as OWN_BYTES_MAX
 from chaosd.proxies.haproxy.cfg.files import load
 from chaosd.proxies.haproxy.cfg.foreign import refusals
-from chaosd.proxies.haproxy.cfg.host import CONTAINER, here
+from chaosd.proxies.haproxy.cfg.host import CONTAINER, Host, here
 from chaosd.proxies.haproxy.cfg.record import record
 from chaosd.proxies.haproxy.cfg.secrets import secrets_of, without_secrets
 from chaosd.proxies.haproxy.cfg.settings import backend_of, settings_of
+from chaosd.proxies.haproxy.cfg.telling import tell
 from chaosd.proxies.haproxy.cfg.wording import say, say_unknown
 from chaosd.proxies.haproxy.model.algorithm import ProxyModel
 from chaosd.proxies.haproxy.model.backend import Backend, Unknown
 from chaosd.proxies.haproxy.model.predicting import predict
 from chaosd.proxies.haproxy.model.settings import Settings
+from chaosd.proxies.haproxy.outlooks import foresee
 from chaosd.proxies.haproxy.rewired import Facts, RewiredFiles
+from chaosd.system import machine
 from chaosd.system.files import MB, read_bytes, read_utf8
 
 _ENTRIES_MAX = 10_000  # that are looked at beside it: it may lie in /
@@ -237,6 +240,7 @@ class HAProxy:
         found = own_file.problems(effective, path, by_address=by_address)
         if own_file.is_undecided(effective):
             effective = self._own(path, either=True)
+        found += own_file.too_many_connections(effective, self._open_files_max())
         found += refusals(
             effective.document,
             allow_programs=self.config.allow_programs,
@@ -306,10 +310,7 @@ class HAProxy:
 
     def _open_files_max(self) -> int | None:
         """How many descriptors its program may have; None: as many as it likes."""
-        if self._host is not None:
-            return self._host.open_files_max
-        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        return None if limit == resource.RLIM_INFINITY else limit
+        return machine.open_files_max() if self._host is None else self._host.open_files_max
 
     @cached_property
     def _known_features(self) -> frozenset[str] | None:
@@ -336,15 +337,33 @@ class HAProxy:
         except MachineError:  # `version` says so, where the program is needed
             return None
 
+    def outlook(self) -> list[str]:
+        """What a move and DNS trouble do to the users of each backend of the user's own files."""
+        if self._rewired is not None:
+            backends = self._rewired.backends(self._machine)
+        elif self._path is not None:
+            backends = read_backends(self._own(self._path), self._machine)
+        else:
+            return []
+        version = self._facts()[0]
+        return tell(foresee(backends, version), version)
+
+    def movable(self) -> list[str]:
+        found = [] if self._rewired is None else self._rewired.movable()
+        return found if len(found) > 1 else []
+
+    @property
+    def _machine(self) -> Host:
+        return here() if self._host is None else CONTAINER
+
     def _backend(self) -> Backend | Unknown | None:
         """The user's own backend that moves; None without a file, and where it is not found."""
-        host = here() if self._host is None else CONTAINER
         if self._rewired is not None:
-            return self._rewired.backend(host)
+            return self._rewired.backend(self._machine)
         if self._path is None:
             return None
         effective = self._own(self._path)
-        return backend_of(effective, own_file.app_servers(effective), host)
+        return backend_of(effective, own_file.app_servers(effective), self._machine)
 
     def render(self, wiring: Wiring) -> str:
         """The text of haproxy.cfg; the user's own as it is, if there is one."""
