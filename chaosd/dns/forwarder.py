@@ -28,11 +28,14 @@ from chaosd.system.clock import Clock, RealClock
 CONTROL_PORT = 5301  # on its own loopback
 UPSTREAM_LIMIT_S = 1.0  # then the name counts as missing
 FORWARDED_MAX = 1024  # questions that wait for the upstream; more than that are dropped
+STRANGERS_NS = 1_000_000_000  # how often it is said how many others have asked
 FAMILIES = (dns.rdatatype.A, dns.rdatatype.AAAA)
 
 
 class Forwarder(DnsServer):
-    """Asks the upstream for each question, and passes its addresses on."""
+    """Asks the upstream for each question of its proxy, and passes its addresses on."""
+
+    serves_strangers = False  # it would be an open resolver
 
     def __init__(
         self,
@@ -44,13 +47,16 @@ class Forwarder(DnsServer):
         ttl_s: int,
         delay_s: float,
         service_port: int,
+        proxy: str,
     ) -> None:
+        """`proxy` is the address from which it is asked."""
         super().__init__(
             *(clock, observe),
             missing=missing,
             ttl_s=ttl_s,
             delay_s=delay_s,
             service_port=service_port,
+            believes=lambda sender, _: sender.host == proxy,
         )
         self._upstream = upstream
         self._asking: set[asyncio.Task[None]] = set()
@@ -108,6 +114,26 @@ class Control(asyncio.DatagramProtocol):
             print(json.dumps({"rules": len(self._server.rules)}), flush=True)
 
 
+class Speaker:
+    """Says on standard output what was asked: all that the proxy asks, and some of the rest."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._strangers = 0
+        self._said_ns = -STRANGERS_NS
+
+    def observe(self, query: Query) -> None:
+        if query.stranger:
+            self._strangers += 1
+            now_ns = self._clock.now_ns()
+            if now_ns - self._said_ns < STRANGERS_NS:
+                return
+            self._said_ns = now_ns
+            print(json.dumps({"strangers": self._strangers, "from": query.stranger}), flush=True)
+            return
+        print(json.dumps(query._asdict()), flush=True)
+
+
 async def serve(host: str, server: Forwarder) -> None:
     """Serve until cancelled.
 
@@ -122,19 +148,17 @@ async def serve(host: str, server: Forwarder) -> None:
     await asyncio.Event().wait()
 
 
-def _tell(query: Query) -> None:
-    print(json.dumps(query._asdict()), flush=True)
-
-
 if __name__ == "__main__":
-    _host, _upstream, _port, _missing, _ttl_s, _delay_s = sys.argv[1:]
+    _host, _upstream, _proxy, _port, _missing, _ttl_s, _delay_s = sys.argv[1:]
+    _clock = RealClock()
     _server = Forwarder(
-        RealClock(),
-        _tell,
+        _clock,
+        Speaker(_clock).observe,
         Address(_upstream, 53),
         missing=_missing,  # type: ignore[arg-type]
         ttl_s=int(_ttl_s),
         delay_s=float(_delay_s),
         service_port=int(_port),
+        proxy=_proxy,
     )
     asyncio.run(serve(_host, _server))

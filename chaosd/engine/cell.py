@@ -51,6 +51,7 @@ from chaosd.plugins.bases import FaultConfig, ProbeConfig, WindowedFaultConfig
 from chaosd.plugins.probe import Prober
 from chaosd.plugins.proxy import Predicts
 from chaosd.plugins.runtime import IsFound, Stage
+from chaosd.report import words
 from chaosd.system.clock import SECOND_NS, Clock
 
 # Each wait has a limit; these are far beyond what a healthy machine needs.
@@ -428,8 +429,9 @@ class CellRun:
         events, samples, who = cycle.events, cycle.samples, self.identities
         measured = measure(events, samples, who, settings=settings, stream=self.main, direct=direct)
         self._owner.finish(measured)
-        if flight_record.reason(measured) is not None:
-            flight_record.write(self._owner.directory, measured, events, samples)
+        if (kind := flight_record.suspicion(measured)) is not None:
+            where, why = self._owner.directory, words.suspicion(kind)
+            flight_record.write(where, measured, kind, events, samples, why=why)
 
 
 def _span(part: FaultConfig) -> Span:

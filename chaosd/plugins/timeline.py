@@ -42,6 +42,7 @@ class Meets(StrEnum):
     IMPOSTER = "imposter"  # another application answers
     BLACKHOLE = "blackhole"  # packets vanish
     TARPIT = "tarpit"  # connections are taken and never answered
+    UNWELL = "unwell"  # an instance of the app that answers with an error
     VACANT = "vacant"  # no host: refuses on loopback, a black hole on a bridge
     # No host answers ARP yet, but one will: the kernel asks again a second later, and holds packets
     # back until then.

@@ -6,12 +6,14 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from chaosd.analysis.compare import Reason, ReasonKind
+from chaosd.analysis.precision import Shortfall, ShortfallKind
 from chaosd.analysis.remarks import Remark, RemarkKind
 from chaosd.analysis.slo import FAIL, OK, Objective, Why, WhyKind
 from chaosd.analysis.summary import Report
 from chaosd.history.causes import Cause, CauseKind, Doubt, DoubtKind, LagKind
 from chaosd.history.cycles import Cycle
 from chaosd.history.endings import Ending, EndKind
+from chaosd.history.flight_record import Suspicion
 from chaosd.plugins.timeline import Unreached
 
 
@@ -125,6 +127,26 @@ def ending(found: Ending) -> str:
             return f"failed: {found.detail}"
         case EndKind.BUG:
             return "failed: a bug of chaosd"
+
+
+def suspicion(found: Suspicion) -> str:
+    """Why a cycle has a flight record."""
+    return {
+        Suspicion.NOT_RECOVERED: "not recovered within the limit",
+        Suspicion.ANOMALY: "outside of the predicted band",
+        Suspicion.MISROUTED: "requests answered by somebody else",
+    }[found]
+
+
+def shortfall(found: Shortfall) -> str:
+    """Why `until.precision` was not reached."""
+    match found.kind:
+        case ShortfallKind.FAILOVERS:
+            return f"{found.count} more failovers are needed until all of it can be judged"
+        case ShortfallKind.NO_INTERVAL:
+            return "p95 is not known"
+        case ShortfallKind.WIDE:
+            return f"p95 is known to ± {found.share:.1%} only"
 
 
 # --- objectives ----------------------------------------------------------------------------------
@@ -360,6 +382,12 @@ def _remark_of_numbers(found: Remark) -> str:
             return (
                 f"{lines} than the proxy ({found.detail}) and {'was' if count == 1 else 'were'} "
                 "not believed"
+            )
+        case RemarkKind.STRANGERS:
+            return (
+                f"{count:,} question{'' if count == 1 else 's'} to chaosd's DNS came from another "
+                f"sender than the proxy ({found.detail}) and {'is' if count == 1 else 'are'} in no "
+                "number"
             )
         case RemarkKind.WITHIN_FLOOR:
             return (

@@ -32,14 +32,14 @@ from chaosd.proxies.haproxy.cfg.condition import features_in
 from chaosd.proxies.haproxy.cfg.effective import Effective
 from chaosd.proxies.haproxy.cfg.files import BYTES_MAX as OWN_BYTES_MAX
 from chaosd.proxies.haproxy.cfg.files import load
-from chaosd.proxies.haproxy.cfg.findings import Finding
 from chaosd.proxies.haproxy.cfg.foreign import refusals
+from chaosd.proxies.haproxy.cfg.host import CONTAINER, here
 from chaosd.proxies.haproxy.cfg.record import record
 from chaosd.proxies.haproxy.cfg.secrets import secrets_of, without_secrets
-from chaosd.proxies.haproxy.cfg.settings import read_settings
-from chaosd.proxies.haproxy.cfg.wording import say
-from chaosd.proxies.haproxy.config import settings_of
+from chaosd.proxies.haproxy.cfg.settings import backend_of, settings_of
+from chaosd.proxies.haproxy.cfg.wording import say, say_unknown
 from chaosd.proxies.haproxy.model.algorithm import ProxyModel
+from chaosd.proxies.haproxy.model.backend import Backend, Unknown
 from chaosd.proxies.haproxy.model.predicting import predict
 from chaosd.proxies.haproxy.model.settings import Settings
 from chaosd.proxies.haproxy.rewired import Facts, RewiredFiles
@@ -257,13 +257,10 @@ class HAProxy:
     def advice(self) -> list[str]:
         path = self._path
         if self._rewired is not None:
-            return self._rewired_advice(self._rewired)
+            return self._backend_advice()
         if path is None:
-            return config.surprises(settings_of(self.config))
-        effective = self._own(path)
-        settings, unread = self._own_settings(path, effective)
-        findings = own_file.advice(effective, path) + ([] if unread is None else [unread])
-        return [say(f) for f in findings] + (config.surprises(settings) if settings else [])
+            return config.surprises(config.settings_of(self.config))
+        return [say(f) for f in own_file.advice(self._own(path), path)] + self._backend_advice()
 
     def settings(self) -> dict[str, Any]:
         """What holds of the app's servers: by the user's own file, else by the YAML."""
@@ -290,10 +287,11 @@ class HAProxy:
     def not_carried(self) -> list[str]:
         return [] if self._rewired is None else self._rewired.not_carried()
 
-    def _rewired_advice(self, rewired: RewiredFiles) -> list[str]:
-        settings, unread = rewired.read_settings()
-        found = [] if unread is None else [say(unread)]
-        return found + (config.surprises(settings) if settings else [])
+    def _backend_advice(self) -> list[str]:
+        """Why the backend that moves has no prediction, and what of its settings surprises."""
+        backend, settings = self._backend(), self._settings()
+        unread = [say_unknown(backend)] if isinstance(backend, Unknown) else []
+        return unread + (config.surprises(settings) if settings else [])
 
     def _facts(self) -> Facts:
         if self._version is None:
@@ -336,11 +334,15 @@ class HAProxy:
         except MachineError:  # `version` says so, where the program is needed
             return None
 
-    def _own_settings(
-        self, path: Path, effective: Effective | None = None
-    ) -> tuple[Settings | None, Finding | None]:
-        effective = effective or self._own(path)
-        return read_settings(effective, own_file.app_servers(effective), path)
+    def _backend(self) -> Backend | Unknown | None:
+        """The user's own backend that moves; None without a file, and where it is not found."""
+        host = here() if self._host is None else CONTAINER
+        if self._rewired is not None:
+            return self._rewired.backend(host)
+        if self._path is None:
+            return None
+        effective = self._own(self._path)
+        return backend_of(effective, own_file.app_servers(effective), host)
 
     def render(self, wiring: Wiring) -> str:
         """The text of haproxy.cfg; the user's own as it is, if there is one."""
@@ -413,11 +415,11 @@ class HAProxy:
         return predict(settings, self._version, timeline)
 
     def _settings(self) -> Settings | None:
-        """What the model goes by; None where it does not reach the user's own file."""
-        if self._rewired is not None:
-            return self._rewired.read_settings()[0]
-        path = self._path
-        return settings_of(self.config) if path is None else self._own_settings(path)[0]
+        """What the closed forms go by; None where they do not reach the user's own backend."""
+        if not self.config.files:
+            return config.settings_of(self.config)
+        backend = self._backend()
+        return settings_of(backend) if isinstance(backend, Backend) else None
 
     def simulate(
         self, *, version: str, world: World, rng: Random, start_ns: int, servers: int
@@ -432,5 +434,5 @@ class HAProxy:
                 "(set resolvers, server, … in the YAML, or use the local runtime)"
             )
         self._version = version
-        settings = settings_of(self.config)
+        settings = config.settings_of(self.config)
         return ProxyModel(settings, version, world, rng, start_ns=start_ns, servers=servers)

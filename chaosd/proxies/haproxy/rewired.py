@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,13 +16,13 @@ from chaosd.plugins.probe import Knock
 from chaosd.plugins.proxy import StandIn, Wiring
 from chaosd.proxies.haproxy.cfg import own_file
 from chaosd.proxies.haproxy.cfg.effective import Effective, Server
-from chaosd.proxies.haproxy.cfg.findings import Finding
+from chaosd.proxies.haproxy.cfg.host import Host
 from chaosd.proxies.haproxy.cfg.record import record
 from chaosd.proxies.haproxy.cfg.secrets import without_secrets
-from chaosd.proxies.haproxy.cfg.settings import read_settings
+from chaosd.proxies.haproxy.cfg.settings import backend_of
 from chaosd.proxies.haproxy.cfg.source import Place, Trouble
 from chaosd.proxies.haproxy.config import Config
-from chaosd.proxies.haproxy.model.settings import Settings
+from chaosd.proxies.haproxy.model.backend import Backend, Limit, Unknown
 from chaosd.proxies.haproxy.rewire import Rewired, diff, overrides, wording
 from chaosd.proxies.haproxy.rewire.choose import NotChosenError, candidates
 from chaosd.proxies.haproxy.rewire.own_files import (
@@ -199,15 +200,21 @@ class RewiredFiles:
         servers = () if backend is None else backend.servers
         return found, tuple(server for server in servers if server.name in names)
 
-    def read_settings(self) -> tuple[Settings | None, Finding | None]:
-        """What the model needs, or why it does not reach these files."""
+    def backend(self, host: Host) -> Backend | Unknown | None:
+        """The backend that moves, as the copies have it, with the lines of the user's files."""
         if self.problems():
-            return None, None
-        effective, servers = self.effective()
-        settings, unread = read_settings(effective, servers, self._config.files[0])
-        if unread is None:
-            return settings, None
-        return settings, unread._replace(place=self._user_place(unread.place))
+            return None
+        found = backend_of(*self.effective(), host)
+        if isinstance(found, Unknown) and found.file is not None:
+            place = self._user_place(Place(Path(found.file), found.line or 0))
+            return replace(found, file=str(place.file), line=place.line)
+        if isinstance(found, Backend):
+            return replace(found, limits=tuple(map(self._of_user, found.limits)))
+        return found
+
+    def _of_user(self, limit: Limit) -> Limit:
+        place = self._user_place(Place(Path(limit.file), limit.line))
+        return replace(limit, file=str(place.file), line=place.line)
 
     def _user_place(self, place: Place) -> Place:
         """A line of a copy that is called as the user's file is: where it stands there."""
@@ -253,8 +260,6 @@ def _comment(line: str) -> str:
 
 
 def _for_port(app_port: int) -> Wiring:
-    from dataclasses import replace
-
     return replace(_TRY, app_port=app_port)
 
 

@@ -132,8 +132,10 @@ class DockerStage(Roster[Member]):
             return Address(EMBEDDED_DNS, DNS_PORT)
         self.missing = cell.dns.missing
         answers = Answers(self._recorder, cell.dns.name)
-        self._sidecar = Sidecar(cell, self._engine, self._team, answers.heard)
-        return await self._sidecar.start(net.address(NAMESERVER), upstream=self._upstream)
+        self._sidecar = Sidecar(cell, self._engine, self._team, answers)
+        return await self._sidecar.start(
+            net.address(NAMESERVER), proxy=net.address(PROXY), upstream=self._upstream
+        )
 
     async def _start_proxy(self, where: Surroundings) -> None:
         self._proxy = DockerProxy(self._cell, self._recorder, self._engine, self._team)

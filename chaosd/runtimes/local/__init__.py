@@ -17,7 +17,7 @@ from signal import SIGKILL, SIGTERM
 from typing import Any, ClassVar, Literal
 
 from chaosd.dns.rules import Rule
-from chaosd.dns.server import DnsServer
+from chaosd.dns.server import DnsServer, Transport
 from chaosd.errors import MachineError
 from chaosd.history.values import Address, Instance
 from chaosd.plugins.bases import KeyPath, OldIp, RuntimeConfig
@@ -40,6 +40,7 @@ from chaosd.runtimes.local.proxychild import ProxyChild
 from chaosd.runtimes.local.zygote import Zygote, server_command
 from chaosd.runtimes.realtime import RealTime
 from chaosd.runtimes.roster import Entry, Roster, Signal
+from chaosd.runtimes.senders import OfProcess
 from chaosd.runtimes.surroundings import Surroundings
 from chaosd.system import processes
 from chaosd.system.processes import Child
@@ -144,16 +145,22 @@ class LocalStage(Roster[Child]):
         self._children: set[Child] = set()
         self._zygote = zygote
         self._joined = False
+        self._answers = Answers(recorder, cell.dns.name)
         self._dns = DnsServer(
             self._clock,
-            Answers(recorder, cell.dns.name).heard,
+            self._answers.heard,
             missing=cell.dns.missing,
             ttl_s=cell.dns.ttl_s,
             delay_s=cell.dns.delay_s,
             service_port=cell.app.port,
+            believes=lambda sender, transport: self._proxies[transport](sender),
         )
         self._loopback: Loopback | None = None
         self._proxy = ProxyChild(cell, recorder, self._spawn)
+        self._proxies: dict[Transport, OfProcess] = {
+            "udp": OfProcess(self._proxy.pid, self._clock, "udp"),
+            "tcp": OfProcess(self._proxy.pid, self._clock, "tcp"),
+        }
 
     # --- setting up and taking down ---
 
@@ -190,6 +197,7 @@ class LocalStage(Roster[Child]):
             self._joined = False
             await self._zygote.leave()
         await self._dns.close()
+        self._answers.close()
         self._proxy.close()
         if self._loopback is not None:
             self._loopback.close()

@@ -66,7 +66,7 @@ class ProxyChild:
         self.api = str(self._directory() / "api.sock")
         log = Address(where.dns.host, 0)
         if isinstance(proxy, ReadsLog):
-            believes = OfProcess(self._pid, self._recorder.clock)
+            believes = OfProcess(self.pid, self._recorder.clock)
             self._log = LogReceiver(log, proxy.log_reader(), self._recorder, believes=believes)
             log = self._log.address
         directory = self._directory()
@@ -103,7 +103,8 @@ class ProxyChild:
             return {}
         return processes.usage(self.child.pid)
 
-    def _pid(self) -> int | None:
+    def pid(self) -> int | None:
+        """None as long as it is not started, and when it has ended."""
         return None if self.child is None or self.child.gone else self.child.pid
 
     def close(self) -> None:

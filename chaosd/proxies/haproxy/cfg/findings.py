@@ -30,9 +30,6 @@ class Kind(Enum):
     NO_LOG = "no log"
     UNUSED_LOG = "unused log"
     NO_API = "no api"
-    # The model does not reach it.
-    NOT_MODELLED = "not modelled"
-    NOT_PREDICTED = "not predicted"
 
 
 class Finding(NamedTuple):

@@ -15,7 +15,8 @@ from chaosd.plugins.timeline import (
     Unreached,
 )
 from chaosd.proxies.haproxy.model import closed_forms, trials
-from chaosd.proxies.haproxy.model.algorithm import SECOND_NS, ProxyModel, Server
+from chaosd.proxies.haproxy.model.algorithm import ProxyModel
+from chaosd.proxies.haproxy.model.server import SECOND_NS, Server
 from chaosd.proxies.haproxy.model.settings import Settings
 from chaosd.proxies.haproxy.model.timeline_world import Tracks, TrackWorld, whole_ns
 

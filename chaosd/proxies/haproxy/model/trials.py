@@ -18,9 +18,11 @@ from typing import NamedTuple
 
 from chaosd.history.cycles import Prediction
 from chaosd.plugins.timeline import Timeline, Unreached
-from chaosd.proxies.haproxy.model.algorithm import SECOND_NS, ProxyModel
+from chaosd.proxies.haproxy.model.algorithm import ProxyModel
+from chaosd.proxies.haproxy.model.backend import CheckKind
 from chaosd.proxies.haproxy.model.closed_forms import ARP_LATE_S_MAX, ARP_RETRY_S
 from chaosd.proxies.haproxy.model.moves import Move, recognise
+from chaosd.proxies.haproxy.model.server import SECOND_NS
 from chaosd.proxies.haproxy.model.settings import Settings
 from chaosd.proxies.haproxy.model.timeline_world import Tracks, TrackWorld, whole_ns
 
@@ -170,7 +172,7 @@ class _Trial:
         new instance passes makes it whole again, from then on nothing changes.
         """
         model, stable_ns = self._model, recovered_ns
-        if not model.settings.check:
+        if model.backend.servers[0].check is CheckKind.NONE:
             return stable_ns
         was_usable, next_ns = True, model.next_ns()
         for _ in range(STEPS_OF_A_TRIAL_MAX):

@@ -27,6 +27,7 @@ from chaosd.system.files import MB, read_utf8
 _NOBODY_PORT = 1  # of the door's address: nothing listens there
 ANYWHERE = "0.0.0.0"  # noqa: S104 - of a container's own network
 _ENV_BYTES_MAX = MB
+_KEPT_MAX = 2  # copies
 STAND_IN = "chaosd"  # the value of a variable that has none
 
 
@@ -71,6 +72,9 @@ class OwnFiles:
         self._is_elsewhere, self._open_files_max = is_elsewhere, open_files_max
         self._build = BuildFacts(Dialect.of(version), features)
         self.sources, self._problems = load(paths)
+        # Of the latest addresses: a file may be large, and several want to know the same of it.
+        self._rewired: dict[Wiring, Rewired] = {}
+        self._copies: tuple[Rewired, Effective] | None = None
 
     @property
     def base(self) -> Path:
@@ -114,6 +118,8 @@ class OwnFiles:
 
     def rewired(self, wiring: Wiring) -> Rewired:
         """The copies for these addresses. Raises NotChosenError."""
+        if (known := self._rewired.get(wiring)) is not None:
+            return known
         scene = Scene(
             effective=self.effective,
             choice=self.choice,
@@ -123,7 +129,10 @@ class OwnFiles:
             programs=self._wish.programs,
             overrides=self._wish.overrides,
         )
-        return rewire(scene, self.sources)
+        if len(self._rewired) >= _KEPT_MAX:
+            self._rewired.clear()
+        found = self._rewired[wiring] = rewire(scene, self.sources)
+        return found
 
     def foreign(self, rewired: Rewired, wiring: Wiring) -> list[Place]:
         """The lines of the copies that would open or ask what is not chaosd's, or run something.
@@ -138,8 +147,11 @@ class OwnFiles:
 
     def of_copies(self, rewired: Rewired) -> Effective:
         """The copies as HAProxy reads them; lines are those of the copies."""
+        if self._copies is not None and self._copies[0] is rewired:
+            return self._copies[1]
         sources = [SourceText(copy.path, copy.text) for copy in rewired.copies]
-        return self._read(sources, ())
+        self._copies = rewired, self._read(sources, ())
+        return self._copies[1]
 
     def _ours(self, wiring: Wiring) -> Ours:
         host = wiring.listen.host

@@ -72,6 +72,8 @@ class Reason(Enum):
     SET = "set"
     # Who answered.
     IDENTITY = "identity"
+    # Not chaosd's wiring but a remedy, which the doctor proposes.
+    MENDED = "mended"
 
 
 class Lost(NamedTuple):

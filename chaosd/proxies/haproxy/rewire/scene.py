@@ -6,12 +6,14 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePath
 
+from chaosd.proxies.haproxy.cfg.address import Target, target
 from chaosd.proxies.haproxy.cfg.effective import Effective, Proxy, Server
 from chaosd.proxies.haproxy.cfg.source import Place, Section, Statement, Word
 from chaosd.proxies.haproxy.rewire.carried import CarriedFiles
-from chaosd.proxies.haproxy.rewire.choose import Choice, Target, target
+from chaosd.proxies.haproxy.rewire.choose import Choice
 from chaosd.proxies.haproxy.rewire.door import Door
 from chaosd.proxies.haproxy.rewire.edits import Edit, replace_word
 from chaosd.proxies.haproxy.rewire.reasons import Lost, Reason
@@ -79,8 +81,7 @@ class Scene:
 
     def proxy(self, section: Section) -> Proxy:
         """The proxy that this section is."""
-        place = section.header.place
-        return next(proxy for proxy in self.effective.proxies if proxy.place == place)
+        return self.effective.proxy_at[section.header.place]
 
     def is_moved(self, section: Section) -> bool:
         """Whether it is the backend that moves."""
@@ -93,24 +94,24 @@ class Scene:
 
     def server(self, statement: Statement) -> Server | None:
         """The server of this line; None where the reader could not make one of it."""
-        found = (s for s in self.effective.servers if s.place == statement.place)
-        return next(found, None)
+        return self.effective.server_at.get(statement.place)
 
     def socket(self, bind: Statement) -> str:
         """The private socket that stands for this bind."""
-        return f"abns@{self.ours.token}-{self._binds().index(bind) + 1}"
+        return f"abns@{self.ours.token}-{self._binds.index(bind) + 1}"
 
     def bind_of(self, server: Target) -> Statement | None:
         """The bind of the same files that a server points at."""
         if server.is_socket or not server.port or server.host not in _HERE | {"127.0.0.1"}:
             return None
-        for bind in self._binds():
+        for bind in self._binds:
             for text in bind.texts[1].split(","):
                 there = target(text)
                 if there.port == server.port and there.host in _HERE | {server.host}:
                     return bind
         return None
 
+    @cached_property
     def _binds(self) -> list[Statement]:
         lines = self.effective.document.statements()
         return [line for _, line in lines if line.says("bind") and line.words[1:]]

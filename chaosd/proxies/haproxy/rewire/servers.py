@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from chaosd.proxies.haproxy.cfg.address import target
 from chaosd.proxies.haproxy.cfg.effective import Server
 from chaosd.proxies.haproxy.cfg.source import Section, Statement
 from chaosd.proxies.haproxy.rewire.binds import pick
-from chaosd.proxies.haproxy.rewire.choose import is_followed, target
+from chaosd.proxies.haproxy.rewire.choose import is_followed
 from chaosd.proxies.haproxy.rewire.edits import (
     Drop,
     Edit,
@@ -153,7 +154,7 @@ def _files_of_tls(scene: Scene, line: Statement) -> Iterator[Edit]:
 
 def _inherits(scene: Scene, found: Server, name: str) -> bool:
     """Whether a `default-server` line before it turns this on."""
-    proxy = next(proxy for proxy in scene.effective.proxies if found in proxy.servers)
+    proxy = scene.effective.backend_of(found)
     is_on = False
     for line in (*proxy.inherited, *proxy.statements):
         if line == found.statement:

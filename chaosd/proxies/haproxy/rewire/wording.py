@@ -60,6 +60,7 @@ _WHY = {
     Reason.MISSING_FILE: "the file can't be read here",
     Reason.SET: "your config sets this",
     Reason.IDENTITY: "answers say which address they come from",
+    Reason.MENDED: "what chaosd doctor proposes",
 }
 # What is lost: what it was, and what that changes in the answer.
 _LOST = {
