@@ -260,6 +260,17 @@ class Predicts(Protocol):
         """The recovery that its algorithm gives, or why the model does not reach this."""
 
 
+@runtime_checkable
+class Foresees(Protocol):
+    """A proxy that can say of all of the user's own file what will happen to its users."""
+
+    def outlook(self) -> list[str]:
+        """What a move and DNS trouble do, a line each; empty where there is no such file."""
+
+    def movable(self) -> list[str]:
+        """The parts of that file of which one has to be chosen for a run; empty if it is clear."""
+
+
 def launchable(proxy: Proxy) -> Launches:
     """The proxy as one that can be started. Raises ConfigError if it can't be."""
     if not isinstance(proxy, Launches):

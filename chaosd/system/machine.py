@@ -32,9 +32,9 @@ PROC = Path("/proc")
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 THREADS_MAX = 256  # of one process that are looked at
 SCHEDSTAT_BYTES_MAX = 128
-CAP_SYS_RESOURCE = 24  # the number of this capability
 RESOLV_CONF = Path("/etc/resolv.conf")
 ROUTE_FIELDS, ROUTE_REJECTS = 10, 0x200  # of /proc/net/ipv6_route; RTF_REJECT of its flags
+CAP_SYS_RESOURCE = 24  # the number of this capability
 STANDING_STATES = "Tt"  # stopped by a signal, or by a tracer
 
 

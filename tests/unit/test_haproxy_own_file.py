@@ -9,7 +9,7 @@ from chaosd.plugins.timeline import move as moved
 from chaosd.proxies.haproxy import HAProxy
 from chaosd.proxies.haproxy.cfg import own_file
 from chaosd.proxies.haproxy.cfg.settings import backend_of, settings_of
-from chaosd.proxies.haproxy.cfg.wording import say_unknown
+from chaosd.proxies.haproxy.cfg.wording import say, say_unknown
 from chaosd.proxies.haproxy.config import OF_THE_FILE
 from chaosd.proxies.haproxy.model.backend import Backend
 

@@ -28,20 +28,23 @@ from chaosd.proxies.haproxy import (
     render,
 )
 from chaosd.proxies.haproxy.cfg import own_file
+from chaosd.proxies.haproxy.cfg.backend import read_backends
 from chaosd.proxies.haproxy.cfg.condition import features_in
 from chaosd.proxies.haproxy.cfg.effective import Effective
 from chaosd.proxies.haproxy.cfg.files import BYTES_MAX as OWN_BYTES_MAX
 from chaosd.proxies.haproxy.cfg.files import load
 from chaosd.proxies.haproxy.cfg.foreign import refusals
-from chaosd.proxies.haproxy.cfg.host import CONTAINER, here
+from chaosd.proxies.haproxy.cfg.host import CONTAINER, Host, here
 from chaosd.proxies.haproxy.cfg.record import record
 from chaosd.proxies.haproxy.cfg.secrets import secrets_of, without_secrets
 from chaosd.proxies.haproxy.cfg.settings import backend_of, settings_of
+from chaosd.proxies.haproxy.cfg.telling import tell
 from chaosd.proxies.haproxy.cfg.wording import say, say_unknown
 from chaosd.proxies.haproxy.model.algorithm import ProxyModel
 from chaosd.proxies.haproxy.model.backend import Backend, Unknown
 from chaosd.proxies.haproxy.model.predicting import predict
 from chaosd.proxies.haproxy.model.settings import Settings
+from chaosd.proxies.haproxy.outlooks import foresee
 from chaosd.proxies.haproxy.rewired import Facts, RewiredFiles
 from chaosd.system import machine
 from chaosd.system.files import MB, read_bytes, read_utf8
@@ -334,15 +337,33 @@ class HAProxy:
         except MachineError:  # `version` says so, where the program is needed
             return None
 
+    def outlook(self) -> list[str]:
+        """What a move and DNS trouble do to the users of each backend of the user's own files."""
+        if self._rewired is not None:
+            backends = self._rewired.backends(self._machine)
+        elif self._path is not None:
+            backends = read_backends(self._own(self._path), self._machine)
+        else:
+            return []
+        version = self._facts()[0]
+        return tell(foresee(backends, version), version)
+
+    def movable(self) -> list[str]:
+        found = [] if self._rewired is None else self._rewired.movable()
+        return found if len(found) > 1 else []
+
+    @property
+    def _machine(self) -> Host:
+        return here() if self._host is None else CONTAINER
+
     def _backend(self) -> Backend | Unknown | None:
         """The user's own backend that moves; None without a file, and where it is not found."""
-        host = here() if self._host is None else CONTAINER
         if self._rewired is not None:
-            return self._rewired.backend(host)
+            return self._rewired.backend(self._machine)
         if self._path is None:
             return None
         effective = self._own(self._path)
-        return backend_of(effective, own_file.app_servers(effective), host)
+        return backend_of(effective, own_file.app_servers(effective), self._machine)
 
     def render(self, wiring: Wiring) -> str:
         """The text of haproxy.cfg; the user's own as it is, if there is one."""

@@ -15,6 +15,7 @@ from chaosd.history.values import Address
 from chaosd.plugins.probe import Knock
 from chaosd.plugins.proxy import StandIn, Wiring
 from chaosd.proxies.haproxy.cfg import own_file
+from chaosd.proxies.haproxy.cfg.backend import read_backend
 from chaosd.proxies.haproxy.cfg.effective import Effective, Server
 from chaosd.proxies.haproxy.cfg.host import Host
 from chaosd.proxies.haproxy.cfg.record import record
@@ -69,6 +70,7 @@ class RewiredFiles:
         self._config, self._facts = config, facts
         self._read: tuple[Facts, OwnFiles] | None = None
         self._last: Rewired | None = None  # of the last launch
+        self._difference: tuple[Rewired, list[str]] | None = None
 
     def files(self) -> OwnFiles:
         """The files for the version that is known by now. Raises EnvironmentFileError."""
@@ -151,8 +153,13 @@ class RewiredFiles:
         ]
 
     def difference(self) -> list[str]:
-        copies = self._last.copies if self._last is not None else ()
-        return [line for copy in copies for line in diff.unified(copy, without_secrets)]
+        if self._last is None:
+            return []
+        if self._difference is None or self._difference[0] is not self._last:
+            copies = self._last.copies
+            lines = [line for copy in copies for line in diff.unified(copy, without_secrets)]
+            self._difference = self._last, lines
+        return self._difference[1]
 
     # --- a launch ---
 
@@ -199,6 +206,27 @@ class RewiredFiles:
         names = {server.name for server in self.files().choice.moved}
         servers = () if backend is None else backend.servers
         return found, tuple(server for server in servers if server.name in names)
+
+    def backends(self, host: Host) -> tuple[Backend | Unknown, ...]:
+        """All backends of the user's files, as they are; only the chosen one if one is chosen."""
+        try:
+            effective = self.files().effective
+        except EnvironmentFileError:
+            return ()
+        return tuple(
+            read_backend(effective, proxy, host)
+            for proxy in effective.proxies
+            if proxy.servers and self._config.backend in (None, proxy.name)
+        )
+
+    def movable(self) -> list[str]:
+        """Which backends can move, where it is not said which one does."""
+        if self._config.backend is not None:
+            return []
+        try:
+            return [backend.name for backend in candidates(self.files().effective)]
+        except EnvironmentFileError:
+            return []
 
     def backend(self, host: Host) -> Backend | Unknown | None:
         """The backend that moves, as the copies have it, with the lines of the user's files."""

@@ -145,7 +145,7 @@ def _of_value(backend: Proxy, name: str, change: Change) -> Limit:
 
 def _of_lines(backend: Proxy) -> Iterator[Limit]:
     """What its rules do, its own and those of its defaults."""
-    bound = any("cookie" in server.values for server in backend.servers)
+    named = any("cookie" in server.values for server in backend.servers)
     for line in (*backend.inherited, *backend.statements):
         if line.modifier:
             continue
@@ -153,7 +153,7 @@ def _of_lines(backend: Proxy) -> Iterator[Limit]:
         if (
             line.keyword == "use-server"
             or (line.keyword == "stick" and texts[1:2] and texts[1] in _STICKS)
-            or (line.keyword == "cookie" and bound)
+            or (line.keyword == "cookie" and (named or "dynamic" in texts))
         ):
             yield _of_line(line, Change.WHO, 2)
         elif texts[:2] == ("http-check", "disable-on-404"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from chaosd.proxies.haproxy.cfg.backend import Unread
 from chaosd.proxies.haproxy.cfg.findings import Finding, Kind
 from chaosd.proxies.haproxy.cfg.limits import Change
-from chaosd.proxies.haproxy.model.backend import Limit, Unknown
+from chaosd.proxies.haproxy.model.backend import Beyond, Limit, Unknown
 
 SAID_MAX = 80  # characters of a line of the user's
 IDENTITY_HEADER = "X-Chaosd-Instance"
@@ -103,6 +103,11 @@ _UNREAD = {
     Unread.NO_SLOTS: "`{what}` is not a number of servers (write it like 3 or 1-3)",
     Unread.NO_REQUESTS: "`{what}` serves no requests",
 }
+_BEYOND = {
+    Beyond.NO_SERVER: "it has no server",
+    Beyond.NO_NAMESERVER: "its resolvers section has no nameserver, so no address is ever found",
+    Beyond.OLD_VERSION: "before HAProxy 2.1 the resolver worked differently",
+}
 
 
 def say_limit(limit: Limit) -> str:
@@ -113,6 +118,8 @@ def say_limit(limit: Limit) -> str:
 def say_unknown(unknown: Unknown) -> str:
     """One line: why there is no prediction, `file:line: …` where a line is to blame."""
     where = "" if unknown.file is None else f"{unknown.file}:{unknown.line or 0}: "
+    if unknown.why in {*Beyond}:
+        return f"{where}{_BEYOND[Beyond(unknown.why)]}"
     return f"{where}{_UNREAD[Unread(unknown.why)].format(what=unknown.what)}"
 
 

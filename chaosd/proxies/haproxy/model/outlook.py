@@ -25,7 +25,14 @@ from chaosd.proxies.haproxy.model.backend import (
     Spread,
     Unknown,
 )
-from chaosd.proxies.haproxy.model.scene import ALWAYS_NS, ENDLESS_S, Scene, SceneWorld, instances_of
+from chaosd.proxies.haproxy.model.scene import (
+    ALWAYS_NS,
+    ENDLESS_S,
+    SLOTS_USED,
+    Scene,
+    SceneWorld,
+    instances_of,
+)
 from chaosd.proxies.haproxy.model.server import SECOND_NS
 from chaosd.proxies.haproxy.model.trials import phases_of, quantile_s
 from chaosd.proxies.haproxy.model.users import Seen, Usable, Users
@@ -35,6 +42,7 @@ __all__ = [
     "DNS_TROUBLE",
     "MOVE",
     "NODE_LOST",
+    "SLOTS_USED",
     "instances_of",
     "moves_at_first",
     "outlook",
