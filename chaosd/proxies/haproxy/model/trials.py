@@ -19,7 +19,6 @@ from typing import NamedTuple
 from chaosd.history.cycles import Prediction
 from chaosd.plugins.timeline import Timeline, Unreached
 from chaosd.proxies.haproxy.model.algorithm import BACKEND, BackendModel, Layout, backend_of
-from chaosd.proxies.haproxy.model.backend import CheckKind
 from chaosd.proxies.haproxy.model.closed_forms import ARP_LATE_S_MAX, ARP_RETRY_S
 from chaosd.proxies.haproxy.model.moves import Move, recognise
 from chaosd.proxies.haproxy.model.requests import candidates
@@ -183,7 +182,7 @@ class _Trial:
         self._again_ns = whole_ns(ARP_RETRY_S + rng.random() * ARP_LATE_S_MAX)
         self._asked_ns: int | None = None  # when the first request went to the new host
         self._turn_ns = round(phases.coin * turn_ns)
-        self._is_checked = any(line.check is not CheckKind.NONE for line in standing.moved)
+        self._is_checked = standing.is_checked
         # A vacant IP refuses on loopback and is a black hole on a bridge: half of each.
         vacant_refuses = phases.coin < 1 / 2
         self._world = StandingWorld(standing, tracks, rng, vacant_refuses=vacant_refuses)
@@ -226,6 +225,8 @@ class _Trial:
         new, model = self._move.new, self._model
         for server in model.servers:
             if server.ip == new and server.usable:
+                if len(model.servers) == 1:
+                    return 0
                 usable = [s for s in model.servers if s.usable and s.line.weight]
                 chosen = candidates(model.backend, usable)
                 if any(each.ip == new for each in chosen):
