@@ -16,7 +16,6 @@ from chaosd.doctor.subject import Subject
 from chaosd.proxies.haproxy.cfg.address import slots
 from chaosd.proxies.haproxy.cfg.source import Place
 from chaosd.proxies.haproxy.model.backend import Backend, Happening, Outlook, Unknown
-from chaosd.proxies.haproxy.rewire.choose import is_followed
 from chaosd.proxies.haproxy.rewire.edits import Edit
 
 _ROUNDS_MAX = 3  # of mending: a remedy may show something else
@@ -31,7 +30,7 @@ class Row:
     name: str
     place: Place
     servers: int  # template slots counted
-    follows: bool  # by `resolvers`, at least one of its servers
+    is_fixed: bool  # all of its servers have addresses in the file
     now: Outlooks
     fixed: Outlooks
 
@@ -118,7 +117,7 @@ class Doctor:
                 name=proxy.name,
                 place=proxy.place,
                 servers=sum(max(1, slots(server)) for server in proxy.servers),
-                follows=any(is_followed(server) for server in proxy.servers),
+                is_fixed=not any(subject.target(server).is_name for server in proxy.servers),
                 now=self._outlooks(subject, now.get(proxy.name, unknown)),
                 fixed=self._outlooks(subject, after.get(proxy.name, unknown)),
             )

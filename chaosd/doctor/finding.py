@@ -96,6 +96,7 @@ class Toll:
     never: Change  # the share of trials that do not recover, 0 to 1
     failed_s: Change  # means, in seconds' worth of requests
     misrouted_s: Change
+    slow_s: Change  # answered well, but late
     slowest_s: Change
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -14,7 +13,10 @@ from chaosd.proxies.haproxy.model.backend import Backend, Outlook, Scenario, Unk
 from chaosd.proxies.haproxy.model.outlook import outlook
 
 Priced = Mapping[str, Backend | Unknown]  # by the backend's name
-_RARE = 0.1  # how much a rare happening weighs in the order of findings
+# How much weighs in the order of findings: a rare happening, a second in which the instance that
+# has moved gets no requests, though others may answer them, and a second's requests that are late.
+_RARE, _IDLE, _SLOW = 0.05, 0.1, 0.1
+_IDLE_S_MAX = 3600.0
 _NEGLIGIBLE_S = 0.1
 _NEGLIGIBLE_SLOWEST_S = 0.5  # one request that waits; others fail or not as before
 _NEGLIGIBLE_QUERIES = 0.01  # a second
@@ -100,14 +102,19 @@ def _toll(name: str, scenario: Scenario, now: Outlook, fixed: Outlook, *, usual:
         never=Change(now=now.recovery_s.never, fixed=fixed.recovery_s.never),
         failed_s=Change(now=now.failed_s.mean, fixed=fixed.failed_s.mean),
         misrouted_s=Change(now=now.misrouted_s.mean, fixed=fixed.misrouted_s.mean),
+        slow_s=Change(now=now.masked_s.mean, fixed=fixed.masked_s.mean),
         slowest_s=Change(now=now.slowest_s, fixed=fixed.slowest_s),
     )
 
 
 def _loss(toll: Toll) -> float:
-    """Seconds' worth of requests that fail or go astray, and would not in the mended file."""
+    """Seconds' worth of requests that are lost, and would not be in the mended file.
+
+    An instance that gets no requests is a loss, too, though a small one.
+    """
     lost = toll.failed_s.saved + toll.misrouted_s.saved
-    return lost if math.isfinite(lost) else 0.0
+    idle = max(-_IDLE_S_MAX, min(_IDLE_S_MAX, toll.recovery_s.saved))
+    return lost + _IDLE * idle + _SLOW * toll.slow_s.saved
 
 
 def _worst(tolls: Iterable[Toll]) -> tuple[Toll, ...]:
@@ -131,7 +138,7 @@ def is_nothing(cost: Cost) -> bool:
 
 def is_felt(toll: Toll) -> bool:
     """Whether users would notice the remedy."""
-    seconds = (toll.recovery_s, toll.failed_s, toll.misrouted_s)
+    seconds = (toll.recovery_s, toll.failed_s, toll.misrouted_s, toll.slow_s)
     return (
         any(change.saved >= _NEGLIGIBLE_S for change in seconds)
         or toll.never.saved >= _NEGLIGIBLE_SHARE

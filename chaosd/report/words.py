@@ -25,7 +25,8 @@ def cause(found: Cause) -> str:
         case CauseKind.RUN_FAILED:
             return "the run ended with an error in the middle of it"
         case CauseKind.NOT_STEADY:
-            return "the app did not answer steadily before it"
+            what = "the app did not answer steadily before it"
+            return f"{what} ({found.detail})" if found.detail else what
         case CauseKind.NEVER_BEGAN:
             return "it never began"
         case CauseKind.NOT_FRESH:

@@ -13,6 +13,7 @@ kernel does not have is None or left out, and then nothing may be claimed.
     dropped()                             # {Counter.CONNTRACK_DROP: 0, …}: packets thrown away
     busy_s()                              # of all CPUs, since the machine started
     memory()                              # Memory(available_bytes, total_bytes), or None
+    open_files_max()                      # what a program may raise its limit to, or None
     descriptors()                         # Descriptors(used, used_max) of all processes, or None
     has_ipv6_route(), nameservers()       # what resolving goes by; no route and 0 where unknown
 """
@@ -20,6 +21,7 @@ kernel does not have is None or left out, and then nothing may be claimed.
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Iterator
 from contextlib import suppress
 from enum import StrEnum
@@ -32,6 +34,7 @@ THREADS_MAX = 256  # of one process that are looked at
 SCHEDSTAT_BYTES_MAX = 128
 RESOLV_CONF = Path("/etc/resolv.conf")
 ROUTE_FIELDS, ROUTE_REJECTS = 10, 0x200  # of /proc/net/ipv6_route; RTF_REJECT of its flags
+CAP_SYS_RESOURCE = 24  # the number of this capability
 STANDING_STATES = "Tt"  # stopped by a signal, or by a tracer
 
 
@@ -220,6 +223,24 @@ def descriptors(proc: Path = PROC) -> Descriptors | None:
         return Descriptors(int(used), int(most))
     except (OSError, ValueError):
         return None
+
+
+def open_files_max(proc: Path = PROC) -> int | None:
+    """How many descriptors a program that chaosd starts may ask for; None: not known, or no end."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if _may_raise_limits(proc):
+        with suppress(OSError, ValueError):
+            limit = _number(proc / "sys/fs/nr_open")
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
+def _may_raise_limits(proc: Path) -> bool:
+    try:
+        status = (proc / "self/status").read_text(encoding="utf-8")
+        (effective,) = (line for line in status.splitlines() if line.startswith("CapEff:"))
+        return bool(int(effective.split()[1], 16) >> CAP_SYS_RESOURCE & 1)
+    except (OSError, ValueError, IndexError):
+        return False
 
 
 class Ports(NamedTuple):

@@ -32,7 +32,7 @@ V2_LINE = b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c" + bytes(12)
 
 
 def test_what_may_come_before_http(ip):
-    pem = certificate.make(["app.example"]).decode()
+    pem = certificate.make(("app.example",)).decode()
     trusting = ssl.create_default_context(cadata=pem)
     lines = (b"", b"PROXY TCP4 127.0.0.1 127.0.0.1 1 2\r\n", V2_LINE)
     with serving(ip, "--proxied", "yes", CHAOSD_CERTIFICATE=pem):
@@ -54,7 +54,7 @@ def test_a_proxy_line_may_come_in_pieces(ip):
 
 
 def test_rubbish_before_http_ends_the_connection(ip):
-    pem = certificate.make(["x"]).decode()
+    pem = certificate.make(("x",)).decode()
     with serving(ip, "--proxied", "yes", CHAOSD_CERTIFICATE=pem):
         for rubbish in (b"\x16\x03\x01\x00\x05hello", V2_LINE[:16], b"PROXY " + b"x" * 200):
             with socket.create_connection((ip, PORT), timeout=WAIT_S) as client:

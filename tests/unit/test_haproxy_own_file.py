@@ -8,7 +8,7 @@ from chaosd.plugins.timeline import move as moved
 from chaosd.proxies.haproxy import HAProxy
 from chaosd.proxies.haproxy.cfg import own_file
 from chaosd.proxies.haproxy.cfg.settings import backend_of, settings_of
-from chaosd.proxies.haproxy.cfg.wording import say_unknown
+from chaosd.proxies.haproxy.cfg.wording import say, say_unknown
 from chaosd.proxies.haproxy.config import OF_THE_FILE
 from chaosd.proxies.haproxy.model.backend import Backend
 
@@ -272,3 +272,25 @@ def test_without_a_timeout_there_is_still_a_prediction(tmp_path):
     )
     text = BASE.format(**EMPTY).replace("    timeout server 3s\n", "")
     assert plugin(tmp_path, text, version="2.6.12").predict(move) is not None
+
+
+@pytest.mark.parametrize(
+    ("lines", "version", "most", "said"),
+    [
+        ("maxconn 5000", "3.0.1", 10_000, "h.cfg:2: `maxconn 5000` takes two descriptors for each"),
+        ("maxconn 9\n    maxconn 5000", None, 10_000, "h.cfg:3: `maxconn 5000` takes two"),
+        ("maxconn 4900", "3.0.1", 10_000, None),
+        ("maxconn 5000", "3.0.1", None, None),
+        ("maxconn 5000", "2.2.9", 10_000, None),
+        ("maxconn 5000\n    no strict-limits", "3.0.1", 10_000, None),
+    ],
+)
+def test_more_connections_than_descriptors_are_said_before_the_run(
+    tmp_path, lines, version, most, said
+):
+    path = tmp_path / "h.cfg"
+    path.write_text(BASE.format(**EMPTY | {"global": lines}))
+    effective = own_file.read_own(path, version=version, environment={})
+    found = own_file.too_many_connections(effective, most)
+    assert len(found) == (said is not None)
+    assert said is None or said in say(found[0])

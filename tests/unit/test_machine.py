@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -122,3 +123,17 @@ def test_nameservers_are_counted_once_each(tmp_path):
     assert machine.nameservers(file) == 0
     file.write_text("search a\nnameserver 10.0.0.1\nnameserver 10.0.0.1\nnameserver ::1\n# x\n")
     assert machine.nameservers(file) == 2
+
+
+def test_a_limit_that_may_be_raised_is_not_the_end(tmp_path) -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    own = None if hard == resource.RLIM_INFINITY else hard
+    (tmp_path / "self").mkdir()
+    (tmp_path / "sys/fs").mkdir(parents=True)
+    (tmp_path / "sys/fs/nr_open").write_text("1048576\n")
+    status = tmp_path / "self/status"
+    assert machine.open_files_max(tmp_path) == own
+    status.write_text("Name:\tx\nCapEff:\t0000000001000000\n")  # CAP_SYS_RESOURCE
+    assert machine.open_files_max(tmp_path) == 1_048_576
+    status.write_text("Name:\tx\nCapEff:\t00000000feffffff\n")
+    assert machine.open_files_max(tmp_path) == own

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from chaosd.doctor.finding import Cost, Finding, Toll
-from chaosd.doctor.formats.numbers import arrow, change_of_rate, change_of_seconds
+from chaosd.doctor.formats.numbers import ARROW, arrow, change_of_rate, change_of_seconds
 from chaosd.doctor.price import is_felt
 from chaosd.doctor.subject import Subject
 from chaosd.plugins.timeline import Failure
@@ -52,21 +52,17 @@ def cost_lines(cost: Cost) -> Iterator[str]:
 
 
 def toll_words(toll: Toll) -> str:
-    """What changes for users: `recovery p95 11 s → 1.1 s, requests of 5.2 s → 0.6 s fail`."""
-    parts = []
-    if toll.recovery_s.saved or toll.recovery_s.now:
-        parts.append(f"recovery p95 {change_of_seconds(toll.recovery_s)}")
-    if toll.never.saved:
-        never = arrow(f"{toll.never.now:.0%}", f"{toll.never.fixed:.0%}")
-        parts.append(f"never back {never} of the time")
-    for name, change in (
-        ("requests of {} fail", toll.failed_s),
-        ("requests of {} reach a stranger", toll.misrouted_s),
-        ("a client waits up to {}", toll.slowest_s),
-    ):
-        if change.saved:
-            parts.append(name.format(change_of_seconds(change)))
-    return ", ".join(parts)
+    """What changes for users: `recovery p95 11 s → 1.1 s, lost requests 5.2 s → 0.6 s`."""
+    never = arrow(f"{toll.never.now:.0%}", f"{toll.never.fixed:.0%}")
+    pairs = (
+        ("recovery p95 {}", change_of_seconds(toll.recovery_s)),
+        ("never back {} of the time", never),
+        ("lost requests {}", change_of_seconds(toll.failed_s)),
+        ("requests that reach a stranger {}", change_of_seconds(toll.misrouted_s)),
+        ("late requests {}", change_of_seconds(toll.slow_s)),
+        ("a client waits up to {}", change_of_seconds(toll.slowest_s)),
+    )
+    return ", ".join(text.format(change) for text, change in pairs if ARROW in change)
 
 
 class Paste(NamedTuple):
@@ -85,6 +81,6 @@ def remedy_lines(subject: Subject, finding: Finding) -> list[Paste]:
         mine = [edit for edit in edits if edit.place.file == source.path]
         for change in apply(source.path, source.text, mine).changes if mine else ():
             place = Place(source.path, change.line)
-            texts = map(without_secrets, change.after)
+            texts = map(without_secrets, filter(None, change.after))
             found += [Paste(place, not change.before, text) for text in texts]
     return found

@@ -128,6 +128,7 @@ def _cost(cost: Cost) -> dict[str, Any]:
                 "never": _change(toll.never),
                 "failed_s": _change(toll.failed_s),
                 "misrouted_s": _change(toll.misrouted_s),
+                "masked_s": _change(toll.slow_s),
                 "slowest_s": _change(toll.slowest_s),
             }
             for toll in cost.tolls

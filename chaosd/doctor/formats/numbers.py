@@ -6,6 +6,7 @@ import math
 
 from chaosd.doctor.finding import Change
 
+ARROW = " → "
 _NOTHING_S = 0.05
 
 
@@ -18,18 +19,18 @@ def seconds(value: float) -> str:
     if abs(value) < _NOTHING_S:
         return "0 s"
     if value >= 120:  # noqa: PLR2004
-        return f"{value / 60:.3g} min"
+        return f"{value / 60:.2g} min" if value < 5940 else f"{value / 3600:.2g} h"  # noqa: PLR2004
     return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"  # noqa: PLR2004
 
 
 def rate(value: float) -> str:
     """Queries per second."""
-    return f"{value:.3g}"
+    return f"{value:.2g}" if value < 10 else f"{value:.0f}"  # noqa: PLR2004
 
 
 def arrow(now: str, fixed: str) -> str:
     """A number now and with the fixes; once where it stays."""
-    return now if now == fixed else f"{now} → {fixed}"
+    return now if now == fixed else f"{now}{ARROW}{fixed}"
 
 
 def change_of_seconds(change: Change) -> str:

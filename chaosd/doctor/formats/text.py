@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from chaosd.doctor.examine import Diagnosis, Outlooks, Row
@@ -23,6 +24,9 @@ TITLES = {
     Happening.NODE_LOST: "a lost node",
     Happening.DNS_TROUBLE: f"{TROUBLE_S:g} s without DNS",
 }
+LOST = "(now → with the fixes; requests lost, in seconds' worth: 1.5 s is 150 of 100 a second)"
+_WHOLE_MAX = 3  # findings of a rule that are told with costs and remedy
+_PASTES_MAX = 6  # lines of a remedy
 _NAMES_MAX = 4  # of backends that are alike, in a row
 _SETTINGS = {
     Setting.DOCKER: "in Docker",
@@ -39,9 +43,11 @@ def render(diagnosis: Diagnosis, *, everything: bool) -> Iterator[str]:
     if diagnosis.rows:
         yield ""
         yield from _table(diagnosis.rows)
+    told: Counter[str] = Counter()
     for finding in diagnosis.all if everything else diagnosis.findings:
+        told[finding.rule] += 1
         yield ""
-        yield from _finding(diagnosis.subject, finding)
+        yield from _finding(diagnosis.subject, finding, short=told[finding.rule] > _WHOLE_MAX)
     yield ""
     yield summary(diagnosis, everything=everything)
 
@@ -73,11 +79,14 @@ def _changed_rows(old: Diagnosis, new: Diagnosis) -> Iterator[str]:
         for what, title in TITLES.items():
             pairs = (
                 ("recovery p95", _recovery(before.now, what), _recovery(after.now, what)),
-                ("requests failed", _failed(before.now, what), _failed(after.now, what)),
+                ("requests lost", _failed(before.now, what), _failed(after.now, what)),
             )
             changed = [f"{name} {a} → {b}" for name, a, b in pairs if a != b]
             if changed:
                 yield f"{before.name}, {title}: {', '.join(changed)}"
+        asked = [_queries(before.now), _queries(after.now)]
+        if asked[0] != asked[1]:
+            yield f"{before.name}: DNS queries a second {arrow(*asked)}"
 
 
 def _changed_findings(old: Diagnosis, new: Diagnosis) -> Iterator[str]:
@@ -119,14 +128,6 @@ def notes(diagnosis: Diagnosis) -> Iterator[str]:
     if subject.unset:
         names = quoted(sorted(subject.unset), _NAMES_MAX)
         yield f"{names} {_has(len(subject.unset))} no value here (--env FILE gives one)"
-    names_missing = dict.fromkeys(
-        str(server.values["resolvers"].value)
-        for _, server in subject.followers()
-        if subject.resolvers_of(server) is None
-    )
-    if names_missing:
-        what = quoted(list(names_missing))
-        yield f"resolvers {what} is in none of the files (give that file, too)"
 
 
 def _has(number: int) -> str:
@@ -147,12 +148,13 @@ def _table(rows: Sequence[Row]) -> Iterator[str]:
             continue
         name = quoted_names(names)
         lines.append([name, "recovery p95", *map(str, recoveries(row)), queries(row)])
-        lines.append(["", "requests failed", *map(str, failures(row)), ""])
+        lines.append(["", "requests lost", *map(str, failures(row)), ""])
     if len(lines) > 1:
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         for line in lines:
             cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
             yield "  ".join(cells).rstrip()
+        yield LOST
     for why, names in unknown.items():
         yield f"{quoted_names(names)}: {why}"
 
@@ -173,6 +175,8 @@ def alike(rows: Sequence[Row]) -> list[tuple[list[str], Row]]:
 
 def why_none(row: Row) -> str:
     """Why there are no numbers, if there are none."""
+    if row.is_fixed:
+        return "addresses in the file: nothing moves by DNS"
     found = [outlook for outlook in row.now.values() if isinstance(outlook, Unknown)]
     return why_unknown(found[0]) if len(found) == len(row.now) else ""
 
@@ -186,10 +190,12 @@ def failures(row: Row) -> list[str]:
 
 
 def queries(row: Row) -> str:
-    now, fixed = row.now[Happening.MOVE], row.fixed[Happening.MOVE]
-    if isinstance(now, Unknown) or isinstance(fixed, Unknown):
-        return "?"
-    return arrow(rate(now.queries_per_s), rate(fixed.queries_per_s))
+    return arrow(_queries(row.now), _queries(row.fixed))
+
+
+def _queries(outlooks: Outlooks) -> str:
+    outlook = outlooks[Happening.MOVE]
+    return "?" if isinstance(outlook, Unknown) else rate(outlook.queries_per_s)
 
 
 def _recovery(outlooks: Outlooks, happening: Happening) -> str:
@@ -207,17 +213,21 @@ def _failed(outlooks: Outlooks, happening: Happening) -> str:
     if not isinstance(outlook, Outlook):
         return ""
     lost = outlook.failed_s.mean + outlook.misrouted_s.mean
-    return f"{seconds(lost)} worth"
+    return seconds(lost)
 
 
 # --- findings ------------------------------------------------------------------------------------
 
 
-def _finding(subject: Subject, finding: Finding) -> Iterator[str]:
+def _finding(subject: Subject, finding: Finding, *, short: bool) -> Iterator[str]:
+    """All of it, or what is left to say when there were others of the rule before."""
     place = finding.spot.place
     column = f":{finding.spot.start}" if finding.spot.start else ""
     sure = "" if finding.confidence == "high" else f" ({finding.confidence} confidence)"
     yield f"{finding.severity}[{finding.rule}] {place}{column}{sure}"
+    if short:
+        yield f"  {finding.message}"
+        return
     yield from _quoted(subject, finding)
     yield f"  {finding.message}"
     if where := _inherited(finding):
@@ -225,10 +235,12 @@ def _finding(subject: Subject, finding: Finding) -> Iterator[str]:
     if finding.cost is not None:
         yield from (f"  costs: {line}" for line in cost_lines(finding.cost))
     pastes = remedy_lines(subject, finding)
-    for number, paste in enumerate(pastes):
+    for number, paste in enumerate(pastes[:_PASTES_MAX]):
         what = "after" if paste.is_new else "line"
         head = "paste:" if number == 0 else "      "
         yield f"  {head} {what} {_short(paste.place, place)}: {paste.text.rstrip()}"
+    if len(pastes) > _PASTES_MAX:
+        yield f"         and {len(pastes) - _PASTES_MAX} lines more like these (--fix writes all)"
     if finding.remedy is not None and finding.remedy.advice:
         yield f"  {finding.remedy.advice}"
 

@@ -41,7 +41,7 @@ class HoldObsolete(Rule):
         for section in subject.effective.resolvers.values():
             users = [u for u in subject.users_of(section) if not u[1].is_template]
             found = found_after(section)
-            if not users or found is None:
+            if found is None or (subject.backends and not users):  # a part of a file has none
                 continue
             hold, low, high = found
             facts: Facts = {

@@ -32,17 +32,15 @@ class LateQuestion(Rule):
     )
 
     def look(self, subject: Subject) -> Iterator[Finding]:
-        never = subject.version < _FIXED_SINCE
         for section in subject.effective.resolvers.values():
+            if not is_late(subject, section):
+                continue
             users = [u for u in subject.users_of(section) if u[1].values["check"].value]
+            never = subject.version < _FIXED_SINCE
             valid, poll = section.values["hold valid"], section.values["timeout resolve"]
-            if not users or not isinstance(valid.value, int) or not isinstance(poll.value, int):
-                continue
-            if poll.value <= _GOOD_POLL_MS or (not never and valid.value < poll.value):
-                continue
             facts: Facts = {
-                "valid": Ms(valid.value),
-                "poll": Ms(poll.value),
+                "valid": Ms(valid.value or 0),
+                "poll": Ms(poll.value or 0),
                 "version": subject.version_text,
             }
             yield self.finding(
@@ -54,6 +52,15 @@ class LateQuestion(Rule):
                     mending.set_in_resolvers(subject, section, "timeout resolve", _GOOD_POLL)
                 ),
             )
+
+
+def is_late(subject: Subject, section: Resolvers) -> bool:
+    """Whether names are asked for rarely, and checks that fail do not make it sooner."""
+    valid, poll = (section.values[name].value for name in ("hold valid", "timeout resolve"))
+    if not isinstance(valid, int) or not isinstance(poll, int) or poll <= _GOOD_POLL_MS:
+        return False
+    checked = any(server.values["check"].value for _, server in subject.users_of(section))
+    return checked and (subject.version < _FIXED_SINCE or valid >= poll)
 
 
 def _spot(subject: Subject, section: Resolvers) -> Spot:

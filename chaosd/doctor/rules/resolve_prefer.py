@@ -13,6 +13,8 @@ from chaosd.doctor.words import count
 from chaosd.proxies.haproxy.cfg.effective import Proxy, Resolvers, Server
 from chaosd.proxies.haproxy.rewire.edits import Edit
 
+_WORDS = "resolve-prefer ipv4"
+_MANY = 3  # servers
 _AUTO_SINCE = (3, 3)  # `dns-accept-family auto`
 
 
@@ -24,7 +26,7 @@ class ResolvePrefer(Rule):
     title = "every poll asks for AAAA first"
     sentence = (
         "no `resolve-prefer`{host}: every poll asks for AAAA first, two DNS questions for one "
-        "({names}, {now:.3g} a second instead of {fixed:.3g}). Where questions for AAAA are "
+        "({names}, {now:.2g} a second instead of {fixed:.2g}). Where questions for AAAA are "
         "dropped, the server goes into maintenance and does not come back while they are"
     )
 
@@ -54,7 +56,7 @@ class ResolvePrefer(Rule):
             facts,
             backends=[proxy.name for proxy, _ in users],
             also=[server.place for _, server in users],
-            remedy=mending.remedy(*_edits(subject, [server for _, server in users])),
+            remedy=mending.remedy(*_edits(subject, users)),
             scenarios=[aaaa_dropped()],
             confidence=Confidence.LOW if by_route else Confidence.HIGH,
             severity=Severity.INFO if by_route else None,
@@ -74,13 +76,19 @@ def _asks_both(subject: Subject, server: Server) -> bool:
     return not prefers.is_said and not subject.target(server).is_service
 
 
-def _edits(subject: Subject, servers: list[Server]) -> list[Edit]:
-    """Beside `resolvers`, where a later `default-server` line does not reset it; else on each."""
+def _edits(subject: Subject, users: list[tuple[Proxy, Server]]) -> list[Edit]:
+    """Where a later `default-server` line does not reset it: one line for many, else on each."""
+    resets = subject.effective.dialect.default_server_resets
+    parents = {proxy.parent for proxy, _ in users}
+    if len(users) >= _MANY and len(parents) == 1 and None not in parents:
+        proxies = [proxy for proxy, _ in users]
+        lines = (line for proxy in proxies for line in (*proxy.inherited, *proxy.statements))
+        if not (resets and any(line.says("default-server") for line in lines)):
+            home = mending.home_of(subject, proxies[0])
+            return [mending.insert(subject, home, f"default-server {_WORDS}")]
     found: list[Edit] = []
-    for server in servers:
+    for _, server in users:
         by = server.values["resolvers"]
         line = None if by.place is None else subject.statement_at(by.place)
-        if line is None or subject.effective.dialect.default_server_resets:
-            line = server.statement
-        found.append(mending.append(line, "resolve-prefer ipv4"))
+        found.append(mending.append(line if line and not resets else server.statement, _WORDS))
     return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import resource
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
@@ -50,6 +49,7 @@ from chaosd.proxies.haproxy.model.settings import Settings
 from chaosd.proxies.haproxy.model.standing import Standing
 from chaosd.proxies.haproxy.outlooks import foresee
 from chaosd.proxies.haproxy.rewired import Facts, RewiredFiles
+from chaosd.system import machine
 from chaosd.system.files import MB, read_bytes, read_utf8
 
 _ENTRIES_MAX = 10_000  # that are looked at beside it: it may lie in /
@@ -243,6 +243,7 @@ class HAProxy:
         found = own_file.problems(effective, path, by_address=by_address)
         if own_file.is_undecided(effective):
             effective = self._own(path, either=True)
+        found += own_file.too_many_connections(effective, self._open_files_max())
         found += refusals(
             effective.document,
             allow_programs=self.config.allow_programs,
@@ -312,10 +313,7 @@ class HAProxy:
 
     def _open_files_max(self) -> int | None:
         """How many descriptors its program may have; None: as many as it likes."""
-        if self._host is not None:
-            return self._host.open_files_max
-        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        return None if limit == resource.RLIM_INFINITY else limit
+        return machine.open_files_max() if self._host is None else self._host.open_files_max
 
     @cached_property
     def _known_features(self) -> frozenset[str] | None:

@@ -75,6 +75,7 @@ class RewiredFiles:
         self._read: tuple[Facts, OwnFiles] | None = None
         self._last: Rewired | None = None  # of the last launch
         self._copied: tuple[Rewired, Effective] | None = None  # those copies as HAProxy reads them
+        self._difference: tuple[Rewired, list[str]] | None = None
 
     def files(self) -> OwnFiles:
         """The files for the version that is known by now. Raises EnvironmentFileError."""
@@ -157,8 +158,13 @@ class RewiredFiles:
         ]
 
     def difference(self) -> list[str]:
-        copies = self._last.copies if self._last is not None else ()
-        return [line for copy in copies for line in diff.unified(copy, without_secrets)]
+        if self._last is None:
+            return []
+        if self._difference is None or self._difference[0] is not self._last:
+            copies = self._last.copies
+            lines = [line for copy in copies for line in diff.unified(copy, without_secrets)]
+            self._difference = self._last, lines
+        return self._difference[1]
 
     # --- a launch ---
 

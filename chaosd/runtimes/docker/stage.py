@@ -367,10 +367,13 @@ class DockerStage(Roster[Member]):
         self._recorder.record(WorldWatched(lags=(lag,)))
 
     async def _wait_for_engine(self) -> None:
-        """Let the run end if the engine is away for too long."""
-        returned = await self._engine.presence.returns()
-        self._absent = False
-        if not returned:
+        """Let the run end if the engine is away for too long.
+
+        Then the cell stays without one: each would go on to tell all others, which tell it.
+        """
+        if await self._engine.presence.returns():
+            self._absent = False
+        else:
             self._failed(EngineAwayError(self._engine.presence.absence()))
 
     def _on_return(self) -> None:

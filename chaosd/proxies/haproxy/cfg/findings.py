@@ -18,6 +18,7 @@ class Kind(Enum):
     NO_NAMESERVER = "no nameserver"
     NO_IDENTITY = "no identity"
     NEVER_RESOLVED = "never resolved"
+    DESCRIPTORS = "descriptors"
     OTHER_RESOLVERS = "other resolvers"
     # It would open or run something on this machine.
     OPENS = "opens"

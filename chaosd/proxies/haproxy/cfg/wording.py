@@ -33,6 +33,10 @@ _SENTENCES = {
         "this server is looked up once and never again (add: resolvers {detail} to the line)"
     ),
     Kind.OTHER_RESOLVERS: "resolvers {detail}",
+    Kind.DESCRIPTORS: (
+        "`{said}` takes two descriptors for each connection, of which HAProxy may have {detail} "
+        "here: it would not start (lower it, or raise `ulimit -Hn`)"
+    ),
     Kind.OPENS: (
         "`{said}` would be opened for real, beside what listens there already "
         '(take the line out, or let it say "${{{detail}}}")'

@@ -58,10 +58,11 @@ def key_of(line: ServerLine) -> Key | None:
 class BackendModel:
     """A proxy with one backend.
 
-    It starts without addresses, as `init-addr last,none` does. Its first queries and its first
-    checks are at `poll_at_ns` and `check_at_ns`. `rng` makes its timers a little late. `ask` gives
-    what the nameservers of a `resolvers` section answer for a name; with `final_name` and
-    `final_place`, what can change nothing any more is left out.
+    It starts without addresses, as `init-addr last,none` does. `poll_at_ns` says when the first
+    queries are; so does `check_at_ns` of the first check of a line, whose servers are checked so
+    long after others as it is told. `rng` makes its timers a little late. `ask` gives what the
+    nameservers of a `resolvers` section answer for a name; with `final_name` and `final_place`,
+    what can change nothing any more is left out.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class BackendModel:
         ask: Callable[[Resolver, str], Ask],
         start_ns: int,
         poll_at_ns: Callable[[Resolver], int],
-        check_at_ns: int,
+        check_at_ns: Callable[[ServerLine, int], int],
         final_name: Callable[[str], Callable[[int], bool]] | None = None,
         final_place: Final | None = None,
     ) -> None:
@@ -88,7 +89,8 @@ class BackendModel:
         checked = [server for server in self.servers if server.line.check is not CheckKind.NONE]
         shortest_ns = min((server.line.inter_ns for server in checked), default=0)
         for place, server in enumerate(checked):
-            server.check_at_ns = check_at_ns + place * shortest_ns // len(checked)
+            after_ns = place * shortest_ns // len(checked)
+            server.check_at_ns = check_at_ns(server.line, after_ns)
         second_ns = below(rng, SECOND_NS) if known < COUNTS_MILLISECONDS else 0
         self.resolutions: list[Resolution] = []
         for key, servers in _by_key(self.servers).items():
@@ -208,6 +210,7 @@ class ProxyModel(BackendModel):
         servers: int = 1,
     ) -> None:
         first_poll_ns = start_ns if poll_at_ns is None else poll_at_ns
+        first_check_ns = start_ns if check_at_ns is None else check_at_ns
         super().__init__(
             backend_of(settings, servers),
             version,
@@ -216,7 +219,7 @@ class ProxyModel(BackendModel):
             ask=lambda _resolver, _host: world.resolve,
             start_ns=start_ns,
             poll_at_ns=lambda _resolver: first_poll_ns,
-            check_at_ns=start_ns if check_at_ns is None else check_at_ns,
+            check_at_ns=lambda _line, after_ns: first_check_ns + after_ns,
         )
 
     def settle(self, now_ns: int, ips: Sequence[str]) -> None:

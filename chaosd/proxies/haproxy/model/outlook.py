@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from random import Random
+from typing import NamedTuple
 
 from chaosd.plugins.simulation import NEVER_NS
 from chaosd.plugins.timeline import Failure
@@ -26,6 +27,7 @@ from chaosd.proxies.haproxy.model.backend import (
 )
 from chaosd.proxies.haproxy.model.scene import (
     ALWAYS_NS,
+    ENDLESS_S,
     SLOTS_USED,
     Scene,
     SceneWorld,
@@ -44,6 +46,7 @@ __all__ = [
     "instances_of",
     "moves_at_first",
     "outlook",
+    "run_trials",
     "standard_scenarios",
 ]
 
@@ -66,8 +69,6 @@ DNS_TROUBLE = Scenario(happening=Happening.DNS_TROUBLE, published_s=10.0, missin
 # each. Where trials are very long, there are few of them.
 TRIALS_MIN, TRIALS_MAX, STEPS_MAX = 32, 256, 2_500
 TRIALS_LEAST, STEPS_MOST, STEPS_OF_A_TRIAL_MAX = 8, 20_000, 10_000
-# How long what has no end is looked at, after all else is over.
-ENDLESS_S = 60.0
 # A round trip to a near nameserver, and a timer's lateness, on average.
 _ROUND_TRIP_S, _LATE_S = 0.000_225, 0.001
 
@@ -83,6 +84,19 @@ def moves_at_first(backend: Backend) -> ServerLine | None:
     return lines[0] if lines else None
 
 
+class Trial(NamedTuple):
+    """What users see of one trial; requests in seconds' worth. What never comes is inf."""
+
+    recovery_s: float
+    stable_s: float
+    failed_s: float
+    masked_s: float
+    misrouted_s: float
+    slowest_s: float
+    queries: int  # until the name is published or the trouble ends, for a minute at most
+    horizon_s: float  # requests count that begin before it
+
+
 def outlook(
     backend: Backend,
     version: str | None,
@@ -96,6 +110,39 @@ def outlook(
     `moved` is the name of the server line whose instance moves. There are at most so many trials:
     fewer where they are long.
     """
+    ran = run_trials(backend, version, scenario, moved=moved, most=trials)
+    if isinstance(ran, Unknown):
+        return ran
+    at_rest_per_s, window_s = queries_per_s(backend), min(scenario.published_s, ENDLESS_S)
+    queries = sum(trial.queries for trial in ran) / len(ran)
+    return Outlook(
+        recovery_s=_spread([trial.recovery_s for trial in ran]),
+        stable_s=_spread([trial.stable_s for trial in ran]),
+        failed_s=_spread([trial.failed_s for trial in ran]),
+        masked_s=_spread([trial.masked_s for trial in ran]),
+        misrouted_s=_spread([trial.misrouted_s for trial in ran]),
+        unaffected=sum(not trial.failed_s for trial in ran) / len(ran),
+        slowest_s=quantile_s(sorted(trial.slowest_s for trial in ran), 0.95),
+        queries_per_s=at_rest_per_s,
+        queries_in_trouble_per_s=queries / window_s if window_s else at_rest_per_s,
+        horizon_s=ran[0].horizon_s,
+        trials=len(ran),
+    )
+
+
+def run_trials(
+    backend: Backend,
+    version: str | None,
+    scenario: Scenario,
+    *,
+    moved: str | None = None,
+    most: int = TRIALS_MAX,
+    horizon_s: float | None = None,
+) -> list[Trial] | Unknown:
+    """The trials that an outlook is of, each in a phase of its own.
+
+    Requests are looked at until `horizon_s`; None: until a minute after all has come to its end.
+    """
     line = moves_at_first(backend)
     if moved is not None:
         line = next(line for line in backend.servers if line.name == moved)
@@ -106,35 +153,24 @@ def outlook(
     if line.resolver is not None and not line.resolver.nameservers:
         return Unknown(why=Beyond.NO_NAMESERVER, file=line.file, line=line.line)
     scene = Scene(backend, scenario, line)
-    window_s = min(scenario.published_s, ENDLESS_S)
-    ran = _run(scene, version, trials, round(window_s * SECOND_NS))
-    last_ns = max(scene.ends_ns, *(trial.history[-1][0] for trial in ran))
-    until_ns = last_ns + round(ENDLESS_S * SECOND_NS)
+    ran = _run(scene, version, most)
+    if horizon_s is None:
+        last_ns = max(scene.ends_ns, *(trial.history[-1][0] for trial in ran))
+        horizon_s = last_ns / SECOND_NS + ENDLESS_S
     users = Users(backend, ran[0].model.servers)
-    seen = [trial.seen_by(users, until_ns) for trial in ran]
-    queries = sum(trial.world.queries for trial in ran)
-    at_rest_per_s = queries_per_s(backend)
-    return Outlook(
-        recovery_s=_spread([one.recovered_s for one in seen]),
-        stable_s=_spread([one.stable_s for one in seen]),
-        failed_s=_spread([one.failed_s for one in seen]),
-        masked_s=_spread([one.masked_s for one in seen]),
-        misrouted_s=_spread([one.misrouted_s for one in seen]),
-        unaffected=sum(not one.failed_s for one in seen) / len(seen),
-        slowest_s=quantile_s(sorted(one.slowest_s for one in seen), 0.95),
-        queries_per_s=at_rest_per_s,
-        queries_in_trouble_per_s=queries / len(seen) / window_s if window_s else at_rest_per_s,
-        horizon_s=until_ns / SECOND_NS,
-        trials=len(seen),
-    )
+    until_ns = round(horizon_s * SECOND_NS)
+    return [
+        Trial(*trial.seen_by(users, until_ns), queries=trial.world.queries, horizon_s=horizon_s)
+        for trial in ran
+    ]
 
 
-def _run(scene: Scene, version: str | None, trials: int, window_ns: int) -> list[_Trial]:
+def _run(scene: Scene, version: str | None, most: int) -> list[_Trial]:
     """Trials until there are enough, or their steps are."""
     ran: list[_Trial] = []
     steps = 0
-    for number in range(trials):
-        trial = _Trial(scene, version, number, window_ns)
+    for number in range(most):
+        trial = _Trial(scene, version, number)
         trial.run()
         ran.append(trial)
         steps += trial.steps
@@ -164,23 +200,23 @@ def queries_per_s(backend: Backend) -> float:
 class _Trial:
     """One scene, met in one phase of the polls and one of the checks."""
 
-    def __init__(self, scene: Scene, version: str | None, number: int, window_ns: int) -> None:
+    def __init__(self, scene: Scene, version: str | None, number: int) -> None:
         phases = phases_of(number)
         rng = Random(phases.seed)  # noqa: S311 - repeatable is the point
         self.steps = 0
-        self.world = SceneWorld(scene, rng, count_until_ns=window_ns)
+        self.world = SceneWorld(scene, rng, count_until_ns=scene.window_ns)
         self._scene = scene
-        backend = scene.backend
-        inter_ns = min((line.inter_ns for line in backend.servers), default=0)
         self.model = BackendModel(
-            backend,
+            scene.backend,
             version,
             self.world,
             rng,
             ask=self.world.ask,
             start_ns=0,
             poll_at_ns=lambda resolver: round(phases.poll * resolver.timeout_resolve_ns),
-            check_at_ns=round(phases.check * inter_ns),
+            check_at_ns=lambda line, after_ns: (
+                (round(phases.check * line.inter_ns) + after_ns) % line.inter_ns
+            ),
             final_name=scene.final_name,
             final_place=scene.final_place,
         )

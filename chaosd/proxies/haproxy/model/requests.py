@@ -102,7 +102,9 @@ class Requests:
             request.ended(now_ns, 503, None)
             return
         chosen = candidates(self._backend, usable)
-        self._turn += 1  # round robin
+        self._turn += 1  # round robin; the one that it had is avoided, if there is another
+        if len(chosen) > 1 and chosen[self._turn % len(chosen)] is request.server:
+            self._turn += 1
         request.server = chosen[self._turn % len(chosen)]
         request.ip = request.server.ip
         self._attempt(now_ns, request)

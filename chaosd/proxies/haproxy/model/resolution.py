@@ -81,6 +81,7 @@ class Resolution:
         self._rounds_left = 0
         self._record: RecordType = prefers
         self._began_ns = self._sent_ns = 0
+        self._quiet_until_ns = 0  # until then polls are left out, and checks need not ask
 
     def settle(self, now_ns: int, ips: Sequence[str]) -> None:
         """Have been answered so for long."""
@@ -96,6 +97,10 @@ class Resolution:
 
     def _poll(self, now_ns: int) -> None:
         self._resolving, self._began_ns = True, now_ns
+        if self._quiet_until_ns and now_ns >= self._quiet_until_ns:
+            self._quiet_until_ns = 0
+            for server in self.servers:
+                server.rouse(now_ns)
         self._rounds_left = self.resolver.resolve_retries
         self._round(now_ns)
 
@@ -189,13 +194,9 @@ class Resolution:
         """Whether failed checks have no effect on it from now on."""
         if self._resolving or not self._valid or not self._is_final(self._sent_ns):
             return False
-        return self.at_ns == NEVER_NS or not self._asks_early
-
-    @property
-    def _asks_early(self) -> bool:
-        """Whether a failed check may bring the next question forward."""
         early = self.resolver.holds.valid_ns < self.resolver.timeout_resolve_ns
-        return early and self._version >= CHECKS_ASK_AGAIN
+        asks = early and self._version >= CHECKS_ASK_AGAIN
+        return self.at_ns == NEVER_NS or not asks or now_ns < self._quiet_until_ns
 
     # --- a valid answer ---
 
@@ -285,14 +286,15 @@ class Resolution:
         if not stale:
             self.at_ns = NEVER_NS
             return
-        if self._asks_early:
-            return
         period_ns = self.resolver.timeout_resolve_ns + _LATE_NS
         left_ns = min(stale) + self.resolver.holds.obsolete_ns - now_ns
         if self._whole_seconds:
             left_ns -= SECOND_NS
+        # By then checks go on again, which may ask.
+        left_ns -= 2 * max(s.line.inter_ns + s.line.downinter_ns for s in self.servers)
         if (polls := left_ns // period_ns) > 1:
             self.at_ns += (polls - 1) * period_ns
+            self._quiet_until_ns = self.at_ns
 
     def _waits_for_slot(self) -> bool:
         held = {server.ip for server in self.servers if not server.maintenance}

@@ -26,6 +26,7 @@ from chaosd.proxies.haproxy.model.timeline_world import (
 )
 
 ALWAYS_NS = -NEVER_NS
+ENDLESS_S = 60.0  # how long what has no end is looked at
 SLOTS_USED = 2  # of a `server-template`, where nothing else is said
 
 
@@ -46,6 +47,7 @@ class Scene:
         self._host = host
         self._services = {line.host for line in backend.servers if line.follows is Follows.SERVICE}
         published_ns = whole_ns(scenario.published_s)
+        self.window_ns = min(published_ns, whole_ns(ENDLESS_S))
         self._trouble_until_ns = ALWAYS_NS
         # Of the name: from when on it is answered so. Of the addresses: what they meet.
         self._edges: tuple[list[int], list[Answer]] = ([], [])
@@ -107,11 +109,11 @@ class Scene:
     def final_name(self, host: str) -> Callable[[int], bool]:
         """Whether what this name is answered changes no more after an instant."""
         times, _ = self._edges
-        last_ns = times[-1] if host == self._host and times else ALWAYS_NS
-        if self._trouble_until_ns > 0:
-            last_ns = self._trouble_until_ns
-            if last_ns == NEVER_NS:
-                last_ns = 0
+        last_ns = self.window_ns  # in which queries are counted
+        if host == self._host and times:
+            last_ns = max(last_ns, times[-1])
+        if self._trouble_until_ns < NEVER_NS:
+            last_ns = max(last_ns, self._trouble_until_ns)
         return lambda now_ns: now_ns >= last_ns
 
     # --- the addresses ---

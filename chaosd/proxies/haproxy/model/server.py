@@ -144,6 +144,11 @@ class Server:
         if dead or self._health == self._health_full:
             self.check_at_ns = NEVER_NS
 
+    def rouse(self, now_ns: int) -> None:
+        """Check again, if it sleeps because its address is dead."""
+        if not self.maintenance and not self._health:
+            self._wake(now_ns)
+
     def _wake(self, now_ns: int) -> None:
         """Check again after a sleep, in any phase."""
         if self.check_at_ns == NEVER_NS and self.line.check is not CheckKind.NONE:

@@ -3,7 +3,8 @@
 Each trial begins in steady state, with polls and checks at phases that fill their periods evenly,
 and goes on until the new instance answers fresh requests for good. Nothing is random but the
 lateness of timers, and that is seeded: one timeline under one set of settings has one distribution.
-The closed forms of `closed_forms.py` bound it; this says what is likely between those bounds.
+The closed forms of `closed_forms.py` bound it where there is one server and one nameserver: then
+this says what is likely between those bounds. For any other shape all of it is from here.
 """
 
 from __future__ import annotations
@@ -188,7 +189,7 @@ class _Trial:
         vacant_refuses = phases.coin < 1 / 2
         self._world = StandingWorld(standing, tracks, rng, vacant_refuses=vacant_refuses)
         host = standing.host
-        self._model = model = BackendModel(
+        self._model = BackendModel(
             standing.backend,
             version,
             self._world,
@@ -196,15 +197,13 @@ class _Trial:
             ask=self._world.ask,
             start_ns=0,
             poll_at_ns=lambda resolver: round(phases.poll * resolver.timeout_resolve_ns),
-            check_at_ns=0,
+            check_at_ns=lambda line, after_ns: (
+                (round(phases.check * line.inter_ns) + after_ns) % line.inter_ns
+            ),
             final_name=lambda name: lambda _at_ns: name != host,
             final_place=lambda _at_ns, ip: ip in (BESIDE, *move.others),
         )
-        checked = [s for s in model.servers if s.line.check is not CheckKind.NONE]
-        for place, server in enumerate(checked):
-            part = (phases.check + place / len(checked)) % 1.0
-            server.check_at_ns = round(part * server.line.inter_ns)
-        standing.settle(model, move)
+        standing.settle(self._model, move)
 
     def run(self) -> Recovery | None:
         """The recovery; None if there is none in any reasonable time."""

@@ -11,7 +11,7 @@ of servers that are chosen in turn are parts of a request. Nothing is drawn by c
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from chaosd.plugins.simulation import NEVER_NS
@@ -63,7 +63,7 @@ class Fate(NamedTuple):
 class Seen(NamedTuple):
     """What users see of one trial; requests in seconds' worth."""
 
-    recovered_s: float  # the new instance answers fresh requests; inf: never
+    recovery_s: float  # the new instance answers fresh requests; inf: never
     stable_s: float  # from then on nothing fails; 0: nothing ever failed; inf: never
     failed_s: float
     masked_s: float
@@ -152,7 +152,7 @@ class _Trial:
         for start_ns, end_ns, state in zip(self._starts, ends, self._states, strict=True):
             self._piece(start_ns, end_ns, state)
         return Seen(
-            self._recovered_s(new),
+            self._recovery_s(new),
             self._stable_s(),
             self._failed / SECOND_NS,
             self._masked / SECOND_NS,
@@ -165,14 +165,16 @@ class _Trial:
             self._failed += end_ns - start_ns
             self._stretches.append(_Stretch(start_ns, end_ns, fails=True))
             return
-        bad: list[Choice] = []
+        bad: dict[str, Choice] = {}  # those at one address have one fate
         longest_ns = 0
         for choice in state.choices:
             met = self._meets(start_ns, choice.ip)
             if met is Meets.IMPOSTER:
                 self._misrouted += choice.share * (end_ns - start_ns)
             elif met is not Meets.LISTENING:
-                bad.append(choice)
+                known = bad.get(choice.ip)
+                share = choice.share + (known.share if known else 0.0)
+                bad[choice.ip] = choice._replace(share=share)
                 longest_ns = max(longest_ns, self._users.walk_ns(met))
         if not bad:
             self._stretches.append(_Stretch(start_ns, end_ns, fails=False))
@@ -180,13 +182,13 @@ class _Trial:
         # Those that end in this piece have one fate; the others are looked at one by one.
         tail_ns = min(longest_ns, end_ns - start_ns)
         if (body_ns := end_ns - start_ns - tail_ns) > 0:
-            self._walk(start_ns, start_ns + body_ns, bad)
+            self._walk(start_ns, start_ns + body_ns, bad.values())
         number = min(WALKS_MAX, -(-tail_ns // WALK_NS))
         for place in range(number):
             first_ns = start_ns + body_ns + place * tail_ns // number
-            self._walk(first_ns, start_ns + body_ns + (place + 1) * tail_ns // number, bad)
+            self._walk(first_ns, start_ns + body_ns + (place + 1) * tail_ns // number, bad.values())
 
-    def _walk(self, start_ns: int, end_ns: int, bad: Sequence[Choice]) -> None:
+    def _walk(self, start_ns: int, end_ns: int, bad: Iterable[Choice]) -> None:
         fails, worth_ns, middle_ns = False, end_ns - start_ns, (start_ns + end_ns) // 2
         for choice in bad:
             fate = self._fate(middle_ns, choice)
@@ -244,7 +246,7 @@ class _Trial:
 
     # --- when it is over ---
 
-    def _recovered_s(self, new: str | None) -> float:
+    def _recovery_s(self, new: str | None) -> float:
         if new is None:
             return self._stable_s()
         for at_ns, state in zip(self._starts, self._states, strict=True):

@@ -60,7 +60,7 @@ def rewire(scene: Scene, sources: Sequence[SourceText]) -> Rewired:
     )
     made = scene.made | scene.carried.files
     if CERTIFICATE in made:
-        made[CERTIFICATE] = certificate.make([scene.door.request.host, scene.choice.name])
+        made[CERTIFICATE] = certificate.make(scene.names())
     return Rewired(copies, made, tuple(dict.fromkeys(scene.lost)), checks.environment(scene))
 
 

@@ -35,9 +35,9 @@ class Reason(Enum):
     SOURCE = "source"  # an address or an interface of the user's to connect from
     DISPATCH = "dispatch"
     # What the stand-in app does not speak.
-    PLAIN_SERVER = "plain server"  # TLS
+    OTHER_TLS = "other TLS"  # versions, ciphers
+    MADE_AUTHORITY = "made authority"  # who is believed to be the app
     PLAIN_PROTOCOL = "plain protocol"  # HTTP/2, FastCGI
-    NO_PROXY_LINE = "no proxy line"
     NO_SOCKS = "no socks"
     REDIR = "redir"
     # Checks.

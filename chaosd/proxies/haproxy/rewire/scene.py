@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +18,7 @@ from chaosd.proxies.haproxy.rewire.door import Door
 from chaosd.proxies.haproxy.rewire.edits import Edit, replace_word
 from chaosd.proxies.haproxy.rewire.reasons import Lost, Reason
 
+_NAME = re.compile(r"^str\(([^)]+)\)$")  # of an expression
 CERTIFICATE = "made/certificate.pem"
 _HERE = frozenset({"", "*", "127.0.0.1", "localhost", "[::1]", "::1", "0.0.0.0", "::", "[::]"})  # noqa: S104 - what a file says, nothing is bound
 
@@ -145,6 +147,18 @@ class Scene:
         lines = self.effective.document.statements("global")
         said = [line.texts[1] for _, line in lines if keyword and line.says(keyword)]
         return said[-1] if said else ""
+
+    def names(self) -> tuple[str, ...]:
+        """Those that a made certificate has to be for: the door's, and those of the servers."""
+        found = [self.door.request.host, self.choice.name]
+        backend = self.choice.backend
+        for line in (*backend.inherited, *backend.statements):
+            for keyword, value in zip(line.texts, line.texts[1:], strict=False):
+                if keyword == "verifyhost":
+                    found.append(value)
+                elif keyword in ("sni", "check-sni"):
+                    found += _NAME.findall(value)[:1] if keyword == "sni" else [value]
+        return tuple(dict.fromkeys(name for name in found if name))
 
     def certificate(self) -> str:
         """The path of a certificate that chaosd makes."""
