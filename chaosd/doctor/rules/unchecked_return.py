@@ -1,4 +1,4 @@
-"""A server that comes back by DNS takes requests before its first check."""
+"""A server that comes back from maintenance by DNS is UP at once, unchecked."""
 
 from __future__ import annotations
 
@@ -7,78 +7,69 @@ from collections.abc import Iterator
 from chaosd.doctor import mending
 from chaosd.doctor.finding import Facts, Finding, Ms, Remedy, Severity
 from chaosd.doctor.rule import Rule
+from chaosd.doctor.scenarios import slow_starter
 from chaosd.doctor.subject import Subject, of_server
-from chaosd.doctor.words import listed
-from chaosd.plugins.timeline import Failure
-from chaosd.proxies.haproxy.cfg.checks import check_kind
+from chaosd.doctor.words import quoted
 from chaosd.proxies.haproxy.cfg.effective import Proxy, Server
-from chaosd.proxies.haproxy.model.backend import CheckKind, Happening, Scenario
+from chaosd.proxies.haproxy.cfg.resolve import CHECK_OPTIONS
 
-_HAS_INIT_STATE = (3, 1)
-_WAITS = (CheckKind.ANSWERS, CheckKind.OUTSIDE)  # the file says that listening is not enough
-_GOOD = "fully-down"
-# An instance that is away for longer than `hold nx`, and listens before it is well.
-_LATE = Scenario(
-    happening=Happening.MOVE,
-    published_s=45.0,
-    listening_s=45.0,
-    healthy_s=51.0,
-    missing=Failure.NXDOMAIN,
-)
+_SINCE = (3, 1)  # `init-state`
+_WORDS = "init-state fully-down"
 
 
 class UncheckedReturn(Rule):
-    """One finding for each backend whose checks wait for an answer."""
+    """One finding for each backend whose checks ask for more than a connection."""
 
     id = "unchecked-return"
-    severity = Severity.WARNING
-    title = "a server that comes back by DNS is UP at once"
+    severity = Severity.INFO
+    title = "a server that comes back by DNS gets requests before its first check"
     sentence = (
-        "server {servers} of backend `{backend}` is UP as soon as DNS answers again after "
-        "maintenance, unchecked: until {fall} failed checks have taken it DOWN ({down}), an "
-        "instance that is not ready gets requests{since}"
+        "server {servers} of backend `{backend}` is UP at once when its name resolves again after "
+        "maintenance (a name missing for more than {hold}): it gets requests before its first "
+        "check, whether or not the app is ready"
     )
 
     def look(self, subject: Subject) -> Iterator[Finding]:
-        by_backend: dict[str, tuple[Proxy, list[Server]]] = {}
-        for proxy, server in subject.followers():
-            if _is_trusted(subject, server):
-                by_backend.setdefault(proxy.name, (proxy, []))[1].append(server)
-        for proxy, servers in by_backend.values():
-            yield self._finding(subject, proxy, servers)
+        for proxy in subject.backends:
+            servers = [
+                server
+                for owner, server in subject.followers()
+                if owner is proxy and _trusts(server)
+            ]
+            if servers and _asks_for_an_answer(proxy):
+                yield self._finding(subject, proxy, servers)
 
     def _finding(self, subject: Subject, proxy: Proxy, servers: list[Server]) -> Finding:
-        can = subject.version >= _HAS_INIT_STATE
-        values = servers[0].values
-        fall, inter = _number(values["fall"].value, 3), _number(values["inter"].value, 2000)
-        fast = _number(values["fastinter"].value, inter)
+        section = subject.resolvers_of(servers[0])
+        hold = section.values["hold nx"].value if section is not None else 30_000
         facts: Facts = {
-            "servers": listed([server.name for server in servers]),
+            "servers": quoted([server.name for server in servers]),
             "backend": proxy.name,
-            "fall": fall,
-            "down": f"up to {Ms(inter + (fall - 1) * fast)}",
-            "since": "" if can else ". `init-state` of HAProxy 3.1 and later can change that",
+            "hold": Ms(hold if isinstance(hold, int) else 30_000),
         }
-        edits = [mending.set_on_server(server, "init-state", _GOOD) for server in servers]
+        has_state = subject.version >= _SINCE
+        edits = [mending.append(server.statement, _WORDS) for server in servers]
         return self.finding(
             of_server(servers[0]),
             facts,
             backends=[proxy.name],
             also=[server.place for server in servers],
-            remedy=mending.remedy(*edits, safe=False)
-            if can
-            else Remedy(advice="Let the name be answered only once the instance is ready."),
-            scenarios=[_LATE],
-            severity=None if can else Severity.INFO,
-            beyond=not can,
+            remedy=mending.remedy(*edits)
+            if has_state
+            else Remedy(advice=f"HAProxy 3.1 and later have `{_WORDS}` for it."),
+            scenarios=[slow_starter()],
+            beyond=not has_state,
         )
 
 
-def _is_trusted(subject: Subject, server: Server) -> bool:
+def _trusts(server: Server) -> bool:
+    """Whether it is checked at all, but not when it comes back."""
     state = server.values.get("init-state")
-    said = state is not None and state.value in ("down", "fully-down")
-    return not said and check_kind(subject.effective, server) in _WAITS
+    return bool(server.values["check"].value) and not (state is not None and state.is_said)
 
 
-def _number(value: object, otherwise: int) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else otherwise
+def _asks_for_an_answer(proxy: Proxy) -> bool:
+    return any(
+        (value := proxy.values.get(f"option {option}")) is not None and value.value
+        for option in CHECK_OPTIONS
+    )
