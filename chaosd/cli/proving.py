@@ -59,10 +59,16 @@ def _run(experiment: Experiment, *, cycles: int, env: Path | None) -> list[Evide
     from chaosd.config import shape
     from chaosd.doctor import proof
     from chaosd.engine import session
+    from chaosd.units import Duration, Rate
 
     called = experiment.sides[0].paths[0]
     loaded = shape.of_text(experiment.config(cycles=cycles, env=env), called, [])
-    planned = plan.build(loaded, partial(_complain, called))
+    at_line = partial(_complain, called)
+    # What is asked for is derived from the files; how often, and with how much patience, is ours.
+    (probe, *_) = plan.build(loaded, at_line).config.probes
+    patient = {"timeout": Duration.parse(proof.TIMEOUT), "rate": Rate.parse(proof.RATE)}
+    probes = (probe.model_copy(update=patient),)
+    planned = plan.build(loaded.model_copy(update={"probes": probes}), at_line)
     rehearsals = plan.rehearse(planned)
     session.run(planned, rehearsals, called)
     analysed = report.analyse((planned.config.runs.directory / "latest").resolve())

@@ -23,7 +23,8 @@ from chaosd.plugins.timeline import Failure
 from chaosd.proxies.haproxy.model.backend import Happening, Outlook, Scenario, Unknown
 
 RATE_PER_S = 50
-_PATIENCE_S = 60  # of a client: the model's wait as long as HAProxy lets them
+RATE = f"{RATE_PER_S}/s"
+TIMEOUT = "60s"  # of a client: the model's wait as long as HAProxy lets them
 _SETTLED_S = 8.0  # after a recovery, before the next cycle
 _NEVER_S = 30.0  # how long a recovery that never comes is waited for
 
@@ -76,7 +77,6 @@ class Experiment:
             "dns": {"missing": "stale" if missing is None else missing.value} if moves else {},
             "arms": arms,
             "faults": [{**_fault(self.scenario), "every": f"{self.every_s:g}s"}],
-            "probes": [{"type": "http", "rate": f"{RATE_PER_S}/s", "timeout": f"{_PATIENCE_S}s"}],
             "measure": {"recovery_limit": f"{max(60.0, 2 * self.every_s):g}s"},
             "metrics": None,
             "until": {"cycles": cycles},
