@@ -18,6 +18,7 @@ from chaosd.proxies.haproxy.model.versions import (
     CHECKS_ASK_AGAIN,
     COUNTS_MILLISECONDS,
     FORGETS_ANSWERS,
+    FORGETS_SERVICES,
     Version,
 )
 
@@ -76,6 +77,8 @@ class Resolution:
         self._retry_timer_ns = resolver.timeout_retry_ns
         self._whole_seconds = version < COUNTS_MILLISECONDS
         self._late_targets = late_targets and services
+        # Servers that no failure puts into maintenance.
+        self._stays = services and not late_targets and not _forgets_services(version)
         self._targets: frozenset[str] = frozenset()  # of the last answer
         self._last_seen: dict[str, int] = {}
         self._order: dict[str, float] = {}
@@ -175,7 +178,7 @@ class Resolution:
     def _give_up(self, now_ns: int, hold: Hold) -> None:
         hold_ns = self.resolver.holds.after_ns(hold)
         servers = self.servers
-        if now_ns >= self._last_valid_ns + hold_ns:
+        if now_ns >= self._last_valid_ns + hold_ns and not self._stays:
             # One that is in maintenance already keeps what the answers held alive.
             keeps = not self.services and any(server.maintenance for server in servers)
             for server in servers:
@@ -183,7 +186,8 @@ class Resolution:
             if self._version >= FORGETS_ANSWERS and not keeps:
                 self._last_seen = {}
         self._resolved(now_ns, valid=False)
-        if self._is_final(self._began_ns) and all(server.maintenance for server in servers):
+        rest = self._stays or all(server.maintenance for server in servers)
+        if rest and self._is_final(self._began_ns):
             self.at_ns = NEVER_NS
 
     def ask_again(self, now_ns: int) -> None:
@@ -310,6 +314,10 @@ class Resolution:
         held = {server.ip for server in self.servers if not server.maintenance}
         spare = len(held) < len(self.servers)
         return spare and any(ip not in held for ip in self._last_seen)
+
+
+def _forgets_services(version: Version) -> bool:
+    return version >= FORGETS_SERVICES and not (2, 3) <= version < (2, 3, 6)
 
 
 def _other(record: RecordType) -> RecordType:

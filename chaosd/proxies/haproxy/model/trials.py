@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from chaosd.history.cycles import Prediction
 from chaosd.plugins.timeline import Timeline, Unreached
-from chaosd.proxies.haproxy.model.algorithm import BACKEND, BackendModel, backend_of
+from chaosd.proxies.haproxy.model.algorithm import BACKEND, BackendModel, Layout, backend_of
 from chaosd.proxies.haproxy.model.backend import CheckKind
 from chaosd.proxies.haproxy.model.closed_forms import ARP_LATE_S_MAX, ARP_RETRY_S
 from chaosd.proxies.haproxy.model.moves import Move, recognise
@@ -70,9 +70,9 @@ def recoveries(
     standing = Standing(backend=backend, host=BACKEND)
     found: list[Recovery] = []
     steps = 0
-    tracks = Tracks(timeline)
+    layout, tracks = Layout(backend, version), Tracks(timeline)
     for number in range(TRIALS_MAX):
-        trial = _Trial(standing, version, move, tracks, phases_of(number))
+        trial = _Trial(standing, layout, move, tracks, phases_of(number))
         recovery = trial.run()
         if recovery is None:
             return Unreached.NO_RECOVERY
@@ -92,10 +92,10 @@ def predicted(
     ends. The band is their range, and `WIDER` of it more at each end: trials only come near to what
     is possible.
     """
-    tracks = Tracks(timeline)
+    layout, tracks = Layout(standing.backend, version), Tracks(timeline)
 
     def trial_in(phases: Phases) -> _Trial:
-        return _Trial(standing, version, move, tracks, phases, turn_ns=TURN_NS)
+        return _Trial(standing, layout, move, tracks, phases, turn_ns=TURN_NS)
 
     corners = [trial_in(phases).run() for phases in _corners()]
     found: list[Recovery] = []
@@ -169,7 +169,7 @@ class _Trial:
     def __init__(
         self,
         standing: Standing,
-        version: str | None,
+        layout: Layout,
         move: Move,
         tracks: Tracks,
         phases: Phases,
@@ -189,21 +189,18 @@ class _Trial:
         self._world = StandingWorld(standing, tracks, rng, vacant_refuses=vacant_refuses)
         host = standing.host
         self._model = model = BackendModel(
-            standing.backend,
-            version,
+            layout,
             self._world,
             rng,
             ask=self._world.ask,
             start_ns=0,
             poll_at_ns=lambda resolver: round(phases.poll * resolver.timeout_resolve_ns),
-            check_at_ns=0,
+            check_at_ns=lambda line, after_ns: (
+                (round(phases.check * line.inter_ns) + after_ns) % line.inter_ns
+            ),
             final_name=lambda name: lambda _at_ns: name != host,
             final_place=lambda _at_ns, ip: ip in (BESIDE, *move.others),
         )
-        checked = [s for s in model.servers if s.line.check is not CheckKind.NONE]
-        for place, server in enumerate(checked):
-            part = (phases.check + place / len(checked)) % 1.0
-            server.check_at_ns = round(part * server.line.inter_ns)
         standing.settle(model, move)
 
     def run(self) -> Recovery | None:
