@@ -12,7 +12,7 @@ from random import Random
 from chaosd.plugins.simulation import NEVER_NS, Reply
 from chaosd.plugins.timeline import Failure, RecordType
 from chaosd.proxies.haproxy.model.backend import Resolver
-from chaosd.proxies.haproxy.model.server import SECOND_NS, Server, Step, late
+from chaosd.proxies.haproxy.model.server import LATE_NS, SECOND_NS, Server, Step, late
 from chaosd.proxies.haproxy.model.settings import Hold
 from chaosd.proxies.haproxy.model.versions import (
     CHECKS_ASK_AGAIN,
@@ -35,8 +35,6 @@ _REASONS = {
     Hold.TIMEOUT: "DNS timeout status",
     Hold.OTHER: "unspecified DNS error",
 }
-# A poll takes so much longer than `timeout resolve`: its timer is late, and a round trip.
-_LATE_NS = 1_000_000
 
 # What all nameservers together answer a query for this record type.
 Ask = Callable[[int, RecordType], Reply]
@@ -300,7 +298,7 @@ class Resolution:
         if not stale:
             self.at_ns = NEVER_NS
             return
-        period_ns = self.resolver.timeout_resolve_ns + _LATE_NS
+        period_ns = self.resolver.timeout_resolve_ns + LATE_NS
         left_ns = min(stale) + self.resolver.holds.obsolete_ns - now_ns
         if self._whole_seconds:
             left_ns -= SECOND_NS

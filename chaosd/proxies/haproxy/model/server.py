@@ -31,6 +31,9 @@ class CheckFailure(Enum):
 _CONNECTION = frozenset({CheckFailure.REFUSED, CheckFailure.UNCONNECTED})
 
 
+LATE_NS = 1_000_000  # a timer is late by that, on average
+
+
 def late(rng: Random, at_ns: int) -> int:
     """The instant at which a timer that was set to `at_ns` strikes: HAProxy's clock counts ms."""
     return at_ns + 500_000 + below(rng, 1_000_000)
@@ -72,6 +75,7 @@ class Server:
         self.asks: AsksAgain | None = None
         self.check_step: Step = self._check  # what is due at `check_at_ns`
         self._checked: str | None = None  # where the last check went
+        self._paused_ns: int | None = None  # when one was left out, for want of an address
         self._took_ns, self._late_why = 0, CheckFailure.UNCONNECTED  # how it fails, if it is slow
         self._version, self._world, self._rng, self._final = version, world, rng, final
         self._rise = line.rise
@@ -148,6 +152,11 @@ class Server:
         """Check again after a sleep, in any phase: a check may just be under way."""
         if self.check_at_ns != NEVER_NS or self.line.check is CheckKind.NONE:
             return
+        if self.maintenance and self._paused_ns is not None:
+            period_ns = self.line.inter_ns + LATE_NS
+            self.check_at_ns = now_ns + period_ns - (now_ns - self._paused_ns) % period_ns
+            self.check_step = self._check
+            return
         took_ns = 0 if self.maintenance or self._health else self._took_ns
         left_ns = below(self._rng, took_ns + self._interval_ns())
         if left_ns < took_ns:
@@ -165,7 +174,7 @@ class Server:
             if self._final is None:
                 self._then(now_ns + inter_ns, self._check)
             else:
-                self.check_at_ns = NEVER_NS
+                self.check_at_ns, self._paused_ns = NEVER_NS, now_ns
             return
         self._checked = self.ip
         self._took_ns = 0
