@@ -180,7 +180,7 @@ def move(
     # Once the old instance's address was gone from the answers, was there any but the new one's?
     gone = {fault.old_ip, fault.new_ip}
     left = [e.what.ips for e in only(events, NamePublished) if e.at_ns >= begin.at_ns]
-    others = any(fault.old_ip not in ips and set(ips) - gone for ips in left)
+    others = max((len(set(ips) - gone) for ips in left if fault.old_ip not in ips), default=0)
     return timeline.move(
         published_s=_after(begin.at_ns, edge.published_ns),
         listening_s=_after(begin.at_ns, edge.serving_ns),

@@ -37,7 +37,7 @@ class Complaints:
             known.back_ns = event.at_ns
 
     def said(self, now_ns: int) -> str:
-        """`b/s DOWN, Layer4 timeout; b/t was DOWN, …`; "" if there is nothing to say."""
+        """`b/s DOWN, no answer; b/t was DOWN, …`; "" if there is nothing to say."""
         found = [
             f"{server} {'' if each.back_ns is None else 'was '}{each.said}"
             for server, each in self._by_server.items()

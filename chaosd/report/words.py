@@ -192,6 +192,12 @@ def unreached(found: Unreached) -> str:
     """Why there is no prediction."""
     return {
         Unreached.UNREAD_SETTINGS: "the settings of your own file are not understood",
+        Unreached.LEFT_OUT: "what is not in the model decides when the new instance answers (the "
+        "lines with `not in it` say what that is)",
+        Unreached.OTHER_SERVERS: "other servers stand beside the app, and what they answer is not "
+        "known (chaosd run --haproxy FILE plays them)",
+        Unreached.LOOKED_UP_ONCE: "a name without `resolvers` is looked up once, at start, and "
+        "never again: there is no recovery until a reload",
         Unreached.UNKNOWN_WORDS: "the model does not know what proxy.server.extra does",
         Unreached.OLD_VERSION: "before HAProxy 2.1 the resolver worked differently",
         Unreached.OBSOLETE_IN_MAINTENANCE: "before HAProxy 2.5, a server that leaves "

@@ -28,6 +28,7 @@ from chaosd.proxies.haproxy import (
     render,
 )
 from chaosd.proxies.haproxy.cfg import own_file
+from chaosd.proxies.haproxy.cfg.address import target
 from chaosd.proxies.haproxy.cfg.backend import read_backends
 from chaosd.proxies.haproxy.cfg.condition import features_in
 from chaosd.proxies.haproxy.cfg.effective import Effective
@@ -35,6 +36,7 @@ from chaosd.proxies.haproxy.cfg.files import BYTES_MAX as OWN_BYTES_MAX
 from chaosd.proxies.haproxy.cfg.files import load
 from chaosd.proxies.haproxy.cfg.foreign import refusals
 from chaosd.proxies.haproxy.cfg.host import CONTAINER, Host, here
+from chaosd.proxies.haproxy.cfg.limits import DECIDES
 from chaosd.proxies.haproxy.cfg.record import record
 from chaosd.proxies.haproxy.cfg.secrets import secrets_of, without_secrets
 from chaosd.proxies.haproxy.cfg.settings import backend_of, settings_of
@@ -42,8 +44,9 @@ from chaosd.proxies.haproxy.cfg.telling import tell
 from chaosd.proxies.haproxy.cfg.wording import say, say_unknown
 from chaosd.proxies.haproxy.model.algorithm import ProxyModel
 from chaosd.proxies.haproxy.model.backend import Backend, Unknown
-from chaosd.proxies.haproxy.model.predicting import predict
+from chaosd.proxies.haproxy.model.predicting import predict, predict_any
 from chaosd.proxies.haproxy.model.settings import Settings
+from chaosd.proxies.haproxy.model.standing import Standing
 from chaosd.proxies.haproxy.outlooks import foresee
 from chaosd.proxies.haproxy.rewired import Facts, RewiredFiles
 from chaosd.system import machine
@@ -433,10 +436,30 @@ class HAProxy:
 
         For the version that `version()` has found or that is simulated; the newest otherwise.
         """
-        settings = self._settings()
-        if settings is None:
+        if not self.config.files:
+            return predict(config.settings_of(self.config), self._version, timeline)
+        backend = self._backend()
+        if not isinstance(backend, Backend):
             return Unreached.UNREAD_SETTINGS
-        return predict(settings, self._version, timeline)
+        if (settings := settings_of(backend)) is not None:
+            return predict(settings, self._version, timeline)
+        if any(limit.changes in DECIDES for limit in backend.limits):
+            return Unreached.LEFT_OUT
+        standing = self._standing(backend)
+        if standing is None:
+            return Unreached.OTHER_SERVERS
+        return predict_any(standing, self._version, timeline)
+
+    def _standing(self, backend: Backend) -> Standing | None:
+        """How the backend stands in a run; None where others stand in it that nobody knows."""
+        if self._rewired is not None:
+            return self._rewired.standing(backend)
+        assert self._path is not None  # noqa: S101 - there is a backend, so there is a file
+        apps = own_file.app_servers(self._own(self._path))
+        hosts = {target(server.address.text).host.lower() for server in apps}
+        if len(apps) != len(backend.servers) or len(hosts) != 1:
+            return None
+        return Standing(backend=backend, host=hosts.pop())
 
     def _settings(self) -> Settings | None:
         """What the closed forms go by; None where they do not reach the user's own backend."""

@@ -14,9 +14,11 @@ from chaosd.errors import ConfigError
 from chaosd.history.values import Address
 from chaosd.plugins.probe import Knock
 from chaosd.plugins.proxy import StandIn, Wiring
+from chaosd.plugins.timeline import OLD
 from chaosd.proxies.haproxy.cfg import own_file
+from chaosd.proxies.haproxy.cfg.address import target
 from chaosd.proxies.haproxy.cfg.backend import read_backend
-from chaosd.proxies.haproxy.cfg.effective import Effective, Server
+from chaosd.proxies.haproxy.cfg.effective import Effective, Proxy, Server
 from chaosd.proxies.haproxy.cfg.host import Host
 from chaosd.proxies.haproxy.cfg.record import record
 from chaosd.proxies.haproxy.cfg.secrets import without_secrets
@@ -24,9 +26,11 @@ from chaosd.proxies.haproxy.cfg.settings import backend_of
 from chaosd.proxies.haproxy.cfg.source import Place, Trouble
 from chaosd.proxies.haproxy.config import Config
 from chaosd.proxies.haproxy.model.backend import Backend, Limit, Unknown
+from chaosd.proxies.haproxy.model.standing import BESIDE, NOBODY, Standing
 from chaosd.proxies.haproxy.rewire import Rewired, diff, overrides, wording
 from chaosd.proxies.haproxy.rewire.choose import NotChosenError, candidates
 from chaosd.proxies.haproxy.rewire.own_files import (
+    NOBODY_PORT,
     EnvironmentFileError,
     OwnFiles,
     Wish,
@@ -70,6 +74,7 @@ class RewiredFiles:
         self._config, self._facts = config, facts
         self._read: tuple[Facts, OwnFiles] | None = None
         self._last: Rewired | None = None  # of the last launch
+        self._copied: tuple[Rewired, Effective] | None = None  # those copies as HAProxy reads them
         self._difference: tuple[Rewired, list[str]] | None = None
 
     def files(self) -> OwnFiles:
@@ -201,7 +206,9 @@ class RewiredFiles:
     def effective(self) -> tuple[Effective, tuple[Server, ...]]:
         """What the copies say, and the servers that are the app."""
         rewired = self._last or self.files().rewired(_TRY)
-        found = self.files().of_copies(rewired)
+        if self._copied is None or self._copied[0] is not rewired:
+            self._copied = rewired, self.files().of_copies(rewired)
+        found = self._copied[1]
         backend = found.backend(self.files().choice.backend.name)
         names = {server.name for server in self.files().choice.moved}
         servers = () if backend is None else backend.servers
@@ -227,6 +234,23 @@ class RewiredFiles:
             return [backend.name for backend in candidates(self.files().effective)]
         except EnvironmentFileError:
             return []
+
+    def standing(self, backend: Backend) -> Standing:
+        """How this one, which is `backend`'s, stands in a run."""
+        choice = self.files().choice
+        names = {server.name for server in choice.moved}
+        places = {}
+        for server in self._copied_backend().servers:
+            where = BESIDE if server.name not in names else OLD
+            if target(server.address.text).port == str(NOBODY_PORT):
+                where = NOBODY
+            places[server.name] = where
+        return Standing(backend=backend, host=choice.name.lower(), places=places)
+
+    def _copied_backend(self) -> Proxy:
+        found = self.effective()[0].backend(self.files().choice.backend.name)
+        assert found is not None  # noqa: S101 - the copies have the sections of the files
+        return found
 
     def backend(self, host: Host) -> Backend | Unknown | None:
         """The backend that moves, as the copies have it, with the lines of the user's files."""

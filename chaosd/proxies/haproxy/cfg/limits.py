@@ -62,12 +62,14 @@ TIMES = frozenset(
         *(Change.SOCKS, Change.PROCESSES, Change.DISABLED, Change.UNSET, Change.UNDECIDED),
     }
 )
+# What decides when a request first gets to the new instance.
+DECIDES = TIMES | {Change.WHO}
 # What an answer depends on only where there is more than one server.
 _OF_SEVERAL = frozenset({Change.WHO, Change.SLOW_START})
 _HASHES = ("source", "uri", "url_param", "hdr", "rdp-cookie", "hash", "first")
 _STICKS = ("on", "match", "store-request", "store-response")
 _OUTCOMES = re.compile(r"\b(?:nbsrv|srv_is_up|connslots|be_conn_free)\(([^)/,]+)")
-_DECIDES = ("use_backend", "default_backend", "http-request", "tcp-request", "redirect")
+_ROUTES = ("use_backend", "default_backend", "http-request", "tcp-request", "redirect")
 _ALWAYS_RETRIED = frozenset({"conn-failure", "none"})
 
 
@@ -177,7 +179,7 @@ def _of_others(effective: Effective, backend: Proxy) -> Iterator[Limit]:
             if texts[:2] == ("filter", "spoe") or _is_program(texts):
                 yield _of_line(line, Change.PROGRAM)
             named = backend.name in _OUTCOMES.findall(" ".join(texts))
-            if named and (texts[0] in _DECIDES or _is_used(section.statements, texts)):
+            if named and (texts[0] in _ROUTES or _is_used(section.statements, texts)):
                 yield _of_line(line, Change.FALLBACK, 5)
 
 
@@ -186,7 +188,7 @@ def _is_used(lines: Sequence[Statement], acl: Sequence[str]) -> bool:
     if acl[0] != "acl" or not acl[1:]:
         return False
     used = (acl[1], f"!{acl[1]}")
-    return any(line.keyword in _DECIDES and {*used} & {*line.texts[2:]} for line in lines)
+    return any(line.keyword in _ROUTES and {*used} & {*line.texts[2:]} for line in lines)
 
 
 def _of_server(server: Server) -> Iterator[Limit]:

@@ -64,6 +64,7 @@ class Resolution:
         poll_at_ns: int,
         second_ns: int,
         final: Callable[[int], bool] | None = None,
+        late_targets: bool = False,
     ) -> None:
         self.resolver, self.host, self.servers, self.peers = resolver, host, servers, peers
         self.at_ns = poll_at_ns
@@ -74,6 +75,8 @@ class Resolution:
         self._asks_other = not services and len(resolver.families) > 1
         self._retry_timer_ns = resolver.timeout_retry_ns
         self._whole_seconds = version < COUNTS_MILLISECONDS
+        self._late_targets = late_targets and services
+        self._targets: frozenset[str] = frozenset()  # of the last answer
         self._last_seen: dict[str, int] = {}
         self._order: dict[str, float] = {}
         self._last_valid_ns = self._last_resolution_ns = start_ns
@@ -87,6 +90,7 @@ class Resolution:
         """Have been answered so for long."""
         last_ns = min(now_ns, self.at_ns - self.resolver.timeout_resolve_ns)
         self._last_seen = dict.fromkeys(ips, last_ns)
+        self._targets = frozenset(ips)
         self._last_valid_ns = self._last_resolution_ns = last_ns
         self._valid = True
 
@@ -204,6 +208,10 @@ class Resolution:
         """Take a valid answer in: old addresses live on for `hold obsolete`."""
         self._last_valid_ns = now_ns
         seen = self._last_seen
+        if self._late_targets:
+            # A new target is asked for with the next poll of its name: they go on side by side.
+            known, self._targets = self._targets, frozenset(ips)
+            ips = tuple(ip for ip in ips if ip in known)
         for ip in ips:
             seen[ip] = now_ns
         for ip in [ip for ip, at_ns in seen.items() if self._is_obsolete(at_ns, now_ns)]:
@@ -281,6 +289,8 @@ class Resolution:
     def _leave_out(self, now_ns: int) -> None:
         """Leave out polls that find what is known: until an old record is obsolete, or for ever."""
         if self.services and self._waits_for_slot():
+            return
+        if self._late_targets and not self._targets <= self._last_seen.keys():
             return
         stale = [at_ns for at_ns in self._last_seen.values() if at_ns < now_ns]
         if not stale:

@@ -18,9 +18,6 @@ Step = Callable[[int], None]
 # Whether what is met at this address from this instant on never changes again.
 Final = Callable[[int, str], bool]
 
-# An agent is not in the model, and neither is an external command: as if it finds the host dead.
-_ELSEWHERE = frozenset({CheckKind.ELSEWHERE, CheckKind.OUTSIDE})
-
 
 class CheckFailure(Enum):
     """How a check fails; the values are HAProxy's words for it."""
@@ -67,13 +64,13 @@ class Server:
         rng: Random,
         final: Final | None = None,
     ) -> None:
-        self.name = f"{backend.name}/{name}"
+        self.name = name
         self.line = line
         self.ip: str | None = None
         self.maintenance = True  # until it has an address
         self.check_at_ns = NEVER_NS
         self.asks: AsksAgain | None = None
-        self._step: Step = self._check
+        self.check_step: Step = self._check  # what is due at `check_at_ns`
         self._checked: str | None = None  # where the last check went
         self._version, self._world, self._rng, self._final = version, world, rng, final
         self._rise = line.rise
@@ -130,10 +127,6 @@ class Server:
 
     # --- the check (reference: process_chk, srv_getinter, chk_report_conn_err) ---
 
-    def check_step(self, now_ns: int) -> None:
-        """Do what is due at `check_at_ns`."""
-        self._step(now_ns)
-
     def sleep(self, now_ns: int) -> None:
         """Check no more, if no check can change anything."""
         if self._final is None or self.ip is None or not self._final(now_ns, self.ip):
@@ -153,10 +146,10 @@ class Server:
         """Check again after a sleep, in any phase."""
         if self.check_at_ns == NEVER_NS and self.line.check is not CheckKind.NONE:
             self.check_at_ns = now_ns + below(self._rng, self._interval_ns())
-            self._step = self._check
+            self.check_step = self._check
 
     def _then(self, at_ns: int, step: Step) -> None:
-        self.check_at_ns, self._step = late(self._rng, at_ns), step
+        self.check_at_ns, self.check_step = late(self._rng, at_ns), step
 
     def _check(self, now_ns: int) -> None:
         line = self.line
@@ -217,4 +210,4 @@ class Server:
 
 def asks_dns(line: ServerLine) -> bool:
     """Whether a check of this server that cannot connect asks DNS again."""
-    return line.check is not CheckKind.NONE and line.check not in _ELSEWHERE
+    return line.check not in (CheckKind.NONE, CheckKind.OUTSIDE)

@@ -24,7 +24,7 @@ from chaosd.proxies.haproxy.rewire.door import Door, find
 from chaosd.proxies.haproxy.rewire.scene import Ours, Overrides, Scene
 from chaosd.system.files import MB, read_utf8
 
-_NOBODY_PORT = 1  # of the door's address: nothing listens there
+NOBODY_PORT = 1  # of the door's address: nothing listens there
 ANYWHERE = "0.0.0.0"  # noqa: S104 - of a container's own network
 _ENV_BYTES_MAX = MB
 _KEPT_MAX = 2  # copies
@@ -155,7 +155,7 @@ class OwnFiles:
 
     def _ours(self, wiring: Wiring) -> Ours:
         host = wiring.listen.host
-        nothing = Address("127.0.0.1" if host == ANYWHERE else host, _NOBODY_PORT)
+        nothing = Address("127.0.0.1" if host == ANYWHERE else host, NOBODY_PORT)
         digest = hashlib.sha256(str(wiring.directory).encode()).hexdigest()[:12]
         api = wiring.api
         return Ours(
