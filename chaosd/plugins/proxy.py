@@ -157,7 +157,7 @@ class Checks(Protocol):
     """A proxy that can check its configuration before it is started."""
 
     def check(self, launch: Launch) -> str | None:
-        """Let its program check it; the first complaint as `file:line: what`, or None.
+        """Let its program check it: its complaints as `file:line: what`, a line each, or None.
 
         On this machine the launch's files are written before.
         """

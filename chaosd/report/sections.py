@@ -6,10 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from chaosd.analysis.samples import Probe
+from chaosd.analysis.statistics import Estimate, Quantiles
 from chaosd.analysis.summary import Part, Report
 from chaosd.analysis.tally import APART
 from chaosd.history.endings import ending_of
-from chaosd.report import arms, text, words
+from chaosd.history.reader import PLAN
+from chaosd.report import arms, story, text, words
 from chaosd.report.document import (
     Block,
     Bullets,
@@ -100,6 +102,18 @@ HOW_TO_READ = bullets(
 )
 
 
+def in_words(report: Report) -> Block | None:
+    """What was found, in sentences; None if nothing was."""
+    said = " ".join(story.sentences(report))
+    return paragraph(said) if said else None
+
+
+def what_was_run(files: Mapping[str, str]) -> Iterator[Block]:
+    """The plan as it was said when the run began: what moved, what was predicted, and advice."""
+    if PLAN in files:
+        yield Code(files[PLAN])
+
+
 def headlines(report: Report) -> Bullets:
     """The verdict, the counts, the recovery, and what else has to be known."""
     return Bullets((*_verdict(report), *map(line, words.notes(report))))
@@ -176,13 +190,19 @@ def recovery(report: Report) -> list[Block]:
     rows: list[list[Said]] = []
     for name, part in parts:
         found = part.recovery_s
-        quantiles = [estimate(q) for q in (found.p50, found.p90, found.p95, found.p99)]
+        quantiles = [_quantile(found, q) for q in (found.p50, found.p90, found.p95, found.p99)]
         band = f"{part.in_band.count}/{part.in_band.n}" if part.in_band.n else "–"
         stable = estimate(part.stable_recovery_s.p50)
         n = f"{found.n}, {found.censored} censored" if found.censored else str(found.n)
         ends = [text.longest(found), estimate(found.mean), stable, band]
         rows.append([name, n, *quantiles, *ends])
     return [table(columns, rows)]
+
+
+def _quantile(found: Quantiles, one: Estimate) -> str:
+    """A quantile; of so few recoveries that it is the longest one, only that it is."""
+    is_longest = found.n > 1 and found.max_beyond is None and one.value == found.max
+    return "= longest" if is_longest else estimate(one)
 
 
 def phases(part: Part) -> list[Block]:
@@ -297,6 +317,8 @@ def settings(report: Report, files: Mapping[str, str]) -> Iterator[Block]:
     """What the run was made with: its facts and its `files` by name, as they were."""
     yield facts(report)
     for name, content in files.items():
+        if name == PLAN:
+            continue
         yield paragraph(CodeSpan(name), ":")
         yield Code(content)
 

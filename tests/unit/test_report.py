@@ -444,11 +444,16 @@ def test_report_json_is_for_programs(directory) -> None:
 
 
 def test_report_md_stands_alone(directory) -> None:
+    (directory / "plan.txt").write_text("recreate every 6s\nrecreate: no prediction: it is odd\n")
     write(directory)
     text = (directory / "report.md").read_text()
-    assert text.startswith(
-        "# made abc234\n\n* verdict: **ok**: measurement good; no objectives set\n* 6 failovers"
-    )
+    first, verdict = text.split("\n\n")[1:3]
+    assert first.startswith("In 6 failovers the new instance gave its first good answer after 0.70")
+    assert "got no good answer" in first
+    assert first.endswith("no objectives are set.")
+    assert verdict.startswith("* verdict: **ok**: measurement good; no objectives set\n* 6 failov")
+    assert "## What was run\n\n```\nrecreate every 6s\nrecreate: no prediction: it is" in text
+    assert " = longest | = longest | = longest | " in text  # of 6, p90 to p99 are no more
     for title in (
         "Recovery",
         "Where the seconds went",

@@ -52,6 +52,7 @@ from chaosd.proxies.haproxy.rewired import Facts, RewiredFiles
 from chaosd.system import machine
 from chaosd.system.files import MB, read_bytes, read_utf8
 
+_ALERTS_MAX = 20  # that are said
 _ENTRIES_MAX = 10_000  # that are looked at beside it: it may lie in /
 _FILES_MAX, _FILES_BYTES_MAX = 500, 16 * MB  # beside the user's own haproxy.cfg
 
@@ -146,7 +147,7 @@ class HAProxy:
         return builds.binary(self.config.binary, self.config.version)
 
     def check(self, launch: Launch) -> str | None:
-        """Let HAProxy check the file; its first complaint as `file:line: what`, or None."""
+        """Let HAProxy check the file: its complaints as `file:line: what`, a line each, or None."""
         done = self._checked(launch)
         if done.returncode == 0:
             return None
@@ -156,9 +157,11 @@ class HAProxy:
         if not alerts:
             last = (done.stderr.strip().splitlines() or ["it does not say why"])[-1]
             return f"{config_file}: {last}"
-        said = [self._placed(launch, alert) for alert in alerts]
-        more = f" (and {len(alerts) - 1} more)" if len(alerts) > 1 else ""
-        return said[0] + more + self._taken_by(launch)
+        said = list(dict.fromkeys(self._placed(launch, alert) for alert in alerts))
+        shown, more = said[:_ALERTS_MAX], len(said) - _ALERTS_MAX
+        shown[-1] += f" (and {more} more)" if more > 0 else ""
+        shown[-1] += self._taken_by(launch)
+        return "\n".join(shown)
 
     def _taken_by(self, launch: Launch) -> str:
         """Which of the other builds at hand take the user's files, as a remedy."""
