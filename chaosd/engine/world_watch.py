@@ -114,6 +114,7 @@ class CellWatch:
     def __init__(self, stage: Any) -> None:
         self._stage = stage
         self._processes: dict[int, ProcessWatch] = {}
+        self._listen: set[str] = set()  # instances of this cycle whose process may not be known yet
         self.since_ns: int | None = None  # when the cycle that goes on began
         self.lags: deque[Lag] = deque(maxlen=LAGS_KEPT)
         self.roles: set[ProcessRole] = set()  # of those that could be looked at
@@ -121,6 +122,7 @@ class CellWatch:
     def begin(self, at_ns: int) -> None:
         """A cycle begins: the processes that exist now were started before it."""
         self.since_ns = at_ns
+        self._listen.clear()
         self.sample(at_ns, begins=True)
 
     def sample(self, at_ns: int, *, begins: bool = False) -> None:
@@ -129,7 +131,8 @@ class CellWatch:
         for process in stage.processes() if isinstance(stage, HasProcesses) else ():
             if process.pid not in self._processes:
                 try:
-                    starting = process.role is ProcessRole.APP and not begins
+                    known = begins or process.name in self._listen
+                    starting = process.role is ProcessRole.APP and not known
                     watch = ProcessWatch(process, at_ns, starting=starting)
                     self._processes[process.pid] = watch
                     self.roles.add(process.role)
@@ -148,6 +151,7 @@ class CellWatch:
         for watch in self._processes.values():
             if watch.process.role is ProcessRole.APP and watch.process.name == identity:
                 self.lags.append(watch.listens(at_ns))
+        self._listen.add(identity)
 
     def looked(self, asked_ns: int, answered_ns: int, own_ns: int) -> None:
         """The proxy was asked by its API, and answered then, or nobody waited any longer.

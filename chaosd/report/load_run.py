@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
 
+from chaosd.analysis import consistency
 from chaosd.analysis.recovery import SECOND_NS, Identities, Settings, measure
 from chaosd.analysis.remarks import Remark, RemarkKind
 from chaosd.analysis.samples import FOREVER_NS, Paces, measuring
@@ -83,7 +84,7 @@ def read(reader: RunReader) -> Known:
                 strangers[event.cell] = asked
             case InstancePlaced(identity=identity):
                 identities.setdefault(event.cell, set()).add(identity)
-    lost = list(_lost(cycles, ended))
+    lost = [*_lost(cycles, ended), *consistency.contradictions(cycles)]
     cycles += _unfinished(reader, begun, measuring(streams.values()), identities)
     return Known(
         cycles=cycles,

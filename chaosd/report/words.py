@@ -315,6 +315,11 @@ def _remark(found: Remark) -> str:
             return f"{of_cycles} at the same address without a recovery"
         case RemarkKind.LOST_SAMPLES:
             return f"samples are lost: {count:,} are stored, and its cycles are made of {total:,}"
+        case RemarkKind.CONTRADICTING:
+            return (
+                f"the numbers of {cycles} contradict each other (was cycles.jsonl edited? "
+                "it is not believed)"
+            )
         case RemarkKind.LOST_EVENTS:
             return f"events are lost: the end of cycle {count} is not among them"
         case RemarkKind.NOT_ENDED:

@@ -114,3 +114,24 @@ def test_what_sixty_cells_lack_is_said_once(simulate, monkeypatch) -> None:
     assert len(closing) < 15, closing
     assert sum("no valid cycle" in line for line in closing) == 1, closing
     assert any("60 cells (c1, c2, c3 and 57 more): no valid cycle" in line for line in closing)
+
+
+FASTER = {"recovery_s": 0.05, "fresh_recovery_s": 0.05, "stable_recovery_s": 0.05}
+
+
+@pytest.mark.parametrize(
+    "edits",
+    [FASTER, {"fresh_recovery_s": 0.05}, FASTER | {"residual_s": None, "predicted": None}],
+    ids=["recoveries", "one", "without-prediction"],
+)
+def test_a_line_of_a_cycle_that_was_edited_is_not_believed(simulate, edits) -> None:
+    ran = simulate()
+    assert ran.code == 0
+    file = ran.directory / "cycles.jsonl"
+    first, *rest = file.read_text().splitlines()
+    file.write_text("\n".join([json.dumps(json.loads(first) | edits), *rest, ""]))
+    found = report.analyse(ran.directory).report
+    assert found.verdict == "unknown"
+    said = "the numbers of 1 cycle contradict each other"
+    report.write(ran.directory)
+    assert any(said in line for line in ran.report["reasons"]), ran.report["reasons"]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from chaosd import shown
@@ -62,6 +63,7 @@ class Member:
     heard: Heard
     expected: bool = False  # somebody here asked it to go
     exit_code: int | None = None
+    pid: int = 0  # of this machine; 0 where it is not known, or another's
     last_line: str = ""
     output: Output | None = None
 
@@ -151,6 +153,7 @@ class Members:
 
     async def start(self, member: Member) -> None:
         """Start it and listen to it. Raises MachineError."""
+        member.pid = 0
         await self._engine.do(lambda api: api.start(member.id))
         self.follow(member)
 
@@ -173,6 +176,11 @@ class Members:
             return {}
         found: dict[str, Any] = inspected["State"]
         return found
+
+    def seen(self, member: Member, pid: int) -> None:
+        """The engine says that this is its process: believed if it is one of this machine."""
+        here = self._engine.is_here and pid and _is_of_container(pid, member.id)
+        member.pid = pid if here else 0
 
     async def end(self, member: Member, signal: str, grace_s: float) -> None:
         """Signal it and return when it runs no more; it is killed after the grace."""
@@ -235,6 +243,14 @@ class Members:
         state = await self.state(member)
         member.exit_code = state.get("ExitCode")
         return not state.get("Running")
+
+
+def _is_of_container(pid: int, container: str) -> bool:
+    """Whether the number means the same process here: chaosd may have numbers of its own."""
+    try:
+        return container in Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8")
+    except OSError:
+        return False
 
 
 def _user(blueprint: Blueprint) -> str | None:
