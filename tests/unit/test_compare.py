@@ -76,7 +76,7 @@ def pairs(start_s: float) -> list[tuple[Side, list[Cycle]]]:
     random = Random(f"pairs {start_s}")
     return [
         (side(uniform(random, start_s)), uniform(random, start_s))
-        for _ in range(budget.of(20, 100))
+        for _ in range(budget.of(10, 100))
     ]
 
 

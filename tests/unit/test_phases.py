@@ -20,7 +20,7 @@ from chaosd.history.values import Outcome
 from chaosd.plugins import timeline
 from chaosd.plugins.timeline import Timeline
 
-FEW = settings(derandomize=True, max_examples=budget.of(60, 300), deadline=None)
+FEW = settings(derandomize=True, max_examples=budget.of(30, 300), deadline=None)
 EDGE = strategies.one_of(strategies.none(), strategies.integers(T0 - SECOND, T0 + 3 * SECOND))
 BEFORE_SETTLE = [f"{phase}_s" for phase in PHASES if phase != "settle"]
 
