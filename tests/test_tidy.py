@@ -264,7 +264,15 @@ def test_every_plugin_file_has_its_entry_point() -> None:
     helpers = {f"chaosd.probes.{name}" for name in ("host", "worker", "wire", "outcomes", "pace")}
     helpers |= {
         f"chaosd.runtimes.{name}"
-        for name in ("answers", "readiness", "realtime", "roster", "senders", "syslog", "unread")
+        for name in (
+            "dns_answers",
+            "readiness",
+            "realtime",
+            "roster",
+            "senders",
+            "syslog",
+            "unread",
+        )
     }
     for kind in ("runtimes", "proxies", "faults", "probes"):
         for path in sorted((PACKAGE / kind).iterdir()):

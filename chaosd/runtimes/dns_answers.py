@@ -8,7 +8,7 @@ from chaosd.plugins.recording import Recorder
 from chaosd.runtimes.unread import Unread
 
 
-class Answers:
+class DnsAnswers:
     """Stores an answer that differs from the last one to the same question."""
 
     def __init__(self, recorder: Recorder, name: str) -> None:
@@ -17,7 +17,7 @@ class Answers:
         self._unread = Unread(recorder, Inbox.DNS)
         self._last: dict[str, tuple[str, tuple[str, ...]]] = {}  # by query type
 
-    def heard(self, query: Query) -> None:
+    def record(self, query: Query) -> None:
         self._unread.was(query.unread_ns, query.at_ns)
         answer = (query.rcode, tuple(query.ips))
         if query.name == self._name and self._last.get(query.qtype) != answer:

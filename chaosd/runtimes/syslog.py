@@ -84,7 +84,7 @@ class Refusals:
         self._sender = str(sender)
         if self._timer is None:
             self._say()
-            self._timer = asyncio.get_running_loop().call_later(REFUSED_S, self._again)
+            self._timer = asyncio.get_running_loop().call_later(REFUSED_S, self._on_timer)
         return True
 
     def close(self) -> None:
@@ -92,7 +92,7 @@ class Refusals:
             self._timer.cancel()
         self._say()
 
-    def _again(self) -> None:
+    def _on_timer(self) -> None:
         self._timer = None
         self._say()
 

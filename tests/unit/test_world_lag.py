@@ -173,7 +173,7 @@ def test_a_poor_cycle_is_in_no_number(outcome) -> None:
         outcome=outcome, recovery_s=took, failed=9, misrouted=3, anomaly=True, doubt=made.LATE
     )
     tally.add(poor)
-    found, without = tally.part(), good.part()
+    found, without = tally.totals(), good.totals()
     assert (found.poor, found.valid, found.good, found.failovers) == (1, 6, 5, 5)
     assert replace(found, poor=0, outcomes=without.outcomes) == without
     assert observed(poor) is None

@@ -232,10 +232,10 @@ class HAProxy:
         path = self._path
         if path is None:
             return []
-        effective = self._own(path)
+        effective = self._read_own_file(path)
         found = own_file.problems(effective, path, by_address=by_address)
         if own_file.is_undecided(effective):
-            effective = self._own(path, either=True)
+            effective = self._read_own_file(path, either=True)
         found += refusals(
             effective.document,
             allow_programs=self.config.allow_programs,
@@ -258,7 +258,7 @@ class HAProxy:
             return self._rewired_advice(self._rewired)
         if path is None:
             return config.surprises(settings_of(self.config))
-        effective = self._own(path)
+        effective = self._read_own_file(path)
         settings, unread = self._own_settings(path, effective)
         findings = own_file.advice(effective, path) + ([] if unread is None else [unread])
         return [say(f) for f in findings] + (config.surprises(settings) if settings else [])
@@ -270,7 +270,7 @@ class HAProxy:
         path = self._path
         if path is None:
             return self.config.model_dump(mode="json", include={*config.OF_THE_FILE})
-        effective = self._own(path)
+        effective = self._read_own_file(path)
         return record(effective, own_file.app_servers(effective))
 
     def own_files(self) -> tuple[Path, ...]:
@@ -305,7 +305,7 @@ class HAProxy:
     def _known_features(self) -> frozenset[str] | None:
         return self._features()
 
-    def _own(self, path: Path, *, either: bool = False) -> Effective:
+    def _read_own_file(self, path: Path, *, either: bool = False) -> Effective:
         """The user's own file as the version at hand reads it.
 
         With `either` also those of its parts of which it is not known whether they hold.
@@ -329,7 +329,7 @@ class HAProxy:
     def _own_settings(
         self, path: Path, effective: Effective | None = None
     ) -> tuple[Settings | None, Finding | None]:
-        effective = effective or self._own(path)
+        effective = effective or self._read_own_file(path)
         return read_settings(effective, own_file.app_servers(effective), path)
 
     def render(self, wiring: Wiring) -> str:
@@ -388,7 +388,7 @@ class HAProxy:
         if self._rewired is not None:
             return self._rewired.timers_s()
         if self._path is not None:
-            return own_file.timers_s(self._own(self._path))
+            return own_file.timers_s(self._read_own_file(self._path))
         resolve_s = self.config.resolvers.timeout_resolve.s
         return (resolve_s, self.config.server.inter.s) if self.config.server.check else (resolve_s,)
 

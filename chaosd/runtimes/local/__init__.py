@@ -33,7 +33,7 @@ from chaosd.plugins.runtime import (
     Pace,
     ProcessRole,
 )
-from chaosd.runtimes.answers import Answers
+from chaosd.runtimes.dns_answers import DnsAnswers
 from chaosd.runtimes.local import loopback
 from chaosd.runtimes.local.loopback import Loopback
 from chaosd.runtimes.local.proxychild import ProxyChild, Surroundings
@@ -144,7 +144,7 @@ class LocalStage(Roster[Child]):
         self._joined = False
         self._dns = DnsServer(
             self._clock,
-            Answers(recorder, cell.dns.name).heard,
+            DnsAnswers(recorder, cell.dns.name).record,
             missing=cell.dns.missing,
             ttl_s=cell.dns.ttl_s,
             delay_s=cell.dns.delay_s,
