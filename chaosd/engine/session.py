@@ -8,7 +8,7 @@ import platform
 import secrets
 import signal
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,8 @@ from chaosd.plan import Rehearsal, limits, outline, privacy
 from chaosd.plan.arms import Plan
 from chaosd.plugins.proxy import Launches, TakesOwnFile
 from chaosd.report import words
+from chaosd.system import priority
 from chaosd.system.clock import SECOND_NS, RealClock, utc
-from chaosd.system.processes import raise_priority
 
 BUG = "a bug of chaosd"
 ARM_FACTS = ("proxy", "proxy_version", "proxy_settings", "proxy_config", "settings")
@@ -60,9 +60,9 @@ def _run(plan: Plan, rehearsals: Sequence[Rehearsal]) -> int:
         for advice in rehearsal.advice:
             console.say(advice if len(rehearsals) == 1 else f"{rehearsal.arm.name}: {advice}")
     console.say(f"runtime: {plan.runtime_name} ({plan.why}), {_proxies(rehearsals)}")
-    if isinstance(plan.runtime.clock(), RealClock):
-        raise_priority()
-    with asyncio.Runner(loop_factory=plan.runtime.loop_factory()) as runner:
+    real = isinstance(plan.runtime.clock(), RealClock)
+    turns = priority.before_others() if real else nullcontext()
+    with turns, asyncio.Runner(loop_factory=plan.runtime.loop_factory()) as runner:
         store, error = runner.run(measure(plan, rehearsals, directory, console, latest=True))
     try:
         found = report.analyse(directory)
@@ -79,6 +79,7 @@ def _run(plan: Plan, rehearsals: Sequence[Rehearsal]) -> int:
         console.close()
         for line in report.closing_lines(written, directory, report.side_by_side(written)):
             console.say(line)
+    console.close()
     if error is not None:
         raise error
     console.check()

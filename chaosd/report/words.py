@@ -25,7 +25,8 @@ def cause(found: Cause) -> str:
         case CauseKind.RUN_FAILED:
             return "the run ended with an error in the middle of it"
         case CauseKind.NOT_STEADY:
-            return "the app did not answer steadily before it"
+            what = "the app did not answer steadily before it"
+            return f"{what} ({found.detail})" if found.detail else what
         case CauseKind.NEVER_BEGAN:
             return "it never began"
         case CauseKind.NOT_FRESH:
@@ -191,6 +192,12 @@ def unreached(found: Unreached) -> str:
     """Why there is no prediction."""
     return {
         Unreached.UNREAD_SETTINGS: "the settings of your own file are not understood",
+        Unreached.LEFT_OUT: "what is not in the model decides when the new instance answers (the "
+        "lines with `not in it` say what that is)",
+        Unreached.OTHER_SERVERS: "other servers stand beside the app, and what they answer is not "
+        "known (chaosd run --haproxy FILE plays them)",
+        Unreached.LOOKED_UP_ONCE: "a name without `resolvers` is looked up once, at start, and "
+        "never again: there is no recovery until a reload",
         Unreached.UNKNOWN_WORDS: "the model does not know what proxy.server.extra does",
         Unreached.OLD_VERSION: "before HAProxy 2.1 the resolver worked differently",
         Unreached.OBSOLETE_IN_MAINTENANCE: "before HAProxy 2.5, a server that leaves "
@@ -381,6 +388,12 @@ def _remark_of_numbers(found: Remark) -> str:
             return (
                 f"{lines} than the proxy ({found.detail}) and {'was' if count == 1 else 'were'} "
                 "not believed"
+            )
+        case RemarkKind.STRANGERS:
+            return (
+                f"{count:,} question{'' if count == 1 else 's'} to chaosd's DNS came from another "
+                f"sender than the proxy ({found.detail}) and {'is' if count == 1 else 'are'} in no "
+                "number"
             )
         case RemarkKind.WITHIN_FLOOR:
             return (

@@ -27,7 +27,7 @@ class Used:
     memory_bytes: int
     processes: int
     descriptors: int  # of the process itself: each has its own limit
-    machine_cpu_s: float  # of everybody on this machine that does not give way (nice)
+    machine_cpu_s: float  # of everybody on this machine that does not give way to us
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
