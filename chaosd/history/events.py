@@ -471,7 +471,7 @@ class ContainersRestored:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class OtherReading:
     """What a plugin tells that has no class here. Nothing is measured by it."""
 
     source: str
@@ -524,7 +524,7 @@ What = (
     | EngineFound
     | ContainerChanged
     | ContainersRestored
-    | Told
+    | OtherReading
     | Unknown
 )
 

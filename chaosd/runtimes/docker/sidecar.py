@@ -16,7 +16,7 @@ from chaosd.dns.server import PORT, Query
 from chaosd.errors import MachineError
 from chaosd.history.values import Address
 from chaosd.plugins.runtime import CellSpec
-from chaosd.runtimes.answers import Answers
+from chaosd.runtimes.dns_answers import DnsAnswers
 from chaosd.runtimes.docker import images
 from chaosd.runtimes.docker.engine import Engine
 from chaosd.runtimes.docker.members import FILES, Blueprint, Member, Members
@@ -38,7 +38,9 @@ MEMORY_MB, PIDS = 128, 32
 class Sidecar:
     """The nameserver that the proxy asks instead of the engine's own."""
 
-    def __init__(self, cell: CellSpec, engine: Engine, members: Members, answers: Answers) -> None:
+    def __init__(
+        self, cell: CellSpec, engine: Engine, members: Members, answers: DnsAnswers
+    ) -> None:
         self.queries = 0
         self._cell = cell
         self._engine = engine
@@ -127,7 +129,7 @@ class Sidecar:
         self.queries += 1
         # Its own stamp is the best one, if it is of our clock.
         own = self._engine.is_here and said["at_ns"] <= at_ns
-        self._answers.heard(Query(**said | {"at_ns": said["at_ns"] if own else at_ns}))
+        self._answers.record(Query(**said | {"at_ns": said["at_ns"] if own else at_ns}))
 
 
 def _program() -> dict[str, bytes]:
