@@ -27,7 +27,9 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 
-from chaosd.dns.rules import Answer, RuleBook
+from chaosd.dns.actions import Sending, Transport
+from chaosd.dns.rules import Answer, RuleBook, Wrong
+from chaosd.dns.spoiling import spoil
 from chaosd.errors import MachineError
 from chaosd.history.values import Address
 from chaosd.system import stamps
@@ -40,11 +42,12 @@ TCP_CONNECTIONS_MAX = 64
 TCP_IDLE_S = 10.0
 DATAGRAMS_AT_ONCE = 64  # then others have their turn
 DELAYED_MAX = 1024  # answers that wait for their delay; more queries than that are dropped
-UDP_PAYLOAD_MIN = 512  # what every client takes
 UDP_PAYLOAD = 1232  # what we take
 HEADER = struct.Struct("!HHHHHH")
 FLAG_RESPONSE = 0x8000
+LINGER_NOT = struct.pack("ii", 1, 0)  # a close is a reset
 SRV = dns.rdatatype.SRV
+FAMILIES = ("A", "AAAA")
 
 RCODES = {
     "nxdomain": dns.rcode.NXDOMAIN,
@@ -71,9 +74,9 @@ class Asked(NamedTuple):
     """A question that is to be answered."""
 
     message: dns.message.Message
-    transport: str
+    transport: Transport
     at_ns: int
-    send: Callable[[bytes], None]
+    send: Callable[[Sending], None]
     unread_ns: int = 0
 
 
@@ -101,6 +104,7 @@ class DnsServer:
         self._observe = observe
         self._service_port = service_port
         self._names: dict[dns.name.Name, list[dns.rdata.Rdata]] = {}
+        self._previous: dict[dns.name.Name, list[dns.rdata.Rdata]] = {}
         self._waiting = 0
         self._closed = False
         self._udp: _Udp | None = None
@@ -114,6 +118,8 @@ class DnsServer:
         """
         records = [_record(ip) for ip in ips]
         owner = dns.name.from_text(name)
+        if owner in self._names:
+            self._previous[owner] = self._names[owner]
         if not name.startswith("_"):
             self._names[owner] = records
             return
@@ -127,7 +133,9 @@ class DnsServer:
     def withdraw(self, name: str) -> None:
         """From now on the name is missing; with `stale` it keeps the addresses that it had."""
         if self.missing != "stale":
-            self._names[dns.name.from_text(name)] = []
+            owner = dns.name.from_text(name)
+            self._previous[owner] = self._names.get(owner, [])
+            self._names[owner] = []
 
     async def start(self, host: str, port: int | None = None) -> Address:
         """Listen there; without a port, on the usual or else on a free one. Raises MachineError."""
@@ -156,7 +164,11 @@ class DnsServer:
     # --- one message ------------------------------------------------------------------------------
 
     def receive(
-        self, wire: bytes, transport: str, send: Callable[[bytes], None], came_ns: int | None = None
+        self,
+        wire: bytes,
+        transport: Transport,
+        send: Callable[[Sending], None],
+        came_ns: int | None = None,
     ) -> None:
         """Answer one message, now or after the delay. What is not a query is ignored.
 
@@ -171,10 +183,10 @@ class DnsServer:
         except (dns.exception.DNSException, ValueError):
             message = None
         if message is None or len(message.question) != 1:
-            send(_refusal(wire, dns.rcode.FORMERR))
+            send(Sending(_refusal(wire, dns.rcode.FORMERR)))
             return
         if message.opcode() != dns.opcode.QUERY:
-            send(_refusal(wire, dns.rcode.NOTIMP))
+            send(Sending(_refusal(wire, dns.rcode.NOTIMP)))
             return
         self.queries += 1
         self._look_up(Asked(message, transport, at_ns, send, now_ns - at_ns))
@@ -185,31 +197,51 @@ class DnsServer:
     def _reply(self, asked: Asked, records: Sequence[dns.rdata.Rdata] | None) -> None:
         question = asked.message.question[0]
         name = question.name.to_text(omit_final_dot=True)
-        rule = self.rules.wrong(name, dns.rdatatype.to_text(question.rdtype))
-        answer, query = self._answer(asked, records, rule.answer if rule is not None else None)
-        delay_s = self.delay_s + (rule.delay_s if rule is not None else 0.0)
+        qtype = dns.rdatatype.to_text(question.rdtype)
+        wrong = self.rules.wrong(name, qtype, asked.transport, asked.at_ns) or Wrong()
+        response, query = self._answer(asked, records, wrong.answer)
+        spoiled = spoil(
+            asked.message,
+            response,
+            asked.transport,
+            wrong,
+            now_ns=asked.at_ns,
+            previous=self._previous.get(question.name, ()),
+        )
+        if wrong.does:
+            query = _as_spoiled(query, response if spoiled else None)
+        delay_s = self.delay_s + wrong.delay_s
+        if not spoiled:
+            self._later(delay_s, partial(self._finish, None, query, asked.send))
+        for number, sending in enumerate(spoiled):
+            observed = query if number == 0 else None
+            self._later(
+                delay_s + sending.delay_s, partial(self._finish, sending, observed, asked.send)
+            )
+
+    def _later(self, delay_s: float, finish: Callable[[], None]) -> None:
         if delay_s == 0:
-            self._finish(answer, query, asked.send)
+            finish()
         elif self._waiting < DELAYED_MAX:
             self._waiting += 1
-            loop = asyncio.get_running_loop()
-            loop.call_later(delay_s, self._finish_late, answer, query, asked.send)
+            asyncio.get_running_loop().call_later(delay_s, self._finish_late, finish)
 
-    def _finish_late(
-        self, answer: bytes | None, query: Query, send: Callable[[bytes], None]
-    ) -> None:
+    def _finish_late(self, finish: Callable[[], None]) -> None:
         self._waiting -= 1
         if not self._closed:
-            self._finish(answer, query, send)
+            finish()
 
-    def _finish(self, answer: bytes | None, query: Query, send: Callable[[bytes], None]) -> None:
-        if answer is not None:
-            send(answer)
-        self._observe(query._replace(took_ns=self._clock.now_ns() - query.at_ns))
+    def _finish(
+        self, sending: Sending | None, query: Query | None, send: Callable[[Sending], None]
+    ) -> None:
+        if sending is not None:
+            send(sending)
+        if query is not None:
+            self._observe(query._replace(took_ns=self._clock.now_ns() - query.at_ns))
 
     def _answer(
         self, asked: Asked, records: Sequence[dns.rdata.Rdata] | None, wrong: Answer | None
-    ) -> tuple[bytes | None, Query]:
+    ) -> tuple[dns.message.Message | None, Query]:
         """The answer as it is at this moment; a delayed one is not looked up again.
 
         `wrong` is what a rule makes of it.
@@ -246,8 +278,7 @@ class DnsServer:
             for address in self._reached([record]) if question.rdtype == SRV else ():
                 owner = _target_of(record)
                 response.additional.append(dns.rrset.from_rdata(owner, self.ttl_s, address))
-        limit = max(message.payload, UDP_PAYLOAD_MIN) if transport == "udp" else 0xFFFF
-        return response.to_wire(max_size=limit, prefer_truncation=True), query
+        return response, query
 
     def _reached(self, records: Sequence[dns.rdata.Rdata]) -> list[dns.rdata.Rdata]:
         """Themselves, or what their targets have: SRV records have no addresses of their own."""
@@ -270,6 +301,17 @@ class DnsServer:
         if missing == "drop":
             return None
         return RCODES.get(missing, dns.rcode.NXDOMAIN)
+
+
+def _as_spoiled(query: Query, response: dns.message.Message | None) -> Query:
+    """What was really answered, as far as it is a message; nothing if nothing was sent."""
+    if response is None:
+        return query._replace(rcode="", ips=())
+    sets = (*response.answer, *response.additional)
+    ips = (
+        r.to_text() for each in sets for r in each if dns.rdatatype.to_text(r.rdtype) in FAMILIES
+    )
+    return query._replace(rcode=dns.rcode.to_text(response.rcode()), ips=tuple(ips))
 
 
 def _record(ip: str) -> dns.rdata.Rdata:
@@ -314,6 +356,13 @@ def _bind(host: str, ports: Sequence[int]) -> tuple[socket.socket, socket.socket
     raise MachineError(f"the DNS server can't listen on {host}:{ports[0]}: {problem}")
 
 
+def _neighbour(host: str) -> str:
+    """Another address of the same loopback network, or of the machine."""
+    if host.startswith("127."):
+        return str(ipaddress.ip_address(host) + 1)
+    return "0.0.0.0"  # noqa: S104 - only to send from
+
+
 # --- the two transports ---------------------------------------------------------------------------
 
 
@@ -343,9 +392,15 @@ class _Udp:
             at_ns, _ = self._stamps.instant(about)
             self._server.receive(data, "udp", partial(self._send, sender), at_ns)
 
-    def _send(self, to: tuple[str, int], answer: bytes) -> None:
+    def _send(self, to: tuple[str, int], sending: Sending) -> None:
         with suppress(OSError):  # as if it were lost on its way
-            self._socket.sendto(answer, to)
+            if sending.way == "usual":
+                self._socket.sendto(sending.wire, to)
+                return
+            with socket.socket(type=socket.SOCK_DGRAM) as stranger:
+                host, _ = self._socket.getsockname()
+                stranger.bind((_neighbour(host) if sending.way == "other-address" else host, 0))
+                stranger.sendto(sending.wire, to)
 
 
 class _Tcp(asyncio.Protocol):
@@ -391,6 +446,25 @@ class _Tcp(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._transport.resume_reading()
 
-    def _send(self, answer: bytes) -> None:
-        if not self._transport.is_closing():
-            self._transport.write(len(answer).to_bytes(2) + answer)
+    def _send(self, sending: Sending) -> None:
+        if self._transport.is_closing():
+            return
+        if sending.way == "reset":
+            stream = self._transport.get_extra_info("socket")
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
+            self._transport.abort()
+        elif sending.way == "close":
+            self._transport.close()
+        else:
+            framed = len(sending.wire).to_bytes(2) + sending.wire
+            self._write(framed if sending.framed else sending.wire, sending)
+
+    def _write(self, left: bytes, sending: Sending) -> None:
+        """A part now, and the rest after a pause, if it is not all at once."""
+        size = sending.chunk or len(left)
+        if self._transport.is_closing():
+            return
+        self._transport.write(left[:size])
+        if left := left[size:]:
+            loop = asyncio.get_running_loop()
+            loop.call_later(sending.pause_s, self._write, left, sending)
