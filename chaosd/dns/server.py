@@ -3,16 +3,15 @@
 It is authoritative for the names that were published to it once. Any other name is answered
 REFUSED, so that a wrong name in a proxy's config doesn't look like an app that is missing. As in
 Docker's DNS, a name that has no address of the family asked for is answered NOERROR with nothing.
+It is told who may be asking; what a stranger asks is told apart, and counts for nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
-import socket
 import struct
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -29,23 +28,18 @@ import dns.rrset
 
 from chaosd.dns.actions import Sending, Transport
 from chaosd.dns.rules import Answer, RuleBook, Wrong
+from chaosd.dns.sockets import TCP_CONNECTIONS_MAX, Came, TcpDoor, UdpDoor, bind
 from chaosd.dns.spoiling import spoil
-from chaosd.errors import MachineError
 from chaosd.history.values import Address
-from chaosd.system import stamps
 from chaosd.system.clock import Clock
 
 Missing = Literal["nxdomain", "servfail", "refused", "empty", "drop", "stale"]
 
 PORT = 5300  # a fixed one is easier to ask by hand; another one is taken where it is in use
-TCP_CONNECTIONS_MAX = 64
-TCP_IDLE_S = 10.0
-DATAGRAMS_AT_ONCE = 64  # then others have their turn
 DELAYED_MAX = 1024  # answers that wait for their delay; more queries than that are dropped
 UDP_PAYLOAD = 1232  # what we take
 HEADER = struct.Struct("!HHHHHH")
 FLAG_RESPONSE = 0x8000
-LINGER_NOT = struct.pack("ii", 1, 0)  # a close is a reset
 SRV = dns.rdatatype.SRV
 FAMILIES = ("A", "AAAA")
 
@@ -66,22 +60,27 @@ class Query(NamedTuple):
     rcode: str  # "" where no answer was given
     ips: tuple[str, ...]
     took_ns: int  # until the answer was handed to the socket
-    transport: str  # "udp" or "tcp"
+    transport: Transport
     unread_ns: int = 0  # how long of that it lay before it was read
+    dropped: int = 0  # questions so far that came to a full buffer
+    stranger: str = ""  # who has asked, if that was not the proxy
 
 
 class Asked(NamedTuple):
     """A question that is to be answered."""
 
     message: dns.message.Message
-    transport: Transport
+    came: Came
     at_ns: int
     send: Callable[[Sending], None]
-    unread_ns: int = 0
+    unread_ns: int
+    stranger: str
 
 
 class DnsServer:
     """Answers on one address over UDP and TCP; never raises, whatever it is sent."""
+
+    serves_strangers = True  # it knows the names of its cell, and asks nobody else
 
     def __init__(
         self,
@@ -92,8 +91,14 @@ class DnsServer:
         ttl_s: int = 0,
         delay_s: float = 0.0,
         service_port: int = 0,
+        additional: bool = True,
+        believes: Callable[[Address, Transport], bool] = lambda _, __: True,
     ) -> None:
-        """`service_port` is what SRV answers say: those of names such as `_http._tcp.app`."""
+        """`service_port` is what SRV answers say: those of names such as `_http._tcp.app`.
+
+        Without `additional` they don't hold the addresses of their targets, which are asked for.
+        `believes` says whether the proxy is at this address.
+        """
         self.missing: Missing = missing
         self.ttl_s = ttl_s
         self.delay_s = delay_s
@@ -103,11 +108,14 @@ class DnsServer:
         self._clock = clock
         self._observe = observe
         self._service_port = service_port
+        self._additional = additional
+        self._believes = believes
         self._names: dict[dns.name.Name, list[dns.rdata.Rdata]] = {}
         self._previous: dict[dns.name.Name, list[dns.rdata.Rdata]] = {}
+        self._targets: set[dns.name.Name] = set()  # of SRV records: hosts that we have made up
         self._waiting = 0
         self._closed = False
-        self._udp: _Udp | None = None
+        self._udp: UdpDoor | None = None
         self._tcp: asyncio.Server | None = None
         self._connections: dict[asyncio.Transport, None] = {}  # the oldest first
 
@@ -127,6 +135,7 @@ class DnsServer:
         for record in records:
             target = _target(owner, record)
             self._names[target] = [record]
+            self._targets.add(target)
             text = f"0 1 {self._service_port} {target}"
             self._names[owner].append(dns.rdata.from_text("IN", "SRV", text))
 
@@ -140,11 +149,11 @@ class DnsServer:
     async def start(self, host: str, port: int | None = None) -> Address:
         """Listen there; without a port, on the usual or else on a free one. Raises MachineError."""
         loop = asyncio.get_running_loop()
-        udp, tcp = _bind(host, [PORT, 0, 0, 0] if port is None else [port] * (1 if port else 4))
+        udp, tcp = bind(host, [PORT, 0, 0, 0] if port is None else [port] * (1 if port else 4))
         self.address = Address(host, udp.getsockname()[1])
-        self._udp = _Udp(self, udp, self._clock)
+        self._udp = UdpDoor(self.receive, udp, self._clock)
         self._tcp = await loop.create_server(
-            lambda: _Tcp(self), sock=tcp, backlog=TCP_CONNECTIONS_MAX
+            lambda: TcpDoor(self.receive, self._connections), sock=tcp, backlog=TCP_CONNECTIONS_MAX
         )
         return self.address
 
@@ -163,19 +172,10 @@ class DnsServer:
 
     # --- one message ------------------------------------------------------------------------------
 
-    def receive(
-        self,
-        wire: bytes,
-        transport: Transport,
-        send: Callable[[Sending], None],
-        came_ns: int | None = None,
-    ) -> None:
-        """Answer one message, now or after the delay. What is not a query is ignored.
-
-        `came_ns` is when it came, if that was not now.
-        """
+    def receive(self, wire: bytes, came: Came, send: Callable[[Sending], None]) -> None:
+        """Answer one message, now or after the delay. What is not a query is ignored."""
         now_ns = self._clock.now_ns()
-        at_ns = now_ns if came_ns is None else min(came_ns, now_ns)
+        at_ns = now_ns if came.at_ns is None else min(came.at_ns, now_ns)
         if len(wire) < HEADER.size or HEADER.unpack_from(wire)[1] & FLAG_RESPONSE:
             return
         try:
@@ -188,8 +188,15 @@ class DnsServer:
         if message.opcode() != dns.opcode.QUERY:
             send(Sending(_refusal(wire, dns.rcode.NOTIMP)))
             return
-        self.queries += 1
-        self._look_up(Asked(message, transport, at_ns, send, now_ns - at_ns))
+        stranger = "" if self._believes(came.sender, came.transport) else str(came.sender)
+        asked = Asked(message, came, at_ns, send, now_ns - at_ns, stranger)
+        if not stranger:
+            self.queries += 1
+        elif not self.serves_strangers:
+            send(Sending(_refusal(wire, dns.rcode.REFUSED)))
+            self._observe(_question(asked, dns.rcode.REFUSED))
+            return
+        self._look_up(asked)
 
     def _look_up(self, asked: Asked) -> None:
         self._reply(asked, self._names.get(asked.message.question[0].name))
@@ -198,12 +205,12 @@ class DnsServer:
         question = asked.message.question[0]
         name = question.name.to_text(omit_final_dot=True)
         qtype = dns.rdatatype.to_text(question.rdtype)
-        wrong = self.rules.wrong(name, qtype, asked.transport, asked.at_ns) or Wrong()
+        wrong = self.rules.wrong(name, qtype, asked.came.transport, asked.at_ns) or Wrong()
         response, query = self._answer(asked, records, wrong.answer)
         spoiled = spoil(
             asked.message,
             response,
-            asked.transport,
+            asked.came.transport,
             wrong,
             now_ns=asked.at_ns,
             previous=self._previous.get(question.name, ()),
@@ -246,7 +253,7 @@ class DnsServer:
 
         `wrong` is what a rule makes of it.
         """
-        message, transport, at_ns, _, unread_ns = asked
+        message = asked.message
         question = message.question[0]
         if wrong is not None and records is not None:
             records = ()
@@ -256,16 +263,8 @@ class DnsServer:
             for record in (records or ())
             if rcode == dns.rcode.NOERROR and question.rdtype in (record.rdtype, dns.rdatatype.ANY)
         ]
-        query = Query(
-            at_ns=at_ns,
-            name=question.name.to_text(omit_final_dot=True).lower(),
-            qtype=dns.rdatatype.to_text(question.rdtype),
-            rcode="" if rcode is None else dns.rcode.to_text(rcode),
-            ips=tuple(record.to_text() for record in self._reached(found)),
-            took_ns=0,
-            transport=transport,
-            unread_ns=unread_ns,
-        )
+        ips = tuple(record.to_text() for record in self._reached(found))
+        query = _question(asked, rcode)._replace(ips=ips)
         if rcode is None:
             return None, query
         response = dns.message.make_response(message, our_payload=UDP_PAYLOAD)
@@ -275,7 +274,8 @@ class DnsServer:
         for record in found:
             rrset = dns.rrset.from_rdata(question.name, self.ttl_s, record)
             response.answer.append(rrset)
-            for address in self._reached([record]) if question.rdtype == SRV else ():
+            tells = question.rdtype == SRV and self._additional
+            for address in self._reached([record]) if tells else ():
                 owner = _target_of(record)
                 response.additional.append(dns.rrset.from_rdata(owner, self.ttl_s, address))
         return response, query
@@ -314,6 +314,23 @@ def _as_spoiled(query: Query, response: dns.message.Message | None) -> Query:
     return query._replace(rcode=dns.rcode.to_text(response.rcode()), ips=tuple(ips))
 
 
+def _question(asked: Asked, rcode: dns.rcode.Rcode | None) -> Query:
+    """What was asked, and with which code it was answered; None: not at all."""
+    question = asked.message.question[0]
+    return Query(
+        at_ns=asked.at_ns,
+        name=question.name.to_text(omit_final_dot=True).lower(),
+        qtype=dns.rdatatype.to_text(question.rdtype),
+        rcode="" if rcode is None else dns.rcode.to_text(rcode),
+        ips=(),
+        took_ns=0,
+        transport=asked.came.transport,
+        unread_ns=asked.unread_ns,
+        dropped=asked.came.dropped,
+        stranger=asked.stranger,
+    )
+
+
 def _record(ip: str) -> dns.rdata.Rdata:
     kind = "AAAA" if ipaddress.ip_address(ip).version == 6 else "A"  # noqa: PLR2004
     return dns.rdata.from_text("IN", kind, ip)
@@ -337,134 +354,3 @@ def _refusal(wire: bytes, rcode: dns.rcode.Rcode) -> bytes:
     identity, flags = HEADER.unpack_from(wire)[:2]
     opcode_and_rd = flags & 0x7900
     return HEADER.pack(identity, FLAG_RESPONSE | opcode_and_rd | rcode, 0, 0, 0, 0)
-
-
-def _bind(host: str, ports: Sequence[int]) -> tuple[socket.socket, socket.socket]:
-    """A UDP and a TCP socket on one port, the first of these that is free."""
-    problem = ""
-    for port in ports:
-        udp, tcp = socket.socket(type=socket.SOCK_DGRAM), socket.socket()
-        try:
-            udp.bind((host, port))
-            tcp.bind((host, udp.getsockname()[1]))
-        except OSError as error:
-            udp.close()
-            tcp.close()
-            problem = error.strerror or str(error)
-        else:
-            return udp, tcp
-    raise MachineError(f"the DNS server can't listen on {host}:{ports[0]}: {problem}")
-
-
-def _neighbour(host: str) -> str:
-    """Another address of the same loopback network, or of the machine."""
-    if host.startswith("127."):
-        return str(ipaddress.ip_address(host) + 1)
-    return "0.0.0.0"  # noqa: S104 - only to send from
-
-
-# --- the two transports ---------------------------------------------------------------------------
-
-
-class _Udp:
-    """A bound socket, read by hand: an event loop's own transport tells no kernel's stamps."""
-
-    def __init__(self, server: DnsServer, bound: socket.socket, clock: Clock) -> None:
-        self._server, self._socket = server, bound
-        bound.setblocking(False)
-        stamps.ask_for(bound)
-        self._stamps = stamps.Stamps(clock)
-        self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(bound, self._read)
-
-    def close(self) -> None:
-        self._loop.remove_reader(self._socket)
-        self._socket.close()
-
-    def _read(self) -> None:
-        for _ in range(DATAGRAMS_AT_ONCE):
-            if self._socket.fileno() < 0:
-                return
-            try:
-                data, about, _, sender = self._socket.recvmsg(0xFFFF, stamps.ABOUT_BYTES)
-            except OSError:  # there are no more
-                return
-            at_ns, _ = self._stamps.instant(about)
-            self._server.receive(data, "udp", partial(self._send, sender), at_ns)
-
-    def _send(self, to: tuple[str, int], sending: Sending) -> None:
-        with suppress(OSError):  # as if it were lost on its way
-            if sending.way == "usual":
-                self._socket.sendto(sending.wire, to)
-                return
-            with socket.socket(type=socket.SOCK_DGRAM) as stranger:
-                host, _ = self._socket.getsockname()
-                stranger.bind((_neighbour(host) if sending.way == "other-address" else host, 0))
-                stranger.sendto(sending.wire, to)
-
-
-class _Tcp(asyncio.Protocol):
-    """Messages with their length before them; several may be sent without waiting for answers."""
-
-    def __init__(self, server: DnsServer) -> None:
-        self._server = server
-        self._buffer = b""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self._transport = transport
-        connections = self._server._connections  # noqa: SLF001
-        while len(connections) >= TCP_CONNECTIONS_MAX:
-            oldest = next(iter(connections))
-            del connections[oldest]
-            oldest.abort()
-        connections[transport] = None
-        self._watch()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._server._connections.pop(self._transport, None)  # noqa: SLF001
-        self._idle.cancel()
-
-    def _watch(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._idle = loop.call_later(TCP_IDLE_S, self._transport.abort)
-
-    def data_received(self, data: bytes) -> None:
-        self._idle.cancel()
-        self._watch()
-        self._buffer += data
-        while len(self._buffer) >= 2:  # noqa: PLR2004
-            end = 2 + int.from_bytes(self._buffer[:2])
-            if len(self._buffer) < end:
-                return
-            message, self._buffer = self._buffer[2:end], self._buffer[end:]
-            self._server.receive(message, "tcp", self._send)
-
-    def pause_writing(self) -> None:
-        # Who doesn't take its answers is not asked for more, and is idle before long.
-        self._transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        self._transport.resume_reading()
-
-    def _send(self, sending: Sending) -> None:
-        if self._transport.is_closing():
-            return
-        if sending.way == "reset":
-            stream = self._transport.get_extra_info("socket")
-            stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
-            self._transport.abort()
-        elif sending.way == "close":
-            self._transport.close()
-        else:
-            framed = len(sending.wire).to_bytes(2) + sending.wire
-            self._write(framed if sending.framed else sending.wire, sending)
-
-    def _write(self, left: bytes, sending: Sending) -> None:
-        """A part now, and the rest after a pause, if it is not all at once."""
-        size = sending.chunk or len(left)
-        if self._transport.is_closing():
-            return
-        self._transport.write(left[:size])
-        if left := left[size:]:
-            loop = asyncio.get_running_loop()
-            loop.call_later(sending.pause_s, self._write, left, sending)

@@ -10,6 +10,7 @@ did, then the prober and the topologies are taken down.
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,11 +21,13 @@ from chaosd.engine.admission import Admission, Carried, Work
 from chaosd.engine.cell import HEAL_LIMIT_S, INJECT_LIMIT_S, CellRun
 from chaosd.engine.sink import Sink
 from chaosd.engine.world_watch import WorldWatch
-from chaosd.errors import ChaosdError, MachineError
+from chaosd.errors import AwayError, ChaosdError, MachineError
 from chaosd.history.cycles import Cycle, is_only
+from chaosd.history.endings import EndKind
 from chaosd.history.events import AnyEvent, ProxyMeasured, QueriesCounted, ResolversRead
 from chaosd.history.values import Sample
 from chaosd.plan.arms import Plan
+from chaosd.report import words
 from chaosd.system.clock import SECOND_NS, RealClock
 from chaosd.system.tasks import together, uncancelled
 from chaosd.units import Duration
@@ -32,6 +35,7 @@ from chaosd.units import Duration
 # Each wait has a limit; these are far beyond what a healthy machine needs.
 TEAR_DOWN_LIMIT_S = 30.0
 END_LIMIT_S = HEAL_LIMIT_S + TEAR_DOWN_LIMIT_S
+AWAY_LIMIT_S = 15.0  # for all that ends where nothing can be undone any more
 TICK_AGE_NS_MAX = 3 * SECOND_NS  # a scheduler on the wall clock stands still when that is set back
 POLL_S = 5.0  # how often the proxy's counters and size are read
 SET_UP_AT_ONCE = 8  # cells
@@ -121,8 +125,8 @@ class Engine:
 
     # --- the run ---
 
-    async def run(self, sinks: Sequence[Sink], stop: asyncio.Event) -> str:
-        """Run until stopped or done, and say in a few words why it ended.
+    async def run(self, sinks: Sequence[Sink], stop: asyncio.Event) -> EndKind:
+        """Run until stopped or done, and tell which.
 
         Raises the ChaosdError that ended it, after everything was taken down.
         """
@@ -134,17 +138,12 @@ class Engine:
         endings: list[asyncio.Future[Any]] = [work, stopped, self._failure]
         try:
             await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED)
-            reason = "failed" if self._failure.done() else "stopped" if stopped.done() else "done"
+            ended = EndKind.STOPPED if stopped.done() else EndKind.DONE
         finally:
             stopped.cancel()
             # Whatever was begun is healed before anything is taken down.
             failure = await self._end(work)
-            limit_s = TEAR_DOWN_LIMIT_S * max(1, len(self._cells))
-            try:
-                await uncancelled(self._tear_down(), limit_s)
-            except TimeoutError:
-                what = f"taking everything down is not done after {limit_s:.0f} s"
-                raise MachineError(f"{what}; `chaosd clean` removes what is left") from None
+            await self._take_down()
         if self._failure.done():
             self._failure.result()
         if failure is not None:
@@ -153,8 +152,9 @@ class Engine:
         for name, precision in (self._precision or {}).items():
             if not precision.reached:
                 arm = "" if is_only(name) else f" by arm {name}"
-                self.say(f"until.precision ({wanted}) was not reached{arm}: {precision.lacks()}")
-        return reason
+                why = words.shortfall(precision.shortfall())
+                self.say(f"until.precision ({wanted}) was not reached{arm}: {why}")
+        return ended
 
     def _settle_limit(self) -> Duration:
         """How long a cycle may take from when its fault is planned to when all of it is known."""
@@ -164,8 +164,34 @@ class Engine:
 
     async def _end(self, work: asyncio.Task[None]) -> BaseException | None:
         work.cancel()
-        await asyncio.wait([work])
+        await self._unless_away(work)
+        if not work.done():
+            return None
         return None if work.cancelled() else work.exception()
+
+    async def _take_down(self) -> None:
+        """Tear down, however this is cancelled meanwhile. Raises what failed first."""
+        limit_s = TEAR_DOWN_LIMIT_S * max(1, len(self._cells))
+        task = asyncio.get_running_loop().create_task(self._tear_down())
+        try:
+            await uncancelled(self._unless_away(task), limit_s)
+            if task.done():
+                task.result()
+        except TimeoutError:
+            what = f"taking everything down is not done after {limit_s:.0f} s"
+            raise MachineError(f"{what}; `chaosd clean` removes what is left") from None
+        finally:
+            task.cancel()
+
+    async def _unless_away(self, task: asyncio.Task[None]) -> None:
+        """Wait for this, and for a few seconds only once what the run lives on is away.
+
+        Each step of it has its own limit, but there are many steps, of many cells.
+        """
+        assert self._failure is not None  # noqa: S101 - the run has begun
+        await asyncio.wait([task, self._failure], return_when=asyncio.FIRST_COMPLETED)
+        is_away = self._failure.done() and isinstance(self._failure.exception(), AwayError)
+        await asyncio.wait([task], timeout=AWAY_LIMIT_S if is_away else None)
 
     async def _work(self) -> None:
         runtime = self.plan.runtime
@@ -227,6 +253,8 @@ class Engine:
         await together([cell.steady() for cell in self._cells], END_LIMIT_S)
         if ready:
             self._tell(lambda sink: sink.ready())
+        if isinstance(self.clock, RealClock):
+            _keep_for_good()
         running = asyncio.get_running_loop().create_task(
             together([cell.run() for cell in self._cells], END_LIMIT_S)
         )
@@ -343,3 +371,14 @@ class Engine:
         self.clock.close()
         if failures and not self.failing:
             raise failures[0]
+
+
+def _keep_for_good() -> None:
+    """Let no collection of garbage walk through what stands by now.
+
+    A full one takes 30 ms and more, in which nobody answers DNS; what comes later is collected as
+    ever, in a millisecond.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()

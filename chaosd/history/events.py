@@ -79,6 +79,7 @@ class FaultDns:
     delay_s: float = 0.0
     qtype: str | None = None
     name: str | None = None
+    preset: str | None = None  # what is wrong beyond that, by its name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -405,6 +406,14 @@ class LogRefused:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StrangersAsked:
+    """How many questions to chaosd's DNS so far were not the proxy's, and who asked the latest."""
+
+    count: int
+    sender: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ResolversRead:
     """The proxy's resolver counters since its start: nameserver → counter → value."""
 
@@ -508,6 +517,7 @@ What = (
     | QueriesCounted
     | ServerChanged
     | LogRefused
+    | StrangersAsked
     | ResolversRead
     | ResolversCounted
     | ProxyMeasured

@@ -20,7 +20,7 @@ class Records(Action):
     `rotate`: begin with another one each time. `copies`: each so many times. `filler`: so many
     addresses of nobody (in 192.0.2.0/24 and beyond) after them. `ttl`: of all of them, in seconds.
     `shrinking`: the TTL counts down while the rule is in force, as a cache's does. `stray`: a TXT
-    record stands before them. `case`: the owner is written in capitals.
+    record stands before them. `case`: the owner, and the question, are written in capitals.
     """
 
     kind: ClassVar[str] = "records"
@@ -47,6 +47,8 @@ class Records(Action):
         if self.stray:
             sets = [dns.rrset.from_text(asked.name, 0, "IN", "TXT", '"stray"'), *sets]
         response.answer = [self._changed(each, question) for each in sets]
+        if self.case:  # names are compressed: the answer's owner is that of the question
+            asked.name = dns.name.from_text(asked.name.to_text().upper())
 
     def _changed(self, records: dns.rrset.RRset, question: Question) -> dns.rrset.RRset:
         ttl = records.ttl if self.ttl is None else self.ttl

@@ -40,6 +40,11 @@ class Stream(Action):
                     replace(first, wire=b"", way="close"),
                 ]
             case "split":
-                return [replace(first, chunk=2, pause_s=_DRIBBLE_S)]
+                size = len(first.wire).to_bytes(2)
+                later_s = first.delay_s + _DRIBBLE_S
+                return [
+                    replace(first, wire=size, framed=False),
+                    replace(first, framed=False, delay_s=later_s),
+                ]
             case "dribble":
                 return [replace(first, chunk=1, pause_s=_DRIBBLE_S)]
