@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from chaosd.dns.server import Transport
+from chaosd.dns.actions import Transport
 from chaosd.history.values import Address
 from chaosd.system.clock import SECOND_NS, Clock
 

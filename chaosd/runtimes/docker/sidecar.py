@@ -23,7 +23,11 @@ from chaosd.runtimes.docker.members import FILES, Blueprint, Member, Members
 
 # The program and what it imports, without the rest of us.
 PARTS = (
-    *("__init__", "errors", "dns/__init__", "dns/forwarder", "dns/rules", "dns/server"),
+    *("__init__", "errors"),
+    *(
+        f"dns/{name}"
+        for name in ("__init__", "forwarder", "rules", "server", "sockets", "spoiling")
+    ),
     *("history/__init__", "history/values", "system/__init__", "system/clock"),
     "system/stamps",
 )
@@ -134,7 +138,15 @@ class Sidecar:
 
 def _program() -> dict[str, bytes]:
     """The files that it is made of."""
-    ours = {f"chaosd/{part}.py": files(chaosd) / f"{part}.py" for part in PARTS}
+    ours: dict[str, Traversable] = {
+        f"chaosd/{part}.py": files(chaosd) / f"{part}.py" for part in PARTS
+    }
+    actions = files(chaosd) / "dns/actions"
+    ours |= {
+        f"chaosd/dns/actions/{entry.name}": entry
+        for entry in actions.iterdir()
+        if entry.name.endswith(".py")
+    }
     return {name: file.read_bytes() for name, file in (ours | _dnspython()).items()}
 
 

@@ -16,8 +16,9 @@ from random import Random
 from signal import SIGKILL, SIGTERM
 from typing import Any, ClassVar, Literal
 
+from chaosd.dns.actions import Transport
 from chaosd.dns.rules import Rule
-from chaosd.dns.server import DnsServer, Transport
+from chaosd.dns.server import DnsServer
 from chaosd.errors import MachineError
 from chaosd.history.values import Address, Instance
 from chaosd.plugins.bases import KeyPath, OldIp, RuntimeConfig
