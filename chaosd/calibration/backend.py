@@ -168,12 +168,6 @@ class Backend:
         del self._held[:CLOSED_AT_ONCE]
 
 
-def raise_priority() -> None:
-    """Be as punctual as the prober is, where the system allows it."""
-    with suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
-
-
 def outage(control: str, shortest_s: float, longest_s: float, seed: str) -> int:
     """Have one outage made and print its two ends. Its length is drawn log-uniformly.
 
@@ -196,7 +190,9 @@ def outage(control: str, shortest_s: float, longest_s: float, seed: str) -> int:
 def main() -> int:
     match sys.argv[1:]:
         case ["serve", control]:
-            raise_priority()
+            with suppress(OSError):  # as punctual as the prober is, where the system allows it
+                policy = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
+                os.sched_setscheduler(0, policy, os.sched_param(2))
             Backend(control).serve()
             return 0
         case ["outage", control, shortest, longest, seed]:

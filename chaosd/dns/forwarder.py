@@ -46,15 +46,16 @@ class Forwarder(DnsServer):
         missing: Missing,
         ttl_s: int,
         delay_s: float,
+        service_port: int,
         proxy: str,
     ) -> None:
         """`proxy` is the address from which it is asked."""
         super().__init__(
-            clock,
-            observe,
+            *(clock, observe),
             missing=missing,
             ttl_s=ttl_s,
             delay_s=delay_s,
+            service_port=service_port,
             believes=lambda sender, _: sender.host == proxy,
         )
         self._upstream = upstream
@@ -69,11 +70,16 @@ class Forwarder(DnsServer):
     async def _ask(self, asked: Asked) -> None:
         """Both families are asked for: a name that has no address of one is not missing."""
         name = asked.message.question[0].name
+        if name not in self._targets:
+            await self._renew(name)
+        self._reply(asked, self._names.get(name, []))
+
+    async def _renew(self, name: dns.name.Name) -> None:
+        """Ask for its addresses; of a service name they become SRV records."""
         found = await asyncio.gather(*(self._addresses(name, family) for family in FAMILIES))
         records = [record for records in found for record in records]
         if records or self.missing != "stale":
-            self._names[name] = records
-        self._reply(asked, self._names.get(name, []))
+            self.publish(name.to_text(), [record.to_text() for record in records])
 
     async def _addresses(
         self, name: dns.name.Name, family: dns.rdatatype.RdataType
@@ -128,25 +134,12 @@ class Speaker:
         print(json.dumps(query._asdict()), flush=True)
 
 
-async def serve(
-    host: str, upstream: Address, *, proxy: str, missing: Missing, ttl_s: int, delay_s: float
-) -> None:
+async def serve(host: str, server: Forwarder) -> None:
     """Serve until cancelled.
 
     The upstream may be told to ask here, on the usual port, for what it does not know itself.
     """
-    clock = RealClock()
-
-    server = Forwarder(
-        clock,
-        Speaker(clock).observe,
-        upstream,
-        missing=missing,
-        ttl_s=ttl_s,
-        delay_s=delay_s,
-        proxy=proxy,
-    )
-    nobody = Nobody(clock, lambda _: None)
+    nobody = Nobody(RealClock(), lambda _: None)
     await nobody.start("127.0.0.1", 53)
     address = await server.start(host)
     loop, control = asyncio.get_running_loop(), ("127.0.0.1", CONTROL_PORT)
@@ -156,14 +149,16 @@ async def serve(
 
 
 if __name__ == "__main__":
-    _host, _upstream, _proxy, _missing, _ttl_s, _delay_s = sys.argv[1:]
-    asyncio.run(
-        serve(
-            _host,
-            Address(_upstream, 53),
-            proxy=_proxy,
-            missing=_missing,  # type: ignore[arg-type]
-            ttl_s=int(_ttl_s),
-            delay_s=float(_delay_s),
-        )
+    _host, _upstream, _proxy, _port, _missing, _ttl_s, _delay_s = sys.argv[1:]
+    _clock = RealClock()
+    _server = Forwarder(
+        _clock,
+        Speaker(_clock).observe,
+        Address(_upstream, 53),
+        missing=_missing,  # type: ignore[arg-type]
+        ttl_s=int(_ttl_s),
+        delay_s=float(_delay_s),
+        service_port=int(_port),
+        proxy=_proxy,
     )
+    asyncio.run(serve(_host, _server))

@@ -11,9 +11,9 @@ from chaosd.config.shape import Config
 from chaosd.engine.pacing import MARGIN_NS
 from chaosd.plan.arms import Arm
 from chaosd.plugins.bases import Between
-from chaosd.system import resources
+from chaosd.system import usage
 from chaosd.system.clock import SECOND_NS, Clock, sleep
-from chaosd.system.resources import Limits, Used
+from chaosd.system.usage import Limits, Used
 
 # So much of the machine is used at most: above it the world is late now and then.
 CPU_SHARE, MEMORY_SHARE, OTHER_SHARE = 0.8, 0.7, 0.8
@@ -111,13 +111,13 @@ class Admission:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._before = resources.used()
+        self._before = usage.used()
         self._probe_s = 0.0
 
     def bears(self, works: Sequence[Work]) -> bool:
         """Whether all of these can be asked densely at once, as far as is known."""
         cores = self._probe_s * sum(work.probes for work in works)
-        return cores <= DENSE_SHARE_MAX * resources.limits().cores
+        return cores <= DENSE_SHARE_MAX * usage.limits().cores
 
     async def measure(self, works: Sequence[Work], *, dense: bool, elsewhere: bool) -> Carried:
         """Look for a while at the cells that stand, of which each does such work.
@@ -125,20 +125,20 @@ class Admission:
         `dense`: they are asked at their full rate meanwhile; without it only what was found then is
         held against what is used now. `elsewhere`: on an engine, whose processes are not ours.
         """
-        start, start_ns = resources.used(), self._clock.now_ns()
+        start, start_ns = usage.used(), self._clock.now_ns()
         late_s = []
         while self._clock.now_ns() < start_ns + MEASURE_S * SECOND_NS:
             due_ns = self._clock.now_ns() + round(BEAT_S * SECOND_NS)
             await sleep(self._clock, BEAT_S)
             late_s.append((self._clock.now_ns() - due_ns) / SECOND_NS)
-        end, took_s = resources.used(), (self._clock.now_ns() - start_ns) / SECOND_NS
+        end, took_s = usage.used(), (self._clock.now_ns() - start_ns) / SECOND_NS
         machine = (end.machine_cpu_s - start.machine_cpu_s) / took_s
         ours = machine if elsewhere else (end.cpu_s - start.cpu_s) / took_s
         if dense:
             self._probe_s = ours / sum(work.probes for work in works)
         failover_s = ELSEWHERE_FAILOVER_S if elsewhere else 0.0
         cores = sum(work.cpu(self._probe_s, failover_s) for work in works) / len(works)
-        limits = resources.limits()
+        limits = usage.limits()
         others = 0.0 if elsewhere else max(0.0, machine - ours)
         found = carried(len(works), cores, (self._before, end), limits, others)
         if median(late_s) > LATE_S_MAX:

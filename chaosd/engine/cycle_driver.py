@@ -21,14 +21,14 @@ from chaosd.engine.cycle_machine import (
     FailRun,
     Heard,
     Leave,
-    Left,
-    NotLeft,
+    NotUndone,
     Refused,
     Restored,
     Stands,
     State,
     Stopped,
     ToDo,
+    Undone,
     WakeAt,
     Woke,
 )
@@ -75,18 +75,18 @@ class CycleDriver:
         self._is_cancelled = False
         self.end = End(over_ns=None, cause=Cause(kind=CauseKind.BUG, detail="it has no end"))
 
-    async def run(self, *, steady: bool, poller: ServerPoller, api: str | None) -> None:
-        """Return once all is undone.
+    async def run(self, *, unsteady: str | None, poller: ServerPoller, api: str | None) -> None:
+        """Return once all is undone. `unsteady` says why the app does not answer steadily before.
 
         Raises what ends the run: a bug, MachineError if something can't be undone, or the
         cancellation that came meanwhile.
         """
-        if not steady:
-            self._due(steady=False)
+        if unsteady is not None:
+            self._hear(Due(at_ns=self._clock.now_ns(), steady=False, seen=unsteady))
         else:
             try:
                 async with poller.closely(api, self._cycle):
-                    self._due(steady=True)
+                    self._hear(Due(at_ns=self._clock.now_ns(), steady=True))
                     await self._go_on(State.UNDOING)
             except asyncio.CancelledError:
                 self._stopped()
@@ -99,9 +99,6 @@ class CycleDriver:
             raise self._failures[0]
         if self._is_cancelled:
             raise asyncio.CancelledError
-
-    def _due(self, *, steady: bool) -> None:
-        self._hear(Due(at_ns=self._clock.now_ns(), steady=steady))
 
     async def _go_on(self, until: State) -> None:
         """Tell the machine what happens, until it is so far; it ends within its own limits."""
@@ -187,9 +184,9 @@ class CycleDriver:
                 self._failures.append(error)
             took = "" if not isinstance(error, TimeoutError) else f"it took over {limit_s:.0f} s"
             why = str(error) or took or type(error).__name__
-            self._tell(NotLeft(at_ns=self._clock.now_ns(), which=which, why=why))
+            self._tell(NotUndone(at_ns=self._clock.now_ns(), which=which, why=why))
         else:
-            self._tell(Left(at_ns=self._clock.now_ns(), which=which))
+            self._tell(Undone(at_ns=self._clock.now_ns(), which=which))
 
     async def _wake(self, at_ns: int) -> None:
         await self._clock.sleep_until(at_ns)

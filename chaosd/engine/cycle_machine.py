@@ -65,10 +65,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Due:
-    """The cycle's time has come; `steady`: the app answers steadily."""
+    """The cycle's time has come; `steady`: the app answers steadily, and if not, `seen` is why."""
 
     at_ns: int
     steady: bool
+    seen: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +113,7 @@ class Over:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Left:
+class Undone:
     """A disturbance has been undone."""
 
     at_ns: int
@@ -120,7 +121,7 @@ class Left:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NotLeft:
+class NotUndone:
     """A disturbance can't be undone."""
 
     at_ns: int
@@ -153,7 +154,7 @@ class Broke:
 
 
 Heard = (
-    Due | Began | Stands | Refused | Woke | Over | Left | NotLeft | Stopped | Spoilt | Broke
+    Due | Began | Stands | Refused | Woke | Over | Undone | NotUndone | Stopped | Spoilt | Broke
 )  # fmt: skip
 
 
@@ -169,7 +170,7 @@ class Enter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leave:
-    """Undo this disturbance, however far it has come; answer with Left or NotLeft."""
+    """Undo this disturbance, however far it has come; answer with Undone or NotUndone."""
 
     which: int
     limit_ns: int
@@ -213,7 +214,7 @@ class End:
 ToDo = Enter | Leave | WakeAt | Restored | AllDone | FailRun | End
 
 
-class _Part:
+class _Progress:
     """One disturbance, and how far it is."""
 
     def __init__(self, span: Span) -> None:
@@ -243,7 +244,7 @@ class CycleMachine:
         self.cause: Cause | None = None  # the first thing that makes it no sample
         self.ending = False  # the run ends: what is undone now is taken down right afterwards
         self.now_ns = 0
-        self._parts = [_Part(span) for span in spans]
+        self._parts = [_Progress(span) for span in spans]
         self._limits = limits
         self._entered: list[int] = []  # in their order
         self._lead_ns = max(0, *(-span.at_ns for span in spans))
@@ -260,8 +261,8 @@ class CycleMachine:
         self.now_ns = max(self.now_ns, heard.at_ns)
         self._to_do = []
         match heard:
-            case Due(steady=steady):
-                self._due(steady=steady)
+            case Due(steady=steady, seen=seen):
+                self._due(seen, steady=steady)
             case Began(at_ns=at_ns, which=which):
                 self._began(self._parts[which], at_ns)
             case Stands(which=which):
@@ -272,10 +273,10 @@ class CycleMachine:
             case Over(over_ns=over_ns):
                 if self._parts[MAIN].began_ns is not None and self._over_ns is None:
                     self._over_ns = over_ns
-            case Left(which=which):
-                self._left(which)
-            case NotLeft(which=which, why=why):
-                self._not_left(which, why)
+            case Undone(which=which):
+                self._undone(which)
+            case NotUndone(which=which, why=why):
+                self._not_undone(which, why)
             case Stopped(failing=failing):
                 self._stop(failing=failing)
             case Spoilt(cause=cause):
@@ -289,15 +290,15 @@ class CycleMachine:
 
     # --- what each thing that is heard means ---
 
-    def _due(self, *, steady: bool) -> None:
+    def _due(self, seen: str, *, steady: bool) -> None:
         if self.state is not State.PLANNED:
             return
         if not steady:
-            self._abort(Cause(kind=CauseKind.NOT_STEADY))
+            self._abort(Cause(kind=CauseKind.NOT_STEADY, detail=seen))
             return
         self.state, self._due_ns = State.INJECTING, self.now_ns
 
-    def _began(self, part: _Part, at_ns: int) -> None:
+    def _began(self, part: _Progress, at_ns: int) -> None:
         if part.phase is Phase.ENTERING and part.began_ns is None:
             part.began_ns = max(at_ns, part.entered_ns)
 
@@ -309,14 +310,14 @@ class CycleMachine:
         if which == MAIN and part.began_ns is None:
             self._abort(Cause(kind=CauseKind.NO_BEGINNING))
 
-    def _left(self, which: int) -> None:
+    def _undone(self, which: int) -> None:
         part = self._parts[which]
         if part.phase is Phase.LEAVING:
             part.phase = Phase.GONE
             if self.state is not State.UNDOING:
                 self._to_do.append(Restored(which=which))
 
-    def _not_left(self, which: int, why: str) -> None:
+    def _not_undone(self, which: int, why: str) -> None:
         part = self._parts[which]
         if part.phase is not Phase.LEAVING:
             return
@@ -408,7 +409,7 @@ class CycleMachine:
             return None if self._due_ns is None else self._due_ns + self._lead_ns + at_ns
         return None if t0_ns is None else t0_ns + at_ns
 
-    def _enter_by_ns(self, part: _Part) -> int:
+    def _enter_by_ns(self, part: _Progress) -> int:
         return part.entered_ns + self._limits.enter_ns
 
     def _wake(self) -> None:

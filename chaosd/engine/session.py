@@ -7,8 +7,8 @@ import os
 import platform
 import secrets
 import signal
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -19,17 +19,19 @@ from chaosd.config import shape
 from chaosd.engine.run import Engine
 from chaosd.engine.sink import Sink
 from chaosd.errors import ChaosdError, Exit, MachineError
+from chaosd.history.endings import Ending, EndKind
+from chaosd.history.reader import PLAN
 from chaosd.history.retention import Retention
 from chaosd.history.values import Address
-from chaosd.history.writer import RunStore, refuse_other
+from chaosd.history.writer import RunStore, refuse_other, write_whole
 from chaosd.live.console import Console
 from chaosd.live.prometheus import PrometheusSink
 from chaosd.plan import Rehearsal, limits, outline, privacy
 from chaosd.plan.arms import Plan
 from chaosd.plugins.proxy import Launches, TakesOwnFile
 from chaosd.report import words
+from chaosd.system import priority
 from chaosd.system.clock import SECOND_NS, RealClock, utc
-from chaosd.system.processes import raise_priority
 
 BUG = "a bug of chaosd"
 ARM_FACTS = ("proxy", "proxy_version", "proxy_settings", "proxy_config", "settings")
@@ -59,9 +61,9 @@ def _run(plan: Plan, rehearsals: Sequence[Rehearsal]) -> int:
         for advice in rehearsal.advice:
             console.say(advice if len(rehearsals) == 1 else f"{rehearsal.arm.name}: {advice}")
     console.say(f"runtime: {plan.runtime_name} ({plan.why}), {_proxies(rehearsals)}")
-    if isinstance(plan.runtime.clock(), RealClock):
-        raise_priority()
-    with asyncio.Runner(loop_factory=plan.runtime.loop_factory()) as runner:
+    real = isinstance(plan.runtime.clock(), RealClock)
+    turns = priority.before_others() if real else nullcontext()
+    with turns, asyncio.Runner(loop_factory=plan.runtime.loop_factory()) as runner:
         store, error = runner.run(measure(plan, rehearsals, directory, console, latest=True))
     try:
         found = report.analyse(directory)
@@ -83,6 +85,17 @@ def _run(plan: Plan, rehearsals: Sequence[Rehearsal]) -> int:
         raise error
     console.check()
     return code
+
+
+def _said(plan: Plan, rehearsals: Sequence[Rehearsal]) -> Iterator[str]:
+    """What is known of the plan before it runs, a line each."""
+    yield outline(plan)
+    for rehearsal in rehearsals:
+        arm = f"{rehearsal.arm.name}: " if len(rehearsals) > 1 else ""
+        copied = rehearsal.copied
+        lines = () if copied is None else (*copied.choices, *copied.not_carried)
+        for line in (*lines, *rehearsal.notes, *rehearsal.advice):
+            yield f"{arm}{line}"
 
 
 def _proxies(rehearsals: Sequence[Rehearsal]) -> str:
@@ -129,13 +142,15 @@ async def measure(
         explain=words.reason,
     )
 
+    write_whole(directory / PLAN, "\n".join(map(shown.masked, _said(plan, rehearsals))) + "\n")
+
     def admitted(left_out: Sequence[str], facts: dict[str, Any]) -> None:
         store.update(**_without(store.manifest, left_out), admission=facts)
 
     engine.admitted = admitted
     sinks: list[Sink] = [store, console]
     failure: ChaosdError | None = None
-    reason = BUG
+    ending = Ending(kind=EndKind.BUG, detail=BUG)
     try:
         if plan.config.metrics is not None:
             page = _metrics_page(plan, plan.config.metrics.listen, manifest)
@@ -145,19 +160,20 @@ async def measure(
         console.say(outline(plan))
         for warning in limits.warnings(plan):
             console.say(warning)
-        reason = await engine.run(sinks, stop)
+        ending = Ending(kind=await engine.run(sinks, stop))
     except ChaosdError as error:
-        reason, failure = str(error), error
+        ending, failure = Ending(kind=EndKind.FAILED, detail=str(error)), error
     finally:
         for sink in reversed(sinks):
             try:
                 sink.close()
             except ChaosdError as error:
                 failure = failure or error
-        code = failure.exit_code if failure else Exit.BUG if reason == BUG else Exit.OK
+        code = failure.exit_code if failure else Exit.BUG if ending.kind is EndKind.BUG else Exit.OK
+        reason = shown.line(ending.detail or ending.kind)
         end_unix = clock.unix_ns() / SECOND_NS
         with suppress(ChaosdError):  # a full disk has already been told of
-            store.update(end_unix=end_unix, exit=int(code), reason=shown.line(reason))
+            store.update(end_unix=end_unix, exit=int(code), reason=reason)
     if stop.is_set():  # a second signal must not cut the report short
         for number in STOPS:
             signal.signal(number, signal.SIG_IGN)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from chaosd.errors import ConfigError
 from chaosd.history.cycles import Prediction
-from chaosd.history.events import ServerChange, ServerChanged, Teller, Told
+from chaosd.history.events import OtherReading, ServerChange, ServerChanged, Teller
 from chaosd.history.values import Address
 from chaosd.plugins.bases import ProxyConfig
 from chaosd.plugins.probe import Knock
@@ -90,10 +90,10 @@ LOG_WORDS: Mapping[str, frozenset[str]] = {
 }
 
 
-def log_event(what: str, data: Mapping[str, Any]) -> ServerChanged | Told:
+def log_event(what: str, data: Mapping[str, Any]) -> ServerChanged | OtherReading:
     """The event that a log line tells, in the words of LOG_WORDS."""
     if what not in set(ServerChange):
-        return Told(source=Teller.LOG.value, what=what, details=dict(data))
+        return OtherReading(source=Teller.LOG.value, what=what, details=dict(data))
     told = {name: data.get(name) for name in ("old", "new", "reason")}
     change = ServerChange(what)
     return ServerChanged(told_by=Teller.LOG, change=change, server=data["server"], **told)
@@ -104,12 +104,13 @@ class ProxyHost:
     """Where the proxy's program runs, if it is not a program of this machine.
 
     `run(arguments, environment, files)` runs it once, with these files in `directory`, and returns
-    when it has ended. It may write in `scratch`. Raises MachineError.
+    when it has ended. It may write in `scratch`, and open so many files. Raises MachineError.
     """
 
     directory: PurePosixPath
     scratch: PurePosixPath
     run: Callable[[Sequence[str], Mapping[str, str], Mapping[str, bytes]], CompletedProcess[str]]
+    open_files_max: int
 
 
 class Proxy(Protocol):
@@ -156,7 +157,7 @@ class Checks(Protocol):
     """A proxy that can check its configuration before it is started."""
 
     def check(self, launch: Launch) -> str | None:
-        """Let its program check it; the first complaint as `file:line: what`, or None.
+        """Let its program check it: its complaints as `file:line: what`, a line each, or None.
 
         On this machine the launch's files are written before.
         """
@@ -257,6 +258,17 @@ class Predicts(Protocol):
 
     def predict(self, timeline: Timeline) -> Prediction | Unreached:
         """The recovery that its algorithm gives, or why the model does not reach this."""
+
+
+@runtime_checkable
+class Foresees(Protocol):
+    """A proxy that can say of all of the user's own file what will happen to its users."""
+
+    def outlook(self) -> list[str]:
+        """What a move and DNS trouble do, a line each; empty where there is no such file."""
+
+    def movable(self) -> list[str]:
+        """The parts of that file of which one has to be chosen for a run; empty if it is clear."""
 
 
 def launchable(proxy: Proxy) -> Launches:

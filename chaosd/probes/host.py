@@ -52,7 +52,7 @@ class ProbeHost(asyncio.SubprocessProtocol):
 
     @property
     def priority(self) -> str:
-        """Its turn at the processor: "fifo", "nice -15" or "normal"; "" before the start."""
+        """Its turn at the processor: "fifo", "nice" or "normal"; "" before the start."""
         return str(self.facts.get("priority", ""))
 
     @property

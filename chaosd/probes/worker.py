@@ -33,6 +33,7 @@ from chaosd.plugins import find
 from chaosd.plugins.probe import Probe
 from chaosd.probes.pace import Pace
 from chaosd.probes.wire import Writer
+from chaosd.system import priority
 
 LATE_MAX_NS = 50_000_000  # or one interval, if that is longer: a hiccup of a busy machine
 RUN_MAX = 10_000  # slots in one run, so that neither side stalls over a long one
@@ -368,20 +369,6 @@ class Pipe(asyncio.BaseProtocol):
         self._lost(exc)
 
 
-def raise_priority() -> str:
-    """Take the best turn at the processor that this user may have; say which."""
-    try:
-        policy = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
-        os.sched_setscheduler(0, policy, os.sched_param(1))
-    except OSError:
-        try:
-            os.setpriority(os.PRIO_PROCESS, 0, -15)
-        except OSError:
-            return "normal"
-        return "nice -15"
-    return "fifo"
-
-
 def _raise_descriptors() -> int:
     """Allow as many sockets as may be: a dead target needs rate x timeout of them."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -394,7 +381,7 @@ async def _serve(out: int) -> None:
     facts = {
         "pid": os.getpid(),
         "loop": type(loop).__module__.partition(".")[0],
-        "priority": raise_priority(),
+        "priority": priority.take(priority.PROBER),
         "descriptors": _raise_descriptors(),
     }
     commands: Commands | None = None

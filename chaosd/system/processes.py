@@ -30,7 +30,6 @@ OUTPUT_BYTES_PER_TURN = 1 << 16
 LAST_WORDS_TURNS_MAX = 16  # of reading what a dead child's pipe still holds
 OUTPUT_FILE_BYTES_MAX = 1 << 19  # of a child's output twice this is kept
 PAGE_BYTES = os.sysconf("SC_PAGESIZE")
-PRIORITY = -10
 KILL_S = 5.0  # how long a killed process may take to vanish
 
 OWNER = "CHAOSD_OWNER"
@@ -42,18 +41,6 @@ def lacking(program: str, path: str | None = None) -> str | None:
     if shutil.which(program, path=path) is not None:
         return None
     return f"there is no program `{program}` that can be run"
-
-
-def raise_priority() -> None:
-    """Take turns at the processor before others, if this user may: we answer DNS and do the deeds.
-
-    What we start has the usual priority. Who has started us with less (nice) gets that.
-    """
-    with suppress(OSError):
-        if os.getpriority(os.PRIO_PROCESS, 0) == 0:
-            policy = os.SCHED_OTHER | os.SCHED_RESET_ON_FORK
-            os.sched_setscheduler(0, policy, os.sched_param(0))
-            os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
 
 
 class OutputFile(RotatingFileHandler):

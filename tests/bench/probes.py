@@ -245,8 +245,8 @@ def same_priority(prober):
     """What makes a child run like the prober does, or the comparison would not be one."""
     match prober.priority:
         case "fifo":
-            return lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-        case "nice -15":
+            return lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(2))
+        case "nice":
             return lambda: os.setpriority(os.PRIO_PROCESS, 0, -15)
     return None
 

@@ -24,7 +24,7 @@ async def scene(body, *, missing="nxdomain", upstream_missing="nxdomain", **opti
     upstream.publish(NAME, [IP])
     options = {"ttl_s": 0, "delay_s": 0.0, "proxy": "127.0.0.1"} | options
     address = await upstream.start("127.0.0.1", 0)
-    front = Forwarder(clock, seen.append, address, missing=missing, **options)
+    front = Forwarder(clock, seen.append, address, missing=missing, service_port=8080, **options)
     try:
         return await body(upstream, await front.start("127.0.0.1", 0)), seen
     finally:

@@ -99,6 +99,8 @@ def test_what_is_forked_is_a_child_of_ours_that_ends_as_it_is_told():
                 assert line.startswith(f"listening {ip}:8080 ")
                 pid = str(one.pid)
                 assert stat(one.pid)[1:] == [str(os.getpid()), pid, pid]
+                # The zygote's turns at the CPU are for the forking alone.
+                assert os.sched_getscheduler(one.pid) == os.SCHED_OTHER
                 reader, writer = await asyncio.open_connection(ip, 8080)
                 writer.write(b"GET / HTTP/1.0\r\n\r\n")
                 assert b"\r\nX-Chaosd-Instance: r.c1.1\r\n" in await reader.read()

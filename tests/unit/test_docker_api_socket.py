@@ -16,6 +16,7 @@ from chaosd.runtimes.docker.endpoint import Endpoint
 from chaosd.runtimes.docker.engine import Engine
 from chaosd.runtimes.docker.presence import Presence
 from chaosd.runtimes.docker.proxy import NOT_SHARED, DockerProxy
+from chaosd.runtimes.surroundings import Surroundings
 from chaosd.system.clock import RealClock
 
 
@@ -48,7 +49,8 @@ def proxied(monkeypatch, tmp_path):
 
 
 async def start(found: DockerProxy) -> None:
-    await found.start("ip", Address("d", 1), publish="127.0.0.1", inside=False, upstream=())
+    where = Surroundings("ip", Address("d", 1), Address("a", 1), None)
+    await found.start(where, publish="127.0.0.1", inside=False, upstream=())
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from chaosd.proxies.haproxy.config import Config
-from chaosd.proxies.haproxy.rewired import _TRY, RewiredFiles
+from chaosd.proxies.haproxy.rewired import _TRY, Facts, RewiredFiles
 
 HEAD = """
 resolvers dns
@@ -20,6 +20,7 @@ frontend f
     bind :8080
     default_backend b0
 """
+FACTS = Facts("3.2", None, {}, is_elsewhere=False, open_files_max=None)
 SERVERS = 20  # of each backend
 
 
@@ -33,7 +34,7 @@ def cpu_s(where: Path, backends: int) -> float:
     file = where / f"{backends}.cfg"
     file.write_text("".join(lines))
     config = Config(type="haproxy", config=(file,), backend="b0")
-    files = RewiredFiles(config, lambda: ("3.2", None, {}))
+    files = RewiredFiles(config, lambda: FACTS)
     began_s = time.process_time()
     assert files.problems() == []
     assert b"b0" in files.copy(_TRY)["haproxy.cfg"]

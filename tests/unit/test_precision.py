@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-import made
+import fake
 import pytest
 
-from chaosd.analysis.precision import CYCLES_MIN, Precision, cycles_wanted, half_width
+from chaosd.analysis.precision import (
+    CYCLES_MIN,
+    Precision,
+    Shortfall,
+    ShortfallKind,
+    cycles_wanted,
+    half_width,
+)
 from chaosd.analysis.statistics import Estimate, quantiles
 from chaosd.config.slo import Slo
 from chaosd.history.cycles import CycleOutcome
@@ -16,7 +23,7 @@ def cycles_until(precision: float, recoveries_s: list[float | None]) -> int | No
     fold = Precision(precision, {})
     for count, recovery_s in enumerate(recoveries_s, start=1):
         outcome = CycleOutcome.CENSORED if recovery_s is None else CycleOutcome.RECOVERED
-        if fold.add(made.cycle(outcome=outcome, recovery_s=recovery_s)) is not None:
+        if fold.add(fake.cycle(outcome=outcome, recovery_s=recovery_s)) is not None:
             return count
     return None
 
@@ -27,7 +34,7 @@ def test_it_takes_an_upper_bound_of_the_p95() -> None:
     # What is skipped or invalid is no failover, and does not count.
     fold = Precision(0.01, {})
     for _ in range(100):
-        assert fold.add(made.cycle(outcome=CycleOutcome.INVALID, recovery_s=None)) is None
+        assert fold.add(fake.cycle(outcome=CycleOutcome.INVALID, recovery_s=None)) is None
 
 
 def test_it_goes_on_until_every_objective_can_be_judged() -> None:
@@ -38,7 +45,7 @@ def test_it_goes_on_until_every_objective_can_be_judged() -> None:
     fold, count = Precision(0.01, goals), 0
     for fault in ["recreate", "recreate", "imposter"] * 400:
         count += 1
-        if fold.add(made.cycle(fault=fault)) is not None:
+        if fold.add(fake.cycle(fault=fault)) is not None:
             break
     assert count == 900  # of which 300 are the imposter's
     assert fold.reached
@@ -57,6 +64,22 @@ def test_it_looks_seldom() -> None:
 
 def test_recoveries_that_never_come_are_never_known_well() -> None:
     assert cycles_until(0.5, [1.0, None] * 300) is None
+
+
+@pytest.mark.parametrize(
+    ("recoveries_s", "short"),
+    [
+        ([1.0] * 70, Shortfall(kind=ShortfallKind.FAILOVERS, count=2)),
+        ([1.0, None] * 50, Shortfall(kind=ShortfallKind.NO_INTERVAL)),
+        ([1.0] * 90 + [2.0] * 10, Shortfall(kind=ShortfallKind.WIDE, share=0.25)),
+    ],
+)
+def test_what_is_short_is_a_value(recoveries_s, short) -> None:
+    fold = Precision(0.01, {})
+    for recovery_s in recoveries_s:
+        outcome = CycleOutcome.CENSORED if recovery_s is None else CycleOutcome.RECOVERED
+        fold.add(fake.cycle(outcome=outcome, recovery_s=recovery_s))
+    assert fold.shortfall() == short
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from chaosd.runtimes.docker.endpoint import Endpoint, MissingError
 from chaosd.runtimes.docker.engine import Engine
 from chaosd.runtimes.docker.members import FILES, Blueprint, Member, Members
 from chaosd.runtimes.docker.presence import watched
+from chaosd.runtimes.surroundings import Surroundings
 from chaosd.system import processes, scratch
 from chaosd.system.clock import SECOND_NS, pause
 from chaosd.system.processes import OutputFile
@@ -69,7 +70,7 @@ class DockerProxy:
         return self.member.last_line if self.member is not None else ""
 
     async def start(
-        self, ip: str, dns: Address, *, publish: str, inside: bool, upstream: Sequence[str]
+        self, where: Surroundings, *, publish: str, inside: bool, upstream: Sequence[str]
     ) -> None:
         """Make and start it. Raises MachineError."""
         wanted = self._proxy.listen
@@ -77,25 +78,25 @@ class DockerProxy:
         if not inside and self._engine.shares_files:
             self._place = _private()
         try:
-            await self._make(ip, dns, port, publish, upstream)
+            await self._make(where, port, publish, upstream)
         except MachineError as error:
             if self._place is None or NOT_SHARED not in str(error):
                 raise
             self._forget_place()
-            await self._make(ip, dns, port, publish, upstream)
+            await self._make(where, port, publish, upstream)
         if inside:
-            self.entry, self.api = Address(ip, port), f"{ip}:{API_PORT}"
+            self.entry, self.api = Address(where.door, port), f"{where.door}:{API_PORT}"
         await self.look()
 
     async def _make(
-        self, ip: str, dns: Address, port: int, publish: str, upstream: Sequence[str]
+        self, where: Surroundings, port: int, publish: str, upstream: Sequence[str]
     ) -> None:
-        cell, launch = self._cell, self._launch(port, dns)
+        cell, launch = self._cell, self._launch(port, where)
         program, *arguments = launch.argv
         blueprint = Blueprint(
             name=f"chaosd-{cell.run_id}-{cell.name}-proxy",
             image=self._proxy.image,
-            ip=ip,
+            ip=where.door,
             entrypoint=[program],
             command=arguments,
             environment=launch.env,
@@ -109,16 +110,18 @@ class DockerProxy:
         )
         await self._start(blueprint, port, self._proxy.listen, publish)
 
-    def _launch(self, port: int, dns: Address) -> Launch:
+    def _launch(self, port: int, where: Surroundings) -> Launch:
         """Say how it is started, and keep its configuration in the run directory."""
         anywhere = "0.0.0.0"  # noqa: S104 - of its own network
         wiring = self._cell.wiring(
             listen=Address(anywhere, port),
-            dns=dns,
+            dns=where.dns,
             log=None,
             api=API_AT / API_NAME if self._place is not None else Address(anywhere, API_PORT),
             directory=PurePosixPath(FILES),
             scratch=SCRATCH,
+            app_at=where.app,
+            beside=None if where.beside is None else where.beside.address.host,
         )
         launch, name = self._proxy.launch(wiring), self._proxy.config_name
         (self._cell.directory.resolve() / name).write_bytes(launch.files[name])

@@ -16,8 +16,9 @@ from random import Random
 from signal import SIGKILL, SIGTERM
 from typing import Any, ClassVar, Literal
 
+from chaosd.dns.actions import Transport
 from chaosd.dns.rules import Rule
-from chaosd.dns.server import DnsServer, Transport
+from chaosd.dns.server import DnsServer
 from chaosd.errors import MachineError
 from chaosd.history.values import Address, Instance
 from chaosd.plugins.bases import KeyPath, OldIp, RuntimeConfig
@@ -33,14 +34,15 @@ from chaosd.plugins.runtime import (
     Pace,
     ProcessRole,
 )
-from chaosd.runtimes.answers import Answers
+from chaosd.runtimes.dns_answers import DnsAnswers
 from chaosd.runtimes.local import loopback
 from chaosd.runtimes.local.loopback import Loopback
-from chaosd.runtimes.local.proxychild import ProxyChild, Surroundings
+from chaosd.runtimes.local.proxychild import ProxyChild
 from chaosd.runtimes.local.zygote import Zygote, server_command
 from chaosd.runtimes.realtime import RealTime
 from chaosd.runtimes.roster import Entry, Roster, Signal
 from chaosd.runtimes.senders import OfProcess
+from chaosd.runtimes.surroundings import Surroundings
 from chaosd.system import processes
 from chaosd.system.processes import Child
 
@@ -49,9 +51,9 @@ ARM_LIMIT_S = 10.0
 TAKE_LIMIT_S = 3.0
 OWN_IMAGE = "http-server"
 OLD_IP: tuple[OldIp, ...] = ("refuse", "imposter", "blackhole", "tarpit")
-# What a stand-in for somebody else's app is told. Its script stays in the environment: it may have
-# a password, and everybody can read a command line.
-STAND_IN = {"CHAOSD_PATHS": "--paths", "CHAOSD_ALSO": "--also", "CHAOSD_SAYS": "--says"}
+# What a stand-in for somebody else's app is told. Its script and its key stay in the environment:
+# everybody can read a command line.
+STAND_IN = {f"CHAOSD_{name.upper()}": f"--{name}" for name in ("paths", "also", "says", "proxied")}
 SIGNALS = {"KILL": SIGKILL, "TERM": SIGTERM}
 
 
@@ -98,9 +100,10 @@ class LocalRuntime(RealTime):
         return OLD_IP
 
     def problems(self, cell: CellSpec) -> list[tuple[KeyPath, str]]:
-        if cell.app.command and cell.app.start_delay_s:
-            what = f"your own command has its own start; start_delay is for {OWN_IMAGE}"
-            return [(("app", "start_delay"), f"{what} (leave one of the two out)")]
+        own = {"start_delay": cell.app.start_delay_s, "healthy_after": cell.app.healthy_after_s}
+        for name in [name for name, seconds in own.items() if cell.app.command and seconds]:
+            what = f"your own command has its own start; {name} is for {OWN_IMAGE}"
+            return [(("app", name), f"{what} (leave one of the two out)")]
         if cell.app.command:
             # It is sought as it will be when it is started: on the PATH that it is given.
             lacking = processes.lacking(cell.app.command[0], cell.app.env.get("PATH"))
@@ -143,10 +146,10 @@ class LocalStage(Roster[Child]):
         self._children: set[Child] = set()
         self._zygote = zygote
         self._joined = False
-        self._answers = Answers(recorder, cell.dns.name)
+        self._answers = DnsAnswers(recorder, cell.dns.name)
         self._dns = DnsServer(
             self._clock,
-            self._answers.heard,
+            self._answers.record,
             missing=cell.dns.missing,
             ttl_s=cell.dns.ttl_s,
             delay_s=cell.dns.delay_s,
@@ -341,6 +344,8 @@ class LocalStage(Roster[Child]):
         options = ["--listen", where, "--identity", who, "--mode", "app"]
         for name, option in STAND_IN.items():
             options += [option, app.env[name]] if name in app.env else []
+        if app.healthy_after_s:
+            options += ["--healthy-after", str(app.healthy_after_s)]
         return [*server_command(), *options, "--start-delay", str(app.start_delay_s)]
 
 

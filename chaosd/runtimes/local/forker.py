@@ -10,9 +10,13 @@ It has what this process has in its environment, so it is found and swept by the
 It is a child of chaosd, not of this process (CLONE_PARENT): chaosd waits for it and learns how it
 ended, as of every other child, and it does not depend on this process from then on. When the
 socket closes this process ends.
+
+chaosd's event loop waits for the answer. So this process has the daemon's real-time turns, where it
+may, and the new one has them until it has answered.
 """
 
 # Run without site-packages: the standard library only, nothing of chaosd.
+import contextlib
 import ctypes
 import gc
 import importlib.util
@@ -65,6 +69,7 @@ def become(server: ModuleType, orders: socket.socket, argv: list[str], stdio: li
         libc.prctl(PR_SET_NAME, name, 0, 0, 0)
         orders.send(str(os.getpid()).encode())  # fails if nobody wants it any more
         orders.close()
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
         sys.argv = argv
         server.main()
         code = 0
@@ -81,6 +86,9 @@ def main() -> None:
         sys.exit("not for this kind of machine")
     server = load(sys.argv[1])
     orders = socket.socket(fileno=os.dup(0))
+    if os.getpriority(os.PRIO_PROCESS, 0) <= 0:
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     print("ready", flush=True)
     gc.collect()
     gc.freeze()  # or each child's first collection would copy all of it

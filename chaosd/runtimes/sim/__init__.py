@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal, get_args
 from pydantic import Field
 
 from chaosd.dns.rules import Rule
-from chaosd.errors import ConfigError
+from chaosd.errors import ConfigError, MachineError
 from chaosd.history.values import Address, Instance, Sample, StreamSpec
 from chaosd.plugins.bases import KeyPath, OldIp, ProbeConfig, RuntimeConfig
 from chaosd.plugins.probe import Deliver
@@ -155,6 +155,10 @@ class SimStage(Roster[None]):
 
     async def answer_by(self, rules: Sequence[Rule], owner: str = "") -> None:
         self._now_ns()
+        if any(rule.does for rule in rules):
+            raise MachineError(
+                "the simulated nameserver has no messages to spoil (use runtime local or docker)"
+            )
         self._world.rules.set(owner, rules)
 
     async def hold(self, manner: OldIp) -> Holder:
@@ -296,6 +300,8 @@ class SimRuntime:
             found.append((("app", "image"), f"{what} ({remedy})"))
         if app.command:
             found.append((("app", "command"), f"{no_program} and runs no command ({remedy})"))
+        if app.healthy_after_s:
+            found.append((("app", "healthy_after"), f"{no_program} and is well at once ({remedy})"))
         if app.env:
             found.append((("app", "env"), f"{no_program} and has no environment ({remedy})"))
         if isinstance(cell.proxy, Launches) and cell.proxy.listen is not None:

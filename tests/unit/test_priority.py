@@ -1,0 +1,55 @@
+"""Who has which turns at the processor: the daemon before others, what it starts not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+SAYS = """
+import os, subprocess, sys, threading
+from chaosd.system import priority
+
+NAMES = {os.SCHED_OTHER: "other", os.SCHED_FIFO: "fifo"}
+CHILD = "import os; print(os.sched_getscheduler(0), os.getpriority(os.PRIO_PROCESS, 0))"
+
+def mine():
+    policy = os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK
+    return NAMES[policy], os.sched_getparam(0).sched_priority, os.getpriority(os.PRIO_PROCESS, 0)
+
+if sys.argv[1:]:
+    os.nice(int(sys.argv[1]))
+with priority.before_others():
+    during = mine()
+    child = subprocess.run([sys.executable, "-c", CHILD], capture_output=True, text=True).stdout
+    found = []
+    thread = threading.Thread(target=lambda: found.append(mine()))
+    thread.start()
+    thread.join()
+print((during, child.split(), found[0], mine()))
+"""
+
+
+def says(*arguments: str):
+    done = subprocess.run(
+        [sys.executable, "-c", SAYS, *arguments], capture_output=True, text=True, check=True
+    )
+    return eval(done.stdout)
+
+
+def test_the_daemon_comes_first_while_it_runs_and_what_it_starts_does_not() -> None:
+    during, child, thread, after = says()
+    if during[0] == "other":
+        pytest.skip("this user may have no real-time turns, or was told to give way")
+    assert during == ("fifo", 1, 0)
+    assert child == ["0", "0"]
+    assert thread == after == ("other", 0, 0)
+
+
+def test_who_is_started_to_give_way_gives_way() -> None:
+    during, child, thread, after = says("5")
+    _, _, nice = during
+    assert nice >= 5
+    assert during == thread == after == ("other", 0, nice)
+    assert child == ["0", str(nice)]
