@@ -17,6 +17,7 @@ from chaosd.runtimes.docker.engine import Engine
 from chaosd.runtimes.docker.presence import Presence
 from chaosd.runtimes.docker.proxy import NOT_SHARED, DockerProxy
 from chaosd.runtimes.surroundings import Surroundings
+from chaosd.system import processes, scratch
 from chaosd.system.clock import RealClock
 
 
@@ -78,7 +79,16 @@ def test_a_directory_is_shared_where_users_are_the_same(proxied, options, shared
     if place is not None:
         assert stat.S_IMODE(place.stat().st_mode) == 0o700
     found.close()
-    assert place is None or not place.exists()
+    assert place is None or not place.parent.exists()
+
+
+def test_what_a_killed_run_leaves_is_swept(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    place = module._private()
+    monkeypatch.setattr(scratch, "is_dead", lambda owner: owner == processes.owner())
+    assert any(str(place.parent) in line for line in scratch.sweep())
+    assert not place.parent.exists()
 
 
 def test_an_engine_that_does_not_see_our_files_publishes_a_port(proxied) -> None:

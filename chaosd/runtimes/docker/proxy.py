@@ -180,7 +180,7 @@ class DockerProxy:
     def _forget_place(self) -> None:
         place, self._place = self._place, None
         if place is not None:
-            shutil.rmtree(place, ignore_errors=True)
+            shutil.rmtree(place.parent, ignore_errors=True)
 
     def _on_line(self, line: str, at_ns: int, error_ns: int) -> None:
         if self._closed:
@@ -206,8 +206,12 @@ def _user() -> str:
 
 
 def _private() -> Path:
-    """A directory that nobody can look into but us and the proxy."""
-    place = scratch.made()
+    """A directory that nobody can look into but us and the proxy.
+
+    The one around it stays ours, so that it is swept as what we have made.
+    """
+    place = scratch.made() / "api"
+    place.mkdir(mode=0o700)
     if not os.geteuid():
         os.chown(place, *map(int, objects.NOBODY.split(":")))
     return place
