@@ -23,7 +23,7 @@ from chaosd.engine.cycle import CompanionRun, CycleRun
 from chaosd.engine.cycle_driver import CycleDriver
 from chaosd.engine.cycle_machine import CycleMachine, End, Limits, Span
 from chaosd.engine.disturbance import Disturbance
-from chaosd.engine.pacing import MARGIN_NS, Pacing
+from chaosd.engine.pacing import Pacing
 from chaosd.engine.recorder import CellRecorder
 from chaosd.engine.server_poller import ServerPoller
 from chaosd.engine.world_watch import WorldWatch
@@ -46,6 +46,7 @@ from chaosd.history.events import (
 )
 from chaosd.history.values import Address, Instance, Outcome, Sample, StreamSpec
 from chaosd.plan.arms import Cell, Plan
+from chaosd.plan.work import DENSE_BEFORE_NS
 from chaosd.plugins.bases import FaultConfig, ProbeConfig, WindowedFaultConfig
 from chaosd.plugins.probe import Prober
 from chaosd.plugins.proxy import Predicts
@@ -277,7 +278,7 @@ class CellRun:
             if config.until.cycles is not None and made >= config.until.cycles:
                 return
             cause = self._overlap(at_ns) if at_ns < clock.now_ns() else None
-            if await self._enough_before(at_ns - MARGIN_NS):
+            if await self._enough_before(at_ns - DENSE_BEFORE_NS):
                 return
             if cause is None and not self._owner.begins(self.number + 1):
                 cause = Cause(kind=CauseKind.MACHINE_LATE)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from chaosd.analysis.precision import Precision, half_width
-from chaosd.engine.admission import Admission, Carried, Work
+from chaosd.engine.admission import Admission, Carried
 from chaosd.engine.cell import HEAL_LIMIT_S, INJECT_LIMIT_S, CellRun
 from chaosd.engine.easing import Cpu, Easing, Late
 from chaosd.engine.sink import Sink
@@ -26,7 +26,9 @@ from chaosd.errors import ChaosdError, MachineError
 from chaosd.history.cycles import Cycle, CycleOutcome, is_only
 from chaosd.history.events import AnyEvent, ProxyMeasured, QueriesCounted, ResolversRead
 from chaosd.history.values import Sample
+from chaosd.plan import limits
 from chaosd.plan.arms import Plan
+from chaosd.plan.work import Work
 from chaosd.report import words
 from chaosd.system import resources
 from chaosd.system.clock import SECOND_NS, RealClock
@@ -62,6 +64,7 @@ class Engine:
             if precision is None
             else {arm.name: Precision(precision, goals) for arm in plan.arms}
         )
+        self._alarmed: set[limits.Limit] = set()  # has been said
         self._easing = Easing(self._cpu, len(plan.cells))
         self._failure: asyncio.Future[None] | None = None
         # Told which cells are left out, and why, once that is known.
@@ -348,6 +351,10 @@ class Engine:
     async def _poll(self) -> None:
         if (read := self.world.machine()) is not None:
             self.emit(read)
+            for limit, line in limits.reached():
+                if limit not in self._alarmed:
+                    self._alarmed.add(limit)
+                    self.say(line)
         for cell in self._cells:
             stage, recorder = cell.stage, cell.recorder
             if stage is None:

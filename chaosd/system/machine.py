@@ -11,6 +11,7 @@ kernel does not have is None or left out, and then nothing may be claimed.
     dropped()                             # {Counter.CONNTRACK_DROP: 0, …}: packets thrown away
     memory()                              # Memory(available_bytes, total_bytes), or None
     descriptors()                         # Descriptors(used, used_max) of all processes, or None
+    ports(), time_wait(), own_descriptors()
 """
 
 from __future__ import annotations
@@ -212,6 +213,24 @@ def ports(proc: Path = PROC) -> Ports | None:
         return Ports(int(last) - int(first) + 1, _number(where / "tcp_tw_reuse") != 0)
     except (OSError, ValueError):
         return None
+
+
+def time_wait(proc: Path = PROC) -> int | None:
+    """TCP connections that were closed first from here, and wait for late packets."""
+    try:
+        text = (proc / "net/sockstat").read_text(encoding="utf-8")
+        words = next(line.split() for line in text.splitlines() if line.startswith("TCP:"))
+        return int(words[words.index("tw") + 1])
+    except (OSError, ValueError, IndexError, StopIteration):
+        return None
+
+
+def own_descriptors(proc: Path = PROC) -> int:
+    """Open files of this process; 0 if it can't be known."""
+    try:
+        return sum(1 for _ in (proc / "self/fd").iterdir())
+    except OSError:
+        return 0
 
 
 def _number(path: Path) -> int:

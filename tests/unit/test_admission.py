@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from chaosd.config import shape
-from chaosd.engine.admission import CPU_SHARE, Work, carried
+from chaosd.engine.admission import CPU_SHARE, carried
 from chaosd.plan import build
+from chaosd.plan.work import Work
 from chaosd.system import resources
 from chaosd.system.resources import Limits, Used
 
