@@ -293,13 +293,18 @@ class Engine:
         """
         self._cells = []
         measured = len(planned) > 1 and isinstance(self.clock, RealClock)
-        admission, found = Admission(self.clock) if measured else None, Carried(len(planned), "")
+        admission, found = None, Carried(len(planned), "")
+        if measured:
+            admission = Admission(self.clock, elsewhere=not self.plan.runtime.runs_programs)
+            await admission.begin()
         while len(self._cells) < min(len(planned), found.cells):
             first = len(self._cells)
             at_once = SET_UP_AT_ONCE if first or not measured else MEASURED_FIRST
             some = planned[first : min(first + at_once, found.cells)]
             self._cells += some
             await together([cell.set_up() for cell in some], END_LIMIT_S)
+            if admission is not None and not first:
+                admission.set_up(len(some))
             if admission is not None and len(self._cells) < len(planned):
                 found = await self._measure(admission)
         if found.cells >= len(planned):
@@ -315,8 +320,7 @@ class Engine:
         dense = admission.bears(works)
         for cell in cells if dense else ():
             cell.pacing.around_fault(dense=True)
-        elsewhere = not self.plan.runtime.runs_programs
-        found = await admission.measure(works, dense=dense, elsewhere=elsewhere)
+        found = await admission.measure(works, dense=dense)
         for cell in cells if dense else ():
             cell.pacing.around_fault(dense=False)
         return found
