@@ -14,6 +14,7 @@ from chaosd.system.resources import Limits, Used
 
 # So much of the machine is used at most: above it the world is late now and then.
 CPU_SHARE, MEMORY_SHARE, OTHER_SHARE = 0.8, 0.7, 0.8
+CELL_CORES_MIN = 0.001  # what is measured may be nothing where others do less than before
 CYCLE_DESCRIPTORS = 12  # of a cell, while it has a cycle: new processes, looks at the API
 MEASURE_S = 1.0
 DENSE_SHARE_MAX = 0.6  # of the cores, for asking all that stand densely at once to measure it
@@ -42,7 +43,7 @@ def carried(
         return max(1.0, float(getattr(now, what) - getattr(before, what)) / standing)
 
     found = {
-        "CPU": max(0.0, CPU_SHARE * limits.cores - others) / cell_cores,
+        "CPU": max(0.0, CPU_SHARE * limits.cores - others) / max(cell_cores, CELL_CORES_MIN),
         "memory": standing + MEMORY_SHARE * limits.memory_bytes / each("memory_bytes"),
         "processes": (OTHER_SHARE * limits.processes - before.processes) / each("processes"),
         "descriptors": (OTHER_SHARE * limits.descriptors - before.descriptors)

@@ -32,6 +32,7 @@ def test_what_there_is_least_of_says_how_many() -> None:
     assert found(cores=1.0) == (40, "CPU")
     assert found(others=0.5) == (55, "CPU")
     assert found(others=2.0) == (1, "CPU")  # one is always tried
+    assert found(cell_cores=0.0, others=1.5) == (100, "CPU")
     # 30 MB each: four that stand, and what 70 % of the rest is enough for.
     assert found(memory_bytes=300 * MB) == (11, "memory")
     assert found(processes=100) == (26, "processes")  # three each
