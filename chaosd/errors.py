@@ -38,6 +38,10 @@ class MachineError(ChaosdError):
     exit_code = Exit.SETUP
 
 
+class AwayError(MachineError):
+    """What a run lives on does not answer and was waited for: nothing can be undone there now."""
+
+
 class NotUndoneError(MachineError):
     """What a fault did can't be undone. `first` is what had gone wrong before, if anything had."""
 

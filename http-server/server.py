@@ -25,10 +25,15 @@ What stands for somebody else's app has to answer what is asked of it:
     --also PORT      it listens on this port of its address, too (8081, or 8081,8082)
     --says TEXT      lines that stand in the page
     --script JSON    an object: what comes that is not HTTP, and what it is answered
+    --proxied yes    a PROXY line may come first
+    --certificate PEM  TLS may come first; the certificate and its key
+    --healthy-after S  from when it listens, it answers 503 for so many seconds
 
 Each option may be given as an environment variable instead: CHAOSD_LISTEN, CHAOSD_IDENTITY,
 CHAOSD_START_DELAY and so on. Without any it listens on 0.0.0.0:8080 and is named after its host.
 """
+
+from __future__ import annotations
 
 # It is started anew in every cycle, so it imports only what starts fast (no argparse, no asyncio).
 import array
@@ -44,6 +49,11 @@ import sys
 import time
 from collections.abc import Callable
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+STAND_IN = ("script", "proxied", "certificate", "healthy-after")  # options for stand_in.py
 MODES = ("app", "imposter", "refuse", "blackhole", "tarpit")
 
 CONNECTIONS_MAX = 8192  # more than a proxy with thousands of stuck requests opens
@@ -84,6 +94,7 @@ LOOKS = {
 STATUS = {
     "page": "200 OK",
     "healthy": "200 OK",
+    "unwell": "503 Service Unavailable",
     "malformed": "400 Bad Request",
     "unknown": "404 Not Found",
     "refused": "405 Method Not Allowed",
@@ -148,15 +159,16 @@ def answers(mode: str, identity: str, says: str = "") -> Callable[[str, str, boo
 class Connection:
     """One client: what it has sent of its next request, and what it has yet to take."""
 
-    __slots__ = ("address", "closing", "inbox", "outbox", "served", "socket", "writing")
+    __slots__ = ("address", "closing", "inbox", "outbox", "served", "socket", "wire", "writing")
 
-    def __init__(self, client: socket.socket, address: str) -> None:
+    def __init__(self, client: socket.socket, address: str, wire: Any) -> None:
         self.socket = client
         self.address = address  # at which it was met
         self.inbox = b""
         self.outbox = b""
         self.served = False  # it has asked at least once
         self.closing = False  # close once the outbox is empty
+        self.wire = wire  # what comes before HTTP; None: nothing does
         self.writing = False  # waited for until it takes more of the outbox
 
 
@@ -168,8 +180,10 @@ class Server:
         listeners: list[socket.socket],
         reply: Callable[..., bytes] | None,
         stop: int,
+        *,
         pages: str = "/",
         script: dict[bytes, bytes] | None = None,
+        wires: Callable[[], Any] | None = None,
     ) -> None:
         self.listeners = {listener.fileno(): listener for listener in listeners}
         host, port = listeners[0].getsockname()[:2]
@@ -179,6 +193,7 @@ class Server:
         self.stop = stop
         self.pages = pages
         self.script = script or {}  # what is not HTTP, and what it is answered
+        self.wires = wires or (lambda: None)  # makes what comes before HTTP on a connection
         self.connections: dict[int, Connection] = {}  # the one heard of longest ago comes first
         self.epoll = select.epoll()
         for descriptor in [*self.listeners, stop]:
@@ -234,7 +249,7 @@ class Server:
             return True
         if len(self.connections) >= CONNECTIONS_MAX:
             self.drop(next(iter(self.connections.values())))
-        connection = self.connections[client.fileno()] = Connection(client, address)
+        connection = self.connections[client.fileno()] = Connection(client, address, self.wires())
         self.epoll.register(client.fileno(), select.EPOLLIN)
         self.attend(connection)  # what it asks for is often there already
         return True
@@ -246,19 +261,23 @@ class Server:
     def attend(self, connection: Connection) -> None:
         descriptor = connection.socket.fileno()
         self.connections[descriptor] = self.connections.pop(descriptor)
+        back = b""
         try:
             if connection.outbox:
                 # It is not read from before it has taken its answers, so that nothing piles up.
                 self.send(connection)
                 return
-            data = connection.socket.recv(READ_BYTES)
+            data = came = connection.socket.recv(READ_BYTES)
+            if connection.wire is not None and came:
+                data, back = connection.wire.received(came)
         except BlockingIOError:
             return
         except OSError:
-            data = b""
-        if not data:
+            came = b""
+        if not came:
             self.drop(connection)
         elif self.reply is not None:
+            connection.outbox = back
             self.read(connection, connection.inbox + data, self.reply)
 
     def read(self, connection: Connection, data: bytes, reply: Callable[..., bytes]) -> None:
@@ -281,7 +300,9 @@ class Server:
         connection.inbox = data
         if any(answers):
             connection.served = True
-            connection.outbox = b"".join(answers)
+            said = b"".join(answers)
+            connection.outbox += said if connection.wire is None else connection.wire.sent(said)
+        if connection.outbox:
             self.send(connection)
 
     def play(self, data: bytes) -> tuple[bytes, bytes] | None:
@@ -357,20 +378,17 @@ def occupy(holders: list[socket.socket], options: dict[str, str], stop: int) -> 
     reply = None
     if mode != "tarpit":
         reply = answers(mode, options["identity"], options["says"])
-    Server(holders, reply, stop, options["paths"], scripted(options["script"])).run()
+    script, wires = {}, None
+    if any(options[name] for name in STAND_IN):
+        sys.path.insert(0, __file__.rpartition("/")[0] or ".")
+        import stand_in  # beside this file, and hardly ever needed
 
-
-def scripted(text: str) -> dict[bytes, bytes]:
-    """The script of an option: texts have a character for each byte. Exits with a line."""
-    if not text:
-        return {}
-    import json  # hardly ever needed, and it takes a while
-
-    try:
-        script = json.loads(text)
-        return {a.encode("latin-1"): b.encode("latin-1") for a, b in script.items() if a}
-    except (ValueError, AttributeError):
-        sys.exit("--script is no JSON object of texts")
+        script = stand_in.scripted(options["script"])
+        wires = stand_in.wires(options["proxied"], options["certificate"])
+        if reply is not None and options["healthy-after"]:
+            reply = stand_in.unwell(reply, float(options["healthy-after"]))
+    server = Server(holders, reply, stop, pages=options["paths"], script=script, wires=wires)
+    server.run()
 
 
 def listen(holder: socket.socket, mode: str) -> None:
@@ -410,7 +428,8 @@ def rehearse() -> None:
 def read_options(arguments: list[str]) -> dict[str, str]:
     """The command line over the environment over the defaults. Exits with a line for the user."""
     options = {"listen": "0.0.0.0:8080", "identity": "", "start-delay": "0", "mode": "app"}
-    options |= {"paths": "/", "also": "", "says": "", "script": ""}
+    options |= {"paths": "/", "also": "", "says": ""}
+    options |= dict.fromkeys(STAND_IN, "")
     for name, default in options.items():
         variable = f"CHAOSD_{name.upper().replace('-', '_')}"
         options[name] = os.environ.get(variable) or default

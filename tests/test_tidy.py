@@ -53,7 +53,13 @@ BANNED = {
     "os.kill": "signal a process that you hold, not a number",
 }
 # Commands that are about one plugin, as their names say.
-OF_ONE_PLUGIN = {"cli/demo.py", "cli/haproxy.py", "cli/images.py", "cli/own_files.py"}
+OF_ONE_PLUGIN = {
+    "cli/demo.py",
+    "cli/doctor.py",
+    "cli/haproxy.py",
+    "cli/images.py",
+    "cli/own_files.py",
+}
 OPEN_BYTES = {"os.open", "tarfile.open"}
 # The prober's process is a program of its own, with the real clock inside.
 OWN_PROGRAMS = {
@@ -141,8 +147,6 @@ WITHOUT_WORDS = ("analysis/", "history/")
 WORDS_MAX = 3  # a name, a unit or a format may have some
 WORDS_MAY = {
     "history/format_0.py": "the words of old directories",
-    "history/flight_record.py": "why a record was kept, stored for people",
-    "analysis/precision.py": "said by engine/run.py",
     "analysis/reorder.py": "an assertion's",
 }
 
@@ -266,8 +270,16 @@ def test_every_plugin_file_has_its_entry_point() -> None:
     helpers = {f"chaosd.probes.{name}" for name in ("host", "worker", "wire", "outcomes", "pace")}
     helpers |= {
         f"chaosd.runtimes.{name}"
-        for name in ("answers", "readiness", "realtime", "roster", "senders", "syslog", "unread")
-    }
+        for name in (
+            "answers",
+            "readiness",
+            "realtime",
+            "roster",
+            "senders",
+            "surroundings",
+            "syslog",
+        )
+    } | {"chaosd.runtimes.unread"}
     for kind in ("runtimes", "proxies", "faults", "probes"):
         for path in sorted((PACKAGE / kind).iterdir()):
             if path.stem.startswith("__"):
@@ -301,7 +313,7 @@ HAPROXY_ONLY = re.compile(
 )
 # Where it may be said, and where a single mention is: help, and how old run directories are read.
 HAPROXY_ROOMS = ("proxies/haproxy/", "doctor/")
-HAPROXY_MENTIONS = {"report/settings.py": 1, "cli/__init__.py": 1}
+HAPROXY_MENTIONS = {"report/settings.py": 1, "cli/__init__.py": 1, "cli/doctor.py": 3}
 
 
 def haproxys_own(text: str) -> list[int]:
@@ -323,7 +335,8 @@ def test_haproxys_own_words_are_in_its_own_room() -> None:
 # Who reads otherwise than by system/files.py: of the kernel, of the package, of its own making.
 READERS = {
     *("system/files.py", "system/processes.py", "cli/init.py", "report/html/__init__.py"),
-    *("system/machine.py", "system/resources.py"),  # of /proc, and of what the kernel has
+    "doctor/formats/page.py",
+    *("system/machine.py", "system/usage.py"),  # of /proc, and of what the kernel has
     *("runtimes/docker/images.py", "runtimes/docker/sidecar.py", "runtimes/docker/objects.py"),
     *("runtimes/docker/endpoint.py", "runtimes/docker/network.py", "runtimes/docker/proxy.py"),
     *(

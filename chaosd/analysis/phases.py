@@ -39,7 +39,7 @@ Lifecycle = TypeVar("Lifecycle", InstanceListening, InstanceReachable)
 class Edges(NamedTuple):
     """The instants between the phases; None where nobody told."""
 
-    listening_ns: int | None  # the new instance accepts connections
+    serving_ns: int | None  # the new instance accepts connections, and answers well
     published_ns: int | None  # the name answers the new IP
     switched_ns: int | None  # the proxy has the new IP
     usable_ns: int | None  # the proxy holds the server there for usable
@@ -58,6 +58,23 @@ def first_answer_ns(
         ),
         default=None,
     )
+
+
+class DirectAnswers(NamedTuple):
+    """What the new instance itself answered, past the proxy."""
+
+    well_ns: int | None = None  # its first good answer
+    was_unwell: bool = False  # it answered before that, and not well
+
+
+def direct_answers(
+    samples: Iterable[Sample], stream: int | None, identity: str | None
+) -> DirectAnswers:
+    """What this instance answered on the stream past the proxy."""
+    of_stream = [s for s in samples if s.stream == stream and s.who == identity]
+    well_ns = first_answer_ns(of_stream, stream, identity)
+    bad = [s.done_ns for s in of_stream if s.outcome == Outcome.HTTP_ERROR]
+    return DirectAnswers(well_ns, well_ns is not None and min(bad, default=well_ns) < well_ns)
 
 
 def begun(events: Iterable[AnyEvent]) -> Event[FaultBegan] | None:
@@ -81,12 +98,12 @@ def edges(
     begin: Event[FaultBegan],
     *,
     recovered_ns: int | None,
-    direct_ns: int | None,
+    direct: DirectAnswers,
 ) -> Edges:
     """What the world said of the way to the new instance.
 
-    `direct_ns` is when it first answered the direct probe: what is known of `listening` where the
-    runtime does not tell.
+    It serves since it listens, as the runtime says; since its first good answer to the direct probe
+    where the runtime says nothing, or where it listened and was not well.
     """
     fault = begin.what
     listening = _of_instance(events, InstanceListening, fault.new)
@@ -99,7 +116,7 @@ def edges(
         said for said in (listening, published, moved, usable) if said is not None
     ]
     return Edges(
-        listening_ns=direct_ns if listening is None else listening.at_ns,
+        serving_ns=direct.well_ns if listening is None or direct.was_unwell else listening.at_ns,
         published_ns=published.at_ns if published else None,
         switched_ns=moved.at_ns if moved else None,
         usable_ns=usable.at_ns if usable else None,
@@ -118,7 +135,7 @@ def phases(
     """
     ends: list[int | None] = []
     latest_ns = t0_ns
-    known = edges.listening_ns, edges.published_ns, edges.switched_ns, edges.usable_ns
+    known = edges.serving_ns, edges.published_ns, edges.switched_ns, edges.usable_ns
     for edge_ns in (*known, recovered_ns):
         if edge_ns is not None:
             latest_ns = max(latest_ns, edge_ns)
@@ -150,8 +167,8 @@ def move(
     if begin is None:
         raise ValueError("a cycle that never began has no move")
     fault = begin.what
-    direct_ns = first_answer_ns(samples, direct, fault.new)
-    edge = edges(events, begin, recovered_ns=None, direct_ns=direct_ns)
+    answered = direct_answers(samples, direct, fault.new)
+    edge = edges(events, begin, recovered_ns=None, direct=answered)
     reachable = _of_instance(events, InstanceReachable, fault.new)
     # A name that is withdrawn while others still answer for it is not missing.
     missing = [
@@ -163,10 +180,10 @@ def move(
     # Once the old instance's address was gone from the answers, was there any but the new one's?
     gone = {fault.old_ip, fault.new_ip}
     left = [e.what.ips for e in only(events, NamePublished) if e.at_ns >= begin.at_ns]
-    others = any(fault.old_ip not in ips and set(ips) - gone for ips in left)
+    others = max((len(set(ips) - gone) for ips in left if fault.old_ip not in ips), default=0)
     return timeline.move(
         published_s=_after(begin.at_ns, edge.published_ns),
-        listening_s=_after(begin.at_ns, edge.listening_ns),
+        listening_s=_after(begin.at_ns, edge.serving_ns),
         missing_s=_after(begin.at_ns, min(missing, default=None)),
         missing=_missing_class(events) or missing_class,
         old_ip=manner,

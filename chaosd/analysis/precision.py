@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from chaosd.analysis.slo import cycles_needed
@@ -29,6 +31,23 @@ def cycles_wanted(goals: Mapping[str, Mapping[str, Any]]) -> dict[str | None, in
         needed = max(round(goal["min_cycles"]), cycles_needed(name, goal["target"]))
         found[label] = max(needed, found.get(label, 0))
     return found
+
+
+class ShortfallKind(StrEnum):
+    """What is short when a precision was not reached."""
+
+    FAILOVERS = "failovers"  # `count` more are needed
+    NO_INTERVAL = "no_interval"  # p95 has no bound on one of its sides
+    WIDE = "wide"  # p95 is known to ± `share` of it only
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shortfall:
+    """Why a precision has not been reached."""
+
+    kind: ShortfallKind
+    count: int = 0
+    share: float = 0.0
 
 
 class Precision:
@@ -64,13 +83,15 @@ class Precision:
         """As it is known by now."""
         return self._tally.recovery().p95
 
-    def lacks(self) -> str:
-        """Why it has not been reached, in words."""
+    def shortfall(self) -> Shortfall:
+        """Why it has not been reached."""
         half, missing = half_width(self.p95()), sum(max(0, n) for n in self._missing.values())
         missing = max(missing, self._least - self._tally.failovers)
         if missing > 0:
-            return f"{missing} more failovers are needed until all of it can be judged"
-        return "p95 is not known" if half is None else f"p95 is known to ± {half:.1%} only"
+            return Shortfall(kind=ShortfallKind.FAILOVERS, count=missing)
+        if half is None:
+            return Shortfall(kind=ShortfallKind.NO_INTERVAL)
+        return Shortfall(kind=ShortfallKind.WIDE, share=half)
 
 
 def half_width(found: Estimate) -> float | None:

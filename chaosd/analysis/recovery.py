@@ -338,8 +338,8 @@ def measure(
     parts, parts_error_s = _unknown_parts(), None
     moved = fault.kind is not CycleKind.DNS and not (control and new is None)
     if cause is None and moved:
-        direct_ns = phases.first_answer_ns(mine, direct, new)
-        parts, parts_error_s = _parts(events, begin, fold, end.at_ns, direct_ns)
+        answered = phases.direct_answers(mine, direct, new)
+        parts, parts_error_s = _parts(events, begin, fold, end.at_ns, answered)
     held = _held_against(_predicted(events), fold, outcome, end.at_ns)
     return Cycle(
         cycle=end.cycle,
@@ -378,10 +378,10 @@ def _parts(
     begin: Event[FaultBegan],
     fold: RecoveryFold,
     end_ns: int,
-    direct_ns: int | None,
+    direct: phases.DirectAnswers,
 ) -> tuple[dict[str, float | None], float]:
     """The phases, and the error of the edge that is known worst."""
-    edges = phases.edges(events, begin, recovered_ns=fold.recovered_ns, direct_ns=direct_ns)
+    edges = phases.edges(events, begin, recovered_ns=fold.recovered_ns, direct=direct)
     found = phases.phases(begin.at_ns, edges, fold.recovered_ns, fold.stable_ns(end_ns))
     return found, edges.error_ns / 1e9
 

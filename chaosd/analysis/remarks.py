@@ -38,6 +38,7 @@ class RemarkKind(StrEnum):
     FEWER_CELLS = "fewer-cells"  # `count` of `total` were started: for more it lacked `detail`
     IN_TURNS = "in-turns"  # not all arms ran side by side: for that it lacked `detail`
     LOG_REFUSED = "log-refused"  # `count` lines, the latest from `detail`
+    STRANGERS = "strangers"  # asked `count` questions of chaosd's DNS, the latest from `detail`
     WITHIN_FLOOR = "within-floor"  # the median is no longer than `seconds`
 
 

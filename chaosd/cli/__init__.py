@@ -19,6 +19,7 @@ from chaosd.cli import (
     clean,
     compare,
     demo,
+    doctor,
     haproxy,
     images,
     init,
@@ -59,6 +60,7 @@ class Command(Protocol):
 COMMANDS: dict[str, Command] = {
     "demo": demo,
     "init": init,
+    "doctor": doctor,
     "check": check,
     "run": run,
     "report": report,

@@ -10,9 +10,10 @@ from chaosd.cli.output import say
 from chaosd.errors import Exit
 
 if TYPE_CHECKING:
-    from chaosd.plan import Copied
+    from chaosd.plan import Copied, Outlook
 
 HELP = "show the plan, the proxy's config and the predicted recovery; run nothing"
+_OUTLOOK = "# what a move and DNS trouble do to your users"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +30,9 @@ def _check(arguments: argparse.Namespace) -> int:
     from chaosd.config import shape
 
     loaded, at_line = loading.load(arguments)
+    outlook = None if arguments.quiet else plan.outlook(loaded)
+    if outlook is not None and outlook.movable:
+        return _not_chosen(arguments, outlook)
     planned = plan.build(loaded, at_line)
     rehearsals = plan.rehearse(planned)
     if arguments.quiet:
@@ -42,11 +46,25 @@ def _check(arguments: argparse.Namespace) -> int:
             say(f"# the proxy's config{arm} (a run chooses the addresses)", rehearsal.rendered)
         else:
             _say_copied(rehearsal.copied, arm)
+    if outlook is not None and outlook.lines:
+        say(_OUTLOOK, *outlook.lines, "")
     # What matters most stands at the end, where it is still on the screen.
     say("# the plan", *plan.describe(planned))
     for rehearsal in rehearsals:
         arm = f"{rehearsal.arm.name}: " if len(rehearsals) > 1 else ""
         say(*(f"{arm}{line}" for line in (*rehearsal.advice, *rehearsal.notes)))
+    return Exit.OK
+
+
+def _not_chosen(arguments: argparse.Namespace, outlook: Outlook) -> int:
+    """Say what is known of all backends. HAProxy itself reads the files with any of them."""
+    from chaosd import plan
+
+    first = argparse.Namespace(**vars(arguments) | {"backend": outlook.movable[0]})
+    plan.rehearse(plan.build(*loading.load(first)))
+    names = ", ".join(outlook.movable)
+    say(_OUTLOOK, *outlook.lines, "", f"{len(outlook.movable)} backends can move: {names}")
+    say("to measure one of them: chaosd run --haproxy … --backend NAME (all: each in turn)")
     return Exit.OK
 
 

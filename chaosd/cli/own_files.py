@@ -11,7 +11,9 @@ from typing import Any
 
 CYCLES = 20
 ALL = "all"
-_WISHES = ("backend", "env", "host", "path", "proxy_version")
+_WISHES = ("backend", "env", "host", "path", "proxy_version", "runtime")
+# On Docker chaosd's DNS answers before Docker's: names of services, and as long as nobody has one.
+_RUNTIMES: dict[str, Any] = {"local": "local", "docker": {"type": "docker", "dns": "forward"}}
 NONE: dict[str, Any] = {"haproxy": [], **dict.fromkeys(_WISHES)}  # for commands without them
 
 
@@ -35,6 +37,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--proxy-version", metavar="VERSION", help="of HAProxy, such as 3.0 (haproxy install 3.0)"
     )
+    group.add_argument(
+        "--runtime",
+        choices=tuple(_RUNTIMES),
+        help="where it runs: on this machine's loopback (local)",
+    )
 
 
 def problem(arguments: argparse.Namespace) -> str | None:
@@ -45,7 +52,7 @@ def problem(arguments: argparse.Namespace) -> str | None:
         return "a CONFIG and --haproxy don't go together (in a CONFIG it is proxy.config)"
     wishes = [vars(arguments)[wish] for wish in _WISHES]
     if not arguments.haproxy and any(wish is not None for wish in wishes):
-        return "--backend, --env, --host, --path and --proxy-version go with --haproxy"
+        return "--backend, --env, --host, --path, --proxy-version and --runtime go with --haproxy"
     return None
 
 
@@ -73,7 +80,7 @@ def text(arguments: argparse.Namespace) -> str:
     }
     config = {
         "name": _name(arguments.haproxy[0]),
-        "runtime": "local",
+        "runtime": _RUNTIMES[arguments.runtime or "local"],
         "proxy": {key: value for key, value in proxy.items() if value is not None},
         "metrics": None,
         "until": {"cycles": CYCLES},

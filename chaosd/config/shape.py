@@ -54,6 +54,9 @@ class App(Part):
     start_delay: Duration = Field(
         Duration(0), description="how long an instance takes from its start until it listens"
     )
+    healthy_after: Duration = Field(
+        Duration(0), description="how long an instance that listens answers 503 before it is well"
+    )
     replicas: int = Field(1, ge=1, le=32, description="how many instances serve at once")
     identity: Literal["auto", "header", "address"] = Field(
         "auto",

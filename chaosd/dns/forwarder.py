@@ -28,11 +28,14 @@ from chaosd.system.clock import Clock, RealClock
 CONTROL_PORT = 5301  # on its own loopback
 UPSTREAM_LIMIT_S = 1.0  # then the name counts as missing
 FORWARDED_MAX = 1024  # questions that wait for the upstream; more than that are dropped
+STRANGERS_NS = 1_000_000_000  # how often it is said how many others have asked
 FAMILIES = (dns.rdatatype.A, dns.rdatatype.AAAA)
 
 
 class Forwarder(DnsServer):
-    """Asks the upstream for each question, and passes its addresses on."""
+    """Asks the upstream for each question of its proxy, and passes its addresses on."""
+
+    serves_strangers = False  # it would be an open resolver
 
     def __init__(
         self,
@@ -43,8 +46,18 @@ class Forwarder(DnsServer):
         missing: Missing,
         ttl_s: int,
         delay_s: float,
+        service_port: int,
+        proxy: str,
     ) -> None:
-        super().__init__(clock, observe, missing=missing, ttl_s=ttl_s, delay_s=delay_s)
+        """`proxy` is the address from which it is asked."""
+        super().__init__(
+            *(clock, observe),
+            missing=missing,
+            ttl_s=ttl_s,
+            delay_s=delay_s,
+            service_port=service_port,
+            believes=lambda sender, _: sender.host == proxy,
+        )
         self._upstream = upstream
         self._asking: set[asyncio.Task[None]] = set()
 
@@ -57,11 +70,16 @@ class Forwarder(DnsServer):
     async def _ask(self, asked: Asked) -> None:
         """Both families are asked for: a name that has no address of one is not missing."""
         name = asked.message.question[0].name
+        if name not in self._targets:
+            await self._renew(name)
+        self._reply(asked, self._names.get(name, []))
+
+    async def _renew(self, name: dns.name.Name) -> None:
+        """Ask for its addresses; of a service name they become SRV records."""
         found = await asyncio.gather(*(self._addresses(name, family) for family in FAMILIES))
         records = [record for records in found for record in records]
         if records or self.missing != "stale":
-            self._names[name] = records
-        self._reply(asked, self._names.get(name, []))
+            self.publish(name.to_text(), [record.to_text() for record in records])
 
     async def _addresses(
         self, name: dns.name.Name, family: dns.rdatatype.RdataType
@@ -96,18 +114,32 @@ class Control(asyncio.DatagramProtocol):
             print(json.dumps({"rules": len(self._server.rules)}), flush=True)
 
 
-async def serve(host: str, upstream: Address, missing: Missing, ttl_s: int, delay_s: float) -> None:
+class Speaker:
+    """Says on standard output what was asked: all that the proxy asks, and some of the rest."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._strangers = 0
+        self._said_ns = -STRANGERS_NS
+
+    def observe(self, query: Query) -> None:
+        if query.stranger:
+            self._strangers += 1
+            now_ns = self._clock.now_ns()
+            if now_ns - self._said_ns < STRANGERS_NS:
+                return
+            self._said_ns = now_ns
+            print(json.dumps({"strangers": self._strangers, "from": query.stranger}), flush=True)
+            return
+        print(json.dumps(query._asdict()), flush=True)
+
+
+async def serve(host: str, server: Forwarder) -> None:
     """Serve until cancelled.
 
     The upstream may be told to ask here, on the usual port, for what it does not know itself.
     """
-    clock = RealClock()
-
-    def observe(query: Query) -> None:
-        print(json.dumps(query._asdict()), flush=True)
-
-    server = Forwarder(clock, observe, upstream, missing=missing, ttl_s=ttl_s, delay_s=delay_s)
-    nobody = Nobody(clock, lambda _: None)
+    nobody = Nobody(RealClock(), lambda _: None)
     await nobody.start("127.0.0.1", 53)
     address = await server.start(host)
     loop, control = asyncio.get_running_loop(), ("127.0.0.1", CONTROL_PORT)
@@ -117,7 +149,16 @@ async def serve(host: str, upstream: Address, missing: Missing, ttl_s: int, dela
 
 
 if __name__ == "__main__":
-    _host, _upstream, _missing, _ttl_s, _delay_s = sys.argv[1:]
-    asyncio.run(
-        serve(_host, Address(_upstream, 53), _missing, int(_ttl_s), float(_delay_s))  # type: ignore[arg-type]
+    _host, _upstream, _proxy, _port, _missing, _ttl_s, _delay_s = sys.argv[1:]
+    _clock = RealClock()
+    _server = Forwarder(
+        _clock,
+        Speaker(_clock).observe,
+        Address(_upstream, 53),
+        missing=_missing,  # type: ignore[arg-type]
+        ttl_s=int(_ttl_s),
+        delay_s=float(_delay_s),
+        service_port=int(_port),
+        proxy=_proxy,
     )
+    asyncio.run(serve(_host, _server))

@@ -3,6 +3,7 @@
 It is authoritative for the names that were published to it once. Any other name is answered
 REFUSED, so that a wrong name in a proxy's config doesn't look like an app that is missing. As in
 Docker's DNS, a name that has no address of the family asked for is answered NOERROR with nothing.
+It is told who may be asking; what a stranger asks is told apart, and counts for nothing.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from chaosd.system import stamps
 from chaosd.system.clock import Clock
 
 Missing = Literal["nxdomain", "servfail", "refused", "empty", "drop", "stale"]
+Transport = Literal["udp", "tcp"]
 
 PORT = 5300  # a fixed one is easier to ask by hand; another one is taken where it is in use
 TCP_CONNECTIONS_MAX = 64
@@ -63,22 +65,36 @@ class Query(NamedTuple):
     rcode: str  # "" where no answer was given
     ips: tuple[str, ...]
     took_ns: int  # until the answer was handed to the socket
-    transport: str  # "udp" or "tcp"
+    transport: Transport
     unread_ns: int = 0  # how long of that it lay before it was read
+    dropped: int = 0  # questions so far that came to a full buffer
+    stranger: str = ""  # who has asked, if that was not the proxy
+
+
+class Came(NamedTuple):
+    """How a message came."""
+
+    transport: Transport
+    sender: Address = Address("", 0)
+    at_ns: int | None = None  # when, if that was not now
+    dropped: int = 0  # messages so far that came to a full buffer
 
 
 class Asked(NamedTuple):
     """A question that is to be answered."""
 
     message: dns.message.Message
-    transport: str
+    came: Came
     at_ns: int
     send: Callable[[bytes], None]
-    unread_ns: int = 0
+    unread_ns: int
+    stranger: str
 
 
 class DnsServer:
     """Answers on one address over UDP and TCP; never raises, whatever it is sent."""
+
+    serves_strangers = True  # it knows the names of its cell, and asks nobody else
 
     def __init__(
         self,
@@ -89,8 +105,14 @@ class DnsServer:
         ttl_s: int = 0,
         delay_s: float = 0.0,
         service_port: int = 0,
+        additional: bool = True,
+        believes: Callable[[Address, Transport], bool] = lambda _, __: True,
     ) -> None:
-        """`service_port` is what SRV answers say: those of names such as `_http._tcp.app`."""
+        """`service_port` is what SRV answers say: those of names such as `_http._tcp.app`.
+
+        Without `additional` they don't hold the addresses of their targets, which are asked for.
+        `believes` says whether the proxy is at this address.
+        """
         self.missing: Missing = missing
         self.ttl_s = ttl_s
         self.delay_s = delay_s
@@ -100,7 +122,10 @@ class DnsServer:
         self._clock = clock
         self._observe = observe
         self._service_port = service_port
+        self._additional = additional
+        self._believes = believes
         self._names: dict[dns.name.Name, list[dns.rdata.Rdata]] = {}
+        self._targets: set[dns.name.Name] = set()  # of SRV records: hosts that we have made up
         self._waiting = 0
         self._closed = False
         self._udp: _Udp | None = None
@@ -121,6 +146,7 @@ class DnsServer:
         for record in records:
             target = _target(owner, record)
             self._names[target] = [record]
+            self._targets.add(target)
             text = f"0 1 {self._service_port} {target}"
             self._names[owner].append(dns.rdata.from_text("IN", "SRV", text))
 
@@ -155,15 +181,10 @@ class DnsServer:
 
     # --- one message ------------------------------------------------------------------------------
 
-    def receive(
-        self, wire: bytes, transport: str, send: Callable[[bytes], None], came_ns: int | None = None
-    ) -> None:
-        """Answer one message, now or after the delay. What is not a query is ignored.
-
-        `came_ns` is when it came, if that was not now.
-        """
+    def receive(self, wire: bytes, came: Came, send: Callable[[bytes], None]) -> None:
+        """Answer one message, now or after the delay. What is not a query is ignored."""
         now_ns = self._clock.now_ns()
-        at_ns = now_ns if came_ns is None else min(came_ns, now_ns)
+        at_ns = now_ns if came.at_ns is None else min(came.at_ns, now_ns)
         if len(wire) < HEADER.size or HEADER.unpack_from(wire)[1] & FLAG_RESPONSE:
             return
         try:
@@ -176,8 +197,15 @@ class DnsServer:
         if message.opcode() != dns.opcode.QUERY:
             send(_refusal(wire, dns.rcode.NOTIMP))
             return
-        self.queries += 1
-        self._look_up(Asked(message, transport, at_ns, send, now_ns - at_ns))
+        stranger = "" if self._believes(came.sender, came.transport) else str(came.sender)
+        asked = Asked(message, came, at_ns, send, now_ns - at_ns, stranger)
+        if not stranger:
+            self.queries += 1
+        elif not self.serves_strangers:
+            send(_refusal(wire, dns.rcode.REFUSED))
+            self._observe(_question(asked, dns.rcode.REFUSED))
+            return
+        self._look_up(asked)
 
     def _look_up(self, asked: Asked) -> None:
         self._reply(asked, self._names.get(asked.message.question[0].name))
@@ -214,7 +242,7 @@ class DnsServer:
 
         `wrong` is what a rule makes of it.
         """
-        message, transport, at_ns, _, unread_ns = asked
+        message, transport = asked.message, asked.came.transport
         question = message.question[0]
         if wrong is not None and records is not None:
             records = ()
@@ -224,16 +252,8 @@ class DnsServer:
             for record in (records or ())
             if rcode == dns.rcode.NOERROR and question.rdtype in (record.rdtype, dns.rdatatype.ANY)
         ]
-        query = Query(
-            at_ns=at_ns,
-            name=question.name.to_text(omit_final_dot=True).lower(),
-            qtype=dns.rdatatype.to_text(question.rdtype),
-            rcode="" if rcode is None else dns.rcode.to_text(rcode),
-            ips=tuple(record.to_text() for record in self._reached(found)),
-            took_ns=0,
-            transport=transport,
-            unread_ns=unread_ns,
-        )
+        ips = tuple(record.to_text() for record in self._reached(found))
+        query = _question(asked, rcode)._replace(ips=ips)
         if rcode is None:
             return None, query
         response = dns.message.make_response(message, our_payload=UDP_PAYLOAD)
@@ -243,7 +263,8 @@ class DnsServer:
         for record in found:
             rrset = dns.rrset.from_rdata(question.name, self.ttl_s, record)
             response.answer.append(rrset)
-            for address in self._reached([record]) if question.rdtype == SRV else ():
+            tells = question.rdtype == SRV and self._additional
+            for address in self._reached([record]) if tells else ():
                 owner = _target_of(record)
                 response.additional.append(dns.rrset.from_rdata(owner, self.ttl_s, address))
         limit = max(message.payload, UDP_PAYLOAD_MIN) if transport == "udp" else 0xFFFF
@@ -270,6 +291,23 @@ class DnsServer:
         if missing == "drop":
             return None
         return RCODES.get(missing, dns.rcode.NXDOMAIN)
+
+
+def _question(asked: Asked, rcode: dns.rcode.Rcode | None) -> Query:
+    """What was asked, and with which code it was answered; None: not at all."""
+    question = asked.message.question[0]
+    return Query(
+        at_ns=asked.at_ns,
+        name=question.name.to_text(omit_final_dot=True).lower(),
+        qtype=dns.rdatatype.to_text(question.rdtype),
+        rcode="" if rcode is None else dns.rcode.to_text(rcode),
+        ips=(),
+        took_ns=0,
+        transport=asked.came.transport,
+        unread_ns=asked.unread_ns,
+        dropped=asked.came.dropped,
+        stranger=asked.stranger,
+    )
 
 
 def _record(ip: str) -> dns.rdata.Rdata:
@@ -341,7 +379,8 @@ class _Udp:
             except OSError:  # there are no more
                 return
             at_ns, _ = self._stamps.instant(about)
-            self._server.receive(data, "udp", partial(self._send, sender), at_ns)
+            came = Came("udp", Address(*sender[:2]), at_ns, stamps.dropped(about))
+            self._server.receive(data, came, partial(self._send, sender))
 
     def _send(self, to: tuple[str, int], answer: bytes) -> None:
         with suppress(OSError):  # as if it were lost on its way
@@ -357,6 +396,8 @@ class _Tcp(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
+        peer = transport.get_extra_info("peername") or ("", 0)
+        self._came = Came("tcp", Address(*peer[:2]))
         connections = self._server._connections  # noqa: SLF001
         while len(connections) >= TCP_CONNECTIONS_MAX:
             oldest = next(iter(connections))
@@ -382,7 +423,7 @@ class _Tcp(asyncio.Protocol):
             if len(self._buffer) < end:
                 return
             message, self._buffer = self._buffer[2:end], self._buffer[end:]
-            self._server.receive(message, "tcp", self._send)
+            self._server.receive(message, self._came, self._send)
 
     def pause_writing(self) -> None:
         # Who doesn't take its answers is not asked for more, and is idle before long.

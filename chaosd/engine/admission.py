@@ -8,9 +8,9 @@ from statistics import median
 from typing import NamedTuple
 
 from chaosd.plan.work import Work
-from chaosd.system import resources
+from chaosd.system import usage
 from chaosd.system.clock import SECOND_NS, Clock, sleep
-from chaosd.system.resources import Limits, Used
+from chaosd.system.usage import Limits, Used
 
 # So much of the machine is used at most: above it the world is late now and then.
 CPU_SHARE, MEMORY_SHARE, OTHER_SHARE = 0.8, 0.7, 0.8
@@ -62,8 +62,8 @@ class Admission:
 
     def __init__(self, clock: Clock, *, elsewhere: bool) -> None:
         self._clock, self._elsewhere = clock, elsewhere
-        self._free_bytes = resources.limits().memory_bytes
-        self._before, self._before_ns = resources.used(), clock.now_ns()
+        self._free_bytes = usage.limits().memory_bytes
+        self._before, self._before_ns = usage.used(), clock.now_ns()
         self._probe_s = self._failover_s = self._others = 0.0
 
     async def begin(self) -> None:
@@ -81,13 +81,13 @@ class Admission:
         """
         if self._elsewhere:
             took_s = (self._clock.now_ns() - self._before_ns) / SECOND_NS
-            used_s = resources.used().machine_cpu_s - self._before.machine_cpu_s
+            used_s = usage.used().machine_cpu_s - self._before.machine_cpu_s
             self._failover_s = max(0.0, used_s - took_s * self._others) / cells
 
     def bears(self, works: Sequence[Work]) -> bool:
         """Whether all of these can be asked densely at once, as far as is known."""
         cores = self._probe_s * sum(work.probes for work in works)
-        return cores <= DENSE_SHARE_MAX * resources.limits().cores
+        return cores <= DENSE_SHARE_MAX * usage.limits().cores
 
     async def measure(self, works: Sequence[Work], *, dense: bool) -> Carried:
         """Look for a while at the cells that stand, of which each does such work.
@@ -95,7 +95,7 @@ class Admission:
         `dense`: they are asked at their full rate meanwhile; without it only what was found then is
         held against what is used now.
         """
-        looked, limits = await self._look(), resources.limits()
+        looked, limits = await self._look(), usage.limits()
         used, others = looked.used, self._others
         if self._elsewhere:
             ours = max(0.0, looked.all_cores - others)
@@ -114,13 +114,13 @@ class Admission:
 
     async def _look(self) -> _Look:
         """What is used in the next second."""
-        start, start_ns = resources.used(), self._clock.now_ns()
+        start, start_ns = usage.used(), self._clock.now_ns()
         late_s = []
         while self._clock.now_ns() < start_ns + MEASURE_S * SECOND_NS:
             due_ns = self._clock.now_ns() + round(BEAT_S * SECOND_NS)
             await sleep(self._clock, BEAT_S)
             late_s.append((self._clock.now_ns() - due_ns) / SECOND_NS)
-        used, took_s = resources.used(), (self._clock.now_ns() - start_ns) / SECOND_NS
+        used, took_s = usage.used(), (self._clock.now_ns() - start_ns) / SECOND_NS
         return _Look(
             used=used,
             our_cores=(used.cpu_s - start.cpu_s) / took_s,

@@ -19,6 +19,7 @@ from chaosd.analysis import phases
 from chaosd.analysis.recovery import Identities, measure
 from chaosd.analysis.reorder import Reorder
 from chaosd.engine import schedule
+from chaosd.engine.complaints import Complaints
 from chaosd.engine.cycle import CompanionRun, CycleRun
 from chaosd.engine.cycle_driver import CycleDriver
 from chaosd.engine.cycle_machine import CycleMachine, End, Limits, Span
@@ -51,6 +52,7 @@ from chaosd.plugins.bases import FaultConfig, ProbeConfig, WindowedFaultConfig
 from chaosd.plugins.probe import Prober
 from chaosd.plugins.proxy import Predicts
 from chaosd.plugins.runtime import IsFound, Stage
+from chaosd.report import words
 from chaosd.system.clock import SECOND_NS, Clock
 
 # Each wait has a limit; these are far beyond what a healthy machine needs.
@@ -98,6 +100,7 @@ class CellRun:
         self.faults = cell.arm.faults()
         self._companions = [cell.arm.companions(place) for place in range(len(self.faults))]
         self.identities = Identities()
+        self._complaints = Complaints()
         self.cycle: CycleRun | None = None
         self.number = 0
         # What was asked shortly before T0 belongs to the cycle too: it may still be under way, and
@@ -139,7 +142,12 @@ class CellRun:
         owner = self._owner
         spec = self.plan.spec(self._cell, owner.directory / self.name)
         async with self.recorder.deed(SetUp()):
-            self.stage = await self.plan.runtime.set_up(spec, self.recorder, owner.fail)
+            try:
+                self.stage = await self.plan.runtime.set_up(spec, self.recorder, owner.fail)
+            except MachineError as error:
+                if said := self._complaints.said(self.clock.now_ns()):
+                    raise MachineError(f"{error}; {said}") from None
+                raise
         owner.world.watch(self.name, self.stage)
         for stream, probe in self._streams:
             opened = StreamOpened(
@@ -190,13 +198,17 @@ class CellRun:
             if patience_ns is not None and self.clock.now_ns() > patience_ns:
                 patience_ns = None
                 what = "waiting for the app to answer steadily through the proxy"
-                self._owner.say(f"cell {self.name}: {what} ({self._last_answer()})")
+                self._owner.say(f"cell {self.name}: {what} ({self._unsteady()})")
             if self.clock.now_ns() > limit_ns:
                 raise MachineError(
                     f"cell {self.name}: the app never answered steadily through the proxy within "
-                    f"{STEADY_LIMIT_S:.0f} s ({self._last_answer()})"
+                    f"{STEADY_LIMIT_S:.0f} s ({self._unsteady()})"
                 )
             await self.clock.sleep_until(self.clock.now_ns() + SECOND_NS // 20)
+
+    def _unsteady(self) -> str:
+        """Why it is not, as far as is known: the proxy's own words, or else the last answer."""
+        return self._complaints.said(self.clock.now_ns()) or self._last_answer()
 
     def _last_answer(self) -> str:
         if not self.recent:
@@ -222,6 +234,7 @@ class CellRun:
 
     def emit(self, event: AnyEvent) -> None:
         self.identities.event(event)
+        self._complaints.take(event)
         if self.cycle is not None:
             self.cycle.keep(event)
             if isinstance(event.what, Disturbed):  # not by the fault: it is no sample
@@ -377,7 +390,8 @@ class CellRun:
         driver = CycleDriver(cycle, machine, disturbances, self._owner)
         api = self.stage.api if self.stage is not None else None
         try:
-            await driver.run(steady=self.is_steady(), poller=self.server_poller, api=api)
+            unsteady = None if self.is_steady() else self._unsteady()
+            await driver.run(unsteady=unsteady, poller=self.server_poller, api=api)
         finally:
             self._finish(cycle, driver.end)
 
@@ -423,8 +437,9 @@ class CellRun:
         events, samples, who = cycle.events, cycle.samples, self.identities
         measured = measure(events, samples, who, settings=settings, stream=self.main, direct=direct)
         self._owner.finish(measured)
-        if flight_record.reason(measured) is not None:
-            flight_record.write(self._owner.directory, measured, events, samples)
+        if (kind := flight_record.suspicion(measured)) is not None:
+            where, why = self._owner.directory, words.suspicion(kind)
+            flight_record.write(where, measured, kind, events, samples, why=why)
 
 
 def _span(part: FaultConfig) -> Span:

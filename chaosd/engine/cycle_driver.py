@@ -75,18 +75,18 @@ class CycleDriver:
         self._is_cancelled = False
         self.end = End(over_ns=None, cause=Cause(kind=CauseKind.BUG, detail="it has no end"))
 
-    async def run(self, *, steady: bool, poller: ServerPoller, api: str | None) -> None:
-        """Return once all is undone.
+    async def run(self, *, unsteady: str | None, poller: ServerPoller, api: str | None) -> None:
+        """Return once all is undone. `unsteady` says why the app does not answer steadily before.
 
         Raises what ends the run: a bug, MachineError if something can't be undone, or the
         cancellation that came meanwhile.
         """
-        if not steady:
-            self._due(steady=False)
+        if unsteady is not None:
+            self._hear(Due(at_ns=self._clock.now_ns(), steady=False, seen=unsteady))
         else:
             try:
                 async with poller.closely(api, self._cycle):
-                    self._due(steady=True)
+                    self._hear(Due(at_ns=self._clock.now_ns(), steady=True))
                     await self._go_on(State.UNDOING)
             except asyncio.CancelledError:
                 self._stopped()
@@ -99,9 +99,6 @@ class CycleDriver:
             raise self._failures[0]
         if self._is_cancelled:
             raise asyncio.CancelledError
-
-    def _due(self, *, steady: bool) -> None:
-        self._hear(Due(at_ns=self._clock.now_ns(), steady=steady))
 
     async def _go_on(self, until: State) -> None:
         """Tell the machine what happens, until it is so far; it ends within its own limits."""

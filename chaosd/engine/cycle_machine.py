@@ -65,10 +65,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Due:
-    """The cycle's time has come; `steady`: the app answers steadily."""
+    """The cycle's time has come; `steady`: the app answers steadily, and if not, `seen` is why."""
 
     at_ns: int
     steady: bool
+    seen: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,8 +261,8 @@ class CycleMachine:
         self.now_ns = max(self.now_ns, heard.at_ns)
         self._to_do = []
         match heard:
-            case Due(steady=steady):
-                self._due(steady=steady)
+            case Due(steady=steady, seen=seen):
+                self._due(seen, steady=steady)
             case Began(at_ns=at_ns, which=which):
                 self._began(self._parts[which], at_ns)
             case Stands(which=which):
@@ -289,11 +290,11 @@ class CycleMachine:
 
     # --- what each thing that is heard means ---
 
-    def _due(self, *, steady: bool) -> None:
+    def _due(self, seen: str, *, steady: bool) -> None:
         if self.state is not State.PLANNED:
             return
         if not steady:
-            self._abort(Cause(kind=CauseKind.NOT_STEADY))
+            self._abort(Cause(kind=CauseKind.NOT_STEADY, detail=seen))
             return
         self.state, self._due_ns = State.INJECTING, self.now_ns
 

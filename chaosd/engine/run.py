@@ -22,15 +22,16 @@ from chaosd.engine.cell import HEAL_LIMIT_S, INJECT_LIMIT_S, CellRun
 from chaosd.engine.easing import Cpu, Easing, Late
 from chaosd.engine.sink import Sink
 from chaosd.engine.world_watch import WorldWatch
-from chaosd.errors import ChaosdError, MachineError
+from chaosd.errors import AwayError, ChaosdError, MachineError
 from chaosd.history.cycles import Cycle, CycleOutcome, is_only
+from chaosd.history.endings import EndKind
 from chaosd.history.events import AnyEvent, ProxyMeasured, QueriesCounted, ResolversRead
 from chaosd.history.values import Sample
 from chaosd.plan import limits
 from chaosd.plan.arms import Plan
 from chaosd.plan.work import Work
 from chaosd.report import words
-from chaosd.system import resources
+from chaosd.system import usage
 from chaosd.system.clock import SECOND_NS, RealClock
 from chaosd.system.tasks import together, uncancelled
 from chaosd.units import Duration
@@ -38,6 +39,7 @@ from chaosd.units import Duration
 # Each wait has a limit; these are far beyond what a healthy machine needs.
 TEAR_DOWN_LIMIT_S = 30.0
 END_LIMIT_S = HEAL_LIMIT_S + TEAR_DOWN_LIMIT_S
+AWAY_LIMIT_S = 15.0  # for all that ends where nothing can be undone any more
 TICK_AGE_NS_MAX = 3 * SECOND_NS  # a scheduler on the wall clock stands still when that is set back
 POLL_S = 5.0  # how often the proxy's counters and size are read
 SET_UP_AT_ONCE = 8  # cells
@@ -102,7 +104,7 @@ class Engine:
         """What has been used: on an engine elsewhere nobody can tell ours from others'."""
         if not isinstance(self.clock, RealClock):
             return Cpu(0.0, 0.0)
-        used = resources.used()
+        used = usage.used()
         ours = used.cpu_s if self.plan.runtime.runs_programs else used.machine_cpu_s
         return Cpu(ours, used.machine_cpu_s)
 
@@ -152,8 +154,8 @@ class Engine:
 
     # --- the run ---
 
-    async def run(self, sinks: Sequence[Sink], stop: asyncio.Event) -> str:
-        """Run until stopped or done, and say in a few words why it ended.
+    async def run(self, sinks: Sequence[Sink], stop: asyncio.Event) -> EndKind:
+        """Run until stopped or done, and tell which.
 
         Raises the ChaosdError that ended it, after everything was taken down.
         """
@@ -165,17 +167,12 @@ class Engine:
         endings: list[asyncio.Future[Any]] = [work, stopped, self._failure]
         try:
             await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED)
-            reason = "failed" if self._failure.done() else "stopped" if stopped.done() else "done"
+            ended = EndKind.STOPPED if stopped.done() else EndKind.DONE
         finally:
             stopped.cancel()
             # Whatever was begun is healed before anything is taken down.
             failure = await self._end(work)
-            limit_s = TEAR_DOWN_LIMIT_S * max(1, len(self._cells))
-            try:
-                await uncancelled(self._tear_down(), limit_s)
-            except TimeoutError:
-                what = f"taking everything down is not done after {limit_s:.0f} s"
-                raise MachineError(f"{what}; `chaosd clean` removes what is left") from None
+            await self._take_down()
         if self._failure.done():
             self._failure.result()
         if failure is not None:
@@ -184,8 +181,9 @@ class Engine:
         for name, precision in (self._precision or {}).items():
             if not precision.reached:
                 arm = "" if is_only(name) else f" by arm {name}"
-                self.say(f"until.precision ({wanted}) was not reached{arm}: {precision.lacks()}")
-        return reason
+                why = words.shortfall(precision.shortfall())
+                self.say(f"until.precision ({wanted}) was not reached{arm}: {why}")
+        return ended
 
     def _settle_limit(self) -> Duration:
         """How long a cycle may take from when its fault is planned to when all of it is known."""
@@ -195,8 +193,34 @@ class Engine:
 
     async def _end(self, work: asyncio.Task[None]) -> BaseException | None:
         work.cancel()
-        await asyncio.wait([work])
+        await self._unless_away(work)
+        if not work.done():
+            return None
         return None if work.cancelled() else work.exception()
+
+    async def _take_down(self) -> None:
+        """Tear down, however this is cancelled meanwhile. Raises what failed first."""
+        limit_s = TEAR_DOWN_LIMIT_S * max(1, len(self._cells))
+        task = asyncio.get_running_loop().create_task(self._tear_down())
+        try:
+            await uncancelled(self._unless_away(task), limit_s)
+            if task.done():
+                task.result()
+        except TimeoutError:
+            what = f"taking everything down is not done after {limit_s:.0f} s"
+            raise MachineError(f"{what}; `chaosd clean` removes what is left") from None
+        finally:
+            task.cancel()
+
+    async def _unless_away(self, task: asyncio.Task[None]) -> None:
+        """Wait for this, and for a few seconds only once what the run lives on is away.
+
+        Each step of it has its own limit, but there are many steps, of many cells.
+        """
+        assert self._failure is not None  # noqa: S101 - the run has begun
+        await asyncio.wait([task, self._failure], return_when=asyncio.FIRST_COMPLETED)
+        is_away = self._failure.done() and isinstance(self._failure.exception(), AwayError)
+        await asyncio.wait([task], timeout=AWAY_LIMIT_S if is_away else None)
 
     async def _work(self) -> None:
         runtime = self.plan.runtime

@@ -19,6 +19,7 @@ from chaosd.config import shape
 from chaosd.engine.run import Engine
 from chaosd.engine.sink import Sink
 from chaosd.errors import ChaosdError, Exit, MachineError
+from chaosd.history.endings import Ending, EndKind
 from chaosd.history.retention import Retention
 from chaosd.history.values import Address
 from chaosd.history.writer import RunStore, refuse_other
@@ -78,6 +79,7 @@ def _run(plan: Plan, rehearsals: Sequence[Rehearsal]) -> int:
         console.close()
         for line in report.closing_lines(written, directory, report.side_by_side(written)):
             console.say(line)
+    console.close()
     if error is not None:
         raise error
     console.check()
@@ -134,7 +136,7 @@ async def measure(
     engine.admitted = admitted
     sinks: list[Sink] = [store, console]
     failure: ChaosdError | None = None
-    reason = BUG
+    ending = Ending(kind=EndKind.BUG, detail=BUG)
     try:
         if plan.config.metrics is not None:
             page = _metrics_page(plan, plan.config.metrics.listen, manifest)
@@ -144,19 +146,20 @@ async def measure(
         console.say(outline(plan))
         for warning in limits.warnings(plan):
             console.say(warning)
-        reason = await engine.run(sinks, stop)
+        ending = Ending(kind=await engine.run(sinks, stop))
     except ChaosdError as error:
-        reason, failure = str(error), error
+        ending, failure = Ending(kind=EndKind.FAILED, detail=str(error)), error
     finally:
         for sink in reversed(sinks):
             try:
                 sink.close()
             except ChaosdError as error:
                 failure = failure or error
-        code = failure.exit_code if failure else Exit.BUG if reason == BUG else Exit.OK
+        code = failure.exit_code if failure else Exit.BUG if ending.kind is EndKind.BUG else Exit.OK
+        reason = shown.line(ending.detail or ending.kind)
         end_unix = clock.unix_ns() / SECOND_NS
         with suppress(ChaosdError):  # a full disk has already been told of
-            store.update(end_unix=end_unix, exit=int(code), reason=shown.line(reason))
+            store.update(end_unix=end_unix, exit=int(code), reason=reason)
     if stop.is_set():  # a second signal must not cut the report short
         for number in STOPS:
             signal.signal(number, signal.SIG_IGN)

@@ -50,7 +50,6 @@ WAITED = {ProcessRole.PROXY: LagKind.PROXY_WAITED, ProcessRole.APP: LagKind.APP_
 DROPPED = {
     Counter.CONNTRACK_DROP: LagKind.CONNTRACK_FULL,
     Counter.CONNTRACK_EARLY_DROP: LagKind.CONNTRACK_FULL,
-    Counter.UDP_BUFFER: LagKind.UDP_DROPPED,
     Counter.LISTEN_OVERFLOW: LagKind.LISTEN_DROPPED,
 }
 SILENT_HOLDERS = ("blackhole", "tarpit")  # these let a queue overflow on purpose

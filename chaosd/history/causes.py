@@ -11,7 +11,7 @@ class CauseKind(StrEnum):
 
     STOPPED = "stopped"  # chaosd was stopped in the middle of it
     RUN_FAILED = "run-failed"  # the run ended with an error in the middle of it
-    NOT_STEADY = "not-steady"  # the app did not answer steadily before it
+    NOT_STEADY = "not-steady"  # the app did not answer steadily before it; `detail`: what was seen
     NEVER_BEGAN = "never-began"
     NOT_FRESH = "not-fresh"  # `detail` is the address: it was in use lately
     NOT_UNDONE = "not-undone"  # `detail` says why

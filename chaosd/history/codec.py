@@ -58,6 +58,7 @@ SAID: dict[tuple[str, str], type[Any]] = {
     ("dns", "withdrawn"): ev.NameWithdrawn,
     ("dns", "answer"): ev.NameAnswered,
     ("dns", "queries"): ev.QueriesCounted,
+    ("dns", "strangers"): ev.StrangersAsked,
     ("proxy.log", "refused"): ev.LogRefused,
     ("proxy.api", "resolvers"): ev.ResolversRead,
     ("proxy.api", "counted"): ev.ResolversCounted,

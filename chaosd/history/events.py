@@ -405,6 +405,14 @@ class LogRefused:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StrangersAsked:
+    """How many questions to chaosd's DNS so far were not the proxy's, and who asked the latest."""
+
+    count: int
+    sender: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ResolversRead:
     """The proxy's resolver counters since its start: nameserver → counter → value."""
 
@@ -508,6 +516,7 @@ What = (
     | QueriesCounted
     | ServerChanged
     | LogRefused
+    | StrangersAsked
     | ResolversRead
     | ResolversCounted
     | ProxyMeasured

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from enum import StrEnum
 from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,17 +34,22 @@ _MS = strict.fitting("", float)
 ROW = (_MS, _MS, strict.is_text, strict.fitting("", int), strict.is_text)
 
 
-MISROUTED = "requests answered by somebody else"
+class Suspicion(StrEnum):
+    """Why a cycle has a flight record. The values are stored."""
+
+    NOT_RECOVERED = "not_recovered"
+    ANOMALY = "anomaly"
+    MISROUTED = "misrouted"
 
 
-def reason(cycle: Cycle) -> str | None:
-    """Why there should be one, or None."""
+def suspicion(cycle: Cycle) -> Suspicion | None:
+    """Why it should have one; None if it needs none."""
     if cycle.outcome == CycleOutcome.CENSORED:
-        return "not recovered within the limit"
+        return Suspicion.NOT_RECOVERED
     if cycle.anomaly:
-        return "outside of the predicted band"
+        return Suspicion.ANOMALY
     if cycle.misrouted:
-        return MISROUTED
+        return Suspicion.MISROUTED
     return None
 
 
@@ -52,7 +58,9 @@ def name(cycle: Cycle) -> str:
     return f"flight/{cycle.cell}-{cycle.cycle}.json"
 
 
-def record(cycle: Cycle, events: Iterable[AnyEvent], samples: Iterable[Sample]) -> dict[str, Any]:
+def record(
+    cycle: Cycle, kind: Suspicion, events: Iterable[AnyEvent], samples: Iterable[Sample]
+) -> dict[str, Any]:
     """Everything around it, by the time since T0 in milliseconds and in its order.
 
     Samples are [sent, took, outcome, HTTP status, who], stream by stream. Of many, those are
@@ -70,7 +78,7 @@ def record(cycle: Cycle, events: Iterable[AnyEvent], samples: Iterable[Sample]) 
     said = sorted(events, key=lambda event: event.at_ns)
     ordered = _near(said, [event.at_ns for event in said], _instants(cycle), EVENTS_MAX)
     return {
-        "why": reason(cycle),
+        "kind": kind,
         "cycle": asdict(cycle),
         "events": [
             {"ms": _ms(event.at_ns, cycle), **json.loads(encode_event(event))} for event in ordered
@@ -115,19 +123,29 @@ def _near(
 
 
 def write(
-    directory: Path, cycle: Cycle, events: Iterable[AnyEvent], samples: Iterable[Sample]
+    directory: Path,
+    cycle: Cycle,
+    kind: Suspicion,
+    events: Iterable[AnyEvent],
+    samples: Iterable[Sample],
+    *,
+    why: str,
 ) -> None:
-    """Write it into the run directory, if there is room. Raises MachineError if it can't."""
+    """Write it into the run directory, if there is room. Raises MachineError if it can't.
+
+    `why` says `kind` in words, for who opens the file.
+    """
     path = directory / name(cycle)
     folder = path.parent
     try:
         folder.mkdir(exist_ok=True)
-        most = MISROUTED_MAX if reason(cycle) == MISROUTED else FILES_MAX
+        most = MISROUTED_MAX if kind is Suspicion.MISROUTED else FILES_MAX
         full = sum(1 for _ in folder.iterdir()) >= most
     except OSError as error:
         raise unwritable(folder, error) from error
     if not full:
-        found = record(cycle, events, samples) | {"log": _log(directory / cycle.cell)}
+        found = {"why": why, **record(cycle, kind, events, samples)}
+        found |= {"log": _log(directory / cycle.cell)}
         text = json.dumps(found, separators=(",", ":"))
         write_whole(path, text + "\n")
 

@@ -43,6 +43,7 @@ from chaosd.history.events import (
     ProxyMeasured,
     QueriesCounted,
     ResolversRead,
+    StrangersAsked,
 )
 from chaosd.history.values import Sample
 from chaosd.system import files
@@ -62,6 +63,7 @@ RARE = (
     ProxyMeasured,
     QueriesCounted,
     LogRefused,
+    StrangersAsked,
     MachineRead,
 )  # counters: the latest one says it all
 ANSWERS_PER_SECOND_MAX = 20  # of a cell; QueriesCounted has them all

@@ -16,6 +16,7 @@ from chaosd.errors import output_error
 from chaosd.history.cycles import Cycle, CycleOutcome
 from chaosd.history.events import AnyEvent, StreamOpened
 from chaosd.history.values import Outcome, Sample
+from chaosd.live.outlet import outlet
 from chaosd.report.text import seconds, sentence
 
 RECOVERIES_MAX = 10_000  # of the latest cycles, for the quantiles of the live line
@@ -28,12 +29,12 @@ class Console:
     """Writes plain lines to a log. On a terminal they scroll above a line that is drawn anew."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = sys.stdout if stream is None else stream
-        self._live = self._stream.isatty() and os.environ.get("TERM") != "dumb"
+        stream = sys.stdout if stream is None else stream
+        self._outlet = outlet(stream)
+        self._live = stream.isatty() and os.environ.get("TERM") != "dumb"
         self._colour = self._live and not os.environ.get("NO_COLOR")
         self._cells: set[str] = set()
         self._ready = False
-        self._failure: OSError | None = None
         self._cycles = self._failed = self._misrouted = 0
         self._last_s: float | None = None
         self._recoveries_s = deque[float](maxlen=RECOVERIES_MAX)
@@ -79,14 +80,17 @@ class Console:
 
     def check(self) -> None:
         """Raise MachineError if what was said last is in no log, though there should be one."""
-        if self._failure is not None:
-            raise output_error(self._failure)
+        self._outlet.finish()
+        failure = self._outlet.failure
+        if failure is not None and not isinstance(failure, BrokenPipeError):
+            raise output_error(failure)
 
     def close(self) -> None:
         """Leave the terminal as it was found: what is said afterwards needs no live line."""
         if self._live:
-            self._write(CLEAR)
+            self._outlet.write(CLEAR)
         self._live = False
+        self._outlet.finish()
 
     # --- inside ---
 
@@ -94,14 +98,17 @@ class Console:
         text = shown.line(text)
         if self._colour and colour:
             text = f"{colour}{text}{PLAIN}"
-        self._write(f"{CLEAR if self._live else ''}{text}\n")
+        self._outlet.write(f"{CLEAR if self._live else ''}{text}\n")
         self._draw()
 
     def _draw(self) -> None:
-        if self._live:
+        # Nobody reads this any more? The measuring goes on, and its files tell of it.
+        self._live = self._live and self._outlet.failure is None
+        if self._live and not self._outlet.is_behind:
             width = shutil.get_terminal_size().columns
             text = self._status()[: width - 1]  # a longer one would wrap, and not be cleared
-            self._write(f"{CLEAR}{DIM}{text}{PLAIN}" if self._colour else f"{CLEAR}{text}")
+            coloured = f"{DIM}{text}{PLAIN}" if self._colour else text
+            self._outlet.write(f"{CLEAR}{coloured}")
 
     def _status(self) -> str:
         if not self._ready:
@@ -118,18 +125,6 @@ class Console:
         if self._lags_ns:
             parts.append(f"lag p99 {seconds(_quantile(self._lags_ns, 0.99) / 1e9)}")
         return " · ".join(parts)
-
-    def _write(self, text: str) -> None:
-        encoding = self._stream.encoding or "utf-8"
-        try:
-            self._stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
-            self._stream.flush()
-            self._failure = None
-        except (OSError, ValueError) as error:
-            # Nobody reads this any more. The measuring goes on, and its files tell of it.
-            self._live = False
-            if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
-                self._failure = error
 
 
 def _colour(cycle: Cycle) -> str:

@@ -41,6 +41,7 @@ from chaosd.history.events import (
     ProxyMeasured,
     QueriesCounted,
     ResolversRead,
+    StrangersAsked,
     StreamOpened,
 )
 from chaosd.history.values import Address, Outcome, Sample
@@ -401,6 +402,7 @@ class _Said(Collector):
         self._arms = arms
         self._queries: dict[str, float] = {}
         self._refused: dict[str, float] = {}
+        self._strangers: dict[str, float] = {}
         self._process: dict[str, dict[str, float]] = {}
         self._resolvers: dict[str, dict[tuple[str, str], float]] = {}  # counter → cell, nameserver
 
@@ -411,6 +413,8 @@ class _Said(Collector):
                 self._queries[cell] = count
             case LogRefused(count=count):
                 self._refused[cell] = count
+            case StrangersAsked(count=count):
+                self._strangers[cell] = count
             case ProxyMeasured(rss_bytes=rss_bytes, fds=fds):
                 known = {"rss_bytes": rss_bytes, "fds": fds}
                 self._process[cell] = {k: v for k, v in known.items() if v is not None}
@@ -430,6 +434,11 @@ class _Said(Collector):
                 "dns_queries",
                 self._queries,
                 "Queries that reached the nameserver: what the proxy costs it.",
+            ),
+            (
+                "dns_stranger_queries",
+                self._strangers,
+                "Queries that came from another sender than the proxy; not in dns_queries.",
             ),
             (
                 "log_lines_refused",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 from chaosd import plugins
 from chaosd.analysis.precision import cycles_wanted
@@ -29,6 +29,7 @@ from chaosd.plugins.fault import LeavesAddress
 from chaosd.plugins.proxy import (
     Advises,
     Checks,
+    Foresees,
     HidesSecrets,
     Launch,
     Launches,
@@ -80,6 +81,21 @@ def build(config: Config, complain: Complain) -> Plan:
     if problems:
         raise ConfigError(*problems)
     return plan
+
+
+class Outlook(NamedTuple):
+    """What is known of the user's own file before it is chosen what of it moves."""
+
+    lines: tuple[str, ...]
+    movable: tuple[str, ...]  # of these one has to be chosen for a run; empty if it is clear
+
+
+def outlook(config: Config) -> Outlook:
+    """What a move and DNS trouble will do to the users of all of the user's own file."""
+    proxy = _proxy(config)
+    if not isinstance(proxy, Foresees):
+        return Outlook((), ())
+    return Outlook(tuple(proxy.outlook()), tuple(proxy.movable()))
 
 
 def _proxy(config: Config) -> Proxy:

@@ -117,6 +117,7 @@ class Plan:
                 image=app.image,
                 port=app.port,
                 start_delay_s=app.start_delay.s,
+                healthy_after_s=app.healthy_after.s,
                 replicas=app.replicas,
                 command=tuple(app.command),
                 env={**(stand_in.env if stand_in is not None else {}), **app.env},

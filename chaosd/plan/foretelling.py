@@ -54,9 +54,9 @@ def foretold(part: FaultConfig, fault: Fault, config: Config, proxy: Proxy, pace
 
 def _circumstances(config: Config, pace: Pace) -> Circumstances:
     return Circumstances(
-        app_start_s=pace.listen_s + config.app.start_delay.s,
+        app_start_s=pace.listen_s + config.app.start_delay.s + config.app.healthy_after.s,
         missing=config.dns.missing,
-        others=config.app.replicas > 1,
+        others=config.app.replicas - 1,
         answer_s=config.dns.delay.s,
         stop_s=pace.stop_s,
         publish_s=pace.publish_s,

@@ -15,7 +15,7 @@ from importlib import metadata
 from importlib.metadata import EntryPoint, EntryPoints
 from typing import Any
 
-KINDS = ("runtimes", "proxies", "faults", "probes")
+KINDS = ("runtimes", "proxies", "faults", "probes", "rules")
 
 
 @lru_cache(maxsize=16)

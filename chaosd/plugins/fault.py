@@ -77,7 +77,7 @@ class Circumstances:
 
     app_start_s: float  # from an instance's start until it listens
     missing: str  # how a name without an address is answered; "stale": as before
-    others: bool  # several instances answer for the name
+    others: int  # instances that answer for the name, too
     answer_s: float  # how long the nameserver takes, beyond a round trip
     stop_s: float  # from T0 until the old instance is gone and its address is held
     publish_s: float  # from an instance's start until the name answers its address

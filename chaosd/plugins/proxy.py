@@ -104,12 +104,13 @@ class ProxyHost:
     """Where the proxy's program runs, if it is not a program of this machine.
 
     `run(arguments, environment, files)` runs it once, with these files in `directory`, and returns
-    when it has ended. It may write in `scratch`. Raises MachineError.
+    when it has ended. It may write in `scratch`, and open so many files. Raises MachineError.
     """
 
     directory: PurePosixPath
     scratch: PurePosixPath
     run: Callable[[Sequence[str], Mapping[str, str], Mapping[str, bytes]], CompletedProcess[str]]
+    open_files_max: int
 
 
 class Proxy(Protocol):
@@ -257,6 +258,17 @@ class Predicts(Protocol):
 
     def predict(self, timeline: Timeline) -> Prediction | Unreached:
         """The recovery that its algorithm gives, or why the model does not reach this."""
+
+
+@runtime_checkable
+class Foresees(Protocol):
+    """A proxy that can say of all of the user's own file what will happen to its users."""
+
+    def outlook(self) -> list[str]:
+        """What a move and DNS trouble do, a line each; empty where there is no such file."""
+
+    def movable(self) -> list[str]:
+        """The parts of that file of which one has to be chosen for a run; empty if it is clear."""
 
 
 def launchable(proxy: Proxy) -> Launches:

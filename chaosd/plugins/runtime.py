@@ -28,6 +28,7 @@ class AppSpec:
     image: str
     port: int
     start_delay_s: float
+    healthy_after_s: float = 0.0  # it answers 503 for so long from when it listens
     replicas: int
     command: tuple[str, ...]
     env: dict[str, str]

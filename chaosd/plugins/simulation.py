@@ -31,19 +31,24 @@ class Reply(NamedTuple):
 
     answer: Answer
     took_ns: int = 0
+    partial: bool = False  # a failure of some nameservers, while others say nothing at all
 
 
-class World(Protocol):
-    """What the proxy finds outside of itself at an instant."""
-
-    def resolve(self, now_ns: int, record: RecordType) -> Reply:
-        """Answer a query for the app's name."""
+class Surroundings(Protocol):
+    """What the proxy finds outside of itself at an instant, but for DNS."""
 
     def connect(self, now_ns: int, ip: str) -> Meets:
         """Say what a connect to the app's port meets there."""
 
     def said(self, at_ns: int, what: str, data: dict[str, Any]) -> None:
         """Take what the proxy logs: address_changed, up, down, maint, ready."""
+
+
+class World(Surroundings, Protocol):
+    """What the proxy of one name finds outside of itself at an instant."""
+
+    def resolve(self, now_ns: int, record: RecordType) -> Reply:
+        """Answer a query for the app's name."""
 
 
 class Model(Protocol):

@@ -42,6 +42,7 @@ class Meets(StrEnum):
     IMPOSTER = "imposter"  # another application answers
     BLACKHOLE = "blackhole"  # packets vanish
     TARPIT = "tarpit"  # connections are taken and never answered
+    UNWELL = "unwell"  # an instance of the app that answers with an error
     VACANT = "vacant"  # no host: refuses on loopback, a black hole on a bridge
     # No host answers ARP yet, but one will: the kernel asks again a second later, and holds packets
     # back until then.
@@ -131,7 +132,7 @@ def move(
     missing_s: float | None,
     missing: str,
     old_ip: str,
-    others: bool = False,
+    others: int = 0,
     took_s: float = 0.0,
     held_s: float = 0.0,
     reachable_s: float | None = None,
@@ -142,10 +143,10 @@ def move(
     or "stale" where it keeps the old one) from `missing_s` on. The new instance accepts connections
     from `listening_s` on, and its host answers ARP from `reachable_s` on (None: as soon as it is
     published). The old one is gone at T0; until `held_s` its address refuses, then it meets
-    `old_ip`. `others`: another instance answers for the name all the time. An edge that is None
-    is not in the timeline.
+    `old_ip`. `others`: so many other instances answer for the name all the time. An edge that is
+    None is not in the timeline.
     """
-    rest = (OTHER,) if others else ()
+    rest = tuple(f"{OTHER}{number}" if number > 1 else OTHER for number in range(1, others + 1))
     names: list[NameEdge] = []
 
     def answered(at_s: float, answer: Answer) -> None:
@@ -185,6 +186,9 @@ class Unreached(StrEnum):
     """Why a model does not reach a timeline, or the settings: there is no prediction then."""
 
     UNREAD_SETTINGS = "unread settings"  # the user's own file is not understood
+    LEFT_OUT = "left out"  # what the model leaves out of the user's own file decides it
+    OTHER_SERVERS = "other servers"  # beside the app, and nobody knows what they answer
+    LOOKED_UP_ONCE = "looked up once"  # the name that moves has no resolvers
     UNKNOWN_WORDS = "unknown words"  # on the server line
     OLD_VERSION = "old version"  # another algorithm
     OBSOLETE_IN_MAINTENANCE = "obsolete in maintenance"  # of a version that keeps the old address

@@ -24,6 +24,7 @@ from chaosd.history.events import (
     InstancePlaced,
     LogRefused,
     QueriesCounted,
+    StrangersAsked,
     StreamOpened,
     StreamPaced,
 )
@@ -59,7 +60,8 @@ def read(reader: RunReader) -> Known:
     ended: dict[str, int] = {}  # the last one, by cell
     paced: list[tuple[int, StreamPaced]] = []
     refused: dict[str, LogRefused] = {}  # the last one, by cell
-    whats = ("stream", "paced", "instance", "queries", "begin", "end", "refused")
+    strangers: dict[str, StrangersAsked] = {}
+    whats = ("stream", "paced", "instance", "queries", "begin", "end", "refused", "strangers")
     for event in reader.events(*whats):
         key = event.cell, event.cycle
         match event.what:
@@ -77,6 +79,8 @@ def read(reader: RunReader) -> Known:
                     begun[key] = begun[key][0], event.saying(end)
             case LogRefused() as refusal:
                 refused[event.cell] = refusal
+            case StrangersAsked() as asked:
+                strangers[event.cell] = asked
             case InstancePlaced(identity=identity):
                 identities.setdefault(event.cell, set()).add(identity)
     lost = list(_lost(cycles, ended))
@@ -93,6 +97,10 @@ def read(reader: RunReader) -> Known:
         noted=[
             Remark(kind=RemarkKind.LOG_REFUSED, cell=cell, count=lines.count, detail=lines.sender)
             for cell, lines in refused.items()
+        ]
+        + [
+            Remark(kind=RemarkKind.STRANGERS, cell=cell, count=asked.count, detail=asked.sender)
+            for cell, asked in strangers.items()
         ],
     )
 

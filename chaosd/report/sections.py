@@ -72,7 +72,7 @@ HOW_TO_READ = bullets(
             Strong("phases"),
             " are contiguous: ",
             Emphasis("replace"),
-            " (the new instance listens), ",
+            " (the new instance answers well), ",
             Emphasis("publish"),
             " (its name answers with the new IP), ",
             Emphasis("discover"),

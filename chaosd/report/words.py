@@ -6,12 +6,14 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from chaosd.analysis.compare import Reason, ReasonKind
+from chaosd.analysis.precision import Shortfall, ShortfallKind
 from chaosd.analysis.remarks import Remark, RemarkKind
 from chaosd.analysis.slo import FAIL, OK, Objective, Why, WhyKind
 from chaosd.analysis.summary import Report
 from chaosd.history.causes import Cause, CauseKind, Doubt, DoubtKind, LagKind
 from chaosd.history.cycles import Cycle
 from chaosd.history.endings import Ending, EndKind
+from chaosd.history.flight_record import Suspicion
 from chaosd.plugins.timeline import Unreached
 
 
@@ -23,7 +25,8 @@ def cause(found: Cause) -> str:
         case CauseKind.RUN_FAILED:
             return "the run ended with an error in the middle of it"
         case CauseKind.NOT_STEADY:
-            return "the app did not answer steadily before it"
+            what = "the app did not answer steadily before it"
+            return f"{what} ({found.detail})" if found.detail else what
         case CauseKind.NEVER_BEGAN:
             return "it never began"
         case CauseKind.NOT_FRESH:
@@ -128,6 +131,26 @@ def ending(found: Ending) -> str:
             return "failed: a bug of chaosd"
 
 
+def suspicion(found: Suspicion) -> str:
+    """Why a cycle has a flight record."""
+    return {
+        Suspicion.NOT_RECOVERED: "not recovered within the limit",
+        Suspicion.ANOMALY: "outside of the predicted band",
+        Suspicion.MISROUTED: "requests answered by somebody else",
+    }[found]
+
+
+def shortfall(found: Shortfall) -> str:
+    """Why `until.precision` was not reached."""
+    match found.kind:
+        case ShortfallKind.FAILOVERS:
+            return f"{found.count} more failovers are needed until all of it can be judged"
+        case ShortfallKind.NO_INTERVAL:
+            return "p95 is not known"
+        case ShortfallKind.WIDE:
+            return f"p95 is known to ± {found.share:.1%} only"
+
+
 # --- objectives ----------------------------------------------------------------------------------
 
 
@@ -171,6 +194,12 @@ def unreached(found: Unreached) -> str:
     """Why there is no prediction."""
     return {
         Unreached.UNREAD_SETTINGS: "the settings of your own file are not understood",
+        Unreached.LEFT_OUT: "what is not in the model decides when the new instance answers (the "
+        "lines with `not in it` say what that is)",
+        Unreached.OTHER_SERVERS: "other servers stand beside the app, and what they answer is not "
+        "known (chaosd run --haproxy FILE plays them)",
+        Unreached.LOOKED_UP_ONCE: "a name without `resolvers` is looked up once, at start, and "
+        "never again: there is no recovery until a reload",
         Unreached.UNKNOWN_WORDS: "the model does not know what proxy.server.extra does",
         Unreached.OLD_VERSION: "before HAProxy 2.1 the resolver worked differently",
         Unreached.OBSOLETE_IN_MAINTENANCE: "before HAProxy 2.5, a server that leaves "
@@ -363,6 +392,12 @@ def _remark_of_numbers(found: Remark) -> str:
             return (
                 f"{lines} than the proxy ({found.detail}) and {'was' if count == 1 else 'were'} "
                 "not believed"
+            )
+        case RemarkKind.STRANGERS:
+            return (
+                f"{count:,} question{'' if count == 1 else 's'} to chaosd's DNS came from another "
+                f"sender than the proxy ({found.detail}) and {'is' if count == 1 else 'are'} in no "
+                "number"
             )
         case RemarkKind.WITHIN_FLOOR:
             return (

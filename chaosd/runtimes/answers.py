@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from chaosd.dns.server import Query
-from chaosd.history.events import Inbox, NameAnswered
+from chaosd.history.events import Inbox, NameAnswered, StrangersAsked
 from chaosd.plugins.recording import Recorder
+from chaosd.runtimes.senders import Strangers
 from chaosd.runtimes.unread import Unread
 
 
@@ -16,9 +17,22 @@ class Answers:
         self._name = name
         self._unread = Unread(recorder, Inbox.DNS)
         self._last: dict[str, tuple[str, tuple[str, ...]]] = {}  # by query type
+        self._strangers = Strangers(self.strangers)
+
+    def strangers(self, count: int, sender: str) -> None:
+        """So many questions were not the proxy's, the latest from there."""
+        self._recorder.record(StrangersAsked(count=count, sender=sender))
+
+    def close(self) -> None:
+        """Store what is still to be said. May be called twice."""
+        self._strangers.close()
 
     def heard(self, query: Query) -> None:
-        self._unread.was(query.unread_ns, query.at_ns)
+        """A question was answered, or dropped."""
+        if query.stranger:
+            self._strangers.one(query.stranger)
+            return
+        self._unread.was(query.unread_ns, query.at_ns, query.dropped)
         answer = (query.rcode, tuple(query.ips))
         if query.name == self._name and self._last.get(query.qtype) != answer:
             self._last[query.qtype] = answer

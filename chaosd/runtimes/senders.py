@@ -1,11 +1,12 @@
-"""Whose datagram it is: what is not the proxy's own is not believed.
+"""Who has sent something: what is not the proxy's own is not believed.
 
-UDP says a sender's address and port, and nothing of who it is. The kernel's tables do: a port
-belongs to a socket, and a socket to a process. See docs/decisions/0035-what-is-believed.md.
+A datagram says a sender's address and port, and nothing of who it is. The kernel's tables do: a
+port belongs to a socket, and a socket to a process. See docs/decisions/0035-what-is-believed.md.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from chaosd.dns.server import Transport
 from chaosd.history.values import Address
 from chaosd.system.clock import SECOND_NS, Clock
 
@@ -21,8 +23,9 @@ LOOKS_PER_SECOND_MAX = 50
 STRANGER_NS = 20_000_000  # how long an address that was not the proxy's is not looked at again
 STRANGERS_MAX = 1000
 PROCESSES_MAX = 10_000
+STRANGERS_S = 1.0  # how often it is said how many there were
 ANYWHERE = ""
-_UID, _INODE = 7, 9  # columns of /proc/net/udp
+_UID, _INODE = 7, 9  # columns of /proc/net/udp, and of tcp
 
 Believes = Callable[[Address], bool]
 
@@ -30,9 +33,11 @@ Believes = Callable[[Address], bool]
 class OfProcess:
     """Believes a process of ours, and those of its session: its workers."""
 
-    def __init__(self, pid: Callable[[], int | None], clock: Clock) -> None:
+    def __init__(
+        self, pid: Callable[[], int | None], clock: Clock, transport: Transport = "udp"
+    ) -> None:
         """`pid` is None as long as it is not started, and when it has ended."""
-        self._pid, self._clock = pid, clock
+        self._pid, self._clock, self._transport = pid, clock, transport
         self._known: set[tuple[str, int]] = set()
         self._strangers: dict[Address, int] = {}  # until when
         self._second = self._looks = 0
@@ -43,7 +48,7 @@ class OfProcess:
         now_ns, pid = self._clock.now_ns(), self._pid()
         if pid is None or now_ns < self._strangers.get(sender, 0) or not self._may_look(now_ns):
             return False
-        self._known = sockets_of(pid)
+        self._known = sockets_of(pid, self._transport)
         if self._is_known(sender):
             return True
         if len(self._strangers) >= STRANGERS_MAX:
@@ -74,8 +79,42 @@ class OfAddress:
         return sender.host == self._host
 
 
-def sockets_of(pid: int) -> set[tuple[str, int]]:
-    """Where the UDP sockets of a process are, and of the other ones of its session.
+class Strangers:
+    """Counts what came from others, and tells of it at most once a second."""
+
+    def __init__(self, tell: Callable[[int, str], None]) -> None:
+        """`tell` gets how many there were so far, and who was the latest."""
+        self._tell = tell
+        self._count = self._told = 0
+        self._latest = ""
+        self._timer: asyncio.TimerHandle | None = None
+
+    def one(self, sender: str) -> None:
+        """Another one, from there."""
+        self._count += 1
+        self._latest = sender
+        if self._timer is None:
+            self._say()
+            self._timer = asyncio.get_running_loop().call_later(STRANGERS_S, self._again)
+
+    def close(self) -> None:
+        """Tell of those of which was not told yet. May be called twice."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._say()
+
+    def _again(self) -> None:
+        self._timer = None
+        self._say()
+
+    def _say(self) -> None:
+        if self._count > self._told:
+            self._told = self._count
+            self._tell(self._count, self._latest)
+
+
+def sockets_of(pid: int, transport: Transport = "udp") -> set[tuple[str, int]]:
+    """Where the sockets of a process are, and of the other ones of its session.
 
     Where its descriptors can't be seen, as with a program that has capabilities of its own, they
     are those of its user.
@@ -85,12 +124,12 @@ def sockets_of(pid: int) -> set[tuple[str, int]]:
     except OSError:
         with suppress(OSError):
             uid = Path(f"/proc/{pid}").stat().st_uid
-            return {where for where, owner, _ in _udp() if owner == uid}
+            return {where for where, owner, _ in _table(transport) if owner == uid}
         return set()  # it has ended
     for other in _session(pid):
         with suppress(OSError):
             inodes |= _inodes(other)
-    return {where for where, _, inode in _udp() if inode in inodes}
+    return {where for where, _, inode in _table(transport) if inode in inodes}
 
 
 def _inodes(pid: int) -> set[str]:
@@ -113,9 +152,9 @@ def _session(pid: int) -> Iterator[int]:
                     yield int(entry.name)
 
 
-def _udp() -> Iterator[tuple[tuple[str, int], int, str]]:
-    """Each bound UDP socket: its address, user and inode."""
-    for name in ("udp", "udp6"):
+def _table(transport: Transport) -> Iterator[tuple[tuple[str, int], int, str]]:
+    """Each bound socket: its address, user and inode."""
+    for name in (transport, f"{transport}6"):
         with suppress(OSError):
             lines = Path(f"/proc/self/net/{name}").read_text(encoding="ascii").splitlines()[1:]
             for words in map(str.split, lines):

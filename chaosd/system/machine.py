@@ -1,4 +1,6 @@
-"""What the machine says of itself in /proc: who waits for CPU, who stands still, what it drops.
+"""What /proc says of the machine as a whole, and of any one process on it.
+
+What chaosd itself uses of the machine, and may use, is in usage.py.
 
 How to use it. All readings are cumulative or momentary: read twice and subtract. What a machine or
 kernel does not have is None or left out, and then nothing may be claimed.
@@ -9,14 +11,18 @@ kernel does not have is None or left out, and then nothing may be claimed.
     is_stopped(pid)                       # by SIGSTOP, a debugger or a frozen control group
     tracking()                            # Tracking(entries, entries_max, …): conntrack, or None
     dropped()                             # {Counter.CONNTRACK_DROP: 0, …}: packets thrown away
+    busy_s()                              # of all CPUs, since the machine started
     memory()                              # Memory(available_bytes, total_bytes), or None
+    open_files_max()                      # what a program may raise its limit to, or None
     descriptors()                         # Descriptors(used, used_max) of all processes, or None
     ports(), time_wait(), own_descriptors()
+    has_ipv6_route(), nameservers()       # what resolving goes by; no route and 0 where unknown
 """
 
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Iterator
 from contextlib import suppress
 from enum import StrEnum
@@ -24,8 +30,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 PROC = Path("/proc")
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 THREADS_MAX = 256  # of one process that are looked at
 SCHEDSTAT_BYTES_MAX = 128
+RESOLV_CONF = Path("/etc/resolv.conf")
+ROUTE_FIELDS, ROUTE_REJECTS = 10, 0x200  # of /proc/net/ipv6_route; RTF_REJECT of its flags
+CAP_SYS_RESOURCE = 24  # the number of this capability
 STANDING_STATES = "Tt"  # stopped by a signal, or by a tracer
 
 
@@ -104,7 +114,6 @@ class Counter(StrEnum):
     CONNTRACK_DROP = "conntrack_drop"  # no room in the table
     CONNTRACK_EARLY_DROP = "conntrack_early_drop"  # another connection was forgotten to make room
     CONNTRACK_INSERT_FAILED = "conntrack_insert_failed"
-    UDP_BUFFER = "udp_buffer"  # a socket's receive buffer was full
     LISTEN_OVERFLOW = "listen_overflow"  # a connection came to a full queue
     LISTEN_DROP = "listen_drop"  # … or was not taken for any other reason
 
@@ -115,7 +124,6 @@ _CONNTRACK = {
     "insert_failed": Counter.CONNTRACK_INSERT_FAILED,
 }
 _NETWORK = {
-    ("snmp", "Udp", "RcvbufErrors"): Counter.UDP_BUFFER,
     ("netstat", "TcpExt", "ListenOverflows"): Counter.LISTEN_OVERFLOW,
     ("netstat", "TcpExt", "ListenDrops"): Counter.LISTEN_DROP,
 }
@@ -144,7 +152,7 @@ def _conntrack_drops(proc: Path) -> Iterator[tuple[Counter, int]]:
         return
 
 
-# --- what there is --------------------------------------------------------------------------------
+# --- what there is, and what of it is taken -------------------------------------------------------
 
 
 class Tracking(NamedTuple):
@@ -163,6 +171,25 @@ def tracking(proc: Path = PROC) -> Tracking | None:
         return Tracking(*(_number(where / name) for name in names))
     except (OSError, ValueError):
         return None
+
+
+def busy_s(proc: Path = PROC) -> float:
+    """Time that was not idle, on all cores, without what gives way to us.
+
+    That is what runs at nice > 0, unless the kernel shares its CPUs between sessions first.
+    """
+    with suppress(OSError, ValueError):
+        first = (proc / "stat").read_text(encoding="utf-8").split("\n", 1)[0]
+        user, nice, system, _idle, _wait, irq, softirq, *_ = (int(n) for n in first.split()[1:])
+        gives_way = 0 if _by_session(proc) else nice
+        return (user + nice - gives_way + system + irq + softirq) / TICKS_PER_S
+    return 0.0
+
+
+def _by_session(proc: Path) -> bool:
+    with suppress(OSError, ValueError):
+        return _number(proc / "sys/kernel/sched_autogroup_enabled") != 0
+    return False
 
 
 class Memory(NamedTuple):
@@ -199,6 +226,24 @@ def descriptors(proc: Path = PROC) -> Descriptors | None:
         return None
 
 
+def open_files_max(proc: Path = PROC) -> int | None:
+    """How many descriptors a program that chaosd starts may ask for; None: not known, or no end."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if _may_raise_limits(proc):
+        with suppress(OSError, ValueError):
+            limit = _number(proc / "sys/fs/nr_open")
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
+def _may_raise_limits(proc: Path) -> bool:
+    try:
+        status = (proc / "self/status").read_text(encoding="utf-8")
+        (effective,) = (line for line in status.splitlines() if line.startswith("CapEff:"))
+        return bool(int(effective.split()[1], 16) >> CAP_SYS_RESOURCE & 1)
+    except (OSError, ValueError, IndexError):
+        return False
+
+
 class Ports(NamedTuple):
     """Ports that this machine may call from."""
 
@@ -231,6 +276,26 @@ def own_descriptors(proc: Path = PROC) -> int:
         return sum(1 for _ in (proc / "self/fd").iterdir())
     except OSError:
         return 0
+
+
+def has_ipv6_route(proc: Path = PROC) -> bool:
+    """Whether packets to the IPv6 internet have a route: a default one that is not a rejection."""
+    with suppress(OSError):
+        for line in (proc / "net/ipv6_route").read_text(encoding="ascii").splitlines():
+            fields = line.split()
+            if len(fields) != ROUTE_FIELDS or int(fields[8], 16) & ROUTE_REJECTS:
+                continue
+            if fields[1] == "00" and set(fields[0]) == {"0"} and fields[9] != "lo":
+                return True
+    return False
+
+
+def nameservers(file: Path = RESOLV_CONF) -> int:
+    """How many nameservers the machine's own resolver has, each address once."""
+    with suppress(OSError, UnicodeDecodeError):
+        lines = (line.split() for line in file.read_text(encoding="utf-8").splitlines())
+        return len({line[1] for line in lines if line[:1] == ["nameserver"] and line[1:]})
+    return 0
 
 
 def _number(path: Path) -> int:

@@ -1,4 +1,7 @@
-"""When a datagram came, by the kernel's stamp: however late it is read, its instant is known."""
+"""What the kernel says of a datagram: when it came, however late it is read, and what was lost.
+
+A datagram that comes to a full buffer is dropped. The next one that finds room says how many were.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,10 @@ from contextlib import suppress
 
 from chaosd.system.clock import Clock
 
-SO_TIMESTAMPNS = 35  # asm-generic/socket.h; Python has no name for it
-_TIMESPEC = struct.Struct("@qq")
-ABOUT_BYTES = socket.CMSG_SPACE(_TIMESPEC.size)  # what `recvmsg` needs room for
+SO_TIMESTAMPNS, SO_RXQ_OVFL = 35, 40  # asm-generic/socket.h; Python has no names for them
+_TIMESPEC, _COUNT = struct.Struct("@qq"), struct.Struct("@I")
+# What `recvmsg` needs room for.
+ABOUT_BYTES = socket.CMSG_SPACE(_TIMESPEC.size) + socket.CMSG_SPACE(_COUNT.size)
 SLEW_NS_MAX = 2_000_000  # and a thousandth of the time that has passed
 # What claims to have waited longer was stamped by a clock that leapt. A process that is stopped for
 # minutes reads what came meanwhile when it goes on.
@@ -19,8 +23,17 @@ DELAY_NS_MAX = 600_000_000_000
 
 def ask_for(receiver: socket.socket) -> None:
     """Let its datagrams be stamped; where that can't be, their instant is when they are read."""
-    with suppress(OSError):
-        receiver.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+    for option in (SO_TIMESTAMPNS, SO_RXQ_OVFL):
+        with suppress(OSError):
+            receiver.setsockopt(socket.SOL_SOCKET, option, 1)
+
+
+def dropped(about: list[tuple[int, int, bytes]]) -> int:
+    """How many datagrams its socket had dropped when this one came."""
+    for level, kind, data in about:
+        if (level, kind) == (socket.SOL_SOCKET, SO_RXQ_OVFL) and len(data) == _COUNT.size:
+            return int(_COUNT.unpack(data)[0])
+    return 0
 
 
 class Stamps:

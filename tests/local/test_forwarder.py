@@ -10,8 +10,8 @@ import dns.message
 import dns.rcode
 import pytest
 
-from chaosd.dns.forwarder import Forwarder, Nobody
-from chaosd.dns.server import DnsServer
+from chaosd.dns.forwarder import Forwarder, Nobody, Speaker
+from chaosd.dns.server import DnsServer, Query
 from chaosd.system.clock import RealClock
 
 NAME, IP = "app.internal", "10.213.7.10"
@@ -22,9 +22,9 @@ async def scene(body, *, missing="nxdomain", upstream_missing="nxdomain", **opti
     clock, seen = RealClock(), []
     upstream = DnsServer(clock, lambda _: None, missing=upstream_missing)
     upstream.publish(NAME, [IP])
-    options = {"ttl_s": 0, "delay_s": 0.0} | options
+    options = {"ttl_s": 0, "delay_s": 0.0, "proxy": "127.0.0.1"} | options
     address = await upstream.start("127.0.0.1", 0)
-    front = Forwarder(clock, seen.append, address, missing=missing, **options)
+    front = Forwarder(clock, seen.append, address, missing=missing, service_port=8080, **options)
     try:
         return await body(upstream, await front.start("127.0.0.1", 0)), seen
     finally:
@@ -101,3 +101,23 @@ def test_the_upstreams_own_questions_are_answered_at_once():
             clock.close()
 
     assert asyncio.run(body()) == ("NXDOMAIN", [])
+
+
+def test_whoever_is_not_the_proxy_is_refused_and_nobody_else_is_asked():
+    async def body(upstream, front):
+        return await ask(front), await ask(front, "example.com"), upstream.queries
+
+    (own, other, upstream_queries), seen = asyncio.run(scene(body, proxy="127.0.0.2"))
+    assert own == other == ("REFUSED", [])
+    assert upstream_queries == 0
+    assert [query.stranger.partition(":")[0] for query in seen] == ["127.0.0.1"] * 2
+
+
+def test_strangers_are_said_at_most_once_a_second(capsys):
+    clock = RealClock()
+    speaker = Speaker(clock)
+    query = Query(0, NAME, "A", "REFUSED", (), 0, "udp", stranger="10.0.0.9:5")
+    for _ in range(50):
+        speaker.observe(query)
+    clock.close()
+    assert capsys.readouterr().out == '{"strangers": 1, "from": "10.0.0.9:5"}\n'

@@ -18,7 +18,7 @@ from chaosd.history.values import Address
 from chaosd.plugins.proxy import ServerState, Wiring
 from chaosd.proxies.haproxy import HAProxy
 from chaosd.proxies.haproxy.config import Config
-from chaosd.proxies.haproxy.model.algorithm import parse_version
+from chaosd.proxies.haproxy.model.versions import parse_version
 from chaosd.system.clock import RealClock, sleep
 
 pytestmark = pytest.mark.haproxy

@@ -13,8 +13,16 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dns.message import from_wire, make_query
 
-from chaosd.history.events import LogRefused, ServerChanged, Teller
+from chaosd.history.events import (
+    LogRefused,
+    QueriesCounted,
+    ResolversRead,
+    ServerChanged,
+    StrangersAsked,
+    Teller,
+)
 from chaosd.history.reader import RunReader
 
 pytestmark = [pytest.mark.haproxy, pytest.mark.usefixtures("haproxy")]
@@ -46,11 +54,12 @@ CONFIG = {
     ],
     "until": {"cycles": 3},
 }
+ASKED = 600
 FORGED = b"<133>Nov 25 12:00:00 haproxy[7]: app/app changed its IP from 1.1.1.1 to 6.6.6.6 by a/b."
 
 
 def forge(directory: Path) -> int:
-    """Send lines to where this run's proxy logs, from this process; how many."""
+    """Send lines to where this run's proxy logs, and ask its DNS, from this process; how many."""
     said = (directory / "c1/haproxy.log").parent
     assert said.is_dir()
     environment = next(
@@ -62,6 +71,12 @@ def forge(directory: Path) -> int:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         for _ in range(50):
             sender.sendto(FORGED, (host, int(port)))
+        sender.settimeout(10)
+        host, _, port = environment["CHAOSD_DNS"].rpartition(":")
+        for name, rcode in (("app.internal", 0), ("example.com", 5)):  # REFUSED
+            for _ in range(ASKED // 2):
+                sender.sendto(make_query(name, "A").to_wire(), (host, int(port)))
+                assert from_wire(sender.recv(4096)).rcode() == rcode
     return 50
 
 
@@ -165,3 +180,16 @@ def test_forged_lines_are_counted_and_not_told(ran) -> None:
     assert note in said
     assert note in (directory / "report.md").read_text()
     assert note in json.dumps(json.loads((directory / "report.json").read_text())["notes"])
+
+
+def test_what_strangers_ask_of_the_dns_is_in_no_number_but_its_own(ran) -> None:
+    directory, said, _ = ran
+    events = [event.what for event in RunReader(directory).events()]
+    assert max(e.count for e in events if isinstance(e, StrangersAsked)) == ASKED
+    counted = [e.count for e in events if isinstance(e, QueriesCounted)]
+    sent = [e.counters["dns"]["sent"] for e in events if isinstance(e, ResolversRead)]
+    assert counted
+    assert abs(counted[-1] - sent[-1]) <= 20
+    note = f"{ASKED} questions to chaosd's DNS came from another sender than the proxy"
+    assert note in said
+    assert note in (directory / "report.md").read_text()

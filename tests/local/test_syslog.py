@@ -12,7 +12,15 @@ import time
 import pytest
 import uvloop
 
-from chaosd.history.events import DatagramUnread, Inbox, LogRefused, ServerChange, Teller
+from chaosd.history.causes import LagKind
+from chaosd.history.events import (
+    DatagramUnread,
+    Inbox,
+    LogRefused,
+    ServerChange,
+    Teller,
+    WorldWatched,
+)
 from chaosd.history.values import Address
 from chaosd.proxies.haproxy.log import read
 from chaosd.runtimes.senders import OfAddress, OfProcess
@@ -154,3 +162,33 @@ def test_elsewhere_one_address_is_believed(named, believed) -> None:
         forged("127.0.0.1", lambda _: OfAddress(named), from_us=1, from_others=1)
     )
     assert told(recorder) == (believed, 2 - believed)
+
+
+async def flooded(recorder: Recording, size: int) -> None:
+    """More lines come than there is room for, while nobody reads; one more comes afterwards."""
+    believes = OfProcess(os.getpid, recorder.clock)
+    receiver = LogReceiver(Address("127.0.0.1", 0), read, recorder, believes=believes)
+    receiver._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)  # as small as can be
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            for _ in range(2):
+                for _ in range(size):
+                    sender.sendto(b"x" * 100, receiver.address)
+                await asyncio.sleep(0.05)
+                sender.sendto(b"the one that finds room", receiver.address)
+                await asyncio.sleep(0.05)
+    finally:
+        receiver.close()
+
+
+def test_what_came_to_a_full_buffer_is_told_once_and_with_its_count() -> None:
+    recorder = Recording()
+    asyncio.run(flooded(recorder, 500))
+    found = [what for what, _, _ in recorder.readings if isinstance(what, WorldWatched)]
+    lags = [lag for what in found for lag in what.lags]
+    assert {lag.kind for lag in lags} == {LagKind.UDP_DROPPED}
+    assert 800 < sum(lag.count for lag in lags) <= 1000
+    assert all(0 <= lag.seconds < 5 for lag in lags)
+    recorder = Recording()
+    asyncio.run(flooded(recorder, 1))
+    assert recorder.readings == []

@@ -7,6 +7,8 @@ import json
 import pytest
 
 import chaosd.history.flight_record
+from chaosd.history.flight_record import Suspicion
+from chaosd.report import words
 
 
 def test_a_misrouted_cycle_has_one_with_all_that_is_known(simulate) -> None:
@@ -15,7 +17,8 @@ def test_a_misrouted_cycle_has_one_with_all_that_is_known(simulate) -> None:
     folder = ran.directory / "flight"
     for cycle in ran.cycles:
         flight = json.loads((folder / f"c1-{cycle.cycle}.json").read_text())
-        assert flight["why"] == "requests answered by somebody else"
+        assert flight["kind"] == Suspicion.MISROUTED
+        assert flight["why"] == words.suspicion(Suspicion.MISROUTED)
         assert flight["cycle"]["recovery_s"] == cycle.recovery_s
         whats = [event.get("what") for event in flight["events"]]
         assert {"begin", "address_changed", "published", "end"} <= set(whats)

@@ -455,3 +455,31 @@ def test_fewer_cycles_are_made_while_the_machine_is_late(simulate, monkeypatch) 
     assert ran.said.count("fewer cycles are made for now") == 1
     assert "20 cycles left out, because this machine was short of CPU" in ran.said
     assert ran.report["total"]["eased"] == 20
+
+
+def test_where_nothing_can_be_undone_any_more_the_end_takes_seconds_whatever_hangs(
+    simulate, monkeypatch
+) -> None:
+    """An engine that hangs may hang at any step of any cell; the report comes all the same."""
+    from chaosd.errors import AwayError
+    from chaosd.runtimes.sim import SimStage
+
+    kill, hung_ns = SimStage._kill, []
+
+    async def kills(self, *arguments) -> None:
+        if len(hung_ns) > 12:  # of the second cycle of each cell
+            await hangs(self)
+        hung_ns.append(self._clock.now_ns())
+        await kill(self, *arguments)
+
+    async def hangs(self) -> None:
+        self._failed(AwayError("the engine is away; `chaosd clean` removes what is left"))
+        await self._clock.sleep_until(self._clock.now_ns() + 3600 * SECOND_NS)
+
+    monkeypatch.setattr(SimStage, "_kill", kills)
+    monkeypatch.setattr(SimStage, "close", hangs)
+    ran = simulate(cells=6)
+    assert ran.code == 3
+    assert ran.said.splitlines()[-1].startswith("chaosd: the engine is away")
+    assert (ran.directory / "report.md").exists()
+    assert (max(e.at_ns for e in ran.events) - max(hung_ns)) / SECOND_NS < 60

@@ -101,3 +101,16 @@ def test_runs_are_compared(kept, simulate, capsys) -> None:
     assert "recovery p95" in found["reasons"]
     assert main(["compare", longer, baseline]) == 0
     assert "\nbetter: " in capsys.readouterr().out
+
+
+def test_what_sixty_cells_lack_is_said_once(simulate, monkeypatch) -> None:
+    from chaosd.runtimes.sim import SimStage
+
+    monkeypatch.setattr(SimStage, "_fresh_ip", lambda _: "10.64.1.1")  # all cycles are invalid
+    faults = [{"type": "recreate", "name": n, "every": "9s"} for n in ("one", "other")]
+    ran = simulate(cells=60, until={"cycles": 2}, probes=PROBES, faults=faults)
+    assert ran.code == 4
+    closing = ran.said[ran.said.index("verdict: unknown") :].splitlines()
+    assert len(closing) < 15, closing
+    assert sum("no valid cycle" in line for line in closing) == 1, closing
+    assert any("60 cells (c1, c2, c3 and 57 more): no valid cycle" in line for line in closing)

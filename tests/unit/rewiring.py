@@ -25,6 +25,7 @@ WIRING = Wiring(
     app_at=Address("127.64.0.10", 8080),
     beside="127.64.0.11",
 )
+OPEN_FILES_MAX = 20_000
 FILE = """\
 global
     stats socket /var/run/haproxy.sock
@@ -86,7 +87,14 @@ def own_files(text: str | bytes, *, version: str = "3.0.11", extra=None, **wish)
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "haproxy.cfg"
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return OwnFiles([path], Wish(**wish), version, environment={}, extra=extra or {})
+        return OwnFiles(
+            [path],
+            Wish(**wish),
+            version,
+            environment={},
+            extra=extra or {},
+            open_files_max=OPEN_FILES_MAX,
+        )
 
 
 def make(text: str | bytes, wiring: Wiring = WIRING, **options) -> Made:

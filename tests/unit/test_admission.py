@@ -15,8 +15,8 @@ from chaosd.config import shape
 from chaosd.engine.admission import CPU_SHARE, Admission, carried
 from chaosd.plan import build
 from chaosd.plan.work import Work
-from chaosd.system import resources
-from chaosd.system.resources import Limits, Used
+from chaosd.system import usage
+from chaosd.system.usage import Limits, Used
 
 GB, MB = 1 << 30, 1 << 20
 BEFORE = Used(cpu_s=1, memory_bytes=100 * MB, processes=2, descriptors=20, machine_cpu_s=9)
@@ -77,25 +77,25 @@ def test_control_probes_cost_less_and_least_where_they_idle(tmp_path) -> None:
 
 
 def test_what_we_use_is_ours_and_that_of_our_children() -> None:
-    before = resources.used()
+    before = usage.used()
     burn = "import time\nwhile time.process_time() < 0.3: pass\nprint(flush=True)\ninput()"
     with subprocess.Popen(
         [sys.executable, "-c", burn], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as child:
         assert child.stdout is not None
         child.stdout.readline()
-        during = resources.used()
+        during = usage.used()
         assert during.cpu_s - before.cpu_s >= 0.25
         assert during.processes == before.processes + 1
         assert during.memory_bytes > before.memory_bytes
         assert during.descriptors == before.descriptors + 2
         child.kill()
     # What it has used stays used once it is gone.
-    assert resources.used().cpu_s - before.cpu_s >= 0.25
+    assert usage.used().cpu_s - before.cpu_s >= 0.25
 
 
 def test_there_is_as_much_as_the_machine_says() -> None:
-    found = resources.limits()
+    found = usage.limits()
     assert 0 < found.cores <= (os.cpu_count() or 1)
     assert found.memory_bytes > 0
     assert found.descriptors > 0
@@ -108,8 +108,8 @@ class Machine:
 
     def __init__(self, monkeypatch) -> None:
         self.now_s, self.cpu_s, self.cores_used, self.free = 0.0, 0.0, 0.0, 8 * GB
-        monkeypatch.setattr(resources, "used", self.used)
-        monkeypatch.setattr(resources, "limits", lambda: replace(ROOMY, memory_bytes=self.free))
+        monkeypatch.setattr(usage, "used", self.used)
+        monkeypatch.setattr(usage, "limits", lambda: replace(ROOMY, memory_bytes=self.free))
 
     def used(self) -> Used:
         return replace(BEFORE, machine_cpu_s=self.cpu_s)

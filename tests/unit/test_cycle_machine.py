@@ -324,8 +324,8 @@ def test_a_stop_while_a_complete_cycle_is_undone_leaves_it_complete() -> None:
 
 def test_an_unsteady_app_is_not_disturbed() -> None:
     watched = Watched([Span(), Span(at_ns=-5)])
-    end = End(over_ns=None, cause=Cause(kind=CauseKind.NOT_STEADY))
-    assert watched.hear(Due(at_ns=0, steady=False)) == [end]
+    end = End(over_ns=None, cause=Cause(kind=CauseKind.NOT_STEADY, detail="b/s DOWN, x"))
+    assert watched.hear(Due(at_ns=0, steady=False, seen="b/s DOWN, x")) == [end]
 
 
 @pytest.mark.parametrize("window_ns", [None, 20])

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from ipaddress import IPv4Network
+from random import Random
+from types import SimpleNamespace
 
 import pytest
 
 from chaosd.errors import MachineError
-from chaosd.runtimes.docker import presence
+from chaosd.runtimes.docker import DockerRuntime, presence
 from chaosd.runtimes.docker.endpoint import Endpoint, EngineAwayError
 from chaosd.runtimes.docker.engine import Engine
+from chaosd.runtimes.docker.members import Members
+from chaosd.runtimes.docker.network import Network
 from chaosd.runtimes.docker.presence import EngineHangsError, Presence, in_thread, watched
+from chaosd.runtimes.docker.stage import DockerStage
 from chaosd.system.clock import RealClock
 
 LIMIT_S = 10
@@ -142,3 +148,36 @@ def test_what_the_call_raises_is_passed_on(fake) -> None:
     run(scenario())
     with pytest.raises(MachineError, match="no such thing"):
         watched(Endpoint(), broken)
+
+
+def stage(shared: Presence, name: str, recorded: list, failed: list) -> DockerStage:
+    """One that stands, of a cell of a run."""
+    cell = SimpleNamespace(run_id="r", name=name, seed="1", app=SimpleNamespace(remember_ips=1))
+    recorder = SimpleNamespace(
+        clock=RealClock(), record=lambda what, **_: recorded.append((name, what))
+    )
+    found = DockerStage(DockerRuntime.Config(), shared, cell, recorder, failed.append)
+    found._standing = True
+    found._net = Network("n", IPv4Network("10.213.7.0/24"), Random(1))
+    found._members = Members(found._engine, found._net, {})
+    return found
+
+
+def test_cells_do_not_tell_each_other_again_and_again_that_it_is_lost(fake) -> None:
+    """Each told all others, which told each other: a loop that left no time for anything else."""
+    fake.lives = False
+    recorded, failed = [], []
+
+    async def scenario() -> None:
+        shared = known(wait_s=0.05)
+        stages = [stage(shared, f"c{number}", recorded, failed) for number in range(6)]
+        with pytest.raises(EngineAwayError):
+            await stages[0]._engine.do(lambda _: fake.call())
+        await asyncio.sleep(0.2)
+        with pytest.raises(EngineAwayError):  # one that undoes what it did
+            await stages[1]._engine.do(lambda _: fake.call())
+        await asyncio.sleep(0.2)
+        assert {name for name, _ in recorded} == {f"c{number}" for number in range(6)}
+        assert len(recorded) == len(failed) == len(stages)
+
+    run(scenario())

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from chaosd.proxies.haproxy.cfg import own_file
+from chaosd.proxies.haproxy.cfg.backend import read_backends
 from chaosd.proxies.haproxy.cfg.condition import BuildFacts, ConditionError, decide
 from chaosd.proxies.haproxy.cfg.dialect import Dialect
 from chaosd.proxies.haproxy.cfg.files import BYTES_MAX
 from chaosd.proxies.haproxy.cfg.reader import read_files
-from chaosd.proxies.haproxy.cfg.settings import read_settings
 from chaosd.proxies.haproxy.cfg.source import Document, Trouble
-from chaosd.proxies.haproxy.cfg.wording import say
+from chaosd.proxies.haproxy.cfg.wording import say, say_unknown
+from chaosd.proxies.haproxy.model.backend import Backend, Unknown
 
 ENVIRONMENT = {"A": "one", "STAGE": "test"}
 
@@ -317,17 +318,21 @@ PIECES = (
 
 def test_whatever_a_file_says_nothing_raises(tmp_path: Path) -> None:
     rng, path = random.Random(7), tmp_path / "h.cfg"
-    predicted = 0
+    read = 0
     for _ in range(150):
-        rows = (" ".join(rng.choices(PIECES, k=rng.randint(0, 6))) for _ in range(12))
+        rows = [" ".join(rng.choices(PIECES, k=rng.randint(0, 6))) for _ in range(12)]
+        rows += ["backend z", "server s app:80 " + " ".join(rng.choices(PIECES, k=2))]
         path.write_text("\n".join(rows), newline="")
         version = rng.choice(("2.2", "2.6.12", "2.9.1", "3.2", None))
         effective = own_file.read_own(path, version=version, environment={})
         findings = own_file.problems(effective, path, by_address=True)
         findings += own_file.advice(effective, path)
         own_file.timers_s(effective)
-        settings, why = read_settings(effective, own_file.app_servers(effective), path)
-        predicted += settings is not None
-        for finding in [*findings, *([why] if why else [])]:
+        for backend in read_backends(effective):
+            read += isinstance(backend, Backend)
+            if isinstance(backend, Unknown):
+                assert say_unknown(backend).startswith(str(path))
+        for finding in findings:
             assert say(finding).startswith(str(path))
             assert "\n" not in say(finding)
+    assert read

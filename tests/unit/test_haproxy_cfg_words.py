@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from chaosd.proxies.haproxy.cfg.dialect import Dialect
 from chaosd.proxies.haproxy.cfg.lexer import Variable, expand_address, split
@@ -151,3 +153,9 @@ def test_an_address_is_expanded_without_quotes(line: str, expected: str, unset: 
     found = expand_address(word, ENVIRONMENT)
     assert (found.text, found.unset) == (expected, unset)
     assert ("A" in found.variables) == ("A" in line)
+
+
+@given(st.text(alphabet=" \t\vab.:-/é\x0c", max_size=200))
+def test_a_line_of_plain_words_is_read_as_any_other(line: str) -> None:
+    """The short way and the long one: a comment sends the same words by the long one."""
+    assert split(line, {}, Dialect.of("3.2")) == split(f"{line} #", {}, Dialect.of("3.2"))

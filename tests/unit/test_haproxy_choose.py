@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import rewiring
 
-from chaosd.proxies.haproxy.rewire.choose import NotChosenError, target
+from chaosd.proxies.haproxy.cfg.address import target
+from chaosd.proxies.haproxy.rewire.choose import NotChosenError
 
 RESOLVERS = "resolvers r\n nameserver d 1.1.1.1:53\ndefaults\n mode http\n"
 ONE = RESOLVERS + "{front}backend b\n {back}\n server s app.example:80 resolvers r\n"

@@ -156,7 +156,9 @@ def test_an_api_by_tcp_is_no_admins(tmp_path) -> None:
     path.write_text(admin)
     proxy = HAProxy(HAProxy.Config(type="haproxy", config=path, version="3.0"))
     assert proxy.problems() == []  # a socket with a mode of its own
-    host = ProxyHost(directory=PurePosixPath("/x"), scratch=PurePosixPath("/y"), run=None)
+    host = ProxyHost(
+        directory=PurePosixPath("/x"), scratch=PurePosixPath("/y"), run=None, open_files_max=1024
+    )
     proxy.move_to(host)
     (problem,) = proxy.problems()
     assert "would let every user of the engine's machine command this HAProxy" in problem

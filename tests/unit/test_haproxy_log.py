@@ -92,6 +92,19 @@ TABLE: list[tuple[str, str, dict[str, Any]]] = [
         "down",
         {"server": "b/s", "reason": "Layer4 connection problem"},
     ),
+    (
+        (
+            "Backup Server b/t is DOWN, reason: Layer7 wrong status, code: 404, info: "
+            '"HTTP status check returned code <404>", check duration: 2ms. 1 active and 0 backup '
+            "servers left."
+        ),
+        "down",
+        {
+            "server": "b/t",
+            "reason": 'Layer7 wrong status, code: 404, info: "HTTP status check returned code <404>"',
+        },
+    ),
+    ("Backup Server b/t ('other.net') is UP/READY (resolves again).", "up", {"server": "b/t"}),
 ]
 
 # Sent by HAProxy 2.6.12 to a datagram socket, line end and all.

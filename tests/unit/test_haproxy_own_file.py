@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from chaosd.plugins.timeline import Unreached
 from chaosd.plugins.timeline import move as moved
 from chaosd.proxies.haproxy import HAProxy
 from chaosd.proxies.haproxy.cfg import own_file
-from chaosd.proxies.haproxy.cfg.settings import read_settings
-from chaosd.proxies.haproxy.cfg.wording import say
+from chaosd.proxies.haproxy.cfg.settings import backend_of, settings_of
+from chaosd.proxies.haproxy.cfg.wording import say, say_unknown
 from chaosd.proxies.haproxy.config import OF_THE_FILE
+from chaosd.proxies.haproxy.model.backend import Backend
 
 ROOT = Path(__file__).parents[2]
 BASE = """\
@@ -44,8 +44,10 @@ def read(tmp_path, **parts):
 
 def settings(path, version=None):
     effective = own_file.read_own(path, version=version, environment={})
-    found, finding = read_settings(effective, own_file.app_servers(effective), path)
-    return found, finding and say(finding)
+    backend = backend_of(effective, own_file.app_servers(effective))
+    if isinstance(backend, Backend):
+        return settings_of(backend), None
+    return None, say_unknown(backend)
 
 
 def test_haproxys_defaults_hold_for_what_is_left_out(tmp_path):
@@ -99,26 +101,11 @@ def test_a_defaults_section_with_a_name_holds_and_can_be_taken_back(tmp_path):
 @pytest.mark.parametrize(
     ("parts", "what"),
     [
-        (
-            {"server": "slowstart 10s"},
-            "h.cfg:17: no prediction with `slowstart` on the server line",
-        ),
-        ({"server": "inter"}, "h.cfg:17: no prediction with `inter` without a value"),
-        ({"server": 'inter "${X}"'}, 'h.cfg:17: no prediction with `"${X}"`, whose value'),
-        ({"resolvers": "nameserver two 127.0.0.1:53"}, "more than one nameserver"),
-        ({"resolvers": "parse-resolv-conf"}, "more than one nameserver"),
-        ({"backend": "option tcp-check"}, "h.cfg:16: no prediction with `option tcp-check`"),
-        ({"defaults": "retry-on all-retryable-errors"}, "no prediction with `retry-on"),
-        ({"backend": "server b 10.0.0.9:80"}, "h.cfg:16: no prediction with another server"),
-        ({"backend": "http-check connect port 9"}, "h.cfg:16: no prediction with `http-check con"),
-        ({"global": "spread-checks 50"}, "h.cfg:2: no prediction with `spread-checks`"),
-        ({"name": " web", "defaults": "option tcp-check"}, "no prediction with `option tcp-check`"),
-        ({"server": "inter 0"}, "h.cfg:17: no prediction with `0`, which must be at least 1ms"),
-        ({"server": "inter 30d"}, "h.cfg:17: no prediction with `30d`, which is longer than HAPr"),
-        ({"server": "new-thing 5"}, "h.cfg:17: no prediction with `new-thing`, which is not known"),
-        ({"server": "check-sni x"}, "h.cfg:17: no prediction with `check-sni` on the server line"),
-        ({"defaults": "default-server slowstart 9s"}, "h.cfg:8: no prediction with `slowstart`"),
-        ({"defaults": "timeout connect x"}, "h.cfg:8: no prediction with `x`, which is no time"),
+        ({"server": "inter"}, "h.cfg:17: `inter` without a value"),
+        ({"server": "inter 0"}, "h.cfg:17: `0`, which must be at least 1ms"),
+        ({"server": "inter 30d"}, "h.cfg:17: `30d`, which is longer than HAPr"),
+        ({"server": "new-thing 5"}, "h.cfg:17: `new-thing` is not a keyword that chaosd knows"),
+        ({"defaults": "timeout connect x"}, "h.cfg:8: `x`, which is no time"),
     ],
 )
 def test_what_is_not_understood_is_not_guessed(tmp_path, parts, what):
@@ -128,11 +115,24 @@ def test_what_is_not_understood_is_not_guessed(tmp_path, parts, what):
     assert "\n" not in unread
 
 
-def test_two_servers_for_the_app_are_beyond_it(tmp_path):
-    path = tmp_path / "h.cfg"
-    text = BASE.format(**EMPTY) + '    server two "${CHAOSD_APP}" check resolvers r\n'
-    path.write_text(text)
-    assert "more than one server" in settings(path)[1]
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"server": "observe layer4"},
+        {"server": 'inter "${X}"'},
+        {"server": "agent-check"},
+        {"server": "port 9"},
+        {"resolvers": "nameserver two 127.0.0.1:53"},
+        {"resolvers": "parse-resolv-conf"},
+        {"backend": "server b 10.0.0.9:80"},
+        {"backend": 'server two "${CHAOSD_APP}" check resolvers r'},
+        {"backend": "option httpchk\n    http-check connect port 9"},
+        {"global": "spread-checks 50"},
+        {"backend": "timeout connect 0"},
+    ],
+)
+def test_what_the_closed_forms_do_not_reach_is_read_all_the_same(tmp_path, parts):
+    assert read(tmp_path, **parts) == (None, None)
 
 
 def test_the_example_is_predicted_as_the_same_settings_in_yaml():
@@ -212,8 +212,6 @@ def test_a_part_that_may_hold_is_not_said_to_be_missing(tmp_path):
     text = BASE.format(**EMPTY).replace("frontend f", ".if feature(LUA)\nfrontend f")
     text = text.replace("backend b", ".endif\nbackend b")
     assert problems(tmp_path, text, binary="/nowhere/haproxy") == []
-    proxy = plugin(tmp_path, text, binary="/nowhere/haproxy")
-    assert any("h.cfg:12: no prediction: whether `feature(LUA)` holds" in a for a in proxy.advice())
     binary = tmp_path / "haproxy"
     binary.write_text("#!/bin/sh\necho 'Feature list : -LUA +POLL'\n")
     binary.chmod(0o755)
@@ -240,7 +238,7 @@ def test_quotes_and_escapes_do_not_hide_what_is_said(tmp_path):
     path.write_text(text)
     found, unread = settings(path)
     assert found is None
-    assert "no prediction with `fall\\ 2`, which is not known here" in unread
+    assert "`fall\\ 2` is not a keyword that chaosd knows" in unread
     path.write_text(text.replace("\\ ", " "))
     assert settings(path)[0].inter_ns == 3 * S
 
@@ -256,12 +254,10 @@ def test_the_record_has_the_same_paths_as_the_yaml(tmp_path):
 
 
 def test_settings_beyond_the_model_are_recorded_too(tmp_path):
-    """With several servers, options and a variable without a value there is no prediction."""
+    """Several servers, options, and a variable without a value."""
     more = 'server two "${CHAOSD_APP}" resolvers r slowstart 10s check inter 3s maxconn "${UNSET}"'
     text = BASE.format(**EMPTY | {"defaults": "option tcpka", "backend": "balance leastconn"})
     text += f"    {more}\n"
-    move = moved(published_s=0, listening_s=0, missing_s=None, missing="drop", old_ip="refuse")
-    assert plugin(tmp_path, text).predict(move) is Unreached.UNREAD_SETTINGS
     said = plugin(tmp_path, text).settings()
     assert said["server"]["slowstart"] == {"b/app": None, "b/two": "10s"}
     assert said["server"]["inter"] == {"b/app": "2s", "b/two": "3s"}
@@ -276,3 +272,25 @@ def test_without_a_timeout_there_is_still_a_prediction(tmp_path):
     )
     text = BASE.format(**EMPTY).replace("    timeout server 3s\n", "")
     assert plugin(tmp_path, text, version="2.6.12").predict(move) is not None
+
+
+@pytest.mark.parametrize(
+    ("lines", "version", "most", "said"),
+    [
+        ("maxconn 5000", "3.0.1", 10_000, "h.cfg:2: `maxconn 5000` takes two descriptors for each"),
+        ("maxconn 9\n    maxconn 5000", None, 10_000, "h.cfg:3: `maxconn 5000` takes two"),
+        ("maxconn 4900", "3.0.1", 10_000, None),
+        ("maxconn 5000", "3.0.1", None, None),
+        ("maxconn 5000", "2.2.9", 10_000, None),
+        ("maxconn 5000\n    no strict-limits", "3.0.1", 10_000, None),
+    ],
+)
+def test_more_connections_than_descriptors_are_said_before_the_run(
+    tmp_path, lines, version, most, said
+):
+    path = tmp_path / "h.cfg"
+    path.write_text(BASE.format(**EMPTY | {"global": lines}))
+    effective = own_file.read_own(path, version=version, environment={})
+    found = own_file.too_many_connections(effective, most)
+    assert len(found) == (said is not None)
+    assert said is None or said in say(found[0])

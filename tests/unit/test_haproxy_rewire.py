@@ -10,9 +10,9 @@ import pytest
 import rewiring
 from rewiring import WIRING, made, make
 
-from chaosd.proxies.haproxy.rewire import audit, certificate, diff, table, wording
+from chaosd.proxies.haproxy.rewire import certificate, diff, table, wording
 from chaosd.proxies.haproxy.rewire.checks import dialogue
-from chaosd.proxies.haproxy.rewire.own_files import _ours, read_environment
+from chaosd.proxies.haproxy.rewire.own_files import read_environment
 from chaosd.proxies.haproxy.rewire.reasons import Lost, Reason
 
 GONE = "# "  # what a line that is left out begins with
@@ -52,8 +52,8 @@ OTHER = "backend other\n    "
         ("defaults", "option httplog", None),
         ("frontend", "email-alert to x@example.org", GONE),
         # The app's server.
-        ("backend", "server t app.example:443 resolvers r init-addr none ssl verify none",
-         "server t app.example:8080 resolvers r init-addr none"),
+        ("backend", "server t app.example:443 resolvers r init-addr none ssl verify none npn x",
+         "server t app.example:8080 resolvers r init-addr none ssl verify none"),
         ("backend", "server t app.example:80 resolvers r",
          "server t app.example:8080 resolvers r init-addr none"),
         ("backend", "server t app.example:80 resolvers r init-addr last,libc,none",
@@ -63,7 +63,7 @@ OTHER = "backend other\n    "
         ("backend", "server t app.example:80 resolvers r init-addr none check port 80",
          "server t app.example:8080 resolvers r init-addr none check port 8080"),
         ("backend", "server t app.example:80 resolvers r init-addr none send-proxy-v2 proto h2",
-         "server t app.example:8080 resolvers r init-addr none"),
+         "server t app.example:8080 resolvers r init-addr none send-proxy-v2"),
         ("backend", "server t app.example:80 resolvers r init-addr none agent-check agent-port 9",
          "server t app.example:8080 resolvers r init-addr none"),
         ("backend", "server t app.example:80 resolvers r init-addr none socks4 10.0.0.1:1080",
@@ -83,7 +83,7 @@ OTHER = "backend other\n    "
         ("backend", "http-check expect status 200-399", None),
         ("backend", "http-check expect status 401", GONE),
         ("backend", "http-check expect string pong", None),
-        ("backend", "http-check connect port 99 ssl", "http-check connect port 8081"),
+        ("backend", "http-check connect port 99 ssl proto h2", "http-check connect port 8081 ssl"),
         # Files that are not there, and programs.
         ("defaults", "errorfile 503 /no/503.http", r"errorfile 503 /run/made/0-503\.http"),
         ("frontend", "http-request deny if { src -f /no/list }",
@@ -213,12 +213,17 @@ def test_sections_that_are_in_no_file_have_stand_ins():
 
 
 def test_what_is_inherited_is_taken_back_or_taken_out():
-    line = "default-server ssl verify none send-proxy ca-file /x check port 7"
+    line = "default-server ssl verify required send-proxy ca-file /x ciphers Y check port 7"
     found = made(defaults=line, more="backend o\n    server t 127.0.0.1:80\n")
-    # `no-ssl` would not do: HAProxy prepares such a server for TLS all the same.
-    assert found.changed[line] == "default-server send-proxy check port 7"
+    pem_file = "/run/made/certificate.pem"  # by which the app is believed
+    assert found.changed[line] == (
+        f"default-server ssl verify required send-proxy ca-file {pem_file} check port 7"
+    )
     own = found.changed["server s app.example:80 resolvers r init-addr none"]
-    assert own.endswith("init-addr none no-send-proxy port 8081")
+    assert own.endswith("init-addr none port 8081")
+    assert found.rewired.app_env["CHAOSD_PROXIED"] == "yes"
+    pem = found.rewired.made["made/certificate.pem"].decode()
+    assert found.rewired.app_env["CHAOSD_CERTIFICATE"] == pem
     # It points at a bind of the same file, which does speak TLS and takes the PROXY line.
     assert found.changed["server t 127.0.0.1:80"] == (
         "server t 127.64.0.1:8080 ssl verify none no-check"
@@ -283,15 +288,15 @@ def test_a_rule_that_is_forgotten_is_found_in_the_copy(monkeypatch, keyword):
     monkeypatch.setattr(table, "TABLE", kept)
     found = made(more=more)
     lines = found.text.splitlines()
-    places = audit.foreign(found.files.of_copies(found.rewired), _ours(WIRING))
-    assert keyword in {lines[place.line - 1].split()[0] for place in places}
+    foreign = found.files.foreign(found.rewired, WIRING)
+    assert keyword in {lines[place.line - 1].split()[0] for place in foreign}
 
 
 def test_every_reason_has_its_words():
     for reason in Reason:
         assert wording.why(reason)
     found = made(
-        server="ssl socks4 1.1.1.1:1 proto h2 send-proxy addr 1.1.1.1 track x/y redir / "
+        server="ssl ciphers X socks4 1.1.1.1:1 proto h2 send-proxy addr 1.1.1.1 track x/y redir / "
         "source 1.1.1.1",
         global_="ulimit-n 99\n    lua-load x",
     )
@@ -332,7 +337,7 @@ def test_a_dialogue_that_cannot_be_played_is_left_out_whole(rules):
 
 def test_a_made_certificate_is_believed_for_its_names(tmp_path):
     pem = tmp_path / "c.pem"
-    pem.write_bytes(certificate.make(["app.example", "other.example"]))
+    pem.write_bytes(certificate.make(("app.example", "other.example")))
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(pem)
     client = ssl.create_default_context(cafile=str(pem))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,6 @@ def test_counters_are_summed_over_cpus_and_read_by_their_names(proc) -> None:
         Counter.CONNTRACK_DROP: 16,
         Counter.CONNTRACK_EARLY_DROP: 2,
         Counter.CONNTRACK_INSERT_FAILED: 1,
-        Counter.UDP_BUFFER: 7,
         Counter.LISTEN_OVERFLOW: 3,
         Counter.LISTEN_DROP: 4,
     }
@@ -99,3 +99,41 @@ def test_this_very_process_has_run() -> None:
     assert after is not None
     assert 0 < before.ran_ns <= after.ran_ns
     assert before.turns >= 1
+
+
+ROUTES = """\
+fd000000000000000000000000000000 40 {zero} 00 {zero} 00000100 00000001 00000000 00000001     eth0
+{zero} 00 {zero} 00 fd000000000000000000000000000001 00000400 00000003 00000000 00000003     eth0
+{zero} 00 {zero} 00 {zero} ffffffff 00000001 00000000 00200200       lo
+"""
+
+
+def test_a_default_route_that_is_no_rejection_leads_to_the_ipv6_internet(tmp_path):
+    file = tmp_path / "net/ipv6_route"
+    file.parent.mkdir()
+    assert not machine.has_ipv6_route(tmp_path)  # a kernel without IPv6
+    own, default, rejected = ROUTES.format(zero="0" * 32).splitlines()
+    for lines, is_there in (([own, default, rejected], True), ([own, rejected], False)):
+        file.write_text("\n".join(lines), encoding="ascii")
+        assert machine.has_ipv6_route(tmp_path) == is_there
+
+
+def test_nameservers_are_counted_once_each(tmp_path):
+    file = tmp_path / "resolv.conf"
+    assert machine.nameservers(file) == 0
+    file.write_text("search a\nnameserver 10.0.0.1\nnameserver 10.0.0.1\nnameserver ::1\n# x\n")
+    assert machine.nameservers(file) == 2
+
+
+def test_a_limit_that_may_be_raised_is_not_the_end(tmp_path) -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    own = None if hard == resource.RLIM_INFINITY else hard
+    (tmp_path / "self").mkdir()
+    (tmp_path / "sys/fs").mkdir(parents=True)
+    (tmp_path / "sys/fs/nr_open").write_text("1048576\n")
+    status = tmp_path / "self/status"
+    assert machine.open_files_max(tmp_path) == own
+    status.write_text("Name:\tx\nCapEff:\t0000000001000000\n")  # CAP_SYS_RESOURCE
+    assert machine.open_files_max(tmp_path) == 1_048_576
+    status.write_text("Name:\tx\nCapEff:\t00000000feffffff\n")
+    assert machine.open_files_max(tmp_path) == own

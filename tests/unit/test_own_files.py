@@ -155,7 +155,10 @@ def test_all_backends_in_turn(file, tmp_path, capsys):
     [
         ([], "name a CONFIG, or your own files by --haproxy FILE"),
         (["c.yaml", "--haproxy", "x"], "a CONFIG and --haproxy don't go together"),
-        (["c.yaml", "--backend", "b"], "--backend, --env, --host, --path and --proxy-version go"),
+        (
+            ["c.yaml", "--backend", "b"],
+            "--backend, --env, --host, --path, --proxy-version and --runtime go",
+        ),
     ],
 )
 def test_options_that_do_not_go_together(options, what, capsys):

@@ -13,7 +13,7 @@ import stored
 from hypothesis import given, settings, strategies
 from made import MS, NEW, NEW_IP, OLD_IP, SECOND, T0
 
-from chaosd.analysis.phases import Edges, edges, first_answer_ns, move, phases
+from chaosd.analysis.phases import DirectAnswers, Edges, edges, first_answer_ns, move, phases
 from chaosd.analysis.recovery import measure
 from chaosd.history.cycles import PHASES
 from chaosd.history.values import Outcome
@@ -29,9 +29,12 @@ def at(ms: int, source: str, what: str, **data):
     return made.reading(T0 + ms * MS, source, what, **data)
 
 
-def found(*events, recovered_ms: int | None = 2000, direct_ns: int | None = None) -> Edges:
+NOTHING = DirectAnswers()
+
+
+def found(*events, recovered_ms: int | None = 2000, direct: DirectAnswers = NOTHING) -> Edges:
     recovered_ns = None if recovered_ms is None else T0 + recovered_ms * MS
-    return edges(events, made.begin(), recovered_ns=recovered_ns, direct_ns=direct_ns)
+    return edges(events, made.begin(), recovered_ns=recovered_ns, direct=direct)
 
 
 def in_ms(edge: Edges) -> tuple[int | None, ...]:
@@ -60,7 +63,7 @@ def test_at_its_own_address_there_is_nothing_to_discover() -> None:
     other = at(100, "proxy.log", "down", server="s2")
 
     def stayed(*events) -> Edges:
-        return edges(events, begin, recovered_ns=T0 + 900 * MS, direct_ns=None)
+        return edges(events, begin, recovered_ns=T0 + 900 * MS, direct=NOTHING)
 
     assert in_ms(stayed(listening, published)) == (260, 250, 0, 0)
     assert in_ms(stayed(listening, published, down, up)) == (260, 250, 0, 700)
@@ -156,7 +159,7 @@ def test_the_log_outranks_the_api_and_the_first_reading_the_later() -> None:
 
 def test_what_nobody_told_is_unknown() -> None:
     assert in_ms(found()) == (None, None, None, None)
-    assert in_ms(found(direct_ns=T0 + 300 * MS)) == (300, None, None, None)
+    assert in_ms(found(direct=DirectAnswers(T0 + 300 * MS))) == (300, None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -322,3 +325,33 @@ def test_a_move_that_nobody_saw_is_unknown_but_for_the_direct_probe() -> None:
     assert cycle.phases["replace_s"] == cycle.recovery_s == 0.011
     with pytest.raises(ValueError, match="never began"):
         move([], missing_class="nxdomain", dns_s=0)
+
+
+@pytest.mark.parametrize(("well_ms", "replace_s"), [(None, 0.4), (6400, 6.4)])
+def test_replace_ends_when_the_app_answers_well(well_ms, replace_s) -> None:
+    """One that listens and is not well yet is not there; one that is never well says nothing."""
+    bad = [
+        made.sample(T0 + ms * MS, MS, Outcome.HTTP_ERROR, NEW, stream=2) for ms in (410, 900, 6300)
+    ]
+    ends = 7000 if well_ms else 500
+    good = [made.sample(T0 + well_ms * MS, MS, Outcome.OK, NEW, stream=2)] if well_ms else []
+    through = [made.sample(T0 + ends * MS, MS, Outcome.OK, NEW, stream=1)]
+    listening = at(400, "app", "listening", identity=NEW)
+    cycle = measure(
+        [made.begin(), listening, *made.events(end_ns=T0 + 9 * SECOND)[1:]],
+        [*bad, *good, *through],
+        {NEW},
+        settings=made.settings(),
+        stream=1,
+        direct=2,
+    )
+    assert cycle.phases["replace_s"] == pytest.approx(replace_s, abs=0.002)
+    known = move(
+        [made.begin(), listening],
+        missing_class="nxdomain",
+        dns_s=0,
+        samples=[*bad, *good],
+        direct=2,
+    )
+    (listens,) = [p.at_s for p in known.places_of("new") if p.meets == "listening"]
+    assert listens == pytest.approx(replace_s, abs=0.002)

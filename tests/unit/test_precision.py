@@ -5,7 +5,14 @@ from __future__ import annotations
 import made
 import pytest
 
-from chaosd.analysis.precision import CYCLES_MIN, Precision, cycles_wanted, half_width
+from chaosd.analysis.precision import (
+    CYCLES_MIN,
+    Precision,
+    Shortfall,
+    ShortfallKind,
+    cycles_wanted,
+    half_width,
+)
 from chaosd.analysis.statistics import Estimate, quantiles
 from chaosd.config.slo import Slo
 from chaosd.history.cycles import CycleOutcome
@@ -57,6 +64,22 @@ def test_it_looks_seldom() -> None:
 
 def test_recoveries_that_never_come_are_never_known_well() -> None:
     assert cycles_until(0.5, [1.0, None] * 300) is None
+
+
+@pytest.mark.parametrize(
+    ("recoveries_s", "short"),
+    [
+        ([1.0] * 70, Shortfall(kind=ShortfallKind.FAILOVERS, count=2)),
+        ([1.0, None] * 50, Shortfall(kind=ShortfallKind.NO_INTERVAL)),
+        ([1.0] * 90 + [2.0] * 10, Shortfall(kind=ShortfallKind.WIDE, share=0.25)),
+    ],
+)
+def test_what_is_short_is_a_value(recoveries_s, short) -> None:
+    fold = Precision(0.01, {})
+    for recovery_s in recoveries_s:
+        outcome = CycleOutcome.CENSORED if recovery_s is None else CycleOutcome.RECOVERED
+        fold.add(made.cycle(outcome=outcome, recovery_s=recovery_s))
+    assert fold.shortfall() == short
 
 
 @pytest.mark.parametrize(

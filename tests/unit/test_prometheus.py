@@ -414,3 +414,8 @@ def test_log_lines_that_were_not_believed_are_counted(page) -> None:
         said = {"count": count, "sender": "127.0.0.1:4242"}
         page.event(made.reading(made.T0, "proxy.log", "refused", **said))
     assert Page(page)("log_lines_refused_total", arm="main", cell="c1") == 727
+
+
+def test_questions_of_strangers_are_counted_apart(page) -> None:
+    page.event(made.reading(made.T0, "dns", "strangers", count=9, sender="127.0.0.1:4242"))
+    assert Page(page)("dns_stranger_queries_total", arm="main", cell="c1") == 9

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -923,3 +924,24 @@ def test_what_is_so_in_many_cells_is_said_once() -> None:
         "cell c4: 4 of 99 cycles poor (at most 5 % may be)",
         "57 more cells: the like, with other numbers",
     ]
+
+
+@pytest.mark.parametrize("kind", RemarkKind)
+def test_no_kind_of_remark_fills_the_screen_however_many_cells_have_it(kind) -> None:
+    found = [
+        Remark(
+            kind=kind,
+            cell=f"c{n}",
+            fault=f"f{n % 3}",
+            count=n,
+            total=2 * n,
+            samples=n,
+            detail=f"d{n}",
+        )
+        for n in range(1, 61)
+    ]
+    said = words.remarks(found)
+    assert len(said) <= words.LIKE_MAX + 1, said
+    # Each of the 60 is in one of the lines.
+    counted = [int(line.split()[0]) for line in said if re.match(r"\d+ (more )?cells", line)]
+    assert sum(counted) + sum(line.startswith("cell ") for line in said) == 60

@@ -28,21 +28,28 @@ from chaosd.proxies.haproxy import (
     render,
 )
 from chaosd.proxies.haproxy.cfg import own_file
+from chaosd.proxies.haproxy.cfg.address import target
+from chaosd.proxies.haproxy.cfg.backend import read_backends
 from chaosd.proxies.haproxy.cfg.condition import features_in
 from chaosd.proxies.haproxy.cfg.effective import Effective
 from chaosd.proxies.haproxy.cfg.files import BYTES_MAX as OWN_BYTES_MAX
 from chaosd.proxies.haproxy.cfg.files import load
-from chaosd.proxies.haproxy.cfg.findings import Finding
 from chaosd.proxies.haproxy.cfg.foreign import refusals
+from chaosd.proxies.haproxy.cfg.host import CONTAINER, Host, here
+from chaosd.proxies.haproxy.cfg.limits import DECIDES
 from chaosd.proxies.haproxy.cfg.record import record
 from chaosd.proxies.haproxy.cfg.secrets import secrets_of, without_secrets
-from chaosd.proxies.haproxy.cfg.settings import read_settings
-from chaosd.proxies.haproxy.cfg.wording import say
-from chaosd.proxies.haproxy.config import settings_of
+from chaosd.proxies.haproxy.cfg.settings import backend_of, settings_of
+from chaosd.proxies.haproxy.cfg.telling import tell
+from chaosd.proxies.haproxy.cfg.wording import say, say_unknown
 from chaosd.proxies.haproxy.model.algorithm import ProxyModel
-from chaosd.proxies.haproxy.model.predicting import predict
+from chaosd.proxies.haproxy.model.backend import Backend, Unknown
+from chaosd.proxies.haproxy.model.predicting import predict, predict_any
 from chaosd.proxies.haproxy.model.settings import Settings
-from chaosd.proxies.haproxy.rewired import RewiredFiles
+from chaosd.proxies.haproxy.model.standing import Standing
+from chaosd.proxies.haproxy.outlooks import foresee
+from chaosd.proxies.haproxy.rewired import Facts, RewiredFiles
+from chaosd.system import machine
 from chaosd.system.files import MB, read_bytes, read_utf8
 
 _ENTRIES_MAX = 10_000  # that are looked at beside it: it may lie in /
@@ -122,7 +129,7 @@ class HAProxy:
             files = {self.config_name: self.render(wiring).encode()}
         return Launch(
             directory=wiring.directory,
-            files=files if self._host is None else self._beside() | files,
+            files=files if self._host is None or self._rewired else self._beside() | files,
             argv=[self._binary, "-db", *self._files(wiring.directory)],
             env=env,
         )
@@ -236,6 +243,7 @@ class HAProxy:
         found = own_file.problems(effective, path, by_address=by_address)
         if own_file.is_undecided(effective):
             effective = self._own(path, either=True)
+        found += own_file.too_many_connections(effective, self._open_files_max())
         found += refusals(
             effective.document,
             allow_programs=self.config.allow_programs,
@@ -255,13 +263,10 @@ class HAProxy:
     def advice(self) -> list[str]:
         path = self._path
         if self._rewired is not None:
-            return self._rewired_advice(self._rewired)
+            return self._backend_advice()
         if path is None:
-            return config.surprises(settings_of(self.config))
-        effective = self._own(path)
-        settings, unread = self._own_settings(path, effective)
-        findings = own_file.advice(effective, path) + ([] if unread is None else [unread])
-        return [say(f) for f in findings] + (config.surprises(settings) if settings else [])
+            return config.surprises(config.settings_of(self.config))
+        return [say(f) for f in own_file.advice(self._own(path), path)] + self._backend_advice()
 
     def settings(self) -> dict[str, Any]:
         """What holds of the app's servers: by the user's own file, else by the YAML."""
@@ -288,18 +293,27 @@ class HAProxy:
     def not_carried(self) -> list[str]:
         return [] if self._rewired is None else self._rewired.not_carried()
 
-    def _rewired_advice(self, rewired: RewiredFiles) -> list[str]:
-        settings, unread = rewired.read_settings()
-        found = [] if unread is None else [say(unread)]
-        return found + (config.surprises(settings) if settings else [])
+    def _backend_advice(self) -> list[str]:
+        """Why the backend that moves has no prediction, and what of its settings surprises."""
+        backend, settings = self._backend(), self._settings()
+        unread = [say_unknown(backend)] if isinstance(backend, Unknown) else []
+        return unread + (config.surprises(settings) if settings else [])
 
-    def _facts(self) -> tuple[str | None, frozenset[str] | None, Mapping[str, str]]:
-        """What is known of the program by now: version, features, and what it will inherit."""
+    def _facts(self) -> Facts:
         if self._version is None:
             with suppress(MachineError):  # `version` says so, where the program is needed
                 self.version()
-        environment = os.environ if self._host is None else {}
-        return self._version or self.config.version, self._known_features, environment
+        return Facts(
+            version=self._version or self.config.version,
+            features=self._known_features,
+            environment=os.environ if self._host is None else {},
+            is_elsewhere=self._host is not None,
+            open_files_max=self._open_files_max(),
+        )
+
+    def _open_files_max(self) -> int | None:
+        """How many descriptors its program may have; None: as many as it likes."""
+        return machine.open_files_max() if self._host is None else self._host.open_files_max
 
     @cached_property
     def _known_features(self) -> frozenset[str] | None:
@@ -326,11 +340,33 @@ class HAProxy:
         except MachineError:  # `version` says so, where the program is needed
             return None
 
-    def _own_settings(
-        self, path: Path, effective: Effective | None = None
-    ) -> tuple[Settings | None, Finding | None]:
-        effective = effective or self._own(path)
-        return read_settings(effective, own_file.app_servers(effective), path)
+    def outlook(self) -> list[str]:
+        """What a move and DNS trouble do to the users of each backend of the user's own files."""
+        if self._rewired is not None:
+            backends = self._rewired.backends(self._machine)
+        elif self._path is not None:
+            backends = read_backends(self._own(self._path), self._machine)
+        else:
+            return []
+        version = self._facts()[0]
+        return tell(foresee(backends, version), version)
+
+    def movable(self) -> list[str]:
+        found = [] if self._rewired is None else self._rewired.movable()
+        return found if len(found) > 1 else []
+
+    @property
+    def _machine(self) -> Host:
+        return here() if self._host is None else CONTAINER
+
+    def _backend(self) -> Backend | Unknown | None:
+        """The user's own backend that moves; None without a file, and where it is not found."""
+        if self._rewired is not None:
+            return self._rewired.backend(self._machine)
+        if self._path is None:
+            return None
+        effective = self._own(self._path)
+        return backend_of(effective, own_file.app_servers(effective), self._machine)
 
     def render(self, wiring: Wiring) -> str:
         """The text of haproxy.cfg; the user's own as it is, if there is one."""
@@ -397,17 +433,37 @@ class HAProxy:
 
         For the version that `version()` has found or that is simulated; the newest otherwise.
         """
-        settings = self._settings()
-        if settings is None:
+        if not self.config.files:
+            return predict(config.settings_of(self.config), self._version, timeline)
+        backend = self._backend()
+        if not isinstance(backend, Backend):
             return Unreached.UNREAD_SETTINGS
-        return predict(settings, self._version, timeline)
+        if (settings := settings_of(backend)) is not None:
+            return predict(settings, self._version, timeline)
+        if any(limit.changes in DECIDES for limit in backend.limits):
+            return Unreached.LEFT_OUT
+        standing = self._standing(backend)
+        if standing is None:
+            return Unreached.OTHER_SERVERS
+        return predict_any(standing, self._version, timeline)
+
+    def _standing(self, backend: Backend) -> Standing | None:
+        """How the backend stands in a run; None where others stand in it that nobody knows."""
+        if self._rewired is not None:
+            return self._rewired.standing(backend)
+        assert self._path is not None  # noqa: S101 - there is a backend, so there is a file
+        apps = own_file.app_servers(self._own(self._path))
+        hosts = {target(server.address.text).host.lower() for server in apps}
+        if len(apps) != len(backend.servers) or len(hosts) != 1:
+            return None
+        return Standing(backend=backend, host=hosts.pop())
 
     def _settings(self) -> Settings | None:
-        """What the model goes by; None where it does not reach the user's own file."""
-        if self._rewired is not None:
-            return self._rewired.read_settings()[0]
-        path = self._path
-        return settings_of(self.config) if path is None else self._own_settings(path)[0]
+        """What the closed forms go by; None where they do not reach the user's own backend."""
+        if not self.config.files:
+            return config.settings_of(self.config)
+        backend = self._backend()
+        return settings_of(backend) if isinstance(backend, Backend) else None
 
     def simulate(
         self, *, version: str, world: World, rng: Random, start_ns: int, servers: int
@@ -422,5 +478,5 @@ class HAProxy:
                 "(set resolvers, server, … in the YAML, or use the local runtime)"
             )
         self._version = version
-        settings = settings_of(self.config)
+        settings = config.settings_of(self.config)
         return ProxyModel(settings, version, world, rng, start_ns=start_ns, servers=servers)

@@ -8,7 +8,7 @@ from typing import Any
 
 # `<133>Sep  7 12:00:00 host haproxy[123]: ` of syslog, or `[WARNING]  (123) : ` of stderr.
 _PREFIX = re.compile(r"^(?:<\d+>.*?\[\d+\]:|\[\w+\]\s+\(\d+\) :)\s*")
-_SERVER = r"(?:Server )?(?P<server>[^\s/]+/[^\s:]+)"
+_SERVER = r"(?:(?:Backup )?Server )?(?P<server>[^\s/]+/[^\s:]+)"
 _FQDN = r"(?: \('[^']*'\))?"
 
 _REASON_END = r"(?:, check duration|\. \d+ active|$)"

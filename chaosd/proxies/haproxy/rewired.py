@@ -5,26 +5,32 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from chaosd import shown
 from chaosd.errors import ConfigError
 from chaosd.history.values import Address
 from chaosd.plugins.probe import Knock
 from chaosd.plugins.proxy import StandIn, Wiring
+from chaosd.plugins.timeline import OLD
 from chaosd.proxies.haproxy.cfg import own_file
-from chaosd.proxies.haproxy.cfg.effective import Effective, Server
-from chaosd.proxies.haproxy.cfg.findings import Finding
+from chaosd.proxies.haproxy.cfg.address import target
+from chaosd.proxies.haproxy.cfg.backend import read_backend
+from chaosd.proxies.haproxy.cfg.effective import Effective, Proxy, Server
+from chaosd.proxies.haproxy.cfg.host import Host
 from chaosd.proxies.haproxy.cfg.record import record
 from chaosd.proxies.haproxy.cfg.secrets import without_secrets
-from chaosd.proxies.haproxy.cfg.settings import read_settings
+from chaosd.proxies.haproxy.cfg.settings import backend_of
 from chaosd.proxies.haproxy.cfg.source import Place, Trouble
 from chaosd.proxies.haproxy.config import Config
-from chaosd.proxies.haproxy.model.settings import Settings
+from chaosd.proxies.haproxy.model.backend import Backend, Limit, Unknown
+from chaosd.proxies.haproxy.model.standing import BESIDE, NOBODY, Standing
 from chaosd.proxies.haproxy.rewire import Rewired, diff, overrides, wording
 from chaosd.proxies.haproxy.rewire.choose import NotChosenError, candidates
 from chaosd.proxies.haproxy.rewire.own_files import (
+    NOBODY_PORT,
     EnvironmentFileError,
     OwnFiles,
     Wish,
@@ -46,25 +52,35 @@ _TRY = Wiring(  # where only what does not depend on addresses is wanted
     scratch=Path("/nowhere"),
     beside="127.64.0.3",
 )
-Facts = Callable[[], tuple[str | None, frozenset[str] | None, Mapping[str, str]]]
+
+
+class Facts(NamedTuple):
+    """What is known of the program by now."""
+
+    version: str | None
+    features: frozenset[str] | None
+    environment: Mapping[str, str]  # that it will inherit
+    is_elsewhere: bool  # it does not run on this machine
+    open_files_max: int | None  # that it may have; None: as many as it likes
 
 
 class RewiredFiles:
     """The user's files behind one proxy plugin.
 
-    `facts` says what is known of the program by now: its version, its features, and the
-    environment that it will inherit.
+    `facts` says what is known of the program by now.
     """
 
-    def __init__(self, config: Config, facts: Facts) -> None:
+    def __init__(self, config: Config, facts: Callable[[], Facts]) -> None:
         self._config, self._facts = config, facts
-        self._read: tuple[str | None, OwnFiles] | None = None
+        self._read: tuple[Facts, OwnFiles] | None = None
         self._last: Rewired | None = None  # of the last launch
+        self._copied: tuple[Rewired, Effective] | None = None  # those copies as HAProxy reads them
+        self._difference: tuple[Rewired, list[str]] | None = None
 
     def files(self) -> OwnFiles:
         """The files for the version that is known by now. Raises EnvironmentFileError."""
-        version, features, environment = self._facts()
-        if self._read is None or self._read[0] != version:
+        facts = self._facts()
+        if self._read is None or self._read[0] != facts:
             config = self._config
             wish = Wish(
                 backend=config.backend,
@@ -77,12 +93,14 @@ class RewiredFiles:
             files = OwnFiles(
                 config.files,
                 wish,
-                version,
-                environment=environment,
+                facts.version,
+                environment=facts.environment,
                 extra=extra,
-                features=features,
+                features=facts.features,
+                is_elsewhere=facts.is_elsewhere,
+                open_files_max=facts.open_files_max,
             )
-            self._read = version, files
+            self._read = facts, files
         return self._read[1]
 
     # --- before a run ---
@@ -140,8 +158,13 @@ class RewiredFiles:
         ]
 
     def difference(self) -> list[str]:
-        copies = self._last.copies if self._last is not None else ()
-        return [line for copy in copies for line in diff.unified(copy, without_secrets)]
+        if self._last is None:
+            return []
+        if self._difference is None or self._difference[0] is not self._last:
+            copies = self._last.copies
+            lines = [line for copy in copies for line in diff.unified(copy, without_secrets)]
+            self._difference = self._last, lines
+        return self._difference[1]
 
     # --- a launch ---
 
@@ -183,21 +206,67 @@ class RewiredFiles:
     def effective(self) -> tuple[Effective, tuple[Server, ...]]:
         """What the copies say, and the servers that are the app."""
         rewired = self._last or self.files().rewired(_TRY)
-        found = self.files().of_copies(rewired)
+        if self._copied is None or self._copied[0] is not rewired:
+            self._copied = rewired, self.files().of_copies(rewired)
+        found = self._copied[1]
         backend = found.backend(self.files().choice.backend.name)
         names = {server.name for server in self.files().choice.moved}
         servers = () if backend is None else backend.servers
         return found, tuple(server for server in servers if server.name in names)
 
-    def read_settings(self) -> tuple[Settings | None, Finding | None]:
-        """What the model needs, or why it does not reach these files."""
+    def backends(self, host: Host) -> tuple[Backend | Unknown, ...]:
+        """All backends of the user's files, as they are; only the chosen one if one is chosen."""
+        try:
+            effective = self.files().effective
+        except EnvironmentFileError:
+            return ()
+        return tuple(
+            read_backend(effective, proxy, host)
+            for proxy in effective.proxies
+            if proxy.servers and self._config.backend in (None, proxy.name)
+        )
+
+    def movable(self) -> list[str]:
+        """Which backends can move, where it is not said which one does."""
+        if self._config.backend is not None:
+            return []
+        try:
+            return [backend.name for backend in candidates(self.files().effective)]
+        except EnvironmentFileError:
+            return []
+
+    def standing(self, backend: Backend) -> Standing:
+        """How this one, which is `backend`'s, stands in a run."""
+        choice = self.files().choice
+        names = {server.name for server in choice.moved}
+        places = {}
+        for server in self._copied_backend().servers:
+            where = BESIDE if server.name not in names else OLD
+            if target(server.address.text).port == str(NOBODY_PORT):
+                where = NOBODY
+            places[server.name] = where
+        return Standing(backend=backend, host=choice.name.lower(), places=places)
+
+    def _copied_backend(self) -> Proxy:
+        found = self.effective()[0].backend(self.files().choice.backend.name)
+        assert found is not None  # noqa: S101 - the copies have the sections of the files
+        return found
+
+    def backend(self, host: Host) -> Backend | Unknown | None:
+        """The backend that moves, as the copies have it, with the lines of the user's files."""
         if self.problems():
-            return None, None
-        effective, servers = self.effective()
-        settings, unread = read_settings(effective, servers, self._config.files[0])
-        if unread is None:
-            return settings, None
-        return settings, unread._replace(place=self._user_place(unread.place))
+            return None
+        found = backend_of(*self.effective(), host)
+        if isinstance(found, Unknown) and found.file is not None:
+            place = self._user_place(Place(Path(found.file), found.line or 0))
+            return replace(found, file=str(place.file), line=place.line)
+        if isinstance(found, Backend):
+            return replace(found, limits=tuple(map(self._of_user, found.limits)))
+        return found
+
+    def _of_user(self, limit: Limit) -> Limit:
+        place = self._user_place(Place(Path(limit.file), limit.line))
+        return replace(limit, file=str(place.file), line=place.line)
 
     def _user_place(self, place: Place) -> Place:
         """A line of a copy that is called as the user's file is: where it stands there."""
@@ -243,8 +312,6 @@ def _comment(line: str) -> str:
 
 
 def _for_port(app_port: int) -> Wiring:
-    from dataclasses import replace
-
     return replace(_TRY, app_port=app_port)
 
 

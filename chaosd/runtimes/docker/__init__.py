@@ -145,12 +145,15 @@ class DockerRuntime(RealTime):
 
     def proxy_host(self, proxy: Proxy) -> ProxyHost | None:
         from chaosd.runtimes.docker.members import FILES
+        from chaosd.runtimes.docker.objects import OPEN_FILES_MAX
         from chaosd.runtimes.docker.proxy import SCRATCH, run_once
 
         if not isinstance(proxy, Launches):
             return None
         run = partial(run_once, self.endpoint, proxy.image)
-        return ProxyHost(directory=PurePosixPath(FILES), scratch=SCRATCH, run=run)
+        return ProxyHost(
+            directory=PurePosixPath(FILES), scratch=SCRATCH, run=run, open_files_max=OPEN_FILES_MAX
+        )
 
     def asks_directly(self) -> bool:
         return True
@@ -167,14 +170,15 @@ class DockerRuntime(RealTime):
         """What Docker's own DNS can't be told."""
         found: list[tuple[KeyPath, str]] = []
         dns = cell.dns
-        if dns.name.startswith("_"):
-            what = f"Docker's DNS answers no service names such as {dns.name} (SRV)"
-            found.append((("dns", "name"), f"{what} (use runtime local)"))
         if dns.publish != "start":
             what = "Docker publishes a name when its container is started"
             found.append((("dns", "publish"), f"{what} (leave it at start)"))
         if self.config.dns == "forward":
             return found
+        services = [n for n in (dns.name, *(cell.beside or ())) if n.startswith("_")]
+        for name in services:
+            what = f"Docker's DNS answers no service names such as {name} (SRV)"
+            found.append((("dns", "name"), f"{what} (set runtime.dns to forward)"))
         instead = "leave it out, or set runtime.dns to forward"
         if dns.missing != "nxdomain":
             what = "Docker's DNS answers for a missing name as it likes"

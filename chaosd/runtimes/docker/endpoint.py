@@ -19,7 +19,7 @@ import docker.utils
 import requests
 import urllib3
 
-from chaosd.errors import MachineError
+from chaosd.errors import AwayError, MachineError
 from chaosd.system.clock import SECOND_NS
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ API_MAX = (1, 51)
 _AWAY = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 
 
-class EngineAwayError(MachineError):
+class EngineAwayError(AwayError):
     """The engine does not answer (any more)."""
 
 

@@ -29,7 +29,7 @@ from chaosd.system.shipped import shipped
 HAPROXY_VERSIONS = ("2.2", "2.6", "3.0", "3.2")
 DEFAULT_HAPROXY = "3.0"
 NGINX_VERSION = "1.30"
-SERVER = "http-server/server.py"
+APP_FILES = ("server.py", "stand_in.py")  # of http-server/
 Source = Literal["auto", "registry", "debian"]
 Say = Callable[[str], None]
 Ask = Callable[[Callable[[], Any]], Any]  # calls the API, and gives up an engine that hangs
@@ -55,7 +55,7 @@ class Image(NamedTuple):
 
     tag: str
     kind: str  # "haproxy", "nginx" or "http-server": the folder of its Dockerfile
-    version: str  # of the proxy, or of server.py
+    version: str  # of the proxy, or of the app's files
 
 
 def haproxy_tag(version: str) -> str:
@@ -63,12 +63,18 @@ def haproxy_tag(version: str) -> str:
 
 
 def app_tag() -> str:
-    """It changes with server.py, so that an old image is never taken for a new one."""
+    """It changes with its files, so that an old image is never taken for a new one."""
     return f"chaosd-http-server:{_app_version()}"
 
 
 def _app_version() -> str:
-    return hashlib.sha256(shipped(SERVER).read_bytes()).hexdigest()[:12]
+    found = b"".join(file.read_bytes() for file in _app_files().values())
+    return hashlib.sha256(found).hexdigest()[:12]
+
+
+def _app_files() -> dict[str, Path]:
+    """The app's files by their places in its image."""
+    return {f"app/{name}": shipped(f"http-server/{name}") for name in APP_FILES}
 
 
 def wanted(versions: Sequence[str], *, nginx: bool = False) -> list[Image]:
@@ -163,7 +169,7 @@ def _base_of(dockerfile: Path, arguments: Mapping[str, str] = MappingProxyType({
 
 def _from_debian(ask: Ask, api: Any, image: Image, mirror: str | None, say: Say) -> None:
     """Unpack the packages and import them as an image."""
-    suite, packages, extra = PYTHON_SUITE, PYTHON_PACKAGES, {"app/server.py": shipped(SERVER)}
+    suite, packages, extra = PYTHON_SUITE, PYTHON_PACKAGES, _app_files()
     changes = ["USER 65534:65534", "EXPOSE 8080", 'CMD ["python3", "-I", "-S", "/app/server.py"]']
     if image.kind in PROXY_SUITES:
         suite, packages, extra = PROXY_SUITES[image.kind][image.version], image.kind, {}
@@ -242,7 +248,7 @@ def _add(archive: tarfile.TarFile, name: str, data: bytes, mode: int) -> None:
 
 
 def _remove_superseded(ask: Ask, api: Any, say: Say) -> None:
-    """Remove images of an older server.py that nothing runs any more."""
+    """Remove images of an older app that nothing runs any more."""
     for image in ask(partial(api.images, filters={"label": f"{LABEL}=http-server"})):
         for tag in image.get("RepoTags") or []:
             if tag.startswith("chaosd-http-server:") and tag != app_tag():
@@ -250,7 +256,7 @@ def _remove_superseded(ask: Ask, api: Any, say: Say) -> None:
                     ask(partial(api.remove_image, tag))
                 except MachineError:
                     continue
-                say(f"{tag}: removed, there is a newer server.py")
+                say(f"{tag}: removed, there is a newer app")
 
 
 def remove(endpoint: Endpoint, say: Say) -> None:

@@ -20,6 +20,7 @@ from chaosd.runtimes.docker.endpoint import Endpoint, MissingError
 from chaosd.runtimes.docker.engine import Engine
 from chaosd.runtimes.docker.members import FILES, Blueprint, Member, Members
 from chaosd.runtimes.docker.presence import watched
+from chaosd.runtimes.surroundings import Surroundings
 from chaosd.system import processes
 from chaosd.system.clock import SECOND_NS, pause
 from chaosd.system.processes import OutputFile
@@ -64,17 +65,17 @@ class DockerProxy:
         return self.member.last_line if self.member is not None else ""
 
     async def start(
-        self, ip: str, dns: Address, *, publish: str, inside: bool, upstream: Sequence[str]
+        self, where: Surroundings, *, publish: str, inside: bool, upstream: Sequence[str]
     ) -> None:
         """Make and start it. Raises MachineError."""
         cell, wanted = self._cell, self._proxy.listen
         port = wanted.port if wanted else DOOR_PORT
-        launch = self._launch(port, dns)
+        launch = self._launch(port, where)
         program, *arguments = launch.argv
         blueprint = Blueprint(
             name=f"chaosd-{cell.run_id}-{cell.name}-proxy",
             image=self._proxy.image,
-            ip=ip,
+            ip=where.door,
             entrypoint=[program],
             command=arguments,
             environment=launch.env,
@@ -86,19 +87,21 @@ class DockerProxy:
         )
         await self._start(blueprint, port, wanted, publish)
         if inside:
-            self.entry, self.api = Address(ip, port), f"{ip}:{API_PORT}"
+            self.entry, self.api = Address(where.door, port), f"{where.door}:{API_PORT}"
         await self.look()
 
-    def _launch(self, port: int, dns: Address) -> Launch:
+    def _launch(self, port: int, where: Surroundings) -> Launch:
         """Say how it is started, and keep its configuration in the run directory."""
         anywhere = "0.0.0.0"  # noqa: S104 - of its own network
         wiring = self._cell.wiring(
             listen=Address(anywhere, port),
-            dns=dns,
+            dns=where.dns,
             log=None,
             api=Address(anywhere, API_PORT),
             directory=PurePosixPath(FILES),
             scratch=SCRATCH,
+            app_at=where.app,
+            beside=None if where.beside is None else where.beside.address.host,
         )
         launch, name = self._proxy.launch(wiring), self._proxy.config_name
         (self._cell.directory.resolve() / name).write_bytes(launch.files[name])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any
@@ -16,6 +16,7 @@ from chaosd.dns.server import PORT, Query
 from chaosd.errors import MachineError
 from chaosd.history.values import Address
 from chaosd.plugins.runtime import CellSpec
+from chaosd.runtimes.answers import Answers
 from chaosd.runtimes.docker import images
 from chaosd.runtimes.docker.engine import Engine
 from chaosd.runtimes.docker.members import FILES, Blueprint, Member, Members
@@ -37,23 +38,22 @@ MEMORY_MB, PIDS = 128, 32
 class Sidecar:
     """The nameserver that the proxy asks instead of the engine's own."""
 
-    def __init__(
-        self, cell: CellSpec, engine: Engine, members: Members, heard: Callable[[Query], None]
-    ) -> None:
+    def __init__(self, cell: CellSpec, engine: Engine, members: Members, answers: Answers) -> None:
         self.queries = 0
         self._cell = cell
         self._engine = engine
         self._members = members
-        self._heard = heard
+        self._answers = answers
         self._member: Member | None = None
         self._rules = RuleBook()
         self._telling = asyncio.Lock()  # it says of one set of rules at a time that it has them
         self._ruled: asyncio.Future[str] | None = None  # what it says of the rules it was given
         self._listens: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def start(self, ip: str, *, upstream: tuple[str, ...]) -> Address:
-        """Make it and wait until it listens. Raises MachineError."""
+    async def start(self, ip: str, *, proxy: str, upstream: tuple[str, ...]) -> Address:
+        """Make it, for the proxy at this IP, and wait until it listens. Raises MachineError."""
         dns = self._cell.dns
+        where = ("0.0.0.0", EMBEDDED_DNS, proxy, str(self._cell.app.port))  # noqa: S104 - of its own network
         program = ["python3", "-S", "-B", "-m", "chaosd.dns.forwarder"]
         member = await self._members.create(
             Blueprint(
@@ -61,7 +61,7 @@ class Sidecar:
                 image=images.app_tag(),
                 ip=ip,
                 entrypoint=program,
-                command=["0.0.0.0", EMBEDDED_DNS, dns.missing, str(dns.ttl_s), str(dns.delay_s)],  # noqa: S104 - of its own network
+                command=[*where, dns.missing, str(dns.ttl_s), str(dns.delay_s)],
                 environment={"PYTHONPATH": FILES},
                 files=await asyncio.to_thread(_program),
                 memory_mb=MEMORY_MB,
@@ -121,10 +121,13 @@ class Sidecar:
             if self._ruled is not None and not self._ruled.done():
                 self._ruled.set_result(said.get("refused", ""))
             return
+        if "strangers" in said:
+            self._answers.strangers(said["strangers"], said["from"])
+            return
         self.queries += 1
         # Its own stamp is the best one, if it is of our clock.
         own = self._engine.is_here and said["at_ns"] <= at_ns
-        self._heard(Query(**said | {"at_ns": said["at_ns"] if own else at_ns}))
+        self._answers.heard(Query(**said | {"at_ns": said["at_ns"] if own else at_ns}))
 
 
 def _program() -> dict[str, bytes]:

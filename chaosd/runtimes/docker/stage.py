@@ -37,6 +37,7 @@ from chaosd.runtimes.docker.presence import Presence
 from chaosd.runtimes.docker.proxy import DockerProxy
 from chaosd.runtimes.docker.sidecar import EMBEDDED_DNS, Sidecar
 from chaosd.runtimes.roster import ASK_PAUSE_S, Entry, Roster, Signal
+from chaosd.runtimes.surroundings import Surroundings
 from chaosd.system.clock import SECOND_NS, sleep
 
 if TYPE_CHECKING:
@@ -107,7 +108,9 @@ class DockerStage(Roster[Member]):
             self.way_in = "network"
         dns = await self._nameserver()
         await self._set_up_app()
-        await self._start_proxy(dns)
+        beside = await self._set_up_beside()
+        door = self._net.address(PROXY)
+        await self._start_proxy(Surroundings(door, dns, self.app[0].address, beside))
         self._recorder.record(
             EngineFound(
                 version=engine.version,
@@ -129,15 +132,15 @@ class DockerStage(Roster[Member]):
             return Address(EMBEDDED_DNS, DNS_PORT)
         self.missing = cell.dns.missing
         answers = Answers(self._recorder, cell.dns.name)
-        self._sidecar = Sidecar(cell, self._engine, self._team, answers.heard)
-        return await self._sidecar.start(net.address(NAMESERVER), upstream=self._upstream)
+        self._sidecar = Sidecar(cell, self._engine, self._team, answers)
+        return await self._sidecar.start(
+            net.address(NAMESERVER), proxy=net.address(PROXY), upstream=self._upstream
+        )
 
-    async def _start_proxy(self, dns: Address) -> None:
-        net = self._network
+    async def _start_proxy(self, where: Surroundings) -> None:
         self._proxy = DockerProxy(self._cell, self._recorder, self._engine, self._team)
         await self._proxy.start(
-            net.address(PROXY),
-            dns,
+            where,
             publish=self._config.publish,
             inside=self._home is not None,
             upstream=self._upstream,
@@ -235,11 +238,13 @@ class DockerStage(Roster[Member]):
             "CHAOSD_IDENTITY": app.identity(entry.name, ip),
             "CHAOSD_START_DELAY": str(app.start_delay_s),
         }
+        if app.healthy_after_s:
+            variables["CHAOSD_HEALTHY_AFTER"] = str(app.healthy_after_s)
         return Blueprint(
             name=self._name_of(entry.name),
             image=images.app_tag() if own else app.image,
             ip=ip,
-            aliases=(self._cell.dns.name,),
+            aliases=(self._cell.beside or ()) if entry.is_beside else (self._cell.dns.name,),
             command=app.command or None,
             environment=app.env | variables,
             memory_mb=256 if own else 1024,
@@ -362,10 +367,13 @@ class DockerStage(Roster[Member]):
         self._recorder.record(WorldWatched(lags=(lag,)))
 
     async def _wait_for_engine(self) -> None:
-        """Let the run end if the engine is away for too long."""
-        returned = await self._engine.presence.returns()
-        self._absent = False
-        if not returned:
+        """Let the run end if the engine is away for too long.
+
+        Then the cell stays without one: each would go on to tell all others, which tell it.
+        """
+        if await self._engine.presence.returns():
+            self._absent = False
+        else:
             self._failed(EngineAwayError(self._engine.presence.absence()))
 
     def _on_return(self) -> None:

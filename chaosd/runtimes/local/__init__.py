@@ -17,7 +17,7 @@ from signal import SIGKILL, SIGTERM
 from typing import Any, ClassVar, Literal
 
 from chaosd.dns.rules import Rule
-from chaosd.dns.server import DnsServer
+from chaosd.dns.server import DnsServer, Transport
 from chaosd.errors import MachineError
 from chaosd.history.values import Address, Instance
 from chaosd.plugins.bases import KeyPath, OldIp, RuntimeConfig
@@ -36,10 +36,12 @@ from chaosd.plugins.runtime import (
 from chaosd.runtimes.answers import Answers
 from chaosd.runtimes.local import loopback
 from chaosd.runtimes.local.loopback import Loopback
-from chaosd.runtimes.local.proxychild import ProxyChild, Surroundings
+from chaosd.runtimes.local.proxychild import ProxyChild
 from chaosd.runtimes.local.zygote import Zygote, server_command
 from chaosd.runtimes.realtime import RealTime
 from chaosd.runtimes.roster import Entry, Roster, Signal
+from chaosd.runtimes.senders import OfProcess
+from chaosd.runtimes.surroundings import Surroundings
 from chaosd.system import processes
 from chaosd.system.processes import Child
 
@@ -48,9 +50,9 @@ ARM_LIMIT_S = 10.0
 TAKE_LIMIT_S = 3.0
 OWN_IMAGE = "http-server"
 OLD_IP: tuple[OldIp, ...] = ("refuse", "imposter", "blackhole", "tarpit")
-# What a stand-in for somebody else's app is told. Its script stays in the environment: it may have
-# a password, and everybody can read a command line.
-STAND_IN = {"CHAOSD_PATHS": "--paths", "CHAOSD_ALSO": "--also", "CHAOSD_SAYS": "--says"}
+# What a stand-in for somebody else's app is told. Its script and its key stay in the environment:
+# everybody can read a command line.
+STAND_IN = {f"CHAOSD_{name.upper()}": f"--{name}" for name in ("paths", "also", "says", "proxied")}
 SIGNALS = {"KILL": SIGKILL, "TERM": SIGTERM}
 
 
@@ -97,9 +99,10 @@ class LocalRuntime(RealTime):
         return OLD_IP
 
     def problems(self, cell: CellSpec) -> list[tuple[KeyPath, str]]:
-        if cell.app.command and cell.app.start_delay_s:
-            what = f"your own command has its own start; start_delay is for {OWN_IMAGE}"
-            return [(("app", "start_delay"), f"{what} (leave one of the two out)")]
+        own = {"start_delay": cell.app.start_delay_s, "healthy_after": cell.app.healthy_after_s}
+        for name in [name for name, seconds in own.items() if cell.app.command and seconds]:
+            what = f"your own command has its own start; {name} is for {OWN_IMAGE}"
+            return [(("app", name), f"{what} (leave one of the two out)")]
         if cell.app.command:
             # It is sought as it will be when it is started: on the PATH that it is given.
             lacking = processes.lacking(cell.app.command[0], cell.app.env.get("PATH"))
@@ -142,16 +145,22 @@ class LocalStage(Roster[Child]):
         self._children: set[Child] = set()
         self._zygote = zygote
         self._joined = False
+        self._answers = Answers(recorder, cell.dns.name)
         self._dns = DnsServer(
             self._clock,
-            Answers(recorder, cell.dns.name).heard,
+            self._answers.heard,
             missing=cell.dns.missing,
             ttl_s=cell.dns.ttl_s,
             delay_s=cell.dns.delay_s,
             service_port=cell.app.port,
+            believes=lambda sender, transport: self._proxies[transport](sender),
         )
         self._loopback: Loopback | None = None
         self._proxy = ProxyChild(cell, recorder, self._spawn)
+        self._proxies: dict[Transport, OfProcess] = {
+            "udp": OfProcess(self._proxy.pid, self._clock, "udp"),
+            "tcp": OfProcess(self._proxy.pid, self._clock, "tcp"),
+        }
 
     # --- setting up and taking down ---
 
@@ -188,6 +197,7 @@ class LocalStage(Roster[Child]):
             self._joined = False
             await self._zygote.leave()
         await self._dns.close()
+        self._answers.close()
         self._proxy.close()
         if self._loopback is not None:
             self._loopback.close()
@@ -333,6 +343,8 @@ class LocalStage(Roster[Child]):
         options = ["--listen", where, "--identity", who, "--mode", "app"]
         for name, option in STAND_IN.items():
             options += [option, app.env[name]] if name in app.env else []
+        if app.healthy_after_s:
+            options += ["--healthy-after", str(app.healthy_after_s)]
         return [*server_command(), *options, "--start-delay", str(app.start_delay_s)]
 
 

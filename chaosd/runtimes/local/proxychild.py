@@ -7,16 +7,16 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from chaosd.errors import ConfigError, MachineError
-from chaosd.history.values import Address, Instance
+from chaosd.history.values import Address
 from chaosd.plugins.proxy import Checks, Launch, ReadsLog, launchable
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CellSpec
 from chaosd.runtimes import readiness
 from chaosd.runtimes.local.loopback import is_free
 from chaosd.runtimes.senders import OfProcess
+from chaosd.runtimes.surroundings import Surroundings
 from chaosd.runtimes.syslog import LogReceiver
 from chaosd.system import processes, scratch
 from chaosd.system.processes import Child
@@ -24,15 +24,6 @@ from chaosd.system.processes import Child
 DOOR_PORT = 8080
 # A UNIX socket's path has 107 bytes, and a proxy may bind it with `.<pid>.tmp` behind it first.
 SOCKET_PATH_BYTES_MAX = 107 - len(".4194304.tmp")
-
-
-class Surroundings(NamedTuple):
-    """What stands when the proxy is started."""
-
-    door: str  # the IP of its door
-    dns: Address
-    app: Address  # of an instance
-    beside: Instance | None  # the app that never moves
 
 
 class ProxyChild:
@@ -75,7 +66,7 @@ class ProxyChild:
         self.api = str(self._directory() / "api.sock")
         log = Address(where.dns.host, 0)
         if isinstance(proxy, ReadsLog):
-            believes = OfProcess(self._pid, self._recorder.clock)
+            believes = OfProcess(self.pid, self._recorder.clock)
             self._log = LogReceiver(log, proxy.log_reader(), self._recorder, believes=believes)
             log = self._log.address
         directory = self._directory()
@@ -112,7 +103,8 @@ class ProxyChild:
             return {}
         return processes.usage(self.child.pid)
 
-    def _pid(self) -> int | None:
+    def pid(self) -> int | None:
+        """None as long as it is not started, and when it has ended."""
         return None if self.child is None or self.child.gone else self.child.pid
 
     def close(self) -> None:

@@ -296,6 +296,8 @@ class SimRuntime:
             found.append((("app", "image"), f"{what} ({remedy})"))
         if app.command:
             found.append((("app", "command"), f"{no_program} and runs no command ({remedy})"))
+        if app.healthy_after_s:
+            found.append((("app", "healthy_after"), f"{no_program} and is well at once ({remedy})"))
         if app.env:
             found.append((("app", "env"), f"{no_program} and has no environment ({remedy})"))
         if isinstance(cell.proxy, Launches) and cell.proxy.listen is not None:

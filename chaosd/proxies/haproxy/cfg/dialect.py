@@ -124,3 +124,23 @@ class Dialect:
         """A `default-server` line resets `resolve-prefer` and `allow-dup-ip` of those before it."""
         fixed = _DEFAULT_SERVER_FIXED.get(self.version[:2], (3, 0))
         return self.version < fixed
+
+    @property
+    def starts_without_address(self) -> bool:
+        """A server with `resolvers` may start unresolved though no `init-addr` says `none`.
+
+        Read in 2.4 and later; 2.2.0 lacks it, and 2.2.9 was seen to have it.
+        """
+        return self.version >= (2, 4) or (2, 2, 9) <= self.version < (2, 3)
+
+    @property
+    def has_default_resolvers(self) -> bool:
+        """HAProxy makes a `resolvers default` of /etc/resolv.conf if there is none. Seen in 2.6."""
+        return self.version >= (2, 6)
+
+    @property
+    def accepted_families(self) -> frozenset[str] | None:
+        """`dns-accept-family` where nothing is said; None where it is not known: both, always."""
+        if self.version < (3, 2):
+            return None
+        return frozenset({"auto"} if self.version >= (3, 3) else {"ipv4", "ipv6"})

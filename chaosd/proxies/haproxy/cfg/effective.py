@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 
 from chaosd.proxies.haproxy.cfg.dialect import Dialect
 from chaosd.proxies.haproxy.cfg.keywords import RESOLVERS_DEFAULTS, Scalar
@@ -105,13 +106,27 @@ class Effective:
     resolvers: Mapping[str, Resolvers]
     problems: tuple[Problem, ...] = field(default=())
 
-    @property
+    @cached_property
     def servers(self) -> tuple[Server, ...]:
         return tuple(server for proxy in self.proxies for server in proxy.servers)
 
+    @cached_property
+    def server_at(self) -> Mapping[Place, Server]:
+        """Servers by their lines."""
+        return {server.place: server for server in self.servers}
+
+    @cached_property
+    def proxy_at(self) -> Mapping[Place, Proxy]:
+        """Sections by the lines of their heads."""
+        return {proxy.place: proxy for proxy in self.proxies}
+
+    @cached_property
+    def _backends(self) -> Mapping[Place, Proxy]:
+        return {server.place: proxy for proxy in self.proxies for server in proxy.servers}
+
     def backend_of(self, server: Server) -> Proxy:
         """The section that this server stands in."""
-        return next(proxy for proxy in self.proxies if server in proxy.servers)
+        return self._backends[server.place]
 
     def resolvers_of(self, server: Server) -> dict[str, Value]:
         """The values of the resolvers section that this server names; HAProxy's own without one."""

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from chaosd.proxies.haproxy.cfg.source import Place, Problem, Trouble
-from chaosd.system.files import MB, read_bytes
+from chaosd.system.files import MB, read_bytes, size
 
 BYTES_MAX = 2 * MB
 _FILES_MAX = 1000
 # What no haproxy.cfg has outside comments: an expression or a statement of a template language.
 _TEMPLATE = re.compile(
-    r"\{\{.*?\}\}|<%|\{%[-+]?\s*(?:if|elif|else|endif|for|endfor|set|include|macro|block|raw)\b"
+    r"\{\{.*?\}\}|<%|\{%[-+]?\s*(?:if|elif|else|endif|for|endfor|set|include|macro|block|raw)\b|"
+    r"%\{\s*~?\s*(?:if|else|endif|for|endfor)\b"
 )
 
 
@@ -63,6 +64,13 @@ def _load(path: Path) -> SourceText | Problem:
         data = read_bytes(path, BYTES_MAX)
     except OSError as error:
         return _unreadable(path, error.strerror or "unknown error")
+    return of_bytes(path, data)
+
+
+def of_bytes(path: Path, data: bytes) -> SourceText | Problem:
+    """The text of a file whose bytes are read already, or why it is no haproxy.cfg."""
+    if len(data) > BYTES_MAX:
+        return _unreadable(path, f"it has more than {size(BYTES_MAX)}")
     if b"\0" in data:
         return _unreadable(path, "not text")
     try:

@@ -18,6 +18,7 @@ class Kind(Enum):
     NO_NAMESERVER = "no nameserver"
     NO_IDENTITY = "no identity"
     NEVER_RESOLVED = "never resolved"
+    DESCRIPTORS = "descriptors"
     OTHER_RESOLVERS = "other resolvers"
     # It would open or run something on this machine.
     OPENS = "opens"
@@ -29,9 +30,6 @@ class Kind(Enum):
     NO_LOG = "no log"
     UNUSED_LOG = "unused log"
     NO_API = "no api"
-    # The model does not reach it.
-    NOT_MODELLED = "not modelled"
-    NOT_PREDICTED = "not predicted"
 
 
 class Finding(NamedTuple):

@@ -23,6 +23,8 @@ from chaosd.proxies.haproxy.cfg.wording import IDENTITY_HEADER
 # The environment that chaosd starts the proxy with; the values differ from cell to cell.
 LISTEN, DNS, APP = "CHAOSD_LISTEN", "CHAOSD_DNS", "CHAOSD_APP"
 LOG, API = "CHAOSD_LOG", "CHAOSD_API"
+_STRICT_SINCE = (2, 3)  # a program that lacks descriptors does not start
+_DESCRIPTORS_BESIDE = 20  # at least, beside those of its connections
 SUPPLIED = (LISTEN, DNS, APP, LOG, API)
 
 
@@ -85,6 +87,26 @@ def problems(effective: Effective, path: Path, *, by_address: bool = False) -> l
     if by_address and not undecided and not _names_identity(effective):
         found.append(Finding(Place(path, 0), Kind.NO_IDENTITY))
     return found + [f for server in servers if (f := _lookup(server, asking))]
+
+
+def too_many_connections(effective: Effective, open_files_max: int | None) -> list[Finding]:
+    """Find a limit of connections beyond the descriptors that HAProxy may have.
+
+    It would not start: each takes two. Up to 2.2, or with `no strict-limits`, it only warns.
+    """
+    lines = [line for _, line in effective.document.statements("global")]
+    if open_files_max is None or effective.dialect.version < _STRICT_SINCE:
+        return []
+    if any(line.keyword == "strict-limits" and line.modifier == "no" for line in lines):
+        return []
+    said = [line for line in lines if line.says("maxconn") and line.words[1:]]
+    if not said or not said[-1].texts[1].isdecimal():
+        return []
+    last = said[-1]
+    if 2 * int(last.texts[1]) + _DESCRIPTORS_BESIDE <= open_files_max:
+        return []
+    detail = f"{open_files_max:,}"
+    return [Finding(last.place, Kind.DESCRIPTORS, detail, " ".join(last.texts))]
 
 
 def advice(effective: Effective, path: Path) -> list[Finding]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from chaosd.proxies.haproxy.cfg.checks import http_check
 from chaosd.proxies.haproxy.cfg.effective import Effective, Proxy, Server, Value
 from chaosd.proxies.haproxy.cfg.keywords import SERVER, Kind
-from chaosd.proxies.haproxy.cfg.settings import http_check
 from chaosd.units import Duration
 
 _MS = 1_000_000

@@ -103,13 +103,13 @@ def _secret(words: tuple[Word, ...]) -> Iterator[Word]:
         before = lowered[number - 1] if number else ""
         if (
             number
-            and not _refers(word)
             and (
                 before in _BEFORE
                 or lowered[:number] == ["stats", "auth"]
                 or _is_value(lowered, number, condition)
                 or _is_said(lowered, word)
             )
+            and not _refers(word)
         ):
             yield word
 
@@ -147,7 +147,9 @@ def _is_said(lowered: list[str], word: Word) -> bool:
         return is_binary or _TCP_CHECK.search(word.text) is not None
     if _KEYED.search(word.text) and ("'" in word.text or '"' in word.text or "," in word.text):
         return True
-    return any(shown.is_secret_name(found[1]) for found in _HEADER.finditer(word.text))
+    return ":" in word.text and any(
+        shown.is_secret_name(found[1]) for found in _HEADER.finditer(word.text)
+    )
 
 
 def _refers(word: Word) -> bool:

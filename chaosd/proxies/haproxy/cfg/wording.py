@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from chaosd.proxies.haproxy.cfg.backend import Unread
 from chaosd.proxies.haproxy.cfg.findings import Finding, Kind
+from chaosd.proxies.haproxy.cfg.limits import Change
+from chaosd.proxies.haproxy.model.backend import Beyond, Limit, Unknown
 
 SAID_MAX = 80  # characters of a line of the user's
 IDENTITY_HEADER = "X-Chaosd-Instance"
@@ -30,6 +33,10 @@ _SENTENCES = {
         "this server is looked up once and never again (add: resolvers {detail} to the line)"
     ),
     Kind.OTHER_RESOLVERS: "resolvers {detail}",
+    Kind.DESCRIPTORS: (
+        "`{said}` takes two descriptors for each connection, of which HAProxy may have {detail} "
+        "here: it would not start (lower it, or raise `ulimit -Hn`)"
+    ),
     Kind.OPENS: (
         "`{said}` would be opened for real, beside what listens there already "
         '(take the line out, or let it say "${{{detail}}}")'
@@ -60,9 +67,60 @@ _SENTENCES = {
         'no stats socket is at "${{CHAOSD_API}}", so the resolver counters stay unknown '
         '(add: stats socket "${{CHAOSD_API}}" mode 600 level user to global)'
     ),
-    Kind.NOT_MODELLED: "no prediction with {detail}",
-    Kind.NOT_PREDICTED: "no prediction: {detail}",
 }
+
+# What is not in the prediction, and what the answer may be wrong in.
+_CHANGES = {
+    Change.WHO: "which server a request goes to is not modelled: shares may differ",
+    Change.OBSERVED: (
+        "failed requests count as failed checks: under load the server may be DOWN sooner"
+    ),
+    Change.AGENT: "what the agent says is not known: it may take the server out or back",
+    Change.PROGRAM_CHECKS: (
+        "what the program finds out is not known: when the server is DOWN and UP is not predicted"
+    ),
+    Change.CHECK_ADDRESS: "checks go to another address: taken as if it failed with the server",
+    Change.CHECK_TIMES: "checks come sooner or later by this share",
+    Change.DRAINED: "a check that is answered 404 takes the server out softly: not modelled",
+    Change.SLOW_START: "a server that returns gets its full share only after this time",
+    Change.RETRIED: "more requests are tried again than predicted: fewer may fail",
+    Change.REDISPATCH: "taken as `option redispatch`: the last retry only",
+    Change.PROGRAM: "what the program does to requests is not known",
+    Change.DESTINATION: "a rule chooses the address: requests may not go to these servers",
+    Change.FALLBACK: "this rule may send requests to another backend: fewer may fail",
+    Change.PREFERRED_NET: "which of several addresses is taken is not modelled",
+    Change.DNS_BY_TCP: "DNS over TCP: DNS trouble may take longer than predicted",
+    Change.SOCKS: "the SOCKS proxy says how long an address that is gone is tried",
+    Change.PROCESSES: "each process asks DNS and checks by itself: that many times the queries",
+    Change.DISABLED: "the server stays out until somebody enables it",
+    Change.UNSET: "no value here: HAProxy's default is taken (--env FILE gives the value)",
+    Change.UNDECIDED: "taken as if it did not hold",
+}
+_UNREAD = {
+    Unread.REFUSED: "{what}",
+    Unread.UNKNOWN_WORD: "`{what}` is not a keyword that chaosd knows: the line is not read",
+    Unread.NO_RESOLVERS: "there is no `resolvers {what}` (give the file that has it, too)",
+    Unread.NO_SLOTS: "`{what}` is not a number of servers (write it like 3 or 1-3)",
+    Unread.NO_REQUESTS: "`{what}` serves no requests",
+}
+_BEYOND = {
+    Beyond.NO_SERVER: "it has no server",
+    Beyond.NO_NAMESERVER: "its resolvers section has no nameserver, so no address is ever found",
+    Beyond.OLD_VERSION: "before HAProxy 2.1 the resolver worked differently",
+}
+
+
+def say_limit(limit: Limit) -> str:
+    """One line: `file:line: the words: what the answer may be wrong in`."""
+    return f"{limit.file}:{limit.line}: `{limit.what}`: {_CHANGES[Change(limit.changes)]}"
+
+
+def say_unknown(unknown: Unknown) -> str:
+    """One line: why there is no prediction, `file:line: …` where a line is to blame."""
+    where = "" if unknown.file is None else f"{unknown.file}:{unknown.line or 0}: "
+    if unknown.why in {*Beyond}:
+        return f"{where}{_BEYOND[Beyond(unknown.why)]}"
+    return f"{where}{_UNREAD[Unread(unknown.why)].format(what=unknown.what)}"
 
 
 def say(finding: Finding) -> str:

@@ -43,7 +43,7 @@ class CheckKind(StrEnum):
     NONE = "none"
     CONNECTS = "connects"  # to the port that requests go to
     ANSWERS = "answers"  # as CONNECTS, and waits for an answer (HTTP, tcp-check expect, TLS)
-    ELSEWHERE = "elsewhere"  # another port or address: a failure asks nothing of DNS
+    ELSEWHERE = "elsewhere"  # to another port or address
     OUTSIDE = "outside"  # an agent alone or an external command: not in the model
 
 
@@ -110,6 +110,8 @@ class Happening(StrEnum):
 
     MOVE = "move"  # an instance goes; its successor has another address
     NODE_LOST = "node_lost"  # as MOVE, but packets to the old address vanish
+    GROWS = "grows"  # one more instance; nothing goes
+    SHRINKS = "shrinks"  # one instance less; nothing comes
     DNS_TROUBLE = "dns_trouble"  # nothing moves; the nameservers fail for some seconds
 
 
@@ -129,10 +131,14 @@ class Scenario:
     missing: Failure | None = None
     family: RecordType | None = None  # DNS trouble of this record type alone
     nameservers: int | None = None  # so many of them have the trouble; None: all
+    dead: int = 0  # so many nameservers never answer, before and after T0
+    additional: bool = True  # SRV answers hold the addresses of their targets
     instances: int | None = None  # for a name with many addresses; None: as `instances_of` says
 
 
 # --- what becomes of it ---
+
+SLOW_S = 0.25  # a good answer that is later is masked: as `measure.slow_after` says by default
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,14 +156,16 @@ class Spread:
 class Outlook:
     """What a scenario does to the users of a backend.
 
-    Requests are counted in seconds' worth: at 50 requests a second, 2.0 is 100 requests. What has
-    no end is counted until `horizon_s`.
+    Requests are counted in seconds' worth: at 50 requests a second, 2.0 is 100 requests. They count
+    if they begin from T0 until `horizon_s`: by then everything that has an end has come to it, and
+    what has none has gone on for a minute.
     """
 
-    recovery_s: Spread  # to the first good answer from the new instance; DNS trouble: after the end
-    stable_s: Spread  # from then on nothing fails; 0 where nothing ever failed
+    # To the first good answer to a fresh request from the new instance. DNS trouble: as `stable_s`.
+    recovery_s: Spread
+    stable_s: Spread  # to the first good answer after which nothing fails; 0: nothing ever failed
     failed_s: Spread
-    masked_s: Spread  # answered well, but only after a retry
+    masked_s: Spread  # answered well, but only after a retry, and `SLOW_S` late or more
     misrouted_s: Spread  # answered by another instance's successor at the old address
     unaffected: float  # the share of trials in which no request fails
     slowest_s: float  # the longest that a single request is kept waiting, at p95
@@ -167,10 +175,20 @@ class Outlook:
     trials: int
 
 
+class Beyond(StrEnum):
+    """Why nothing can be said about a backend."""
+
+    NO_SERVER = "no server"
+    NO_NAMESERVER = "no nameserver"  # the `resolvers` section of the server that moves has none
+    OLD_VERSION = "old version"  # of another algorithm
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unknown:
     """Why there is no outlook; `cfg/wording.py` makes the sentence."""
 
-    why: str
+    why: str  # one of `Beyond`, or what the reader of the file says
     file: str | None = None
     line: int | None = None
+    backend: str = ""  # whose outlook it would be
+    what: str = ""  # the words of the file that it is about

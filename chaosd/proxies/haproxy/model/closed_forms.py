@@ -18,24 +18,24 @@ from typing import NamedTuple
 
 from chaosd.history.cycles import Prediction
 from chaosd.plugins.timeline import Meets, Timeline, Unreached
-from chaosd.proxies.haproxy.model.algorithm import (
+from chaosd.proxies.haproxy.model.moves import Move, recognise
+from chaosd.proxies.haproxy.model.resolution import HOLDS
+from chaosd.proxies.haproxy.model.settings import Hold, InitState, Settings
+from chaosd.proxies.haproxy.model.versions import (
     CHECKS_ASK_AGAIN,
     COUNTS_MILLISECONDS,
     FORGETS_ANSWERS,
     HAS_INIT_STATE,
-    HOLDS,
+    OLDEST,
     Version,
     parse_version,
 )
-from chaosd.proxies.haproxy.model.moves import Move, recognise
-from chaosd.proxies.haproxy.model.settings import Hold, InitState, Settings
 
 # What one poll takes beyond its timer: a round trip to a near nameserver, and HAProxy's clock in
 # milliseconds. A check's timer is late by the latter too.
 LATE_S_MEAN, LATE_S_MAX = 0.001, 0.002
 ARP_RETRY_S, ARP_LATE_S_MAX = 1.0, 0.02  # the kernel's timer runs in its own ticks
 PHASES = 64  # of the polls, over which the mean is taken
-_OLDEST: Version = (2, 1)  # before, `hold valid` was the poll period
 # A server that is up for less than this may give no fresh request an answer: probes come in turns.
 UNSEEN_S = 0.02
 
@@ -77,7 +77,7 @@ def unreached(settings: Settings, version: str | None) -> Unreached | None:
     """Why no timeline is reached under these settings, or None."""
     if settings.unknown_words:
         return Unreached.UNKNOWN_WORDS
-    return Unreached.OLD_VERSION if parse_version(version) < _OLDEST else None
+    return Unreached.OLD_VERSION if parse_version(version) < OLDEST else None
 
 
 def _predict(settings: Settings, version: str | None, move: Move) -> Prediction | None:

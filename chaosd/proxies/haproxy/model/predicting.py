@@ -15,9 +15,15 @@ from chaosd.plugins.timeline import (
     Unreached,
 )
 from chaosd.proxies.haproxy.model import closed_forms, trials
-from chaosd.proxies.haproxy.model.algorithm import SECOND_NS, ProxyModel, Server
+from chaosd.proxies.haproxy.model.algorithm import ProxyModel
+from chaosd.proxies.haproxy.model.backend import Resolver
+from chaosd.proxies.haproxy.model.moves import Move, recognise
+from chaosd.proxies.haproxy.model.resolution import HOLDS
+from chaosd.proxies.haproxy.model.server import SECOND_NS, Server
 from chaosd.proxies.haproxy.model.settings import Settings
+from chaosd.proxies.haproxy.model.standing import Standing
 from chaosd.proxies.haproxy.model.timeline_world import Tracks, TrackWorld, whole_ns
+from chaosd.proxies.haproxy.model.versions import FORGETS_ANSWERS, OLDEST, parse_version
 
 
 def predict(settings: Settings, version: str | None, timeline: Timeline) -> Prediction | Unreached:
@@ -30,6 +36,40 @@ def predict(settings: Settings, version: str | None, timeline: Timeline) -> Pred
         return band
     found = trials.recoveries(settings, version, timeline)
     return band if isinstance(found, Unreached) else trials.distribution(band, found)
+
+
+def predict_any(
+    standing: Standing, version: str | None, timeline: Timeline
+) -> Prediction | Unreached:
+    """The same for a backend of any shape, from trials alone."""
+    known = parse_version(version)
+    if known < OLDEST:
+        return Unreached.OLD_VERSION
+    if not standing.moved:
+        return Unreached.LOOKED_UP_ONCE
+    line = standing.moved[0]
+    resolver = line.resolver
+    if resolver is None or not resolver.nameservers:
+        return Unreached.NO_NEW_ADDRESS
+    move = recognise(timeline, line.prefers)
+    if isinstance(move, Unreached):
+        return move
+    if sum(each.slots for each in standing.moved) < 1 + len(move.others):
+        return Unreached.OTHER_TIMELINE
+    if whole_ns(move.took_s) >= resolver.timeout_retry_ns:
+        return Unreached.SLOW_NAMESERVER
+    if known < FORGETS_ANSWERS and _may_be_in_maintenance(resolver, move):
+        return Unreached.OBSOLETE_IN_MAINTENANCE
+    return trials.predicted(standing, version, move, timeline)
+
+
+def _may_be_in_maintenance(resolver: Resolver, move: Move) -> bool:
+    """Whether the name may be missing for so long that the address is taken away while it holds."""
+    if move.missing_s is None or not resolver.holds.obsolete_ns:
+        return False
+    missing_ns = whole_ns(move.published_s - move.missing_s)
+    cycle_ns = resolver.timeout_resolve_ns + resolver.resolve_retries * resolver.timeout_retry_ns
+    return missing_ns + 2 * cycle_ns >= resolver.holds.after_ns(HOLDS[move.missing])
 
 
 def trace(

@@ -11,7 +11,7 @@ from chaosd.plugins.simulation import ANSWERS, NEVER_NS, Reply, below
 from chaosd.plugins.timeline import RECORD_TYPES, Failure, Meets, RecordType, Timeline
 
 # To a near nameserver: at least so much, and less than that more.
-_ROUND_TRIP_NS, _ROUND_TRIP_MORE_NS = 50_000, 350_000
+ROUND_TRIP_NS, ROUND_TRIP_MORE_NS = 50_000, 350_000
 
 
 def whole_ns(seconds: float) -> int:
@@ -59,7 +59,7 @@ class TrackWorld:
         reply = self._tracks.reply(now_ns, record)
         if reply.answer == Failure.SILENCE:
             return reply
-        late_ns = _ROUND_TRIP_NS + below(self._rng, _ROUND_TRIP_MORE_NS)
+        late_ns = ROUND_TRIP_NS + below(self._rng, ROUND_TRIP_MORE_NS)
         return Reply(reply.answer, reply.took_ns + late_ns)
 
     def connect(self, now_ns: int, ip: str) -> Meets:

@@ -18,17 +18,27 @@ from typing import NamedTuple
 
 from chaosd.history.cycles import Prediction
 from chaosd.plugins.timeline import Timeline, Unreached
-from chaosd.proxies.haproxy.model.algorithm import SECOND_NS, ProxyModel
+from chaosd.proxies.haproxy.model.algorithm import BACKEND, BackendModel, backend_of
+from chaosd.proxies.haproxy.model.backend import CheckKind
 from chaosd.proxies.haproxy.model.closed_forms import ARP_LATE_S_MAX, ARP_RETRY_S
 from chaosd.proxies.haproxy.model.moves import Move, recognise
+from chaosd.proxies.haproxy.model.requests import candidates
+from chaosd.proxies.haproxy.model.server import SECOND_NS
 from chaosd.proxies.haproxy.model.settings import Settings
-from chaosd.proxies.haproxy.model.timeline_world import Tracks, TrackWorld, whole_ns
+from chaosd.proxies.haproxy.model.standing import BESIDE, Standing, StandingWorld
+from chaosd.proxies.haproxy.model.timeline_world import Tracks, whole_ns
 
 # What bounds the work: trials, and what the model does in all of them, at some 5 µs each.
 TRIALS_MIN, TRIALS_MAX, STEPS_MAX = 32, 256, 1_500
+# Where all of the prediction is from trials; few of them where they are very long.
+WHOLE_TRIALS_MIN, WHOLE_STEPS_MAX = 64, 3_000
+WHOLE_TRIALS_LEAST, WHOLE_STEPS_MOST = 16, 20_000
+WIDER, WIDER_S = 0.1, 0.005
 STEPS_OF_A_TRIAL_MAX = 20_000
 QUANTILES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
+# A probe is sent each 10 ms by default, and each of several servers gets one in its turn.
+TURN_NS = 10_000_000
 # The sequence that fills a cube most evenly, whatever its length (R3, by the plastic number's kin).
 _SPREAD = (0.8191725133961645, 0.6710436067037893, 0.5497004779019703)
 
@@ -56,11 +66,13 @@ def recoveries(
     move = recognise(timeline, settings.prefers)
     if isinstance(move, Unreached):
         return move
-    tracks = Tracks(timeline)
+    backend = backend_of(settings, servers=1 + len(move.others))
+    standing = Standing(backend=backend, host=BACKEND)
     found: list[Recovery] = []
     steps = 0
+    tracks = Tracks(timeline)
     for number in range(TRIALS_MAX):
-        trial = _Trial(settings, version, move, tracks, phases_of(number))
+        trial = _Trial(standing, version, move, tracks, phases_of(number))
         recovery = trial.run()
         if recovery is None:
             return Unreached.NO_RECOVERY
@@ -69,6 +81,49 @@ def recoveries(
         if len(found) >= TRIALS_MIN and steps >= steps_max:
             break
     return sorted(found)
+
+
+def predicted(
+    standing: Standing, version: str | None, move: Move, timeline: Timeline
+) -> Prediction | Unreached:
+    """The prediction for a backend of any shape: all of it is from trials.
+
+    Beside the evenly spread ones there are trials in the corners, where the phases are at their
+    ends. The band is their range, and `WIDER` of it more at each end: trials only come near to what
+    is possible.
+    """
+    tracks = Tracks(timeline)
+
+    def trial_in(phases: Phases) -> _Trial:
+        return _Trial(standing, version, move, tracks, phases, turn_ns=TURN_NS)
+
+    corners = [trial_in(phases).run() for phases in _corners()]
+    found: list[Recovery] = []
+    steps = 0
+    for number in range(TRIALS_MAX):
+        trial = trial_in(phases_of(number))
+        recovery = trial.run()
+        if recovery is None:
+            return Unreached.NO_RECOVERY
+        found.append(recovery)
+        steps += trial.steps
+        least = WHOLE_TRIALS_MIN if steps < WHOLE_STEPS_MOST else WHOLE_TRIALS_LEAST
+        if len(found) >= least and steps >= WHOLE_STEPS_MAX:
+            break
+    ends = [recovery.first_s for recovery in (*found, *corners) if recovery is not None]
+    lower_s, upper_s = min(ends), max(ends)
+    wider_s = WIDER * (upper_s - lower_s) + WIDER_S
+    band = Prediction(
+        lower_s=max(move.listening_s, lower_s - wider_s), mean_s=0.0, upper_s=upper_s + wider_s
+    )
+    return distribution(band, sorted(found))
+
+
+@lru_cache(maxsize=1)
+def _corners() -> tuple[Phases, ...]:
+    ends = 0.001, 0.999
+    texts = [(p, c, coin) for p in ends for c in ends for coin in (0.25, 0.75)]
+    return tuple(Phases(*each, seed=number) for number, each in enumerate(texts))
 
 
 def distribution(band: Prediction, found: Sequence[Recovery]) -> Prediction:
@@ -113,11 +168,13 @@ class _Trial:
 
     def __init__(
         self,
-        settings: Settings,
+        standing: Standing,
         version: str | None,
         move: Move,
         tracks: Tracks,
         phases: Phases,
+        *,
+        turn_ns: int = 0,
     ) -> None:
         self.steps = 0
         self._move = move
@@ -125,19 +182,29 @@ class _Trial:
         rng = Random(phases.seed)  # noqa: S311 - repeatable is the point
         self._again_ns = whole_ns(ARP_RETRY_S + rng.random() * ARP_LATE_S_MAX)
         self._asked_ns: int | None = None  # when the first request went to the new host
+        self._turn_ns = round(phases.coin * turn_ns)
+        self._is_checked = any(line.check is not CheckKind.NONE for line in standing.moved)
         # A vacant IP refuses on loopback and is a black hole on a bridge: half of each.
-        self._world = TrackWorld(tracks, rng, vacant_refuses=phases.coin < 1 / 2)
-        self._model = ProxyModel(
-            settings,
+        vacant_refuses = phases.coin < 1 / 2
+        self._world = StandingWorld(standing, tracks, rng, vacant_refuses=vacant_refuses)
+        host = standing.host
+        self._model = model = BackendModel(
+            standing.backend,
             version,
             self._world,
             rng,
+            ask=self._world.ask,
             start_ns=0,
-            poll_at_ns=round(phases.poll * settings.timeout_resolve_ns),
-            check_at_ns=round(phases.check * settings.inter_ns),
-            servers=1 + len(move.others),
+            poll_at_ns=lambda resolver: round(phases.poll * resolver.timeout_resolve_ns),
+            check_at_ns=0,
+            final_name=lambda name: lambda _at_ns: name != host,
+            final_place=lambda _at_ns, ip: ip in (BESIDE, *move.others),
         )
-        self._model.settle(0, [move.old, *move.others])
+        checked = [s for s in model.servers if s.line.check is not CheckKind.NONE]
+        for place, server in enumerate(checked):
+            part = (phases.check + place / len(checked)) % 1.0
+            server.check_at_ns = round(part * server.line.inter_ns)
+        standing.settle(model, move)
 
     def run(self) -> Recovery | None:
         """The recovery; None if there is none in any reasonable time."""
@@ -145,10 +212,11 @@ class _Trial:
         next_ns = model.next_ns()
         while self.steps < STEPS_OF_A_TRIAL_MAX:
             self.steps += 1
-            if self._is_usable():
+            if (among := self._among()) is not None:
                 if self._asked_ns is None:
                     self._asked_ns = at_ns
                 arrived_ns = max(at_ns, self._listening_ns, self._reached_ns(self._asked_ns))
+                arrived_ns += among * self._turn_ns
                 if arrived_ns <= next_ns:
                     stable_ns = self._stable_ns(arrived_ns)
                     return Recovery(arrived_ns / SECOND_NS, stable_ns / SECOND_NS)
@@ -156,12 +224,20 @@ class _Trial:
             next_ns = model.advance_to_next(at_ns)
         return None
 
-    def _is_usable(self) -> bool:
-        new = self._move.new
-        for server in self._model.servers:  # noqa: SIM110 - `any` takes twice the time
+    def _among(self) -> int | None:
+        """How many servers requests go to beside the new instance; None if it gets none."""
+        new, model = self._move.new, self._model
+        for server in model.servers:
             if server.ip == new and server.usable:
-                return True
-        return False
+                usable = [s for s in model.servers if s.usable and s.line.weight]
+                chosen = candidates(model.backend, usable)
+                if any(each.ip == new for each in chosen):
+                    return len(chosen) - 1
+                return None
+        return None
+
+    def _is_usable(self) -> bool:
+        return self._among() is not None
 
     def _stable_ns(self, recovered_ns: int) -> int:
         """When it recovered for good, if it first did at this instant.
@@ -170,7 +246,7 @@ class _Trial:
         new instance passes makes it whole again, from then on nothing changes.
         """
         model, stable_ns = self._model, recovered_ns
-        if not model.settings.check:
+        if not self._is_checked:
             return stable_ns
         was_usable, next_ns = True, model.next_ns()
         for _ in range(STEPS_OF_A_TRIAL_MAX):

@@ -58,9 +58,9 @@ def rewire(scene: Scene, sources: Sequence[SourceText]) -> Rewired:
         edits.apply(source.path, source.text, [e for e in found if e.place.file == source.path])
         for source in sources
     )
-    made = dict(scene.made)
+    made = scene.made | scene.carried.files
     if CERTIFICATE in made:
-        made[CERTIFICATE] = certificate.make([scene.door.request.host, scene.choice.name])
+        made[CERTIFICATE] = certificate.make(scene.names())
     return Rewired(copies, made, tuple(dict.fromkeys(scene.lost)), checks.environment(scene))
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
+from chaosd.proxies.haproxy.cfg.address import target
 from chaosd.proxies.haproxy.cfg.effective import Effective
 from chaosd.proxies.haproxy.cfg.source import Place, Section, Statement
-from chaosd.proxies.haproxy.rewire.choose import is_followed, target
+from chaosd.proxies.haproxy.rewire.choose import is_followed
 from chaosd.proxies.haproxy.rewire.scene import Ours
 
 # Where an address stands in a line: by its section, or in any, and the words before it.

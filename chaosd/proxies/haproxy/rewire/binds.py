@@ -72,7 +72,11 @@ def pick(line: Statement, gone: dict[str, int], first: int) -> list[Word]:
 def _certificates(scene: Scene, line: Statement) -> Iterator[Edit]:
     for keyword, value in zip(line.words[1:], line.words[2:], strict=False):
         if keyword.text in _CERTIFICATES and not value.text.startswith("@"):
-            if scene.exists(value.text):
+            # A list names further files, by their places on this machine.
+            lists = keyword.text == "crt-list" and scene.ours.is_elsewhere
+            there = None if lists else scene.find(value.text, "crt-base")
+            if there is not None:
+                yield from scene.renamed(line, value, there)
                 continue
             scene.lose(line.place, Reason.MADE_CERTIFICATE, value.text or value.raw)
             if keyword.text == "crt-list":

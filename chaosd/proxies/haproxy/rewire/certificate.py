@@ -10,6 +10,7 @@ import base64
 import hashlib
 import secrets
 from collections.abc import Sequence
+from functools import cache
 
 # The curve P-256 (FIPS 186-4, D.1.2.3).
 _P = 2**256 - 2**224 + 2**192 + 2**96 - 1
@@ -26,8 +27,12 @@ _NAME_BYTES_MAX = 60  # of a common name
 Point = tuple[int, int] | None  # None: the point at infinity
 
 
-def make(names: Sequence[str]) -> bytes:
-    """A PEM file with a certificate for these names and its key, valid from 2020 to 2049."""
+@cache
+def make(names: tuple[str, ...]) -> bytes:
+    """A PEM file with a certificate for these names and its key, valid from 2020 to 2049.
+
+    It is the same one for the same names: the app has it, and the proxy believes it.
+    """
     key = secrets.randbelow(_N - 1) + 1
     public = _times(key, _G)
     assert public is not None  # noqa: S101 - the key is below the order

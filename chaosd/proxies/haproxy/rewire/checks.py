@@ -6,18 +6,21 @@ import json
 from collections.abc import Iterator
 
 from chaosd.proxies.haproxy.cfg.source import Section, Statement
+from chaosd.proxies.haproxy.rewire import certificate
 from chaosd.proxies.haproxy.rewire.binds import pick
 from chaosd.proxies.haproxy.rewire.edits import Drop, Edit, remove_words, replace_word
 from chaosd.proxies.haproxy.rewire.reasons import Reason
 from chaosd.proxies.haproxy.rewire.scene import Scene
-from chaosd.proxies.haproxy.rewire.servers import SOCKS, TLS
+from chaosd.proxies.haproxy.rewire.servers import SOCKS
 
 # Checks of protocols that the stand-in app does not speak: they only connect instead.
 _NOT_SPOKEN = frozenset(
     {"mysql-check", "pgsql-check", "ldap-check", "smtpchk", "ssl-hello-chk", "spop-check"}
 )
 _REDIS = {"*1\r\n$4\r\nPING\r\n": "+PONG\r\n"}
-_CONNECT = {**TLS, **SOCKS, "addr": 1, "proto": 1, "send-proxy": 0, "via-socks4": 0}
+_CONNECT = {**SOCKS, "addr": 1, "proto": 1, "via-socks4": 0}
+_WITH_WORDS = ("server", "server-template", "default-server", "http-check", "tcp-check")
+_PROXY_LINE = ("send-proxy", "check-send-proxy")  # what the words that ask for one begin with
 _SPECIAL = frozenset("\\^$.|?*+()[]{}")
 
 
@@ -142,6 +145,13 @@ def _bytes(text: str) -> str | None:
         return None
 
 
+def _words(scene: Scene) -> set[str]:
+    """All that is said of the servers of the backend that moves, and of their checks."""
+    backend = scene.choice.backend
+    lines = (*backend.inherited, *backend.statements)
+    return {text for line in lines if line.keyword in _WITH_WORDS for text in line.texts}
+
+
 def environment(scene: Scene) -> dict[str, str]:
     """What the stand-in app is told of the checks. Texts are one character for each byte."""
     told = {"CHAOSD_PATHS": "any"}
@@ -149,6 +159,11 @@ def environment(scene: Scene) -> dict[str, str]:
         told["CHAOSD_ALSO"] = str(scene.ours.check_port)
     if scene.said:
         told["CHAOSD_SAYS"] = "\n".join(dict.fromkeys(scene.said))
+    words = _words(scene)
+    if any(word.startswith(_PROXY_LINE) for word in words):
+        told["CHAOSD_PROXIED"] = "yes"
+    if words & {"ssl", "check-ssl"}:
+        told["CHAOSD_CERTIFICATE"] = certificate.make(scene.names()).decode()
     if scene.script:
         told["CHAOSD_SCRIPT"] = json.dumps(scene.script)
     return told

@@ -2,60 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
 
+from chaosd.proxies.haproxy.cfg.address import slots, target
 from chaosd.proxies.haproxy.cfg.effective import Effective, Proxy, Server
 
-_FAMILY = re.compile(r"^(?:(?:tcp|udp|quic|mptcp|rhttp)[46]?|ipv[46]|unix|abns|fd|sockpair)@")
 TEMPLATE_INSTANCES = 3  # behind a name that stands for several
-_ELSEWHERE = ("unix@", "abns@", "abnsz@", "fd@", "sockpair@", "rhttp@", "rev@", "/")
-
-
-@dataclass(frozen=True)
-class Target:
-    """An address as a server line has it: `tcp@host:port`, `[::1]:80`, `_http._tcp.name`."""
-
-    family: str  # with its @, or nothing
-    host: str
-    port: str  # nothing where it has none
-
-    @property
-    def is_socket(self) -> bool:
-        """Whether it is no host at all but a socket of the machine."""
-        return f"{self.family}{self.host}".startswith(_ELSEWHERE)
-
-    @property
-    def is_name(self) -> bool:
-        """Whether it is looked up."""
-        if self.is_socket or not self.host or self.host == "*":
-            return False
-        try:
-            ip_address(self.host.strip("[]"))
-        except ValueError:
-            return True
-        return False
-
-    @property
-    def is_service(self) -> bool:
-        """Whether it is looked up as SRV, where the port comes from, too."""
-        return self.host.startswith("_")
-
-
-def target(text: str) -> Target:
-    """Take an address apart. Nothing here is refused: HAProxy does that."""
-    found = _FAMILY.match(text)
-    family = found[0] if found else ""
-    rest = text[len(family) :]
-    if family.startswith(("unix", "abns", "fd", "sockpair")) or rest.startswith("/"):
-        return Target(family, rest, "")
-    if rest.startswith("[") and "]" in rest:
-        host, _, port = rest.partition("]")
-        return Target(family, f"{host}]", port.removeprefix(":"))
-    host, colon, port = rest.rpartition(":")
-    return Target(family, host, port) if colon else Target(family, rest, "")
 
 
 @dataclass(frozen=True)
@@ -88,15 +41,6 @@ class Choice:
 def is_followed(server: Server) -> bool:
     """Whether it has a name that is looked up again and again."""
     return server.values["resolvers"].is_said and target(server.address.text).is_name
-
-
-def slots(server: Server) -> int:
-    """How many servers a template makes; 0 where that can't be read."""
-    first, dash, last = (server.count or "1").partition("-")
-    try:
-        return int(last) - int(first) + 1 if dash else int(first)
-    except ValueError:
-        return 0
 
 
 class NotChosenError(Exception):

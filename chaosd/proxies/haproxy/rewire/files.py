@@ -42,7 +42,9 @@ def any_line(scene: Scene, section: Section, line: Statement) -> Iterator[Edit]:
         yield Drop(line.place, Reason.SPOE)
         return
     for word in _named_files(line):
-        if not scene.exists(word.text):
+        if (there := scene.find(word.text)) is not None:
+            yield from scene.renamed(line, word, there)
+        else:
             yield replace_word(line, word, _empty(scene, line, word), Reason.EMPTY_FILE)
     for word in line.words[1:]:
         yield from _maps(scene, line, word)
@@ -69,23 +71,32 @@ def _empty(scene: Scene, line: Statement, word: Word) -> str:
 
 
 def _maps(scene: Scene, line: Statement, word: Word) -> Iterator[Edit]:
-    text = word.raw
+    text, reason = word.raw, Reason.CARRIED
     for found in _MAP.finditer(word.text):
         name = found[1]
-        if name.startswith(("virt@", "opt@")) or scene.exists(name) or name not in text:
+        if name.startswith(("virt@", "opt@")) or name not in text:
             continue
-        scene.lose(line.place, Reason.EMPTY_FILE, name)
-        text = text.replace(name, scene.empty_file(name))
+        there = scene.find(name)
+        if there is None:
+            reason = Reason.EMPTY_FILE
+            scene.lose(line.place, reason, name)
+            there = scene.empty_file(name)
+        text = text.replace(name, there)
     if text != word.raw:
-        yield replace_word(line, word, text, Reason.EMPTY_FILE)
+        yield replace_word(line, word, text, reason)
 
 
 def about_a_file(scene: Scene, section: Section, line: Statement) -> Iterator[Edit]:
     """A line of `global` about a file or a directory."""
     if line.keyword == "default-path":
         if line.texts[1:2] in (("config",), ("parent",)):
-            yield replace_word(line, line.words[1], f"origin {scene.base}", Reason.PROCESS)
-    elif line.words[1:] and not scene.exists(line.texts[1]):
+            yield replace_word(line, line.words[1], f"origin {scene.origin}", Reason.PROCESS)
+        return
+    if not line.words[1:]:
+        return
+    if (there := scene.find(line.texts[1])) is not None:
+        yield from scene.renamed(line, line.words[1], there)
+    else:
         scene.lose(line.place, Reason.MISSING_FILE, line.texts[1])
         yield Drop(line.place, Reason.MISSING_FILE)
 
@@ -105,6 +116,11 @@ def mailers(scene: Scene, section: Section, line: Statement) -> Iterator[Edit]:
 def store(scene: Scene, section: Section, line: Statement) -> Iterator[Edit]:
     """A certificate of a crt-store."""
     for keyword, value in zip(line.words[1:], line.words[2:], strict=False):
-        if keyword.text in ("crt", "key") and not scene.exists(value.text):
+        if keyword.text not in ("crt", "key"):
+            continue
+        base = "crt-base" if keyword.text == "crt" else "key-base"
+        if (there := scene.find(value.text, base)) is not None:
+            yield from scene.renamed(line, value, there)
+        else:
             scene.lose(line.place, Reason.MADE_CERTIFICATE, value.text)
             yield replace_word(line, value, scene.certificate(), Reason.MADE_CERTIFICATE)

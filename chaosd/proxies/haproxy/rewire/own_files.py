@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import resource
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,8 +24,10 @@ from chaosd.proxies.haproxy.rewire.door import Door, find
 from chaosd.proxies.haproxy.rewire.scene import Ours, Overrides, Scene
 from chaosd.system.files import MB, read_utf8
 
-_NOBODY_PORT = 1  # of the door's address: nothing listens there
+NOBODY_PORT = 1  # of the door's address: nothing listens there
+ANYWHERE = "0.0.0.0"  # noqa: S104 - of a container's own network
 _ENV_BYTES_MAX = MB
+_KEPT_MAX = 2  # copies
 STAND_IN = "chaosd"  # the value of a variable that has none
 
 
@@ -48,7 +49,9 @@ class Wish:
 class OwnFiles:
     """The user's files, for one version of HAProxy. Nothing of them is ever written.
 
-    `environment` is what HAProxy will inherit, `extra` what the user gives beside it.
+    `environment` is what HAProxy will inherit, `extra` what the user gives beside it. It
+    `is_elsewhere` if it does not run on this machine. It may have `open_files_max` descriptors;
+    None: as many as it likes.
     """
 
     def __init__(
@@ -60,12 +63,18 @@ class OwnFiles:
         environment: Mapping[str, str],
         extra: Mapping[str, str],
         features: frozenset[str] | None = None,
+        is_elsewhere: bool = False,
+        open_files_max: int | None = None,
     ) -> None:
         self.paths = tuple(paths)
         self._wish, self._extra = wish, dict(extra)
         self._environment = {**environment, **extra}
+        self._is_elsewhere, self._open_files_max = is_elsewhere, open_files_max
         self._build = BuildFacts(Dialect.of(version), features)
         self.sources, self._problems = load(paths)
+        # Of the latest addresses: a file may be large, and several want to know the same of it.
+        self._rewired: dict[Wiring, Rewired] = {}
+        self._copies: tuple[Rewired, Effective] | None = None
 
     @property
     def base(self) -> Path:
@@ -109,16 +118,21 @@ class OwnFiles:
 
     def rewired(self, wiring: Wiring) -> Rewired:
         """The copies for these addresses. Raises NotChosenError."""
+        if (known := self._rewired.get(wiring)) is not None:
+            return known
         scene = Scene(
             effective=self.effective,
             choice=self.choice,
             door=self.door,
-            ours=_ours(wiring),
+            ours=self._ours(wiring),
             base=self.base,
             programs=self._wish.programs,
             overrides=self._wish.overrides,
         )
-        return rewire(scene, self.sources)
+        if len(self._rewired) >= _KEPT_MAX:
+            self._rewired.clear()
+        found = self._rewired[wiring] = rewire(scene, self.sources)
+        return found
 
     def foreign(self, rewired: Rewired, wiring: Wiring) -> list[Place]:
         """The lines of the copies that would open or ask what is not chaosd's, or run something.
@@ -126,42 +140,45 @@ class OwnFiles:
         There are none, unless a rule is missing.
         """
         copies = self.of_copies(rewired)
-        places = dict.fromkeys(audit.foreign(copies, _ours(wiring)))
+        places = dict.fromkeys(audit.foreign(copies, self._ours(wiring)))
         if not self._wish.programs:
             places |= dict.fromkeys(finding.place for finding in programs(copies.document))
         return list(places)
 
     def of_copies(self, rewired: Rewired) -> Effective:
         """The copies as HAProxy reads them; lines are those of the copies."""
+        if self._copies is not None and self._copies[0] is rewired:
+            return self._copies[1]
         sources = [SourceText(copy.path, copy.text) for copy in rewired.copies]
-        return self._read(sources, ())
+        self._copies = rewired, self._read(sources, ())
+        return self._copies[1]
+
+    def _ours(self, wiring: Wiring) -> Ours:
+        host = wiring.listen.host
+        nothing = Address("127.0.0.1" if host == ANYWHERE else host, NOBODY_PORT)
+        digest = hashlib.sha256(str(wiring.directory).encode()).hexdigest()[:12]
+        api = wiring.api
+        return Ours(
+            entry=str(wiring.listen),
+            dns=str(wiring.dns),
+            log="stdout format raw" if wiring.log is None else str(wiring.log),
+            api=f"ipv4@{api}" if isinstance(api, Address) else str(api),
+            app_port=wiring.app_port,
+            check_port=wiring.app_port + 1,
+            app=str(wiring.app_at or nothing),
+            beside=wiring.beside,
+            nothing=str(nothing),
+            directory=PurePath(wiring.directory),
+            is_elsewhere=self._is_elsewhere,
+            token=f"chaosd-{digest}",
+            descriptors=self._open_files_max,
+            by_address=wiring.by_address,
+        )
 
     def _read(self, sources: Sequence[SourceText], problems: Sequence[Problem]) -> Effective:
         environment = {**dict.fromkeys(self.unset, STAND_IN), **self._environment}
         document = read_texts(sources, problems, environment=environment, build=self._build)
         return resolve(document, self._build.dialect)
-
-
-def _ours(wiring: Wiring) -> Ours:
-    app = wiring.app_at or Address(wiring.listen.host, _NOBODY_PORT)
-    digest = hashlib.sha256(str(wiring.directory).encode()).hexdigest()[:12]
-    api = wiring.api
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    return Ours(
-        entry=str(wiring.listen),
-        dns=str(wiring.dns),
-        log="stdout format raw" if wiring.log is None else str(wiring.log),
-        api=f"ipv4@{api}" if isinstance(api, Address) else str(api),
-        app_port=wiring.app_port,
-        check_port=wiring.app_port + 1,
-        app=str(app),
-        beside=wiring.beside,
-        nothing=f"{wiring.listen.host}:{_NOBODY_PORT}",
-        directory=PurePath(wiring.directory),
-        token=f"chaosd-{digest}",
-        descriptors=None if limit == resource.RLIM_INFINITY else limit,
-        by_address=wiring.by_address,
-    )
 
 
 def read_environment(path: Path) -> dict[str, str]:

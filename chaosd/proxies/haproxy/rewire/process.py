@@ -43,6 +43,9 @@ def leave_out(scene: Scene, section: Section, line: Statement) -> Iterator[Edit]
     """A line of `global` that is about where and as whom HAProxy runs."""
     reason = GLOBAL.get(line.keyword) or PROGRAMS[line.keyword]
     if line.keyword in PROGRAMS and scene.programs:
+        if line.keyword == "lua-load" and line.words[1:]:
+            there = scene.find(line.texts[1])
+            yield from scene.renamed(line, line.words[1], there or line.texts[1])
         return
     if reason is not Reason.PROCESS:
         scene.lose(line.place, reason, " ".join(line.texts[:2]))

@@ -35,9 +35,9 @@ class Reason(Enum):
     SOURCE = "source"  # an address or an interface of the user's to connect from
     DISPATCH = "dispatch"
     # What the stand-in app does not speak.
-    PLAIN_SERVER = "plain server"  # TLS
+    OTHER_TLS = "other TLS"  # versions, ciphers
+    MADE_AUTHORITY = "made authority"  # who is believed to be the app
     PLAIN_PROTOCOL = "plain protocol"  # HTTP/2, FastCGI
-    NO_PROXY_LINE = "no proxy line"
     NO_SOCKS = "no socks"
     REDIR = "redir"
     # Checks.
@@ -64,6 +64,7 @@ class Reason(Enum):
     # Logs.
     LOG = "log"
     # Files.
+    CARRIED = "carried"  # put where HAProxy runs
     MADE_CERTIFICATE = "made certificate"
     EMPTY_FILE = "empty file"
     MISSING_FILE = "missing file"
@@ -71,6 +72,8 @@ class Reason(Enum):
     SET = "set"
     # Who answered.
     IDENTITY = "identity"
+    # Not chaosd's wiring but a remedy, which the doctor proposes.
+    MENDED = "mended"
 
 
 class Lost(NamedTuple):

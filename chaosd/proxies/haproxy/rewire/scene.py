@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePath
 
+from chaosd.proxies.haproxy.cfg.address import Target, target
 from chaosd.proxies.haproxy.cfg.effective import Effective, Proxy, Server
-from chaosd.proxies.haproxy.cfg.source import Place, Section, Statement
-from chaosd.proxies.haproxy.rewire.choose import Choice, Target, target
+from chaosd.proxies.haproxy.cfg.source import Place, Section, Statement, Word
+from chaosd.proxies.haproxy.rewire.carried import CarriedFiles
+from chaosd.proxies.haproxy.rewire.choose import Choice
 from chaosd.proxies.haproxy.rewire.door import Door
-from chaosd.proxies.haproxy.rewire.edits import Edit
+from chaosd.proxies.haproxy.rewire.edits import Edit, replace_word
 from chaosd.proxies.haproxy.rewire.reasons import Lost, Reason
 
+_NAME = re.compile(r"^str\(([^)]+)\)$")  # of an expression
 CERTIFICATE = "made/certificate.pem"
 _HERE = frozenset({"", "*", "127.0.0.1", "localhost", "[::1]", "::1", "0.0.0.0", "::", "[::]"})  # noqa: S104 - what a file says, nothing is bound
 
@@ -31,6 +37,7 @@ class Ours:
     beside: str | None  # of the app that never moves; None: there is none
     nothing: str  # where nobody listens
     directory: PurePath  # where made files lie
+    is_elsewhere: bool  # HAProxy does not run on this machine: files of it have to be carried there
     token: str  # of socket names that nobody else has
     descriptors: int | None  # that a process may have; None: not known
     by_address: bool  # answers have to say which address they come from
@@ -62,6 +69,7 @@ class Scene:
     programs: bool = False  # whether Lua and external checks may run
     overrides: Overrides = field(default_factory=Overrides)
     made: dict[str, bytes] = field(default_factory=dict)  # files, by their path in the directory
+    carried: CarriedFiles = field(default_factory=CarriedFiles)
     lost: list[Lost] = field(default_factory=list)
     said: list[str] = field(default_factory=list)  # texts that checks look for in an answer
     script: dict[str, str] = field(default_factory=dict)  # what checks send → what they expect
@@ -73,8 +81,7 @@ class Scene:
 
     def proxy(self, section: Section) -> Proxy:
         """The proxy that this section is."""
-        place = section.header.place
-        return next(proxy for proxy in self.effective.proxies if proxy.place == place)
+        return self.effective.proxy_at[section.header.place]
 
     def is_moved(self, section: Section) -> bool:
         """Whether it is the backend that moves."""
@@ -87,34 +94,71 @@ class Scene:
 
     def server(self, statement: Statement) -> Server | None:
         """The server of this line; None where the reader could not make one of it."""
-        found = (s for s in self.effective.servers if s.place == statement.place)
-        return next(found, None)
+        return self.effective.server_at.get(statement.place)
 
     def socket(self, bind: Statement) -> str:
         """The private socket that stands for this bind."""
-        return f"abns@{self.ours.token}-{self._binds().index(bind) + 1}"
+        return f"abns@{self.ours.token}-{self._binds.index(bind) + 1}"
 
     def bind_of(self, server: Target) -> Statement | None:
         """The bind of the same files that a server points at."""
         if server.is_socket or not server.port or server.host not in _HERE | {"127.0.0.1"}:
             return None
-        for bind in self._binds():
+        for bind in self._binds:
             for text in bind.texts[1].split(","):
                 there = target(text)
                 if there.port == server.port and there.host in _HERE | {server.host}:
                     return bind
         return None
 
+    @cached_property
     def _binds(self) -> list[Statement]:
         lines = self.effective.document.statements()
         return [line for _, line in lines if line.says("bind") and line.words[1:]]
 
-    def exists(self, name: str) -> bool:
-        """Whether a file or directory of the user's is there."""
+    @property
+    def origin(self) -> PurePath:
+        """What relative paths are relative to where HAProxy runs."""
+        return self.ours.directory if self.ours.is_elsewhere else self.base
+
+    def find(self, name: str, under: str = "") -> str | None:
+        """The name by which HAProxy gets at a file or directory of the user's.
+
+        The same name if that will do; another one where the file is carried to HAProxy; None if it
+        is not there, or this user may not read it. `under` is the keyword of `global` that names
+        the directory of relative names.
+        """
         try:
-            return bool(name) and (self.base / name).exists()
+            path = self.base / self._directory(under) / name
+            if not name or not os.access(path, os.R_OK):
+                return None
+            if not self.ours.is_elsewhere:
+                return name
+            return str(self.ours.directory / self.carried.carry(path))
         except (OSError, ValueError):
-            return False
+            return None
+
+    def renamed(self, line: Statement, word: Word, there: str) -> Iterator[Edit]:
+        """The file of this word is found by that name."""
+        if there != word.text:
+            yield replace_word(line, word, there, Reason.CARRIED)
+
+    def _directory(self, keyword: str) -> str:
+        lines = self.effective.document.statements("global")
+        said = [line.texts[1] for _, line in lines if keyword and line.says(keyword)]
+        return said[-1] if said else ""
+
+    def names(self) -> tuple[str, ...]:
+        """Those that a made certificate has to be for: the door's, and those of the servers."""
+        found = [self.door.request.host, self.choice.name]
+        backend = self.choice.backend
+        for line in (*backend.inherited, *backend.statements):
+            for keyword, value in zip(line.texts, line.texts[1:], strict=False):
+                if keyword == "verifyhost":
+                    found.append(value)
+                elif keyword in ("sni", "check-sni"):
+                    found += _NAME.findall(value)[:1] if keyword == "sni" else [value]
+        return tuple(dict.fromkeys(name for name in found if name))
 
     def certificate(self) -> str:
         """The path of a certificate that chaosd makes."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from chaosd.proxies.haproxy.cfg.address import target
 from chaosd.proxies.haproxy.cfg.effective import Server
 from chaosd.proxies.haproxy.cfg.source import Section, Statement
 from chaosd.proxies.haproxy.rewire.binds import pick
-from chaosd.proxies.haproxy.rewire.choose import is_followed, target
+from chaosd.proxies.haproxy.rewire.choose import is_followed
 from chaosd.proxies.haproxy.rewire.edits import (
     Drop,
     Edit,
@@ -30,11 +31,14 @@ TLS = {
     **dict.fromkeys(("curves", "sigalgs", "client-sigalgs", "ssl-min-ver", "ssl-max-ver"), 1),
     "ktls": 1,
 }
-PROXY_LINE = {
-    **dict.fromkeys(("send-proxy", "send-proxy-v2", "check-send-proxy"), 0),
-    **dict.fromkeys(("send-proxy-v2-ssl", "send-proxy-v2-ssl-cn"), 0),
-    **dict.fromkeys(("proxy-v2-options", "set-proxy-v2-tlv-fmt"), 1),
+# Of those, what does not fit the stand-in app's made certificate, or what it speaks.
+_OTHER_TLS = {
+    **{f"{how}-{version}": 0 for how in ("force", "no") for version in _TLS_VERSIONS},
+    **dict.fromkeys(("crl-file", "npn", "ciphers", "ciphersuites", "curves", "sigalgs"), 1),
+    **dict.fromkeys(("client-sigalgs", "ssl-min-ver", "ssl-max-ver", "ktls"), 1),
 }
+_FILES_OF_TLS = ("ca-file", "crt")
+ALPN = {"alpn": 1, "check-alpn": 1}
 PROTOCOL = {"proto": 1, "check-proto": 1, "ws": 1}
 SOCKS = {"socks4": 1, "check-via-socks4": 0}
 SOURCE = {"source": 1, "usesrc": 1, "interface": 1, "namespace": 1}
@@ -43,8 +47,7 @@ AGENT = {
     **dict.fromkeys(("agent-addr", "agent-port", "agent-inter", "agent-send"), 1),
 }
 _GROUPS: tuple[tuple[dict[str, int], Reason], ...] = (
-    (TLS, Reason.PLAIN_SERVER),
-    (PROXY_LINE, Reason.NO_PROXY_LINE),
+    (_OTHER_TLS, Reason.OTHER_TLS),
     (PROTOCOL, Reason.PLAIN_PROTOCOL),
     (SOCKS, Reason.NO_SOCKS),
     (SOURCE, Reason.SOURCE),
@@ -53,17 +56,8 @@ _GROUPS: tuple[tuple[dict[str, int], Reason], ...] = (
     ({"track": 1}, Reason.TRACK),
     ({"redir": 1}, Reason.REDIR),
 )
-# What a line may inherit from `default-server`, and the word that takes it back.
-_NEGATED = (
-    ("send-proxy", "no-send-proxy", Reason.NO_PROXY_LINE),
-    ("send-proxy-v2", "no-send-proxy-v2", Reason.NO_PROXY_LINE),
-    ("check-send-proxy", "no-check-send-proxy", Reason.NO_PROXY_LINE),
-    ("agent-check", "no-agent-check", Reason.AGENT),
-)
-# Of `default-server`: what opens a file or goes elsewhere, and what no word takes back. Not even
-# `no-ssl` does: HAProxy 2.6 and later prepare such a server for TLS all the same.
+# Of `default-server`: what opens a file or goes elsewhere, and what no word takes back.
 _DEFAULTS = (
-    (TLS, Reason.PLAIN_SERVER),
     (PROTOCOL, Reason.PLAIN_PROTOCOL),
     (SOCKS, Reason.NO_SOCKS),
     (SOURCE, Reason.SOURCE),
@@ -83,6 +77,12 @@ def default_server(scene: Scene, section: Section, line: Statement) -> Iterator[
         return
     for gone, reason in _DEFAULTS:
         yield from _without(scene, line, gone, reason, first=1)
+    if scene.is_of_moved(section):
+        yield from _without(scene, line, _OTHER_TLS, Reason.OTHER_TLS, first=1)
+        yield from _files_of_tls(scene, line)
+    else:
+        # Not even `no-ssl` would do: HAProxy 2.6 and later prepare such servers for TLS as well.
+        yield from remove_words(line, pick(line, TLS, 1), Reason.OTHER_BACKEND)
 
 
 def server(scene: Scene, section: Section, line: Statement) -> Iterator[Edit]:
@@ -129,17 +129,32 @@ def _stand_in(scene: Scene, line: Statement, found: Server) -> Iterator[Edit]:
     """What differs where the stand-in app answers instead of the user's."""
     for gone, reason in _GROUPS:
         yield from _without(scene, line, gone, reason)
-    for name, negation, reason in _NEGATED:
-        if _inherits(scene, found, name):
-            yield append_words(line, negation, reason)
-            scene.lose(line.place, reason, name)
+    if _inherits(scene, found, "agent-check"):
+        yield append_words(line, "no-agent-check", Reason.AGENT)
+        scene.lose(line.place, Reason.AGENT, "agent-check")
+    for word in pick(line, ALPN, _head(line)):
+        if "h2" in word.text.split(","):
+            scene.lose(line.place, Reason.PLAIN_PROTOCOL, f"alpn {word.text}")
+    yield from _files_of_tls(scene, line)
     yield from _check_port(scene, line, found)
     yield from _no_libc(line, found)
 
 
+def _files_of_tls(scene: Scene, line: Statement) -> Iterator[Edit]:
+    """Whom the servers are believed by, and what HAProxy shows them."""
+    for keyword, value in zip(line.words[1:], line.words[2:], strict=False):
+        if keyword.text not in _FILES_OF_TLS:
+            continue
+        there = scene.find(value.text, "crt-base") if keyword.text == "crt" else None
+        if there is not None:
+            yield from scene.renamed(line, value, there)
+        else:
+            yield replace_word(line, value, scene.certificate(), Reason.MADE_AUTHORITY)
+
+
 def _inherits(scene: Scene, found: Server, name: str) -> bool:
     """Whether a `default-server` line before it turns this on."""
-    proxy = next(proxy for proxy in scene.effective.proxies if found in proxy.servers)
+    proxy = scene.effective.backend_of(found)
     is_on = False
     for line in (*proxy.inherited, *proxy.statements):
         if line == found.statement:

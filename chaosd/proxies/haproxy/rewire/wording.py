@@ -29,9 +29,9 @@ _WHY = {
     Reason.OTHER_BACKEND: "not the backend that moves: nothing is asked there",
     Reason.SOURCE: "this machine does not have that address or interface",
     Reason.DISPATCH: "no address of yours is connected to",
-    Reason.PLAIN_SERVER: "chaosd's app speaks plain HTTP/1.1",
+    Reason.OTHER_TLS: "the app's certificate is made by chaosd, for P-256",
+    Reason.MADE_AUTHORITY: "the app's certificate is made by chaosd, which vouches for it",
     Reason.PLAIN_PROTOCOL: "chaosd's app and probe speak HTTP/1.1",
-    Reason.NO_PROXY_LINE: "chaosd's app takes no PROXY line",
     Reason.NO_SOCKS: "there is no SOCKS proxy",
     Reason.REDIR: "clients would be sent away",
     Reason.CHECK_PORT: "chaosd's app answers checks on this port",
@@ -54,11 +54,13 @@ _WHY = {
     Reason.LUA: "programs of the file are not run",
     Reason.SPOE: "no SPOE agent is spoken to",
     Reason.LOG: "chaosd reads the log, and only what happens to servers",
-    Reason.MADE_CERTIFICATE: "the certificate is not there: chaosd made one",
-    Reason.EMPTY_FILE: "the file is not there: an empty one stands for it",
-    Reason.MISSING_FILE: "the file is not there",
+    Reason.CARRIED: "the file is put into the container",
+    Reason.MADE_CERTIFICATE: "the certificate can't be read here: chaosd made one",
+    Reason.EMPTY_FILE: "the file can't be read here: an empty one stands for it",
+    Reason.MISSING_FILE: "the file can't be read here",
     Reason.SET: "your config sets this",
     Reason.IDENTITY: "answers say which address they come from",
+    Reason.MENDED: "what chaosd doctor proposes",
 }
 # What is lost: what it was, and what that changes in the answer.
 _LOST = {
@@ -89,14 +91,13 @@ _LOST = {
     ),
     Reason.SOURCE: "connections come from this machine's own address",
     Reason.DISPATCH: "`dispatch` is left out: its requests are answered 503",
-    Reason.PLAIN_SERVER: (
-        "`{detail}`: TLS to the server is not measured: each connection and check has one "
-        "handshake less; when the new address is found does not depend on it"
+    Reason.OTHER_TLS: (
+        "`{detail}`: TLS to the server goes by this machine's defaults, which changes how long a "
+        "handshake takes, and not when the new address is found"
     ),
     Reason.PLAIN_PROTOCOL: (
         "`{detail}`: HTTP/1.1 instead, so many requests on one connection are not measured"
     ),
-    Reason.NO_PROXY_LINE: "`{detail}`: no PROXY line is sent; nothing else depends on it",
     Reason.NO_SOCKS: (
         "`{detail}`: connections go straight to the app; how long the SOCKS proxy keeps trying an "
         "address that is gone is not in the answer"
@@ -134,9 +135,11 @@ _LOST = {
         "the answer (--allow-programs, if the script is there)"
     ),
     Reason.SPOE: "SPOE is left out: what its agent decides, and its delay, is not in the answer",
-    Reason.MADE_CERTIFICATE: "`{detail}` is not there: chaosd made a certificate for it",
-    Reason.EMPTY_FILE: "`{detail}` is not there: an empty file or a plain page stands for it",
-    Reason.MISSING_FILE: "`{detail}` is not there: the line is left out",
+    Reason.MADE_CERTIFICATE: "`{detail}` can't be read here: chaosd made a certificate for it",
+    Reason.EMPTY_FILE: (
+        "`{detail}` can't be read here: an empty file or a plain page stands for it"
+    ),
+    Reason.MISSING_FILE: "`{detail}` can't be read here: the line is left out",
 }
 
 

@@ -1,4 +1,8 @@
-"""What this process and all that it has started use, and what the machine has for them."""
+"""What chaosd and all that it has started use, and how much they may use.
+
+Their limits are those of this process (ulimit, affinity), of its control group, and what is left.
+What the machine says of itself and of any one process is in machine.py.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +15,8 @@ from pathlib import Path
 
 from chaosd.system import machine
 
-TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 CGROUP = Path("/sys/fs/cgroup")  # of version 2, as a container sees its own
-AUTOGROUP = Path("/proc/sys/kernel/sched_autogroup_enabled")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +32,7 @@ class Used:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What there is, for everybody or for this process."""
+    """What they may use."""
 
     cores: float
     memory_bytes: int  # that are not in use
@@ -52,7 +54,7 @@ def used() -> Used:
             pid = int(entry.name)
             children[int(fields[1])].append(pid)
             # Its own, and that of its children that have ended.
-            cpu[pid] = sum(int(field) for field in fields[11:15]) / TICKS_PER_S
+            cpu[pid] = sum(int(field) for field in fields[11:15]) / machine.TICKS_PER_S
             memory[pid] = int(fields[21]) * PAGE_BYTES
     ours, left = [os.getpid()], [os.getpid()]
     while left:
@@ -64,12 +66,12 @@ def used() -> Used:
         memory_bytes=sum(memory.get(pid, 0) for pid in ours),
         processes=len(ours),
         descriptors=machine.own_descriptors(),
-        machine_cpu_s=_machine_cpu_s(),
+        machine_cpu_s=machine.busy_s(),
     )
 
 
 def limits() -> Limits:
-    """Read what there is for us. What can't be read is no limit."""
+    """Read what we may use. What can't be read is no limit."""
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     processes, _ = resource.getrlimit(resource.RLIMIT_NPROC)
     pids = _number(CGROUP / "pids.max")
@@ -81,19 +83,6 @@ def limits() -> Limits:
         processes=processes if pids is None else min(processes, pids),
         descriptors=1 << 30 if descriptors == resource.RLIM_INFINITY else descriptors,
     )
-
-
-def _machine_cpu_s() -> float:
-    """Time that was not idle, on all cores, without what gives way to us.
-
-    That is what runs at nice > 0, unless the kernel shares its CPUs between sessions first.
-    """
-    with suppress(OSError, ValueError):
-        first = Path("/proc/stat").read_text(encoding="utf-8").split("\n", 1)[0]
-        user, nice, system, _idle, _wait, irq, softirq, *_ = (int(n) for n in first.split()[1:])
-        gives_way = 0 if _number(AUTOGROUP) else nice
-        return (user + nice - gives_way + system + irq + softirq) / TICKS_PER_S
-    return 0.0
 
 
 def _cores() -> float:

@@ -1,0 +1,1 @@
+"""How a diagnosis is said: one file for each format."""

@@ -1,0 +1,88 @@
+"""A diagnosis as one page that needs nothing else and can be mailed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
+
+from chaosd.doctor.examine import Diagnosis
+from chaosd.doctor.finding import Finding
+from chaosd.doctor.formats import text
+from chaosd.doctor.formats.costs import cost_lines, remedy_lines
+from chaosd.proxies.haproxy.cfg.secrets import without_secrets
+from chaosd.report.document import (
+    Block,
+    Code,
+    CodeSpan,
+    Heading,
+    Said,
+    Strong,
+    bullets,
+    escape,
+    line,
+    paragraph,
+    table,
+    to_html,
+    word_columns,
+)
+
+POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+
+
+def render(diagnoses: Sequence[Diagnosis], *, everything: bool) -> str:
+    """The whole page. No script, no request to anywhere."""
+    style = (files("chaosd.report.html") / "style.css").read_text(encoding="utf-8")
+    last = diagnoses[-1]
+    name = ", ".join(source.path.name for source in last.subject.sources)
+    blocks: list[Block] = [Heading(f"chaosd doctor: {name}", level=1)]
+    for diagnosis in diagnoses:
+        blocks += _table(diagnosis)
+    if len(diagnoses) > 1:
+        title, *lines = text.upgrade_lines(diagnoses[0], last)
+        blocks += [Heading(title), bullets(each.strip() for each in lines)]
+    blocks.append(Heading("Findings"))
+    for finding in last.all if everything else last.findings:
+        blocks += _finding(last, finding)
+    blocks.append(paragraph(text.summary(last, everything=everything)))
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(name)} - chaosd doctor</title><style>{style}</style></head>"
+        f"<body><main>{to_html(blocks)}</main></body></html>\n"
+    )
+
+
+def _table(diagnosis: Diagnosis) -> Iterator[Block]:
+    yield paragraph(text.heading(diagnosis))
+    if notes := list(text.notes(diagnosis)):
+        yield bullets(notes)
+    rows: list[list[Said]] = []
+    unknown: list[str] = []
+    for names, row in text.alike(diagnosis.rows):
+        name = text.quoted_names(names)
+        if why := text.why_none(row):
+            unknown.append(f"{name}: {why}")
+            continue
+        pairs = zip(text.recoveries(row), text.failures(row), strict=True)
+        cells = [f"recovery p95 {recovery}; fail: {failed}" for recovery, failed in pairs]
+        rows.append([CodeSpan(name), *cells, text.queries(row)])
+    if rows:
+        yield table(word_columns("backend", *text.TITLES.values(), "DNS queries/s"), rows)
+    if unknown:
+        yield bullets(unknown)
+
+
+def _finding(diagnosis: Diagnosis, finding: Finding) -> Iterator[Block]:
+    place = finding.spot.place
+    yield Heading(f"{finding.severity}: {finding.rule}", level=3)
+    yield paragraph(CodeSpan(str(place)), " ", finding.message)
+    if said := without_secrets(diagnosis.subject.line(place)).strip():
+        yield Code(said)
+    if finding.cost is not None and (costs := list(cost_lines(finding.cost))):
+        yield bullets(line(Strong("costs"), f": {each}") for each in costs)
+    if pastes := remedy_lines(diagnosis.subject, finding):
+        words = (f"{'after' if p.is_new else 'line'} {p.place}: {p.text}" for p in pastes)
+        yield Code("\n".join(words))
+    if finding.remedy is not None and finding.remedy.advice:
+        yield paragraph(finding.remedy.advice)

@@ -1,0 +1,284 @@
+"""A diagnosis for the terminal: the table of backends, then the findings."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from chaosd.doctor.examine import Diagnosis, Outlooks, Row
+from chaosd.doctor.finding import Finding
+from chaosd.doctor.formats.costs import cost_lines, remedy_lines
+from chaosd.doctor.formats.numbers import arrow, rate, seconds
+from chaosd.doctor.formats.unknown import why_unknown
+from chaosd.doctor.scenarios import TROUBLE_S
+from chaosd.doctor.setting import Setting
+from chaosd.doctor.subject import Subject
+from chaosd.doctor.words import count, quoted
+from chaosd.proxies.haproxy.cfg.effective import Origin
+from chaosd.proxies.haproxy.cfg.secrets import without_secrets
+from chaosd.proxies.haproxy.cfg.source import Place
+from chaosd.proxies.haproxy.model.backend import Happening, Outlook, Unknown
+
+TITLES = {
+    Happening.MOVE: "a move",
+    Happening.NODE_LOST: "a lost node",
+    Happening.DNS_TROUBLE: f"{TROUBLE_S:g} s without DNS",
+}
+LOST = "(now → with the fixes; requests lost, in seconds' worth: 1.5 s is 150 of 100 a second)"
+_WHOLE_MAX = 3  # findings of a rule that are told with costs and remedy
+_PASTES_MAX = 6  # lines of a remedy
+_NAMES_MAX = 4  # of backends that are alike, in a row
+_SETTINGS = {
+    Setting.DOCKER: "in Docker",
+    Setting.KUBERNETES: "in Kubernetes",
+    Setting.CONSUL: "with Consul",
+    Setting.PLAIN: "with plain DNS",
+}
+
+
+def render(diagnosis: Diagnosis, *, everything: bool) -> Iterator[str]:
+    """All of it."""
+    yield heading(diagnosis)
+    yield from notes(diagnosis)
+    if diagnosis.rows:
+        yield ""
+        yield from _table(diagnosis.rows)
+    told: Counter[str] = Counter()
+    for finding in diagnosis.all if everything else diagnosis.findings:
+        told[finding.rule] += 1
+        yield ""
+        yield from _finding(diagnosis.subject, finding, short=told[finding.rule] > _WHOLE_MAX)
+    yield ""
+    yield summary(diagnosis, everything=everything)
+
+
+def render_all(diagnoses: Sequence[Diagnosis], *, everything: bool) -> Iterator[str]:
+    """Of one version all; of several each table, what differs, and the findings of the last."""
+    if len(diagnoses) == 1:
+        yield from render(diagnoses[0], everything=everything)
+        return
+    for diagnosis in diagnoses[:-1]:
+        yield heading(diagnosis)
+        yield from _table(diagnosis.rows)
+        yield ""
+    yield from upgrade_lines(diagnoses[0], diagnoses[-1])
+    yield ""
+    yield from render(diagnoses[-1], everything=everything)
+
+
+def upgrade_lines(old: Diagnosis, new: Diagnosis) -> Iterator[str]:
+    """What the newer version changes for the users of this file."""
+    title = f"from {version(old)} to {version(new)}"
+    lines = [*_changed_rows(old, new), *_changed_findings(old, new)]
+    yield f"{title}: {'what changes' if lines else 'nothing changes for your users'}"
+    yield from (f"  {line}" for line in lines)
+
+
+def _changed_rows(old: Diagnosis, new: Diagnosis) -> Iterator[str]:
+    for before, after in zip(old.rows, new.rows, strict=False):
+        for what, title in TITLES.items():
+            pairs = (
+                ("recovery p95", _recovery(before.now, what), _recovery(after.now, what)),
+                ("requests lost", _failed(before.now, what), _failed(after.now, what)),
+            )
+            changed = [f"{name} {a} → {b}" for name, a, b in pairs if a != b]
+            if changed:
+                yield f"{before.name}, {title}: {', '.join(changed)}"
+        asked = [_queries(before.now), _queries(after.now)]
+        if asked[0] != asked[1]:
+            yield f"{before.name}: DNS queries a second {arrow(*asked)}"
+
+
+def _changed_findings(old: Diagnosis, new: Diagnosis) -> Iterator[str]:
+    def keys(diagnosis: Diagnosis) -> dict[tuple[str, Place], Finding]:
+        return {(f.rule, f.spot.place): f for f in diagnosis.all}
+
+    before, after = keys(old), keys(new)
+    for key, finding in before.items():
+        if key not in after:
+            yield f"gone: {finding.rule} ({finding.spot.place})"
+    for key, finding in after.items():
+        if key not in before:
+            yield f"new: {finding.rule} ({finding.spot.place}): {finding.message}"
+
+
+def heading(diagnosis: Diagnosis) -> str:
+    """What was read, for which HAProxy, and where it is used."""
+    files = ", ".join(str(source.path) for source in diagnosis.subject.sources)
+    return f"{files}: for {version(diagnosis)}, {setting(diagnosis)}"
+
+
+def version(diagnosis: Diagnosis) -> str:
+    program = diagnosis.program
+    if program.version is None:
+        newest = diagnosis.subject.version_text
+        return f"HAProxy {newest} (none is installed here; --version says another)"
+    return f"HAProxy {program.version}{' (of this machine)' if program.from_machine else ''}"
+
+
+def setting(diagnosis: Diagnosis) -> str:
+    guess = diagnosis.guess
+    why = f" (guessed by `{guess.word}`; --in says another)" if guess.word else ""
+    return f"{_SETTINGS[guess.setting]}{why}"
+
+
+def notes(diagnosis: Diagnosis) -> Iterator[str]:
+    """What limits the answer."""
+    subject = diagnosis.subject
+    if subject.unset:
+        names = quoted(sorted(subject.unset), _NAMES_MAX)
+        yield f"{names} {_has(len(subject.unset))} no value here (--env FILE gives one)"
+
+
+def _has(number: int) -> str:
+    return "has" if number == 1 else "have"
+
+
+# --- the table -----------------------------------------------------------------------------------
+
+
+def _table(rows: Sequence[Row]) -> Iterator[str]:
+    """Two lines for each backend; backends that are alike share them."""
+    head = ["backend", "", *TITLES.values(), "DNS queries/s"]
+    lines = [head]
+    unknown: dict[str, list[str]] = {}
+    for names, row in alike(rows):
+        if why := why_none(row):
+            unknown.setdefault(why, []).extend(names)
+            continue
+        name = quoted_names(names)
+        lines.append([name, "recovery p95", *map(str, recoveries(row)), queries(row)])
+        lines.append(["", "requests lost", *map(str, failures(row)), ""])
+    if len(lines) > 1:
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        for line in lines:
+            cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+            yield "  ".join(cells).rstrip()
+        yield LOST
+    for why, names in unknown.items():
+        yield f"{quoted_names(names)}: {why}"
+
+
+def quoted_names(names: Sequence[str]) -> str:
+    more = len(names) - _NAMES_MAX
+    return ", ".join(names[:_NAMES_MAX]) + (f" and {more} more" if more > 0 else "")
+
+
+def alike(rows: Sequence[Row]) -> list[tuple[list[str], Row]]:
+    """Rows with the same numbers, together."""
+    found: dict[tuple[str, ...], tuple[list[str], Row]] = {}
+    for row in rows:
+        key = (*recoveries(row), *failures(row), queries(row), why_none(row))
+        found.setdefault(key, ([], row))[0].append(row.name)
+    return list(found.values())
+
+
+def why_none(row: Row) -> str:
+    """Why there are no numbers, if there are none."""
+    if row.is_fixed:
+        return "addresses in the file: nothing moves by DNS"
+    found = [outlook for outlook in row.now.values() if isinstance(outlook, Unknown)]
+    return why_unknown(found[0]) if len(found) == len(row.now) else ""
+
+
+def recoveries(row: Row) -> list[str]:
+    return [arrow(_recovery(row.now, what), _recovery(row.fixed, what)) for what in TITLES]
+
+
+def failures(row: Row) -> list[str]:
+    return [arrow(_failed(row.now, what), _failed(row.fixed, what)) for what in TITLES]
+
+
+def queries(row: Row) -> str:
+    return arrow(_queries(row.now), _queries(row.fixed))
+
+
+def _queries(outlooks: Outlooks) -> str:
+    outlook = outlooks[Happening.MOVE]
+    return "?" if isinstance(outlook, Unknown) else rate(outlook.queries_per_s)
+
+
+def _recovery(outlooks: Outlooks, happening: Happening) -> str:
+    outlook = outlooks[happening]
+    if isinstance(outlook, Unknown):
+        return "?"
+    if outlook.unaffected >= 1:
+        return "unaffected"
+    return seconds(outlook.recovery_s.p95)
+
+
+def _failed(outlooks: Outlooks, happening: Happening) -> str:
+    """Seconds' worth of requests, those that reach a stranger included."""
+    outlook = outlooks[happening]
+    if not isinstance(outlook, Outlook):
+        return ""
+    lost = outlook.failed_s.mean + outlook.misrouted_s.mean
+    return seconds(lost)
+
+
+# --- findings ------------------------------------------------------------------------------------
+
+
+def _finding(subject: Subject, finding: Finding, *, short: bool) -> Iterator[str]:
+    """All of it, or what is left to say when there were others of the rule before."""
+    place = finding.spot.place
+    column = f":{finding.spot.start}" if finding.spot.start else ""
+    sure = "" if finding.confidence == "high" else f" ({finding.confidence} confidence)"
+    yield f"{finding.severity}[{finding.rule}] {place}{column}{sure}"
+    if short:
+        yield f"  {finding.message}"
+        return
+    yield from _quoted(subject, finding)
+    yield f"  {finding.message}"
+    if where := _inherited(finding):
+        yield f"  {where}"
+    if finding.cost is not None:
+        yield from (f"  costs: {line}" for line in cost_lines(finding.cost))
+    pastes = remedy_lines(subject, finding)
+    for number, paste in enumerate(pastes[:_PASTES_MAX]):
+        what = "after" if paste.is_new else "line"
+        head = "paste:" if number == 0 else "      "
+        yield f"  {head} {what} {_short(paste.place, place)}: {paste.text.rstrip()}"
+    if len(pastes) > _PASTES_MAX:
+        yield f"         and {len(pastes) - _PASTES_MAX} lines more like these (--fix writes all)"
+    if finding.remedy is not None and finding.remedy.advice:
+        yield f"  {finding.remedy.advice}"
+
+
+def _short(place: Place, near: Place) -> str:
+    return str(place.line) if place.file == near.file else str(place)
+
+
+def _quoted(subject: Subject, finding: Finding) -> Iterator[str]:
+    """The line itself, and below it what of it the finding is about."""
+    line = subject.line(finding.spot.place)
+    if not line.strip():
+        return
+    said = without_secrets(line).replace("\t", " ").rstrip()
+    number = str(finding.spot.place.line)
+    yield f"  {number} | {said}"
+    start, end = finding.spot.start, finding.spot.end
+    if end > start > 0 and len(said) == len(line.rstrip()):
+        yield f"  {' ' * len(number)} | {' ' * (start - 1)}{'^' * (end - start)}"
+
+
+def _inherited(finding: Finding) -> str:
+    """Where the value comes from, unless the line itself is all of it."""
+    parts = []
+    if finding.origin in (Origin.DEFAULTS, Origin.DEFAULT_SERVER) and finding.backends:
+        parts.append(f"inherited by {quoted(finding.backends)}")
+    elif finding.origin is Origin.HAPROXY:
+        parts.append("nobody says it: HAProxy's default")
+    if finding.also:
+        lines = [str(_short(place, finding.spot.place)) for place in finding.also]
+        parts.append(f"also line {', '.join(lines[:_NAMES_MAX])}" + (" …" * (len(lines) > 4)))  # noqa: PLR2004
+    return "; ".join(parts)
+
+
+def summary(diagnosis: Diagnosis, *, everything: bool) -> str:
+    """The last line: how much was found, and how to see more."""
+    findings = diagnosis.all if everything else diagnosis.findings
+    parts = [count(len(findings), "finding") if findings else "nothing that costs users anything"]
+    if diagnosis.idle and not everything:
+        parts.append(f"{len(diagnosis.idle)} that cost nothing (--all)")
+    return ", ".join(parts)

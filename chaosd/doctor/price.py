@@ -1,0 +1,146 @@
+"""What a finding costs: the model's difference between the file and the mended file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from chaosd.doctor.finding import Change, Cost, Toll
+from chaosd.doctor.subject import Subject
+from chaosd.proxies.haproxy.cfg.backend import read_backends
+from chaosd.proxies.haproxy.cfg.host import here
+from chaosd.proxies.haproxy.model.backend import Backend, Outlook, Scenario, Unknown
+from chaosd.proxies.haproxy.model.outlook import outlook
+
+Priced = Mapping[str, Backend | Unknown]  # by the backend's name
+# How much weighs in the order of findings: a rare happening, a second in which the instance that
+# has moved gets no requests, though others may answer them, and a second's requests that are late.
+_RARE, _IDLE, _SLOW = 0.05, 0.1, 0.1
+_IDLE_S_MAX = 3600.0
+_NEGLIGIBLE_S = 0.1
+_NEGLIGIBLE_SLOWEST_S = 0.5  # one request that waits; others fail or not as before
+_NEGLIGIBLE_QUERIES = 0.01  # a second
+_NEGLIGIBLE_SHARE = 0.02  # of the trials, that never recover
+
+
+class Model:
+    """Outlooks, each made once: a remedy changes one backend, and many are alike."""
+
+    def __init__(self) -> None:
+        self._host = here()  # whose routes and nameservers count where the file leaves it open
+        self._known: dict[tuple[Backend, str | None, Scenario], Outlook | Unknown] = {}
+
+    def backends(self, subject: Subject) -> Priced:
+        """What the model has of the backends that have servers."""
+        found = read_backends(subject.effective, self._host)
+        return {p.name: b for p, b in zip(subject.backends, found, strict=True)}
+
+    def outlook(
+        self, backend: Backend | Unknown, version: str | None, scenario: Scenario
+    ) -> Outlook | Unknown:
+        if isinstance(backend, Unknown):
+            return backend
+        key = (_without_places(backend), version, scenario)
+        if key not in self._known:
+            self._known[key] = outlook(backend, version, scenario)
+        return self._known[key]
+
+    def cost(
+        self,
+        version: str | None,
+        *,
+        now: Priced,
+        fixed: Priced,
+        usual: Sequence[Scenario],
+        rare: Sequence[Scenario] = (),
+    ) -> Cost | None:
+        """The price of what differs; None if the model has no answer for any of it.
+
+        Every backend meets the usual scenarios some day, the rare ones only where a rule says so.
+        """
+        scenarios = (*usual, *rare)
+        tolls: list[Toll] = []
+        queries_now = queries_fixed = 0.0
+        known = False
+        for name, backend in now.items():
+            mended = fixed.get(name, backend)
+            if isinstance(backend, Backend) and isinstance(mended, Backend):
+                known = True
+                if _without_places(backend) == _without_places(mended):
+                    continue
+            for number, scenario in enumerate(scenarios):
+                before = self.outlook(backend, version, scenario)
+                after = self.outlook(mended, version, scenario)
+                if isinstance(before, Unknown) or isinstance(after, Unknown):
+                    continue
+                known = True
+                tolls.append(_toll(name, scenario, before, after, usual=scenario in usual))
+                if number == 0:
+                    queries_now += before.queries_per_s
+                    queries_fixed += after.queries_per_s
+        if not known:
+            return None
+        return Cost(
+            tolls=_worst(tolls),
+            queries_per_s=Change(now=queries_now, fixed=queries_fixed),
+            loss_s=sum(_loss(t) * (1.0 if t.usual else _RARE) for t in tolls),
+        )
+
+
+def _without_places(backend: Backend) -> Backend:
+    """The same wherever it stands, and whatever it is called."""
+    servers = tuple(replace(server, file="", line=0) for server in backend.servers)
+    return replace(backend, name="", file="", line=0, servers=servers, limits=())
+
+
+def _toll(name: str, scenario: Scenario, now: Outlook, fixed: Outlook, *, usual: bool) -> Toll:
+    return Toll(
+        backend=name,
+        scenario=scenario,
+        usual=usual,
+        recovery_s=Change(now=now.recovery_s.p95, fixed=fixed.recovery_s.p95),
+        never=Change(now=now.recovery_s.never, fixed=fixed.recovery_s.never),
+        failed_s=Change(now=now.failed_s.mean, fixed=fixed.failed_s.mean),
+        misrouted_s=Change(now=now.misrouted_s.mean, fixed=fixed.misrouted_s.mean),
+        slow_s=Change(now=now.masked_s.mean, fixed=fixed.masked_s.mean),
+        slowest_s=Change(now=now.slowest_s, fixed=fixed.slowest_s),
+    )
+
+
+def _loss(toll: Toll) -> float:
+    """Seconds' worth of requests that are lost, and would not be in the mended file.
+
+    An instance that gets no requests is a loss, too, though a small one.
+    """
+    lost = toll.failed_s.saved + toll.misrouted_s.saved
+    idle = max(-_IDLE_S_MAX, min(_IDLE_S_MAX, toll.recovery_s.saved))
+    return lost + _IDLE * idle + _SLOW * toll.slow_s.saved
+
+
+def _worst(tolls: Iterable[Toll]) -> tuple[Toll, ...]:
+    """By scenario the toll of the backend that is hurt most."""
+    found: dict[Scenario, Toll] = {}
+    for toll in tolls:
+        other = found.get(toll.scenario)
+        if other is None or _weight(toll) > _weight(other):
+            found[toll.scenario] = toll
+    return tuple(found.values())
+
+
+def _weight(toll: Toll) -> tuple[float, float, float]:
+    return (_loss(toll), toll.recovery_s.saved, toll.slowest_s.saved)
+
+
+def is_nothing(cost: Cost) -> bool:
+    """Whether users would not notice, nor the nameserver."""
+    return cost.queries_per_s.saved < _NEGLIGIBLE_QUERIES and not any(map(is_felt, cost.tolls))
+
+
+def is_felt(toll: Toll) -> bool:
+    """Whether users would notice the remedy."""
+    seconds = (toll.recovery_s, toll.failed_s, toll.misrouted_s, toll.slow_s)
+    return (
+        any(change.saved >= _NEGLIGIBLE_S for change in seconds)
+        or toll.never.saved >= _NEGLIGIBLE_SHARE
+        or toll.slowest_s.saved >= _NEGLIGIBLE_SLOWEST_S
+    )

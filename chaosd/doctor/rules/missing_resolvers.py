@@ -1,0 +1,53 @@
+"""`resolvers` of a name that no section of these files has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from chaosd.doctor.finding import Confidence, Facts, Finding, Remedy, Severity
+from chaosd.doctor.rule import Rule
+from chaosd.doctor.subject import Subject, of_server, of_setting
+from chaosd.doctor.words import quoted
+from chaosd.proxies.haproxy.cfg.effective import Server
+
+_IMPLICIT = "default"
+
+
+class MissingResolvers(Rule):
+    """One finding for each name of a section."""
+
+    id = "missing-resolvers"
+    severity = Severity.ERROR
+    confidence = Confidence.MEDIUM  # it may stand in a file that was not given
+    title = "a resolvers section is in none of the files"
+    sentence = (
+        "server {servers} needs `resolvers {name}`, and no such section is in {files}: HAProxy "
+        "does not start with this alone"
+    )
+
+    def look(self, subject: Subject) -> Iterator[Finding]:
+        lacking: dict[str, list[Server]] = {}
+        for _, server in subject.followers():
+            name = str(server.values["resolvers"].value)
+            implicit = name == _IMPLICIT and subject.effective.dialect.has_default_resolvers
+            if name not in subject.effective.resolvers and not implicit:
+                lacking.setdefault(name, []).append(server)
+        for name, servers in lacking.items():
+            facts: Facts = {
+                "name": name,
+                "servers": quoted([server.name for server in servers]),
+                "files": quoted([source.path.name for source in subject.sources]),
+            }
+            value = servers[0].values["resolvers"]
+            spot = of_server(servers[0])
+            yield self.finding(
+                of_setting(subject, value, spot) if value.place != spot.place else spot,
+                facts,
+                origin=value.origin,
+                backends=[server.backend for server in servers],
+                also=[server.place for server in servers],
+                remedy=Remedy(
+                    advice="Give all files that belong together, in their -f order "
+                    "(chaosd doctor a.cfg b.cfg), or the directory."
+                ),
+            )

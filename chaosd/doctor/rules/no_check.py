@@ -1,0 +1,80 @@
+"""Settings of checks, and no `check` on the server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from chaosd.doctor import mending
+from chaosd.doctor.finding import Confidence, Facts, Finding, Severity
+from chaosd.doctor.rule import Rule
+from chaosd.doctor.subject import Subject, of_server
+from chaosd.doctor.words import quoted
+from chaosd.proxies.haproxy.cfg.effective import Proxy, Server
+from chaosd.proxies.haproxy.cfg.resolve import CHECK_OPTIONS
+from chaosd.proxies.haproxy.rewire.choose import is_followed
+
+_OF_CHECKS = ("inter", "fastinter", "downinter", "rise", "fall", "on-marked-down", "observe")
+_BESIDE = ("track", "agent-check")
+
+
+class NoCheck(Rule):
+    """One finding for each backend. Where nothing is said of checks, it is the model's affair."""
+
+    id = "no-check"
+    severity = Severity.WARNING
+    title = "servers are never checked"
+    sentence = (
+        "{meant}no `check` on server {servers} of backend `{backend}`: it is never DOWN, nothing "
+        "asks DNS early, and requests at an address that is gone fail until the next poll"
+    )
+
+    def look(self, subject: Subject) -> Iterator[Finding]:
+        for proxy in subject.backends:
+            servers = [server for server in proxy.servers if _is_unchecked(server)]
+            if servers:
+                yield self._finding(proxy, servers)
+
+    def _finding(self, proxy: Proxy, servers: list[Server]) -> Finding:
+        meant = _meant(proxy, servers)
+        facts: Facts = {
+            "meant": f"{quoted(meant)}, but " if meant else "",
+            "servers": quoted([server.name for server in servers]),
+            "backend": proxy.name,
+        }
+        edits = [mending.append(server.statement, "check") for server in servers]
+        return self.finding(
+            of_server(servers[0]),
+            facts,
+            backends=[proxy.name],
+            also=[server.place for server in servers],
+            remedy=mending.remedy(*edits, safe=bool(meant)),
+            beyond=bool(meant),
+            confidence=Confidence.HIGH if meant else Confidence.MEDIUM,
+            severity=Severity.WARNING if meant else Severity.INFO,
+        )
+
+
+def _is_unchecked(server: Server) -> bool:
+    values = server.values
+    return (
+        is_followed(server)
+        and not values["check"].value
+        and not values["check"].is_said
+        and not any(word in values and values[word].is_said for word in _BESIDE)
+        and not server.unread
+    )
+
+
+def _meant(proxy: Proxy, servers: list[Server]) -> list[str]:
+    """What the file says of checks that are not made."""
+    found = [
+        f"option {option}"
+        for option in CHECK_OPTIONS
+        if (value := proxy.values.get(f"option {option}")) is not None and value.value
+    ]
+    found += [
+        word
+        for word in _OF_CHECKS
+        if any(word in server.values and server.values[word].is_said for server in servers)
+    ]
+    return found

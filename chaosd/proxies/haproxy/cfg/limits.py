@@ -1,0 +1,200 @@
+"""What of a file the model leaves out, and what the answer may be wrong in for it.
+
+A word that is not modelled takes nothing away: it becomes a `Limit`, with its line, and the rest is
+predicted. Words that change nothing in the answer are not here at all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+
+from chaosd.proxies.haproxy.cfg.checks import is_option
+from chaosd.proxies.haproxy.cfg.effective import Effective, Proxy, Server, Value
+from chaosd.proxies.haproxy.cfg.source import Place, Statement, Trouble
+from chaosd.proxies.haproxy.model.backend import Limit
+
+SAID_MAX = 60  # characters of a line
+
+
+class Change(StrEnum):
+    """What a part that is left out may change in the answer."""
+
+    WHO = "who"  # which server a request goes to
+    OBSERVED = "observed"  # failed requests count as failed checks
+    AGENT = "agent"  # an agent tells states and weights
+    PROGRAM_CHECKS = "program checks"  # a program finds out who is UP
+    CHECK_ADDRESS = "check address"  # checks go to another host
+    CHECK_TIMES = "check times"  # checks come sooner or later than they should
+    DRAINED = "drained"  # an answer of 404 takes a server out softly
+    SLOW_START = "slow start"  # a server that returns gets its share little by little
+    RETRIED = "retried"  # more than failed connections is tried again
+    REDISPATCH = "redispatch"  # counted from the last retry
+    PROGRAM = "program"  # Lua or an agent decides about requests
+    DESTINATION = "destination"  # a rule chooses the address
+    FALLBACK = "fallback"  # another backend takes over
+    PREFERRED_NET = "preferred net"  # which of several addresses is taken
+    DNS_BY_TCP = "dns by tcp"
+    SOCKS = "socks"  # a SOCKS proxy says what an address meets
+    PROCESSES = "processes"  # each one asks DNS and checks by itself
+    DISABLED = "disabled"  # a server that stays out until somebody enables it
+    UNSET = "unset"  # a variable without a value: HAProxy's default is taken
+    UNDECIDED = "undecided"  # whether a part of the file holds
+
+
+# Keywords of a server that are left out: with which values nothing is changed, and what else is.
+SERVER_LIMITS: dict[str, tuple[tuple[object, ...], Change]] = {
+    "observe": (("none",), Change.OBSERVED),
+    "agent-check": ((False,), Change.AGENT),
+    "addr": ((), Change.CHECK_ADDRESS),
+    "resolve-net": ((), Change.PREFERRED_NET),
+    "socks4": ((), Change.SOCKS),
+    "redir": ((), Change.DESTINATION),
+    "slowstart": ((0, None), Change.SLOW_START),
+    "disabled": ((False,), Change.DISABLED),
+}
+# What changes when an address is found, or when a server is UP: no closed form holds with these.
+TIMES = frozenset(
+    {
+        *(Change.OBSERVED, Change.AGENT, Change.PROGRAM_CHECKS, Change.CHECK_ADDRESS),
+        *(Change.CHECK_TIMES, Change.DRAINED, Change.DESTINATION, Change.DNS_BY_TCP),
+        *(Change.SOCKS, Change.PROCESSES, Change.DISABLED, Change.UNSET, Change.UNDECIDED),
+    }
+)
+# What decides when a request first gets to the new instance.
+DECIDES = TIMES | {Change.WHO}
+# What an answer depends on only where there is more than one server.
+_OF_SEVERAL = frozenset({Change.WHO, Change.SLOW_START})
+_HASHES = ("source", "uri", "url_param", "hdr", "rdp-cookie", "hash", "first")
+_STICKS = ("on", "match", "store-request", "store-response")
+_OUTCOMES = re.compile(r"\b(?:nbsrv|srv_is_up|connslots|be_conn_free)\(([^)/,]+)")
+_ROUTES = ("use_backend", "default_backend", "http-request", "tcp-request", "redirect")
+_ALWAYS_RETRIED = frozenset({"conn-failure", "none"})
+
+
+def limits_of(effective: Effective, backend: Proxy, *, several: bool) -> tuple[Limit, ...]:
+    """All that is left out of this backend. `several`: it has more than one server."""
+    found = [
+        *_of_process(effective, backend),
+        *_of_nameservers(effective, backend),
+        *_of_values(backend),
+        *_of_lines(backend),
+        *_of_others(effective, backend),
+    ]
+    for server in backend.servers:
+        found += _of_server(server)
+    return tuple(
+        dict.fromkeys(limit for limit in found if several or limit.changes not in _OF_SEVERAL)
+    )
+
+
+def limit(place: Place, what: str, change: Change) -> Limit:
+    said = what if len(what) <= SAID_MAX else f"{what[: SAID_MAX - 2]} …"
+    return Limit(file=str(place.file), line=place.line, what=said, changes=change)
+
+
+def _of_line(line: Statement, change: Change, words: int = 4) -> Limit:
+    return limit(line.place, " ".join(word.raw for word in line.words[:words]), change)
+
+
+def _of_process(effective: Effective, backend: Proxy) -> Iterator[Limit]:
+    for problem in effective.problems:
+        if problem.trouble is Trouble.UNDECIDED:
+            yield limit(problem.place, problem.what, Change.UNDECIDED)
+    checked = any(server.values["check"].value for server in backend.servers)
+    for _, line in effective.document.statements("global"):
+        number = line.texts[1] if line.words[1:] else "0"
+        if line.says("spread-checks") and number != "0" and checked:
+            yield _of_line(line, Change.CHECK_TIMES)
+        if line.says("nbproc") and number not in ("0", "1"):
+            yield _of_line(line, Change.PROCESSES)
+
+
+def _of_nameservers(effective: Effective, backend: Proxy) -> Iterator[Limit]:
+    names = {str(server.values["resolvers"].value) for server in backend.servers}
+    for name in sorted(names & effective.resolvers.keys()):
+        for nameserver in effective.resolvers[name].nameservers:
+            if nameserver.address.text.startswith("tcp"):
+                yield limit(nameserver.place, nameserver.address.raw, Change.DNS_BY_TCP)
+
+
+def _of_values(backend: Proxy) -> Iterator[Limit]:
+    for name in ("transparent", "http_proxy"):
+        if is_option(backend, name):
+            yield _of_value(backend, f"option {name}", Change.DESTINATION)
+    if is_option(backend, "external-check") and any(
+        server.values["check"].value for server in backend.servers
+    ):
+        yield _of_value(backend, "option external-check", Change.PROGRAM_CHECKS)
+    retried = backend.values.get("retry-on")
+    if retried is not None and not {*str(retried.value).split()} <= _ALWAYS_RETRIED:
+        yield _of_value(backend, "retry-on", Change.RETRIED)
+    if int(backend.values["option redispatch"].value or 0) < -1:
+        yield _of_value(backend, "option redispatch", Change.REDISPATCH)
+    balance = str(backend.values["balance"].value)
+    if balance.partition(" ")[0].partition("(")[0] in _HASHES:
+        yield _of_value(backend, "balance", Change.WHO)
+    if "dispatch" in backend.values:
+        yield _of_value(backend, "dispatch", Change.DESTINATION)
+
+
+def _of_value(backend: Proxy, name: str, change: Change) -> Limit:
+    value: Value = backend.values[name]
+    said = name if name.startswith("option ") else f"{name} {value.value}"
+    return limit(value.place or backend.place, said, change)
+
+
+def _of_lines(backend: Proxy) -> Iterator[Limit]:
+    """What its rules do, its own and those of its defaults."""
+    named = any("cookie" in server.values for server in backend.servers)
+    for line in (*backend.inherited, *backend.statements):
+        if line.modifier:
+            continue
+        texts = line.texts
+        if (
+            line.keyword == "use-server"
+            or (line.keyword == "stick" and texts[1:2] and texts[1] in _STICKS)
+            or (line.keyword == "cookie" and (named or "dynamic" in texts))
+        ):
+            yield _of_line(line, Change.WHO, 2)
+        elif texts[:2] == ("http-check", "disable-on-404"):
+            yield _of_line(line, Change.DRAINED)
+        elif texts[:2] == ("filter", "spoe") or _is_program(texts):
+            yield _of_line(line, Change.PROGRAM)
+        elif texts[1:2] and texts[1].partition("(")[0] in ("set-dst", "set-dst-port", "do-resolve"):
+            yield _of_line(line, Change.DESTINATION, 2)
+
+
+def _is_program(texts: Sequence[str]) -> bool:
+    return any(text.startswith("lua.") for text in texts[1:4])
+
+
+def _of_others(effective: Effective, backend: Proxy) -> Iterator[Limit]:
+    """What frontends do before a request comes to this backend."""
+    for section, line in effective.document.statements("frontend", "listen"):
+        if line.modifier or section.header.place == backend.place:
+            continue
+        if texts := line.texts:
+            if texts[:2] == ("filter", "spoe") or _is_program(texts):
+                yield _of_line(line, Change.PROGRAM)
+            named = backend.name in _OUTCOMES.findall(" ".join(texts))
+            if named and (texts[0] in _ROUTES or _is_used(section.statements, texts)):
+                yield _of_line(line, Change.FALLBACK, 5)
+
+
+def _is_used(lines: Sequence[Statement], acl: Sequence[str]) -> bool:
+    """Whether a rule goes by this ACL that decides where a request goes."""
+    if acl[0] != "acl" or not acl[1:]:
+        return False
+    used = (acl[1], f"!{acl[1]}")
+    return any(line.keyword in _ROUTES and {*used} & {*line.texts[2:]} for line in lines)
+
+
+def _of_server(server: Server) -> Iterator[Limit]:
+    for name, (harmless, change) in SERVER_LIMITS.items():
+        value = server.values.get(name)
+        if value is None or value.unclear is not None or value.value in harmless:
+            continue
+        said = name if value.value is True else f"{name} {value.value}"
+        yield limit(value.place or server.place, said, change)

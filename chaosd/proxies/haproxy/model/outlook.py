@@ -1,0 +1,265 @@
+"""What a scenario does to the users of a backend, as distributions over the phases of its timers.
+
+A scenario makes a `Scene`: what each name is answered and what each address meets. Each trial runs
+HAProxy's algorithm through it, in one phase of its polls and checks; `Users` then looks at what
+becomes of requests. A trial is over when nothing can change any more.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from random import Random
+from typing import NamedTuple
+
+from chaosd.plugins.simulation import NEVER_NS
+from chaosd.plugins.timeline import Failure
+from chaosd.proxies.haproxy.model.algorithm import BackendModel, Layout, key_of
+from chaosd.proxies.haproxy.model.backend import (
+    Backend,
+    Beyond,
+    Happening,
+    Outlook,
+    Scenario,
+    ServerLine,
+    Spread,
+    Unknown,
+)
+from chaosd.proxies.haproxy.model.scene import (
+    ALWAYS_NS,
+    ENDLESS_S,
+    SLOTS_USED,
+    Scene,
+    SceneWorld,
+    instances_of,
+)
+from chaosd.proxies.haproxy.model.server import SECOND_NS
+from chaosd.proxies.haproxy.model.trials import phases_of, quantile_s
+from chaosd.proxies.haproxy.model.users import Seen, Usable, Users
+from chaosd.proxies.haproxy.model.versions import OLDEST, parse_version
+
+__all__ = [
+    "DNS_TROUBLE",
+    "MOVE",
+    "NODE_LOST",
+    "SLOTS_USED",
+    "instances_of",
+    "moves_at_first",
+    "outlook",
+    "queries_per_s",
+    "run_trials",
+    "standard_scenarios",
+]
+
+# An ordinary recreate of a container: its name is missing for a second, then its successor listens.
+MOVE = Scenario(
+    happening=Happening.MOVE,
+    published_s=1.0,
+    listening_s=1.0,
+    healthy_s=1.0,
+    missing=Failure.NXDOMAIN,
+)
+# A machine is gone: packets vanish, and DNS goes on listing its address until somebody notices.
+NODE_LOST = Scenario(
+    happening=Happening.NODE_LOST, published_s=10.0, listening_s=10.0, healthy_s=10.0
+)
+# The nameservers say nothing for ten seconds, while everything else goes on.
+DNS_TROUBLE = Scenario(happening=Happening.DNS_TROUBLE, published_s=10.0, missing=Failure.SILENCE)
+
+# What bounds the work of an outlook: trials, and the model's steps in all of them, at some 5 µs
+# each. Where trials are very long, there are few of them.
+TRIALS_MIN, TRIALS_MAX, STEPS_MAX = 32, 256, 2_500
+TRIALS_LEAST, STEPS_MOST, STEPS_OF_A_TRIAL_MAX = 8, 20_000, 10_000
+# A round trip to a near nameserver, and a timer's lateness, on average.
+_ROUND_TRIP_S, _LATE_S = 0.000_225, 0.001
+
+
+def standard_scenarios() -> tuple[Scenario, ...]:
+    """What every backend is asked about."""
+    return MOVE, NODE_LOST, DNS_TROUBLE
+
+
+def moves_at_first(backend: Backend) -> ServerLine | None:
+    """The server line whose instance moves where nobody says which; None if there is no server."""
+    lines = sorted(backend.servers, key=lambda line: (line.backup, line.resolver is None))
+    return lines[0] if lines else None
+
+
+class Trial(NamedTuple):
+    """What users see of one trial; requests in seconds' worth. What never comes is inf."""
+
+    recovery_s: float
+    stable_s: float
+    failed_s: float
+    masked_s: float
+    misrouted_s: float
+    slowest_s: float
+    queries: int  # until the name is published or the trouble ends, for a minute at most
+    horizon_s: float  # requests count that begin before it
+
+
+def outlook(
+    backend: Backend,
+    version: str | None,
+    scenario: Scenario,
+    *,
+    moved: str | None = None,
+    trials: int = TRIALS_MAX,
+) -> Outlook | Unknown:
+    """What this scenario does to the users of this backend, on this version (None: the newest).
+
+    `moved` is the name of the server line whose instance moves. There are at most so many trials:
+    fewer where they are long.
+    """
+    ran = run_trials(backend, version, scenario, moved=moved, most=trials)
+    if isinstance(ran, Unknown):
+        return ran
+    at_rest_per_s, window_s = queries_per_s(backend), min(scenario.published_s, ENDLESS_S)
+    queries = sum(trial.queries for trial in ran) / len(ran)
+    return Outlook(
+        recovery_s=_spread([trial.recovery_s for trial in ran]),
+        stable_s=_spread([trial.stable_s for trial in ran]),
+        failed_s=_spread([trial.failed_s for trial in ran]),
+        masked_s=_spread([trial.masked_s for trial in ran]),
+        misrouted_s=_spread([trial.misrouted_s for trial in ran]),
+        unaffected=sum(not trial.failed_s for trial in ran) / len(ran),
+        slowest_s=quantile_s(sorted(trial.slowest_s for trial in ran), 0.95),
+        queries_per_s=at_rest_per_s,
+        queries_in_trouble_per_s=queries / window_s if window_s else at_rest_per_s,
+        horizon_s=ran[0].horizon_s,
+        trials=len(ran),
+    )
+
+
+def run_trials(
+    backend: Backend,
+    version: str | None,
+    scenario: Scenario,
+    *,
+    moved: str | None = None,
+    most: int = TRIALS_MAX,
+    horizon_s: float | None = None,
+) -> list[Trial] | Unknown:
+    """The trials that an outlook is of, each in a phase of its own.
+
+    Requests are looked at until `horizon_s`; None: until a minute after all has come to its end.
+    """
+    line = moves_at_first(backend)
+    if moved is not None:
+        line = next(line for line in backend.servers if line.name == moved)
+    if line is None:
+        return Unknown(why=Beyond.NO_SERVER, file=backend.file, line=backend.line)
+    if parse_version(version) < OLDEST:
+        return Unknown(why=Beyond.OLD_VERSION, file=backend.file, line=backend.line)
+    if line.resolver is not None and not line.resolver.nameservers:
+        return Unknown(why=Beyond.NO_NAMESERVER, file=line.file, line=line.line)
+    scene = Scene(backend, scenario, line)
+    ran = _run(scene, version, most)
+    if horizon_s is None:
+        last_ns = max(scene.ends_ns, *(trial.history[-1][0] for trial in ran))
+        horizon_s = last_ns / SECOND_NS + ENDLESS_S
+    users = Users(backend, ran[0].model.servers)
+    until_ns = round(horizon_s * SECOND_NS)
+    return [
+        Trial(*trial.seen_by(users, until_ns), queries=trial.world.queries, horizon_s=horizon_s)
+        for trial in ran
+    ]
+
+
+def _run(scene: Scene, version: str | None, most: int) -> list[_Trial]:
+    """Trials until there are enough, or their steps are."""
+    ran: list[_Trial] = []
+    steps = 0
+    layout = Layout(scene.backend, version)
+    for number in range(most):
+        trial = _Trial(scene, layout, number)
+        trial.run()
+        ran.append(trial)
+        steps += trial.steps
+        least = TRIALS_MIN if steps < STEPS_MOST else TRIALS_LEAST
+        if len(ran) >= least and steps >= STEPS_MAX:
+            break
+    return ran
+
+
+def queries_per_s(backend: Backend) -> float:
+    """The DNS queries that this backend costs at rest.
+
+    A resolution is shared by servers that ask alike. Where AAAA is asked first and does not exist,
+    it takes two queries; each goes to every nameserver.
+    """
+    per_s = 0.0
+    for key in {key_of(line): None for line in backend.servers}:
+        if key is None:
+            continue
+        resolver, _, prefers = key
+        queries = 2 if prefers == "AAAA" and len(resolver.families) > 1 else 1
+        period_s = resolver.timeout_resolve_ns / SECOND_NS + queries * _ROUND_TRIP_S + _LATE_S
+        per_s += queries * resolver.nameservers / period_s
+    return per_s
+
+
+class _Trial:
+    """One scene, met in one phase of the polls and one of the checks."""
+
+    def __init__(self, scene: Scene, layout: Layout, number: int) -> None:
+        phases = phases_of(number)
+        rng = Random(phases.seed)  # noqa: S311 - repeatable is the point
+        self.steps = 0
+        self.world = SceneWorld(scene, rng, count_until_ns=scene.window_ns)
+        self._scene = scene
+        self.model = BackendModel(
+            layout,
+            self.world,
+            rng,
+            ask=self.world.ask,
+            start_ns=0,
+            poll_at_ns=lambda resolver: round(phases.poll * resolver.timeout_resolve_ns),
+            check_at_ns=lambda line, after_ns: (
+                (round(phases.check * line.inter_ns) + after_ns) % line.inter_ns
+            ),
+            final_name=scene.final_name,
+            final_place=scene.final_place,
+            late_targets=scene.late_targets,
+        )
+        scene.settle(self.model)
+        self.history: list[tuple[int, Usable]] = [(ALWAYS_NS, self._usable())]
+
+    def run(self) -> None:
+        """Run until nothing can change any more."""
+        model, world = self.model, self.world
+        at_ns = model.next_ns()
+        while at_ns < NEVER_NS and self.steps < STEPS_OF_A_TRIAL_MAX:
+            self.steps += 1
+            next_ns = model.advance_to_next(at_ns)
+            if world.changed:
+                world.changed = False
+                self.history.append((at_ns, self._usable()))
+            at_ns = next_ns
+
+    def seen_by(self, users: Users, until_ns: int) -> Seen:
+        """What users saw, of the requests that began from T0 until this instant."""
+        scene = self._scene
+        moves = scene.scenario.happening is not Happening.DNS_TROUBLE
+        return users.see(
+            self.history,
+            meets=scene.meets,
+            edges_ns=scene.place_edges(),
+            new=scene.new if moves else None,
+            until_ns=until_ns,
+        )
+
+    def _usable(self) -> Usable:
+        return tuple(server.ip if server.usable else None for server in self.model.servers)
+
+
+def _spread(values: Sequence[float]) -> Spread:
+    ordered = sorted(values)
+    ends = [value for value in ordered if value < math.inf]
+    return Spread(
+        p05=quantile_s(ordered, 0.05),
+        p50=quantile_s(ordered, 0.5),
+        p95=quantile_s(ordered, 0.95),
+        mean=math.fsum(ends) / len(ends) if ends else math.nan,
+        never=1 - len(ends) / len(ordered),
+    )

@@ -1,0 +1,213 @@
+"""A server of HAProxy's: its address, its state and its health check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from random import Random
+from typing import Any, Protocol
+
+from chaosd.plugins.simulation import NEVER_NS, REFUSES, Surroundings, below
+from chaosd.plugins.timeline import Meets
+from chaosd.proxies.haproxy.model.backend import Backend, CheckKind, ServerLine
+from chaosd.proxies.haproxy.model.versions import FORGETS_ADDRESS, HAS_INIT_STATE, Version
+
+SECOND_NS = 1_000_000_000
+
+Step = Callable[[int], None]
+# Whether what is met at this address from this instant on never changes again.
+Final = Callable[[int, str], bool]
+
+
+class CheckFailure(Enum):
+    """How a check fails; the values are HAProxy's words for it."""
+
+    REFUSED = "Layer4 connection problem"
+    UNCONNECTED = "Layer4 timeout"
+    UNANSWERED = "Layer7 timeout"
+    UNWELL = "Layer7 wrong status"
+
+
+_CONNECTION = frozenset({CheckFailure.REFUSED, CheckFailure.UNCONNECTED})
+
+
+def late(rng: Random, at_ns: int) -> int:
+    """The instant at which a timer that was set to `at_ns` strikes: HAProxy's clock counts ms."""
+    return at_ns + 500_000 + below(rng, 1_000_000)
+
+
+class AsksAgain(Protocol):
+    """What is told when a check cannot connect."""
+
+    def ask_again(self, now_ns: int) -> None:
+        """A check could not connect: ask DNS, if it is time."""
+
+    def is_deaf(self, now_ns: int) -> bool:
+        """Whether failed checks have no effect on it from now on."""
+
+
+class Server:
+    """A server's address, its state and its health check.
+
+    With `final`, a check that can change nothing any more sleeps until its server has another
+    address.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        line: ServerLine,
+        backend: Backend,
+        version: Version,
+        *,
+        world: Surroundings,
+        rng: Random,
+        final: Final | None = None,
+    ) -> None:
+        self.name = name
+        self.line = line
+        self.ip: str | None = None
+        self.maintenance = True  # until it has an address
+        self.check_at_ns = NEVER_NS
+        self.asks: AsksAgain | None = None
+        self.check_step: Step = self._check  # what is due at `check_at_ns`
+        self._checked: str | None = None  # where the last check went
+        self._version, self._world, self._rng, self._final = version, world, rng, final
+        self._rise = line.rise
+        self._health = 0
+        self._health_full = line.rise + line.fall - 1
+        self._answer_ns, self._connect_ns = backend.timeout_check_ns, backend.timeout_connect_ns
+
+    @property
+    def usable(self) -> bool:
+        """Whether new requests may be given to it."""
+        return not self.maintenance and self._health >= self._rise
+
+    def settle(self, ip: str) -> None:
+        """Have had this address for long, in full health."""
+        self.ip, self.maintenance, self._health = ip, False, self._health_full
+
+    def move(self, now_ns: int, ip: str) -> None:
+        """Take this address. Checks under way go on, and come to their end at the old one."""
+        if ip != self.ip:
+            old, self.ip = self.ip, ip
+            self._say(now_ns, "address_changed", old=old, new=ip)
+            self._wake(now_ns)
+        if self.maintenance:
+            self._leave_maintenance(now_ns)
+            self._wake(now_ns)
+
+    def enter_maintenance(self, now_ns: int, reason: str) -> None:
+        if self.maintenance:
+            return
+        self.maintenance, self._health = True, 0
+        if self._version >= FORGETS_ADDRESS:
+            self.ip = None
+        self._say(now_ns, "maint", reason=reason)
+
+    def _leave_maintenance(self, now_ns: int) -> None:
+        line = self.line
+        state = line.init_state if self._version >= HAS_INIT_STATE else None
+        self._health = {
+            "fully-up": self._health_full,
+            "down": line.rise - 1,
+            "fully-down": 0,
+        }.get(state or "up", line.rise)
+        if line.check is CheckKind.NONE:
+            self._health = self._health_full
+        self.maintenance = False
+        if self.usable:
+            self._say(now_ns, "up")
+        else:
+            self._say(now_ns, "down", reason="resolves again")
+        self._say(now_ns, "ready")
+
+    def _say(self, at_ns: int, what: str, **data: Any) -> None:
+        self._world.said(at_ns, what, {"server": self.name} | data)
+
+    # --- the check (reference: process_chk, srv_getinter, chk_report_conn_err) ---
+
+    def sleep(self, now_ns: int) -> None:
+        """Check no more, if no check can change anything."""
+        if self._final is None or self.ip is None or not self._final(now_ns, self.ip):
+            return
+        asks = self.asks
+        dead = not self._health and self._checked == self.ip
+        dead = dead and (asks is None or asks.is_deaf(now_ns))
+        if dead or self._health == self._health_full:
+            self.check_at_ns = NEVER_NS
+
+    def rouse(self, now_ns: int) -> None:
+        """Check again, if it sleeps because its address is dead."""
+        if not self.maintenance and not self._health:
+            self._wake(now_ns)
+
+    def _wake(self, now_ns: int) -> None:
+        """Check again after a sleep, in any phase."""
+        if self.check_at_ns == NEVER_NS and self.line.check is not CheckKind.NONE:
+            self.check_at_ns = now_ns + below(self._rng, self._interval_ns())
+            self.check_step = self._check
+
+    def _then(self, at_ns: int, step: Step) -> None:
+        self.check_at_ns, self.check_step = late(self._rng, at_ns), step
+
+    def _check(self, now_ns: int) -> None:
+        line = self.line
+        inter_ns, answer_ns = line.inter_ns, self._answer_ns
+        if self.maintenance or self.ip is None:  # paused, but it keeps its rhythm
+            if self._final is None:
+                self._then(now_ns + inter_ns, self._check)
+            else:
+                self.check_at_ns = NEVER_NS
+            return
+        self._checked = self.ip
+        met = self._world.connect(now_ns, self.ip)
+        if met in REFUSES:
+            self._fail(now_ns, CheckFailure.REFUSED)
+        elif met in (Meets.BLACKHOLE, Meets.VACANT):
+            # With `timeout check`, `timeout connect` limits this part of a check too.
+            took_ns = inter_ns
+            if answer_ns and self._connect_ns is not None:
+                took_ns = min(inter_ns, self._connect_ns)
+            self._then(now_ns + took_ns, lambda at_ns: self._fail(at_ns, CheckFailure.UNCONNECTED))
+        elif met == Meets.TARPIT and line.check is CheckKind.ANSWERS:
+            took_ns = answer_ns or inter_ns
+            self._then(now_ns + took_ns, lambda at_ns: self._fail(at_ns, CheckFailure.UNANSWERED))
+        elif met == Meets.UNWELL and line.check is CheckKind.ANSWERS:
+            self._fail(now_ns, CheckFailure.UNWELL)
+        else:
+            self._pass(now_ns)
+
+    def _pass(self, now_ns: int) -> None:
+        if self._health < self._health_full:
+            self._health += 1
+            if self._health == self._rise:
+                self._say(now_ns, "up")
+            if self._health >= self._rise:
+                self._health = self._health_full
+        self._then(now_ns + self._interval_ns(), self._check)
+        self.sleep(now_ns)
+
+    def _fail(self, now_ns: int, why: CheckFailure) -> None:
+        if not self.maintenance:
+            if self._health > self._rise:
+                self._health -= 1
+            else:
+                if self._health == self._rise:
+                    self._say(now_ns, "down", reason=why.value)
+                self._health = 0
+            if why in _CONNECTION and self.asks is not None:
+                self.asks.ask_again(now_ns)
+        self._then(now_ns + self._interval_ns(), self._check)
+        self.sleep(now_ns)
+
+    def _interval_ns(self) -> int:
+        line = self.line
+        if self.maintenance or self._health == self._health_full:
+            return line.inter_ns
+        return line.fastinter_ns if self._health else line.downinter_ns
+
+
+def asks_dns(line: ServerLine) -> bool:
+    """Whether a check of this server that cannot connect asks DNS again."""
+    return line.check not in (CheckKind.NONE, CheckKind.OUTSIDE)

@@ -1,0 +1,103 @@
+"""Standard output that nobody reads stops nothing, and what was left out is said."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from chaosd.live.outlet import WAITING_MAX, Outlet
+
+SIZE = 4096
+
+
+class Reader:
+    """A descriptor whose reader may stop reading."""
+
+    def __init__(self) -> None:
+        self.reads = threading.Event()
+        self.got = b""
+
+    def write(self, descriptor: int, data: bytes) -> int:
+        assert descriptor == 7
+        self.reads.wait(30)
+        taken = bytes(data[:10])  # a kernel may take a part
+        self.got += taken
+        return len(taken)
+
+
+def test_all_is_written_in_its_order() -> None:
+    reader = Reader()
+    reader.reads.set()
+    outlet = Outlet(7, "ascii", reader.write)
+    for number in range(100):
+        outlet.write(f"cycle {number}: a → b\n")
+    outlet.finish()
+    assert reader.got.decode().splitlines() == [f"cycle {n}: a \\u2192 b" for n in range(100)]
+    assert not outlet.is_behind
+
+
+def test_who_does_not_read_is_not_waited_for_and_told_what_is_missing() -> None:
+    reader = Reader()
+    outlet = Outlet(7, "utf-8", reader.write, patience_s=0.01)
+    began_s = time.monotonic()
+    for number in range(3 * WAITING_MAX):
+        outlet.write(f"{number}\n")
+    outlet.finish()
+    assert time.monotonic() - began_s < 5
+    assert outlet.is_behind
+    reader.reads.set()
+    outlet._patience_s = 30
+    outlet.finish()
+    outlet.write("again\n")
+    outlet.finish()
+    lines = reader.got.decode().splitlines()
+    kept = [int(line) for line in lines if line.isdigit()]
+    assert kept == list(range(len(kept)))
+    assert WAITING_MAX <= len(kept) <= WAITING_MAX + 1
+    missing = 3 * WAITING_MAX - len(kept)
+    note = f"({missing} lines left out here: standard output was not read)"
+    assert lines[len(kept) :] == [note, "again"]
+
+
+def test_a_failure_is_that_of_the_latest_text() -> None:
+    def write(_: int, data: bytes) -> int:
+        if bytes(data) == b"bad":
+            raise OSError(28, "No space left on device")
+        return len(data)
+
+    outlet = Outlet(7, "utf-8", write)
+    outlet.write("bad")
+    outlet.finish()
+    assert outlet.failure is not None
+    outlet.write("good")
+    outlet.finish()
+    assert outlet.failure is None
+
+
+@pytest.mark.timeout(60)
+def test_a_whole_run_ends_although_nobody_reads_its_output(tmp_path) -> None:
+    config = {"name": "stuck", "runtime": "sim", "metrics": None, "cells": 30}
+    config |= {"faults": [{"type": "recreate", "every": "20s"}], "until": {"cycles": 1}}
+    (tmp_path / "c.yaml").write_text(json.dumps(config))
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, SIZE)
+    command = [sys.executable, "-m", "chaosd", "run", "c.yaml"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=writing)
+    os.close(writing)
+    try:
+        assert process.wait(50) in (0, 4)
+    finally:
+        process.kill()
+        process.wait()
+    said = os.read(reading, 10 * SIZE)
+    os.close(reading)
+    assert 0 < len(said) <= SIZE  # there was more to say
+    [report] = (tmp_path / "runs").glob("stuck-*/report.json")
+    assert json.loads(report.read_text())["total"]["outcomes"]["recovered"] == 30
