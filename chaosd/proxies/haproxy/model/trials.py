@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from chaosd.history.cycles import Prediction
 from chaosd.plugins.timeline import Timeline, Unreached
-from chaosd.proxies.haproxy.model.algorithm import BACKEND, BackendModel, backend_of
+from chaosd.proxies.haproxy.model.algorithm import BACKEND, BackendModel, Layout, backend_of
 from chaosd.proxies.haproxy.model.backend import CheckKind
 from chaosd.proxies.haproxy.model.closed_forms import ARP_LATE_S_MAX, ARP_RETRY_S
 from chaosd.proxies.haproxy.model.moves import Move, recognise
@@ -68,11 +68,12 @@ def recoveries(
         return move
     backend = backend_of(settings, servers=1 + len(move.others))
     standing = Standing(backend=backend, host=BACKEND)
+    layout = Layout(backend, version)
     found: list[Recovery] = []
     steps = 0
     tracks = Tracks(timeline)
     for number in range(TRIALS_MAX):
-        trial = _Trial(standing, version, move, tracks, phases_of(number))
+        trial = _Trial(standing, layout, move, tracks, phases_of(number))
         recovery = trial.run()
         if recovery is None:
             return Unreached.NO_RECOVERY
@@ -92,10 +93,10 @@ def predicted(
     ends. The band is their range, and `WIDER` of it more at each end: trials only come near to what
     is possible.
     """
-    tracks = Tracks(timeline)
+    tracks, layout = Tracks(timeline), Layout(standing.backend, version)
 
     def trial_in(phases: Phases) -> _Trial:
-        return _Trial(standing, version, move, tracks, phases, turn_ns=TURN_NS)
+        return _Trial(standing, layout, move, tracks, phases, turn_ns=TURN_NS)
 
     corners = [trial_in(phases).run() for phases in _corners()]
     found: list[Recovery] = []
@@ -169,7 +170,7 @@ class _Trial:
     def __init__(
         self,
         standing: Standing,
-        version: str | None,
+        layout: Layout,
         move: Move,
         tracks: Tracks,
         phases: Phases,
@@ -189,14 +190,13 @@ class _Trial:
         self._world = StandingWorld(standing, tracks, rng, vacant_refuses=vacant_refuses)
         host = standing.host
         self._model = model = BackendModel(
-            standing.backend,
-            version,
+            layout,
             self._world,
             rng,
             ask=self._world.ask,
             start_ns=0,
             poll_at_ns=lambda resolver: round(phases.poll * resolver.timeout_resolve_ns),
-            check_at_ns=0,
+            check_at_ns=lambda _line, _after_ns: 0,
             final_name=lambda name: lambda _at_ns: name != host,
             final_place=lambda _at_ns, ip: ip in (BESIDE, *move.others),
         )
