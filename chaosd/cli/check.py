@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from chaosd.cli import loading, own_files
 from chaosd.cli.output import say
-from chaosd.errors import Exit
+from chaosd.errors import Exit, MachineError
 
 if TYPE_CHECKING:
     from chaosd.plan import Copied, Outlook
@@ -33,8 +33,13 @@ def _check(arguments: argparse.Namespace) -> int:
     outlook = None if arguments.quiet else plan.outlook(loaded)
     if outlook is not None and outlook.movable:
         return _not_chosen(arguments, outlook)
-    planned = plan.build(loaded, at_line)
-    rehearsals = plan.rehearse(planned)
+    try:
+        planned = plan.build(loaded, at_line)
+        rehearsals = plan.rehearse(planned)
+    except MachineError:  # such as a machine without HAProxy: the model needs none
+        if outlook is not None and outlook.lines:
+            say(_OUTLOOK, *outlook.lines, "")
+        raise
     if arguments.quiet:
         say(f"{arguments.config or arguments.haproxy[0]}: ok")
         return Exit.OK
@@ -60,10 +65,12 @@ def _not_chosen(arguments: argparse.Namespace, outlook: Outlook) -> int:
     """Say what is known of all backends. HAProxy itself reads the files with any of them."""
     from chaosd import plan
 
-    first = argparse.Namespace(**vars(arguments) | {"backend": outlook.movable[0]})
-    plan.rehearse(plan.build(*loading.load(first)))
     names = ", ".join(outlook.movable)
-    say(_OUTLOOK, *outlook.lines, "", f"{len(outlook.movable)} backends can move: {names}")
+    first = argparse.Namespace(**vars(arguments) | {"backend": outlook.movable[0]})
+    try:
+        plan.rehearse(plan.build(*loading.load(first)))
+    finally:
+        say(_OUTLOOK, *outlook.lines, "", f"{len(outlook.movable)} backends can move: {names}")
     say("to measure one of them: chaosd run --haproxy … --backend NAME (all: each in turn)")
     return Exit.OK
 

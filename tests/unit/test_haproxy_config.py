@@ -12,8 +12,6 @@ from pydantic import ValidationError
 from chaosd.errors import MachineError
 from chaosd.history.values import Address
 from chaosd.plugins.proxy import Wiring
-from chaosd.plugins.timeline import Unreached
-from chaosd.plugins.timeline import move as moved
 from chaosd.proxies.haproxy import HAProxy
 from chaosd.proxies.haproxy.config import Config
 
@@ -433,7 +431,7 @@ def test_a_file_that_is_not_there_or_not_text(tmp_path: Path) -> None:
     assert proxy.advice() == []
 
 
-def test_an_own_file_is_run_as_it_is_and_foretells_nothing(tmp_path: Path) -> None:
+def test_an_own_file_is_run_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "my.cfg").write_text(WHOLE)
     proxy = HAProxy(config(config=tmp_path / "my.cfg", binary="/opt/haproxy"))
     launch = proxy.launch(replace(WIRING, directory=tmp_path / "run"))
@@ -442,10 +440,6 @@ def test_an_own_file_is_run_as_it_is_and_foretells_nothing(tmp_path: Path) -> No
         *("/opt/haproxy", "-db", "-C", str(tmp_path)),
         *("-f", str(tmp_path / "run" / "haproxy.cfg")),
     ]
-    move = moved(
-        published_s=0.0, listening_s=0.0, missing_s=None, missing="nxdomain", old_ip="refuse"
-    )
-    assert proxy.predict(move) == Unreached.UNREAD_SETTINGS
 
 
 def test_the_addresses_as_environment() -> None:

@@ -534,3 +534,22 @@ def test_a_target_without_an_address_is_asked_for_a_poll_later(
     assert isinstance(asked, Outlook)
     assert asked.recovery_s.mean - told.recovery_s.mean == pytest.approx(later_s, abs=0.05)
     assert asked.queries_in_trouble_per_s > told.queries_in_trouble_per_s
+
+
+@pytest.mark.parametrize(
+    ("version", "stays"), [("2.2.9", True), ("2.2.10", False), ("2.3.5", True), ("2.6.12", False)]
+)
+def test_an_old_release_keeps_srv_servers_whose_name_is_gone(version: str, stays: bool) -> None:
+    """Where the answers held their addresses, too (HAProxy's issue 50)."""
+    line = server("app", "_h1._tcp.x", slots=4, dns=resolver(nx=1), follows=Follows.SERVICE)
+    gone = trouble(20, missing=Failure.NXDOMAIN)
+    assert (foresee(shapes.backend(line), gone, version).unaffected == 1.0) == stays
+
+
+def test_a_check_that_is_under_way_at_a_dead_address_ends_there() -> None:
+    """It takes 2 s, and so does the pause after it: the next one may be that late."""
+    dns = resolver(obsolete=20)
+    vanished = replace(NODE_LOST, published_s=0.0, listening_s=0.0, healthy_s=0.0)
+    found = foresee(shapes.backend(server(dns=dns, rise=1)), vanished)
+    assert within(found.recovery_s, 19.0, 24.1)
+    assert found.recovery_s.p95 - found.recovery_s.p05 > 3.0

@@ -12,12 +12,13 @@ from random import Random
 from chaosd.plugins.simulation import NEVER_NS, Reply
 from chaosd.plugins.timeline import Failure, RecordType
 from chaosd.proxies.haproxy.model.backend import Resolver
-from chaosd.proxies.haproxy.model.server import SECOND_NS, Server, Step, late
+from chaosd.proxies.haproxy.model.server import LATE_NS, SECOND_NS, Server, Step, late
 from chaosd.proxies.haproxy.model.settings import Hold
 from chaosd.proxies.haproxy.model.versions import (
     CHECKS_ASK_AGAIN,
     COUNTS_MILLISECONDS,
     FORGETS_ANSWERS,
+    FORGETS_SERVICES,
     Version,
 )
 
@@ -34,8 +35,6 @@ _REASONS = {
     Hold.TIMEOUT: "DNS timeout status",
     Hold.OTHER: "unspecified DNS error",
 }
-# A poll takes so much longer than `timeout resolve`: its timer is late, and a round trip.
-_LATE_NS = 1_000_000
 
 # What all nameservers together answer a query for this record type.
 Ask = Callable[[int, RecordType], Reply]
@@ -76,6 +75,8 @@ class Resolution:
         self._retry_timer_ns = resolver.timeout_retry_ns
         self._whole_seconds = version < COUNTS_MILLISECONDS
         self._late_targets = late_targets and services
+        # Servers that no failure puts into maintenance.
+        self._stays = services and not late_targets and not _forgets_services(version)
         self._targets: frozenset[str] = frozenset()  # of the last answer
         self._last_seen: dict[str, int] = {}
         self._order: dict[str, float] = {}
@@ -175,7 +176,7 @@ class Resolution:
     def _give_up(self, now_ns: int, hold: Hold) -> None:
         hold_ns = self.resolver.holds.after_ns(hold)
         servers = self.servers
-        if now_ns >= self._last_valid_ns + hold_ns:
+        if now_ns >= self._last_valid_ns + hold_ns and not self._stays:
             # One that is in maintenance already keeps what the answers held alive.
             keeps = not self.services and any(server.maintenance for server in servers)
             for server in servers:
@@ -183,7 +184,8 @@ class Resolution:
             if self._version >= FORGETS_ANSWERS and not keeps:
                 self._last_seen = {}
         self._resolved(now_ns, valid=False)
-        if self._is_final(self._began_ns) and all(server.maintenance for server in servers):
+        rest = self._stays or all(server.maintenance for server in servers)
+        if rest and self._is_final(self._began_ns):
             self.at_ns = NEVER_NS
 
     def ask_again(self, now_ns: int) -> None:
@@ -296,7 +298,7 @@ class Resolution:
         if not stale:
             self.at_ns = NEVER_NS
             return
-        period_ns = self.resolver.timeout_resolve_ns + _LATE_NS
+        period_ns = self.resolver.timeout_resolve_ns + LATE_NS
         left_ns = min(stale) + self.resolver.holds.obsolete_ns - now_ns
         if self._whole_seconds:
             left_ns -= SECOND_NS
@@ -310,6 +312,10 @@ class Resolution:
         held = {server.ip for server in self.servers if not server.maintenance}
         spare = len(held) < len(self.servers)
         return spare and any(ip not in held for ip in self._last_seen)
+
+
+def _forgets_services(version: Version) -> bool:
+    return version >= FORGETS_SERVICES and not (2, 3) <= version < (2, 3, 6)
 
 
 def _other(record: RecordType) -> RecordType:

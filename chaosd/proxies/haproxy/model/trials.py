@@ -3,7 +3,8 @@
 Each trial begins in steady state, with polls and checks at phases that fill their periods evenly,
 and goes on until the new instance answers fresh requests for good. Nothing is random but the
 lateness of timers, and that is seeded: one timeline under one set of settings has one distribution.
-The closed forms of `closed_forms.py` bound it; this says what is likely between those bounds.
+The closed forms of `closed_forms.py` bound it where there is one server and one nameserver: then
+this says what is likely between those bounds. For any other shape all of it is from here.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from typing import NamedTuple
 from chaosd.history.cycles import Prediction
 from chaosd.plugins.timeline import Timeline, Unreached
 from chaosd.proxies.haproxy.model.algorithm import BACKEND, BackendModel, Layout, backend_of
-from chaosd.proxies.haproxy.model.backend import CheckKind
 from chaosd.proxies.haproxy.model.closed_forms import ARP_LATE_S_MAX, ARP_RETRY_S
 from chaosd.proxies.haproxy.model.moves import Move, recognise
 from chaosd.proxies.haproxy.model.requests import candidates
@@ -68,10 +68,9 @@ def recoveries(
         return move
     backend = backend_of(settings, servers=1 + len(move.others))
     standing = Standing(backend=backend, host=BACKEND)
-    layout = Layout(backend, version)
     found: list[Recovery] = []
     steps = 0
-    tracks = Tracks(timeline)
+    layout, tracks = Layout(backend, version), Tracks(timeline)
     for number in range(TRIALS_MAX):
         trial = _Trial(standing, layout, move, tracks, phases_of(number))
         recovery = trial.run()
@@ -93,7 +92,7 @@ def predicted(
     ends. The band is their range, and `WIDER` of it more at each end: trials only come near to what
     is possible.
     """
-    tracks, layout = Tracks(timeline), Layout(standing.backend, version)
+    layout, tracks = Layout(standing.backend, version), Tracks(timeline)
 
     def trial_in(phases: Phases) -> _Trial:
         return _Trial(standing, layout, move, tracks, phases, turn_ns=TURN_NS)
@@ -184,27 +183,25 @@ class _Trial:
         self._again_ns = whole_ns(ARP_RETRY_S + rng.random() * ARP_LATE_S_MAX)
         self._asked_ns: int | None = None  # when the first request went to the new host
         self._turn_ns = round(phases.coin * turn_ns)
-        self._is_checked = any(line.check is not CheckKind.NONE for line in standing.moved)
+        self._is_checked = standing.is_checked
         # A vacant IP refuses on loopback and is a black hole on a bridge: half of each.
         vacant_refuses = phases.coin < 1 / 2
         self._world = StandingWorld(standing, tracks, rng, vacant_refuses=vacant_refuses)
         host = standing.host
-        self._model = model = BackendModel(
+        self._model = BackendModel(
             layout,
             self._world,
             rng,
             ask=self._world.ask,
             start_ns=0,
             poll_at_ns=lambda resolver: round(phases.poll * resolver.timeout_resolve_ns),
-            check_at_ns=lambda _line, _after_ns: 0,
+            check_at_ns=lambda line, after_ns: (
+                (round(phases.check * line.inter_ns) + after_ns) % line.inter_ns
+            ),
             final_name=lambda name: lambda _at_ns: name != host,
             final_place=lambda _at_ns, ip: ip in (BESIDE, *move.others),
         )
-        checked = [s for s in model.servers if s.line.check is not CheckKind.NONE]
-        for place, server in enumerate(checked):
-            part = (phases.check + place / len(checked)) % 1.0
-            server.check_at_ns = round(part * server.line.inter_ns)
-        standing.settle(model, move)
+        standing.settle(self._model, move)
 
     def run(self) -> Recovery | None:
         """The recovery; None if there is none in any reasonable time."""
@@ -229,6 +226,8 @@ class _Trial:
         new, model = self._move.new, self._model
         for server in model.servers:
             if server.ip == new and server.usable:
+                if len(model.servers) == 1:
+                    return 0
                 usable = [s for s in model.servers if s.usable and s.line.weight]
                 chosen = candidates(model.backend, usable)
                 if any(each.ip == new for each in chosen):
