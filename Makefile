@@ -10,7 +10,7 @@ RUN_OPTIONS ?= # such as --set proxy.resolvers.timeout_resolve=200ms
 # Tests start hundreds of processes, none of which should compile all of chaosd anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo images test test-fast test-long check lint bench lock clean
+.PHONY: help demo images test test-fast test-long attack check lint bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ check: lint ## format, lint, types, and every example config
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
+
+attack: $(VENV)/.dev haproxy ## all that was ever tried to make chaosd fall over, or say what is false (an hour)
+	@$(BIN)/python tests/attack/all.py
 
 bench: $(VENV)/.dev haproxy ## what probes and failovers cost beside httpx, wrk and bare docker, in one run (7 min)
 	@$(BIN)/python tests/bench/probes.py

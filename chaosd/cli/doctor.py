@@ -29,6 +29,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="a file, several files of one configuration in their -f order, a directory, "
         "or - for standard input; they are never changed",
     )
+    parser.add_argument(
+        "--each", action="store_true", help="each FILE is a configuration of its own"
+    )
     versions = parser.add_mutually_exclusive_group()
     versions.add_argument(
         "--version", metavar="VERSION", help="of HAProxy, as 2.6.12 or 3.0 (default: haproxy -v)"
@@ -48,6 +51,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fail-on", choices=SEVERITIES, metavar="SEVERITY", help="exit 1 for a finding like this"
     )
+    parser.add_argument(
+        "--prove",
+        action="store_true",
+        help="run the file and the mended one side by side on real HAProxy, and put what is "
+        "measured beside what was predicted",
+    )
+    parser.add_argument(
+        "--cycles", type=int, default=20, metavar="N", help="of each proof (default 20)"
+    )
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page that can be mailed")
 
 
@@ -65,7 +77,18 @@ def run(arguments: argparse.Namespace) -> int:
         width = max(len(each.id) for each in rules)
         say(*(f"{each.severity:8} {each.id.ljust(width)}  {each.title}" for each in rules))
         return Exit.OK
-    return _examine(arguments, rules)
+    if not arguments.files:
+        raise ConfigError("name a FILE (chaosd doctor /etc/haproxy/haproxy.cfg), or - for stdin")
+    _refuse(arguments)
+    if not arguments.each:
+        return _examine(arguments, rules)
+    if arguments.format not in ("text", "github") or any(
+        (arguments.fix, arguments.html, arguments.prove)
+    ):
+        what = "--each goes with --format text or github, and without --fix, --html and --prove"
+        raise ConfigError(what)
+    alone = ({**vars(arguments), "files": [file]} for file in arguments.files)
+    return max(_examine(argparse.Namespace(**each), rules) for each in alone)
 
 
 def _examine(arguments: argparse.Namespace, rules: list[Rule]) -> int:
@@ -75,8 +98,6 @@ def _examine(arguments: argparse.Namespace, rules: list[Rule]) -> int:
     from chaosd.doctor.price import Model
     from chaosd.doctor.setting import Setting
 
-    if not arguments.files:
-        raise ConfigError("name a FILE (chaosd doctor /etc/haproxy/haproxy.cfg), or - for stdin")
     environment = {**os.environ, **reading.environment(arguments.env)}
     files = reading.open_files(arguments.files, environment)
     setting = None if arguments.setting is None else Setting(arguments.setting)
@@ -94,8 +115,20 @@ def _examine(arguments: argparse.Namespace, rules: list[Rule]) -> int:
         _write(arguments.html, page.render(diagnoses, everything=arguments.all))
     if arguments.fix is not None:
         _fix(diagnoses[-1], arguments.fix)
+    if arguments.prove:
+        from chaosd.cli.proving import prove
+
+        prove(files, diagnoses, cycles=arguments.cycles, env=arguments.env)
     failed = arguments.fail_on is not None and is_failed(diagnoses, Severity(arguments.fail_on))
     return Exit.FAIL if failed else Exit.OK
+
+
+def _refuse(arguments: argparse.Namespace) -> None:
+    """What does not go together."""
+    if arguments.prove and arguments.format != "text":
+        raise ConfigError("--prove goes with --format text")
+    if arguments.cycles < 1:
+        raise ConfigError("--cycles: at least 1")
 
 
 def _versions(arguments: argparse.Namespace) -> list[str | None]:

@@ -105,10 +105,12 @@ class DnsServer:
         ttl_s: int = 0,
         delay_s: float = 0.0,
         service_port: int = 0,
+        additional: bool = True,
         believes: Callable[[Address, Transport], bool] = lambda _, __: True,
     ) -> None:
         """`service_port` is what SRV answers say: those of names such as `_http._tcp.app`.
 
+        Without `additional` they don't hold the addresses of their targets, which are asked for.
         `believes` says whether the proxy is at this address.
         """
         self.missing: Missing = missing
@@ -120,6 +122,7 @@ class DnsServer:
         self._clock = clock
         self._observe = observe
         self._service_port = service_port
+        self._additional = additional
         self._believes = believes
         self._names: dict[dns.name.Name, list[dns.rdata.Rdata]] = {}
         self._targets: set[dns.name.Name] = set()  # of SRV records: hosts that we have made up
@@ -260,7 +263,8 @@ class DnsServer:
         for record in found:
             rrset = dns.rrset.from_rdata(question.name, self.ttl_s, record)
             response.answer.append(rrset)
-            for address in self._reached([record]) if question.rdtype == SRV else ():
+            tells = question.rdtype == SRV and self._additional
+            for address in self._reached([record]) if tells else ():
                 owner = _target_of(record)
                 response.additional.append(dns.rrset.from_rdata(owner, self.ttl_s, address))
         limit = max(message.payload, UDP_PAYLOAD_MIN) if transport == "udp" else 0xFFFF

@@ -34,3 +34,25 @@ def aaaa_dropped() -> Scenario:
 def short_trouble(seconds: float = 3.0, missing: Failure = Failure.SILENCE) -> Scenario:
     """DNS fails for a moment."""
     return Scenario(happening=Happening.DNS_TROUBLE, published_s=seconds, missing=missing)
+
+
+def slow_starter() -> Scenario:
+    """A name is away longer than `hold nx`, and its new instance answers well only after 6 s."""
+    return Scenario(
+        happening=Happening.MOVE,
+        published_s=40.0,
+        listening_s=40.0,
+        healthy_s=46.0,
+        missing=Failure.NXDOMAIN,
+    )
+
+
+def away(seconds: float = 5.0) -> Scenario:
+    """A name is missing for some seconds while its instance is replaced."""
+    return Scenario(
+        happening=Happening.MOVE,
+        published_s=seconds,
+        listening_s=seconds,
+        healthy_s=seconds,
+        missing=Failure.NXDOMAIN,
+    )

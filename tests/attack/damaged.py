@@ -1,6 +1,6 @@
 """Run directories come to harm in every way that we can think of, and chaosd reads them.
 
-    python tests/attack/damaged.py [--seed N] [--cases N]
+    python tests/attack/damaged.py [--n 1500] [--seed 1] [--minutes 30]
 
 Each case copies a run directory, harms it, and runs `report`, `compare` or `check` on it in a child
 of bounded memory. None may end in exit 70, a traceback, a hang, or much memory. It prints each
@@ -27,6 +27,8 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
+from tally import Budget, Tally
+
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests/data/format-0"
 MEMORY_MB = 300  # how much a case may add to the largest so far
@@ -34,6 +36,7 @@ ROOM_MB = 1500  # of address space, so that the machine survives what we look fo
 CASE_S = 20
 FINE = {0, 1, 2, 3, 4}
 DEEP = 100_000
+CASES = 1500
 FEW = 100  # cases: not worth making run directories for
 
 
@@ -426,25 +429,38 @@ def _lines(process: subprocess.Popen[bytes]) -> Iterator[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--cases", type=int, default=1500)
+    parser.add_argument("--n", type=int, default=CASES)
+    parser.add_argument("--minutes", type=float, default=30.0, help="at most")
     parser.add_argument("--only", type=int, help="this case alone")
     parser.add_argument("--child", nargs=3, type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         child(*arguments.child)
         return 0
-    cases = range(arguments.cases)
     if arguments.only is not None:
         cases = range(arguments.only, arguments.only + 1)
-    wrong, codes = 0, dict.fromkeys(sorted(FINE), 0)
-    for each in outcomes(arguments.seed, cases):
-        codes[each.code] = codes.get(each.code, 0) + 1
-        if each.wrong is not None or arguments.only is not None:
+        for each in outcomes(arguments.seed, cases):
             print(f"{each.number}: {each.harm}: {each.command}: {each.wrong or each}", flush=True)
-        wrong += each.wrong is not None
+        return 0
+    found = attack(arguments.n, arguments.seed, Budget(arguments.minutes))
+    print("\n".join(found.lines()))
+    return 0 if found.ok else 1
+
+
+def attack(n: int, seed: int, budget: Budget) -> Tally:
+    """So many damaged directories."""
+    found, codes = Tally("damaged"), dict.fromkeys(sorted(FINE), 0)
+    for each in outcomes(seed, range(n)):
+        found.tries += 1
+        codes[each.code] = codes.get(each.code, 0) + 1
+        if each.wrong is not None:
+            line = f"{each.number}: {each.harm}: {each.command}: {each.wrong}"
+            (found.bugs if each.code not in FINE else found.late).append(line)
+        if not budget.is_left:
+            break
     counts = ", ".join(f"exit {code}: {count}" for code, count in codes.items() if count)
-    print(f"{len(cases)} cases, {wrong} wrong ({counts})")
-    return 1 if wrong else 0
+    found.notes.append(counts)
+    return found
 
 
 if __name__ == "__main__":

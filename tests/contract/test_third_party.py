@@ -57,6 +57,19 @@ def test_its_faults_conform(installed, fault) -> None:
     subprocess.run([sys.executable, "-c", code], env=installed, check=True, timeout=90)
 
 
+def test_its_rule_works(installed, tmp_path) -> None:
+    (tmp_path / "haproxy.cfg").write_text(
+        "defaults\n    mode http\n    timeout connect 5s\nbackend app\n    server a 192.0.2.1:80\n"
+    )
+    options = ("haproxy.cfg", "--version", "3.2", "--fix", "fixed.cfg")
+    said = chaosd("doctor", *options, env=installed, cwd=tmp_path).stdout
+    assert "warning[no-forwardfor] haproxy.cfg:4" in said
+    assert "  backend `app` has no `option forwardfor`" in said
+    assert "    option forwardfor\n" in (tmp_path / "fixed.cfg").read_text()
+    page = chaosd("doctor", "--explain", "no-forwardfor", env=installed, cwd=tmp_path).stdout
+    assert "Our app logs the header" in page
+
+
 def test_its_mistakes_are_said_like_ours(installed, tmp_path) -> None:
     (tmp_path / "c.yaml").write_text(
         "name: x\nruntime: sim\nfaults:\n  - type: redeploy\n    every: 5s\n    paws: 1s\n"

@@ -11,8 +11,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 
-from chaosd.cli import main
+from chaosd.cli import main, parser
 from chaosd.doctor import reading, rule
 from chaosd.doctor.examine import Doctor, is_shown
 from chaosd.doctor.finding import Change, Confidence, Cost, Finding, Ms, Severity, Spot
@@ -469,3 +470,23 @@ def test_words() -> None:
     assert between(Ms(500), Ms(1000)) == "500 ms to 1 s"
     assert listed(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"
     assert math.isclose(Change(now=3, fixed=1).saved, 2)
+
+
+def test_each_file_may_be_a_configuration_of_its_own(run, tmp_path) -> None:
+    (tmp_path / "a.cfg").write_text(FILE)
+    (tmp_path / "b.cfg").write_text(GOOD)
+    done = run("b.cfg", "a.cfg", "--each", "--format", "github", "--fail-on", "warning", file=None)
+    assert done.code == 1
+    assert [line.partition(",")[0] for line in done.out.splitlines()] == ["::warning file=a.cfg"]
+    assert run("b.cfg", "--each", "--format", "json", file=None).code == 2
+
+
+def test_the_hook_and_the_action_are_commands_that_there_are() -> None:
+    root = Path(__file__).parents[2]
+    (hook,) = yaml.safe_load((root / ".pre-commit-hooks.yaml").read_text())
+    assert parser().parse_args([*hook["entry"].split()[1:], "a.cfg", "b.cfg"]).each
+    action = yaml.safe_load((root / "action.yml").read_text())
+    command = action["runs"]["steps"][-1]["run"]
+    for option in ("--format github", "--version", "--fail-on"):
+        assert option in command
+    assert set(action["inputs"]) == {"files", "version", "fail-on", "args"}

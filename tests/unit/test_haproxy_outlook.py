@@ -347,7 +347,7 @@ def test_srv_slots_of_removed_pods_live_on_for_hold_obsolete() -> None:
 # --- checks ---------------------------------------------------------------------------------------
 
 
-def test_checks_elsewhere_take_a_dead_host_out_but_ask_nothing_of_dns() -> None:
+def test_checks_outside_take_a_dead_host_out_but_ask_nothing_of_dns() -> None:
     """Case 08: 10 to 20 s until DOWN; a silent node holds a request for 18 minutes."""
     values: dict[str, Any] = {"dns": resolver(), "inter": 10, "rise": 1, "fall": 2}
     for kind in (CheckKind.OUTSIDE, CheckKind.ELSEWHERE):
@@ -365,11 +365,10 @@ def test_checks_elsewhere_take_a_dead_host_out_but_ask_nothing_of_dns() -> None:
         away = foresee(backend, move(40.0, healthy_s=100.0))  # in maintenance, and back unchecked
         assert within(away.failed_s, 9.0, 80.1)
     slow = {"dns": resolver(resolve=30, valid=1), "inter": 1, "fall": 9}
-    asks = foresee(shapes.backend(server(**slow)), move(0.0, missing=None))
-    deaf = foresee(
-        shapes.backend(server(check=CheckKind.ELSEWHERE, **slow)), move(0.0, missing=None)
-    )
-    assert asks.recovery_s.p95 < 3
+    for kind in (CheckKind.CONNECTS, CheckKind.ELSEWHERE):  # to any port: docs/findings.md
+        asks = foresee(shapes.backend(server(check=kind, **slow)), move(0.0, missing=None))
+        assert asks.recovery_s.p95 < 3
+    deaf = foresee(shapes.backend(server(check=CheckKind.OUTSIDE, **slow)), move(0.0, missing=None))
     assert deaf.recovery_s.p50 > 10
 
 
@@ -496,3 +495,61 @@ def test_an_outlook_is_the_same_each_time_and_the_scenarios_are_three() -> None:
     happenings = [scenario.happening for scenario in standard_scenarios()]
     assert happenings == [Happening.MOVE, Happening.NODE_LOST, Happening.DNS_TROUBLE]
     assert foresee(backend, trials=40).trials <= 40
+
+
+def test_scaling_up_fails_nobody_and_scaling_down_some() -> None:
+    pool = shapes.backend(server("app", "app", slots=4, dns=resolver(), inter=1))
+    more = replace(move(1.0), happening=Happening.GROWS, instances=3)
+    grows = foresee(pool, more)
+    assert within(grows.recovery_s, 1.0, 2.1)
+    assert grows.unaffected == 1
+    shrinks = foresee(pool, replace(more, happening=Happening.SHRINKS))
+    assert shrinks.recovery_s.never == 1
+    assert 0 < shrinks.failed_s.mean < 1 / 3
+    assert within(shrinks.stable_s, 0.0, 1.1)
+
+
+def test_a_dead_nameserver_delays_only_what_is_missing() -> None:
+    """An NXDOMAIN is held until `timeout retry`, for the other nameserver may know better."""
+    dns = resolver(resolve=0.4, retry=0.3, rounds=2, nameservers=2)
+    backend = shapes.backend(server(dns=dns, inter=30, prefers="A"))
+    calm, missing = move(0.0), move(1.0)
+    for scenario, slower_s in ((calm, 0.0), (missing, 0.37)):
+        living = foresee(backend, scenario).recovery_s
+        one_dead = foresee(backend, replace(scenario, dead=1)).recovery_s
+        assert one_dead.mean - living.mean == pytest.approx(slower_s, abs=0.05)
+    assert foresee(backend, replace(missing, dead=2)).recovery_s.never == 1
+
+
+@pytest.mark.parametrize(("version", "later_s"), [("2.6.12", 0.0), ("3.2.26", 1.0)])
+def test_a_target_without_an_address_is_asked_for_a_poll_later(
+    version: str, later_s: float
+) -> None:
+    service = shapes.backend(
+        server("s", "_http._tcp.app", slots=4, dns=resolver(), follows=Follows.SERVICE)
+    )
+    told = outlook(service, version, move(1.0))
+    asked = outlook(service, version, replace(move(1.0), additional=False))
+    assert isinstance(told, Outlook)
+    assert isinstance(asked, Outlook)
+    assert asked.recovery_s.mean - told.recovery_s.mean == pytest.approx(later_s, abs=0.05)
+    assert asked.queries_in_trouble_per_s > told.queries_in_trouble_per_s
+
+
+@pytest.mark.parametrize(
+    ("version", "stays"), [("2.2.9", True), ("2.2.10", False), ("2.3.5", True), ("2.6.12", False)]
+)
+def test_an_old_release_keeps_srv_servers_whose_name_is_gone(version: str, stays: bool) -> None:
+    """Where the answers held their addresses, too (HAProxy's issue 50)."""
+    line = server("app", "_h1._tcp.x", slots=4, dns=resolver(nx=1), follows=Follows.SERVICE)
+    gone = trouble(20, missing=Failure.NXDOMAIN)
+    assert (foresee(shapes.backend(line), gone, version).unaffected == 1.0) == stays
+
+
+def test_a_check_that_is_under_way_at_a_dead_address_ends_there() -> None:
+    """It takes 2 s, and so does the pause after it: the next one may be that late."""
+    dns = resolver(obsolete=20)
+    vanished = replace(NODE_LOST, published_s=0.0, listening_s=0.0, healthy_s=0.0)
+    found = foresee(shapes.backend(server(dns=dns, rise=1)), vanished)
+    assert within(found.recovery_s, 19.0, 24.1)
+    assert found.recovery_s.p95 - found.recovery_s.p05 > 3.0

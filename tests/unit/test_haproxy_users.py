@@ -12,7 +12,7 @@ import shapes
 from shapes import resolver, server
 
 from chaosd.plugins.timeline import Meets
-from chaosd.proxies.haproxy.model.algorithm import BackendModel
+from chaosd.proxies.haproxy.model.algorithm import BackendModel, Layout
 from chaosd.proxies.haproxy.model.backend import SLOW_S, Backend, CheckKind, Scenario
 from chaosd.proxies.haproxy.model.outlook import MOVE, NODE_LOST, moves_at_first, run_trials
 from chaosd.proxies.haproxy.model.scene import Scene, SceneWorld
@@ -32,8 +32,7 @@ def one_by_one(backend: Backend, scenario: Scenario, number: int) -> tuple[float
     rng = Random(phases.seed)
     world = SceneWorld(scene, rng, count_until_ns=0)
     model = BackendModel(
-        backend,
-        VERSION,
+        Layout(backend, VERSION),
         world,
         rng,
         ask=world.ask,

@@ -28,12 +28,12 @@ from chaosd.proxies.haproxy.model.backend import (
 )
 from chaosd.proxies.haproxy.model.requests import Requests
 from chaosd.proxies.haproxy.model.resolution import Ask, Resolution
-from chaosd.proxies.haproxy.model.server import SECOND_NS, Final, Server, asks_dns
+from chaosd.proxies.haproxy.model.server import SECOND_NS, Final, Server, Step, asks_dns
 from chaosd.proxies.haproxy.model.settings import Settings
 from chaosd.proxies.haproxy.model.versions import (
     COUNTS_MILLISECONDS,
     SHARES_RECORDS,
-    Version,
+    WAITS_FOR_TARGETS,
     parse_version,
 )
 
@@ -55,6 +55,40 @@ def key_of(line: ServerLine) -> Key | None:
     return line.resolver, line.host, prefers
 
 
+class Layout:
+    """A backend's servers, and which of them share a resolution: the same for all its models."""
+
+    def __init__(self, backend: Backend, version: str | None) -> None:
+        self.backend, self.version = backend, parse_version(version)
+        self.servers = [
+            (f"{backend.name}/{name}", line) for line in backend.servers for name in names_of(line)
+        ]
+        self.sharing: dict[Key, list[int]] = {}  # their places
+        for place, (_, line) in enumerate(self.servers):
+            if (key := key_of(line)) is not None:
+                self.sharing.setdefault(key, []).append(place)
+        # So long after others each is checked.
+        checked = [
+            place
+            for place, (_, line) in enumerate(self.servers)
+            if line.check is not CheckKind.NONE
+        ]
+        shortest_ns = min((self.servers[place][1].inter_ns for place in checked), default=0)
+        self.checked = {
+            place: number * shortest_ns // len(checked) for number, place in enumerate(checked)
+        }
+
+    def peers_of(self, key: Key) -> list[int]:
+        """The servers whose addresses are not for those that share this resolution."""
+        if self.version >= SHARES_RECORDS:
+            return self.sharing[key]
+        return [
+            place
+            for place, (_, line) in enumerate(self.servers)
+            if line.host == key[1] and line.resolver is not None
+        ]
+
+
 class BackendModel:
     """A proxy with one backend.
 
@@ -62,13 +96,13 @@ class BackendModel:
     queries are; so does `check_at_ns` of the first check of a line, whose servers are checked so
     long after others as it is told. `rng` makes its timers a little late. `ask` gives what the
     nameservers of a `resolvers` section answer for a name; with `final_name` and `final_place`,
-    what can change nothing any more is left out.
+    what can change nothing any more is left out. `late_targets`: the targets of SRV records are
+    asked for one by one, and each new one waits for its turn.
     """
 
     def __init__(
         self,
-        backend: Backend,
-        version: str | None,
+        layout: Layout,
         world: Surroundings,
         rng: Random,
         *,
@@ -78,56 +112,60 @@ class BackendModel:
         check_at_ns: Callable[[ServerLine, int], int],
         final_name: Callable[[str], Callable[[int], bool]] | None = None,
         final_place: Final | None = None,
+        late_targets: bool = False,
     ) -> None:
-        known = parse_version(version)
+        version, backend = layout.version, layout.backend
         self.backend = backend
-        self.servers = [
-            Server(name, line, backend, known, world=world, rng=rng, final=final_place)
-            for line in backend.servers
-            for name in names_of(line)
+        self.servers = servers = [
+            Server(name, line, backend, version, world=world, rng=rng, final=final_place)
+            for name, line in layout.servers
         ]
-        checked = [server for server in self.servers if server.line.check is not CheckKind.NONE]
-        shortest_ns = min((server.line.inter_ns for server in checked), default=0)
-        for place, server in enumerate(checked):
-            after_ns = place * shortest_ns // len(checked)
-            server.check_at_ns = check_at_ns(server.line, after_ns)
-        second_ns = below(rng, SECOND_NS) if known < COUNTS_MILLISECONDS else 0
+        for place, after_ns in layout.checked.items():
+            servers[place].check_at_ns = check_at_ns(servers[place].line, after_ns)
+        second_ns = below(rng, SECOND_NS) if version < COUNTS_MILLISECONDS else 0
         self.resolutions: list[Resolution] = []
-        for key, servers in _by_key(self.servers).items():
+        for key, places in layout.sharing.items():
             resolver, host, prefers = key
+            sharing = [servers[place] for place in places]
             resolution = Resolution(
                 resolver,
                 host,
                 prefers,
-                known,
+                version,
                 ask=ask(resolver, host),
                 rng=rng,
-                servers=servers,
-                peers=_peers(known, servers, self.servers),
-                services=servers[0].line.follows is Follows.SERVICE,
+                servers=sharing,
+                peers=[servers[place] for place in layout.peers_of(key)],
+                services=sharing[0].line.follows is Follows.SERVICE,
                 start_ns=start_ns,
                 poll_at_ns=poll_at_ns(resolver),
                 second_ns=second_ns,
                 final=None if final_name is None else final_name(host),
+                late_targets=late_targets and version >= WAITS_FOR_TARGETS,
             )
             self.resolutions.append(resolution)
-            for server in servers:
+            for server in sharing:
                 server.asks = resolution if asks_dns(server.line) else None
-        self._requests = Requests(backend, self.servers, world)
+        self._requests = Requests(backend, servers, world)
         self._waiting = self._requests.waiting
 
     def next_ns(self) -> int:
         """When it has something to do next."""
+        return self._next()[0]
+
+    def _next(self) -> tuple[int, Step]:
+        """When it has something to do next, and what."""
+        step: Step = _rest
         at_ns = NEVER_NS
         for resolution in self.resolutions:
-            if resolution.at_ns < at_ns:  # noqa: PLR1730 - `min` takes twice the time
-                at_ns = resolution.at_ns
+            if resolution.at_ns < at_ns:
+                at_ns, step = resolution.at_ns, resolution.step
         if self._waiting and self._waiting[0][0] < at_ns:
-            at_ns = self._waiting[0][0]
+            at_ns, step = self._waiting[0][0], self._requests.step
         for server in self.servers:
-            if server.check_at_ns < at_ns:  # noqa: PLR1730
-                at_ns = server.check_at_ns
-        return at_ns
+            if server.check_at_ns < at_ns:
+                at_ns, step = server.check_at_ns, server.check_step
+        return at_ns, step
 
     def advance(self, now_ns: int) -> None:
         """Do everything that is due up to and including this instant, in the order of its time."""
@@ -135,22 +173,11 @@ class BackendModel:
 
     def advance_to_next(self, now_ns: int) -> int:
         """As `advance`, and when it has something to do next."""
-        while (at_ns := self.next_ns()) <= now_ns:
-            self._step(at_ns)
+        at_ns, step = self._next()
+        while at_ns <= now_ns:
+            step(at_ns)
+            at_ns, step = self._next()
         return at_ns
-
-    def _step(self, at_ns: int) -> None:
-        for resolution in self.resolutions:
-            if resolution.at_ns == at_ns:
-                resolution.step(at_ns)
-                return
-        if self._waiting and self._waiting[0][0] == at_ns:
-            self._requests.step(at_ns)
-            return
-        for server in self.servers:
-            if server.check_at_ns == at_ns:
-                server.check_step(at_ns)
-                return
 
     def request(self, now_ns: int, ended: Ended) -> None:
         """Begin a request now. `ended` is called at the instant at which its fate is decided.
@@ -168,21 +195,8 @@ def names_of(line: ServerLine) -> list[str]:
     return [f"{line.name}{number}" for number in range(1, line.slots + 1)]
 
 
-def _by_key(servers: Sequence[Server]) -> dict[Key, list[Server]]:
-    found: dict[Key, list[Server]] = {}
-    for server in servers:
-        key = key_of(server.line)
-        if key is not None:
-            found.setdefault(key, []).append(server)
-    return found
-
-
-def _peers(version: Version, sharing: list[Server], servers: list[Server]) -> list[Server]:
-    """The servers whose addresses these do not take."""
-    if version >= SHARES_RECORDS:
-        return sharing
-    host = sharing[0].line.host
-    return [s for s in servers if s.line.host == host and s.line.resolver is not None]
+def _rest(now_ns: int) -> None:
+    """There is nothing to do."""
 
 
 # --- the simple case: one name, one line ---
@@ -212,8 +226,7 @@ class ProxyModel(BackendModel):
         first_poll_ns = start_ns if poll_at_ns is None else poll_at_ns
         first_check_ns = start_ns if check_at_ns is None else check_at_ns
         super().__init__(
-            backend_of(settings, servers),
-            version,
+            _layout_of(settings, servers, version),
             world,
             rng,
             ask=lambda _resolver, _host: world.resolve,
@@ -230,6 +243,10 @@ class ProxyModel(BackendModel):
 
 
 @lru_cache(maxsize=64)
+def _layout_of(settings: Settings, servers: int, version: str | None) -> Layout:
+    return Layout(backend_of(settings, servers), version)
+
+
 def backend_of(settings: Settings, servers: int) -> Backend:
     """The backend of one name that these settings are."""
     check = CheckKind.ANSWERS if settings.http_check else CheckKind.CONNECTS

@@ -43,7 +43,7 @@ class CheckKind(StrEnum):
     NONE = "none"
     CONNECTS = "connects"  # to the port that requests go to
     ANSWERS = "answers"  # as CONNECTS, and waits for an answer (HTTP, tcp-check expect, TLS)
-    ELSEWHERE = "elsewhere"  # another port or address: a failure asks nothing of DNS
+    ELSEWHERE = "elsewhere"  # to another port or address
     OUTSIDE = "outside"  # an agent alone or an external command: not in the model
 
 
@@ -110,6 +110,8 @@ class Happening(StrEnum):
 
     MOVE = "move"  # an instance goes; its successor has another address
     NODE_LOST = "node_lost"  # as MOVE, but packets to the old address vanish
+    GROWS = "grows"  # one more instance; nothing goes
+    SHRINKS = "shrinks"  # one instance less; nothing comes
     DNS_TROUBLE = "dns_trouble"  # nothing moves; the nameservers fail for some seconds
 
 
@@ -129,6 +131,8 @@ class Scenario:
     missing: Failure | None = None
     family: RecordType | None = None  # DNS trouble of this record type alone
     nameservers: int | None = None  # so many of them have the trouble; None: all
+    dead: int = 0  # so many nameservers never answer, before and after T0
+    additional: bool = True  # SRV answers hold the addresses of their targets
     instances: int | None = None  # for a name with many addresses; None: as `instances_of` says
 
 

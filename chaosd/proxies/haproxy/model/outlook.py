@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from chaosd.plugins.simulation import NEVER_NS
 from chaosd.plugins.timeline import Failure
-from chaosd.proxies.haproxy.model.algorithm import BackendModel, key_of
+from chaosd.proxies.haproxy.model.algorithm import BackendModel, Layout, key_of
 from chaosd.proxies.haproxy.model.backend import (
     Backend,
     Beyond,
@@ -46,6 +46,7 @@ __all__ = [
     "instances_of",
     "moves_at_first",
     "outlook",
+    "queries_per_s",
     "run_trials",
     "standard_scenarios",
 ]
@@ -169,8 +170,9 @@ def _run(scene: Scene, version: str | None, most: int) -> list[_Trial]:
     """Trials until there are enough, or their steps are."""
     ran: list[_Trial] = []
     steps = 0
+    layout = Layout(scene.backend, version)
     for number in range(most):
-        trial = _Trial(scene, version, number)
+        trial = _Trial(scene, layout, number)
         trial.run()
         ran.append(trial)
         steps += trial.steps
@@ -200,15 +202,14 @@ def queries_per_s(backend: Backend) -> float:
 class _Trial:
     """One scene, met in one phase of the polls and one of the checks."""
 
-    def __init__(self, scene: Scene, version: str | None, number: int) -> None:
+    def __init__(self, scene: Scene, layout: Layout, number: int) -> None:
         phases = phases_of(number)
         rng = Random(phases.seed)  # noqa: S311 - repeatable is the point
         self.steps = 0
         self.world = SceneWorld(scene, rng, count_until_ns=scene.window_ns)
         self._scene = scene
         self.model = BackendModel(
-            scene.backend,
-            version,
+            layout,
             self.world,
             rng,
             ask=self.world.ask,
@@ -219,6 +220,7 @@ class _Trial:
             ),
             final_name=scene.final_name,
             final_place=scene.final_place,
+            late_targets=scene.late_targets,
         )
         scene.settle(self.model)
         self.history: list[tuple[int, Usable]] = [(ALWAYS_NS, self._usable())]

@@ -12,12 +12,13 @@ from random import Random
 from chaosd.plugins.simulation import NEVER_NS, Reply
 from chaosd.plugins.timeline import Failure, RecordType
 from chaosd.proxies.haproxy.model.backend import Resolver
-from chaosd.proxies.haproxy.model.server import SECOND_NS, Server, Step, late
+from chaosd.proxies.haproxy.model.server import LATE_NS, SECOND_NS, Server, Step, late
 from chaosd.proxies.haproxy.model.settings import Hold
 from chaosd.proxies.haproxy.model.versions import (
     CHECKS_ASK_AGAIN,
     COUNTS_MILLISECONDS,
     FORGETS_ANSWERS,
+    FORGETS_SERVICES,
     Version,
 )
 
@@ -34,8 +35,6 @@ _REASONS = {
     Hold.TIMEOUT: "DNS timeout status",
     Hold.OTHER: "unspecified DNS error",
 }
-# A poll takes so much longer than `timeout resolve`: its timer is late, and a round trip.
-_LATE_NS = 1_000_000
 
 # What all nameservers together answer a query for this record type.
 Ask = Callable[[int, RecordType], Reply]
@@ -64,6 +63,7 @@ class Resolution:
         poll_at_ns: int,
         second_ns: int,
         final: Callable[[int], bool] | None = None,
+        late_targets: bool = False,
     ) -> None:
         self.resolver, self.host, self.servers, self.peers = resolver, host, servers, peers
         self.at_ns = poll_at_ns
@@ -74,6 +74,10 @@ class Resolution:
         self._asks_other = not services and len(resolver.families) > 1
         self._retry_timer_ns = resolver.timeout_retry_ns
         self._whole_seconds = version < COUNTS_MILLISECONDS
+        self._late_targets = late_targets and services
+        # Servers that no failure puts into maintenance.
+        self._stays = services and not late_targets and not _forgets_services(version)
+        self._targets: frozenset[str] = frozenset()  # of the last answer
         self._last_seen: dict[str, int] = {}
         self._order: dict[str, float] = {}
         self._last_valid_ns = self._last_resolution_ns = start_ns
@@ -87,6 +91,7 @@ class Resolution:
         """Have been answered so for long."""
         last_ns = min(now_ns, self.at_ns - self.resolver.timeout_resolve_ns)
         self._last_seen = dict.fromkeys(ips, last_ns)
+        self._targets = frozenset(ips)
         self._last_valid_ns = self._last_resolution_ns = last_ns
         self._valid = True
 
@@ -171,7 +176,7 @@ class Resolution:
     def _give_up(self, now_ns: int, hold: Hold) -> None:
         hold_ns = self.resolver.holds.after_ns(hold)
         servers = self.servers
-        if now_ns >= self._last_valid_ns + hold_ns:
+        if now_ns >= self._last_valid_ns + hold_ns and not self._stays:
             # One that is in maintenance already keeps what the answers held alive.
             keeps = not self.services and any(server.maintenance for server in servers)
             for server in servers:
@@ -179,7 +184,8 @@ class Resolution:
             if self._version >= FORGETS_ANSWERS and not keeps:
                 self._last_seen = {}
         self._resolved(now_ns, valid=False)
-        if self._is_final(self._began_ns) and all(server.maintenance for server in servers):
+        rest = self._stays or all(server.maintenance for server in servers)
+        if rest and self._is_final(self._began_ns):
             self.at_ns = NEVER_NS
 
     def ask_again(self, now_ns: int) -> None:
@@ -204,6 +210,10 @@ class Resolution:
         """Take a valid answer in: old addresses live on for `hold obsolete`."""
         self._last_valid_ns = now_ns
         seen = self._last_seen
+        if self._late_targets:
+            # A new target is asked for with the next poll of its name: they go on side by side.
+            known, self._targets = self._targets, frozenset(ips)
+            ips = tuple(ip for ip in ips if ip in known)
         for ip in ips:
             seen[ip] = now_ns
         for ip in [ip for ip, at_ns in seen.items() if self._is_obsolete(at_ns, now_ns)]:
@@ -282,11 +292,13 @@ class Resolution:
         """Leave out polls that find what is known: until an old record is obsolete, or for ever."""
         if self.services and self._waits_for_slot():
             return
+        if self._late_targets and not self._targets <= self._last_seen.keys():
+            return
         stale = [at_ns for at_ns in self._last_seen.values() if at_ns < now_ns]
         if not stale:
             self.at_ns = NEVER_NS
             return
-        period_ns = self.resolver.timeout_resolve_ns + _LATE_NS
+        period_ns = self.resolver.timeout_resolve_ns + LATE_NS
         left_ns = min(stale) + self.resolver.holds.obsolete_ns - now_ns
         if self._whole_seconds:
             left_ns -= SECOND_NS
@@ -300,6 +312,10 @@ class Resolution:
         held = {server.ip for server in self.servers if not server.maintenance}
         spare = len(held) < len(self.servers)
         return spare and any(ip not in held for ip in self._last_seen)
+
+
+def _forgets_services(version: Version) -> bool:
+    return version >= FORGETS_SERVICES and not (2, 3) <= version < (2, 3, 6)
 
 
 def _other(record: RecordType) -> RecordType:

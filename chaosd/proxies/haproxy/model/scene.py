@@ -36,6 +36,14 @@ def instances_of(backend: Backend, server: str) -> int:
     return min(line.slots, SLOTS_USED)
 
 
+_OLD_MEETS = {
+    Happening.MOVE: Meets.REFUSE,
+    Happening.NODE_LOST: Meets.BLACKHOLE,
+    Happening.GROWS: Meets.LISTENING,
+    Happening.SHRINKS: Meets.REFUSE,
+}
+
+
 class Scene:
     """A scenario, met by a backend whose server line `moved` stands for the instance that moves."""
 
@@ -44,6 +52,7 @@ class Scene:
         host = _host(moved)
         self._addresses = _addresses(backend, scenario, host)
         self.old, self.new = f"{host}#1", f"{host}#new"
+        self.late_targets = not scenario.additional
         self._host = host
         self._services = {line.host for line in backend.servers if line.follows is Follows.SERVICE}
         published_ns = whole_ns(scenario.published_s)
@@ -56,10 +65,11 @@ class Scene:
         if scenario.happening is Happening.DNS_TROUBLE:
             self._trouble_until_ns = published_ns
         else:
-            lost = scenario.happening is Happening.NODE_LOST
-            self._old_meets = Meets.BLACKHOLE if lost else Meets.REFUSE
+            self._old_meets = _OLD_MEETS[scenario.happening]
             self._listening_ns = whole_ns(scenario.listening_s)
             self._healthy_ns = max(self._listening_ns, whole_ns(scenario.healthy_s))
+            if scenario.happening is Happening.SHRINKS:
+                self._listening_ns = self._healthy_ns = published_ns = NEVER_NS
             self._edges = self._move_edges(published_ns)
         self.ends_ns = max(0, *(at for at in self.place_edges() if at < NEVER_NS))
         if published_ns < NEVER_NS:
@@ -67,6 +77,8 @@ class Scene:
 
     def _move_edges(self, published_ns: int) -> tuple[list[int], list[Answer]]:
         before = self._addresses[self._host]
+        if self.scenario.happening is Happening.GROWS:
+            return [published_ns], [(*before, self.new)]
         rest = before[1:]
         times: list[int] = [0]
         answers: list[Answer] = [before]
@@ -96,15 +108,26 @@ class Scene:
         if record == "AAAA" and not service and "A" in resolver.families:
             answer = answer if isinstance(answer, Failure) else Failure.EMPTY
         scenario = self.scenario
+        living = resolver.nameservers - scenario.dead
+        if living <= 0:
+            return Reply(Failure.SILENCE)
+        some_dead = scenario.dead > 0
         if not 0 <= now_ns < self._trouble_until_ns:
-            return Reply(answer)
+            return Reply(answer, partial=some_dead)
         if scenario.family is not None and (service or scenario.family != record):
-            return Reply(answer)
+            return Reply(answer, partial=some_dead)
         trouble = scenario.missing or Failure.SILENCE
         some = scenario.nameservers
-        if some is None or some >= resolver.nameservers:
-            return Reply(trouble)
-        return Reply(answer, partial=trouble is Failure.SILENCE)
+        if some is None or some >= living:
+            return Reply(trouble, partial=some_dead)
+        return Reply(answer, partial=some_dead or trouble is Failure.SILENCE)
+
+    def questions(self, now_ns: int, host: str) -> int:
+        """How many names are asked for in a poll of this one."""
+        answer = self.answer(now_ns, host)
+        if host not in self._services or self.scenario.additional or isinstance(answer, Failure):
+            return 1
+        return 1 + len(answer)
 
     def final_name(self, host: str) -> Callable[[int], bool]:
         """Whether what this name is answered changes no more after an instant."""
@@ -178,7 +201,7 @@ class SceneWorld:
 
         def ask(now_ns: int, record: RecordType) -> Reply:
             if 0 <= now_ns < self._count_until_ns:
-                self.queries += resolver.nameservers
+                self.queries += resolver.nameservers * scene.questions(now_ns, host)
             reply = scene.reply(now_ns, host, record, resolver)
             if reply.answer is Failure.SILENCE:
                 return reply

@@ -18,9 +18,6 @@ Step = Callable[[int], None]
 # Whether what is met at this address from this instant on never changes again.
 Final = Callable[[int, str], bool]
 
-# An agent is not in the model, and neither is an external command: as if it finds the host dead.
-_ELSEWHERE = frozenset({CheckKind.ELSEWHERE, CheckKind.OUTSIDE})
-
 
 class CheckFailure(Enum):
     """How a check fails; the values are HAProxy's words for it."""
@@ -32,6 +29,9 @@ class CheckFailure(Enum):
 
 
 _CONNECTION = frozenset({CheckFailure.REFUSED, CheckFailure.UNCONNECTED})
+
+
+LATE_NS = 1_000_000  # a timer is late by that, on average
 
 
 def late(rng: Random, at_ns: int) -> int:
@@ -67,14 +67,16 @@ class Server:
         rng: Random,
         final: Final | None = None,
     ) -> None:
-        self.name = f"{backend.name}/{name}"
+        self.name = name
         self.line = line
         self.ip: str | None = None
         self.maintenance = True  # until it has an address
         self.check_at_ns = NEVER_NS
         self.asks: AsksAgain | None = None
-        self._step: Step = self._check
+        self.check_step: Step = self._check  # what is due at `check_at_ns`
         self._checked: str | None = None  # where the last check went
+        self._paused_ns: int | None = None  # when one was left out, for want of an address
+        self._took_ns, self._late_why = 0, CheckFailure.UNCONNECTED  # how it fails, if it is slow
         self._version, self._world, self._rng, self._final = version, world, rng, final
         self._rise = line.rise
         self._health = 0
@@ -95,10 +97,11 @@ class Server:
         if ip != self.ip:
             old, self.ip = self.ip, ip
             self._say(now_ns, "address_changed", old=old, new=ip)
-            self._wake(now_ns)
+            if not self.maintenance:
+                self._wake(now_ns)
         if self.maintenance:
-            self._leave_maintenance(now_ns)
             self._wake(now_ns)
+            self._leave_maintenance(now_ns)
 
     def enter_maintenance(self, now_ns: int, reason: str) -> None:
         if self.maintenance:
@@ -130,10 +133,6 @@ class Server:
 
     # --- the check (reference: process_chk, srv_getinter, chk_report_conn_err) ---
 
-    def check_step(self, now_ns: int) -> None:
-        """Do what is due at `check_at_ns`."""
-        self._step(now_ns)
-
     def sleep(self, now_ns: int) -> None:
         """Check no more, if no check can change anything."""
         if self._final is None or self.ip is None or not self._final(now_ns, self.ip):
@@ -150,13 +149,23 @@ class Server:
             self._wake(now_ns)
 
     def _wake(self, now_ns: int) -> None:
-        """Check again after a sleep, in any phase."""
-        if self.check_at_ns == NEVER_NS and self.line.check is not CheckKind.NONE:
-            self.check_at_ns = now_ns + below(self._rng, self._interval_ns())
-            self._step = self._check
+        """Check again after a sleep, in any phase: a check may just be under way."""
+        if self.check_at_ns != NEVER_NS or self.line.check is CheckKind.NONE:
+            return
+        if self.maintenance and self._paused_ns is not None:
+            period_ns = self.line.inter_ns + LATE_NS
+            self.check_at_ns = now_ns + period_ns - (now_ns - self._paused_ns) % period_ns
+            self.check_step = self._check
+            return
+        took_ns = 0 if self.maintenance or self._health else self._took_ns
+        left_ns = below(self._rng, took_ns + self._interval_ns())
+        if left_ns < took_ns:
+            self.check_at_ns, self.check_step = now_ns + left_ns, self._time_out
+        else:
+            self.check_at_ns, self.check_step = now_ns + left_ns - took_ns, self._check
 
     def _then(self, at_ns: int, step: Step) -> None:
-        self.check_at_ns, self._step = late(self._rng, at_ns), step
+        self.check_at_ns, self.check_step = late(self._rng, at_ns), step
 
     def _check(self, now_ns: int) -> None:
         line = self.line
@@ -165,21 +174,22 @@ class Server:
             if self._final is None:
                 self._then(now_ns + inter_ns, self._check)
             else:
-                self.check_at_ns = NEVER_NS
+                self.check_at_ns, self._paused_ns = NEVER_NS, now_ns
             return
         self._checked = self.ip
+        self._took_ns = 0
         met = self._world.connect(now_ns, self.ip)
         if met in REFUSES:
             self._fail(now_ns, CheckFailure.REFUSED)
         elif met in (Meets.BLACKHOLE, Meets.VACANT):
             # With `timeout check`, `timeout connect` limits this part of a check too.
-            took_ns = inter_ns
+            self._took_ns, self._late_why = inter_ns, CheckFailure.UNCONNECTED
             if answer_ns and self._connect_ns is not None:
-                took_ns = min(inter_ns, self._connect_ns)
-            self._then(now_ns + took_ns, lambda at_ns: self._fail(at_ns, CheckFailure.UNCONNECTED))
+                self._took_ns = min(inter_ns, self._connect_ns)
+            self._then(now_ns + self._took_ns, self._time_out)
         elif met == Meets.TARPIT and line.check is CheckKind.ANSWERS:
-            took_ns = answer_ns or inter_ns
-            self._then(now_ns + took_ns, lambda at_ns: self._fail(at_ns, CheckFailure.UNANSWERED))
+            self._took_ns, self._late_why = answer_ns or inter_ns, CheckFailure.UNANSWERED
+            self._then(now_ns + self._took_ns, self._time_out)
         elif met == Meets.UNWELL and line.check is CheckKind.ANSWERS:
             self._fail(now_ns, CheckFailure.UNWELL)
         else:
@@ -194,6 +204,9 @@ class Server:
                 self._health = self._health_full
         self._then(now_ns + self._interval_ns(), self._check)
         self.sleep(now_ns)
+
+    def _time_out(self, now_ns: int) -> None:
+        self._fail(now_ns, self._late_why)
 
     def _fail(self, now_ns: int, why: CheckFailure) -> None:
         if not self.maintenance:
@@ -217,4 +230,4 @@ class Server:
 
 def asks_dns(line: ServerLine) -> bool:
     """Whether a check of this server that cannot connect asks DNS again."""
-    return line.check is not CheckKind.NONE and line.check not in _ELSEWHERE
+    return line.check not in (CheckKind.NONE, CheckKind.OUTSIDE)

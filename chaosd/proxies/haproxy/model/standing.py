@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from random import Random
 
 from chaosd.plugins.simulation import Reply, below
 from chaosd.plugins.timeline import Failure, Meets, RecordType
 from chaosd.proxies.haproxy.model.algorithm import BackendModel
-from chaosd.proxies.haproxy.model.backend import Backend, Follows, Resolver, ServerLine
+from chaosd.proxies.haproxy.model.backend import Backend, CheckKind, Follows, Resolver, ServerLine
 from chaosd.proxies.haproxy.model.moves import Move
 from chaosd.proxies.haproxy.model.resolution import Ask
 from chaosd.proxies.haproxy.model.timeline_world import (
@@ -34,12 +35,17 @@ class Standing:
     host: str
     places: Mapping[str, str] = field(default_factory=dict)  # by the names of their lines
 
-    @property
+    @cached_property
     def moved(self) -> tuple[ServerLine, ...]:
         """The lines whose servers follow the name that moves."""
         by_dns = (Follows.NAME, Follows.SERVICE)
         lines = self.backend.servers
         return tuple(li for li in lines if li.host == self.host and li.follows in by_dns)
+
+    @cached_property
+    def is_checked(self) -> bool:
+        """Whether any of these has a health check."""
+        return any(line.check is not CheckKind.NONE for line in self.moved)
 
     def settle(self, model: BackendModel, move: Move) -> None:
         """Let the servers have what they have had for long before T0."""

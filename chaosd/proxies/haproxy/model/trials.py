@@ -3,8 +3,7 @@
 Each trial begins in steady state, with polls and checks at phases that fill their periods evenly,
 and goes on until the new instance answers fresh requests for good. Nothing is random but the
 lateness of timers, and that is seeded: one timeline under one set of settings has one distribution.
-The closed forms of `closed_forms.py` bound it where there is one server and one nameserver: then
-this says what is likely between those bounds. For any other shape all of it is from here.
+The closed forms of `closed_forms.py` bound it; this says what is likely between those bounds.
 """
 
 from __future__ import annotations
@@ -19,8 +18,7 @@ from typing import NamedTuple
 
 from chaosd.history.cycles import Prediction
 from chaosd.plugins.timeline import Timeline, Unreached
-from chaosd.proxies.haproxy.model.algorithm import BACKEND, BackendModel, backend_of
-from chaosd.proxies.haproxy.model.backend import CheckKind
+from chaosd.proxies.haproxy.model.algorithm import BACKEND, BackendModel, Layout, backend_of
 from chaosd.proxies.haproxy.model.closed_forms import ARP_LATE_S_MAX, ARP_RETRY_S
 from chaosd.proxies.haproxy.model.moves import Move, recognise
 from chaosd.proxies.haproxy.model.requests import candidates
@@ -71,9 +69,9 @@ def recoveries(
     standing = Standing(backend=backend, host=BACKEND)
     found: list[Recovery] = []
     steps = 0
-    tracks = Tracks(timeline)
+    layout, tracks = Layout(backend, version), Tracks(timeline)
     for number in range(TRIALS_MAX):
-        trial = _Trial(standing, version, move, tracks, phases_of(number))
+        trial = _Trial(standing, layout, move, tracks, phases_of(number))
         recovery = trial.run()
         if recovery is None:
             return Unreached.NO_RECOVERY
@@ -93,10 +91,10 @@ def predicted(
     ends. The band is their range, and `WIDER` of it more at each end: trials only come near to what
     is possible.
     """
-    tracks = Tracks(timeline)
+    layout, tracks = Layout(standing.backend, version), Tracks(timeline)
 
     def trial_in(phases: Phases) -> _Trial:
-        return _Trial(standing, version, move, tracks, phases, turn_ns=TURN_NS)
+        return _Trial(standing, layout, move, tracks, phases, turn_ns=TURN_NS)
 
     corners = [trial_in(phases).run() for phases in _corners()]
     found: list[Recovery] = []
@@ -170,7 +168,7 @@ class _Trial:
     def __init__(
         self,
         standing: Standing,
-        version: str | None,
+        layout: Layout,
         move: Move,
         tracks: Tracks,
         phases: Phases,
@@ -184,14 +182,13 @@ class _Trial:
         self._again_ns = whole_ns(ARP_RETRY_S + rng.random() * ARP_LATE_S_MAX)
         self._asked_ns: int | None = None  # when the first request went to the new host
         self._turn_ns = round(phases.coin * turn_ns)
-        self._is_checked = any(line.check is not CheckKind.NONE for line in standing.moved)
+        self._is_checked = standing.is_checked
         # A vacant IP refuses on loopback and is a black hole on a bridge: half of each.
         vacant_refuses = phases.coin < 1 / 2
         self._world = StandingWorld(standing, tracks, rng, vacant_refuses=vacant_refuses)
         host = standing.host
-        self._model = BackendModel(
-            standing.backend,
-            version,
+        self._model = model = BackendModel(
+            layout,
             self._world,
             rng,
             ask=self._world.ask,
@@ -203,7 +200,7 @@ class _Trial:
             final_name=lambda name: lambda _at_ns: name != host,
             final_place=lambda _at_ns, ip: ip in (BESIDE, *move.others),
         )
-        standing.settle(self._model, move)
+        standing.settle(model, move)
 
     def run(self) -> Recovery | None:
         """The recovery; None if there is none in any reasonable time."""
@@ -228,6 +225,8 @@ class _Trial:
         new, model = self._move.new, self._model
         for server in model.servers:
             if server.ip == new and server.usable:
+                if len(model.servers) == 1:
+                    return 0
                 usable = [s for s in model.servers if s.usable and s.line.weight]
                 chosen = candidates(model.backend, usable)
                 if any(each.ip == new for each in chosen):

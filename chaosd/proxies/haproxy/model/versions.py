@@ -17,6 +17,13 @@ FORGETS_ANSWERS: Version = (2, 5)
 SHARES_RECORDS: Version = (2, 5)
 # Before, the age of a record is a difference of whole seconds (docs/findings.md; seen in 2.2.9).
 COUNTS_MILLISECONDS: Version = (2, 5)
+# A target of an SRV record whose address the answer does not hold is asked for at once. From here
+# on that has to wait until a name of the same section is asked for again (docs/findings.md; 2.6.12
+# is the last that was seen to ask at once, 2.8.25 the first that waits).
+WAITS_FOR_TARGETS: Version = (2, 7)
+# Before (and before 2.3.6), servers of SRV records that came with their addresses stay as they are
+# when the name is gone (commit b4badf720, #50).
+FORGETS_SERVICES: Version = (2, 2, 10)
 HAS_INIT_STATE: Version = (3, 1)
 
 

@@ -1,0 +1,73 @@
+"""`chaosd doctor --prove`: runs what was predicted, and puts the measured numbers beside it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chaosd.cli.output import say
+
+if TYPE_CHECKING:
+    from chaosd.doctor.examine import Diagnosis
+    from chaosd.doctor.proof import Evidence, Experiment
+    from chaosd.doctor.reading import Files
+
+
+def prove(
+    files: Files, diagnoses: Sequence[Diagnosis], *, cycles: int, env: Path | None
+) -> list[Evidence]:
+    """Run all experiments that there are. Raises what `chaosd run` raises."""
+    from chaosd.doctor import proof
+    from chaosd.doctor.formats import evidence
+
+    with _on_disk(files) as now, _on_disk(diagnoses[-1].mended) as fixed:
+        if len(diagnoses) > 1:
+            experiments = proof.of_versions(diagnoses, now)
+        else:
+            program = diagnoses[0].program
+            version = None if program.from_machine else program.version
+            experiments = proof.of_remedies(diagnoses[0], version, now, fixed)
+        if not experiments:
+            say("nothing to prove: nothing that the model prices differs")
+        found: list[Evidence] = []
+        for experiment in experiments:
+            say("", evidence.plan_line(experiment, cycles))
+            found += _run(experiment, cycles=cycles, env=env)
+    say("", *evidence.lines(found))
+    return found
+
+
+@contextmanager
+def _on_disk(files: Files) -> Iterator[list[Path]]:
+    """These texts as files of ours, while they are needed."""
+    with tempfile.TemporaryDirectory(prefix="chaosd-doctor-") as name:
+        paths = []
+        for number, source in enumerate(files.sources, start=1):
+            directory = Path(name) / str(number)  # several may have one name
+            directory.mkdir()
+            paths.append(directory / source.path.name.strip("<>"))
+            paths[-1].write_text(source.text, encoding="utf-8")
+        yield paths
+
+
+def _run(experiment: Experiment, *, cycles: int, env: Path | None) -> list[Evidence]:
+    from chaosd import plan, report
+    from chaosd.config import shape
+    from chaosd.doctor import proof
+    from chaosd.engine import session
+
+    called = experiment.sides[0].paths[0]
+    loaded = shape.of_text(experiment.config(cycles=cycles, env=env), called, [])
+    planned = plan.build(loaded, partial(_complain, called))
+    rehearsals = plan.rehearse(planned)
+    session.run(planned, rehearsals, called)
+    analysed = report.analyse((planned.config.runs.directory / "latest").resolve())
+    return [proof.evidence(experiment, side, analysed.cycles) for side in experiment.sides]
+
+
+def _complain(called: Path, _: object, what: str) -> str:
+    return f"{called}: {what}"

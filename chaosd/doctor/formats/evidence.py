@@ -1,0 +1,62 @@
+"""What was predicted beside what was measured, for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from chaosd.analysis.statistics import Estimate
+from chaosd.doctor.formats.costs import happening
+from chaosd.doctor.formats.numbers import ARROW, seconds
+from chaosd.doctor.proof import Evidence, Experiment
+from chaosd.proxies.haproxy.model.backend import Outlook
+
+
+def plan_line(experiment: Experiment, cycles: int) -> str:
+    """What is about to be run, and how long it takes."""
+    minutes = experiment.every_s * cycles / 60
+    first, second = experiment.sides
+    return (
+        f"proving {happening(experiment.scenario)} of {experiment.backend}: {first.arm} and "
+        f"{second.arm} side by side, {cycles} cycles, some {max(1, round(minutes))} min"
+    )
+
+
+def lines(evidence: Sequence[Evidence]) -> Iterator[str]:
+    """Three lines for each experiment, below its name."""
+    for first, second in zip(evidence[::2], evidence[1::2], strict=True):
+        experiment = first.experiment
+        cycles = f"{first.cycles} and {second.cycles} cycles"
+        yield f"{experiment.backend}, {happening(experiment.scenario)} ({cycles}):"
+        predicted = [side.side.outlook for side in (first, second)]
+        pairs = (
+            ("recovery p95", [o.recovery_s.p95 for o in predicted], _p95(first, second)),
+            ("recovery, mean", [o.recovery_s.mean for o in predicted], _mean(first, second)),
+            ("lost requests", [_lost(o) for o in predicted], _lost_found(first, second)),
+        )
+        for what, said, found in pairs:
+            foretold = ARROW.join(map(seconds, said))
+            yield f"  {what}: predicted {foretold}; measured {ARROW.join(map(_measured, found))}"
+
+
+def _p95(*sides: Evidence) -> list[Estimate]:
+    return [side.recovery_p95_s for side in sides]
+
+
+def _mean(*sides: Evidence) -> list[Estimate]:
+    return [side.recovery_mean_s for side in sides]
+
+
+def _lost_found(*sides: Evidence) -> list[Estimate]:
+    return [side.lost_s for side in sides]
+
+
+def _lost(outlook: Outlook) -> float:
+    return outlook.failed_s.mean + outlook.misrouted_s.mean
+
+
+def _measured(number: Estimate) -> str:
+    if number.value is None:
+        return "?" if number.beyond is None else f"more than {seconds(number.beyond)}"
+    low = "?" if number.low is None else seconds(number.low)
+    high = "?" if number.high is None else seconds(number.high)
+    return f"{seconds(number.value)} [{low} to {high}]"

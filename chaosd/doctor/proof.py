@@ -1,0 +1,217 @@
+"""`--prove`: the config of a run that shows what was predicted, and its numbers beside it. Pure.
+
+The file and the mended file, or one file on two versions, are two arms under one schedule. What
+happens to them is what the scenario says, so that predicted and measured numbers are of one thing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chaosd.analysis.statistics import Estimate, quantiles
+from chaosd.analysis.tally import VALID
+from chaosd.doctor.examine import Diagnosis, Row
+from chaosd.doctor.price import is_felt
+from chaosd.doctor.scenarios import usual
+from chaosd.history.cycles import Cycle, CycleOutcome
+from chaosd.plugins.timeline import Failure
+from chaosd.proxies.haproxy.model.backend import Happening, Outlook, Scenario, Unknown
+
+RATE_PER_S = 50
+_PATIENCE_S = 60  # of a client: the model's wait as long as HAProxy lets them
+_SETTLED_S = 8.0  # after a recovery, before the next cycle
+_NEVER_S = 30.0  # how long a recovery that never comes is waited for
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """One of the two that are held against each other."""
+
+    arm: str
+    paths: tuple[Path, ...]
+    version: str | None  # as `proxy.version`; None: the HAProxy of this machine
+    outlook: Outlook
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """One backend, one scenario, two sides."""
+
+    backend: str
+    scenario: Scenario
+    sides: tuple[Side, Side]
+
+    @property
+    def every_s(self) -> float:
+        """From one cycle to the next."""
+        slowest = max(_seconds(side.outlook.recovery_s.p95) for side in self.sides)
+        return math.ceil(self.scenario.published_s + slowest + _SETTLED_S)
+
+    def config(self, *, cycles: int, env: Path | None) -> str:
+        """The run's config: JSON, which YAML is, too."""
+        first, second = self.sides
+        arms: list[dict[str, Any]] = [{"name": first.arm}, {"name": second.arm}]
+        if second.paths != first.paths:
+            arms[1]["proxy.config"] = [str(path) for path in second.paths]
+        if second.version != first.version:
+            arms[0]["proxy.version"], arms[1]["proxy.version"] = first.version, second.version
+        proxy = {
+            "type": "haproxy",
+            "config": [str(path) for path in first.paths],
+            "backend": self.backend,
+            "env": None if env is None else str(env.absolute()),
+            "version": first.version,
+        }
+        missing = self.scenario.missing
+        moves = self.scenario.happening is not Happening.DNS_TROUBLE
+        config = {
+            "name": f"doctor-{self.scenario.happening.value.replace('_', '-')}",
+            "runtime": "local",
+            "proxy": {key: value for key, value in proxy.items() if value is not None},
+            "dns": {"missing": "stale" if missing is None else missing.value} if moves else {},
+            "arms": arms,
+            "faults": [{**_fault(self.scenario), "every": f"{self.every_s:g}s"}],
+            "probes": [{"type": "http", "rate": f"{RATE_PER_S}/s", "timeout": f"{_PATIENCE_S}s"}],
+            "measure": {"recovery_limit": f"{max(60.0, 2 * self.every_s):g}s"},
+            "metrics": None,
+            "until": {"cycles": cycles},
+        }
+        return json.dumps(config)
+
+
+def _fault(scenario: Scenario) -> dict[str, Any]:
+    """What makes the scenario happen."""
+    if scenario.happening is Happening.DNS_TROUBLE:
+        window = f"{scenario.published_s:g}s"
+        answer = (scenario.missing or Failure.SILENCE).value
+        return {"type": "dns", "answer": answer, "qtype": scenario.family, "window": window}
+    old_ip = "blackhole" if scenario.happening is Happening.NODE_LOST else "refuse"
+    return {"type": "recreate", "gap": f"{scenario.published_s:g}s", "old_ip": old_ip}
+
+
+def _seconds(value: float) -> float:
+    return value if math.isfinite(value) else _NEVER_S
+
+
+# --- which experiments ---
+
+
+def of_remedies(
+    diagnosis: Diagnosis, version: str | None, now: Sequence[Path], fixed: Sequence[Path]
+) -> list[Experiment]:
+    """What the shown findings are about, for the backend that is hurt most by each happening."""
+    felt: dict[Scenario, list[str]] = {}
+    for finding in diagnosis.findings:
+        for toll in finding.cost.tolls if finding.cost is not None else ():
+            if toll.usual and is_felt(toll):
+                felt.setdefault(toll.scenario, []).append(toll.backend)
+    found = []
+    for scenario in usual(diagnosis.guess.setting):
+        rows = [row for row in diagnosis.rows if row.name in felt.get(scenario, [])]
+        best = max(rows, key=lambda row: _gain(row, scenario.happening), default=None)
+        if best is None:
+            continue
+        before, after = best.now[scenario.happening], best.fixed[scenario.happening]
+        if isinstance(before, Unknown) or isinstance(after, Unknown):
+            continue
+        sides = (
+            Side(arm="now", paths=tuple(now), version=version, outlook=before),
+            Side(arm="fixed", paths=tuple(fixed), version=version, outlook=after),
+        )
+        found.append(Experiment(backend=best.name, scenario=scenario, sides=sides))
+    return found
+
+
+def of_versions(diagnoses: Sequence[Diagnosis], paths: Sequence[Path]) -> list[Experiment]:
+    """What differs between the first and the last version, for the backend that feels it most."""
+    old, new = diagnoses[0], diagnoses[-1]
+    found = []
+    for scenario in usual(new.guess.setting):
+        what, best = scenario.happening, None
+        for before, after in zip(old.rows, new.rows, strict=False):
+            one, other = before.now[what], after.now[what]
+            if isinstance(one, Unknown) or isinstance(other, Unknown):
+                continue
+            gap = abs(_bad(one) - _bad(other))
+            if gap >= 0.5 and (best is None or gap > best[0]):  # noqa: PLR2004 - of a second
+                best = gap, before.name, one, other
+        if best is not None:
+            _, name, one, other = best
+            sides = (
+                Side(arm=_arm(old), paths=tuple(paths), version=old.program.version, outlook=one),
+                Side(arm=_arm(new), paths=tuple(paths), version=new.program.version, outlook=other),
+            )
+            found.append(Experiment(backend=name, scenario=scenario, sides=sides))
+    return found
+
+
+def _arm(diagnosis: Diagnosis) -> str:
+    return f"v{diagnosis.program.version or 'newest'}".replace(".", "-")
+
+
+def _gain(row: Row, happening: Happening) -> float:
+    now, fixed = row.now[happening], row.fixed[happening]
+    if isinstance(now, Unknown) or isinstance(fixed, Unknown):
+        return -math.inf
+    return _bad(now) - _bad(fixed)
+
+
+def _bad(outlook: Outlook) -> float:
+    """Seconds that hurt: of lost requests, and of recovery."""
+    lost = outlook.failed_s.mean + outlook.misrouted_s.mean
+    return lost + 0.1 * _seconds(outlook.recovery_s.p95)
+
+
+# --- what was measured ---
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What one side was predicted to do and did. Numbers have their 95 % intervals."""
+
+    experiment: Experiment
+    side: Side
+    cycles: int  # that count
+    recovery_p95_s: Estimate
+    recovery_mean_s: Estimate
+    lost_s: Estimate  # seconds' worth of failed and misrouted requests in a cycle
+
+
+def evidence(experiment: Experiment, side: Side, cycles: Iterable[Cycle]) -> Evidence:
+    """Of the cycles of a run those of this side, as far as their numbers can be trusted."""
+    mine = [
+        cycle
+        for cycle in cycles
+        if cycle.arm == side.arm and cycle.outcome in VALID and cycle.doubt is None
+    ]
+    ended = [cycle for cycle in mine if cycle.outcome is not CycleOutcome.CENSORED]
+    recoveries = [cycle.recovery_s or 0.0 for cycle in ended]  # unaffected: none was needed
+    censored = [c.took_at_least_s for c in mine if c.outcome is CycleOutcome.CENSORED]
+    return Evidence(
+        experiment=experiment,
+        side=side,
+        cycles=len(mine),
+        recovery_p95_s=quantiles(recoveries, censored).p95,
+        recovery_mean_s=mean_of(recoveries),
+        lost_s=mean_of([(cycle.failed + cycle.misrouted) / RATE_PER_S for cycle in mine]),
+    )
+
+
+def mean_of(values: Sequence[float]) -> Estimate:
+    """The mean with Student's interval."""
+    from scipy import stats
+
+    count = len(values)
+    if not count:
+        return Estimate(None, None, None)
+    mean = math.fsum(values) / count
+    if count == 1:
+        return Estimate(mean, None, None)
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
+    margin = float(stats.t.ppf(0.975, count - 1)) * deviation / math.sqrt(count)
+    return Estimate(mean, max(0.0, mean - margin), mean + margin)

@@ -1,0 +1,73 @@
+"""Long-lived connections, which a move does not close."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from chaosd.doctor import mending
+from chaosd.doctor.finding import Confidence, Facts, Finding, Ms, Severity
+from chaosd.doctor.rule import Rule
+from chaosd.doctor.subject import Subject, of_server
+from chaosd.doctor.words import quoted
+from chaosd.proxies.haproxy.cfg.effective import Proxy, Server, Value
+
+_LONG_MS = 300_000
+_WORDS = "on-marked-down shutdown-sessions"
+
+
+class LongSessions(Rule):
+    """One finding for each backend whose connections may be silent for minutes."""
+
+    id = "long-sessions"
+    severity = Severity.WARNING
+    confidence = Confidence.MEDIUM  # whether there are such sessions is not in the file
+    title = "sessions at the old address last"
+    sentence = (
+        "`{timeout}` in backend `{backend}`: a session at an address that has gone lasts until it "
+        "answers with a reset, or that long. Nothing closes it when server {servers} moves or is "
+        "DOWN"
+    )
+
+    def look(self, subject: Subject) -> Iterator[Finding]:
+        for proxy in subject.backends:
+            long = _timeout(proxy)
+            servers = [
+                server
+                for owner, server in subject.followers()
+                if owner is proxy
+                and server.values["check"].value
+                and server.values["on-marked-down"].value != "shutdown-sessions"
+            ]
+            if long is not None and servers:
+                yield self._finding(proxy, servers, *long)
+
+    def _finding(self, proxy: Proxy, servers: list[Server], name: str, value: Value) -> Finding:
+        facts: Facts = {
+            "timeout": f"{name} {Ms(int(value.value or 0))}",
+            "backend": proxy.name,
+            "servers": quoted([server.name for server in servers]),
+        }
+        edits = [mending.append(server.statement, _WORDS) for server in servers]
+        return self.finding(
+            of_server(servers[0]),
+            facts,
+            backends=[proxy.name],
+            also=[*filter(None, [value.place]), *(server.place for server in servers)],
+            remedy=mending.remedy(
+                *edits,
+                advice="It closes them when checks find it DOWN, not at a change of address.",
+            ),
+            beyond=True,
+        )
+
+
+def _timeout(proxy: Proxy) -> tuple[str, Value] | None:
+    """What ends a session in which nothing is said: of a tunnel, or of plain TCP."""
+    names = ["timeout tunnel"]
+    if proxy.values["mode"].value == "tcp":
+        names.append("timeout server")
+    for name in names:
+        value = proxy.values.get(name)
+        if value is not None and isinstance(value.value, int):
+            return (name, value) if value.value >= _LONG_MS else None
+    return None

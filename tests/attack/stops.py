@@ -1,0 +1,80 @@
+"""Stops a part of a run at a random instant of a cycle, for 2 s or 15 s: that cycle must be poor.
+
+    python tests/attack/stops.py [--n 40] [--seed 1] [--minutes 30]
+
+The parts are chaosd itself, HAProxy, the new app, the prober, and chaosd's DNS in a container. On
+`runtime: local` chaosd answers DNS itself.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from random import Random
+
+import tally
+from starving import NeverError, Run, running, stop
+from tally import Budget, Tally
+
+LOCAL = ("daemon", "haproxy", "app", "prober")
+DELAY_S_MAX = 0.8  # after T0: the cycle goes on for at least a second more
+SHORT_S, LONG_S, LONG_EVERY = 2.0, 15.0, 5  # one of so many is a long one
+AT_ONCE = 5  # stops in one run
+WAIT_S = 240
+
+
+def attack(n: int, seed: int, budget: Budget) -> Tally:
+    """So many stops."""
+    found, rng = Tally("stops"), Random(seed)
+    with tempfile.TemporaryDirectory(prefix="chaosd-stops-") as scratch:
+        where, number = Path(scratch), 0
+        while found.tries < n and budget.is_left:
+            number += 1
+            count = min(AT_ONCE, n - found.tries)
+            is_long = number % LONG_EVERY == 0
+            _stop_some(found, where / str(number), rng, LOCAL, count, is_long=is_long)
+        if (reason := _no_engine()) is not None:
+            found.notes.append(f"DNS in a container was not stopped: {reason}")
+        elif budget.is_left:
+            keys = {"runtime": {"type": "docker", "dns": "forward"}}
+            _stop_some(found, where / "dns", rng, ["dns"], max(1, n // 10), **keys)
+    return found
+
+
+def _stop_some(
+    found, where: Path, rng: Random, parts, count: int, *, is_long=False, **keys
+) -> None:
+    """One run with a stop in each of some of its cycles."""
+    stop_s = LONG_S if is_long else SHORT_S
+    every = {"every": f"{stop_s + 5:g}s", "jitter": "1s"}
+    keys = {"faults": [{"type": "recreate"} | every]} | keys
+    stopped: list[int] = []
+    with running(where, cycles=count + 1, **keys) as run:
+        try:
+            for _ in range(count):
+                part = rng.choice(list(parts))
+                after = stopped[-1] if stopped else 0
+                stopped.append(stop(run, part, rng.uniform(0, DELAY_S_MAX), stop_s, after))
+                found.tries += 1
+            cycles = run.wait(WAIT_S)
+        except (NeverError, AssertionError) as error:
+            found.notes.append(f"not tried: {str(error)[-tally.SAID_MAX :]}")
+            return
+        found.judge(cycles, disturbed=stopped)
+        _ended(found, run)
+
+
+def _ended(found: Tally, run: Run) -> None:
+    found.ended(run.process.returncode, run.said, run.where.name)
+    found.left += [f"process {entry.name}" for entry in run.processes()]
+
+
+def _no_engine() -> str | None:
+    from stand import why_not
+
+    return why_not()
+
+
+if __name__ == "__main__":
+    sys.exit(tally.command(attack, 40))
