@@ -3,7 +3,8 @@
 Each trial begins in steady state, with polls and checks at phases that fill their periods evenly,
 and goes on until the new instance answers fresh requests for good. Nothing is random but the
 lateness of timers, and that is seeded: one timeline under one set of settings has one distribution.
-The closed forms of `closed_forms.py` bound it; this says what is likely between those bounds.
+The closed forms of `closed_forms.py` bound it where there is one server and one nameserver: then
+this says what is likely between those bounds. For any other shape all of it is from here.
 """
 
 from __future__ import annotations
@@ -187,7 +188,7 @@ class _Trial:
         vacant_refuses = phases.coin < 1 / 2
         self._world = StandingWorld(standing, tracks, rng, vacant_refuses=vacant_refuses)
         host = standing.host
-        self._model = model = BackendModel(
+        self._model = BackendModel(
             layout,
             self._world,
             rng,
@@ -200,7 +201,7 @@ class _Trial:
             final_name=lambda name: lambda _at_ns: name != host,
             final_place=lambda _at_ns, ip: ip in (BESIDE, *move.others),
         )
-        standing.settle(model, move)
+        standing.settle(self._model, move)
 
     def run(self) -> Recovery | None:
         """The recovery; None if there is none in any reasonable time."""
