@@ -271,7 +271,7 @@ def test_every_plugin_file_has_its_entry_point() -> None:
     helpers |= {
         f"chaosd.runtimes.{name}"
         for name in (
-            "answers",
+            "dns_answers",
             "readiness",
             "realtime",
             "roster",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chaosd.cli.output import say
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from chaosd.doctor.examine import Diagnosis
     from chaosd.doctor.proof import Evidence, Experiment
     from chaosd.doctor.reading import Files
+    from chaosd.plan.arms import Plan
 
 
 def prove(
@@ -60,14 +61,16 @@ def _run(experiment: Experiment, *, cycles: int, env: Path | None) -> list[Evide
     from chaosd.doctor import proof
     from chaosd.engine import session
 
-    called = experiment.sides[0].paths[0]
-    loaded = shape.of_text(experiment.config(cycles=cycles, env=env), called, [])
-    planned = plan.build(loaded, partial(_complain, called))
-    rehearsals = plan.rehearse(planned)
-    session.run(planned, rehearsals, called)
+    file = experiment.sides[0].paths[0].with_name("prove.json")  # beside a copy of ours
+
+    def planned_with(probe: Mapping[str, Any] | None) -> Plan:
+        text = experiment.config(cycles=cycles, env=env, probe=probe)
+        file.write_text(text, encoding="utf-8")
+        return plan.build(shape.load(file), partial(shape.at_line, file, []))
+
+    # What is asked for is derived from the files; how often, and with how much patience, is ours.
+    probe = planned_with(None).config.probes[0]
+    planned = planned_with(probe.model_dump(mode="json", exclude_unset=True) | {"type": probe.type})
+    session.run(planned, plan.rehearse(planned), file)
     analysed = report.analyse((planned.config.runs.directory / "latest").resolve())
     return [proof.evidence(experiment, side, analysed.cycles) for side in experiment.sides]
-
-
-def _complain(called: Path, _: object, what: str) -> str:
-    return f"{called}: {what}"

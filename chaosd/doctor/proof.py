@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from chaosd.plugins.timeline import Failure
 from chaosd.proxies.haproxy.model.backend import Happening, Outlook, Scenario, Unknown
 
 RATE_PER_S = 50
-_PATIENCE_S = 60  # of a client: the model's wait as long as HAProxy lets them
+_PATIENCE_S_MAX = 45.0
 _SETTLED_S = 8.0  # after a recovery, before the next cycle
 _NEVER_S = 30.0  # how long a recovery that never comes is waited for
 
@@ -48,12 +48,18 @@ class Experiment:
 
     @property
     def every_s(self) -> float:
-        """From one cycle to the next."""
-        slowest = max(_seconds(side.outlook.recovery_s.p95) for side in self.sides)
-        return math.ceil(self.scenario.published_s + slowest + _SETTLED_S)
+        """From one cycle to the next: the last request of one has to be over by then."""
+        slowest = max(_seconds(side.outlook.stable_s.p95) for side in self.sides)
+        return math.ceil(max(self.scenario.published_s, slowest) + self.patience_s + _SETTLED_S)
 
-    def config(self, *, cycles: int, env: Path | None) -> str:
-        """The run's config: JSON, which YAML is, too."""
+    @property
+    def patience_s(self) -> float:
+        """How long clients wait: the model's do as long as HAProxy lets them."""
+        slowest = max(side.outlook.slowest_s for side in self.sides)
+        return min(_PATIENCE_S_MAX, math.ceil(slowest) + 1.0)
+
+    def config(self, *, cycles: int, env: Path | None, probe: Mapping[str, Any] | None) -> str:
+        """The run's config: JSON, which YAML is, too. `probe` is what the files say to ask for."""
         first, second = self.sides
         arms: list[dict[str, Any]] = [{"name": first.arm}, {"name": second.arm}]
         if second.paths != first.paths:
@@ -76,11 +82,13 @@ class Experiment:
             "dns": {"missing": "stale" if missing is None else missing.value} if moves else {},
             "arms": arms,
             "faults": [{**_fault(self.scenario), "every": f"{self.every_s:g}s"}],
-            "probes": [{"type": "http", "rate": f"{RATE_PER_S}/s", "timeout": f"{_PATIENCE_S}s"}],
             "measure": {"recovery_limit": f"{max(60.0, 2 * self.every_s):g}s"},
             "metrics": None,
             "until": {"cycles": cycles},
         }
+        if probe is not None:
+            ours = {"rate": f"{RATE_PER_S}/s", "timeout": f"{self.patience_s:g}s"}
+            config["probes"] = [{**probe, **ours}]
         return json.dumps(config)
 
 

@@ -7,7 +7,7 @@ import os
 import platform
 import secrets
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,9 +20,10 @@ from chaosd.engine.run import Engine
 from chaosd.engine.sink import Sink
 from chaosd.errors import ChaosdError, Exit, MachineError
 from chaosd.history.endings import Ending, EndKind
+from chaosd.history.reader import PLAN
 from chaosd.history.retention import Retention
 from chaosd.history.values import Address
-from chaosd.history.writer import RunStore, refuse_other
+from chaosd.history.writer import RunStore, refuse_other, write_whole
 from chaosd.live.console import Console
 from chaosd.live.prometheus import PrometheusSink
 from chaosd.plan import Rehearsal, limits, outline, privacy
@@ -86,6 +87,17 @@ def _run(plan: Plan, rehearsals: Sequence[Rehearsal]) -> int:
     return code
 
 
+def _said(plan: Plan, rehearsals: Sequence[Rehearsal]) -> Iterator[str]:
+    """What is known of the plan before it runs, a line each."""
+    yield outline(plan)
+    for rehearsal in rehearsals:
+        arm = f"{rehearsal.arm.name}: " if len(rehearsals) > 1 else ""
+        copied = rehearsal.copied
+        lines = () if copied is None else (*copied.choices, *copied.not_carried)
+        for line in (*lines, *rehearsal.notes, *rehearsal.advice):
+            yield f"{arm}{line}"
+
+
 def _proxies(rehearsals: Sequence[Rehearsal]) -> str:
     """Which proxies are under test, with their versions."""
     found = [f"{r.arm.config.proxy.type} {r.proxy_version or '(simulated)'}" for r in rehearsals]
@@ -129,6 +141,8 @@ async def measure(
         latest=directory.with_name("latest") if latest else None,
         explain=words.reason,
     )
+
+    write_whole(directory / PLAN, "\n".join(map(shown.masked, _said(plan, rehearsals))) + "\n")
 
     def admitted(left_out: Sequence[str], facts: dict[str, Any]) -> None:
         store.update(**_without(store.manifest, left_out), admission=facts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from logging import makeLogRecord
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from random import SystemRandom
 from subprocess import CompletedProcess
 from threading import Event
@@ -52,7 +52,6 @@ class DockerProxy:
         self._recorder = recorder
         self._engine = engine
         self._members = members
-        self._pid = 0  # of this machine; 0 where it is another's
         self._proxy: Launches = launchable(cell.proxy)
         name = PurePosixPath(self._proxy.config_name).stem
         self._log = OutputFile(cell.directory / f"{name}.log")
@@ -146,11 +145,12 @@ class DockerProxy:
         if self.member is None or not self._engine.is_here:
             return
         pid = int((await self._members.state(self.member)).get("Pid") or 0)
-        self._pid = pid if _is_of_container(pid, self.member.id) else 0
+        self._members.seen(self.member, pid)
 
     def process(self) -> dict[str, int]:
         """Its memory and descriptors, without what is unknown."""
-        return processes.usage(self._pid) if self._pid else {}
+        pid = self.member.pid if self.member is not None else 0
+        return processes.usage(pid) if pid else {}
 
     def close(self) -> None:
         self._closed = True
@@ -169,14 +169,6 @@ class DockerProxy:
         self._said[key] = at_ns
         if not echo:
             self._recorder.record(log_event(what, data), at_ns=at_ns, error_ns=error_ns)
-
-
-def _is_of_container(pid: int, container: str) -> bool:
-    """Whether the number means the same process here: chaosd may have numbers of its own."""
-    try:
-        return container in Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8")
-    except OSError:
-        return False
 
 
 def run_once(

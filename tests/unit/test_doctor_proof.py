@@ -1,0 +1,162 @@
+"""`chaosd doctor --prove`: which experiments there are, what they run, and what is made of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from chaosd.cli import main
+from chaosd.config import shape
+from chaosd.doctor import proof, rule
+from chaosd.doctor.examine import Doctor
+from chaosd.doctor.formats import evidence
+from chaosd.doctor.price import Model
+from chaosd.doctor.reading import Program, open_files
+from chaosd.history.causes import Doubt, DoubtKind
+from chaosd.history.cycles import Cycle, CycleOutcome
+from chaosd.proxies.haproxy.model.backend import Happening
+
+FILE = """\
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 30s
+    timeout server 30s
+
+resolvers docker
+    nameserver dns1 127.0.0.11:53
+    hold obsolete 10s
+    hold timeout 1s
+
+frontend web
+    bind :80
+    default_backend app
+
+backend app
+    server web web:8080 check resolvers docker resolve-prefer ipv4
+
+backend static
+    server one 192.0.2.1:80
+"""
+MODEL = Model()
+
+
+def diagnosed(tmp_path, text=FILE, version="3.2.26"):
+    (tmp_path / "haproxy.cfg").write_text(text)
+    files = open_files([tmp_path / "haproxy.cfg"], {})
+    return Doctor(
+        program=Program(version), setting=None, rules=rule.installed(), model=MODEL
+    ).examine(files)
+
+
+@pytest.fixture
+def experiments(tmp_path) -> list[proof.Experiment]:
+    now, fixed = [tmp_path / "haproxy.cfg"], [tmp_path / "fixed.cfg"]
+    return proof.of_remedies(diagnosed(tmp_path), "3.2", now, fixed)
+
+
+def test_each_happening_that_a_finding_is_about_is_proven(experiments) -> None:
+    assert [each.scenario.happening for each in experiments] == [
+        Happening.MOVE,
+        Happening.NODE_LOST,
+        Happening.DNS_TROUBLE,
+    ]
+    assert {each.backend for each in experiments} == {"app"}
+
+
+def test_nothing_is_proven_of_a_file_without_findings(tmp_path) -> None:
+    good = FILE.replace("    hold obsolete 10s\n    hold timeout 1s\n", "")
+    good = good.replace("30s\n\nres", "30s\n    option redispatch 1\n\nres")
+    assert proof.of_remedies(diagnosed(tmp_path, good), None, [], []) == []
+
+
+@pytest.mark.parametrize("probe", [None, {"type": "http", "host": "h", "path": "/p"}])
+def test_its_config_is_one(tmp_path, experiments, probe) -> None:
+    for path in ("haproxy.cfg", "fixed.cfg", "env"):
+        (tmp_path / path).touch()
+    for number, experiment in enumerate(experiments):
+        file = tmp_path / "prove.json"
+        file.write_text(experiment.config(cycles=7, env=tmp_path / "env", probe=probe))
+        config = shape.load(file)
+        assert list(config.arm_configs) == ["now", "fixed"]
+        paths = [arm.proxy.config for arm in config.arm_configs.values()]
+        assert "haproxy.cfg" in str(paths[0])
+        assert "fixed.cfg" in str(paths[1])
+        assert config.until.cycles == 7
+        (fault,) = config.faults
+        assert fault.type == ("recreate", "recreate", "dns")[number]
+        if probe is not None:
+            assert config.probes[0].host == "h"
+            assert config.probes[0].timeout.s == experiment.patience_s
+            assert config.probes[0].timeout.s < fault.every.s
+
+
+def test_a_lost_node_stays_in_dns_until_the_next_one_is_there(experiments) -> None:
+    config = experiments[1].config(cycles=1, env=None, probe=None)
+    assert '"missing": "stale"' in config
+    assert '"old_ip": "blackhole"' in config
+    assert '"gap": "10s"' in config
+
+
+def test_versions_are_held_against_each_other_where_they_differ(tmp_path) -> None:
+    text = FILE.replace(" resolve-prefer ipv4", "")
+    slow = text.replace("hold obsolete 10s", "timeout resolve 20s\n    hold valid 1s")
+    both = [diagnosed(tmp_path, slow, version) for version in ("2.6.5", "3.2.26")]
+    first = proof.of_versions(both, [Path("haproxy.cfg")])[0]
+    assert [side.arm for side in first.sides] == ["v2-6-5", "v3-2-26"]
+    assert '"proxy.version": "3.2.26"' in first.config(cycles=1, env=None, probe=None)
+    assert proof.of_versions([both[1], both[1]], []) == []
+
+
+def cycle(recovery_s, *, failed=0, misrouted=0, outcome=CycleOutcome.RECOVERED, **more) -> Cycle:
+    values = {"cycle": 1, "cell": "c1", "fault": "recreate", "runtime": "local", "proxy": "haproxy"}
+    end_ns = round((recovery_s or 60) * 1e9)
+    return Cycle(
+        **values, outcome=outcome, t0_unix=0.0, t0_ns=0, end_ns=end_ns, recovery_s=recovery_s,
+        failed=failed, misrouted=misrouted, **{"arm": "now"} | more,
+    )  # fmt: skip
+
+
+def test_evidence_is_of_cycles_that_can_be_trusted(experiments) -> None:
+    side = experiments[0].sides[0]
+    cycles = [
+        cycle(9.0, failed=450),
+        cycle(11.0, failed=500, misrouted=50),
+        cycle(1.0, arm="fixed"),
+        cycle(50.0, failed=5000, doubt=Doubt(kind=DoubtKind.PROBES_LATE)),
+        cycle(None, outcome=CycleOutcome.INVALID),
+    ]
+    found = proof.evidence(experiments[0], side, cycles)
+    assert found.cycles == 2
+    assert found.recovery_p95_s.value == 11.0
+    assert found.lost_s.value == pytest.approx(10.0)
+    assert found.lost_s.low < 9.0
+    assert found.lost_s.high > 11.0
+    never = proof.evidence(
+        experiments[0], side, [cycle(None, outcome=CycleOutcome.CENSORED, failed=10)]
+    )
+    assert never.recovery_p95_s.value is None
+    assert never.recovery_p95_s.beyond == 60
+
+
+def test_what_is_said_of_it(experiments) -> None:
+    one, other = experiments[0].sides
+    sides = [
+        proof.evidence(experiments[0], one, [cycle(10.0, failed=500), cycle(11.0, failed=500)]),
+        proof.evidence(experiments[0], other, []),
+    ]
+    lines = list(evidence.lines(sides))
+    assert lines[0] == "app, a move (2 and 0 cycles):"
+    assert lines[1].startswith("  recovery p95: predicted ")
+    assert "; measured 11 s [" in lines[1]
+    assert lines[1].endswith(" → ?")
+    assert lines[3].endswith("; measured 10 s [10 s to 10 s] → ?")
+
+
+def test_what_does_not_go_together(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("haproxy.cfg").write_text(FILE)
+    assert main(["doctor", "haproxy.cfg", "--prove", "--format", "json"]) == 2
+    assert main(["doctor", "haproxy.cfg", "--prove", "--cycles", "0"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 2
