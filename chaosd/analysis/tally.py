@@ -1,4 +1,4 @@
-"""Cycles taken in one by one, and what they come to: a Part of the report. Pure."""
+"""Cycles taken in one by one, and what they come to: the Totals of a report. Pure."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Restart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class Totals:
     """The cycles of a cell, of one of its faults, or of the whole run."""
 
     outcomes: dict[str, int]  # `poor`: those whose numbers can't be trusted, whatever they are
@@ -298,7 +298,7 @@ class Tally:
             self.counts["disagreeing"] += difference_s > 2 * cycle.resolution_s
             self.disagreement_max_s = max(difference_s, self.disagreement_max_s or 0.0)
 
-    def part(self) -> Part:
+    def totals(self) -> Totals:
         recovered_s = sum(self.values["recovery_s"])
         phases = {
             phase: Phase(
@@ -319,7 +319,7 @@ class Tally:
             counts = self.requests[name]
             counted[f"{name}_cycles"] = share(sum(map(bool, counts)), len(counts))
         counted |= {n: quantiles(self.values[n], self.censored[n]) for n in MEASURED}
-        return Part(
+        return Totals(
             outcomes=dict(self.outcomes),
             stopped=self.counts["stopped"],
             cut_off=len(self.cut_off_s),

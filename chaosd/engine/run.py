@@ -211,7 +211,7 @@ class Engine:
 
     async def _turns(self) -> None:
         """Run all cells side by side, or, where there are too many arms for that, in turns."""
-        planned = self._made()
+        planned = self._plan_cells()
         wanted = len(planned)
         left_out: list[str] = []
         turn = 0
@@ -272,7 +272,7 @@ class Engine:
         if not running.cancelled():
             running.result()
 
-    def _made(self) -> list[CellRun]:
+    def _plan_cells(self) -> list[CellRun]:
         cells, stream = [], 1
         for one in self.plan.cells:
             cell = CellRun(self, one, stream)

@@ -292,7 +292,7 @@ class WorldWatch:
             due_ns = self._clock.now_ns() + BEAT_NS
             await self._clock.sleep_until(due_ns)
             now_ns, beats = self._clock.now_ns(), beats + 1
-            self._own_lag(due_ns, now_ns)
+            self._daemon_lag(due_ns, now_ns)
             if beats % BEATS_A_SAMPLE == 0:
                 for cell in self._cells.values():
                     if cell.since_ns is not None:
@@ -300,7 +300,7 @@ class WorldWatch:
             if now_ns - self._drops_ns >= DROPS_EVERY_NS:
                 self._read_drops(now_ns)
 
-    def _own_lag(self, due_ns: int, now_ns: int) -> None:
+    def _daemon_lag(self, due_ns: int, now_ns: int) -> None:
         """How late this task woke, and whether chaosd ran, waited or stood still meanwhile."""
         found = (self._own.read() if self._own is not None else None) or self._own_last
         ran_ns = found.ran_ns - self._own_last.ran_ns

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from chaosd.analysis.samples import Probe
 from chaosd.analysis.statistics import Estimate, Quantiles
-from chaosd.analysis.summary import Part, Report
+from chaosd.analysis.summary import Report, Totals
 from chaosd.analysis.tally import APART
 from chaosd.history.endings import ending_of
 from chaosd.history.reader import PLAN
@@ -130,7 +130,7 @@ def side_by_side(report: Report) -> Iterator[Block]:
     """Several arms beside each other, each held against the first, and what differs."""
     first, *others = arms.HEADINGS
     yield table([*word_columns(first), *number_columns(*others)], arms.table(report))
-    yield bullets(arms.answers(report))
+    yield bullets(arms.comparisons(report))
     yield paragraph("What each arm changes in the configuration:")
     changes = (line(f"{name}: ", *_differs(name, arm)) for name, arm in report.arms.items())
     yield Bullets(tuple(changes))
@@ -148,9 +148,9 @@ def _differs(name: str, arm: Report) -> Line:
     return line(*said[1:]) if said else line("nothing")
 
 
-def _rows(report: Report) -> list[tuple[Said, Part]]:
+def _rows(report: Report) -> list[tuple[Said, Totals]]:
     """A row for each fault of each cell that made failovers, and one for all if there are more."""
-    rows: list[tuple[Said, Part]] = [
+    rows: list[tuple[Said, Totals]] = [
         (f"{cell} {label}", part)
         for cell, faults in report.faults.items()
         for label, part in faults.items()
@@ -205,7 +205,7 @@ def _quantile(found: Quantiles, one: Estimate) -> str:
     return "= longest" if is_longest else estimate(one)
 
 
-def phases(part: Part) -> list[Block]:
+def phases(part: Totals) -> list[Block]:
     """What the recoveries were made of."""
     if not part.failovers:
         return [NO_FAILOVER]

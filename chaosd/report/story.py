@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from chaosd.analysis.slo import OK
 from chaosd.analysis.summary import Report
-from chaosd.analysis.tally import Part
+from chaosd.analysis.tally import Totals
 from chaosd.report import text
 
 _UNTIL = {
@@ -38,7 +38,7 @@ def sentences(report: Report) -> Iterator[str]:
         )
 
 
-def _how_long(whole: Part) -> str:
+def _how_long(whole: Totals) -> str:
     found = whole.recovery_s
     n = f"{whole.failovers} failover{'s' * (whole.failovers != 1)}"
     lost = f"; {found.censored} had no recovery" if found.censored else ""
@@ -48,7 +48,7 @@ def _how_long(whole: Part) -> str:
     return f"In {n} the new instance gave its first good answer after {took}{lost}."
 
 
-def _requests(whole: Part) -> str:
+def _requests(whole: Totals) -> str:
     share = whole.failed_share.value
     said = "unknown" if share is None else text.percent(share)
     kinds = [(whole.masked, "answered only by the proxy's own retries")]
@@ -60,7 +60,7 @@ def _requests(whole: Part) -> str:
     )
 
 
-def _predicted(whole: Part) -> str:
+def _predicted(whole: Totals) -> str:
     if not whole.in_band.n:
         return "None of them had a prediction; the reason is in what was run, below."
     within = f"{whole.in_band.count} of {whole.in_band.n}"

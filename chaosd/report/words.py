@@ -267,11 +267,11 @@ def remarks(found: Iterable[Remark]) -> list[str]:
     for each in found:
         arm = "" if each.arm is None else f"{each.arm}: "
         cells = by_kind.setdefault((arm, each.kind, each.cell is None), {})
-        cells.setdefault(_anywhere(each), []).extend([] if each.cell is None else [each.cell])
-    return [arm + text for (arm, *_), alike in by_kind.items() for text in _alike(alike)]
+        cells.setdefault(_without_cell(each), []).extend([] if each.cell is None else [each.cell])
+    return [arm + text for (arm, *_), alike in by_kind.items() for text in _shortened(alike)]
 
 
-def _alike(cells: Mapping[str, Sequence[str]]) -> Iterator[str]:
+def _shortened(cells: Mapping[str, Sequence[str]]) -> Iterator[str]:
     """Sentences of one kind, by the cells of which each is true."""
     of_run = not any(cells.values())  # each of these is said
     shown = len(cells) if of_run or len(cells) <= LIKE_MAX + 1 else LIKE_MAX
@@ -289,7 +289,7 @@ def _in_cells(text: str, cells: Sequence[str]) -> str:
     return f"{len(cells)} cells ({some}{others}): {text}"
 
 
-def _anywhere(found: Remark) -> str:
+def _without_cell(found: Remark) -> str:
     """The sentence without its cell."""
     of_fault = found.cell is not None and found.fault is not None
     return (f"fault {found.fault}: " if of_fault else "") + _remark(found)

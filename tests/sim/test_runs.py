@@ -28,7 +28,7 @@ SLOW = {"type": "haproxy", "resolvers": {"timeout_resolve": "20s", "hold": {"val
 
 @pytest.mark.sized
 def test_every_cycle_recovers_inside_the_predicted_band_and_they_are_spread(simulate) -> None:
-    cycles = budget.of(30, 60)
+    cycles = budget.of(20, 60)
     ran = simulate(until={"cycles": cycles})
     assert ran.code == 0
     assert [c.outcome for c in ran.cycles] == [CycleOutcome.RECOVERED] * cycles
@@ -314,7 +314,7 @@ def test_a_retried_request_may_get_through_before_any_fresh_one(simulate) -> Non
 def test_what_is_kept_as_counts_is_no_surer_of_availability(simulate, monkeypatch) -> None:
     """Each time from one T0 to the next stays a witness of its own."""
     monkeypatch.setitem(RunStore.__init__.__kwdefaults__, "chunk_samples", 1000)  # not an hour
-    probes, until = [{"type": "http", "rate": "20/s"}], {"cycles": budget.of(30, 200)}
+    probes, until = [{"type": "http", "rate": "20/s"}], {"cycles": budget.of(20, 200)}
     ran = [simulate(probes=probes, until=until, runs={"keep_raw": keep}) for keep in (None, "30s")]
     assert [(each.directory / FOLDED).exists() for each in ran] == [False, True]
     whole, counted = (each.report for each in ran)
@@ -404,7 +404,7 @@ def test_an_address_that_is_not_fresh_makes_a_cycle_invalid(simulate, monkeypatc
 
 def test_a_probe_that_idles_measures_the_same(simulate) -> None:
     """Dense from before each T0 until the cycle is over, sparse between: the same failovers."""
-    more = {"faults": [{"type": "recreate", "every": "12s"}], "until": {"cycles": 20}, "seed": 7}
+    more = {"faults": [{"type": "recreate", "every": "12s"}], "until": {"cycles": 12}, "seed": 7}
     whole = simulate(probes=[{"type": "http", "rate": "100/s"}], **more)
     probe = {"type": "http", "rate": "100/s", "idle_rate": "4/s"}
     idling = simulate(probes=[probe], **more)

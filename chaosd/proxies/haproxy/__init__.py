@@ -242,10 +242,10 @@ class HAProxy:
         path = self._path
         if path is None:
             return []
-        effective = self._own(path)
+        effective = self._read_own_file(path)
         found = own_file.problems(effective, path, by_address=by_address)
         if own_file.is_undecided(effective):
-            effective = self._own(path, either=True)
+            effective = self._read_own_file(path, either=True)
         found += own_file.too_many_connections(effective, self._open_files_max())
         found += refusals(
             effective.document,
@@ -269,7 +269,9 @@ class HAProxy:
             return self._backend_advice()
         if path is None:
             return config.surprises(config.settings_of(self.config))
-        return [say(f) for f in own_file.advice(self._own(path), path)] + self._backend_advice()
+        return [
+            say(f) for f in own_file.advice(self._read_own_file(path), path)
+        ] + self._backend_advice()
 
     def settings(self) -> dict[str, Any]:
         """What holds of the app's servers: by the user's own file, else by the YAML."""
@@ -278,7 +280,7 @@ class HAProxy:
         path = self._path
         if path is None:
             return self.config.model_dump(mode="json", include={*config.OF_THE_FILE})
-        effective = self._own(path)
+        effective = self._read_own_file(path)
         return record(effective, own_file.app_servers(effective))
 
     def own_files(self) -> tuple[Path, ...]:
@@ -322,7 +324,7 @@ class HAProxy:
     def _known_features(self) -> frozenset[str] | None:
         return self._features()
 
-    def _own(self, path: Path, *, either: bool = False) -> Effective:
+    def _read_own_file(self, path: Path, *, either: bool = False) -> Effective:
         """The user's own file as the version at hand reads it.
 
         With `either` also those of its parts of which it is not known whether they hold.
@@ -348,7 +350,7 @@ class HAProxy:
         if self._rewired is not None:
             backends = self._rewired.backends(self._machine)
         elif self._path is not None:
-            backends = read_backends(self._own(self._path), self._machine)
+            backends = read_backends(self._read_own_file(self._path), self._machine)
         else:
             return []
         version = self._facts()[0]
@@ -368,7 +370,7 @@ class HAProxy:
             return self._rewired.backend(self._machine)
         if self._path is None:
             return None
-        effective = self._own(self._path)
+        effective = self._read_own_file(self._path)
         return backend_of(effective, own_file.app_servers(effective), self._machine)
 
     def render(self, wiring: Wiring) -> str:
@@ -427,7 +429,7 @@ class HAProxy:
         if self._rewired is not None:
             return self._rewired.timers_s()
         if self._path is not None:
-            return own_file.timers_s(self._own(self._path))
+            return own_file.timers_s(self._read_own_file(self._path))
         resolve_s = self.config.resolvers.timeout_resolve.s
         return (resolve_s, self.config.server.inter.s) if self.config.server.check else (resolve_s,)
 
@@ -455,7 +457,7 @@ class HAProxy:
         if self._rewired is not None:
             return self._rewired.standing(backend)
         assert self._path is not None  # noqa: S101 - there is a backend, so there is a file
-        apps = own_file.app_servers(self._own(self._path))
+        apps = own_file.app_servers(self._read_own_file(self._path))
         hosts = {target(server.address.text).host.lower() for server in apps}
         if len(apps) != len(backend.servers) or len(hosts) != 1:
             return None

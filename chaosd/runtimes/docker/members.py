@@ -107,13 +107,13 @@ class Members:
             await asyncio.wait([earlier])
         making = asyncio.get_running_loop().create_task(engine.do(attempt))
         self._making[blueprint.name] = making
-        making.add_done_callback(partial(self._made, blueprint.name))
+        making.add_done_callback(partial(self._forget_making, blueprint.name))
         container = await asyncio.shield(making)
         member = Member(id=container, name=blueprint.name, heard=heard)
         self._by_id[container] = member
         return member
 
-    def _made(self, name: str, making: asyncio.Task[str]) -> None:
+    def _forget_making(self, name: str, making: asyncio.Task[str]) -> None:
         if self._making.get(name) is making:
             del self._making[name]
         if not making.cancelled():
@@ -186,17 +186,17 @@ class Members:
         """Signal it and return when it runs no more; it is killed after the grace."""
         member.expected = True
         await self._signal(member, signal)
-        if await self._gone(member, grace_s if signal != "KILL" else KILL_LIMIT_S):
+        if await self._has_ended(member, grace_s if signal != "KILL" else KILL_LIMIT_S):
             return
         await self._signal(member, "KILL")
-        if not await self._gone(member, KILL_LIMIT_S):
+        if not await self._has_ended(member, KILL_LIMIT_S):
             raise MachineError(f"container {member.name} does not die of SIGKILL")
 
     async def _signal(self, member: Member, signal: str) -> None:
         with suppress(MissingError, ConflictError):  # it is not running
             await self._engine.do(lambda api: api.kill(member.id, signal))
 
-    async def _gone(self, member: Member, limit_s: float) -> bool:
+    async def _has_ended(self, member: Member, limit_s: float) -> bool:
         clock = self._engine.clock
         limit_ns = clock.now_ns() + round(limit_s * SECOND_NS)
         while (await self.state(member)).get("Running"):

@@ -26,7 +26,7 @@ from chaosd.plugins.bases import OldIp
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CellSpec, Holder, OwnProcess, ProcessRole
 from chaosd.runtimes import readiness
-from chaosd.runtimes.answers import Answers
+from chaosd.runtimes.dns_answers import DnsAnswers
 from chaosd.runtimes.docker import images, missing_name, network, objects, placeholder
 from chaosd.runtimes.docker.endpoint import EngineAwayError, own_container
 from chaosd.runtimes.docker.engine import Engine
@@ -131,7 +131,7 @@ class DockerStage(Roster[Member]):
             self.missing = await missing_name.find_out(self._team, net.name, self._upstream)
             return Address(EMBEDDED_DNS, DNS_PORT)
         self.missing = cell.dns.missing
-        answers = Answers(self._recorder, cell.dns.name)
+        answers = DnsAnswers(self._recorder, cell.dns.name)
         self._sidecar = Sidecar(cell, self._engine, self._team, answers)
         return await self._sidecar.start(
             net.address(NAMESERVER), proxy=net.address(PROXY), upstream=self._upstream
