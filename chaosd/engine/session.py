@@ -122,22 +122,12 @@ async def measure(
     engine = Engine(plan, directory, console.say)
     clock, real = engine.clock, isinstance(engine.clock, RealClock)
     manifest = _manifest(plan, rehearsals) | {"start_unix": clock.unix_ns() / SECOND_NS}
-    keep, slow = plan.config.runs.keep_raw, plan.arms[0].settings().slow_after_ns
-    retention = None
-    if keep is not None:
-        retention = Retention(
-            directory,
-            int(keep),
-            lambda known: StoredCounts(
-                known.streams, known.identities, known.t0s_ns, slow, known.paced
-            ),
-        )
     store = RunStore(
         directory,
         manifest,
         shape.dump(plan.config),
         threads=real,
-        retention=retention,
+        retention=_retention(plan, directory),
         latest=directory.with_name("latest") if latest else None,
         explain=words.reason,
     )
@@ -178,6 +168,20 @@ async def measure(
         for number in STOPS:
             signal.signal(number, signal.SIG_IGN)
     return store, failure
+
+
+def _retention(plan: Plan, directory: Path) -> Retention | None:
+    """What becomes of samples after a while; None: all are kept."""
+    keep, slow_ns = plan.config.runs.keep_raw, plan.arms[0].settings().slow_after_ns
+    if keep is None:
+        return None
+    return Retention(
+        directory,
+        int(keep),
+        lambda known: StoredCounts(
+            known.streams, known.identities, known.t0s_ns, slow_ns, known.paced
+        ),
+    )
 
 
 def _metrics_page(plan: Plan, listen: Address, manifest: dict[str, Any]) -> PrometheusSink:
