@@ -31,6 +31,7 @@ class RemarkKind(StrEnum):
     EARLY = "early"  # `count` recovered by a retried request, up to `seconds` before fresh ones
     UNAFFECTED = "unaffected"  # `count` of `total` cycles without an outage
     SKIPPED = "skipped"  # `count` cycles
+    EASED = "eased"  # `count` cycles, because the machine was late
     DISAGREEING = "disagreeing"  # `count` of `total`, by up to `seconds`
     ALIKE = "alike"  # serial correlation `value`
     ALARMED_CONTROLS = "alarmed-controls"  # `count` of `total`, with `parts` of `samples`

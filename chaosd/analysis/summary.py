@@ -309,7 +309,9 @@ def _notes(
         yield Remark(kind=Kind.EARLY, count=whole.early, seconds=whole.early_max_s)
     if whole.undisturbed:
         yield Remark(kind=Kind.UNAFFECTED, count=whole.undisturbed, total=whole.failovers)
-    if skipped := whole.outcomes["skipped"]:
+    if whole.eased:
+        yield Remark(kind=Kind.EASED, count=whole.eased)
+    if skipped := whole.outcomes["skipped"] - whole.eased:
         yield Remark(kind=Kind.SKIPPED, count=skipped)
     if whole.disagreeing:
         by_s = whole.disagreement_max_s

@@ -75,6 +75,7 @@ class Totals:
     """The cycles of a cell, of one of its faults, or of the whole run."""
 
     outcomes: dict[str, int]  # `poor`: those whose numbers can't be trusted, whatever they are
+    eased: int  # of the skipped ones, those left out because the machine was late
     stopped: int  # of the invalid ones, those cut off because chaosd was stopped
     cut_off: int  # of those, the ones without a recovery: censored in the quantiles
     cut_off_s: float | None  # how long the longest of them had lasted
@@ -186,6 +187,8 @@ class Tally:
         self.outcomes[APART if apart and moved else cycle.outcome.value] += 1
         if cycle.outcome == CycleOutcome.INVALID:
             self._add_invalid(cycle, apart=apart)
+        if cycle.cause is not None and cycle.cause.kind is CauseKind.MACHINE_LATE:
+            self.counts["eased"] += 1
         if cycle.outcome not in VALID:
             return
         if cycle.outcome == CycleOutcome.CONTROL:
@@ -321,6 +324,7 @@ class Tally:
         counted |= {n: quantiles(self.values[n], self.censored[n]) for n in MEASURED}
         return Totals(
             outcomes=dict(self.outcomes),
+            eased=self.counts["eased"],
             stopped=self.counts["stopped"],
             cut_off=len(self.cut_off_s),
             cut_off_s=max(self.cut_off_s, default=None),

@@ -47,6 +47,8 @@ def cause(found: Cause) -> str:
             return found.detail
         case CauseKind.NOT_SETTLED:
             return f"cycle {found.cycle} had not settled"
+        case CauseKind.MACHINE_LATE:
+            return "this machine is short of CPU: fewer cycles are made"
         case CauseKind.TIME_PASSED:
             return f"its time had passed by {found.seconds:.3f} s"
 
@@ -351,6 +353,8 @@ def _remark(found: Remark) -> str:
             )
         case RemarkKind.UNAFFECTED:
             return f"unaffected in {of_cycles}: no request failed, counted as a recovery of 0 s"
+        case RemarkKind.EASED:
+            return f"{cycles} left out, because this machine was short of CPU"
         case RemarkKind.SKIPPED:
             return f"{cycles} skipped: the cycle before had not settled"
         case _:

@@ -20,7 +20,7 @@ class CheckElsewhere(Rule):
     """One finding for each place that is asked instead."""
 
     id = "check-elsewhere"
-    severity = Severity.WARNING
+    severity = Severity.INFO
     confidence = Confidence.MEDIUM
     title = "a check does not see what users see"
     sentence = "checks of server {servers} go to {where}: {so}"
@@ -44,7 +44,6 @@ class CheckElsewhere(Rule):
                 backends=[server.backend for server in servers],
                 also=[server.place for server in servers],
                 remedy=Remedy(advice="Check the port that requests go to, too."),
-                severity=Severity.INFO if is_port else None,
                 beyond=True,
             )
 

@@ -56,6 +56,7 @@ class DefaultServerResets(Rule):
             backends=[proxy.name] if proxy.servers else [],
             also=[line.place for line in lost.values()],
             remedy=mending.remedy(mending.append(last, " ".join(lost))),
+            beyond=any(words.startswith("resolve-opts") for words in lost),
         )
 
 

@@ -11,7 +11,7 @@ from chaosd.doctor.subject import Subject, of_server
 from chaosd.doctor.words import quoted
 from chaosd.proxies.haproxy.cfg.effective import Proxy, Server, Value
 
-_LONG_MS = 300_000
+_LONG_MS = 600_000
 _WORDS = "on-marked-down shutdown-sessions"
 
 

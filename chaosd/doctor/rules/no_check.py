@@ -47,7 +47,7 @@ class NoCheck(Rule):
             facts,
             backends=[proxy.name],
             also=[server.place for server in servers],
-            remedy=mending.remedy(*edits, safe=bool(meant)),
+            remedy=mending.remedy(*edits),
             beyond=bool(meant),
             confidence=Confidence.HIGH if meant else Confidence.MEDIUM,
             severity=Severity.WARNING if meant else Severity.INFO,

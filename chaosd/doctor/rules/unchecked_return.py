@@ -10,10 +10,12 @@ from chaosd.doctor.rule import Rule
 from chaosd.doctor.scenarios import slow_starter
 from chaosd.doctor.subject import Subject, of_server
 from chaosd.doctor.words import quoted
+from chaosd.proxies.haproxy.cfg.checks import check_kind
 from chaosd.proxies.haproxy.cfg.effective import Proxy, Server
-from chaosd.proxies.haproxy.cfg.resolve import CHECK_OPTIONS
+from chaosd.proxies.haproxy.model.backend import CheckKind
 
 _SINCE = (3, 1)  # `init-state`
+_ASKS = (CheckKind.ANSWERS, CheckKind.ELSEWHERE, CheckKind.OUTSIDE)
 _WORDS = "init-state fully-down"
 
 
@@ -34,9 +36,9 @@ class UncheckedReturn(Rule):
             servers = [
                 server
                 for owner, server in subject.followers()
-                if owner is proxy and _trusts(server)
+                if owner is proxy and _trusts(subject, server)
             ]
-            if servers and _asks_for_an_answer(proxy):
+            if servers:
                 yield self._finding(subject, proxy, servers)
 
     def _finding(self, subject: Subject, proxy: Proxy, servers: list[Server]) -> Finding:
@@ -62,14 +64,8 @@ class UncheckedReturn(Rule):
         )
 
 
-def _trusts(server: Server) -> bool:
-    """Whether it is checked at all, but not when it comes back."""
+def _trusts(subject: Subject, server: Server) -> bool:
+    """Whether its checks ask for more than a connection, and it is not checked as it comes back."""
     state = server.values.get("init-state")
-    return bool(server.values["check"].value) and not (state is not None and state.is_said)
-
-
-def _asks_for_an_answer(proxy: Proxy) -> bool:
-    return any(
-        (value := proxy.values.get(f"option {option}")) is not None and value.value
-        for option in CHECK_OPTIONS
-    )
+    is_said = state is not None and state.is_said
+    return not is_said and check_kind(subject.effective, server) in _ASKS

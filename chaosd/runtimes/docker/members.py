@@ -44,7 +44,7 @@ class Blueprint:
     entrypoint: Sequence[str] | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
-    ports: Mapping[int, tuple[str, int]] = field(default_factory=dict)  # inside → (ip, port)
+    ports: dict[int, tuple[str, int]] = field(default_factory=dict)  # inside → (ip, port)
     memory_mb: int = 128
     pids: int = 64
     own_image: bool = True
@@ -52,6 +52,8 @@ class Blueprint:
     dns: Sequence[str] = ()
     sysctls: Mapping[str, str] = field(default_factory=dict)
     scratch: str | None = None  # a directory in memory, which it may write
+    binds: Mapping[str, Path] = field(default_factory=dict)  # inside → a directory of this machine
+    user: str = objects.NOBODY  # of an image of ours
 
 
 @dataclass(eq=False, kw_only=True)
@@ -130,6 +132,7 @@ class Members:
             dns=list(blueprint.dns) or None,
             sysctls=dict(blueprint.sysctls) or None,
             tmpfs={blueprint.scratch: objects.SCRATCH_OPTIONS} if blueprint.scratch else None,
+            mounts=objects.mounts(blueprint.binds),
         )
         container: str = translated(
             lambda: api.create_container(
@@ -256,7 +259,7 @@ def _is_of_container(pid: int, container: str) -> bool:
 def _user(blueprint: Blueprint) -> str | None:
     if blueprint.capability is not None:
         return objects.ROOT
-    return objects.NOBODY if blueprint.own_image else None
+    return blueprint.user if blueprint.own_image else None
 
 
 async def _quietly(work: Coroutine[Any, Any, None]) -> None:
