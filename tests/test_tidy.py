@@ -338,8 +338,7 @@ READERS = {
     "doctor/formats/page.py",
     *("system/machine.py", "system/usage.py"),  # of /proc, and of what the kernel has
     *("runtimes/docker/images.py", "runtimes/docker/sidecar.py", "runtimes/docker/objects.py"),
-    *("runtimes/docker/endpoint.py", "runtimes/docker/network.py", "runtimes/docker/proxy.py"),
-    "runtimes/docker/members.py",
+    *("runtimes/docker/endpoint.py", "runtimes/docker/network.py", "runtimes/docker/members.py"),
     *(
         "runtimes/local/loopback.py",
         "runtimes/senders.py",
