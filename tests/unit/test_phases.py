@@ -287,7 +287,7 @@ def test_others_are_those_who_answer_when_the_old_address_is_gone() -> None:
     assert move(events, missing_class="nxdomain", dns_s=0) == moved(published_s=0.3)
     events[1] = at(1, "dns", "published", ips=[third])
     known = move(events, missing_class="nxdomain", dns_s=0)
-    assert known == moved(published_s=0.3, others=True)
+    assert known == moved(published_s=0.3, others=1, gone_s=0.001)
 
 
 def test_a_name_is_missing_from_when_it_was_first_withdrawn() -> None:
