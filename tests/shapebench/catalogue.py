@@ -33,6 +33,7 @@ frontend door
     bind {{door}}
     default_backend app
 backend app
+    balance roundrobin
 {backend}\
 """
 TIMERS = {
