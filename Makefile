@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 CYCLES ?= 10
-ENGINE_POOL ?= 2# those that wait for a Docker engine
+ENGINE_POOL ?= 3# those that wait for a Docker engine
 POOL ?= 5# tests beside each other that mostly wait
 RUN_OPTIONS ?= # such as --set proxy.resolvers.timeout_resolve=200ms
 
@@ -43,8 +43,8 @@ WAITS = tests/local tests/docker tests/deploy tests/contract
 phases = tally=$$(mktemp -d); code=0; \
 	run() { $(BIN)/pytest -q --tally "$$tally/reports" $(1) "$$@" || code=$$?; }; \
 	run $(COMPUTES) -m "not real"; \
-	run -n $(POOL) --maxschedchunk=2 -m "real and not docker and not quiet" $(WAITS); \
-	run -n $(ENGINE_POOL) --maxschedchunk=2 -m "docker and not quiet" $(WAITS); \
+	run -n $(POOL) --dist loadgroup -m "real and not docker and not quiet" $(WAITS); \
+	run -n $(ENGINE_POOL) --dist loadgroup -m "docker and not quiet" $(WAITS); \
 	run -m quiet $(WAITS); \
 	rm -r "$$tally"; exit $$code
 

@@ -53,7 +53,7 @@ def _table(heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
-def unsaid(found: dict[str, set[Socket]], runtime: str) -> tuple[list[str], list[str]]:
+def undocumented(found: dict[str, set[Socket]], runtime: str) -> tuple[list[str], list[str]]:
     """What listens and is not on the page, and what is on the page and was not found."""
     page = rows(runtime)
     missing = [

@@ -26,7 +26,13 @@ CONFIG = {
 BEGUN_S = 40.0  # until the first cycle begins, on a busy machine
 BEGIN, PLACED = '"what":"begin"', '"what":"instance"'
 PROBER = b"chaosd.probes.worker"  # in its command line
-LOOP = [sys.executable, "-I", "-S", "-c", "while True: pass"]
+# A plain loop; it ends with who has started it, however that ends.
+LOOP = """
+import os, sys
+while os.getppid() == int(sys.argv[1]):
+    for _ in range(10**6):
+        pass
+"""
 
 
 class NeverError(Exception):
@@ -197,7 +203,8 @@ def busy(count: int) -> Iterator[None]:
     """So many plain loops beside it, each in a session of its own."""
     with ExitStack() as stack:
         for _ in range(count):
-            loop = subprocess.Popen(LOOP, start_new_session=True)
+            command = [sys.executable, "-I", "-S", "-c", LOOP, str(os.getpid())]
+            loop = subprocess.Popen(command, start_new_session=True)
             stack.callback(loop.wait)
             stack.callback(loop.kill)
         yield

@@ -271,7 +271,7 @@ def test_every_plugin_file_has_its_entry_point() -> None:
     helpers |= {
         f"chaosd.runtimes.{name}"
         for name in (
-            "answers",
+            "dns_answers",
             "readiness",
             "realtime",
             "roster",
@@ -338,7 +338,7 @@ READERS = {
     "doctor/formats/page.py",
     *("system/machine.py", "system/usage.py"),  # of /proc, and of what the kernel has
     *("runtimes/docker/images.py", "runtimes/docker/sidecar.py", "runtimes/docker/objects.py"),
-    *("runtimes/docker/endpoint.py", "runtimes/docker/network.py", "runtimes/docker/proxy.py"),
+    *("runtimes/docker/endpoint.py", "runtimes/docker/network.py", "runtimes/docker/members.py"),
     *(
         "runtimes/local/loopback.py",
         "runtimes/senders.py",

@@ -179,8 +179,13 @@ def move(
     manner, held_s = _held(events, begin)
     # Once the old instance's address was gone from the answers, was there any but the new one's?
     gone = {fault.old_ip, fault.new_ip}
-    left = [e.what.ips for e in only(events, NamePublished) if e.at_ns >= begin.at_ns]
-    others = max((len(set(ips) - gone) for ips in left if fault.old_ip not in ips), default=0)
+    left = [
+        said
+        for said in only(events, NamePublished)
+        if said.at_ns >= begin.at_ns and fault.old_ip not in said.what.ips
+    ]
+    others = max((len(set(said.what.ips) - gone) for said in left), default=0)
+    gone_ns = min((said.at_ns for said in left), default=begin.at_ns)
     return timeline.move(
         published_s=_after(begin.at_ns, edge.published_ns),
         listening_s=_after(begin.at_ns, edge.serving_ns),
@@ -189,6 +194,7 @@ def move(
         old_ip=manner,
         held_s=held_s,
         others=others,
+        gone_s=(gone_ns - begin.at_ns) / 1e9,
         took_s=dns_s,
         reachable_s=_after(begin.at_ns, reachable.at_ns if reachable is not None else None),
     )

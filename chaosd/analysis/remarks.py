@@ -18,6 +18,7 @@ class RemarkKind(StrEnum):
     SILENT_CONTROLS = "silent-controls"  # `count` of `total` without a good answer
     SILENT_RESTARTS = "silent-restarts"  # `count` of `total` without a recovery
     LOST_SAMPLES = "lost-samples"  # `count` are stored, cycles are made of `total`
+    CONTRADICTING = "contradicting"  # `count` cycles whose numbers can't be true together
     LOST_EVENTS = "lost-events"  # the end of cycle `count` is not among them
     # notes
     NOT_ENDED = "not-ended"
@@ -30,6 +31,7 @@ class RemarkKind(StrEnum):
     EARLY = "early"  # `count` recovered by a retried request, up to `seconds` before fresh ones
     UNAFFECTED = "unaffected"  # `count` of `total` cycles without an outage
     SKIPPED = "skipped"  # `count` cycles
+    EASED = "eased"  # `count` cycles, because the machine was late
     DISAGREEING = "disagreeing"  # `count` of `total`, by up to `seconds`
     ALIKE = "alike"  # serial correlation `value`
     ALARMED_CONTROLS = "alarmed-controls"  # `count` of `total`, with `parts` of `samples`

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any
 
 from chaosd.analysis.statistics import QUANTILES, TAIL, Estimate, Share, share
-from chaosd.analysis.tally import Part
+from chaosd.analysis.tally import Totals
 
 OK, FAIL, UNKNOWN = "ok", "fail", "unknown"
 # What a duration's objective is about, its error bar, and whether that reaches up, too: the first
@@ -74,8 +74,8 @@ class Objective:
 
 def judge(
     wanted: Mapping[str, Mapping[str, Any]],
-    whole: Part,
-    faults: Mapping[str, Part],
+    whole: Totals,
+    faults: Mapping[str, Totals],
     availability: Share,
     *,
     poor: bool,
@@ -121,7 +121,7 @@ def _excluded_by(part: float) -> int:
 
 
 def _found(
-    title: str, part: Part, availability: Share, target: float, min_cycles: int
+    title: str, part: Totals, availability: Share, target: float, min_cycles: int
 ) -> Objective:
     name = title.rpartition(": ")[2]
     what, _, quantile = name.rpartition("_")
@@ -157,7 +157,7 @@ def _found(
     )
 
 
-def _counted(name: str, part: Part, availability: Share) -> tuple[Share, int]:
+def _counted(name: str, part: Totals, availability: Share) -> tuple[Share, int]:
     """A share, and of how many cycles it is."""
     if name == "availability":
         return availability, part.failovers

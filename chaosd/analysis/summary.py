@@ -14,11 +14,11 @@ from chaosd.analysis.remarks import RemarkKind as Kind
 from chaosd.analysis.samples import Probe
 from chaosd.analysis.slo import Objective
 from chaosd.analysis.statistics import Clusters, Share
-from chaosd.analysis.tally import Part, Phase, Tally
+from chaosd.analysis.tally import Phase, Tally, Totals
 from chaosd.history.cycles import Cycle
 from chaosd.history.endings import EndKind, ending_of
 
-__all__ = ["Objective", "Part", "Phase", "Probe", "Queries", "QueryFold", "Report"]
+__all__ = ["Objective", "Phase", "Probe", "Queries", "QueryFold", "Report", "Totals"]
 
 # More than this makes the verdict unknown.
 POOR_SHARE_MAX = 0.05  # of valid cycles
@@ -46,10 +46,10 @@ class Report:
     notes: tuple[Remark, ...]
     objectives: tuple[Objective, ...]
     availability: Share  # good answers of all requests of the measuring probe
-    total: Part
-    cells: dict[str, Part]
-    faults: dict[str, dict[str, Part]]  # cell → fault
-    of_fault: dict[str, Part]  # in all cells
+    total: Totals
+    cells: dict[str, Totals]
+    faults: dict[str, dict[str, Totals]]  # cell → fault
+    of_fault: dict[str, Totals]  # in all cells
     probes: tuple[Probe, ...]
     queries: dict[str, Queries]  # by cell, where it is known
     arms: dict[str, Report]  # each by itself, where there are several; then `total` is of all
@@ -151,18 +151,18 @@ def _summarise(
         asked[cell] += cycle.samples - cycle.dropped
         for tally in (total, cells[cell], faults[cell, label], of_fault[label]):
             tally.add(cycle)
-    parts = {cell: tally.part() for cell, tally in cells.items()}
-    by_fault: dict[str, dict[str, Part]] = {cell: {} for cell in parts}
+    parts = {cell: tally.totals() for cell, tally in cells.items()}
+    by_fault: dict[str, dict[str, Totals]] = {cell: {} for cell in parts}
     for (cell, label), tally in faults.items():
-        by_fault[cell][label] = tally.part()
-    whole = total.part()
+        by_fault[cell][label] = tally.totals()
+    whole = total.totals()
     lost = (*lost, *_lost_samples(asked, probes))
     doubts = (*lost, *_doubts(manifest, whole, parts, by_fault))
     together = Clusters()
     for clusters in windows.values():
         together.include(clusters)
-    availability = _availability(*_answers(probes), together)
-    by_label = {label: tally.part() for label, tally in of_fault.items()}
+    availability = _availability(*_good_of_all(probes), together)
+    by_label = {label: tally.totals() for label, tally in of_fault.items()}
     objectives = tuple(slo.judge(wanted, whole, by_label, availability, poor=bool(doubts)))
     return Report(
         run=run,
@@ -191,7 +191,7 @@ def _measuring(probes: Iterable[Probe]) -> dict[str, Probe]:
     return first
 
 
-def _answers(probes: Iterable[Probe]) -> tuple[int, int]:
+def _good_of_all(probes: Iterable[Probe]) -> tuple[int, int]:
     """Good answers and requests of the probe that measures."""
     first = _measuring(probes)
     good = sum(probe.outcomes["ok"] - probe.misrouted for probe in first.values())
@@ -226,9 +226,9 @@ def _availability(good: int, sent: int, windows: Clusters) -> Share:
 
 def _doubts(
     manifest: Mapping[str, Any],
-    whole: Part,
-    cells: Mapping[str, Part],
-    faults: Mapping[str, Mapping[str, Part]],
+    whole: Totals,
+    cells: Mapping[str, Totals],
+    faults: Mapping[str, Mapping[str, Totals]],
 ) -> Iterable[Remark]:
     """Why the numbers don't speak for themselves: unknown outranks ok."""
     ending = ending_of(manifest)
@@ -244,7 +244,7 @@ def _doubts(
     by_fault = {
         (cell, label): part for cell, parts in faults.items() for label, part in parts.items()
     }
-    levels: tuple[dict[tuple[str | None, str | None], Part], ...] = (
+    levels: tuple[dict[tuple[str | None, str | None], Totals], ...] = (
         {(None, None): whole},
         {(cell, None): part for cell, part in cells.items()},
         {(cell, label): part for (cell, label), part in by_fault.items()},
@@ -263,7 +263,7 @@ def _doubts(
         yield Remark(kind=Kind.SILENT_RESTARTS, count=silent, total=whole.restart.cycles)
 
 
-def _quality(part: Part, cell: str | None, fault: str | None) -> Iterator[Remark]:
+def _quality(part: Totals, cell: str | None, fault: str | None) -> Iterator[Remark]:
     """A part without any valid cycle has another doubt already."""
     if not part.valid:
         return
@@ -288,7 +288,7 @@ def _admission(found: Mapping[str, Any]) -> Iterator[Remark]:
 
 
 def _notes(
-    manifest: Mapping[str, Any], whole: Part, faults: Mapping[str, Part]
+    manifest: Mapping[str, Any], whole: Totals, faults: Mapping[str, Totals]
 ) -> Iterator[Remark]:
     if manifest.get("end_unix") is None:
         yield Remark(kind=Kind.NOT_ENDED)
@@ -309,7 +309,9 @@ def _notes(
         yield Remark(kind=Kind.EARLY, count=whole.early, seconds=whole.early_max_s)
     if whole.undisturbed:
         yield Remark(kind=Kind.UNAFFECTED, count=whole.undisturbed, total=whole.failovers)
-    if skipped := whole.outcomes["skipped"]:
+    if whole.eased:
+        yield Remark(kind=Kind.EASED, count=whole.eased)
+    if skipped := whole.outcomes["skipped"] - whole.eased:
         yield Remark(kind=Kind.SKIPPED, count=skipped)
     if whole.disagreeing:
         by_s = whole.disagreement_max_s
@@ -322,7 +324,7 @@ def _notes(
     yield from _floor(whole)
 
 
-def _floor(whole: Part) -> Iterator[Remark]:
+def _floor(whole: Totals) -> Iterator[Remark]:
     """What control cycles say of all others."""
     control = whole.control
     if control.alarmed:

@@ -1,4 +1,4 @@
-"""Cycles taken in one by one, and what they come to: a Part of the report. Pure."""
+"""Cycles taken in one by one, and what they come to: the Totals of a report. Pure."""
 
 from __future__ import annotations
 
@@ -71,10 +71,11 @@ class Restart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class Totals:
     """The cycles of a cell, of one of its faults, or of the whole run."""
 
     outcomes: dict[str, int]  # `poor`: those whose numbers can't be trusted, whatever they are
+    eased: int  # of the skipped ones, those left out because the machine was late
     stopped: int  # of the invalid ones, those cut off because chaosd was stopped
     cut_off: int  # of those, the ones without a recovery: censored in the quantiles
     cut_off_s: float | None  # how long the longest of them had lasted
@@ -186,6 +187,8 @@ class Tally:
         self.outcomes[APART if apart and moved else cycle.outcome.value] += 1
         if cycle.outcome == CycleOutcome.INVALID:
             self._add_invalid(cycle, apart=apart)
+        if cycle.cause is not None and cycle.cause.kind is CauseKind.MACHINE_LATE:
+            self.counts["eased"] += 1
         if cycle.outcome not in VALID:
             return
         if cycle.outcome == CycleOutcome.CONTROL:
@@ -298,7 +301,7 @@ class Tally:
             self.counts["disagreeing"] += difference_s > 2 * cycle.resolution_s
             self.disagreement_max_s = max(difference_s, self.disagreement_max_s or 0.0)
 
-    def part(self) -> Part:
+    def totals(self) -> Totals:
         recovered_s = sum(self.values["recovery_s"])
         phases = {
             phase: Phase(
@@ -319,8 +322,9 @@ class Tally:
             counts = self.requests[name]
             counted[f"{name}_cycles"] = share(sum(map(bool, counts)), len(counts))
         counted |= {n: quantiles(self.values[n], self.censored[n]) for n in MEASURED}
-        return Part(
+        return Totals(
             outcomes=dict(self.outcomes),
+            eased=self.counts["eased"],
             stopped=self.counts["stopped"],
             cut_off=len(self.cut_off_s),
             cut_off_s=max(self.cut_off_s, default=None),

@@ -142,7 +142,7 @@ def late_s(found: Iterable[Lag]) -> dict[str, float]:
     return {kind.value: round(worst[kind], 6) for kind in LagKind if kind in worst}
 
 
-def lost(found: Iterable[Lag]) -> dict[str, int]:
+def count_lost(found: Iterable[Lag]) -> dict[str, int]:
     """How much was lost of each kind."""
     counts: dict[LagKind, int] = {}
     for lag in found:
@@ -161,7 +161,7 @@ def doubt(found: Sequence[Lag], tolerance: Tolerance) -> Doubt | None:
     late = [lag for lag in late if lag.seconds > tolerance.of(lag.kind)]
     longest_s = max((lag.seconds for lag in late), default=0.0)
     telling = [lag for lag in late if lag.seconds >= NAMED_SHARE_MIN * longest_s]
-    counts, order = lost(found), list(LagKind)
+    counts, order = count_lost(found), list(LagKind)
     telling += [
         Lag(kind=LagKind(kind), from_ns=0, seconds=0.0, count=count)
         for kind, count in counts.items()
@@ -190,7 +190,7 @@ def judged(
     return {
         "doubt": why,
         "world_lag_s": None if found is None else late_s(found),
-        "world_lost": None if found is None else lost(found),
+        "world_lost": None if found is None else count_lost(found),
     }
 
 

@@ -1,8 +1,9 @@
 """What is wrong with which answers of a nameserver: rules, which faults set for a while.
 
-A rule selects questions by name and type and says what becomes of them. Each fault has rules of its
-own, which come and go without touching those of another. It needs nothing but the standard library:
-the forwarder in its container has no more of chaosd.
+A rule selects questions and says what becomes of them: another answer, a delay, or any of the
+actions of `chaosd/dns/actions/`. Each fault has rules of its own, which come and go without
+touching those of another. It needs nothing but the standard library: the forwarder in its container
+has no more of chaosd.
 """
 
 from __future__ import annotations
@@ -10,37 +11,89 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal, get_args
+from random import Random
+from typing import Any, Literal, NamedTuple, get_args
 
 Answer = Literal["nxdomain", "servfail", "refused", "empty", "drop"]
+
+
+Parameter = bool | int | float | str | tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Does:
+    """An action by its name, with its parameters."""
+
+    kind: str
+    parameters: tuple[tuple[str, Parameter], ...] = ()
+
+
+def does(kind: str, **parameters: Parameter) -> Does:
+    return Does(kind=kind, parameters=tuple(sorted(parameters.items())))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """Questions that it selects are answered by `answer`, if there is one, and so much later.
 
-    `qtype` is a record type such as AAAA, `name` a name without its last dot; None: all.
+    `qtype` is a record type such as AAAA, `name` a name without its last dot, `transport` udp or
+    tcp; None: all. Of those it selects each `every`th, and of these by chance this `share`.
     """
 
     answer: Answer | None = None  # None: the usual one
     delay_s: float = 0.0
     qtype: str | None = None
     name: str | None = None
+    transport: str | None = None
+    every: int = 1
+    share: float = 1.0
+    does: tuple[Does, ...] = ()  # to the answer, in this order
 
-    def selects(self, name: str, qtype: str) -> bool:
-        return self.qtype in (None, qtype) and self.name in (None, name.lower())
+    def selects(self, name: str, qtype: str, transport: str) -> bool:
+        return (
+            self.qtype in (None, qtype)
+            and self.name in (None, name.lower())
+            and self.transport in (None, transport)
+        )
 
 
-def first_match(rules: Iterable[Rule], name: str, qtype: str) -> Rule | None:
-    """The rule that applies: the first one that selects this question."""
-    return next((rule for rule in rules if rule.selects(name, qtype)), None)
+class Wrong(NamedTuple):
+    """What becomes of one question."""
+
+    answer: Answer | None = None
+    delay_s: float = 0.0
+    does: tuple[Does, ...] = ()
+    asked: int = 1  # questions that were selected so far, this one included
+    since_ns: int = 0  # when the first of them was asked
+
+
+class _Counted:
+    """A rule in force, and the questions that it has met."""
+
+    def __init__(self, rule: Rule, seed: str) -> None:
+        self.rule = rule
+        self.asked = 0
+        self.since_ns = 0
+        self._matched = 0
+        self._rng = Random(seed)  # noqa: S311 - repeatable is the point
+
+    def takes(self, name: str, qtype: str, transport: str, now_ns: int) -> bool:
+        rule = self.rule
+        if not rule.selects(name, qtype, transport):
+            return False
+        self._matched += 1
+        if self._matched % rule.every or (rule.share < 1 and self._rng.random() >= rule.share):
+            return False
+        self.since_ns = self.since_ns or now_ns
+        self.asked += 1
+        return True
 
 
 class RuleBook:
     """The rules in force, by who has set them."""
 
     def __init__(self) -> None:
-        self._by_owner: dict[str, tuple[Rule, ...]] = {}  # the latest last
+        self._by_owner: dict[str, tuple[_Counted, ...]] = {}  # the latest last
 
     def __len__(self) -> int:
         return sum(map(len, self._by_owner.values()))
@@ -49,29 +102,39 @@ class RuleBook:
         """Replace the rules of this owner; none: it has none any more."""
         self._by_owner.pop(owner, None)
         if rules:
-            self._by_owner[owner] = tuple(rules)
+            counted = (_Counted(rule, f"{owner} {n}") for n, rule in enumerate(rules))
+            self._by_owner[owner] = tuple(counted)
 
-    def wrong(self, name: str, qtype: str) -> Rule | None:
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """All rules in force."""
+        return tuple(each.rule for rules in self._by_owner.values() for each in rules)
+
+    def wrong(self, name: str, qtype: str, transport: str = "udp", now_ns: int = 0) -> Wrong | None:
         """What becomes of this question, all owners taken together; None: nothing is wrong.
 
         Of each owner its first rule that selects it applies. Of several answers it is that of the
-        owner who came last; their delays add up.
+        owner who came last; their delays add up, and so do their actions.
         """
         found = [
-            rule
+            each
             for rules in self._by_owner.values()
-            if (rule := first_match(rules, name, qtype)) is not None
+            if (each := _first(rules, name, qtype, transport, now_ns)) is not None
         ]
         if not found:
             return None
-        answers = [rule.answer for rule in found if rule.answer is not None]
-        return Rule(
-            answer=answers[-1] if answers else None, delay_s=sum(rule.delay_s for rule in found)
+        answers = [each.rule.answer for each in found if each.rule.answer is not None]
+        return Wrong(
+            answer=answers[-1] if answers else None,
+            delay_s=sum(each.rule.delay_s for each in found),
+            does=tuple(does for each in found for does in each.rule.does),
+            asked=found[-1].asked,
+            since_ns=found[-1].since_ns,
         )
 
     def encode(self) -> str:
         """One line of JSON."""
-        rules = {o: [asdict(rule) for rule in rules] for o, rules in self._by_owner.items()}
+        rules = {o: [asdict(each.rule) for each in rules] for o, rules in self._by_owner.items()}
         return json.dumps(rules)
 
 
@@ -80,10 +143,32 @@ def decode(line: str) -> RuleBook:
     book = RuleBook()
     try:
         for owner, rules in json.loads(line).items():
-            book.set(owner, [Rule(**each) for each in rules])
+            book.set(owner, [_rule(each) for each in rules])
             for each in rules:
                 if each.get("answer") not in (None, *get_args(Answer)):
                     raise ValueError(f"no such answer: {each['answer']!r}")
     except (TypeError, AttributeError) as error:
         raise ValueError(f"not rules: {line[:80]!r}") from error
     return book
+
+
+def _first(
+    rules: Iterable[_Counted], name: str, qtype: str, transport: str, now_ns: int
+) -> _Counted | None:
+    return next((each for each in rules if each.takes(name, qtype, transport, now_ns)), None)
+
+
+def _rule(stored: dict[str, Any]) -> Rule:
+    found = [
+        Does(
+            kind=each["kind"],
+            parameters=tuple((name, _parameter(value)) for name, value in each["parameters"]),
+        )
+        for each in stored.pop("does", ())
+    ]
+    return Rule(**stored, does=tuple(found))
+
+
+def _parameter(value: Any) -> Parameter:
+    found: Parameter = tuple(value) if isinstance(value, list) else value
+    return found

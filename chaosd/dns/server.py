@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import socket
 import struct
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -28,25 +26,22 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 
-from chaosd.dns.rules import Answer, RuleBook
-from chaosd.errors import MachineError
+from chaosd.dns.actions import Sending, Transport
+from chaosd.dns.rules import Answer, RuleBook, Wrong
+from chaosd.dns.sockets import TCP_CONNECTIONS_MAX, Came, TcpDoor, UdpDoor, bind
+from chaosd.dns.spoiling import spoil
 from chaosd.history.values import Address
-from chaosd.system import stamps
 from chaosd.system.clock import Clock
 
 Missing = Literal["nxdomain", "servfail", "refused", "empty", "drop", "stale"]
-Transport = Literal["udp", "tcp"]
 
 PORT = 5300  # a fixed one is easier to ask by hand; another one is taken where it is in use
-TCP_CONNECTIONS_MAX = 64
-TCP_IDLE_S = 10.0
-DATAGRAMS_AT_ONCE = 64  # then others have their turn
 DELAYED_MAX = 1024  # answers that wait for their delay; more queries than that are dropped
-UDP_PAYLOAD_MIN = 512  # what every client takes
 UDP_PAYLOAD = 1232  # what we take
 HEADER = struct.Struct("!HHHHHH")
 FLAG_RESPONSE = 0x8000
 SRV = dns.rdatatype.SRV
+FAMILIES = ("A", "AAAA")
 
 RCODES = {
     "nxdomain": dns.rcode.NXDOMAIN,
@@ -71,22 +66,13 @@ class Query(NamedTuple):
     stranger: str = ""  # who has asked, if that was not the proxy
 
 
-class Came(NamedTuple):
-    """How a message came."""
-
-    transport: Transport
-    sender: Address = Address("", 0)
-    at_ns: int | None = None  # when, if that was not now
-    dropped: int = 0  # messages so far that came to a full buffer
-
-
 class Asked(NamedTuple):
     """A question that is to be answered."""
 
     message: dns.message.Message
     came: Came
     at_ns: int
-    send: Callable[[bytes], None]
+    send: Callable[[Sending], None]
     unread_ns: int
     stranger: str
 
@@ -125,10 +111,11 @@ class DnsServer:
         self._additional = additional
         self._believes = believes
         self._names: dict[dns.name.Name, list[dns.rdata.Rdata]] = {}
+        self._previous: dict[dns.name.Name, list[dns.rdata.Rdata]] = {}
         self._targets: set[dns.name.Name] = set()  # of SRV records: hosts that we have made up
         self._waiting = 0
         self._closed = False
-        self._udp: _Udp | None = None
+        self._udp: UdpDoor | None = None
         self._tcp: asyncio.Server | None = None
         self._connections: dict[asyncio.Transport, None] = {}  # the oldest first
 
@@ -139,6 +126,8 @@ class DnsServer:
         """
         records = [_record(ip) for ip in ips]
         owner = dns.name.from_text(name)
+        if owner in self._names:
+            self._previous[owner] = self._names[owner]
         if not name.startswith("_"):
             self._names[owner] = records
             return
@@ -153,16 +142,18 @@ class DnsServer:
     def withdraw(self, name: str) -> None:
         """From now on the name is missing; with `stale` it keeps the addresses that it had."""
         if self.missing != "stale":
-            self._names[dns.name.from_text(name)] = []
+            owner = dns.name.from_text(name)
+            self._previous[owner] = self._names.get(owner, [])
+            self._names[owner] = []
 
     async def start(self, host: str, port: int | None = None) -> Address:
         """Listen there; without a port, on the usual or else on a free one. Raises MachineError."""
         loop = asyncio.get_running_loop()
-        udp, tcp = _bind(host, [PORT, 0, 0, 0] if port is None else [port] * (1 if port else 4))
+        udp, tcp = bind(host, [PORT, 0, 0, 0] if port is None else [port] * (1 if port else 4))
         self.address = Address(host, udp.getsockname()[1])
-        self._udp = _Udp(self, udp, self._clock)
+        self._udp = UdpDoor(self.receive, udp, self._clock)
         self._tcp = await loop.create_server(
-            lambda: _Tcp(self), sock=tcp, backlog=TCP_CONNECTIONS_MAX
+            lambda: TcpDoor(self.receive, self._connections), sock=tcp, backlog=TCP_CONNECTIONS_MAX
         )
         return self.address
 
@@ -181,7 +172,7 @@ class DnsServer:
 
     # --- one message ------------------------------------------------------------------------------
 
-    def receive(self, wire: bytes, came: Came, send: Callable[[bytes], None]) -> None:
+    def receive(self, wire: bytes, came: Came, send: Callable[[Sending], None]) -> None:
         """Answer one message, now or after the delay. What is not a query is ignored."""
         now_ns = self._clock.now_ns()
         at_ns = now_ns if came.at_ns is None else min(came.at_ns, now_ns)
@@ -192,17 +183,17 @@ class DnsServer:
         except (dns.exception.DNSException, ValueError):
             message = None
         if message is None or len(message.question) != 1:
-            send(_refusal(wire, dns.rcode.FORMERR))
+            send(Sending(_refusal(wire, dns.rcode.FORMERR)))
             return
         if message.opcode() != dns.opcode.QUERY:
-            send(_refusal(wire, dns.rcode.NOTIMP))
+            send(Sending(_refusal(wire, dns.rcode.NOTIMP)))
             return
         stranger = "" if self._believes(came.sender, came.transport) else str(came.sender)
         asked = Asked(message, came, at_ns, send, now_ns - at_ns, stranger)
         if not stranger:
             self.queries += 1
         elif not self.serves_strangers:
-            send(_refusal(wire, dns.rcode.REFUSED))
+            send(Sending(_refusal(wire, dns.rcode.REFUSED)))
             self._observe(_question(asked, dns.rcode.REFUSED))
             return
         self._look_up(asked)
@@ -213,36 +204,56 @@ class DnsServer:
     def _reply(self, asked: Asked, records: Sequence[dns.rdata.Rdata] | None) -> None:
         question = asked.message.question[0]
         name = question.name.to_text(omit_final_dot=True)
-        rule = self.rules.wrong(name, dns.rdatatype.to_text(question.rdtype))
-        answer, query = self._answer(asked, records, rule.answer if rule is not None else None)
-        delay_s = self.delay_s + (rule.delay_s if rule is not None else 0.0)
+        qtype = dns.rdatatype.to_text(question.rdtype)
+        wrong = self.rules.wrong(name, qtype, asked.came.transport, asked.at_ns) or Wrong()
+        response, query = self._answer(asked, records, wrong.answer)
+        spoiled = spoil(
+            asked.message,
+            response,
+            asked.came.transport,
+            wrong,
+            now_ns=asked.at_ns,
+            previous=self._previous.get(question.name, ()),
+        )
+        if wrong.does:
+            query = _as_spoiled(query, response if spoiled else None)
+        delay_s = self.delay_s + wrong.delay_s
+        if not spoiled:
+            self._later(delay_s, partial(self._finish, None, query, asked.send))
+        for number, sending in enumerate(spoiled):
+            observed = query if number == 0 else None
+            self._later(
+                delay_s + sending.delay_s, partial(self._finish, sending, observed, asked.send)
+            )
+
+    def _later(self, delay_s: float, finish: Callable[[], None]) -> None:
         if delay_s == 0:
-            self._finish(answer, query, asked.send)
+            finish()
         elif self._waiting < DELAYED_MAX:
             self._waiting += 1
-            loop = asyncio.get_running_loop()
-            loop.call_later(delay_s, self._finish_late, answer, query, asked.send)
+            asyncio.get_running_loop().call_later(delay_s, self._finish_late, finish)
 
-    def _finish_late(
-        self, answer: bytes | None, query: Query, send: Callable[[bytes], None]
-    ) -> None:
+    def _finish_late(self, finish: Callable[[], None]) -> None:
         self._waiting -= 1
         if not self._closed:
-            self._finish(answer, query, send)
+            finish()
 
-    def _finish(self, answer: bytes | None, query: Query, send: Callable[[bytes], None]) -> None:
-        if answer is not None:
-            send(answer)
-        self._observe(query._replace(took_ns=self._clock.now_ns() - query.at_ns))
+    def _finish(
+        self, sending: Sending | None, query: Query | None, send: Callable[[Sending], None]
+    ) -> None:
+        if sending is not None:
+            send(sending)
+        if query is not None:
+            self._observe(query._replace(took_ns=self._clock.now_ns() - query.at_ns))
 
     def _answer(
         self, asked: Asked, records: Sequence[dns.rdata.Rdata] | None, wrong: Answer | None
-    ) -> tuple[bytes | None, Query]:
+    ) -> tuple[dns.message.Message | None, Query]:
         """The answer as it is at this moment; a delayed one is not looked up again.
 
         `wrong` is what a rule makes of it.
         """
-        message, transport = asked.message, asked.came.transport
+        message = asked.message
         question = message.question[0]
         if wrong is not None and records is not None:
             records = ()
@@ -267,8 +278,7 @@ class DnsServer:
             for address in self._reached([record]) if tells else ():
                 owner = _target_of(record)
                 response.additional.append(dns.rrset.from_rdata(owner, self.ttl_s, address))
-        limit = max(message.payload, UDP_PAYLOAD_MIN) if transport == "udp" else 0xFFFF
-        return response.to_wire(max_size=limit, prefer_truncation=True), query
+        return response, query
 
     def _reached(self, records: Sequence[dns.rdata.Rdata]) -> list[dns.rdata.Rdata]:
         """Themselves, or what their targets have: SRV records have no addresses of their own."""
@@ -291,6 +301,17 @@ class DnsServer:
         if missing == "drop":
             return None
         return RCODES.get(missing, dns.rcode.NXDOMAIN)
+
+
+def _as_spoiled(query: Query, response: dns.message.Message | None) -> Query:
+    """What was really answered, as far as it is a message; nothing if nothing was sent."""
+    if response is None:
+        return query._replace(rcode="", ips=())
+    sets = (*response.answer, *response.additional)
+    ips = (
+        r.to_text() for each in sets for r in each if dns.rdatatype.to_text(r.rdtype) in FAMILIES
+    )
+    return query._replace(rcode=dns.rcode.to_text(response.rcode()), ips=tuple(ips))
 
 
 def _question(asked: Asked, rcode: dns.rcode.Rcode | None) -> Query:
@@ -333,105 +354,3 @@ def _refusal(wire: bytes, rcode: dns.rcode.Rcode) -> bytes:
     identity, flags = HEADER.unpack_from(wire)[:2]
     opcode_and_rd = flags & 0x7900
     return HEADER.pack(identity, FLAG_RESPONSE | opcode_and_rd | rcode, 0, 0, 0, 0)
-
-
-def _bind(host: str, ports: Sequence[int]) -> tuple[socket.socket, socket.socket]:
-    """A UDP and a TCP socket on one port, the first of these that is free."""
-    problem = ""
-    for port in ports:
-        udp, tcp = socket.socket(type=socket.SOCK_DGRAM), socket.socket()
-        try:
-            udp.bind((host, port))
-            tcp.bind((host, udp.getsockname()[1]))
-        except OSError as error:
-            udp.close()
-            tcp.close()
-            problem = error.strerror or str(error)
-        else:
-            return udp, tcp
-    raise MachineError(f"the DNS server can't listen on {host}:{ports[0]}: {problem}")
-
-
-# --- the two transports ---------------------------------------------------------------------------
-
-
-class _Udp:
-    """A bound socket, read by hand: an event loop's own transport tells no kernel's stamps."""
-
-    def __init__(self, server: DnsServer, bound: socket.socket, clock: Clock) -> None:
-        self._server, self._socket = server, bound
-        bound.setblocking(False)
-        stamps.ask_for(bound)
-        self._stamps = stamps.Stamps(clock)
-        self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(bound, self._read)
-
-    def close(self) -> None:
-        self._loop.remove_reader(self._socket)
-        self._socket.close()
-
-    def _read(self) -> None:
-        for _ in range(DATAGRAMS_AT_ONCE):
-            if self._socket.fileno() < 0:
-                return
-            try:
-                data, about, _, sender = self._socket.recvmsg(0xFFFF, stamps.ABOUT_BYTES)
-            except OSError:  # there are no more
-                return
-            at_ns, _ = self._stamps.instant(about)
-            came = Came("udp", Address(*sender[:2]), at_ns, stamps.dropped(about))
-            self._server.receive(data, came, partial(self._send, sender))
-
-    def _send(self, to: tuple[str, int], answer: bytes) -> None:
-        with suppress(OSError):  # as if it were lost on its way
-            self._socket.sendto(answer, to)
-
-
-class _Tcp(asyncio.Protocol):
-    """Messages with their length before them; several may be sent without waiting for answers."""
-
-    def __init__(self, server: DnsServer) -> None:
-        self._server = server
-        self._buffer = b""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self._transport = transport
-        peer = transport.get_extra_info("peername") or ("", 0)
-        self._came = Came("tcp", Address(*peer[:2]))
-        connections = self._server._connections  # noqa: SLF001
-        while len(connections) >= TCP_CONNECTIONS_MAX:
-            oldest = next(iter(connections))
-            del connections[oldest]
-            oldest.abort()
-        connections[transport] = None
-        self._watch()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._server._connections.pop(self._transport, None)  # noqa: SLF001
-        self._idle.cancel()
-
-    def _watch(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._idle = loop.call_later(TCP_IDLE_S, self._transport.abort)
-
-    def data_received(self, data: bytes) -> None:
-        self._idle.cancel()
-        self._watch()
-        self._buffer += data
-        while len(self._buffer) >= 2:  # noqa: PLR2004
-            end = 2 + int.from_bytes(self._buffer[:2])
-            if len(self._buffer) < end:
-                return
-            message, self._buffer = self._buffer[2:end], self._buffer[end:]
-            self._server.receive(message, self._came, self._send)
-
-    def pause_writing(self) -> None:
-        # Who doesn't take its answers is not asked for more, and is idle before long.
-        self._transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        self._transport.resume_reading()
-
-    def _send(self, answer: bytes) -> None:
-        if not self._transport.is_closing():
-            self._transport.write(len(answer).to_bytes(2) + answer)

@@ -3,76 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from statistics import median
 from typing import NamedTuple
 
-from chaosd.config.shape import Config
-from chaosd.engine.pacing import MARGIN_NS
-from chaosd.plan.arms import Arm
-from chaosd.plugins.bases import Between
+from chaosd.plan.work import Work
 from chaosd.system import usage
 from chaosd.system.clock import SECOND_NS, Clock, sleep
 from chaosd.system.usage import Limits, Used
 
 # So much of the machine is used at most: above it the world is late now and then.
 CPU_SHARE, MEMORY_SHARE, OTHER_SHARE = 0.8, 0.7, 0.8
-FAILOVER_PROBES = 60  # a failover costs as much CPU as so many probes, besides those it is asked
-DIRECT_SHARE = 0.6  # of a probe's cost that one past the proxy has
-IDLE_DIRECT_SHARE = 0.1  # of the control probes that are sent where it idles, too
-ELSEWHERE_FAILOVER_S = 0.3  # CPU of an engine that makes a container, on top
+CELL_CORES_MIN = 0.001  # what is measured may be nothing where others do less than before
 CYCLE_DESCRIPTORS = 12  # of a cell, while it has a cycle: new processes, looks at the API
-CRON_EVERY_S = 60.0
 MEASURE_S = 1.0
 DENSE_SHARE_MAX = 0.6  # of the cores, for asking all that stand densely at once to measure it
 BEAT_S = 0.02
 LATE_S_MAX = 0.02  # median of the beats that come that late: nothing may be added
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """What one cell does, a second: what its arm's config comes to."""
-
-    probes: float  # while it is asked densely
-    busy_share: float  # of the time in which it is
-    idle_share: float  # of the probes that are sent otherwise
-    direct: float  # control probes, on average
-    failovers: float
-
-    @staticmethod
-    def of(arm: Arm, *, at_once: bool = False) -> Work:
-        """What a cell of this arm does. `at_once`: all cells have their failovers together."""
-        config = arm.config
-        failovers = sum(1 / _every_s(config, place) for place in range(len(config.faults)))
-        timers_s = list(arm.proxy.timers_s())
-        # A little longer than stable: until what has come in is known to say so.
-        lasts_s = MARGIN_NS / SECOND_NS + max([1.0, *timers_s[:1]]) + config.measure.stable_for.s
-        busy = 1.0 if at_once else min(1.0, failovers * lasts_s)
-        probes = sum(probe.rate for probe in config.probes)
-        idle = sum(probe.rate / probe.idle_every for probe in config.probes)
-        direct = 0.0 if config.direct is None else busy * config.direct.rate
-        if config.probes[0].idle_every > 1:
-            direct *= IDLE_DIRECT_SHARE
-        return Work(
-            probes=probes,
-            busy_share=busy,
-            idle_share=idle / probes,
-            direct=direct,
-            failovers=failovers,
-        )
-
-    def cpu(self, probe_s: float, failover_s: float = 0.0) -> float:
-        """Cores that it takes, where one probe takes so many seconds of CPU."""
-        probes = self.probes * (self.busy_share + (1 - self.busy_share) * self.idle_share)
-        probes += DIRECT_SHARE * self.direct + FAILOVER_PROBES * self.failovers
-        return probe_s * probes + failover_s * self.failovers
-
-
-def _every_s(config: Config, place: int) -> float:
-    every = config.faults[place].every
-    if every is None:
-        return CRON_EVERY_S
-    return (every.min.s + every.max.s) / 2 if isinstance(every, Between) else every.s
 
 
 class Carried(NamedTuple):
@@ -96,7 +43,7 @@ def carried(
         return max(1.0, float(getattr(now, what) - getattr(before, what)) / standing)
 
     found = {
-        "CPU": max(0.0, CPU_SHARE * limits.cores - others) / cell_cores,
+        "CPU": max(0.0, CPU_SHARE * limits.cores - others) / max(cell_cores, CELL_CORES_MIN),
         "memory": standing + MEMORY_SHARE * limits.memory_bytes / each("memory_bytes"),
         "processes": (OTHER_SHARE * limits.processes - before.processes) / each("processes"),
         "descriptors": (OTHER_SHARE * limits.descriptors - before.descriptors)
@@ -107,40 +54,83 @@ def carried(
 
 
 class Admission:
-    """Measures what the first cells take, and says how many there may be."""
+    """Measures what the first cells take, and says how many there may be.
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._before = usage.used()
-        self._probe_s = 0.0
+    With `elsewhere` they live on an engine, whose processes are not ours: then all that the machine
+    does, but for what it did before, is taken for theirs.
+    """
+
+    def __init__(self, clock: Clock, *, elsewhere: bool) -> None:
+        self._clock, self._elsewhere = clock, elsewhere
+        self._free_bytes = usage.limits().memory_bytes
+        self._before, self._before_ns = usage.used(), clock.now_ns()
+        self._probe_s = self._failover_s = self._others = 0.0
+
+    async def begin(self) -> None:
+        """Before the first cell is set up: see what others do, where nobody can tell later."""
+        if self._elsewhere:
+            looked = await self._look()
+            self._others = looked.all_cores
+            self._before, self._before_ns = looked.used, self._clock.now_ns()
+
+    def set_up(self, cells: int) -> None:
+        """The first cells have just been set up.
+
+        It takes an engine about as much as a failover does: here two containers are made and two
+        are removed, there three are made, and a network.
+        """
+        if self._elsewhere:
+            took_s = (self._clock.now_ns() - self._before_ns) / SECOND_NS
+            used_s = usage.used().machine_cpu_s - self._before.machine_cpu_s
+            self._failover_s = max(0.0, used_s - took_s * self._others) / cells
 
     def bears(self, works: Sequence[Work]) -> bool:
         """Whether all of these can be asked densely at once, as far as is known."""
         cores = self._probe_s * sum(work.probes for work in works)
         return cores <= DENSE_SHARE_MAX * usage.limits().cores
 
-    async def measure(self, works: Sequence[Work], *, dense: bool, elsewhere: bool) -> Carried:
+    async def measure(self, works: Sequence[Work], *, dense: bool) -> Carried:
         """Look for a while at the cells that stand, of which each does such work.
 
         `dense`: they are asked at their full rate meanwhile; without it only what was found then is
-        held against what is used now. `elsewhere`: on an engine, whose processes are not ours.
+        held against what is used now.
         """
+        looked, limits = await self._look(), usage.limits()
+        used, others = looked.used, self._others
+        if self._elsewhere:
+            ours = max(0.0, looked.all_cores - others)
+            grown = self._before.memory_bytes + max(0, self._free_bytes - limits.memory_bytes)
+            used = replace(used, memory_bytes=grown)
+        else:
+            ours = looked.our_cores
+            others = max(0.0, looked.all_cores - ours)
+        if dense:
+            self._probe_s = ours / sum(work.probes for work in works)
+        cores = sum(work.cpu(self._probe_s, self._failover_s) for work in works) / len(works)
+        found = carried(len(works), cores, (self._before, used), limits, others)
+        if looked.late_s > LATE_S_MAX:
+            return Carried(cells=min(found.cells, len(works)), lacks="CPU")
+        return found
+
+    async def _look(self) -> _Look:
+        """What is used in the next second."""
         start, start_ns = usage.used(), self._clock.now_ns()
         late_s = []
         while self._clock.now_ns() < start_ns + MEASURE_S * SECOND_NS:
             due_ns = self._clock.now_ns() + round(BEAT_S * SECOND_NS)
             await sleep(self._clock, BEAT_S)
             late_s.append((self._clock.now_ns() - due_ns) / SECOND_NS)
-        end, took_s = usage.used(), (self._clock.now_ns() - start_ns) / SECOND_NS
-        machine = (end.machine_cpu_s - start.machine_cpu_s) / took_s
-        ours = machine if elsewhere else (end.cpu_s - start.cpu_s) / took_s
-        if dense:
-            self._probe_s = ours / sum(work.probes for work in works)
-        failover_s = ELSEWHERE_FAILOVER_S if elsewhere else 0.0
-        cores = sum(work.cpu(self._probe_s, failover_s) for work in works) / len(works)
-        limits = usage.limits()
-        others = 0.0 if elsewhere else max(0.0, machine - ours)
-        found = carried(len(works), cores, (self._before, end), limits, others)
-        if median(late_s) > LATE_S_MAX:
-            return Carried(cells=min(found.cells, len(works)), lacks="CPU")
-        return found
+        used, took_s = usage.used(), (self._clock.now_ns() - start_ns) / SECOND_NS
+        return _Look(
+            used=used,
+            our_cores=(used.cpu_s - start.cpu_s) / took_s,
+            all_cores=(used.machine_cpu_s - start.machine_cpu_s) / took_s,
+            late_s=median(late_s),
+        )
+
+
+class _Look(NamedTuple):
+    used: Used  # at its end
+    our_cores: float
+    all_cores: float
+    late_s: float  # the median of how late our own timers were

@@ -24,7 +24,7 @@ from chaosd.engine.cycle import CompanionRun, CycleRun
 from chaosd.engine.cycle_driver import CycleDriver
 from chaosd.engine.cycle_machine import CycleMachine, End, Limits, Span
 from chaosd.engine.disturbance import Disturbance
-from chaosd.engine.pacing import MARGIN_NS, Pacing
+from chaosd.engine.pacing import Pacing
 from chaosd.engine.recorder import CellRecorder
 from chaosd.engine.server_poller import ServerPoller
 from chaosd.engine.world_watch import WorldWatch
@@ -47,6 +47,7 @@ from chaosd.history.events import (
 )
 from chaosd.history.values import Address, Instance, Outcome, Sample, StreamSpec
 from chaosd.plan.arms import Cell, Plan
+from chaosd.plan.work import DENSE_BEFORE_NS
 from chaosd.plugins.bases import FaultConfig, ProbeConfig, WindowedFaultConfig
 from chaosd.plugins.probe import Prober
 from chaosd.plugins.proxy import Predicts
@@ -77,6 +78,8 @@ class Owner(Protocol):
 
     @property
     def failing(self) -> bool: ...
+
+    def begins(self, number: int) -> bool: ...
 
     def say(self, text: str) -> None: ...
 
@@ -287,14 +290,16 @@ class CellRun:
         for at_ns, place in self._times():
             if config.until.cycles is not None and made >= config.until.cycles:
                 return
-            late = at_ns < clock.now_ns()
-            if await self._enough_before(at_ns - MARGIN_NS):
+            cause = self._overlap(at_ns) if at_ns < clock.now_ns() else None
+            if await self._enough_before(at_ns - DENSE_BEFORE_NS):
                 return
-            self.pacing.around_fault(dense=not late)
+            if cause is None and not self._owner.begins(self.number + 1):
+                cause = Cause(kind=CauseKind.MACHINE_LATE)
+            self.pacing.around_fault(dense=cause is None)
             if await self._enough_before(at_ns):
                 return
-            if late:
-                self._skip(place, at_ns)
+            if cause is not None:
+                self._skip(place, at_ns, cause)
                 continue
             await self._make_cycle(place)
             made += 1
@@ -335,13 +340,16 @@ class CellRun:
                 wait.cancel()
         return self._owner.enough.is_set()
 
-    def _skip(self, place: int, planned_ns: int) -> None:
-        """Record that this cycle's time came while the one before it had not settled."""
+    def _overlap(self, planned_ns: int) -> Cause:
+        """Why a cycle is skipped whose time has passed: mostly, the one before had not settled."""
+        if self._last_made:
+            return Cause(kind=CauseKind.NOT_SETTLED, cycle=self._last_made)
+        passed_s = (self.clock.now_ns() - planned_ns) / SECOND_NS
+        return Cause(kind=CauseKind.TIME_PASSED, seconds=passed_s)
+
+    def _skip(self, place: int, planned_ns: int, cause: Cause) -> None:
+        """Record that this planned cycle is not made."""
         clock, label = self.clock, self.config.faults[place].label
-        cause = Cause(kind=CauseKind.NOT_SETTLED, cycle=self._last_made)
-        if not self._last_made:
-            passed_s = (clock.now_ns() - planned_ns) / SECOND_NS
-            cause = Cause(kind=CauseKind.TIME_PASSED, seconds=passed_s)
         self.number += 1
         self.recorder.cycle = self.number
         self.recorder.record(CycleSkipped(fault=label, planned_ns=planned_ns, cause=cause))

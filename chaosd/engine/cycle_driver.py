@@ -21,14 +21,14 @@ from chaosd.engine.cycle_machine import (
     FailRun,
     Heard,
     Leave,
-    Left,
-    NotLeft,
+    NotUndone,
     Refused,
     Restored,
     Stands,
     State,
     Stopped,
     ToDo,
+    Undone,
     WakeAt,
     Woke,
 )
@@ -184,9 +184,9 @@ class CycleDriver:
                 self._failures.append(error)
             took = "" if not isinstance(error, TimeoutError) else f"it took over {limit_s:.0f} s"
             why = str(error) or took or type(error).__name__
-            self._tell(NotLeft(at_ns=self._clock.now_ns(), which=which, why=why))
+            self._tell(NotUndone(at_ns=self._clock.now_ns(), which=which, why=why))
         else:
-            self._tell(Left(at_ns=self._clock.now_ns(), which=which))
+            self._tell(Undone(at_ns=self._clock.now_ns(), which=which))
 
     async def _wake(self, at_ns: int) -> None:
         await self._clock.sleep_until(at_ns)

@@ -113,7 +113,7 @@ class Over:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Left:
+class Undone:
     """A disturbance has been undone."""
 
     at_ns: int
@@ -121,7 +121,7 @@ class Left:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NotLeft:
+class NotUndone:
     """A disturbance can't be undone."""
 
     at_ns: int
@@ -154,7 +154,7 @@ class Broke:
 
 
 Heard = (
-    Due | Began | Stands | Refused | Woke | Over | Left | NotLeft | Stopped | Spoilt | Broke
+    Due | Began | Stands | Refused | Woke | Over | Undone | NotUndone | Stopped | Spoilt | Broke
 )  # fmt: skip
 
 
@@ -170,7 +170,7 @@ class Enter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leave:
-    """Undo this disturbance, however far it has come; answer with Left or NotLeft."""
+    """Undo this disturbance, however far it has come; answer with Undone or NotUndone."""
 
     which: int
     limit_ns: int
@@ -214,7 +214,7 @@ class End:
 ToDo = Enter | Leave | WakeAt | Restored | AllDone | FailRun | End
 
 
-class _Part:
+class _Progress:
     """One disturbance, and how far it is."""
 
     def __init__(self, span: Span) -> None:
@@ -244,7 +244,7 @@ class CycleMachine:
         self.cause: Cause | None = None  # the first thing that makes it no sample
         self.ending = False  # the run ends: what is undone now is taken down right afterwards
         self.now_ns = 0
-        self._parts = [_Part(span) for span in spans]
+        self._parts = [_Progress(span) for span in spans]
         self._limits = limits
         self._entered: list[int] = []  # in their order
         self._lead_ns = max(0, *(-span.at_ns for span in spans))
@@ -273,10 +273,10 @@ class CycleMachine:
             case Over(over_ns=over_ns):
                 if self._parts[MAIN].began_ns is not None and self._over_ns is None:
                     self._over_ns = over_ns
-            case Left(which=which):
-                self._left(which)
-            case NotLeft(which=which, why=why):
-                self._not_left(which, why)
+            case Undone(which=which):
+                self._undone(which)
+            case NotUndone(which=which, why=why):
+                self._not_undone(which, why)
             case Stopped(failing=failing):
                 self._stop(failing=failing)
             case Spoilt(cause=cause):
@@ -298,7 +298,7 @@ class CycleMachine:
             return
         self.state, self._due_ns = State.INJECTING, self.now_ns
 
-    def _began(self, part: _Part, at_ns: int) -> None:
+    def _began(self, part: _Progress, at_ns: int) -> None:
         if part.phase is Phase.ENTERING and part.began_ns is None:
             part.began_ns = max(at_ns, part.entered_ns)
 
@@ -310,14 +310,14 @@ class CycleMachine:
         if which == MAIN and part.began_ns is None:
             self._abort(Cause(kind=CauseKind.NO_BEGINNING))
 
-    def _left(self, which: int) -> None:
+    def _undone(self, which: int) -> None:
         part = self._parts[which]
         if part.phase is Phase.LEAVING:
             part.phase = Phase.GONE
             if self.state is not State.UNDOING:
                 self._to_do.append(Restored(which=which))
 
-    def _not_left(self, which: int, why: str) -> None:
+    def _not_undone(self, which: int, why: str) -> None:
         part = self._parts[which]
         if part.phase is not Phase.LEAVING:
             return
@@ -409,7 +409,7 @@ class CycleMachine:
             return None if self._due_ns is None else self._due_ns + self._lead_ns + at_ns
         return None if t0_ns is None else t0_ns + at_ns
 
-    def _enter_by_ns(self, part: _Part) -> int:
+    def _enter_by_ns(self, part: _Progress) -> int:
         return part.entered_ns + self._limits.enter_ns
 
     def _wake(self) -> None:

@@ -9,8 +9,6 @@ from chaosd.history.events import StreamPaced
 from chaosd.history.values import Sample, StreamSpec
 from chaosd.plugins.probe import Prober
 
-MARGIN_NS = 300_000_000  # densely from this long before a fault is due
-
 
 class Pacing:
     """The streams of one cell that idle between its cycles; perhaps none."""

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from chaosd import shown
-from chaosd.history.events import AnyEvent, Asked, Deed, Done, Event, Failed, Told, What
+from chaosd.history.events import AnyEvent, Asked, Deed, Done, Event, Failed, OtherReading, What
 from chaosd.system.clock import Clock
 
 
@@ -37,4 +37,4 @@ class CellRecorder:
         self.record(Done(deed=deed))
 
     def tell(self, source: str, what: str, **details: Any) -> None:
-        self.record(Told(source=source, what=what, details=shown.mask_tree(details)))
+        self.record(OtherReading(source=source, what=what, details=shown.mask_tree(details)))

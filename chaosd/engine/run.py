@@ -17,17 +17,21 @@ from pathlib import Path
 from typing import Any
 
 from chaosd.analysis.precision import Precision, half_width
-from chaosd.engine.admission import Admission, Carried, Work
+from chaosd.engine.admission import Admission, Carried
 from chaosd.engine.cell import HEAL_LIMIT_S, INJECT_LIMIT_S, CellRun
+from chaosd.engine.easing import Cpu, Easing, Late
 from chaosd.engine.sink import Sink
 from chaosd.engine.world_watch import WorldWatch
 from chaosd.errors import AwayError, ChaosdError, MachineError
-from chaosd.history.cycles import Cycle, is_only
+from chaosd.history.cycles import Cycle, CycleOutcome, is_only
 from chaosd.history.endings import EndKind
 from chaosd.history.events import AnyEvent, ProxyMeasured, QueriesCounted, ResolversRead
 from chaosd.history.values import Sample
+from chaosd.plan import limits
 from chaosd.plan.arms import Plan
+from chaosd.plan.work import Work
 from chaosd.report import words
+from chaosd.system import usage
 from chaosd.system.clock import SECOND_NS, RealClock
 from chaosd.system.tasks import together, uncancelled
 from chaosd.units import Duration
@@ -62,6 +66,8 @@ class Engine:
             if precision is None
             else {arm.name: Precision(precision, goals) for arm in plan.arms}
         )
+        self._alarmed: set[limits.Limit] = set()  # has been said
+        self._easing = Easing(self._cpu, len(plan.cells))
         self._failure: asyncio.Future[None] | None = None
         # Told which cells are left out, and why, once that is known.
         self.admitted: Callable[[Sequence[str], dict[str, Any]], None] = lambda _, __: None
@@ -76,6 +82,10 @@ class Engine:
 
     def finish(self, cycle: Cycle) -> None:
         self._tell(lambda sink: sink.cycle(cycle))
+        if cycle.outcome not in (CycleOutcome.INVALID, CycleOutcome.SKIPPED):
+            late = self._easing.ended(cycle.doubt)
+            if late is not None:
+                self._say_late(late, cycle.proxy)
         if self._precision is None:
             return
         self._precision[cycle.arm].add(cycle)
@@ -85,6 +95,25 @@ class Engine:
             of_each = " of every arm" if len(widths) > 1 else ""
             self.say(f"p95{of_each} is known to ± {max(widths):.1%}: no more cycles")
             self.enough.set()
+
+    def begins(self, number: int) -> bool:
+        """Whether the cycle of this number is begun: fewer are where the machine is late by us."""
+        return self._easing.begins(number)
+
+    def _cpu(self) -> Cpu:
+        """What has been used: on an engine elsewhere nobody can tell ours from others'."""
+        if not isinstance(self.clock, RealClock):
+            return Cpu(0.0, 0.0)
+        used = usage.used()
+        ours = used.cpu_s if self.plan.runtime.runs_programs else used.machine_cpu_s
+        return Cpu(ours, used.machine_cpu_s)
+
+    def _say_late(self, late: Late, proxy: str) -> None:
+        why = words.doubt(late.latest, proxy)
+        what = "this machine does not carry as much, so fewer cycles are made for now"
+        if not late.eased:
+            what = f"other programs use {1 - late.ours_share:.0%} of the CPU that is used"
+        self.say(f"{late.late} of the last {late.judged} cycles are poor ({why}): {what}")
 
     def _tell(self, say: Callable[[Sink], None]) -> None:
         """Tell every sink. One that can't take it ends the run.
@@ -211,7 +240,7 @@ class Engine:
 
     async def _turns(self) -> None:
         """Run all cells side by side, or, where there are too many arms for that, in turns."""
-        planned = self._made()
+        planned = self._plan_cells()
         wanted = len(planned)
         left_out: list[str] = []
         turn = 0
@@ -272,7 +301,7 @@ class Engine:
         if not running.cancelled():
             running.result()
 
-    def _made(self) -> list[CellRun]:
+    def _plan_cells(self) -> list[CellRun]:
         cells, stream = [], 1
         for one in self.plan.cells:
             cell = CellRun(self, one, stream)
@@ -288,13 +317,18 @@ class Engine:
         """
         self._cells = []
         measured = len(planned) > 1 and isinstance(self.clock, RealClock)
-        admission, found = Admission(self.clock) if measured else None, Carried(len(planned), "")
+        admission, found = None, Carried(len(planned), "")
+        if measured:
+            admission = Admission(self.clock, elsewhere=not self.plan.runtime.runs_programs)
+            await admission.begin()
         while len(self._cells) < min(len(planned), found.cells):
             first = len(self._cells)
             at_once = SET_UP_AT_ONCE if first or not measured else MEASURED_FIRST
             some = planned[first : min(first + at_once, found.cells)]
             self._cells += some
             await together([cell.set_up() for cell in some], END_LIMIT_S)
+            if admission is not None and not first:
+                admission.set_up(len(some))
             if admission is not None and len(self._cells) < len(planned):
                 found = await self._measure(admission)
         if found.cells >= len(planned):
@@ -310,8 +344,7 @@ class Engine:
         dense = admission.bears(works)
         for cell in cells if dense else ():
             cell.pacing.around_fault(dense=True)
-        elsewhere = not self.plan.runtime.runs_programs
-        found = await admission.measure(works, dense=dense, elsewhere=elsewhere)
+        found = await admission.measure(works, dense=dense)
         for cell in cells if dense else ():
             cell.pacing.around_fault(dense=False)
         return found
@@ -346,6 +379,10 @@ class Engine:
     async def _poll(self) -> None:
         if (read := self.world.machine()) is not None:
             self.emit(read)
+            for limit, line in limits.reached():
+                if limit not in self._alarmed:
+                    self._alarmed.add(limit)
+                    self.say(line)
         for cell in self._cells:
             stage, recorder = cell.stage, cell.recorder
             if stage is None:

@@ -7,7 +7,7 @@ import os
 import platform
 import secrets
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,9 +20,10 @@ from chaosd.engine.run import Engine
 from chaosd.engine.sink import Sink
 from chaosd.errors import ChaosdError, Exit, MachineError
 from chaosd.history.endings import Ending, EndKind
+from chaosd.history.reader import PLAN
 from chaosd.history.retention import Retention
 from chaosd.history.values import Address
-from chaosd.history.writer import RunStore, refuse_other
+from chaosd.history.writer import RunStore, refuse_other, write_whole
 from chaosd.live.console import Console
 from chaosd.live.prometheus import PrometheusSink
 from chaosd.plan import Rehearsal, limits, outline, privacy
@@ -86,6 +87,17 @@ def _run(plan: Plan, rehearsals: Sequence[Rehearsal]) -> int:
     return code
 
 
+def _said(plan: Plan, rehearsals: Sequence[Rehearsal]) -> Iterator[str]:
+    """What is known of the plan before it runs, a line each."""
+    yield outline(plan)
+    for rehearsal in rehearsals:
+        arm = f"{rehearsal.arm.name}: " if len(rehearsals) > 1 else ""
+        copied = rehearsal.copied
+        lines = () if copied is None else (*copied.choices, *copied.not_carried)
+        for line in (*lines, *rehearsal.notes, *rehearsal.advice):
+            yield f"{arm}{line}"
+
+
 def _proxies(rehearsals: Sequence[Rehearsal]) -> str:
     """Which proxies are under test, with their versions."""
     found = [f"{r.arm.config.proxy.type} {r.proxy_version or '(simulated)'}" for r in rehearsals]
@@ -110,25 +122,17 @@ async def measure(
     engine = Engine(plan, directory, console.say)
     clock, real = engine.clock, isinstance(engine.clock, RealClock)
     manifest = _manifest(plan, rehearsals) | {"start_unix": clock.unix_ns() / SECOND_NS}
-    keep, slow = plan.config.runs.keep_raw, plan.arms[0].settings().slow_after_ns
-    retention = None
-    if keep is not None:
-        retention = Retention(
-            directory,
-            int(keep),
-            lambda known: StoredCounts(
-                known.streams, known.identities, known.t0s_ns, slow, known.paced
-            ),
-        )
     store = RunStore(
         directory,
         manifest,
         shape.dump(plan.config),
         threads=real,
-        retention=retention,
+        retention=_retention(plan, directory),
         latest=directory.with_name("latest") if latest else None,
         explain=words.reason,
     )
+
+    write_whole(directory / PLAN, "\n".join(map(shown.masked, _said(plan, rehearsals))) + "\n")
 
     def admitted(left_out: Sequence[str], facts: dict[str, Any]) -> None:
         store.update(**_without(store.manifest, left_out), admission=facts)
@@ -164,6 +168,20 @@ async def measure(
         for number in STOPS:
             signal.signal(number, signal.SIG_IGN)
     return store, failure
+
+
+def _retention(plan: Plan, directory: Path) -> Retention | None:
+    """What becomes of samples after a while; None: all are kept."""
+    keep, slow_ns = plan.config.runs.keep_raw, plan.arms[0].settings().slow_after_ns
+    if keep is None:
+        return None
+    return Retention(
+        directory,
+        int(keep),
+        lambda known: StoredCounts(
+            known.streams, known.identities, known.t0s_ns, slow_ns, known.paced
+        ),
+    )
 
 
 def _metrics_page(plan: Plan, listen: Address, manifest: dict[str, Any]) -> PrometheusSink:

@@ -114,6 +114,7 @@ class CellWatch:
     def __init__(self, stage: Any) -> None:
         self._stage = stage
         self._processes: dict[int, ProcessWatch] = {}
+        self._listen: set[str] = set()  # instances of this cycle whose process may not be known yet
         self.since_ns: int | None = None  # when the cycle that goes on began
         self.lags: deque[Lag] = deque(maxlen=LAGS_KEPT)
         self.roles: set[ProcessRole] = set()  # of those that could be looked at
@@ -121,6 +122,7 @@ class CellWatch:
     def begin(self, at_ns: int) -> None:
         """A cycle begins: the processes that exist now were started before it."""
         self.since_ns = at_ns
+        self._listen.clear()
         self.sample(at_ns, begins=True)
 
     def sample(self, at_ns: int, *, begins: bool = False) -> None:
@@ -129,7 +131,8 @@ class CellWatch:
         for process in stage.processes() if isinstance(stage, HasProcesses) else ():
             if process.pid not in self._processes:
                 try:
-                    starting = process.role is ProcessRole.APP and not begins
+                    known = begins or process.name in self._listen
+                    starting = process.role is ProcessRole.APP and not known
                     watch = ProcessWatch(process, at_ns, starting=starting)
                     self._processes[process.pid] = watch
                     self.roles.add(process.role)
@@ -148,6 +151,7 @@ class CellWatch:
         for watch in self._processes.values():
             if watch.process.role is ProcessRole.APP and watch.process.name == identity:
                 self.lags.append(watch.listens(at_ns))
+        self._listen.add(identity)
 
     def looked(self, asked_ns: int, answered_ns: int, own_ns: int) -> None:
         """The proxy was asked by its API, and answered then, or nobody waited any longer.
@@ -288,7 +292,7 @@ class WorldWatch:
             due_ns = self._clock.now_ns() + BEAT_NS
             await self._clock.sleep_until(due_ns)
             now_ns, beats = self._clock.now_ns(), beats + 1
-            self._own_lag(due_ns, now_ns)
+            self._daemon_lag(due_ns, now_ns)
             if beats % BEATS_A_SAMPLE == 0:
                 for cell in self._cells.values():
                     if cell.since_ns is not None:
@@ -296,7 +300,7 @@ class WorldWatch:
             if now_ns - self._drops_ns >= DROPS_EVERY_NS:
                 self._read_drops(now_ns)
 
-    def _own_lag(self, due_ns: int, now_ns: int) -> None:
+    def _daemon_lag(self, due_ns: int, now_ns: int) -> None:
         """How late this task woke, and whether chaosd ran, waited or stood still meanwhile."""
         found = (self._own.read() if self._own is not None else None) or self._own_last
         ran_ns = found.ran_ns - self._own_last.ran_ns

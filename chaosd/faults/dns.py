@@ -1,13 +1,18 @@
-"""Let the nameserver answer wrongly, or late, for a while: nothing moves."""
+"""Let the nameserver answer wrongly, or late, for a while: nothing moves.
+
+What can be wrong is in chaosd/dns/presets.py by name, or is said by `answer` and `delay`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from difflib import get_close_matches
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from chaosd.dns.presets import PRESETS
 from chaosd.dns.rules import Answer, Rule
 from chaosd.history.cycles import CycleKind
 from chaosd.history.disturbances import DnsAnswersWrongly
@@ -31,11 +36,24 @@ class Dns:
         qtype: Literal["A", "AAAA"] | None = Field(
             None, description="only questions for this record type; not set: all"
         )
+        preset: str | None = Field(
+            None, description="what is wrong, by its name in docs/dns-faults.md"
+        )
 
         @model_validator(mode="after")
         def _does_something(self) -> Self:
-            if self.answer is None and not self.delay:
-                raise ValueError("does nothing (say `answer: servfail` or `delay: 300ms`)")
+            said = self.answer is not None or self.delay or self.qtype is not None
+            if self.preset is None and self.answer is None and not self.delay:
+                raise ValueError(
+                    "does nothing (say `preset: coredns-restart`, `answer: servfail` or "
+                    "`delay: 300ms`)"
+                )
+            if self.preset is not None and said:
+                raise ValueError("`preset` says it all: leave `answer`, `delay` and `qtype` out")
+            if self.preset is not None and self.preset not in PRESETS:
+                near = get_close_matches(self.preset, PRESETS, n=3)
+                hint = f"did you mean {' or '.join(near)}?" if near else "see docs/dns-faults.md"
+                raise ValueError(f"there is no preset `{self.preset}` ({hint})")
             return self
 
     needs: ClassVar[tuple[type, ...]] = (CanFaultDns,)
@@ -50,14 +68,18 @@ class Dns:
     ) -> AsyncIterator[DnsAnswersWrongly]:
         config = self.config
         answer, delay_s, qtype = config.answer, config.delay.s, config.qtype
+        preset = config.preset
+        said = FaultDns(answer=answer, delay_s=delay_s, qtype=qtype, preset=preset)
+        rules: Sequence[Rule] = (Rule(answer=answer, delay_s=delay_s, qtype=qtype),)
+        if preset is not None:
+            rules = PRESETS[preset].rules
 
         async def undo() -> None:
             async with cycle.deed(RestoreDns()):
                 await stage.answer_by([], cycle.label)
 
         async with undoing(undo):
-            async with cycle.deed(FaultDns(answer=answer, delay_s=delay_s, qtype=qtype)):
+            async with cycle.deed(said):
                 cycle.begin(old=None, new=None)
-                rule = Rule(answer=answer, delay_s=delay_s, qtype=qtype)
-                await stage.answer_by([rule], cycle.label)
-            yield DnsAnswersWrongly(answer=answer, delay_s=delay_s, qtype=qtype)
+                await stage.answer_by(rules, cycle.label)
+            yield DnsAnswersWrongly(answer=answer, delay_s=delay_s, qtype=qtype, preset=preset)

@@ -23,6 +23,7 @@ class CauseKind(StrEnum):
     MACHINE = "machine"  # `detail` is the machine's own complaint
     BUG = "bug"  # `detail` is the exception
     NOT_SETTLED = "not-settled"  # its time came while `cycle` had not settled
+    MACHINE_LATE = "machine-late"  # fewer cycles were made, because this machine was short of CPU
     TIME_PASSED = "time-passed"  # its time had passed by `seconds` before the plan began
 
 

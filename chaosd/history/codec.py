@@ -107,7 +107,7 @@ def encode_event(event: AnyEvent) -> str:
         if isinstance(what, ev.Failed):
             data = {**data, "error": what.error}
         return _dump({"kind": "action", **head, "verb": verb, "edge": edge, "data": data})
-    source, name, data = _said_words(what)
+    source, name, data = _words_of(what)
     said = {"source": source, "what": name, "error_ns": event.error_ns, "data": data}
     return _dump({"kind": "reading", **head, **said})
 
@@ -120,7 +120,7 @@ def _deed_words(deed: Deed) -> tuple[str, Data]:
     return _VERB_BY[type(deed)], _data(deed)
 
 
-def _said_words(what: Any) -> tuple[str, str, Data]:
+def _words_of(what: Any) -> tuple[str, str, Data]:
     if isinstance(what, ServerChanged):
         known = {"server": what.server, "old": what.old, "new": what.new, "reason": what.reason}
         wanted = ("server", "old", "new") if what.change is ServerChange.ADDRESS else ("server",)
@@ -129,7 +129,7 @@ def _said_words(what: Any) -> tuple[str, str, Data]:
     if isinstance(what, ev.ContainerChanged):
         data = _data(what)
         return "docker", what.action, {k: data[k] for k in ("container", "exit") if k in data}
-    if isinstance(what, ev.Told):
+    if isinstance(what, ev.OtherReading):
         return what.source, what.what, what.details
     source, name = _SAID_BY[type(what)]
     if isinstance(what, ev.RecoveryPredicted):
@@ -188,7 +188,7 @@ def _event(value: dict[str, Any]) -> AnyEvent:
         failed = {"error": error} if edge is ev.Failed else {}
         return Event(**head, what=edge(deed=deed, **failed))
     if kind == "reading":
-        what = said_of(value["source"], value["what"], value["data"])
+        what = reading_of(value["source"], value["what"], value["data"])
         return Event(**head, error_ns=error_ns, what=what)
     return Event(**head, what=ev.Unknown(line=_plain(value)))
 
@@ -199,13 +199,13 @@ def deed_of(verb: str, data: dict[str, Any]) -> tuple[Deed, str]:
     if verb in PROGRAMS and "program" in data:
         strict.check(ev.RunProgram, {"program": data["program"]})
         return ev.RunProgram(role=verb, program=tuple(data["program"])), error
-    if verb in DEEDS and (made := _made(DEEDS[verb], data)) is not None:
+    if verb in DEEDS and (made := _decoded(DEEDS[verb], data)) is not None:
         return made, error
     details = {key: value for key, value in data.items() if key != "error"}
     return ev.OtherDeed(verb=verb, details=_plain(details)), error
 
 
-def said_of(source: str, what: str, data: dict[str, Any]) -> ev.What:
+def reading_of(source: str, what: str, data: dict[str, Any]) -> ev.What:
     """What was said, from its stored form."""
     if source in set(Teller) and what in set(ServerChange):
         told = ("server", "old", "new", "reason")
@@ -226,9 +226,9 @@ def said_of(source: str, what: str, data: dict[str, Any]) -> ev.What:
         disturbance = disturbance_of(data["type"], data["data"])
         edge: ev.What = kind(fault=data["fault"], disturbance=disturbance)
         return edge
-    found = _made(kind, data) if kind is not None else None
+    found = _decoded(kind, data) if kind is not None else None
     if found is None:
-        return ev.Told(source=source, what=what, details=_plain(data))
+        return ev.OtherReading(source=source, what=what, details=_plain(data))
     said: ev.What = found
     return said
 
@@ -270,7 +270,7 @@ def _doubt(data: Any) -> Doubt | None:
 
 def disturbance_of(word: str, data: Data) -> Disturbance:
     """A disturbance from its stored form."""
-    if word in DISTURBANCES and (made := _made(DISTURBANCES[word], data)) is not None:
+    if word in DISTURBANCES and (made := _decoded(DISTURBANCES[word], data)) is not None:
         known: Disturbance = made
         return known
     return disturbances.OtherDisturbance(what=word, details=_plain(data))
@@ -326,7 +326,7 @@ def _shape(kind: type[Any]) -> _Shape:
     return _shapes[kind]
 
 
-def _made(kind: type[Any], data: Data) -> Any:
+def _decoded(kind: type[Any], data: Data) -> Any:
     """A value of this class, or None if the stored form lacks what it needs."""
     shape = _shape(kind)
     values = {shape.names[key]: value for key, value in data.items() if key in shape.names}

@@ -35,6 +35,7 @@ class DnsAnswersWrongly:
     delay_s: float = 0.0
     qtype: str | None = None
     name: str | None = None
+    preset: str | None = None  # what is wrong beyond that, by its name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

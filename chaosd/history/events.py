@@ -79,6 +79,7 @@ class FaultDns:
     delay_s: float = 0.0
     qtype: str | None = None
     name: str | None = None
+    preset: str | None = None  # what is wrong beyond that, by its name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -471,7 +472,7 @@ class ContainersRestored:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class OtherReading:
     """What a plugin tells that has no class here. Nothing is measured by it."""
 
     source: str
@@ -524,7 +525,7 @@ What = (
     | EngineFound
     | ContainerChanged
     | ContainersRestored
-    | Told
+    | OtherReading
     | Unknown
 )
 

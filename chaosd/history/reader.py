@@ -26,6 +26,7 @@ T = TypeVar("T")
 FOLDED = "samples.folded.json"
 BLOCKS_CACHED = 8  # of some 4 MB each
 WHOLE_BYTES_MAX = 32 * files.MB  # of what is read in one piece, such as run.json
+PLAN = "plan.txt"
 CONFIG_BYTES_MAX = 4 * files.MB  # a config has at most 1 MB, and this is all of it spelled out
 # What Arrow says of a file that is no whole one, or has no samples of chaosd in it.
 DAMAGED = (OSError, ValueError, KeyError, TypeError, MemoryError, pa.ArrowException)
@@ -86,6 +87,13 @@ class RunReader:
         """The effective config, or nothing if it is lost: it is only shown."""
         try:
             return files.read_utf8(self.directory / "config.yaml", CONFIG_BYTES_MAX)
+        except (OSError, ValueError):
+            return ""
+
+    def plan(self) -> str:
+        """What was said of the plan when the run began; nothing in runs of before that was kept."""
+        try:
+            return files.read_utf8(self.directory / PLAN, CONFIG_BYTES_MAX)
         except (OSError, ValueError):
             return ""
 

@@ -2,6 +2,7 @@
 
     run.json            the manifest, replaced as a whole
     config.yaml         the effective config
+    plan.txt            what was said of the plan when the run began, for people
     cycles.jsonl        a line per finished cycle
     events.jsonl        a line per action's edge or reading, in the kernel before `event` returns
     events.old.jsonl    those before, where not all are kept (`runs.keep_raw`)

@@ -109,7 +109,7 @@ class PrometheusSink:
         self.registry = CollectorRegistry()
         self._cycles = _Cycles(self.registry, cells, faults)
         self._probes = _Probes(cells, slow_after_ns)
-        self._said = _Said(cells)
+        self._said = _WorldCollector(cells)
         self.registry.register(self._probes)
         self.registry.register(self._said)
         for name, labels in (("run", run), ("build", build)):
@@ -395,7 +395,7 @@ def _cumulated(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str
     return list(zip(names, map(float, accumulate(counts)), strict=True))
 
 
-class _Said(Collector):
+class _WorldCollector(Collector):
     """What the world says of itself, as it last said it. Its counters may start anew with it."""
 
     def __init__(self, arms: Mapping[str, str]) -> None:

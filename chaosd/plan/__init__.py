@@ -291,7 +291,8 @@ def _rehearse(plan: Plan, cell: Cell) -> Rehearsal:
             if plan.runtime.has_proxy_program and isinstance(proxy, Checks):
                 complaint = proxy.check(launch)
         if complaint is not None:
-            raise ConfigError(_refused(complaint, launch.directory / proxy.config_name, rendered))
+            file = launch.directory / proxy.config_name
+            raise ConfigError(*(_refused(each, file, rendered) for each in complaint.splitlines()))
     advice = proxy.advice() if isinstance(proxy, Advises) else []
     return Rehearsal(
         arm=arm,

@@ -1,18 +1,21 @@
-"""What a run will keep of a machine's limits, against what the machine has: a line for each."""
+"""What a run will keep of a machine's limits, or has come to: a line for each, with its cause."""
 
 from __future__ import annotations
 
 import resource
 from collections.abc import Iterator
+from enum import Enum, auto
 from pathlib import Path
 from typing import NamedTuple
 
 from chaosd.plan.arms import Plan
+from chaosd.plan.work import Work
 from chaosd.plugins.bases import ProbeConfig
 from chaosd.plugins.probe import MayKeepConnections
 from chaosd.system import machine
-from chaosd.system.clock import SECOND_NS, VirtualClock
+from chaosd.system.clock import VirtualClock
 
+REACHED_SHARE = 0.9  # of a limit, while a run goes on
 SHARE_MAX = 0.5  # of a limit that others use too, before it is worth a line
 CONNECTIONS_PER_PROBE = 2  # to the proxy, and from the proxy to the app
 TIME_WAIT_S = 60  # how long a port that was closed first is not used again
@@ -20,21 +23,33 @@ CELL_BYTES = 48 << 20  # a proxy, and the app twice while it moves
 CELL_FILES, OWN_FILES = 24, 64
 
 
+class Limit(Enum):
+    """Of a machine, or of this process."""
+
+    CONNTRACK = auto()
+    PORTS = auto()
+    MEMORY = auto()
+    FILES = auto()
+    OWN_FILES = auto()
+
+
 class Load(NamedTuple):
     """What all probes of a run do together."""
 
-    connections_hz: float  # new connections from probers
+    connections_hz: float  # new connections from probers, on average
     in_flight: float  # if no probe is answered before its timeout
 
 
 def load(plan: Plan) -> Load:
     """Of all cells, as their configs ask for it."""
-    probes = [probe for cell in plan.cells for probe in cell.arm.config.probes]
-    rates = [(probe, SECOND_NS / probe.rate.interval_ns) for probe in probes]
-    return Load(
-        connections_hz=sum(hz for probe, hz in rates if _connects_anew(probe)),
-        in_flight=sum(hz * probe.timeout.s for probe, hz in rates),
-    )
+    connections_hz = in_flight = 0.0
+    for cell in plan.cells:
+        work = Work.of(cell.arm)
+        for probe in cell.arm.config.probes:
+            if _connects_anew(probe):
+                connections_hz += work.average(probe)
+            in_flight += probe.rate * probe.timeout.s
+    return Load(connections_hz, in_flight)
 
 
 def _connects_anew(probe: ProbeConfig) -> bool:
@@ -93,3 +108,48 @@ def _tracked(wanted: Load, found: machine.Tracking | None, hops: int) -> Iterato
 
 def _rate(wanted: Load) -> str:
     return f"{wanted.connections_hz:,.0f} probes/s by new connections"
+
+
+# --- while a run goes on --------------------------------------------------------------------------
+
+
+def reached(proc: Path = machine.PROC) -> Iterator[tuple[Limit, str]]:
+    """What this machine, or this process, has nearly used up, whoever has used it."""
+    found = machine.tracking(proc)
+    if found is not None and found.entries > REACHED_SHARE * found.entries_max:
+        yield (
+            Limit.CONNTRACK,
+            (
+                f"this machine's connection-tracking table is nearly full ({found.entries:,} of "
+                f"{found.entries_max:,} entries): packets are dropped once it is (raise "
+                "net.netfilter.nf_conntrack_max)"
+            ),
+        )
+    ports, waiting = machine.ports(proc), machine.time_wait(proc)
+    if ports and waiting and not ports.reused and waiting > REACHED_SHARE * ports.free_max:
+        yield (
+            Limit.PORTS,
+            (
+                f"{waiting:,} closed connections wait for late packets, and this machine has "
+                f"{ports.free_max:,} ports to call from (set net.ipv4.tcp_tw_reuse=1)"
+            ),
+        )
+    memory = machine.memory(proc)
+    if memory is not None and memory.available_bytes < (1 - REACHED_SHARE) * memory.total_bytes:
+        left, total = memory.available_bytes >> 20, memory.total_bytes >> 20
+        yield Limit.MEMORY, f"{left:,} of {total:,} MB of memory are left on this machine"
+    files = machine.descriptors(proc)
+    if files is not None and files.used > REACHED_SHARE * files.used_max:
+        yield (
+            Limit.FILES,
+            (
+                f"{files.used:,} of {files.used_max:,} descriptors are open on this machine (raise "
+                "fs.file-max)"
+            ),
+        )
+    own, (own_max, _) = machine.own_descriptors(proc), resource.getrlimit(resource.RLIMIT_NOFILE)
+    if own_max != resource.RLIM_INFINITY and own > REACHED_SHARE * own_max:
+        yield (
+            Limit.OWN_FILES,
+            f"chaosd has {own:,} descriptors open and may have {own_max:,} (raise `ulimit -n`)",
+        )

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from chaosd.errors import ConfigError
 from chaosd.history.cycles import Prediction
-from chaosd.history.events import ServerChange, ServerChanged, Teller, Told
+from chaosd.history.events import OtherReading, ServerChange, ServerChanged, Teller
 from chaosd.history.values import Address
 from chaosd.plugins.bases import ProxyConfig
 from chaosd.plugins.probe import Knock
@@ -90,10 +90,10 @@ LOG_WORDS: Mapping[str, frozenset[str]] = {
 }
 
 
-def log_event(what: str, data: Mapping[str, Any]) -> ServerChanged | Told:
+def log_event(what: str, data: Mapping[str, Any]) -> ServerChanged | OtherReading:
     """The event that a log line tells, in the words of LOG_WORDS."""
     if what not in set(ServerChange):
-        return Told(source=Teller.LOG.value, what=what, details=dict(data))
+        return OtherReading(source=Teller.LOG.value, what=what, details=dict(data))
     told = {name: data.get(name) for name in ("old", "new", "reason")}
     change = ServerChange(what)
     return ServerChanged(told_by=Teller.LOG, change=change, server=data["server"], **told)
@@ -157,7 +157,7 @@ class Checks(Protocol):
     """A proxy that can check its configuration before it is started."""
 
     def check(self, launch: Launch) -> str | None:
-        """Let its program check it; the first complaint as `file:line: what`, or None.
+        """Let its program check it: its complaints as `file:line: what`, a line each, or None.
 
         On this machine the launch's files are written before.
         """

@@ -133,6 +133,7 @@ def move(
     missing: str,
     old_ip: str,
     others: int = 0,
+    gone_s: float = 0.0,
     took_s: float = 0.0,
     held_s: float = 0.0,
     reachable_s: float | None = None,
@@ -143,8 +144,8 @@ def move(
     or "stale" where it keeps the old one) from `missing_s` on. The new instance accepts connections
     from `listening_s` on, and its host answers ARP from `reachable_s` on (None: as soon as it is
     published). The old one is gone at T0; until `held_s` its address refuses, then it meets
-    `old_ip`. `others`: so many other instances answer for the name all the time. An edge that is
-    None is not in the timeline.
+    `old_ip`. `others`: so many other instances answer for the name all the time, without the old
+    one from `gone_s` on. An edge that is None is not in the timeline.
     """
     rest = tuple(f"{OTHER}{number}" if number > 1 else OTHER for number in range(1, others + 1))
     names: list[NameEdge] = []
@@ -168,9 +169,9 @@ def move(
         places.append(PlaceEdge(at_s=at_s, address=NEW, meets=Meets.LISTENING))
     answered(ALWAYS, (*rest, OLD))
     until_s = math.inf if published_s is None else published_s
-    if others:  # when the old address went from the answers is not known: as early as can be
-        if until_s > 0:
-            answered(0.0, rest)
+    if others:
+        if gone_s < until_s:
+            answered(max(0.0, gone_s), rest)
     elif missing_s is not None and missing != "stale" and missing_s < until_s:
         answered(missing_s, Failure(missing))
     if published_s is not None:

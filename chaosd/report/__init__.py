@@ -80,7 +80,7 @@ def analyse(directory: Path) -> Analysed:
 
 
 def _heat_folds(
-    found: load_run.Known, manifest: dict[str, Any], slow_after_ns: int
+    found: load_run.StoredRun, manifest: dict[str, Any], slow_after_ns: int
 ) -> dict[str, HeatFold]:
     """One for each arm: rows of different arms would be no picture of anything."""
     arms = manifest.get("arms") or {}

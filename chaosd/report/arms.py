@@ -46,7 +46,7 @@ def table(report: Report) -> list[list[str]]:
     return rows
 
 
-def answers(report: Report) -> Iterator[str]:
+def comparisons(report: Report) -> Iterator[str]:
     """How each arm does beside the first one, a sentence each."""
     first = next(iter(report.arms))
     for name, found in against_first(report).items():
@@ -61,4 +61,4 @@ def lines(report: Report) -> Iterator[str]:
     for row in rows:
         padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         yield "  ".join(padded).rstrip()
-    yield from answers(report)
+    yield from comparisons(report)

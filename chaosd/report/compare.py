@@ -68,7 +68,7 @@ class _Recovery(_Needed):
     mean: _Number
 
 
-class _Part(_Needed):
+class _Totals(_Needed):
     failovers: _Count
     outcomes: dict[str, _Count]
     resolution_s: _Real | None
@@ -79,8 +79,8 @@ class _Part(_Needed):
     misrouted_cycles: _Number | None = None
 
 
-class _Cell(_Part):
-    faults: dict[str, _Part] = {}
+class _Cell(_Totals):
+    faults: dict[str, _Totals] = {}
 
 
 class _Arm(_Cell):
@@ -94,10 +94,10 @@ class _Report(_Needed):
     doubts: list[str]
     manifest: Annotated[dict[str, Any], AfterValidator(run_manifest.check)]
     config: dict[str, Any] = {}
-    total: _Part
+    total: _Totals
     arms: dict[str, _Arm] = {}
     cells: dict[str, _Cell] = {}
-    faults: dict[str, _Part] = {}
+    faults: dict[str, _Totals] = {}
 
 
 def load(
@@ -119,7 +119,7 @@ def load(
         raise ConfigError(f"{path}: can't be read: {error.strerror or error}") from error
     except (ValueError, MachineError) as error:
         raise ConfigError(f"{path}: can't be compared: {error} (it takes {KINDS})") from error
-    part: _Part = found.total
+    part: _Totals = found.total
     faults = found.faults
     if arm is not None:
         chosen = _one(path, "arm", arm, found.arms)

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from chaosd import shown
-from chaosd.analysis.summary import Part, Report
+from chaosd.analysis.summary import Report, Totals
 from chaosd.report import words
 
 VERSION = 1  # of this shape; keys are only added within one
@@ -33,16 +33,16 @@ def render(
             for objective in report.objectives
         ],
         "availability": asdict(report.availability),
-        "total": _part(report.total),
+        "total": _totals(report.total),
         "cells": {
             cell: {
-                **_part(part),
-                "faults": {label: _part(p) for label, p in report.faults.get(cell, {}).items()},
+                **_totals(part),
+                "faults": {label: _totals(p) for label, p in report.faults.get(cell, {}).items()},
                 "dns_queries": asdict(report.queries[cell]) if cell in report.queries else None,
             }
             for cell, part in report.cells.items()
         },
-        "faults": {label: _part(part) for label, part in report.of_fault.items()},
+        "faults": {label: _totals(part) for label, part in report.of_fault.items()},
         "probes": [asdict(probe) for probe in report.probes],
         "arms": {
             name: _arm(arm) | {"config": dict((arm_settings or {}).get(name, {}))}
@@ -60,12 +60,12 @@ def render(
 def _arm(arm: Report) -> dict[str, Any]:
     """One arm among several: the same numbers, of its cells alone."""
     return {
-        **_part(arm.total),
+        **_totals(arm.total),
         "verdict": arm.verdict,
         "reasons": words.reasons(arm),
         "doubts": words.remarks(arm.doubts),
         "availability": asdict(arm.availability),
-        "faults": {label: _part(part) for label, part in arm.of_fault.items()},
+        "faults": {label: _totals(part) for label, part in arm.of_fault.items()},
         "cells": list(arm.cells),
         "dns_queries": {
             cell: asdict(arm.queries[cell]) for cell in arm.cells if cell in arm.queries
@@ -83,5 +83,5 @@ def _remarks(report: Report) -> dict[str, Any]:
     }
 
 
-def _part(part: Part) -> dict[str, Any]:
+def _totals(part: Totals) -> dict[str, Any]:
     return {"cycles": sum(part.outcomes.values()), "failovers": part.failovers, **asdict(part)}

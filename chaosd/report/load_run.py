@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
 
+from chaosd.analysis import consistency
 from chaosd.analysis.recovery import SECOND_NS, Identities, Settings, measure
 from chaosd.analysis.remarks import Remark, RemarkKind
 from chaosd.analysis.samples import FOREVER_NS, Paces, measuring
@@ -32,7 +33,7 @@ from chaosd.history.reader import Block, RunReader, unreadable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class StoredRun:
     """A run, up to some instant. `blocks` of samples can be gone through once."""
 
     cycles: list[Cycle]  # those that were going on, too
@@ -46,7 +47,7 @@ class Known:
     noted: list[Remark]  # what else events say of a cell
 
 
-def read(reader: RunReader) -> Known:
+def read(reader: RunReader) -> StoredRun:
     """Read it all but the samples. Raises MachineError."""
     cycles = list(reader.cycles())
     # In this order: the events name an instance before a stored sample is answered by it.
@@ -83,9 +84,9 @@ def read(reader: RunReader) -> Known:
                 strangers[event.cell] = asked
             case InstancePlaced(identity=identity):
                 identities.setdefault(event.cell, set()).add(identity)
-    lost = list(_lost(cycles, ended))
+    lost = [*_lost_events(cycles, ended), *consistency.contradictions(cycles)]
     cycles += _unfinished(reader, begun, measuring(streams.values()), identities)
-    return Known(
+    return StoredRun(
         cycles=cycles,
         blocks=blocks,
         folded=folded,
@@ -105,7 +106,7 @@ def read(reader: RunReader) -> Known:
     )
 
 
-def _lost(cycles: Iterable[Cycle], ended: Mapping[str, int]) -> Iterator[Remark]:
+def _lost_events(cycles: Iterable[Cycle], ended: Mapping[str, int]) -> Iterator[Remark]:
     """A cycle's end is stored before its line, so the last of each cell must be there."""
     last = {c.cell: c.cycle for c in cycles if c.outcome != CycleOutcome.SKIPPED}
     for cell, number in last.items():

@@ -16,6 +16,8 @@ def render(report: Report, files: Mapping[str, str]) -> str:
 
 def _blocks(report: Report, files: Mapping[str, str]) -> Iterator[Block]:
     yield Heading(report.run, level=1)
+    if (said := sections.in_words(report)) is not None:
+        yield said
     yield sections.headlines(report)
     if report.objectives:
         yield Heading("Objectives")
@@ -29,6 +31,9 @@ def _blocks(report: Report, files: Mapping[str, str]) -> Iterator[Block]:
             yield from _results(arm, level=3)
     else:
         yield from _results(report, level=2)
+    if blocks := list(sections.what_was_run(files)):
+        yield Heading("What was run")
+        yield from blocks
     yield Heading("How to read this")
     yield sections.HOW_TO_READ
     yield Heading("Settings")

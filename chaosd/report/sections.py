@@ -6,10 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from chaosd.analysis.samples import Probe
-from chaosd.analysis.summary import Part, Report
+from chaosd.analysis.statistics import Estimate, Quantiles
+from chaosd.analysis.summary import Report, Totals
 from chaosd.analysis.tally import APART
 from chaosd.history.endings import ending_of
-from chaosd.report import arms, text, words
+from chaosd.history.reader import PLAN
+from chaosd.report import arms, story, text, words
 from chaosd.report.document import (
     Block,
     Bullets,
@@ -100,6 +102,18 @@ HOW_TO_READ = bullets(
 )
 
 
+def in_words(report: Report) -> Block | None:
+    """What was found, in sentences; None if nothing was."""
+    said = " ".join(story.sentences(report))
+    return paragraph(said) if said else None
+
+
+def what_was_run(files: Mapping[str, str]) -> Iterator[Block]:
+    """The plan as it was said when the run began: what moved, what was predicted, and advice."""
+    if PLAN in files:
+        yield Code(files[PLAN])
+
+
 def headlines(report: Report) -> Bullets:
     """The verdict, the counts, the recovery, and what else has to be known."""
     return Bullets((*_verdict(report), *map(line, words.notes(report))))
@@ -116,7 +130,7 @@ def side_by_side(report: Report) -> Iterator[Block]:
     """Several arms beside each other, each held against the first, and what differs."""
     first, *others = arms.HEADINGS
     yield table([*word_columns(first), *number_columns(*others)], arms.table(report))
-    yield bullets(arms.answers(report))
+    yield bullets(arms.comparisons(report))
     yield paragraph("What each arm changes in the configuration:")
     changes = (line(f"{name}: ", *_differs(name, arm)) for name, arm in report.arms.items())
     yield Bullets(tuple(changes))
@@ -134,9 +148,9 @@ def _differs(name: str, arm: Report) -> Line:
     return line(*said[1:]) if said else line("nothing")
 
 
-def _rows(report: Report) -> list[tuple[Said, Part]]:
+def _rows(report: Report) -> list[tuple[Said, Totals]]:
     """A row for each fault of each cell that made failovers, and one for all if there are more."""
-    rows: list[tuple[Said, Part]] = [
+    rows: list[tuple[Said, Totals]] = [
         (f"{cell} {label}", part)
         for cell, faults in report.faults.items()
         for label, part in faults.items()
@@ -176,7 +190,7 @@ def recovery(report: Report) -> list[Block]:
     rows: list[list[Said]] = []
     for name, part in parts:
         found = part.recovery_s
-        quantiles = [estimate(q) for q in (found.p50, found.p90, found.p95, found.p99)]
+        quantiles = [_quantile(found, q) for q in (found.p50, found.p90, found.p95, found.p99)]
         band = f"{part.in_band.count}/{part.in_band.n}" if part.in_band.n else "–"
         stable = estimate(part.stable_recovery_s.p50)
         n = f"{found.n}, {found.censored} censored" if found.censored else str(found.n)
@@ -185,7 +199,13 @@ def recovery(report: Report) -> list[Block]:
     return [table(columns, rows)]
 
 
-def phases(part: Part) -> list[Block]:
+def _quantile(found: Quantiles, one: Estimate) -> str:
+    """A quantile; of so few recoveries that it is the longest one, only that it is."""
+    is_longest = found.n > 1 and found.max_beyond is None and one.value == found.max
+    return "= longest" if is_longest else estimate(one)
+
+
+def phases(part: Totals) -> list[Block]:
     """What the recoveries were made of."""
     if not part.failovers:
         return [NO_FAILOVER]
@@ -297,6 +317,8 @@ def settings(report: Report, files: Mapping[str, str]) -> Iterator[Block]:
     """What the run was made with: its facts and its `files` by name, as they were."""
     yield facts(report)
     for name, content in files.items():
+        if name == PLAN:
+            continue
         yield paragraph(CodeSpan(name), ":")
         yield Code(content)
 

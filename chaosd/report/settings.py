@@ -14,7 +14,7 @@ import yaml
 from chaosd import plugins, shown
 from chaosd.config.yamlfile import BoundedLoader, Unreadable
 from chaosd.history import strict
-from chaosd.history.reader import RunReader
+from chaosd.history.reader import PLAN, RunReader
 from chaosd.plugins.proxy import HidesSecrets
 from chaosd.system.files import MB, read_utf8
 
@@ -116,7 +116,7 @@ def files(reader: RunReader) -> dict[str, str]:
     if list(shown.secrets_of(_tree(reader))):  # an older version wrote it
         config = yaml.safe_dump(_config(reader), sort_keys=False, allow_unicode=True)
     without_secrets = _masker(reader)
-    found = {"config.yaml": config}
+    found = {PLAN: reader.plan(), "config.yaml": config}
     found |= {name: without_secrets(text) for name, text in _proxy_texts(reader).items()}
     return {name: text for name, text in found.items() if text}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from chaosd.analysis.residuals import Residuals
 from chaosd.analysis.slo import FAIL, OK, Objective
 from chaosd.analysis.statistics import Estimate, Quantiles, Share
-from chaosd.analysis.summary import Part, Report
+from chaosd.analysis.summary import Report, Totals
 from chaosd.analysis.tally import APART
 from chaosd.history.cycles import PHASES, Cycle, CycleOutcome, is_only
 from chaosd.report import words
@@ -260,7 +260,7 @@ def headline(report: Report) -> str:
     return text + (f" (and {', '.join(others)})" if others else "")
 
 
-def quantile_words(part: Part) -> str:
+def quantile_words(part: Totals) -> str:
     """p50, p95 and the longest recovery, with their intervals and error bar."""
     found = part.recovery_s
     bar = f"; {probing(part)}" if part.resolution_s is not None else ""
@@ -271,7 +271,7 @@ def quantile_words(part: Part) -> str:
     )
 
 
-def probing(part: Part) -> str:
+def probing(part: Totals) -> str:
     """What the probes' own interval and lateness may have added to any quantile."""
     return f"resolution {seconds(part.resolution_s)}"
 
@@ -316,7 +316,7 @@ def bare(bound_s: float | None, like_s: float) -> str:
     return f"{bound_s * 1e3:.1f}"
 
 
-def where(part: Part) -> str:
+def where(part: Totals) -> str:
     """The phases by their share of all seconds, the largest first."""
     shares = [(phase.share or 0.0, name) for name, phase in part.phases.items()]
     shares.append((part.phases_unknown_share or 0.0, "unknown"))
@@ -370,14 +370,14 @@ def quality(report: Report) -> Iterable[str]:
         yield f"restarts at the same address: {restarts(whole)}"
 
 
-def control(part: Part) -> str:
+def control(part: Totals) -> str:
     """The meter's own floor: what cycles come to in which nothing is taken away."""
     alarms, cycles = part.control.alarmed, part.control.cycles
     floor = f"an undisturbed cycle's recovery is {estimate(part.control_s.p50)}"
     return f"{floor}; false alarms in {alarms} of {cycles}"
 
 
-def restarts(part: Part) -> str:
+def restarts(part: Totals) -> str:
     """What a recovery takes that has no address to find."""
     found = part.restart
     wait = ""

@@ -47,6 +47,8 @@ def cause(found: Cause) -> str:
             return found.detail
         case CauseKind.NOT_SETTLED:
             return f"cycle {found.cycle} had not settled"
+        case CauseKind.MACHINE_LATE:
+            return "this machine is short of CPU: fewer cycles are made"
         case CauseKind.TIME_PASSED:
             return f"its time had passed by {found.seconds:.3f} s"
 
@@ -267,11 +269,11 @@ def remarks(found: Iterable[Remark]) -> list[str]:
     for each in found:
         arm = "" if each.arm is None else f"{each.arm}: "
         cells = by_kind.setdefault((arm, each.kind, each.cell is None), {})
-        cells.setdefault(_anywhere(each), []).extend([] if each.cell is None else [each.cell])
-    return [arm + text for (arm, *_), alike in by_kind.items() for text in _alike(alike)]
+        cells.setdefault(_without_cell(each), []).extend([] if each.cell is None else [each.cell])
+    return [arm + text for (arm, *_), alike in by_kind.items() for text in _shortened(alike)]
 
 
-def _alike(cells: Mapping[str, Sequence[str]]) -> Iterator[str]:
+def _shortened(cells: Mapping[str, Sequence[str]]) -> Iterator[str]:
     """Sentences of one kind, by the cells of which each is true."""
     of_run = not any(cells.values())  # each of these is said
     shown = len(cells) if of_run or len(cells) <= LIKE_MAX + 1 else LIKE_MAX
@@ -289,7 +291,7 @@ def _in_cells(text: str, cells: Sequence[str]) -> str:
     return f"{len(cells)} cells ({some}{others}): {text}"
 
 
-def _anywhere(found: Remark) -> str:
+def _without_cell(found: Remark) -> str:
     """The sentence without its cell."""
     of_fault = found.cell is not None and found.fault is not None
     return (f"fault {found.fault}: " if of_fault else "") + _remark(found)
@@ -315,6 +317,11 @@ def _remark(found: Remark) -> str:
             return f"{of_cycles} at the same address without a recovery"
         case RemarkKind.LOST_SAMPLES:
             return f"samples are lost: {count:,} are stored, and its cycles are made of {total:,}"
+        case RemarkKind.CONTRADICTING:
+            return (
+                f"the numbers of {cycles} contradict each other (was cycles.jsonl edited? "
+                "it is not believed)"
+            )
         case RemarkKind.LOST_EVENTS:
             return f"events are lost: the end of cycle {count} is not among them"
         case RemarkKind.NOT_ENDED:
@@ -346,6 +353,8 @@ def _remark(found: Remark) -> str:
             )
         case RemarkKind.UNAFFECTED:
             return f"unaffected in {of_cycles}: no request failed, counted as a recovery of 0 s"
+        case RemarkKind.EASED:
+            return f"{cycles} left out, because this machine was short of CPU"
         case RemarkKind.SKIPPED:
             return f"{cycles} skipped: the cycle before had not settled"
         case _:

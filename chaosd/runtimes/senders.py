@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from chaosd.dns.server import Transport
+from chaosd.dns.actions import Transport
 from chaosd.history.values import Address
 from chaosd.system.clock import SECOND_NS, Clock
 
@@ -95,7 +95,7 @@ class Strangers:
         self._latest = sender
         if self._timer is None:
             self._say()
-            self._timer = asyncio.get_running_loop().call_later(STRANGERS_S, self._again)
+            self._timer = asyncio.get_running_loop().call_later(STRANGERS_S, self._on_timer)
 
     def close(self) -> None:
         """Tell of those of which was not told yet. May be called twice."""
@@ -103,7 +103,7 @@ class Strangers:
             self._timer.cancel()
         self._say()
 
-    def _again(self) -> None:
+    def _on_timer(self) -> None:
         self._timer = None
         self._say()
 

@@ -15,6 +15,7 @@ kernel does not have is None or left out, and then nothing may be claimed.
     memory()                              # Memory(available_bytes, total_bytes), or None
     open_files_max()                      # what a program may raise its limit to, or None
     descriptors()                         # Descriptors(used, used_max) of all processes, or None
+    ports(), time_wait(), own_descriptors()
     has_ipv6_route(), nameservers()       # what resolving goes by; no route and 0 where unknown
 """
 
@@ -257,6 +258,24 @@ def ports(proc: Path = PROC) -> Ports | None:
         return Ports(int(last) - int(first) + 1, _number(where / "tcp_tw_reuse") != 0)
     except (OSError, ValueError):
         return None
+
+
+def time_wait(proc: Path = PROC) -> int | None:
+    """TCP connections that were closed first from here, and wait for late packets."""
+    try:
+        text = (proc / "net/sockstat").read_text(encoding="utf-8")
+        words = next(line.split() for line in text.splitlines() if line.startswith("TCP:"))
+        return int(words[words.index("tw") + 1])
+    except (OSError, ValueError, IndexError, StopIteration):
+        return None
+
+
+def own_descriptors(proc: Path = PROC) -> int:
+    """Open files of this process; 0 if it can't be known."""
+    try:
+        return sum(1 for _ in (proc / "self/fd").iterdir())
+    except OSError:
+        return 0
 
 
 def has_ipv6_route(proc: Path = PROC) -> bool:

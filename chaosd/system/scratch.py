@@ -36,15 +36,21 @@ def directory() -> Iterator[Path]:
     What was left by those who were killed meanwhile is removed first.
     """
     sweep()
+    place = made()
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def made() -> Path:
+    """Such a directory, for who removes it. Raises MachineError."""
     place = _name()
     try:
         place.mkdir(mode=0o700)
     except OSError as error:
         raise _unmade(place, error) from error
-    try:
-        yield place
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+    return place
 
 
 def shortcut(target: Path) -> Path:

@@ -65,7 +65,7 @@ def used() -> Used:
         cpu_s=sum(cpu.get(pid, 0.0) for pid in ours),
         memory_bytes=sum(memory.get(pid, 0) for pid in ours),
         processes=len(ours),
-        descriptors=sum(1 for _ in Path("/proc/self/fd").iterdir()),
+        descriptors=machine.own_descriptors(),
         machine_cpu_s=machine.busy_s(),
     )
 

@@ -15,13 +15,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from statistics import quantiles
 from typing import NamedTuple
 
 from chaosd.history.reader import RunReader
 from chaosd.proxies.haproxy import builds
+from chaosd.system import machine
 
 CONFIG = Path(__file__).parents[2] / "configs" / "many-cells.yaml"
 CELLS, EVERY, IDLE_RATE = 60, "5500ms", "5/s"  # some cycles are skipped: more than 600 a minute
@@ -91,15 +92,18 @@ def measure(where: Path, *options: str) -> Found:
                 raise SystemExit(f"it does not come to a cycle: {(where / 'out').read_text()}")
             time.sleep(0.2)
         time.sleep(12)  # until the first faults of all cells are in full swing
-        first, first_ns = usage(daemon.pid), time.monotonic_ns()
+        first, first_ns, busy_s = usage(daemon.pid), time.monotonic_ns(), machine.busy_s()
         time.sleep(MEASURED_S)
-        last, last_ns = usage(daemon.pid), time.monotonic_ns()
+        last, last_ns, busy_s = usage(daemon.pid), time.monotonic_ns(), machine.busy_s() - busy_s
         daemon.terminate()
         daemon.wait(END_LIMIT_S)
     for name in sorted(last.cpu_s, key=lambda name: -last.cpu_s[name]):
         share = (last.cpu_s[name] - first.cpu_s.get(name, 0.0)) / MEASURED_S
         print(f"    {name:12} {share:7.1%} of a core {last.memory.get(name, 0) / 1e6:8.0f} MB")
-    return evaluate((where / "runs/latest").resolve(), first, last, first_ns, last_ns)
+    found = evaluate((where / "runs/latest").resolve(), first, last, first_ns, last_ns)
+    others = busy_s / MEASURED_S - found.cpu_cores
+    print(f"    {'the rest':12} {others:7.1%} of a core (the kernel for us, and other programs)")
+    return found
 
 
 def evaluate(run: Path, first: Usage, last: Usage, first_ns: int, last_ns: int) -> Found:
@@ -112,6 +116,8 @@ def evaluate(run: Path, first: Usage, last: Usage, first_ns: int, last_ns: int) 
         records = block.records
         inside = (records["scheduled_ns"] >= first_ns) & (records["scheduled_ns"] < last_ns)
         lags_us += records["lag_us"][inside].tolist()
+    doubts = Counter(c["doubt"]["lag"] or c["doubt"]["kind"] for c in good if c["doubt"])
+    print(f"    poor: {', '.join(f'{count} {kind}' for kind, count in doubts.items()) or 'none'}")
     cpu_s = sum(last.cpu_s.values()) - sum(first.cpu_s.values())
     return Found(
         failovers_a_minute=len(trusted) / took_s * 60,

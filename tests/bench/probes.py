@@ -4,8 +4,10 @@
 
 All go through a real HAProxy on loopback to the same small app (another HAProxy, so that nothing
 written in Python stands behind it), a new connection for each request. The ways take turns, and
-medians over the rounds are shown: compare them with each other, not with another machine. It takes
-about a minute and always ends with 0; its last lines say in words whether the targets are met.
+medians over the rounds are shown: compare them with each other, not with another machine. Then a
+whole `chaosd run` asks, and wrk asks beside one that hardly does: the CPU of all processes together
+for each request, HAProxy's and the app's too. It takes about two minutes and always ends with 0;
+its last lines say in words whether the targets are met.
 """
 
 import asyncio
@@ -25,6 +27,8 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from failovers import usage
+
 from chaosd.history.values import Address, Outcome, StreamSpec
 from chaosd.probes.host import ProbeHost
 from chaosd.probes.http import HttpProbe
@@ -36,6 +40,7 @@ SECONDS = 2.0
 HANG_S = 2.0
 TIMEOUT_S = 2.0
 CPU_RATIO_MAX = 1.2
+WHOLE_RATE, WHOLE_S, START_S, END_S = 1000, 8.0, 60.0, 60.0
 LAG_P99_MAX_US = 1000.0
 CELLS_LAG_P99_MAX_US = 5000.0
 
@@ -93,6 +98,8 @@ class Measured(NamedTuple):
     beside: Row
     paced: Row
     flat: Row
+    whole: Row
+    whole_wrk: Row
 
 
 def quantile(values, q):
@@ -241,9 +248,9 @@ def run_plain_httpx(url, rate, seconds):
 # --- wrk ----------------------------------------------------------------------------------------
 
 
-def same_priority(prober):
+def same_priority(priority):
     """What makes a child run like the prober does, or the comparison would not be one."""
-    match prober.priority:
+    match priority:
         case "fifo":
             return lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(2))
         case "nice":
@@ -251,19 +258,82 @@ def same_priority(prober):
     return None
 
 
-def run_wrk(binary, prober, url, connections, script=None):
-    """Processor µs per request, and requests per second; with the same priority as the prober."""
-    command = [binary, "-t1", f"-c{connections}", f"-d{SECONDS:.0f}s", "-H", "Connection: close"]
+def run_wrk(binary, priority, url, connections, script=None, seconds=SECONDS):
+    """Processor µs per request, requests per second, and seconds; with the prober's priority."""
+    command = [binary, "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "-H", "Connection: close"]
     command += ["-s", str(script)] if script else []
     process = subprocess.Popen(
-        [*command, url], stdout=subprocess.PIPE, text=True, preexec_fn=same_priority(prober)
+        [*command, url], stdout=subprocess.PIPE, text=True, preexec_fn=same_priority(priority)
     )
     said = process.stdout.read()
     process.stdout.close()
-    _, _, usage = os.wait4(process.pid, 0)
+    _, _, used = os.wait4(process.pid, 0)
     process.returncode = 0
-    requests, seconds = re.search(r"(\d+) requests in ([\d.]+)s", said).groups()
-    return (usage.ru_utime + usage.ru_stime) / int(requests) * 1e6, int(requests) / float(seconds)
+    requests, took_s = re.search(r"(\d+) requests in ([\d.]+)s", said).groups()
+    cpu_us = (used.ru_utime + used.ru_stime) / int(requests) * 1e6
+    return cpu_us, int(requests) / float(took_s), float(took_s)
+
+
+# --- a whole run --------------------------------------------------------------------------------
+
+RUN = """
+name: whole
+runtime: local
+metrics: null
+direct: null
+faults: [{{type: noop, every: 1h}}]
+probes: [{{type: http, rate: {rate}/s}}]
+"""
+
+
+@contextmanager
+def whole_run(directory, rate):
+    """A `chaosd run` of one cell in which nothing happens: its process, and where it asks."""
+    directory.mkdir()
+    (directory / "c.yaml").write_text(RUN.format(rate=rate))
+    command = [sys.executable, "-m", "chaosd", "run", "c.yaml"]
+    with (
+        (directory / "out").open("w") as out,
+        subprocess.Popen(command, cwd=directory, stdout=out, stderr=out) as daemon,
+    ):
+        try:
+            found, since_s = [], time.monotonic()
+            while not found:
+                if daemon.poll() is not None or time.monotonic() > since_s + START_S:
+                    raise SystemExit(f"it does not start: {(directory / 'out').read_text()}")
+                time.sleep(0.2)
+                for config in directory.glob("runs/*/*/haproxy.cfg"):
+                    found = re.findall(r"^ *bind ([0-9.:]+)$", config.read_text(), re.MULTILINE)
+            time.sleep(3)  # until it is steady
+            yield daemon.pid, found[0]
+        finally:
+            daemon.terminate()
+            daemon.wait(END_S)
+
+
+def measured_cpu_s(daemon, seconds):
+    before = sum(usage(daemon).cpu_s.values())
+    time.sleep(seconds)
+    return sum(usage(daemon).cpu_s.values()) - before
+
+
+def measure_whole(wrk, priority, directory, ours, theirs):
+    """CPU µs for each request, of all processes: chaosd's own, and wrk's beside a quiet chaosd."""
+    script = directory / "pace.lua"
+    for number in range(ROUNDS):
+        print(f"a whole run, {number + 1} of {ROUNDS} …", file=sys.stderr)
+        with whole_run(directory / f"quiet{number}", 1) as (daemon, entry):
+            rest_cores = measured_cpu_s(daemon, WHOLE_S) / WHOLE_S
+            before = sum(usage(daemon).cpu_s.values())
+            cpu_us, rate, took_s = run_wrk(
+                wrk, priority, f"http://{entry}/", PACED_CONNECTIONS, script, WHOLE_S
+            )
+            beside_s = sum(usage(daemon).cpu_s.values()) - before - rest_cores * took_s
+            theirs.add(cpu_us + beside_s / (rate * took_s) * 1e6)
+            theirs.note = f"{rate:.0f}/s"
+        with whole_run(directory / f"asking{number}", WHOLE_RATE) as (daemon, _):
+            cores = measured_cpu_s(daemon, WHOLE_S) / WHOLE_S
+            ours.add((cores - rest_cores) / WHOLE_RATE * 1e6)
 
 
 # --- the run ------------------------------------------------------------------------------------
@@ -296,8 +366,8 @@ async def measure(door, app_pid, wrk, directory):
         plain.add(said["cpu_us"], said["lags_us"])
         if wrk:
             for row, connections, pace in ((paced, PACED_CONNECTIONS, script), (flat, 8, None)):
-                cpu_us, rate = await asyncio.to_thread(
-                    run_wrk, wrk, prober.host, url, connections, pace
+                cpu_us, rate, _ = await asyncio.to_thread(
+                    run_wrk, wrk, prober.host.priority, url, connections, pace
                 )
                 row.add(cpu_us)
                 row.note = f"{rate:.0f}/s"
@@ -319,8 +389,12 @@ async def measure(door, app_pid, wrk, directory):
     )
     beside.add(said["cpu_us"], said["lags_us"])
     beside.note = f"{said['answered']} of {len(said['lags_us'])} answered"
+    whole, whole_wrk = Row("a whole chaosd run, 1000/s"), Row("wrk beside a quiet one, 1000/s")
+    if wrk:
+        priority = prober.host.priority
+        await asyncio.to_thread(measure_whole, wrk, priority, directory, whole, whole_wrk)
     return Measured(
-        ours, cells, kept, hung, plain, fast, beside, paced, flat
+        ours, cells, kept, hung, plain, fast, beside, paced, flat, whole, whole_wrk
     ), dropped + hung_dropped
 
 
@@ -343,6 +417,9 @@ def judge(rows, dropped):
         what = f"{paced:.2f} times the processor time of wrk at the same rate"
         say(paced <= CPU_RATIO_MAX, f"{what} (at most {CPU_RATIO_MAX:.1f})")
         print(f"({flat:.2f} times that of wrk flat out, which hardly ever sleeps between requests)")
+        whole = median(rows.whole.cpu_us) / median(rows.whole_wrk.cpu_us)
+        what = f"{whole:.2f} times the processor time with wrk at the same rate, all processes"
+        say(whole <= CPU_RATIO_MAX, f"{what} (at most {CPU_RATIO_MAX:.1f})")
     else:
         print("no C reference: wrk is not installed")
     plain = median(rows.plain.cpu_us) / cpu_us

@@ -22,8 +22,14 @@ CASES = {
     "sim": [({}, {}), ({"app_start": "500ms"}, REPLICAS), ({}, WHEN_READY), ({}, STALE)],
 }
 MARKS = {"docker": [pytest.mark.docker, pytest.mark.timeout(180)], "local": [pytest.mark.haproxy]}
+LONG = {"docker-1"}  # that DNS is asked by tests/docker/test_forward.py each time
 TABLE = [
-    pytest.param({"type": name} | part, keys, id=f"{name}-{number}", marks=MARKS.get(name, []))
+    pytest.param(
+        {"type": name} | part,
+        keys,
+        id=(row := f"{name}-{number}"),
+        marks=[*MARKS.get(name, []), *([pytest.mark.slow] if row in LONG else [])],
+    )
     for name, parts in CASES.items()
     for number, (part, keys) in enumerate(parts)
 ]

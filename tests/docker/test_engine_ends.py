@@ -13,7 +13,8 @@ from chaosd.history.causes import CauseKind
 from chaosd.history.cycles import CycleOutcome
 from chaosd.history.events import ContainersRestored, Disturbed
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(240), pytest.mark.quiet]
+# An engine that does not answer is in test_engine_hangs.py each time; this starts one of its own.
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(240), pytest.mark.quiet, pytest.mark.slow]
 
 
 @pytest.fixture

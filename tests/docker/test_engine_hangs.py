@@ -49,8 +49,16 @@ def clean(daemon, where) -> None:
     assert daemon(where / "clean", command=["clean"]).wait(60) == 0
 
 
-@pytest.mark.parametrize("cells", [1, pytest.param(6, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("stop", [None, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("cells", "stop"),
+    [
+        (1, signal.SIGTERM),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in ((1, None), (6, None), (6, signal.SIGTERM))
+        ),
+    ],
+)
 def test_while_a_run_goes_on(daemon, proxied, tmp_path, cells, stop) -> None:
     run = run_against(daemon, proxied, tmp_path, "--cycles", "50", cells=cells)
     wait_for_a_cycle(run)
@@ -63,6 +71,7 @@ def test_while_a_run_goes_on(daemon, proxied, tmp_path, cells, stop) -> None:
     clean(daemon, tmp_path)
 
 
+@pytest.mark.slow
 def test_for_some_seconds_in_a_cycle_makes_it_poor(daemon, proxied, tmp_path) -> None:
     run = run_against(daemon, proxied, tmp_path, "--cycles", "2")
     wait_for_a_cycle(run)
@@ -79,17 +88,24 @@ def test_for_some_seconds_in_a_cycle_makes_it_poor(daemon, proxied, tmp_path) ->
     clean(daemon, tmp_path)
 
 
-@pytest.mark.parametrize("stop", [None, signal.SIGTERM])
 @pytest.mark.parametrize(
-    "steps",
+    ("steps", "stop"),
     [
-        [NETWORK],
-        *(
-            pytest.param(steps, marks=pytest.mark.slow)
-            for steps in ([NETWORK, START], [NETWORK, START, START, START], [START], [SWEEP])
-        ),
+        pytest.param(
+            steps,
+            stop,
+            id=f"{name}-{'stopped' if stop else 'left'}",
+            marks=[] if (name, stop) == ("network", None) else pytest.mark.slow,
+        )
+        for name, steps in (
+            ("network", [NETWORK]),
+            ("asker", [NETWORK, START]),
+            ("proxy", [NETWORK, START, START, START]),
+            ("check", [START]),
+            ("sweep", [SWEEP]),
+        )
+        for stop in (None, signal.SIGTERM)
     ],
-    ids=["network", "asker", "proxy", "check", "sweep"],
 )
 def test_while_a_run_is_set_up(daemon, proxied, tmp_path, steps, stop) -> None:
     proxied.hang_when(*steps)
@@ -106,7 +122,7 @@ def test_while_a_run_is_set_up(daemon, proxied, tmp_path, steps, stop) -> None:
     ("command", "step"),
     [
         (["clean"], SWEEP),
-        (["images"], IMAGE),
+        pytest.param(["images"], IMAGE, marks=pytest.mark.slow),
         pytest.param(["check", "c.yaml"], START, marks=pytest.mark.slow),
         pytest.param(["check", "c.yaml"], IMAGE, marks=pytest.mark.slow),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import budget
 import pytest
 import stored
 from stand import left_of
@@ -13,19 +14,20 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(120)]
 RESOLVERS = {"timeout_resolve": "200ms", "timeout_retry": "200ms", "hold": {"other": "10s"}}
 
 
+@pytest.mark.sized
 def test_the_proxys_questions_are_seen_and_a_missing_name_is_answered_as_configured(
     engine, daemon, tmp_path
 ):
     run = daemon(
         tmp_path,
-        *("--cycles", "3"),
+        *("--cycles", str(count := budget.of(2, 3))),
         runtime={"type": "docker", "dns": "forward"},
         dns={"missing": "servfail", "delay": "20ms"},
         proxy={"type": "haproxy", "resolvers": RESOLVERS},
     )
     assert run.wait() == 0, run.err
     recovered = [cycle for cycle in run.cycles if cycle.outcome == CycleOutcome.RECOVERED]
-    assert len(recovered) == 3
+    assert len(recovered) == count
     readings = [event for event in stored.lines(run.events) if event.source == "dns"]
     answers = [event.data for event in readings if event.what == "answer"]
     for cycle in recovered:

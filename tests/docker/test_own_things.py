@@ -16,7 +16,8 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(150)]
 ROOT = Path(__file__).parents[2]
 HEADERLESS = ROOT / "tests/data/headerless.py"
 BY_ADDRESS = "    http-response set-header X-Chaosd-Instance @%si\n"
-FAULTS = [{"type": "recreate", "every": "5s"}]
+OLDEST = min(images.HAPROXY_VERSIONS, key=float)
+FAULTS = [{"type": "recreate", "every": "4s"}]
 
 
 @pytest.fixture
@@ -44,6 +45,8 @@ def recovered(run, at_least: int) -> list:
 def test_an_own_haproxy_cfg_and_an_own_image_without_a_header(
     engine, own_image, daemon, tmp_path
 ) -> None:
+    if (reason := why_not(OLDEST)) is not None:
+        pytest.skip(reason)
     tmp_path.joinpath("d").mkdir()
     text = (ROOT / "haproxy/haproxy.cfg").read_text() + BY_ADDRESS
     (tmp_path / "d/my.cfg").write_text(text)
@@ -51,7 +54,7 @@ def test_an_own_haproxy_cfg_and_an_own_image_without_a_header(
         tmp_path / "d",
         *("--cycles", "2"),
         app={"image": own_image, "identity": "address", "port": 8000},
-        proxy={"type": "haproxy", "config": "./my.cfg"},
+        proxy={"type": "haproxy", "config": "./my.cfg", "version": OLDEST},
         faults=FAULTS,
     )
     assert run.wait(120) == 0, run.err
@@ -62,6 +65,7 @@ def test_an_own_haproxy_cfg_and_an_own_image_without_a_header(
     assert left_of(engine, run.run_id) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", images.HAPROXY_VERSIONS)
 def test_every_version_recovers(engine, daemon, tmp_path, version) -> None:
     if (reason := why_not(version)) is not None:

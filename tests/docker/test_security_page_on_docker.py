@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="only root sees into containers"),
 ]
 FAULTS = [
-    {"type": "recreate", "every": "6s", "old_ip": manner, "name": manner, "gap": "300ms"}
+    {"type": "recreate", "every": "4s", "old_ip": manner, "name": manner, "gap": "300ms"}
     for manner in ("imposter", "blackhole")
 ]
 SECONDS_MAX = 120
@@ -54,7 +54,7 @@ def privileges(config: dict) -> tuple[str, str]:
 def test_what_listens_is_what_the_page_says(engine, daemon, tmp_path: Path) -> None:
     run = daemon(
         tmp_path / "run",
-        *("--cycles", "4"),
+        *("--cycles", "2"),
         runtime={"type": "docker", "dns": "forward"},
         metrics={"listen": "127.0.0.1:0"},
         faults=FAULTS,
@@ -78,7 +78,7 @@ def test_what_listens_is_what_the_page_says(engine, daemon, tmp_path: Path) -> N
     found.setdefault("placeholder", set()).update(found.pop("blackhole", set()))
     found.pop("asker", None)
     seen.pop("asker", None)
-    assert listening.unsaid(found, "docker") == ([], [])
+    assert listening.undocumented(found, "docker") == ([], [])
     page = listening.privileges("docker")
     assert {kind: {page[kind]} for kind in seen} == seen
     assert set(page) == set(seen)

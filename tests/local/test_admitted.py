@@ -20,7 +20,7 @@ CONFIG = """\
 name: x
 runtime: local
 metrics: null
-faults: [{type: recreate, every: 4s, jitter: 500ms}]
+faults: [{type: recreate, every: 2s, jitter: 500ms}]
 probes: [{type: http, rate: 50/s, idle_rate: 10/s}]
 measure: {stable_for: 300ms}
 """
@@ -54,7 +54,7 @@ def run(where, text, descriptors):
 
 
 def test_of_replicas_fewer_are_started_and_a_line_says_so(tmp_path):
-    said, manifest, cycles = run(tmp_path, "cells: 12\nuntil: {time: 10s}\n", 150)
+    said, manifest, cycles = run(tmp_path, "cells: 12\nuntil: {time: 5s}\n", 150)
     started = manifest["cells"]
     assert 1 <= len(started) < 12
     line = f"this machine carries {len(started)} of 12 cells at once: the others are not started"

@@ -57,6 +57,7 @@ def cycles_of(where: Path):
 
 
 @pytest.mark.quiet
+@pytest.mark.slow  # test_calibrate.py has the like each time
 def test_somebody_elses_outages_are_measured_to_a_probe_interval(tmp_path, backend) -> None:
     door, admin, truth = backend
     lengths = ["0.061", "0.3337", "0.9", "0.1503", "0.52"]

@@ -158,8 +158,19 @@ def test_a_complaint_about_an_own_file_names_that_file(
     (mine / "my.cfg").write_text(broken)
     said = complaint(proxy, wired)
     assert said is not None
-    assert said.startswith(f"{mine}/my.cfg:{len(broken.splitlines()) - 1}: ")
-    assert said.endswith(" (and 1 more)")
+    last = len(broken.splitlines())
+    places = [line.partition(": ")[0] for line in said.splitlines()]
+    assert places == [f"{mine}/my.cfg:{last - 1}", f"{mine}/my.cfg:{last}"]  # all at once
+
+
+def test_names_that_are_unknown_here_are_no_error(
+    plugin: Callable[..., HAProxy], tmp_path: Path
+) -> None:
+    """The file is of another machine: HAProxy is told (`-dr`) not to insist on its names."""
+    elsewhere = "\nbackend elsewhere\n    server s nowhere.invalid:80 init-addr libc\n"
+    (tmp_path / "my.cfg").write_text(EXAMPLE.read_text() + elsewhere)
+    proxy = plugin(config=tmp_path / "my.cfg")
+    assert complaint(proxy, wiring(tmp_path)) is None
 
 
 # --- what it says ---------------------------------------------------------------------------------

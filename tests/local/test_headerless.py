@@ -46,11 +46,11 @@ def run(where: Path, *options: str, **keys) -> subprocess.CompletedProcess:
 
 
 def test_its_recovery_is_that_of_the_new_address(tmp_path) -> None:
-    done = run(tmp_path, "--cycles", "3")
+    done = run(tmp_path, "--cycles", "2")
     assert done.returncode == 0, done.stderr
     lines = (tmp_path / "runs/latest/cycles.jsonl").read_text().splitlines()
     cycles = [c for c in map(decode_cycle, lines) if c.outcome != CycleOutcome.SKIPPED]
-    assert [c.outcome for c in cycles] == [CycleOutcome.RECOVERED] * 3
+    assert [c.outcome for c in cycles] == [CycleOutcome.RECOVERED] * 2
     for cycle in cycles:
         assert cycle.misrouted == 0
         assert cycle.failed > 0

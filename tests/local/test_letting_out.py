@@ -25,7 +25,11 @@ from chaosd.history.events import (
 )
 from chaosd.history.reader import RunReader
 
-pytestmark = [pytest.mark.haproxy, pytest.mark.usefixtures("haproxy")]
+pytestmark = [
+    pytest.mark.haproxy,
+    pytest.mark.usefixtures("haproxy"),
+    pytest.mark.xdist_group("letting_out"),  # one run for all of them
+]
 
 ROOT = Path(__file__).parents[2]
 SECRETS = ("hunter2-stats", "hunter2-list", "hunter2-header", "hunter2-env")
@@ -43,16 +47,16 @@ CONFIG = {
     "app": {"env": {"DB_PASSWORD": "hunter2-env"}},
     "proxy": {"type": "haproxy", "config": "./own.cfg"},
     "faults": [
-        {"type": "recreate", "every": "10s", "jitter": "0s"},
+        {"type": "recreate", "every": "6s", "jitter": "0s"},
         {
             "type": "command",
             "name": "told",
-            "every": "6s",
+            "every": "4s",
             "jitter": "0s",
             "inject": ["/bin/sh", "-c", "echo $0", "hunter2-env"],
         },
     ],
-    "until": {"cycles": 3},
+    "until": {"cycles": 2},
 }
 ASKED = 600
 FORGED = b"<133>Nov 25 12:00:00 haproxy[7]: app/app changed its IP from 1.1.1.1 to 6.6.6.6 by a/b."

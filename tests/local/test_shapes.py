@@ -15,9 +15,9 @@ from shapebench.measure import is_fit, measured
 
 from chaosd.proxies.haproxy import builds
 
-pytestmark = [pytest.mark.haproxy]
+pytestmark = [pytest.mark.haproxy, pytest.mark.quiet]
 
-CYCLES = 5
+CYCLES = 4
 QUICK = (
     "single, no gap",
     "template, replace one of three",

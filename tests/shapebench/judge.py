@@ -29,7 +29,7 @@ from chaosd.proxies.haproxy.model.backend import Backend, Unknown
 from chaosd.proxies.haproxy.model.outlook import queries_per_s, run_trials
 from shapebench.catalogue import Shape
 from shapebench.cycle import RATE
-from shapebench.measure import Measured
+from shapebench.measure import REST_S, Measured
 
 EARLY_S, LATE_S, SLACK_S = 0.005, 0.01, 0.015
 EDGES = 5
@@ -88,7 +88,7 @@ def judge(shape: Shape, version: str, seen: Sequence[Measured]) -> Verdict | Unk
         observed = sorted((getattr(one, name), one.late_s) for one in seen)
         predicted = sorted(getattr(trial, name) for trial in found)
         numbers[name] = _number(name, observed, predicted, shape)
-    rest_s = sum(one.rest_s for one in seen)
+    rest_s = REST_S * len(seen)
     return Verdict(
         len(seen),
         numbers,

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from chaosd.proxies.haproxy.model.backend import SLOW_S, Happening
 from shapebench.catalogue import Shape
-from shapebench.cycle import NEW, RATE, Observation, Sample
+from shapebench.cycle import NEW, RATE, SETTLE_S, Observation, Sample
 
 LATE_S_MAX = 0.05  # by more than that, and the cycle says nothing of HAProxy
 AFTER_S = 0.5  # lateness is looked at until so long after all is over
-REST_S = 0.5  # at rest, queries are counted from so long after HAProxy was ready
+REST_S = SETTLE_S  # at rest, queries are counted for so long before T0, which comes at any time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,6 @@ class Measured:
     queries: int  # from T0 until the name is published, or the trouble ends
     queries_at_rest: int
     late_s: float  # by how much requests were sent too late, at worst
-    rest_s: float
 
 
 def is_good(sample: Sample) -> bool:
@@ -49,7 +48,6 @@ def measured(seen: Observation, shape: Shape) -> Measured:
         recovery_s = _first(fresh, -math.inf)
     until_s = min(shape.scenario.published_s, shape.horizon_s)
     judged_s = _judged_s(shape, recovery_s, stable_s)
-    rest_from_s = seen.began_s + REST_S
     return Measured(
         recovery_s=recovery_s,
         stable_s=stable_s,
@@ -58,8 +56,7 @@ def measured(seen: Observation, shape: Shape) -> Measured:
         unaffected=not bad,
         slowest_s=max((sample.done_s - sample.scheduled_s for sample in samples), default=0.0),
         queries=sum(0 <= at_s < until_s for at_s, *_ in seen.queries),
-        queries_at_rest=sum(rest_from_s <= at_s < 0 for at_s, *_ in seen.queries),
-        rest_s=-rest_from_s,
+        queries_at_rest=sum(-REST_S <= at_s < 0 for at_s, *_ in seen.queries),
         late_s=max(
             (s.sent_s - s.scheduled_s for s in seen.samples if s.scheduled_s < judged_s),
             default=0.0,

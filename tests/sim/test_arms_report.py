@@ -57,7 +57,7 @@ def test_of_two_arms_nothing_is_pooled(ran) -> None:
         f"# {found.report.run}",
         "## Arms side by side",
         *("## Arm ours", *own, "## Arm fast", *own),
-        *("## How to read this", "## Settings"),
+        *("## What was run", "## How to read this", "## Settings"),
     ]
     assert "\n* fast vs ours: " in markdown
     changes = "`proxy.resolvers.timeout_resolve: 200ms`, `proxy.resolvers.timeout_retry: 200ms`"

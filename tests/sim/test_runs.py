@@ -7,6 +7,8 @@ import filecmp
 import os
 import subprocess
 import sys
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import budget
@@ -15,7 +17,10 @@ import stored
 from recompute import recompute
 
 from chaosd import report
-from chaosd.history.causes import CauseKind
+from chaosd.engine import cell
+from chaosd.engine.easing import Cpu
+from chaosd.engine.run import Engine
+from chaosd.history.causes import CauseKind, Doubt, DoubtKind, LagKind
 from chaosd.history.cycles import CycleOutcome
 from chaosd.history.events import InstancePlaced
 from chaosd.history.reader import FOLDED
@@ -28,7 +33,7 @@ SLOW = {"type": "haproxy", "resolvers": {"timeout_resolve": "20s", "hold": {"val
 
 @pytest.mark.sized
 def test_every_cycle_recovers_inside_the_predicted_band_and_they_are_spread(simulate) -> None:
-    cycles = budget.of(30, 60)
+    cycles = budget.of(20, 60)
     ran = simulate(until={"cycles": cycles})
     assert ran.code == 0
     assert [c.outcome for c in ran.cycles] == [CycleOutcome.RECOVERED] * cycles
@@ -314,7 +319,7 @@ def test_a_retried_request_may_get_through_before_any_fresh_one(simulate) -> Non
 def test_what_is_kept_as_counts_is_no_surer_of_availability(simulate, monkeypatch) -> None:
     """Each time from one T0 to the next stays a witness of its own."""
     monkeypatch.setitem(RunStore.__init__.__kwdefaults__, "chunk_samples", 1000)  # not an hour
-    probes, until = [{"type": "http", "rate": "20/s"}], {"cycles": budget.of(30, 200)}
+    probes, until = [{"type": "http", "rate": "20/s"}], {"cycles": budget.of(20, 200)}
     ran = [simulate(probes=probes, until=until, runs={"keep_raw": keep}) for keep in (None, "30s")]
     assert [(each.directory / FOLDED).exists() for each in ran] == [False, True]
     whole, counted = (each.report for each in ran)
@@ -404,7 +409,7 @@ def test_an_address_that_is_not_fresh_makes_a_cycle_invalid(simulate, monkeypatc
 
 def test_a_probe_that_idles_measures_the_same(simulate) -> None:
     """Dense from before each T0 until the cycle is over, sparse between: the same failovers."""
-    more = {"faults": [{"type": "recreate", "every": "12s"}], "until": {"cycles": 20}, "seed": 7}
+    more = {"faults": [{"type": "recreate", "every": "12s"}], "until": {"cycles": 12}, "seed": 7}
     whole = simulate(probes=[{"type": "http", "rate": "100/s"}], **more)
     probe = {"type": "http", "rate": "100/s", "idle_rate": "4/s"}
     idling = simulate(probes=[probe], **more)
@@ -427,6 +432,29 @@ def test_a_probe_that_idles_measures_the_same(simulate) -> None:
     # Had each request counted once, availability would be far off.
     ok = idling.report["probes"][0]["outcomes"]["ok"]
     assert wanted["value"] - ok / sent > 0.05
+
+
+def test_fewer_cycles_are_made_while_the_machine_is_late(simulate, monkeypatch) -> None:
+    late = Doubt(kind=DoubtKind.WORLD_LATE, lag=LagKind.PROXY_WAITED, seconds=0.4)
+    made, as_ever, seconds = [], cell.measure, count(1.0)
+
+    def measure(*arguments, **more):
+        made.append(as_ever(*arguments, **more))
+        return replace(made[-1], doubt=late) if len(made) <= 20 else made[-1]
+
+    monkeypatch.setattr(Engine, "_cpu", lambda _: Cpu(now := next(seconds), now))
+    monkeypatch.setattr(cell, "measure", measure)
+    ran = simulate(faults=[{"type": "recreate", "every": "10s"}], until={"cycles": 50})
+    left_out = [c.cycle for c in ran.cycles if c.outcome == CycleOutcome.SKIPPED]
+    # Every second one, until twenty have ended of which none was late.
+    assert left_out == list(range(21, 60, 2))
+    assert {c.cause.kind for c in ran.cycles if c.cycle in left_out} == {CauseKind.MACHINE_LATE}
+    assert (
+        "20 of the last 20 cycles are poor (HAProxy waited 0.4 s for a CPU): this mach" in ran.said
+    )
+    assert ran.said.count("fewer cycles are made for now") == 1
+    assert "20 cycles left out, because this machine was short of CPU" in ran.said
+    assert ran.report["total"]["eased"] == 20
 
 
 def test_where_nothing_can_be_undone_any_more_the_end_takes_seconds_whatever_hangs(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -11,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from chaosd.config import shape
-from chaosd.engine.admission import CPU_SHARE, Work, carried
+from chaosd.engine.admission import CPU_SHARE, Admission, carried
 from chaosd.plan import build
+from chaosd.plan.work import Work
 from chaosd.system import usage
 from chaosd.system.usage import Limits, Used
 
@@ -30,6 +32,7 @@ def test_what_there_is_least_of_says_how_many() -> None:
     assert found(cores=1.0) == (40, "CPU")
     assert found(others=0.5) == (55, "CPU")
     assert found(others=2.0) == (1, "CPU")  # one is always tried
+    assert found(cell_cores=0.0, others=1.5) == (100, "CPU")
     # 30 MB each: four that stand, and what 70 % of the rest is enough for.
     assert found(memory_bytes=300 * MB) == (11, "memory")
     assert found(processes=100) == (26, "processes")  # three each
@@ -98,3 +101,53 @@ def test_there_is_as_much_as_the_machine_says() -> None:
     assert found.descriptors > 0
     assert found.processes > 0
     assert 0 < CPU_SHARE < 1
+
+
+class Machine:
+    """What a machine says of itself, second after second, and a clock by which nothing is late."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.now_s, self.cpu_s, self.cores_used, self.free = 0.0, 0.0, 0.0, 8 * GB
+        monkeypatch.setattr(usage, "used", self.used)
+        monkeypatch.setattr(usage, "limits", lambda: replace(ROOMY, memory_bytes=self.free))
+
+    def used(self) -> Used:
+        return replace(BEFORE, machine_cpu_s=self.cpu_s)
+
+    def now_ns(self) -> int:
+        return round(self.now_s * 1e9)
+
+    async def sleep_until(self, at_ns: int) -> None:
+        self.pass_s(at_ns / 1e9 - self.now_s)
+
+    def pass_s(self, seconds: float) -> None:
+        self.now_s += seconds
+        self.cpu_s += self.cores_used * seconds
+
+
+def on_an_engine(monkeypatch, *, others: float, set_up_s: float, asked: float, memory: int = 0):
+    """How many cells there may be, where four of them were set up in two seconds."""
+    machine = Machine(monkeypatch)
+    works = [Work(probes=50, busy_share=0.5, idle_share=0.0, direct=0, failovers=0.1)] * 4
+
+    async def scenario():
+        machine.cores_used = others
+        admission = Admission(machine, elsewhere=True)
+        await admission.begin()
+        machine.pass_s(2.0)
+        machine.cpu_s += 4 * set_up_s
+        machine.free -= 4 * memory
+        admission.set_up(4)
+        machine.cores_used = others + asked
+        return await admission.measure(works, dense=True)
+
+    return asyncio.run(scenario())
+
+
+def test_what_a_cell_takes_of_an_engine_is_measured_and_not_guessed(monkeypatch) -> None:
+    # 0.1 ms a probe: 25 probes a second, and 0.1 failovers of a set-up and 60 probes.
+    assert on_an_engine(monkeypatch, others=0.0, set_up_s=0.5, asked=0.02) == (30, "CPU")
+    assert on_an_engine(monkeypatch, others=0.0, set_up_s=2.0, asked=0.02) == (7, "CPU")
+    assert on_an_engine(monkeypatch, others=0.8, set_up_s=0.5, asked=0.02) == (15, "CPU")
+    found = on_an_engine(monkeypatch, others=0.0, set_up_s=0.5, asked=0.02, memory=500 * MB)
+    assert found == (12, "memory")

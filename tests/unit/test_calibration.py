@@ -7,9 +7,9 @@ from random import Random
 from typing import Any
 
 import budget
-import made
+import fake
 import pytest
-from made import MS, SECOND, T0
+from fake import MS, SECOND, T0
 
 from chaosd.analysis.calibration import SLACK_S, Accuracy, Outage, compare, outages
 from chaosd.analysis.recovery import Identities, measure
@@ -18,13 +18,13 @@ from chaosd.history.values import ANYBODY, Outcome, Sample
 
 
 def line(cycle: int, text: str):
-    return made.reading(T0, "command", "line", cycle=cycle, text=text)
+    return fake.reading(T0, "command", "line", cycle=cycle, text=text)
 
 
 def begin(**data):
     none = dict.fromkeys(("old", "old_ip", "new", "new_ip"))
     begun = {"fault": "command", "control": False, "t0_unix": 1.0, **none, **data}
-    return made.reading(T0, "engine", "begin", **begun)
+    return fake.reading(T0, "engine", "begin", **begun)
 
 
 def test_the_truth_is_what_the_command_printed() -> None:
@@ -49,10 +49,10 @@ def known(rng: Random, interval_ns: int, *, dropped: bool = False) -> tuple[Cycl
     end_ns = back_ns + SECOND
     events = [
         begin(),
-        made.reading(back_ns, "engine", "injected"),
-        made.reading(end_ns, "engine", "end", fault="command", unix=1.0, invalid=None),
+        fake.reading(back_ns, "engine", "injected"),
+        fake.reading(end_ns, "engine", "end", fault="command", unix=1.0, invalid=None),
     ]
-    config = made.settings(interval_ns=interval_ns, stable_for_ns=SECOND // 2)
+    config = fake.settings(interval_ns=interval_ns, stable_for_ns=SECOND // 2)
     cycle = measure(events, samples, identities, settings=config, stream=1)
     return cycle, Outage(away_ns, back_ns, "refuse")
 
@@ -79,9 +79,9 @@ def test_ideal_probes_have_no_bias_and_are_wrong_by_less_than_an_interval(rate) 
 
 
 def cycle(number: int, gap_s: float, poor: str | None = None) -> Cycle:
-    return made.cycle(
+    return fake.cycle(
         cycle=number, t0_ns=0, recovery_s=1.5, outage_gap_s=gap_s, outage_loss_s=gap_s,
-        resolution_s=0.002, doubt=made.LATE if poor else None,
+        resolution_s=0.002, doubt=fake.LATE if poor else None,
     )  # fmt: skip
 
 
@@ -120,11 +120,11 @@ def seen(
     identities.add(ANYBODY)
     events = [
         begin(),
-        made.end(T0 + until_ms * MS, cause=cause),
+        fake.end(T0 + until_ms * MS, cause=cause),
     ]
     if injected_ms is not None:
-        events.append(made.reading(T0 + injected_ms * MS, "engine", "injected"))
-    return measure(events, samples, identities, settings=made.settings(), stream=1)
+        events.append(fake.reading(T0 + injected_ms * MS, "engine", "injected"))
+    return measure(events, samples, identities, settings=fake.settings(), stream=1)
 
 
 def test_the_recovery_is_the_first_good_answer_after_a_bad_one() -> None:
@@ -146,7 +146,7 @@ def test_nothing_is_over_while_the_program_is_still_at_work() -> None:
 
 def test_what_was_stopped_before_anything_was_to_be_seen_says_nothing() -> None:
     for bad, cut_off in (([], False), ([(100, 9000)], True)):
-        found = seen(bad, injected_ms=None, cause=made.STOPPED)
+        found = seen(bad, injected_ms=None, cause=fake.STOPPED)
         assert found.outcome == "invalid"
         assert found.cut_off is cut_off
 

@@ -14,7 +14,7 @@ from random import Random
 from typing import Any
 
 import budget
-import made
+import fake
 import pytest
 import yaml
 
@@ -36,7 +36,7 @@ from chaosd.report.settings import files as texts
 from chaosd.report.settings import settings
 
 MANIFEST = {"name": "made", "run": "a", "cells": ["c1"], "end_unix": 1.0}
-LIMIT = {"settings": {"recovery_limit_ns": 30 * made.SECOND, "stable_for_ns": made.SECOND}}
+LIMIT = {"settings": {"recovery_limit_ns": 30 * fake.SECOND, "stable_for_ns": fake.SECOND}}
 RATE_HZ = 100
 
 
@@ -45,14 +45,14 @@ def cycle(recovery_s: float, **changes: Any) -> Cycle:
     failed = round(0.8 * recovery_s * RATE_HZ)
     samples = round((recovery_s + 1) * RATE_HZ)
     values = {"recovery_s": recovery_s, "failed": failed, "samples": samples, "masked": 0}
-    return made.cycle(**(values | changes))
+    return fake.cycle(**(values | changes))
 
 
 def censored(limit_s: float = 30.0) -> Cycle:
     gone = dict.fromkeys(("recovery_s", "stable_recovery_s", "outage_gap_s"))
-    end_ns = made.T0 + round(limit_s * made.SECOND)
+    end_ns = fake.T0 + round(limit_s * fake.SECOND)
     changes = {"outcome": CycleOutcome.CENSORED, "end_ns": end_ns}
-    return made.cycle(**changes, **gone, samples=3000, failed=3000, masked=0)
+    return fake.cycle(**changes, **gone, samples=3000, failed=3000, masked=0)
 
 
 def side(cycles: Sequence[Cycle], **manifest: Any) -> Side:
@@ -76,7 +76,7 @@ def pairs(start_s: float) -> list[tuple[Side, list[Cycle]]]:
     random = Random(f"pairs {start_s}")
     return [
         (side(uniform(random, start_s)), uniform(random, start_s))
-        for _ in range(budget.of(20, 100))
+        for _ in range(budget.of(10, 100))
     ]
 
 
@@ -247,7 +247,7 @@ def test_a_longer_look_is_no_better_proxy() -> None:
     random = Random(8)
     some = uniform(random, 0.2)
     longer_look = [replace(c, samples=c.samples + 900) for c in some]
-    seen = {"settings": LIMIT["settings"] | {"stable_for_ns": 10 * made.SECOND}}
+    seen = {"settings": LIMIT["settings"] | {"stable_for_ns": 10 * fake.SECOND}}
     found = compare(side(some), side(longer_look, **seen))
     assert found.answer == "same"
     assert rows(found)["failed"] == "unknown"
@@ -263,7 +263,7 @@ def test_recoveries_that_never_come_are_worse() -> None:
     text = "\n".join(files.lines(found))
     assert "unknown, > 30.0 s" in text
     # Given up at different times, they can't be counted against each other.
-    limit = {"settings": {"recovery_limit_ns": 10 * made.SECOND}}
+    limit = {"settings": {"recovery_limit_ns": 10 * fake.SECOND}}
     assert rows(compare(side(a), side([*a, *[censored(10)] * 9], **limit)))["censored"] == "unknown"
 
 
@@ -271,7 +271,7 @@ def test_a_poor_measurement_makes_everything_unknown() -> None:
     random = Random(2)
     a = uniform(random, 0.2)
     b = longer(a, lambda s: 2 * s)
-    poor = [replace(c, doubt=made.LATE) for c in b[::10]]
+    poor = [replace(c, doubt=fake.LATE) for c in b[::10]]
     found = compare(side(a), side([*b, *poor]))
     assert rows(found)["recovery p95"] == "worse"
     assert found.answer == "unknown"
@@ -477,15 +477,15 @@ def test_json_is_for_programs(runs, capsys) -> None:
 def test_a_run_that_was_killed_and_its_report_are_one(runs) -> None:
     """What was going on when it was killed is in neither's cycles.jsonl, and counts in both."""
     directory = runs / "killed"
-    settings_ = {"settings": asdict(made.settings())}
+    settings_ = {"settings": asdict(fake.settings())}
     store = RunStore(directory, MANIFEST | settings_, "", threads=False)
-    store.event(made.stream())
-    store.event(made.instance(made.OLD, made.OLD_IP))
+    store.event(fake.stream())
+    store.event(fake.instance(fake.OLD, fake.OLD_IP))
     for place in range(99):
         store.cycle(cycle(0.5 + place / 1000, cycle=place + 1))
-    store.event(made.begin(cycle=100))
-    answer = made.failover(60 * made.SECOND)
-    store.samples(made.row(made.T0 - made.SECOND, made.T0 + 29 * made.SECOND, answer))
+    store.event(fake.begin(cycle=100))
+    answer = fake.failover(60 * fake.SECOND)
+    store.samples(fake.row(fake.T0 - fake.SECOND, fake.T0 + 29 * fake.SECOND, answer))
     store.tick()
     reports.write(directory)
     here, there = files.load(directory), files.load(directory / "report.json")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import made
+import fake
 
 from chaosd.engine.complaints import Complaints
 from chaosd.history.causes import Cause, CauseKind
@@ -14,7 +14,7 @@ REFUSED = 'Layer4 connection problem, info: "Connection refused"'
 
 def log(at_ns: int, what: str, server: str, reason: str | None = None):
     data = {"server": server} | ({} if reason is None else {"reason": reason})
-    return made.reading(at_ns, "proxy.log", what, **data)
+    return fake.reading(at_ns, "proxy.log", what, **data)
 
 
 def test_the_last_reason_of_each_server_that_is_out_of_use() -> None:
@@ -26,7 +26,7 @@ def test_the_last_reason_of_each_server_that_is_out_of_use() -> None:
         log(3 * S, "maint", "b/t", "DNS NX status"),
         log(4 * S, "down", "b/s", REFUSED),
         log(5 * S, "ready", "b/t"),
-        made.reading(5 * S, "proxy.api", "down", server="b/u"),  # which says no reason
+        fake.reading(5 * S, "proxy.api", "down", server="b/u"),  # which says no reason
     ):
         complaints.take(event)
     assert complaints.said(6 * S) == f"b/t was MAINT, DNS NX status; b/s DOWN, {REFUSED}"

@@ -177,7 +177,7 @@ def test_a_dump_spells_everything_out(load: Load) -> None:
 
 @settings(
     derandomize=True,
-    max_examples=budget.of(40, 200),
+    max_examples=budget.of(25, 200),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
@@ -510,7 +510,7 @@ def test_an_idle_rate_is_a_part_of_the_rate() -> None:
 
 # --- nothing makes a traceback --------------------------------------------------------------------
 
-_bounded = settings(derandomize=True, max_examples=budget.of(40, 150), deadline=None)
+_bounded = settings(derandomize=True, max_examples=budget.of(25, 150), deadline=None)
 _keys = st.sampled_from(
     ["name", "runtime", "app", "proxy", "faults", "probes", "type", "every", "until", "env", "x"]
 )
@@ -586,7 +586,7 @@ def test_any_data_in_known_keys(survives: Any, data: dict[str, Any]) -> None:
     survives(yaml.safe_dump({"name": "x"} | data).encode())
 
 
-@settings(derandomize=True, max_examples=budget.of(60, 400), deadline=None)
+@settings(derandomize=True, max_examples=budget.of(30, 400), deadline=None)
 @given(st.data())
 def test_a_valid_config_with_anything_changed(survives: Any, data: st.DataObject) -> None:
     tree = yaml.safe_load(VALID)
@@ -616,7 +616,7 @@ def _somewhere(tree: Any, data: st.DataObject) -> tuple[Any, Any]:
         tree = tree[key]
 
 
-@settings(derandomize=True, max_examples=budget.of(60, 400), deadline=None)
+@settings(derandomize=True, max_examples=budget.of(30, 400), deadline=None)
 @given(st.integers(0, len(VALID)), st.integers(0, 12), st.text(max_size=6))
 def test_a_valid_text_with_anything_changed(
     survives: Any, start: int, length: int, text: str

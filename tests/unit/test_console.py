@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import io
 
-import made
+import fake
 import pytest
-from made import MS, T0
+from fake import MS, T0
 
 from chaosd.history.cycles import CycleOutcome
 from chaosd.history.values import Outcome
 from chaosd.live.console import CLEAR, PLAIN, RED, YELLOW, Console
 from chaosd.report.text import sentence
 
-CENSORED = made.cycle(outcome=CycleOutcome.CENSORED, recovery_s=None, stable_recovery_s=None)
+CENSORED = fake.cycle(outcome=CycleOutcome.CENSORED, recovery_s=None, stable_recovery_s=None)
 
 
 class Terminal(io.StringIO):
@@ -36,16 +36,16 @@ def test_a_log_has_a_plain_line_per_cycle_and_nothing_else() -> None:
     log = io.StringIO()
     console = Console(log)
     console.say("metrics: http://127.0.0.1:9464/metrics")
-    console.event(made.stream())
+    console.event(fake.stream())
     console.ready()
-    console.samples([made.sample(T0)])
+    console.samples([fake.sample(T0)])
     console.tick()
-    console.cycle(made.cycle())
+    console.cycle(fake.cycle())
     console.cycle(CENSORED)
     console.close()
     assert log.getvalue().splitlines() == [
         "metrics: http://127.0.0.1:9464/metrics",
-        sentence(made.cycle()),
+        sentence(fake.cycle()),
         sentence(CENSORED),
     ]
 
@@ -57,11 +57,11 @@ def test_a_terminal_has_a_line_that_is_drawn_anew() -> None:
     assert terminal.shown() == "setting up"
     console.ready()
     assert terminal.shown() == "0 cycles · 0 failed, 0 misrouted · 0 probes ended/s"
-    console.samples([made.sample(T0 + i, lag_ns=i * MS) for i in range(1, 101)])
-    console.samples([made.sample(T0, outcome=Outcome.DROPPED, lag_ns=-T0)])
+    console.samples([fake.sample(T0 + i, lag_ns=i * MS) for i in range(1, 101)])
+    console.samples([fake.sample(T0, outcome=Outcome.DROPPED, lag_ns=-T0)])
     for recovery_s in (1.0, 2.0, 3.0):
-        console.cycle(made.cycle(recovery_s=recovery_s, failed=5, misrouted=1))
-    console.cycle(made.cycle(outcome=CycleOutcome.CONTROL, recovery_s=0.001))
+        console.cycle(fake.cycle(recovery_s=recovery_s, failed=5, misrouted=1))
+    console.cycle(fake.cycle(outcome=CycleOutcome.CONTROL, recovery_s=0.001))
     console.tick()
     assert terminal.shown() == (
         "4 cycles · last 3.00 s · p50 2.00 s, p95 3.00 s · 15 failed, 3 misrouted · "
@@ -86,18 +86,18 @@ def test_a_narrow_terminal_is_not_wrapped(monkeypatch) -> None:
 
 
 def test_colour_is_for_terminals_whose_owner_wants_it(monkeypatch) -> None:
-    misrouted = made.cycle(misrouted=1)
-    odd = made.cycle(anomaly=True)
+    misrouted = fake.cycle(misrouted=1)
+    odd = fake.cycle(anomaly=True)
     plain, coloured, dumb = Terminal(), Terminal(), Terminal()
     Console(plain).cycle(misrouted)
     assert RED not in plain.getvalue()
     monkeypatch.delenv("NO_COLOR")
     console = Console(coloured)
-    for cycle in (misrouted, odd, made.cycle()):
+    for cycle in (misrouted, odd, fake.cycle()):
         console.cycle(cycle)
     assert f"{RED}{sentence(misrouted)}{PLAIN}\n" in coloured.getvalue()
     assert f"{YELLOW}{sentence(odd)}{PLAIN}\n" in coloured.getvalue()
-    assert f"{CLEAR}{sentence(made.cycle())}\n" in coloured.getvalue()
+    assert f"{CLEAR}{sentence(fake.cycle())}\n" in coloured.getvalue()
     monkeypatch.setenv("TERM", "dumb")
     Console(dumb).cycle(misrouted)
     assert dumb.getvalue() == sentence(misrouted) + "\n"
@@ -107,8 +107,8 @@ def test_several_cells_are_told_apart() -> None:
     log = io.StringIO()
     console = Console(log)
     for cell in ("c1", "c2"):
-        console.event(made.stream(cell=cell))
-    console.cycle(made.cycle())
+        console.event(fake.stream(cell=cell))
+    console.cycle(fake.cycle())
     assert log.getvalue().startswith("c1 cycle 12: ")
 
 
@@ -117,10 +117,10 @@ def test_a_reader_that_has_gone_and_a_narrow_alphabet_end_nothing() -> None:
         def write(self, text: str) -> int:
             raise BrokenPipeError
 
-    Console(Gone()).cycle(made.cycle())
+    Console(Gone()).cycle(fake.cycle())
     raw = io.BytesIO()
     log = io.TextIOWrapper(raw, encoding="ascii")
-    Console(log).cycle(made.cycle())
+    Console(log).cycle(fake.cycle())
     assert raw.getvalue().startswith(
         b"cycle 12: app moved 127.64.0.5 \\u2192 127.64.0.6, recovered"
     )

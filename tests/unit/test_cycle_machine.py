@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import budget
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,9 +19,8 @@ from chaosd.engine.cycle_machine import (
     FailRun,
     Heard,
     Leave,
-    Left,
     Limits,
-    NotLeft,
+    NotUndone,
     Over,
     Refused,
     Restored,
@@ -30,6 +30,7 @@ from chaosd.engine.cycle_machine import (
     State,
     Stopped,
     ToDo,
+    Undone,
     WakeAt,
     Woke,
 )
@@ -65,8 +66,8 @@ def heards(count: int) -> st.SearchStrategy:
         st.builds(Refused, at_ns=st.just(0), which=which, cause=causes),
         st.builds(Woke, at_ns=st.just(0)),
         st.builds(Over, at_ns=st.just(0), over_ns=st.just(0)),
-        st.builds(Left, at_ns=st.just(0), which=which),
-        st.builds(NotLeft, at_ns=st.just(0), which=which, why=st.just("stuck")),
+        st.builds(Undone, at_ns=st.just(0), which=which),
+        st.builds(NotUndone, at_ns=st.just(0), which=which, why=st.just("stuck")),
         st.builds(Stopped, at_ns=st.just(0), failing=st.booleans()),
         st.builds(Spoilt, at_ns=st.just(0), cause=st.just(SPOILT)),
         st.builds(Broke, at_ns=st.just(0), cause=causes),
@@ -135,7 +136,7 @@ class Watched:
             open_ = [e.which for e in self.of(Leave) if not self._answered(e.which)]
             if not open_:
                 break
-            self.hear(Left(at_ns=self.machine.now_ns, which=open_[0]))
+            self.hear(Undone(at_ns=self.machine.now_ns, which=open_[0]))
         assert self.machine.state is State.ENDED
         assert len(self.of(End)) == 1
 
@@ -143,7 +144,7 @@ class Watched:
         return self.machine._parts[which].phase.value == "gone"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=budget.of(100, 1000), deadline=None)
 @given(st.data())
 def test_whatever_is_heard_in_whatever_order(data) -> None:
     of = data.draw(spans)
@@ -213,7 +214,7 @@ class World:
                 self.later(began_ns, Began(at_ns=began_ns, which=which))
                 self.later(began_ns + self.time(), Stands(at_ns=0, which=which))
             case Leave(which=which):
-                self.later(at_ns + self.time() % 10, Left(at_ns=0, which=which))
+                self.later(at_ns + self.time() % 10, Undone(at_ns=0, which=which))
             case WakeAt(at_ns=wake_ns):
                 self.wake_ns = wake_ns
             case AllDone() if self.over_after_ns is not None:
@@ -221,7 +222,7 @@ class World:
                 self.later(over_ns, Over(at_ns=over_ns, over_ns=over_ns))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=budget.of(100, 1000), deadline=None)
 @given(
     spans,
     st.lists(st.integers(0, 70), min_size=5, max_size=5),
@@ -276,7 +277,7 @@ def up_to(state: State) -> Watched:
         (State.INJECTING, Began(at_ns=12, which=MAIN)),
         (State.INJECTING, Stands(at_ns=15, which=MAIN)),
         (State.DISTURBED, Woke(at_ns=32)),
-        (State.DISTURBED, Left(at_ns=33, which=MAIN)),
+        (State.DISTURBED, Undone(at_ns=33, which=MAIN)),
         (State.OBSERVING, Over(at_ns=90, over_ns=88)),
     ]
     for _, step in steps:
@@ -308,7 +309,7 @@ def test_a_stop_in_each_state(state, failing) -> None:
     assert watched.machine.ending
     if any(not watched._answered(e.which) for e in watched.of(Leave)):
         assert watched.of(Leave)[-1].limit_ns >= LIMITS.undo_at_stop_ns
-        watched.hear(Left(at_ns=41, which=MAIN))
+        watched.hear(Undone(at_ns=41, which=MAIN))
     (end,) = watched.of(End)
     assert end.cause == Cause(kind=CauseKind.RUN_FAILED if failing else CauseKind.STOPPED)
 
@@ -319,7 +320,7 @@ def test_a_stop_while_a_complete_cycle_is_undone_leaves_it_complete() -> None:
     heard(watched, Over(at_ns=50, over_ns=49), Stopped(at_ns=51, failing=False))
     assert watched.machine.state is State.UNDOING
     assert not watched.machine.ending
-    assert watched.hear(Left(at_ns=52, which=0)) == [End(over_ns=49, cause=None)]
+    assert watched.hear(Undone(at_ns=52, which=0)) == [End(over_ns=49, cause=None)]
 
 
 def test_an_unsteady_app_is_not_disturbed() -> None:
@@ -336,7 +337,7 @@ def test_what_cannot_be_undone_ends_the_run(window_ns) -> None:
     heard(watched, Woke(at_ns=21) if window_ns else Over(at_ns=50, over_ns=49))
     cause = Cause(kind=CauseKind.NOT_UNDONE, detail="stuck")
     over_ns = None if window_ns else 49
-    to_do = watched.hear(NotLeft(at_ns=60, which=0, why="stuck"))
+    to_do = watched.hear(NotUndone(at_ns=60, which=0, why="stuck"))
     assert [each for each in to_do if not isinstance(each, WakeAt)] == [
         FailRun(cause=cause, which=0),
         End(over_ns=over_ns, cause=cause),
@@ -346,7 +347,7 @@ def test_what_cannot_be_undone_ends_the_run(window_ns) -> None:
 def test_what_cannot_be_undone_at_a_stop_does_not() -> None:
     watched = Watched([Span()])
     heard(watched, Due(at_ns=0, steady=True), Began(at_ns=1, which=0), Stands(at_ns=5, which=0))
-    heard(watched, Stopped(at_ns=9, failing=False), NotLeft(at_ns=20, which=0, why="stuck"))
+    heard(watched, Stopped(at_ns=9, failing=False), NotUndone(at_ns=20, which=0, why="stuck"))
     assert not watched.of(FailRun)
     assert watched.of(End) == [End(over_ns=None, cause=Cause(kind=CauseKind.STOPPED))]
 
@@ -359,7 +360,7 @@ def test_a_fault_that_takes_too_long_or_never_begins_or_breaks() -> None:
         ([Spoilt(at_ns=3, cause=SPOILT), Broke(at_ns=5, cause=MACHINE)], CauseKind.NOT_FRESH),
     ):
         watched = Watched([Span()])
-        heard(watched, Due(at_ns=0, steady=True), *said, Left(at_ns=101, which=0))
+        heard(watched, Due(at_ns=0, steady=True), *said, Undone(at_ns=101, which=0))
         (end,) = watched.of(End)
         assert end.cause is not None
         assert end.cause.kind is kind
@@ -369,7 +370,7 @@ def test_what_is_heard_at_a_wrong_time_changes_nothing() -> None:
     watched = Watched([Span(window_ns=20), Span(at_ns=5)])
     heard(watched, Began(at_ns=0, which=MAIN), Over(at_ns=0, over_ns=0), Stands(at_ns=0, which=0))
     heard(watched, Due(at_ns=10, steady=True), Began(at_ns=11, which=1), Began(at_ns=12, which=0))
-    heard(watched, Began(at_ns=14, which=MAIN), Left(at_ns=14, which=0))
+    heard(watched, Began(at_ns=14, which=MAIN), Undone(at_ns=14, which=0))
     assert watched.hear(Woke(at_ns=17)) == [Enter(which=1), WakeAt(at_ns=110)]
     heard(watched, Stands(at_ns=20, which=0), Over(at_ns=25, over_ns=24))
     assert watched.machine.state is State.DISTURBED  # a window lasts: it is not over before
@@ -389,8 +390,8 @@ def test_how_long_undoing_may_take() -> None:
         for which in range(3):
             machine.hear(Stands(at_ns=5, which=which))
         given = [*machine.hear(end)]
-        given += machine.hear(Left(at_ns=9 + 4 * second, which=2))
-        given += machine.hear(Left(at_ns=9 + limit_s * second, which=1))
+        given += machine.hear(Undone(at_ns=9 + 4 * second, which=2))
+        given += machine.hear(Undone(at_ns=9 + limit_s * second, which=1))
         left = [(e.which, e.limit_ns / second) for e in given if isinstance(e, Leave)]
         assert left == [(2, limit_s), (1, limit_s - 4), (0, 1)]
 
@@ -398,7 +399,7 @@ def test_how_long_undoing_may_take() -> None:
 def test_a_prober_that_delivers_nothing_ends_the_run() -> None:
     watched = Watched([Span()])
     heard(watched, Due(at_ns=0, steady=True), Began(at_ns=1, which=0), Stands(at_ns=5, which=0))
-    heard(watched, Woke(at_ns=1_005), Left(at_ns=1_006, which=0))
+    heard(watched, Woke(at_ns=1_005), Undone(at_ns=1_006, which=0))
     cause = Cause(kind=CauseKind.NO_SAMPLES)
     assert watched.of(FailRun) == [FailRun(cause=cause)]
     assert watched.of(End) == [End(over_ns=None, cause=cause)]

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaosd.dns.server import DELAYED_MAX, Came, DnsServer, Query
+from chaosd.dns.server import DELAYED_MAX, DnsServer, Query
+from chaosd.dns.sockets import Came
 from chaosd.system import clock
 
 NAME = "app.internal"
@@ -40,13 +41,17 @@ def server(seen=None, **options):
 def ask(asked, name=NAME, kind="A", transport="udp", **options):
     query = dns.message.make_query(name, kind, **options)
     answers = []
-    asked.receive(query.to_wire(), Came(transport), answers.append)
+    asked.receive(query.to_wire(), Came(transport), wires_into(answers))
     if not answers:
         return None
     (wire,) = answers
     answer = dns.message.from_wire(wire)
     assert query.is_response(answer)
     return answer
+
+
+def wires_into(answers):
+    return lambda sending: answers.append(sending.wire)
 
 
 def ips(answer):
@@ -164,21 +169,21 @@ def test_other_opcodes_are_not_implemented():
     query = dns.message.make_query(NAME, "A")
     query.set_opcode(dns.opcode.STATUS)
     answers = []
-    server().receive(query.to_wire(), Came("udp"), answers.append)
+    server().receive(query.to_wire(), Came("udp"), wires_into(answers))
     assert dns.message.from_wire(answers[0]).rcode() == dns.rcode.NOTIMP
 
 
 def test_garbage_with_a_header_is_a_format_error_and_less_is_ignored():
     asked, answers = server(), []
     asked.receive(
-        b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\xff", Came("udp"), answers.append
+        b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\xff", Came("udp"), wires_into(answers)
     )
     answer = dns.message.from_wire(answers.pop())
     assert (answer.id, answer.rcode()) == (0x1234, dns.rcode.FORMERR)
-    asked.receive(b"\x12\x34\x01\x00\x00", Came("udp"), answers.append)
+    asked.receive(b"\x12\x34\x01\x00\x00", Came("udp"), wires_into(answers))
     response = dns.message.make_query(NAME, "A")
     response.flags |= dns.flags.QR  # answering an answer could go on for ever
-    asked.receive(response.to_wire(), Came("udp"), answers.append)
+    asked.receive(response.to_wire(), Came("udp"), wires_into(answers))
     assert not answers
     assert asked.queries == 0
 
@@ -195,7 +200,7 @@ HEADERS = st.builds(
 def test_no_bytes_make_it_fail(wire):
     for transport in ("udp", "tcp"):
         answers = []
-        server().receive(wire, Came(transport), answers.append)
+        server().receive(wire, Came(transport), wires_into(answers))
         assert len(answers) <= 1
         for answer in answers:
             assert answer[:2] == wire[:2]
@@ -206,7 +211,7 @@ def test_no_damaged_query_makes_it_fail(place, value, kind):
     wire = bytearray(dns.message.make_query(NAME, kind, use_edns=0, payload=512).to_wire())
     wire[place % len(wire)] = value
     answers = []
-    server().receive(bytes(wire), Came("udp"), answers.append)
+    server().receive(bytes(wire), Came("udp"), wires_into(answers))
     for answer in answers:
         with suppress(dns.exception.DNSException):  # it may echo a question that is odd itself
             assert dns.message.from_wire(answer).flags & dns.flags.QR
@@ -218,14 +223,14 @@ def test_a_delayed_answer_is_the_answer_of_when_it_was_asked():
         asked = DnsServer(clock.VirtualClock(), seen.append, delay_s=0.25)
         asked.publish(NAME, [IP])
         wire = dns.message.make_query(NAME, "A").to_wire()
-        asked.receive(wire, Came("udp"), answers.append)
+        asked.receive(wire, Came("udp"), wires_into(answers))
         asked.publish(NAME, ["127.64.3.11"])
         assert not answers
         await clock.sleep(clock.VirtualClock(), 0.25)
         assert ips(dns.message.from_wire(answers[0])) == [IP]
         assert seen[0].took_ns == 250_000_000
         for _ in range(DELAYED_MAX + 10):
-            asked.receive(wire, Came("udp"), answers.append)
+            asked.receive(wire, Came("udp"), wires_into(answers))
         await clock.sleep(clock.VirtualClock(), 1)
         assert len(answers) == 1 + DELAYED_MAX
 

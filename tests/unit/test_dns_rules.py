@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaosd.dns.rules import Rule, RuleBook, decode
+from chaosd.dns.rules import Rule, RuleBook, Wrong, decode, does
 
 ANSWERS = st.sampled_from([None, "nxdomain", "servfail", "refused", "empty", "drop"])
 QTYPES = st.sampled_from([None, "A", "AAAA"])
@@ -28,27 +28,43 @@ def book(*owned: tuple[str, list[Rule]]) -> RuleBook:
     return made
 
 
+class _Same:
+    """Equal to a Wrong of this answer and delay, however many questions were asked."""
+
+    def __init__(self, answer: str | None, delay_s: float) -> None:
+        self.wanted = answer, delay_s
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Wrong) and (other.answer, other.delay_s) == self.wanted
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def wrong(answer: str | None = None, delay_s: float = 0.0) -> _Same:
+    return _Same(answer, delay_s)
+
+
 def test_a_rule_selects_by_name_and_type() -> None:
     rule = Rule(answer="servfail", qtype="AAAA", name="app.internal")
     made = book(("a", [rule]))
-    assert made.wrong("App.Internal", "AAAA") == Rule(answer="servfail")
+    assert made.wrong("App.Internal", "AAAA") == wrong(answer="servfail")
     assert made.wrong("app.internal", "A") is None
     assert made.wrong("other.internal", "AAAA") is None
 
 
 def test_the_first_rule_of_an_owner_that_selects_it_applies() -> None:
     made = book(("a", [Rule(qtype="A"), Rule(answer="drop")]))
-    assert made.wrong("x", "A") == Rule()  # an exception from the second one
-    assert made.wrong("x", "AAAA") == Rule(answer="drop")
+    assert made.wrong("x", "A") == wrong()  # an exception from the second one
+    assert made.wrong("x", "AAAA") == wrong(answer="drop")
 
 
 def test_two_owners_are_taken_together() -> None:
     fails, slow = Rule(answer="servfail", qtype="AAAA"), Rule(delay_s=0.2)
     made = book(("fails", [fails]), ("slow", [slow]))
-    assert made.wrong("x", "AAAA") == Rule(answer="servfail", delay_s=0.2)
-    assert made.wrong("x", "A") == slow
+    assert made.wrong("x", "AAAA") == wrong(answer="servfail", delay_s=0.2)
+    assert made.wrong("x", "A") == wrong(delay_s=0.2)
     made.set("fails", [])
-    assert made.wrong("x", "AAAA") == slow
+    assert made.wrong("x", "AAAA") == wrong(delay_s=0.2)
     made.set("slow", [])
     assert made.wrong("x", "AAAA") is None
     assert len(made) == 0
@@ -56,9 +72,9 @@ def test_two_owners_are_taken_together() -> None:
 
 def test_of_two_answers_it_is_that_of_the_owner_who_came_last() -> None:
     made = book(("a", [Rule(answer="nxdomain")]), ("b", [Rule(answer="drop")]))
-    assert made.wrong("x", "A") == Rule(answer="drop")
+    assert made.wrong("x", "A") == wrong(answer="drop")
     made.set("a", [Rule(answer="nxdomain")])  # set anew: now it is the last
-    assert made.wrong("x", "A") == Rule(answer="nxdomain")
+    assert made.wrong("x", "A") == wrong(answer="nxdomain")
 
 
 @given(STEPS, OWNERS, st.lists(RULES, min_size=1, max_size=2))
@@ -74,7 +90,8 @@ def test_what_an_owner_adds_and_removes_leaves_the_others_as_they_were(steps, ow
 def test_the_line_says_all_of_it(steps, qtype) -> None:
     made = book(*steps)
     again = decode(made.encode())
-    assert again.wrong("app.internal", qtype) == made.wrong("app.internal", qtype)
+    fresh = book(*steps)
+    assert again.wrong("app.internal", qtype) == fresh.wrong("app.internal", qtype)
     assert again.encode() == made.encode()
 
 
@@ -91,3 +108,24 @@ def test_the_line_says_all_of_it(steps, qtype) -> None:
 def test_what_is_no_line_of_rules_is_refused(line, why) -> None:
     with pytest.raises(ValueError, match=why):
         decode(line)
+
+
+def test_each_nth_question_and_a_share_by_chance() -> None:
+    made = book(("a", [Rule(answer="drop", every=3)]))
+    assert [made.wrong("x", "A") is not None for _ in range(6)] == [False, False, True] * 2
+    made = book(("a", [Rule(answer="drop", share=0.25)]))
+    taken = sum(made.wrong("x", "A") is not None for _ in range(1000))
+    assert 200 < taken < 300
+
+
+def test_a_rule_selects_by_transport_and_counts_what_it_selects() -> None:
+    cut = does("bytes", cut=0.5)
+    made = book(("a", [Rule(transport="tcp", does=(cut,))]))
+    assert made.wrong("x", "A", "udp", 5) is None
+    assert made.wrong("x", "A", "tcp", 7) == Wrong(does=(cut,), asked=1, since_ns=7)
+    assert made.wrong("x", "A", "tcp", 9) == Wrong(does=(cut,), asked=2, since_ns=7)
+
+
+def test_the_line_keeps_actions_with_their_parameters() -> None:
+    rule = Rule(does=(does("addresses", only=("0.0.0.0", "::")), does("repeat", times=3)))
+    assert decode(book(("a", [rule])).encode()).rules == (rule,)

@@ -158,7 +158,7 @@ class Outline(HTMLParser):
         return [(tag, "".join(words.split())) for tag, words in self.found]
 
 
-@settings(derandomize=True, max_examples=budget.of(60, 400), deadline=None)
+@settings(derandomize=True, max_examples=budget.of(30, 400), deadline=None)
 @given(DOCUMENTS)
 def test_others_read_the_same_in_both(blocks: list[Block]) -> None:
     markdown = MarkdownIt("commonmark").enable(["table", "strikethrough"])

@@ -427,7 +427,7 @@ MOVES = st.builds(
 VERSIONS = st.sampled_from(["2.2.9", "2.4.20", "2.6.12", "3.0.11", "3.2.26"])
 
 
-@settings(max_examples=budget.of(80, 400), derandomize=True, deadline=None)
+@settings(max_examples=budget.of(50, 400), derandomize=True, deadline=None)
 @given(CONFIGS, MOVES, VERSIONS, st.integers(0, 10**6))
 def test_every_simulated_recovery_lies_in_the_predicted_band(
     config: Settings, move: Timeline, version: str, seed: int
@@ -640,7 +640,7 @@ def test_maintenance_forgets_what_the_answers_held(version: str, left: str | Non
     assert {server.ip for server in model.servers} == {"c", left}
 
 
-@settings(max_examples=budget.of(80, 400), derandomize=True, deadline=None)
+@settings(max_examples=budget.of(50, 400), derandomize=True, deadline=None)
 @given(
     *(CONFIGS, VERSIONS, st.sampled_from(["refuse", "imposter", "blackhole", "tarpit"])),
     *(st.integers(0, 6000), st.integers(0, 6000), st.integers(0, 10**6)),

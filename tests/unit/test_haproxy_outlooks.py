@@ -14,7 +14,8 @@ from chaosd.proxies.haproxy.cfg.host import Host
 from chaosd.proxies.haproxy.cfg.reader import read_files
 from chaosd.proxies.haproxy.cfg.resolve import resolve
 from chaosd.proxies.haproxy.cfg.telling import tell
-from chaosd.proxies.haproxy.model.backend import Happening, Outlook
+from chaosd.proxies.haproxy.model.backend import Outlook
+from chaosd.proxies.haproxy.model.outlook import standard_scenarios
 from chaosd.proxies.haproxy.outlooks import Foreseen, foresee
 
 FILE = """\
@@ -56,8 +57,7 @@ def test_backends_that_are_alike_have_one_answer(tmp_path: Path) -> None:
     assert isinstance(alone, Foreseen)
     assert [backend.name for backend in alike.backends] == ["shop", "blog"]
     assert [backend.name for backend in alone.backends] == ["old"]
-    usual = [Happening.MOVE, Happening.NODE_LOST, Happening.DNS_TROUBLE]
-    assert [scenario.happening for scenario, _ in alike.found] == usual
+    assert [scenario for scenario, _ in alike.found] == list(standard_scenarios())
 
 
 def test_a_name_without_resolvers_is_never_found_again(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import json
 from dataclasses import fields
 from typing import Any, get_args
 
-import made
+import fake
 import pytest
 
 from chaosd.history import events as ev
@@ -94,11 +94,11 @@ def test_what_a_newer_version_wrote_is_kept() -> None:
     told = (
         '{"kind":"reading","at_ns":1,"cell":"c1","cycle":0,"source":"gps","what":"fix","data":{}}'
     )
-    assert decode_event(told).what == ev.Told(source="gps", what="fix")
+    assert decode_event(told).what == ev.OtherReading(source="gps", what="fix")
     # A field that is not known is left out, and what is known is read.
-    more = json.loads(encode_event(made.instance("a", "127.0.0.1")))
+    more = json.loads(encode_event(fake.instance("a", "127.0.0.1")))
     more["data"]["colour"] = "red"
-    assert decode_event(json.dumps(more)) == made.instance("a", "127.0.0.1")
+    assert decode_event(json.dumps(more)) == fake.instance("a", "127.0.0.1")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "7", "{}", '{"kind":"reading"}', "\0", '{"kind":[]}'])
@@ -112,7 +112,7 @@ def test_what_is_no_event_is_a_value_error(text) -> None:
 @pytest.mark.parametrize("kind", CauseKind)
 def test_every_cause_has_words_and_is_stored(kind) -> None:
     cause = Cause(kind=kind, detail="because", seconds=1.5, cycle=4)
-    cycle = made.cycle(outcome=CycleOutcome.INVALID, recovery_s=None, cause=cause, cut_off=True)
+    cycle = fake.cycle(outcome=CycleOutcome.INVALID, recovery_s=None, cause=cause, cut_off=True)
     assert words.cause(cause)
     assert decode_cycle(encode_cycle(cycle, "in words")) == cycle
 
@@ -121,6 +121,6 @@ def test_every_cause_has_words_and_is_stored(kind) -> None:
 def test_every_doubt_has_words_and_is_stored(kind) -> None:
     lag = LagKind.PROXY_STOPPED if kind is DoubtKind.WORLD_LATE else None
     doubt = Doubt(kind=kind, count=3, total=9, seconds=0.02, lag=lag)
-    cycle = made.cycle(doubt=doubt)
+    cycle = fake.cycle(doubt=doubt)
     assert words.doubt(doubt)
     assert decode_cycle(encode_cycle(cycle)) == cycle

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 from itertools import pairwise
 from random import Random
 
-import made
+import fake
 import numpy as np
 import pytest
 
@@ -74,7 +74,7 @@ def cycles(count, *, name="recreate", seed=1):
 def page(some, *, name="a run", config="", events=(), record=None, slo=None):
     manifest = {"name": name, "run": "x", "cells": ["c1"], "end_unix": 1.0, "slo": slo or {}}
     report = summarise(name, manifest, some, [], {})
-    heat = HeatFold(some, [made.opened()], {"c1": {made.NEW}}, 100_000_000).heat()
+    heat = HeatFold(some, [fake.opened()], {"c1": {fake.NEW}}, 100_000_000).heat()
     flights = [html.Flight(cycle, events, record or {}) for cycle in html.worst(some)]
     return html.render(report, some, {"": heat}, flights, {"config.yaml": config} if config else {})
 
@@ -103,7 +103,7 @@ def test_it_is_whole_and_refers_to_nothing_else():
 
 def test_what_users_write_is_text_and_nothing_else():
     evil = '<script>alert("x")</script>|**&'
-    event = made.reading(made.T0, evil, evil, word=evil)
+    event = fake.reading(fake.T0, evil, evil, word=evil)
     record = {"samples": {evil: [[1, 2, "ok", 200, evil]]}, "log": [evil], "left_out": 7}
     found = parsed(
         page(cycles(3, name=evil), name=evil, config=evil, events=[event], record=record)
@@ -117,7 +117,7 @@ def test_the_worst_have_their_flight_records():
     rows = [[ms, 0.5, "ok", 200, "app-1"] for ms in range(-100, 0, 10)]
     rows += [[ms, 1.5, "http_error", 503, ""] for ms in range(0, 50, 10)]
     record = {"samples": {"1": rows}, "log": ["be/app changed its IP"], "left_out": 7}
-    early = made.reading(made.T0, "proxy.api", "address_changed", new="x")
+    early = fake.reading(fake.T0, "proxy.api", "address_changed", new="x")
     early = replace(early, error_ns=25_000_000)
     words = " ".join(parsed(page(cycles(3), events=[early], record=record)).words)
     assert (
@@ -139,7 +139,7 @@ def test_what_was_cut_off_is_in_the_pictures_as_in_the_quantiles():
             c,
             outcome=CycleOutcome.INVALID,
             recovery_s=None,
-            cause=made.STOPPED,
+            cause=fake.STOPPED,
             cut_off=True,
         )
         for c in some[20:]
@@ -188,7 +188,7 @@ def test_the_worst_are_those_not_recovered_then_anomalies_then_the_longest():
 
 def test_the_heat_counts_each_request_once_at_its_place():
     some = cycles(2)
-    names = [made.NEW, "somebody"]
+    names = [fake.NEW, "somebody"]
     rows = [
         # scheduled, took_us, outcome, who: before T0, failed at 0.3 s, misrouted, masked, outside
         (some[0].t0_ns - SECOND // 4, 900, Outcome.OK, 0),
@@ -202,7 +202,7 @@ def test_the_heat_counts_each_request_once_at_its_place():
     for place, (at_ns, took_us, outcome, who) in enumerate(rows):
         records[place]["scheduled_ns"], records[place]["took_us"] = at_ns, took_us
         records[place]["outcome"], records[place]["who"] = outcome, who
-    fold = HeatFold(some, [made.opened()], {"c1": {made.NEW}}, 100_000_000)
+    fold = HeatFold(some, [fake.opened()], {"c1": {fake.NEW}}, 100_000_000)
     fold.add(records, names)
     heat = fold.heat()
     assert heat.counts.sum() == 4
@@ -265,7 +265,7 @@ def test_a_real_browser_shows_it_without_complaints(chromium):
 def test_on_paper_nothing_is_folded_away_or_cut_off(chromium, tmp_path):
     if shutil.which("pdftotext") is None:
         pytest.skip("no pdftotext on this machine")
-    event = made.reading(made.T0, "proxy.api", "folded_away", long=f"{'word ' * 40}end-of-event")
+    event = fake.reading(fake.T0, "proxy.api", "folded_away", long=f"{'word ' * 40}end-of-event")
     record = {"log": [f"{'word ' * 60}end-of-log"]}
     config = "".join(f"{'word ' * 60}end-of-line-{number}\n" for number in range(60))
     text = page(cycles(3), config=config, events=[event], record=record)

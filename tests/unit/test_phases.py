@@ -7,11 +7,11 @@ from random import Random
 from typing import Any
 
 import budget
-import made
+import fake
 import pytest
 import stored
+from fake import MS, NEW, NEW_IP, OLD_IP, SECOND, T0
 from hypothesis import given, settings, strategies
-from made import MS, NEW, NEW_IP, OLD_IP, SECOND, T0
 
 from chaosd.analysis.phases import DirectAnswers, Edges, edges, first_answer_ns, move, phases
 from chaosd.analysis.recovery import measure
@@ -20,13 +20,13 @@ from chaosd.history.values import Outcome
 from chaosd.plugins import timeline
 from chaosd.plugins.timeline import Timeline
 
-FEW = settings(derandomize=True, max_examples=budget.of(60, 300), deadline=None)
+FEW = settings(derandomize=True, max_examples=budget.of(30, 300), deadline=None)
 EDGE = strategies.one_of(strategies.none(), strategies.integers(T0 - SECOND, T0 + 3 * SECOND))
 BEFORE_SETTLE = [f"{phase}_s" for phase in PHASES if phase != "settle"]
 
 
 def at(ms: int, source: str, what: str, **data):
-    return made.reading(T0 + ms * MS, source, what, **data)
+    return fake.reading(T0 + ms * MS, source, what, **data)
 
 
 NOTHING = DirectAnswers()
@@ -34,7 +34,7 @@ NOTHING = DirectAnswers()
 
 def found(*events, recovered_ms: int | None = 2000, direct: DirectAnswers = NOTHING) -> Edges:
     recovered_ns = None if recovered_ms is None else T0 + recovered_ms * MS
-    return edges(events, made.begin(), recovered_ns=recovered_ns, direct=direct)
+    return edges(events, fake.begin(), recovered_ns=recovered_ns, direct=direct)
 
 
 def in_ms(edge: Edges) -> tuple[int | None, ...]:
@@ -56,7 +56,7 @@ def test_the_error_is_that_of_the_edge_that_is_known_worst() -> None:
 
 
 def test_at_its_own_address_there_is_nothing_to_discover() -> None:
-    begin = made.begin(new_ip=OLD_IP, control=True)
+    begin = fake.begin(new_ip=OLD_IP, control=True)
     listening = at(260, "app", "listening", identity=NEW)
     published = at(250, "dns", "published", ips=[OLD_IP])
     down, up = (at(ms, "proxy.log", what, server="s1") for ms, what in ((90, "down"), (700, "up")))
@@ -212,14 +212,14 @@ def test_the_order_of_events_does_not_matter(random: Random, data) -> None:
     times = strategies.integers(-100, 3000)
     events = [at(data.draw(times), source, what, **d) for source, what, d in chosen]
     events += [
-        made.begin(),
-        made.end(T0 + 3 * SECOND),
-        made.action(T0, "hold", "asked", manner="refuse"),
+        fake.begin(),
+        fake.end(T0 + 3 * SECOND),
+        fake.action(T0, "hold", "asked", manner="refuse"),
     ]
-    mixed = made.shuffled(events, random)
-    samples = made.row(T0 - SECOND, T0 + 3 * SECOND, made.failover(SECOND))
+    mixed = fake.shuffled(events, random)
+    samples = fake.row(T0 - SECOND, T0 + 3 * SECOND, fake.failover(SECOND))
     one, other = (
-        measure(e, samples, {made.OLD, NEW}, settings=made.settings(), stream=1)
+        measure(e, samples, {fake.OLD, NEW}, settings=fake.settings(), stream=1)
         for e in (events, mixed)
     )
     assert one == other
@@ -239,9 +239,9 @@ def moved(**edges: Any) -> Timeline:
 
 def test_the_move_as_it_was() -> None:
     events = [
-        made.begin(),
-        made.action(T0 + 2 * MS, "hold", "asked", ip=OLD_IP, manner="tarpit"),
-        made.action(T0 + 3 * MS, "hold", "done", ip=OLD_IP, manner="tarpit"),
+        fake.begin(),
+        fake.action(T0 + 2 * MS, "hold", "asked", ip=OLD_IP, manner="tarpit"),
+        fake.action(T0 + 3 * MS, "hold", "done", ip=OLD_IP, manner="tarpit"),
         at(1, "dns", "withdrawn"),
         at(200, "dns", "published", ips=[NEW_IP]),
         at(260, "app", "listening", identity=NEW),
@@ -259,7 +259,7 @@ def test_the_move_as_it_was() -> None:
 def test_a_name_that_others_still_answer_for_is_not_missing() -> None:
     events = [
         at(-50, "dns", "published", ips=[OLD_IP, NEW_IP]),
-        made.begin(),
+        fake.begin(),
         at(1, "dns", "withdrawn", ips=[NEW_IP]),
     ]
     known = move(events, missing_class="nxdomain", dns_s=0)
@@ -269,7 +269,7 @@ def test_a_name_that_others_still_answer_for_is_not_missing() -> None:
 def test_make_before_break_is_published_once_the_old_address_is_gone_from_the_answers() -> None:
     """As long as it is among them, HAProxy may well stay there."""
     events = [
-        made.begin(),
+        fake.begin(),
         at(5, "dns", "published", ips=[OLD_IP, NEW_IP]),
         at(300, "dns", "published", ips=[NEW_IP]),
     ]
@@ -280,20 +280,20 @@ def test_make_before_break_is_published_once_the_old_address_is_gone_from_the_an
 def test_others_are_those_who_answer_when_the_old_address_is_gone() -> None:
     third = "127.64.0.99"
     events = [
-        made.begin(),
+        fake.begin(),
         at(1, "dns", "published", ips=[OLD_IP, third]),
         at(300, "dns", "published", ips=[NEW_IP]),
     ]
     assert move(events, missing_class="nxdomain", dns_s=0) == moved(published_s=0.3)
     events[1] = at(1, "dns", "published", ips=[third])
     known = move(events, missing_class="nxdomain", dns_s=0)
-    assert known == moved(published_s=0.3, others=True)
+    assert known == moved(published_s=0.3, others=1, gone_s=0.001)
 
 
 def test_a_name_is_missing_from_when_it_was_first_withdrawn() -> None:
     events = [
         at(-400, "dns", "withdrawn"),  # by the cycle before
-        made.begin(),
+        fake.begin(),
         at(900, "dns", "withdrawn"),
         at(100, "dns", "withdrawn"),
         at(950, "dns", "published", ips=[NEW_IP]),
@@ -304,20 +304,20 @@ def test_a_name_is_missing_from_when_it_was_first_withdrawn() -> None:
 
 def test_a_move_that_nobody_saw_is_unknown_but_for_the_direct_probe() -> None:
     samples = [
-        made.sample(T0, 300 * MS, Outcome.OK, NEW, stream=2),
-        made.sample(T0 + 20 * MS, 260 * MS, Outcome.OK, NEW, stream=2),
-        made.sample(T0 + 10 * MS, MS, Outcome.OK, made.OLD, stream=2),
-        made.sample(T0 + 10 * MS, MS, Outcome.HTTP_ERROR, NEW, stream=2),
-        made.sample(T0 + 10 * MS, MS, Outcome.OK, NEW, stream=1),
+        fake.sample(T0, 300 * MS, Outcome.OK, NEW, stream=2),
+        fake.sample(T0 + 20 * MS, 260 * MS, Outcome.OK, NEW, stream=2),
+        fake.sample(T0 + 10 * MS, MS, Outcome.OK, fake.OLD, stream=2),
+        fake.sample(T0 + 10 * MS, MS, Outcome.HTTP_ERROR, NEW, stream=2),
+        fake.sample(T0 + 10 * MS, MS, Outcome.OK, NEW, stream=1),
     ]
     assert first_answer_ns(samples, 2, NEW) == T0 + 280 * MS
-    known = move([made.begin()], missing_class="nxdomain", dns_s=0, samples=samples, direct=2)
+    known = move([fake.begin()], missing_class="nxdomain", dns_s=0, samples=samples, direct=2)
     assert known == moved(listening_s=0.28)
     cycle = measure(
-        made.events(end_ns=T0 + SECOND),
+        fake.events(end_ns=T0 + SECOND),
         samples,
         {NEW},
-        settings=made.settings(),
+        settings=fake.settings(),
         stream=1,
         direct=2,
     )
@@ -331,23 +331,23 @@ def test_a_move_that_nobody_saw_is_unknown_but_for_the_direct_probe() -> None:
 def test_replace_ends_when_the_app_answers_well(well_ms, replace_s) -> None:
     """One that listens and is not well yet is not there; one that is never well says nothing."""
     bad = [
-        made.sample(T0 + ms * MS, MS, Outcome.HTTP_ERROR, NEW, stream=2) for ms in (410, 900, 6300)
+        fake.sample(T0 + ms * MS, MS, Outcome.HTTP_ERROR, NEW, stream=2) for ms in (410, 900, 6300)
     ]
     ends = 7000 if well_ms else 500
-    good = [made.sample(T0 + well_ms * MS, MS, Outcome.OK, NEW, stream=2)] if well_ms else []
-    through = [made.sample(T0 + ends * MS, MS, Outcome.OK, NEW, stream=1)]
+    good = [fake.sample(T0 + well_ms * MS, MS, Outcome.OK, NEW, stream=2)] if well_ms else []
+    through = [fake.sample(T0 + ends * MS, MS, Outcome.OK, NEW, stream=1)]
     listening = at(400, "app", "listening", identity=NEW)
     cycle = measure(
-        [made.begin(), listening, *made.events(end_ns=T0 + 9 * SECOND)[1:]],
+        [fake.begin(), listening, *fake.events(end_ns=T0 + 9 * SECOND)[1:]],
         [*bad, *good, *through],
         {NEW},
-        settings=made.settings(),
+        settings=fake.settings(),
         stream=1,
         direct=2,
     )
     assert cycle.phases["replace_s"] == pytest.approx(replace_s, abs=0.002)
     known = move(
-        [made.begin(), listening],
+        [fake.begin(), listening],
         missing_class="nxdomain",
         dns_s=0,
         samples=[*bad, *good],

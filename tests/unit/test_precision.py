@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import made
+import fake
 import pytest
 
 from chaosd.analysis.precision import (
@@ -23,7 +23,7 @@ def cycles_until(precision: float, recoveries_s: list[float | None]) -> int | No
     fold = Precision(precision, {})
     for count, recovery_s in enumerate(recoveries_s, start=1):
         outcome = CycleOutcome.CENSORED if recovery_s is None else CycleOutcome.RECOVERED
-        if fold.add(made.cycle(outcome=outcome, recovery_s=recovery_s)) is not None:
+        if fold.add(fake.cycle(outcome=outcome, recovery_s=recovery_s)) is not None:
             return count
     return None
 
@@ -34,7 +34,7 @@ def test_it_takes_an_upper_bound_of_the_p95() -> None:
     # What is skipped or invalid is no failover, and does not count.
     fold = Precision(0.01, {})
     for _ in range(100):
-        assert fold.add(made.cycle(outcome=CycleOutcome.INVALID, recovery_s=None)) is None
+        assert fold.add(fake.cycle(outcome=CycleOutcome.INVALID, recovery_s=None)) is None
 
 
 def test_it_goes_on_until_every_objective_can_be_judged() -> None:
@@ -45,7 +45,7 @@ def test_it_goes_on_until_every_objective_can_be_judged() -> None:
     fold, count = Precision(0.01, goals), 0
     for fault in ["recreate", "recreate", "imposter"] * 400:
         count += 1
-        if fold.add(made.cycle(fault=fault)) is not None:
+        if fold.add(fake.cycle(fault=fault)) is not None:
             break
     assert count == 900  # of which 300 are the imposter's
     assert fold.reached
@@ -78,7 +78,7 @@ def test_what_is_short_is_a_value(recoveries_s, short) -> None:
     fold = Precision(0.01, {})
     for recovery_s in recoveries_s:
         outcome = CycleOutcome.CENSORED if recovery_s is None else CycleOutcome.RECOVERED
-        fold.add(made.cycle(outcome=outcome, recovery_s=recovery_s))
+        fold.add(fake.cycle(outcome=outcome, recovery_s=recovery_s))
     assert fold.shortfall() == short
 
 

@@ -9,9 +9,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 
-import made
+import fake
 import pytest
-from made import IMPOSTER, MS, NEW, OLD, SECOND, T0
+from fake import IMPOSTER, MS, NEW, OLD, SECOND, T0
 from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as parse_openmetrics,
 )
@@ -92,7 +92,7 @@ class Page:
 
 
 def test_everything_is_there_from_the_start_at_zero(page) -> None:
-    page.event(made.stream())
+    page.event(fake.stream())
     said = Page(page)
     names = {name for name, _ in said.series}
     assert not [name for name in names if name.endswith("_created")]
@@ -127,8 +127,8 @@ def test_the_buckets_of_recovery_are_those_of_the_design(page) -> None:
 
 
 def test_a_recovered_cycle(page) -> None:
-    page.event(made.begin())
-    page.cycle(made.cycle(outage_gap_s=0.5, anomaly=True, stable_recovery_s=2.0))
+    page.event(fake.begin())
+    page.cycle(fake.cycle(outage_gap_s=0.5, anomaly=True, stable_recovery_s=2.0))
     said = Page(page)
     assert said("last_fault_timestamp_seconds", **LABELS) == 1e9 + 100
     assert said("cycles_total", outcome="recovered", **LABELS) == 1
@@ -141,14 +141,14 @@ def test_a_recovered_cycle(page) -> None:
         assert said("predicted_recovery_seconds", bound=bound, **LABELS) == value
     for phase in PHASES:
         of = {"phase": phase, **LABELS}
-        assert said("phase_duration_seconds_sum", **of) == made.cycle().phases[f"{phase}_s"]
+        assert said("phase_duration_seconds_sum", **of) == fake.cycle().phases[f"{phase}_s"]
         assert said("phase_duration_seconds_count", **of) == 1
     counts = said.buckets("recovery_duration_seconds", **LABELS)
     assert (counts[1.0], counts[1.5], counts[math.inf]) == (0, 1, 1)
 
 
 def test_the_cycle_is_an_exemplar_and_no_label(page) -> None:
-    page.cycle(made.cycle())
+    page.cycle(fake.cycle())
     _, kind, text = get(page, "/metrics", OPENMETRICS)
     assert kind.startswith("application/openmetrics-text")
     exemplars = {
@@ -165,7 +165,7 @@ def test_the_cycle_is_an_exemplar_and_no_label(page) -> None:
 
 
 def test_unknown_phases_and_predictions_are_left_out(page) -> None:
-    page.cycle(made.cycle(phases={"serve_s": None}, predicted=None, anomaly=None))
+    page.cycle(fake.cycle(phases={"serve_s": None}, predicted=None, anomaly=None))
     said = Page(page)
     assert said("phase_duration_seconds_count", phase="serve", **LABELS) == 0
     assert "chaosd_predicted_recovery_seconds" not in {name for name, _ in said.series}
@@ -174,7 +174,7 @@ def test_unknown_phases_and_predictions_are_left_out(page) -> None:
 
 def test_a_cycle_without_a_recovery_counts_as_longer_than_its_limit(page) -> None:
     page.cycle(
-        made.cycle(
+        fake.cycle(
             outcome=CycleOutcome.CENSORED,
             end_ns=T0 + 30 * SECOND,
             recovery_s=None,
@@ -193,7 +193,7 @@ def test_a_cycle_without_a_recovery_counts_as_longer_than_its_limit(page) -> Non
 
 @pytest.mark.parametrize("outcome", ["invalid", "skipped", "control"])
 def test_what_is_no_failover_is_only_counted(page, outcome) -> None:
-    page.cycle(made.cycle(outcome=CycleOutcome(outcome), anomaly=None, predicted=None))
+    page.cycle(fake.cycle(outcome=CycleOutcome(outcome), anomaly=None, predicted=None))
     said = Page(page)
     assert said("cycles_total", outcome=outcome, **LABELS) == 1
     assert said("recovery_duration_seconds_count", **LABELS) == 0
@@ -203,8 +203,8 @@ def test_what_is_no_failover_is_only_counted(page, outcome) -> None:
 def test_a_poor_cycle_is_counted_with_its_cause_and_in_no_other_number(page) -> None:
     """As in the report."""
     lag = Doubt(kind=DoubtKind.WORLD_LATE, lag=LagKind.PROXY_STOPPED, seconds=2.0)
-    page.cycle(made.cycle(doubt=lag, anomaly=True, world_lag_s={"proxy-stopped": 2.0}))
-    page.cycle(made.cycle(doubt=made.LATE))
+    page.cycle(fake.cycle(doubt=lag, anomaly=True, world_lag_s={"proxy-stopped": 2.0}))
+    page.cycle(fake.cycle(doubt=fake.LATE))
     found = Page(page)
     poor = {"cause": "proxy-stopped"}
     assert found("poor_cycles_total", **LABELS, **poor) == 1
@@ -217,23 +217,23 @@ def test_a_poor_cycle_is_counted_with_its_cause_and_in_no_other_number(page) -> 
 
 
 def test_probes_are_counted_by_what_they_came_to(page) -> None:
-    page.event(made.stream())
-    page.event(made.stream(2, probe="direct", via="direct"))
-    page.event(made.instance(OLD, made.OLD_IP))
-    page.event(made.instance(NEW, made.NEW_IP, cycle=1))
-    page.event(made.instance("theirs", made.NEW_IP, cell="c2"))
+    page.event(fake.stream())
+    page.event(fake.stream(2, probe="direct", via="direct"))
+    page.event(fake.instance(OLD, fake.OLD_IP))
+    page.event(fake.instance(NEW, fake.NEW_IP, cycle=1))
+    page.event(fake.instance("theirs", fake.NEW_IP, cell="c2"))
     page.samples(
         [
-            made.sample(T0, 2 * MS, who=OLD, lag_ns=30_000),
-            made.sample(T0 + 1, 300 * MS, who=NEW, lag_ns=40_000),
-            made.sample(T0 + 2, 100 * MS, who=NEW),
-            made.sample(T0 + 3, 300 * MS, who=IMPOSTER),
-            made.sample(T0 + 4, who="theirs"),
-            made.sample(T0 + 5, 2 * SECOND, Outcome.TIMEOUT, "", lag_ns=2 * SECOND),
-            made.sample(T0 + 6, 0, Outcome.DROPPED, ""),
+            fake.sample(T0, 2 * MS, who=OLD, lag_ns=30_000),
+            fake.sample(T0 + 1, 300 * MS, who=NEW, lag_ns=40_000),
+            fake.sample(T0 + 2, 100 * MS, who=NEW),
+            fake.sample(T0 + 3, 300 * MS, who=IMPOSTER),
+            fake.sample(T0 + 4, who="theirs"),
+            fake.sample(T0 + 5, 2 * SECOND, Outcome.TIMEOUT, "", lag_ns=2 * SECOND),
+            fake.sample(T0 + 6, 0, Outcome.DROPPED, ""),
         ]
     )
-    page.samples([made.sample(T0, stream=2, who=IMPOSTER)])
+    page.samples([fake.sample(T0, stream=2, who=IMPOSTER)])
     said = Page(page)
     assert said("probe_requests_total", outcome="ok", **PROBE) == 5
     assert said("probe_requests_total", outcome="timeout", **PROBE) == 1
@@ -253,7 +253,7 @@ def test_probes_are_counted_by_what_they_came_to(page) -> None:
 
 def test_what_the_world_says_of_itself(page) -> None:
     def say(source: str, what: str, **data) -> None:
-        page.event(made.reading(T0, source, what, cycle=0, **data))
+        page.event(fake.reading(T0, source, what, cycle=0, **data))
 
     say("proxy.api", "resolvers", counters={"ns1": {"sent": 7, "any-err": 1}, "ns2": {"sent": 2}})
     say("proxy.api", "resolvers", counters={"ns1": {"sent": 9, "any-err": 1}})
@@ -340,9 +340,9 @@ def test_a_scraper_that_never_asks_does_not_keep_others_out(page) -> None:
 
 def test_scrapes_meanwhile_see_whole_batches(page) -> None:
     """Probes are counted in the loop's thread and scraped in another."""
-    page.event(made.stream())
-    page.event(made.instance(OLD, made.OLD_IP))
-    batch = [made.sample(T0 + i, lag_ns=MS) for i in range(97)]
+    page.event(fake.stream())
+    page.event(fake.instance(OLD, fake.OLD_IP))
+    batch = [fake.sample(T0 + i, lag_ns=MS) for i in range(97)]
     stop = threading.Event()
 
     def count() -> None:
@@ -379,7 +379,7 @@ def test_scrapes_meanwhile_see_whole_batches(page) -> None:
 def test_a_prediction_without_a_cell_known_before(page) -> None:
     """A cell or fault that nobody announced appears when it is first heard of."""
     predicted = Prediction(lower_s=1, mean_s=2, upper_s=3)
-    page.cycle(made.cycle(cell="c9", fault="other", predicted=predicted))
+    page.cycle(fake.cycle(cell="c9", fault="other", predicted=predicted))
     of = {"arm": "", "cell": "c9", "fault": "other"}
     said = Page(page)
     assert said("predicted_recovery_seconds", bound="mean", **of) == 2
@@ -412,10 +412,10 @@ def test_a_client_that_takes_too_long_is_cut_off(page, monkeypatch) -> None:
 def test_log_lines_that_were_not_believed_are_counted(page) -> None:
     for count in (1, 727):
         said = {"count": count, "sender": "127.0.0.1:4242"}
-        page.event(made.reading(made.T0, "proxy.log", "refused", **said))
+        page.event(fake.reading(fake.T0, "proxy.log", "refused", **said))
     assert Page(page)("log_lines_refused_total", arm="main", cell="c1") == 727
 
 
 def test_questions_of_strangers_are_counted_apart(page) -> None:
-    page.event(made.reading(made.T0, "dns", "strangers", count=9, sender="127.0.0.1:4242"))
+    page.event(fake.reading(fake.T0, "dns", "strangers", count=9, sender="127.0.0.1:4242"))
     assert Page(page)("dns_stranger_queries_total", arm="main", cell="c1") == 9

@@ -6,10 +6,10 @@ from itertools import pairwise
 from random import Random
 
 import budget
-import made
+import fake
 import pytest
+from fake import IMPOSTER, INTERVAL, MS, NEW, OLD, SECOND, T0
 from hypothesis import given, settings, strategies
-from made import IMPOSTER, INTERVAL, MS, NEW, OLD, SECOND, T0
 
 from chaosd.analysis.recovery import (
     IDENTITIES_MAX,
@@ -24,12 +24,12 @@ from chaosd.history.values import Outcome, Sample
 from chaosd.report import words
 
 OURS = {OLD, NEW}
-FEW = settings(derandomize=True, max_examples=budget.of(60, 300), deadline=None)
+FEW = settings(derandomize=True, max_examples=budget.of(30, 300), deadline=None)
 
 
 def measured(samples: list[Sample], end_ns: int, **changes) -> Cycle:
-    config = made.settings(**changes)
-    return measure(made.events(end_ns=end_ns), samples, OURS, settings=config, stream=1)
+    config = fake.settings(**changes)
+    return measure(fake.events(end_ns=end_ns), samples, OURS, settings=config, stream=1)
 
 
 def over(samples: list[Sample], config, new: str | None = NEW, complete_ns: int = 10**18) -> int:
@@ -117,7 +117,7 @@ def histories(draw) -> list[Sample]:
         lag_us = draw(strategies.sampled_from([0, 0, 30, 700])) if took_us else 0
         who = draw(strategies.sampled_from([OLD, NEW, NEW, NEW, IMPOSTER]))
         rows.append(
-            made.sample(
+            fake.sample(
                 at_ns,
                 took_us * 1000,
                 outcome,
@@ -139,14 +139,14 @@ SHORT = {
 @FEW
 @given(histories(), strategies.randoms(use_true_random=False), strategies.booleans())
 def test_a_cycle_is_what_the_definitions_say(samples, random: Random, is_control) -> None:
-    config = made.settings(**SHORT)
+    config = fake.settings(**SHORT)
     expected = naive(samples, config, is_control=is_control)
     end_ns = over(samples, config, None if is_control else NEW)
     assert end_ns == expected["end_ns"]
-    begin = made.control() if is_control else made.begin()
-    mixed = made.shuffled(samples, random)
+    begin = fake.control() if is_control else fake.begin()
+    mixed = fake.shuffled(samples, random)
     cycle = measure(
-        made.shuffled([begin, made.end(end_ns)], random), mixed, OURS, settings=config, stream=1
+        fake.shuffled([begin, fake.end(end_ns)], random), mixed, OURS, settings=config, stream=1
     )
     assert {name: getattr(cycle, name) for name in expected} == expected
 
@@ -155,7 +155,7 @@ def test_a_cycle_is_what_the_definitions_say(samples, random: Random, is_control
 @given(histories())
 def test_what_is_known_early_stays_so(samples) -> None:
     """The engine asks after each batch: the first answer must be the one of the whole history."""
-    config = made.settings(**SHORT)
+    config = fake.settings(**SHORT)
     fold = RecoveryFold(T0, NEW, OURS, config)
     answers = []
     for sample in samples:
@@ -170,7 +170,7 @@ def test_what_is_known_early_stays_so(samples) -> None:
 @FEW
 @given(histories())
 def test_stable_is_never_before_recovery(samples) -> None:
-    config = made.settings(**SHORT)
+    config = fake.settings(**SHORT)
     end_ns = over(samples, config)
     cycle = measured(samples, end_ns, **SHORT)
     if cycle.stable_recovery_s is not None:
@@ -183,9 +183,9 @@ def test_stable_is_never_before_recovery(samples) -> None:
 @given(strategies.integers(1, 2_000_000), strategies.integers(0, 9_999))
 def test_a_known_outage_is_estimated_within_an_interval(outage_us: int, shift_us: int) -> None:
     outage_ns, shift_ns = outage_us * 1000, shift_us * 1000
-    answer = made.failover(outage_ns)
-    samples = made.row(T0 - SECOND + shift_ns, T0 + 5 * SECOND, answer)
-    config = made.settings()
+    answer = fake.failover(outage_ns)
+    samples = fake.row(T0 - SECOND + shift_ns, T0 + 5 * SECOND, answer)
+    config = fake.settings()
     cycle = measured(samples, over(samples, config))
     for estimate_s in (cycle.outage_gap_s, cycle.outage_loss_s, cycle.recovery_s - MS / SECOND):
         assert abs(estimate_s * SECOND - outage_ns) <= INTERVAL
@@ -215,12 +215,12 @@ def test_whatever_was_late_or_lost_the_error_bar_knows_it(outage_us, shift_us, h
         ends = [first + count for first, count in holes if first <= place < first + count]
         end_ns = max((T0 + shift_ns + end * INTERVAL for end in ends), default=due_ns)
         if ends and not late:
-            samples.append(made.sample(due_ns, 0, Outcome.DROPPED, ""))
+            samples.append(fake.sample(due_ns, 0, Outcome.DROPPED, ""))
             continue
-        took_ns, outcome, who = made.failover(outage_ns)(end_ns)
+        took_ns, outcome, who = fake.failover(outage_ns)(end_ns)
         lag_ns = end_ns - due_ns
-        samples.append(made.sample(due_ns, lag_ns + took_ns, outcome, who, lag_ns=lag_ns))
-    cycle = measured(samples, over(samples, made.settings()))
+        samples.append(fake.sample(due_ns, lag_ns + took_ns, outcome, who, lag_ns=lag_ns))
+    cycle = measured(samples, over(samples, fake.settings()))
     if cycle.outage_gap_s == 0.0:  # all of it went by unseen
         assert outage_ns <= cycle.resolution_s * SECOND
         return
@@ -233,22 +233,22 @@ def test_whatever_was_late_or_lost_the_error_bar_knows_it(outage_us, shift_us, h
 
 
 def test_a_plain_failover() -> None:
-    samples = made.row(T0 - SECOND, T0 + 3 * SECOND, made.failover(500 * MS))
-    cycle = measured(samples, over(samples, made.settings()))
+    samples = fake.row(T0 - SECOND, T0 + 3 * SECOND, fake.failover(500 * MS))
+    cycle = measured(samples, over(samples, fake.settings()))
     assert cycle.recovery_s == 0.501
     assert cycle.stable_recovery_s == 0.501
     assert cycle.end_ns == T0 + 1_501 * MS
     assert cycle.outage_gap_s == cycle.outage_loss_s == 0.5
     assert (cycle.samples, cycle.failed, cycle.misrouted) == (151, 50, 0)
-    assert (cycle.old_ip, cycle.new_ip, cycle.runtime) == (made.OLD_IP, made.NEW_IP, "made")
+    assert (cycle.old_ip, cycle.new_ip, cycle.runtime) == (fake.OLD_IP, fake.NEW_IP, "made")
     assert cycle.doubt is None
 
 
 def test_an_answer_of_the_old_instance_or_of_an_imposter_is_no_recovery() -> None:
     samples = [
-        made.sample(T0, who=OLD),
-        made.sample(T0 + INTERVAL, who=IMPOSTER),
-        made.sample(T0 + 2 * INTERVAL, who=NEW),
+        fake.sample(T0, who=OLD),
+        fake.sample(T0 + INTERVAL, who=IMPOSTER),
+        fake.sample(T0 + 2 * INTERVAL, who=NEW),
     ]
     cycle = measured(samples, T0 + SECOND)
     assert cycle.recovery_s == 0.021
@@ -256,21 +256,21 @@ def test_an_answer_of_the_old_instance_or_of_an_imposter_is_no_recovery() -> Non
 
 
 def test_what_was_under_way_at_t0_counts() -> None:
-    timed_out = made.sample(T0 - SECOND, 2 * SECOND, Outcome.TIMEOUT, "")
-    answered_before = made.sample(T0 - 5 * MS, MS)
+    timed_out = fake.sample(T0 - SECOND, 2 * SECOND, Outcome.TIMEOUT, "")
+    answered_before = fake.sample(T0 - 5 * MS, MS)
     cycle = measured([timed_out, answered_before], T0 + SECOND)
     assert (cycle.samples, cycle.failed) == (1, 1)
 
 
 def test_one_failure_between_good_ones_is_an_outage_of_one_interval() -> None:
-    samples = made.row(T0 - SECOND, T0 + SECOND, lambda _: (MS, Outcome.OK, NEW))
-    samples[100] = made.sample(T0, MS, Outcome.RESET, "")
+    samples = fake.row(T0 - SECOND, T0 + SECOND, lambda _: (MS, Outcome.OK, NEW))
+    samples[100] = fake.sample(T0, MS, Outcome.RESET, "")
     cycle = measured(samples, T0 + SECOND)
     assert cycle.outage_gap_s == cycle.outage_loss_s == 0.01
 
 
 def test_an_outage_without_an_end_has_no_gap() -> None:
-    samples = made.row(T0 - SECOND, T0 + SECOND, made.failover(5 * SECOND))
+    samples = fake.row(T0 - SECOND, T0 + SECOND, fake.failover(5 * SECOND))
     cycle = measured(samples, T0 + SECOND)
     assert cycle.outcome == CycleOutcome.CENSORED
     assert cycle.outage_gap_s is None
@@ -281,10 +281,10 @@ def test_an_outage_without_an_end_has_no_gap() -> None:
 def test_flapping_moves_stable_but_not_recovery() -> None:
     def answer(at_ns: int) -> tuple[int, Outcome, str]:
         flaps = 700 * MS <= at_ns - T0 < 900 * MS
-        return (MS, Outcome.HTTP_ERROR, "") if flaps else made.failover(500 * MS)(at_ns)
+        return (MS, Outcome.HTTP_ERROR, "") if flaps else fake.failover(500 * MS)(at_ns)
 
-    samples = made.row(T0 - SECOND, T0 + 5 * SECOND, answer)
-    cycle = measured(samples, over(samples, made.settings()))
+    samples = fake.row(T0 - SECOND, T0 + 5 * SECOND, answer)
+    cycle = measured(samples, over(samples, fake.settings()))
     assert (cycle.recovery_s, cycle.stable_recovery_s) == (0.501, 0.901)
     assert cycle.outage_gap_s == 0.9
     assert cycle.outage_loss_s == pytest.approx(0.7)
@@ -301,8 +301,8 @@ def test_a_slow_answer_overtaken_after_a_relapse_does_not_hide_the_next_one() ->
                 return MS, Outcome.REFUSED, ""
         return MS, Outcome.OK, NEW
 
-    samples = made.row(T0, T0 + 5 * SECOND, answer)
-    end_ns = over(samples, made.settings())
+    samples = fake.row(T0, T0 + 5 * SECOND, answer)
+    end_ns = over(samples, fake.settings())
     assert end_ns == T0 + 2_011 * MS
     cycle = measured(samples, end_ns)
     assert (cycle.recovery_s, cycle.stable_recovery_s) == (0.001, 1.011)
@@ -315,8 +315,8 @@ def test_after_a_relapse_the_earliest_answer_counts_whichever_probe_it_answers()
         slow = T0 + 200 * MS < at_ns < T0 + 400 * MS
         return (300 * MS if slow else MS), Outcome.OK, NEW
 
-    samples = made.row(T0, T0 + 5 * SECOND, answer)
-    cycle = measured(samples, over(samples, made.settings()))
+    samples = fake.row(T0, T0 + 5 * SECOND, answer)
+    cycle = measured(samples, over(samples, fake.settings()))
     assert cycle.stable_recovery_s == 0.401  # a quick one was there before the first slow one
 
 
@@ -325,9 +325,9 @@ def test_recovered_but_never_stable() -> None:
         bad = (at_ns - T0) % SECOND == 0
         return (MS, Outcome.TIMEOUT, "") if bad else (MS, Outcome.OK, NEW)
 
-    samples = made.row(T0, T0 + 6 * SECOND, answer)
+    samples = fake.row(T0, T0 + 6 * SECOND, answer)
     changes = {"recovery_limit_ns": 4 * SECOND}
-    end_ns = over(samples, made.settings(**changes))
+    end_ns = over(samples, fake.settings(**changes))
     cycle = measured(samples, end_ns, **changes)
     assert end_ns == T0 + 4 * SECOND
     assert cycle.outcome == CycleOutcome.RECOVERED
@@ -335,57 +335,57 @@ def test_recovered_but_never_stable() -> None:
 
 
 def test_what_is_scheduled_at_the_very_end_no_longer_counts() -> None:
-    fold = RecoveryFold(T0, NEW, OURS, made.settings())
-    fold.add(made.sample(T0, 10 * MS, who=NEW))
+    fold = RecoveryFold(T0, NEW, OURS, fake.settings())
+    fold.add(fake.sample(T0, 10 * MS, who=NEW))
     assert fold.over_at_ns(T0 + SECOND + 10 * MS - 1) is None
     assert fold.over_at_ns(T0 + SECOND + 10 * MS) == T0 + SECOND + 10 * MS
-    fold.add(made.sample(T0 + SECOND + 10 * MS, MS, Outcome.RESET, ""))
+    fold.add(fake.sample(T0 + SECOND + 10 * MS, MS, Outcome.RESET, ""))
     assert fold.over_at_ns(T0 + 2 * SECOND) == T0 + SECOND + 10 * MS
     assert (fold.samples, fold.failed) == (1, 0)
 
 
 def test_an_outage_does_not_reach_back_beyond_the_lookback() -> None:
-    lookback = made.settings().lookback_ns
+    lookback = fake.settings().lookback_ns
     assert lookback == 3 * SECOND
-    lost = made.sample(T0, MS, Outcome.REFUSED, "")
-    back = made.sample(T0 + INTERVAL, who=NEW)
+    lost = fake.sample(T0, MS, Outcome.REFUSED, "")
+    back = fake.sample(T0 + INTERVAL, who=NEW)
     # Nothing was sent in between: anything from 0 to 3.01 s.
     for before, gap_s in ((T0 - lookback, 1.505), (T0 - lookback - 1, None)):
-        assert measured([made.sample(before), lost, back], T0 + SECOND).outage_gap_s == gap_s
+        assert measured([fake.sample(before), lost, back], T0 + SECOND).outage_gap_s == gap_s
 
 
 def test_a_recovery_beyond_the_limit_is_censored() -> None:
     """All censored cycles are censored at the same limit, or their quantiles would not be exact."""
-    late = made.sample(T0 + 290 * MS, 20 * MS, who=NEW)
+    late = fake.sample(T0 + 290 * MS, 20 * MS, who=NEW)
     changes = {"recovery_limit_ns": 300 * MS}
-    cycle = measured([late], over([late], made.settings(**changes)), **changes)
+    cycle = measured([late], over([late], fake.settings(**changes)), **changes)
     assert cycle.outcome == CycleOutcome.CENSORED
     assert cycle.recovery_s is None
 
 
 def test_a_later_sample_may_overtake_an_earlier_one() -> None:
-    slow = made.sample(T0, 900 * MS, who=NEW)
-    quick = made.sample(T0 + INTERVAL, MS, who=NEW)
+    slow = fake.sample(T0, 900 * MS, who=NEW)
+    quick = fake.sample(T0 + INTERVAL, MS, who=NEW)
     cycle = measured([slow, quick], T0 + 2 * SECOND)
     assert (cycle.recovery_s, cycle.masked) == (0.011, 1)
 
 
 def test_a_control_cycle_takes_any_answer_to_what_was_sent_after_t0() -> None:
-    sent_before = made.sample(T0 - INTERVAL, 15 * MS)
-    answer = made.sample(T0, 2 * MS, lag_ns=MS)
-    events = [made.control(), made.end(T0 + 2 * SECOND)]
-    cycle = measure(events, [sent_before, answer], OURS, settings=made.settings(), stream=1)
+    sent_before = fake.sample(T0 - INTERVAL, 15 * MS)
+    answer = fake.sample(T0, 2 * MS, lag_ns=MS)
+    events = [fake.control(), fake.end(T0 + 2 * SECOND)]
+    cycle = measure(events, [sent_before, answer], OURS, settings=fake.settings(), stream=1)
     assert cycle.outcome == CycleOutcome.CONTROL
     assert (cycle.recovery_s, cycle.fault) == (0.002, "noop")
     assert set(cycle.phases.values()) == {None}
 
 
 def test_an_invalid_cycle_says_why_and_has_no_numbers_to_mistake_for_a_sample() -> None:
-    samples = made.row(T0 - SECOND, T0 + 3 * SECOND, made.failover(500 * MS))
-    events = made.events(end_ns=T0 + 2 * SECOND, cause=made.NOT_FRESH)
-    cycle = measure(events, samples, OURS, settings=made.settings(), stream=1)
+    samples = fake.row(T0 - SECOND, T0 + 3 * SECOND, fake.failover(500 * MS))
+    events = fake.events(end_ns=T0 + 2 * SECOND, cause=fake.NOT_FRESH)
+    cycle = measure(events, samples, OURS, settings=fake.settings(), stream=1)
     assert cycle.outcome == CycleOutcome.INVALID
-    assert cycle.cause == made.NOT_FRESH
+    assert cycle.cause == fake.NOT_FRESH
     assert cycle.recovery_s is cycle.outage_gap_s is cycle.anomaly is None
     assert (cycle.samples, cycle.failed) == (151, 50)
 
@@ -393,50 +393,50 @@ def test_an_invalid_cycle_says_why_and_has_no_numbers_to_mistake_for_a_sample() 
 @pytest.mark.parametrize(
     ("outage_ms", "begin", "cut_off"),
     [
-        (500, made.begin(), False),
-        (5000, made.begin(), True),
-        (5000, made.control(), False),
+        (500, fake.begin(), False),
+        (5000, fake.begin(), True),
+        (5000, fake.control(), False),
     ],
 )
 def test_a_cycle_that_was_stopped_says_whether_it_had_recovered(outage_ms, begin, cut_off) -> None:
-    samples = made.row(T0 - SECOND, T0 + SECOND, made.failover(outage_ms * MS))
-    events = [begin, made.end(T0 + SECOND, cause=made.STOPPED)]
-    cycle = measure(events, samples, OURS, settings=made.settings(), stream=1)
+    samples = fake.row(T0 - SECOND, T0 + SECOND, fake.failover(outage_ms * MS))
+    events = [begin, fake.end(T0 + SECOND, cause=fake.STOPPED)]
+    cycle = measure(events, samples, OURS, settings=fake.settings(), stream=1)
     assert (cycle.outcome, cycle.cut_off) == (CycleOutcome.INVALID, cut_off)
-    assert cycle.cause == made.STOPPED
+    assert cycle.cause == fake.STOPPED
     assert cycle.recovery_s is None
 
 
 def test_a_cycle_that_never_began() -> None:
     no_ip = Cause(kind=CauseKind.MACHINE, detail="no IP was free")
-    end = made.end(T0, cause=no_ip)
-    cycle = measure([end], [], OURS, settings=made.settings(), stream=1)
+    end = fake.end(T0, cause=no_ip)
+    cycle = measure([end], [], OURS, settings=fake.settings(), stream=1)
     assert cycle.outcome == CycleOutcome.INVALID
     assert (cycle.fault, cycle.t0_unix, cycle.cause) == ("recreate", 1e9 + 100, no_ip)
     with pytest.raises(ValueError, match="without an end"):
-        measure([made.begin()], [], OURS, settings=made.settings(), stream=1)
+        measure([fake.begin()], [], OURS, settings=fake.settings(), stream=1)
 
 
 def test_what_was_held_up_is_a_recovery_and_not_yet_a_fresh_one() -> None:
     """An old request gets through at 1 s, a fresh one at 1.5 s."""
-    plain = made.failover(1500 * MS)
+    plain = fake.failover(1500 * MS)
 
     def answer(at_ns: int) -> tuple[int, Outcome, str]:
         return (T0 + SECOND - at_ns, Outcome.OK, NEW) if at_ns == T0 + 100 * MS else plain(at_ns)
 
     found = measured(
-        made.row(T0 - SECOND, T0 + 4 * SECOND, answer), T0 + 4 * SECOND, slow_after_ns=250 * MS
+        fake.row(T0 - SECOND, T0 + 4 * SECOND, answer), T0 + 4 * SECOND, slow_after_ns=250 * MS
     )
     assert (found.recovery_s, found.fresh_recovery_s) == (1.0, 1.501)
     # Where every answer takes so long, that is the recovery.
     found = measured(
-        made.row(T0 - SECOND, T0 + 4 * SECOND, plain), T0 + 4 * SECOND, slow_after_ns=MS // 2
+        fake.row(T0 - SECOND, T0 + 4 * SECOND, plain), T0 + 4 * SECOND, slow_after_ns=MS // 2
     )
     assert found.recovery_s == found.fresh_recovery_s == 1.501
 
 
 def test_other_streams_do_not_count() -> None:
-    mine = made.row(T0 - SECOND, T0 + 3 * SECOND, made.failover(500 * MS))
+    mine = fake.row(T0 - SECOND, T0 + 3 * SECOND, fake.failover(500 * MS))
     other = [s._replace(stream=2, outcome=Outcome.GARBLED) for s in mine]
     assert measured(mine + other, T0 + SECOND) == measured(mine, T0 + SECOND)
 
@@ -444,21 +444,21 @@ def test_other_streams_do_not_count() -> None:
 @pytest.mark.parametrize(
     ("samples", "reason"),
     [
-        ([made.sample(T0 + i * INTERVAL, 2 * MS, lag_ns=MS, who=NEW) for i in range(9)], None),
+        ([fake.sample(T0 + i * INTERVAL, 2 * MS, lag_ns=MS, who=NEW) for i in range(9)], None),
         ([], "no probe was sent"),
         (
-            [made.sample(T0 + i * INTERVAL, 30 * MS, lag_ns=11 * MS, who=NEW) for i in range(9)],
+            [fake.sample(T0 + i * INTERVAL, 30 * MS, lag_ns=11 * MS, who=NEW) for i in range(9)],
             "probes were sent late (1 % by more than 11.0 ms)",
         ),
         (  # as late, and yet the recovery of 0.9 s is known to a tenth
             [
-                made.sample(T0 + i * INTERVAL, 30 * MS, lag_ns=11 * MS, who=NEW if i > 88 else OLD)
+                fake.sample(T0 + i * INTERVAL, 30 * MS, lag_ns=11 * MS, who=NEW if i > 88 else OLD)
                 for i in range(99)
             ],
             None,
         ),
         (
-            [made.sample(T0, who=NEW), made.sample(T0 + INTERVAL, 0, Outcome.DROPPED, "")],
+            [fake.sample(T0, who=NEW), fake.sample(T0 + INTERVAL, 0, Outcome.DROPPED, "")],
             "1 of 2 probes could not be sent in time",
         ),
     ],
@@ -473,20 +473,20 @@ def test_poor_quality_is_said(samples, reason) -> None:
 )
 def test_an_anomaly_lies_outside_of_the_band_by_more_than_the_error_bar(outage_ms, anomaly) -> None:
     # The band is 0.5 to 1.0 s and the error bar 10 ms of interval and 10 ms for what no model sees.
-    answer = made.sample(T0 + outage_ms * MS, 0, who=NEW)
-    predicted = made.reading(T0, "engine", "predicted", lower_s=0.5, mean_s=0.7, upper_s=1.0)
-    events = made.events(predicted, end_ns=T0 + 3 * SECOND)
-    cycle = measure(events, [answer], OURS, settings=made.settings(), stream=1)
+    answer = fake.sample(T0 + outage_ms * MS, 0, who=NEW)
+    predicted = fake.reading(T0, "engine", "predicted", lower_s=0.5, mean_s=0.7, upper_s=1.0)
+    events = fake.events(predicted, end_ns=T0 + 3 * SECOND)
+    cycle = measure(events, [answer], OURS, settings=fake.settings(), stream=1)
     assert cycle.anomaly is anomaly
     assert cycle.predicted == Prediction(lower_s=0.5, mean_s=0.7, upper_s=1.0)
 
 
 def test_a_censored_cycle_is_an_anomaly_once_it_is_longer_than_the_band() -> None:
-    lost = [made.sample(T0, MS, Outcome.REFUSED, "")]
+    lost = [fake.sample(T0, MS, Outcome.REFUSED, "")]
     for upper_s, anomaly in ((1.0, True), (2.0, None)):
-        predicted = made.reading(T0, "engine", "predicted", lower_s=0, mean_s=0.5, upper_s=upper_s)
-        events = made.events(predicted, end_ns=T0 + 2 * SECOND)
-        cycle = measure(events, lost, OURS, settings=made.settings(), stream=1)
+        predicted = fake.reading(T0, "engine", "predicted", lower_s=0, mean_s=0.5, upper_s=upper_s)
+        events = fake.events(predicted, end_ns=T0 + 2 * SECOND)
+        cycle = measure(events, lost, OURS, settings=fake.settings(), stream=1)
         assert cycle.anomaly is anomaly
 
 
@@ -501,7 +501,7 @@ def test_a_censored_cycle_is_an_anomaly_once_it_is_longer_than_the_band() -> Non
 def test_reorder_releases_everything_once_in_order(order, moments) -> None:
     reorder, released, promised = Reorder(), [], 0
     for place, number in enumerate(order):
-        reorder.push(made.sample(number))
+        reorder.push(fake.sample(number))
         if place in moments:
             # The promise that a prober makes: nothing before this is still to come.
             promised = min(set(range(31)) - set(order[: place + 1]))
@@ -516,12 +516,12 @@ def test_a_broken_promise_of_the_prober_is_our_bug() -> None:
     reorder = Reorder()
     reorder.release(T0)
     with pytest.raises(RuntimeError, match="on stream 1"):
-        reorder.push(made.sample(T0 - 1))
-    reorder.push(made.sample(T0))
+        reorder.push(fake.sample(T0 - 1))
+    reorder.push(fake.sample(T0))
 
 
 def test_reorder_is_bounded() -> None:
-    reorder, sample = Reorder(), made.sample(T0)
+    reorder, sample = Reorder(), fake.sample(T0)
     reorder._held = [sample] * (HELD_MAX - 1)
     reorder.push(sample)
     with pytest.raises(RuntimeError, match="no complete instant"):
@@ -530,10 +530,10 @@ def test_reorder_is_bounded() -> None:
 
 def test_identities_forget_the_long_gone_and_never_who_still_serves() -> None:
     identities = Identities()
-    identities.event(made.instance("first", "127.64.0.1"))
+    identities.event(fake.instance("first", "127.64.0.1"))
     for number in range(2 * IDENTITIES_MAX):
-        identities.event(made.instance(f"app-{number}", "127.64.0.2"))
-        identities.event(made.reading(number, "app", "gone", identity=f"app-{number}"))
+        identities.event(fake.instance(f"app-{number}", "127.64.0.2"))
+        identities.event(fake.reading(number, "app", "gone", identity=f"app-{number}"))
     assert "first" in identities
     assert f"app-{2 * IDENTITIES_MAX - 1}" in identities
     assert "app-0" not in identities

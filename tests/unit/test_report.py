@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import made
+import fake
 import pytest
+from fake import IMPOSTER, INTERVAL, MS, NEW_IP, OLD_IP, SECOND
 from hypothesis import given, settings, strategies
-from made import IMPOSTER, INTERVAL, MS, NEW_IP, OLD_IP, SECOND
 from recompute import recompute
 
 from chaosd import report
@@ -39,7 +39,7 @@ MANIFEST = {
     "run": "abc234",
     "seed": 7,
     "cells": ["c1"],
-    "settings": asdict(made.settings()),
+    "settings": asdict(fake.settings()),
     "host": {"cpus": 2},
 }
 
@@ -47,7 +47,7 @@ MANIFEST = {
 
 
 def test_the_sentence_of_the_design() -> None:
-    assert sentence(made.cycle()) == (
+    assert sentence(fake.cycle()) == (
         "cycle 12: app moved 127.64.0.5 → 127.64.0.6, recovered in 1.043 s (predicted 0.30–1.31 s)"
         ": discover 0.98 s; 0 of 431 requests failed, 104 masked, 0 misrouted"
     )
@@ -57,7 +57,7 @@ def test_the_sentence_of_the_design() -> None:
     ("changes", "expected"),
     [
         (
-            {"predicted": None, "phases": dict.fromkeys(made.cycle().phases), "anomaly": None},
+            {"predicted": None, "phases": dict.fromkeys(fake.cycle().phases), "anomaly": None},
             (
                 "app moved A → B, recovered in 1.043 s; 0 of 431 requests failed, 104 masked, "
                 "0 misrouted"
@@ -69,7 +69,7 @@ def test_the_sentence_of_the_design() -> None:
                 "stable_recovery_s": 3.2,
                 "anomaly": True,
                 "phases": {"replace_s": None, "discover_s": 0.004, "serve_s": 0.038},
-                "predicted": replace(made.cycle().predicted, lower_s=0.001, upper_s=0.02),
+                "predicted": replace(fake.cycle().predicted, lower_s=0.001, upper_s=0.02),
             },
             (
                 "app moved A → B, recovered in 42.1 ms, stable after 3.200 s (predicted 1.0–20.0 ms"
@@ -83,7 +83,7 @@ def test_the_sentence_of_the_design() -> None:
                 "failed": 5,
                 "misrouted": 2,
                 "dropped": 3,
-                "doubt": made.LATE,
+                "doubt": fake.LATE,
                 "phases": {"replace_s": 2.0, "discover_s": 10.0, "serve_s": 0.3456},
                 "predicted": None,
             },
@@ -96,7 +96,7 @@ def test_the_sentence_of_the_design() -> None:
         (
             {
                 "outcome": CycleOutcome.CENSORED,
-                "end_ns": made.T0 + 30 * SECOND,
+                "end_ns": fake.T0 + 30 * SECOND,
                 "recovery_s": None,
                 "stable_recovery_s": None,
                 "failed": 431,
@@ -109,7 +109,7 @@ def test_the_sentence_of_the_design() -> None:
             ),
         ),
         (
-            {"outcome": CycleOutcome.INVALID, "cause": made.NOT_FRESH},
+            {"outcome": CycleOutcome.INVALID, "cause": fake.NOT_FRESH},
             "recreate invalid, 127.64.0.6 is not a fresh IP: it was in use lately",
         ),
         (
@@ -158,11 +158,11 @@ def test_the_sentence_of_the_design() -> None:
 def test_sentences(changes, expected) -> None:
     ips = {} if changes.get("outcome") == CycleOutcome.CONTROL else {"old_ip": "A", "new_ip": "B"}
     changed = ips | changes
-    assert sentence(made.cycle(**changed)) == f"cycle 12: {expected}"
+    assert sentence(fake.cycle(**changed)) == f"cycle 12: {expected}"
 
 
 def test_wide_runs_name_the_cell() -> None:
-    assert sentence(made.cycle(), wide=True) == f"c1 {sentence(made.cycle())}"
+    assert sentence(fake.cycle(), wide=True) == f"c1 {sentence(fake.cycle())}"
 
 
 @pytest.mark.parametrize(
@@ -204,9 +204,9 @@ class Made:
         self.at_ns = 5 * SECOND
         self.number = 0
         self.old = "app-0"
-        self.say(made.stream())
-        self.say(made.stream(2, probe="direct", via="direct"))
-        self.say(made.instance(self.old, OLD_IP))
+        self.say(fake.stream())
+        self.say(fake.stream(2, probe="direct", via="direct"))
+        self.say(fake.instance(self.old, OLD_IP))
 
     def say(self, event: AnyEvent) -> None:
         self.identities.event(event)
@@ -218,12 +218,12 @@ class Made:
         self.number += 1
         number, t0_ns, new = self.number, self.at_ns, f"app-{self.number}"
         self.events.clear()
-        self.say(made.instance(new, NEW_IP, at_ns=t0_ns, cycle=number))
-        self.say(made.begin(t0_ns, cycle=number, old=self.old, new=new))
-        self.say(made.action(t0_ns, "stop", "asked", cycle=number, identity=self.old))
+        self.say(fake.instance(new, NEW_IP, at_ns=t0_ns, cycle=number))
+        self.say(fake.begin(t0_ns, cycle=number, old=self.old, new=new))
+        self.say(fake.action(t0_ns, "stop", "asked", cycle=number, identity=self.old))
 
         def said(ms: int, source: str, what: str, **data) -> None:
-            self.say(made.reading(t0_ns + ms * MS, source, what, cycle=number, **data))
+            self.say(fake.reading(t0_ns + ms * MS, source, what, cycle=number, **data))
 
         said(1, "dns", "withdrawn")
         said(200, "dns", "published", ips=[NEW_IP])
@@ -231,11 +231,11 @@ class Made:
             said(250, "app", "listening", identity=new)
         moved = {"server": "s1", "old": OLD_IP, "new": NEW_IP}
         said(outage_ns // MS, "proxy.log", "address_changed", **moved)
-        answer = answer or made.failover(outage_ns, t0_ns=t0_ns, old=self.old, new=new)
-        config = made.settings()
+        answer = answer or fake.failover(outage_ns, t0_ns=t0_ns, old=self.old, new=new)
+        config = fake.settings()
         stop_ns = t0_ns + outage_ns + 4 * SECOND
-        rows = made.row(self.at_ns - SECOND, stop_ns, answer, lag_ns=35_321)
-        rows += made.row(
+        rows = fake.row(self.at_ns - SECOND, stop_ns, answer, lag_ns=35_321)
+        rows += fake.row(
             t0_ns + 270 * MS, t0_ns + SECOND, lambda _: (777_777, Outcome.OK, new), stream=2
         )
         rows.sort(key=lambda s: s.done_ns)
@@ -258,7 +258,7 @@ class Made:
         self.store.tick()
         bounds = {"lower_s": 0.3, "mean_s": 0.8, "upper_s": 1.31}
         said(0, "engine", "predicted", **bounds)
-        self.say(made.end(end_ns, cycle=number))
+        self.say(fake.end(end_ns, cycle=number))
         finished = measure(
             self.events, self.samples, self.identities, settings=config, stream=1, direct=2
         )
@@ -290,7 +290,7 @@ def test_online_is_offline(outages, tmp_path_factory) -> None:
 def test_a_cycle_that_was_cut_off_is_none(tmp_path) -> None:
     run = Made(tmp_path)
     first = run.cycle(500 * MS)
-    run.say(made.begin(run.at_ns, cycle=2))
+    run.say(fake.begin(run.at_ns, cycle=2))
     run.store.tick()
     assert list(recompute(tmp_path)) == [first]
 
@@ -303,7 +303,7 @@ def directory(tmp_path) -> Path:
     """Six failovers, a control cycle, a skipped one, and a poor one."""
     run = Made(tmp_path / "made-1")
     cycles = [run.cycle(ms * MS) for ms in (300, 500, 700, 900, 1100, 1500)]
-    run.say(made.end(run.at_ns, cycle=7))
+    run.say(fake.end(run.at_ns, cycle=7))
     run.store.cycle(
         replace(
             cycles[0],
@@ -324,10 +324,10 @@ def directory(tmp_path) -> Path:
         )
     )
     for at_s, count in ((10, 5), (70, 65), (130, 125)):
-        run.say(made.reading(at_s * SECOND, "dns", "queries", cycle=0, count=count))
+        run.say(fake.reading(at_s * SECOND, "dns", "queries", cycle=0, count=count))
     # Between the cycles somebody else answered, and one was late.
-    run.store.samples([made.sample(run.at_ns, who=IMPOSTER)])
-    run.store.samples([made.sample(run.at_ns + INTERVAL, 500 * MS, who=run.old)])
+    run.store.samples([fake.sample(run.at_ns, who=IMPOSTER)])
+    run.store.samples([fake.sample(run.at_ns + INTERVAL, 500 * MS, who=run.old)])
     run.store.close()
     run.store.update(end_unix=1e9 + 60, exit=0, reason="done")
     return tmp_path / "made-1"
@@ -444,11 +444,16 @@ def test_report_json_is_for_programs(directory) -> None:
 
 
 def test_report_md_stands_alone(directory) -> None:
+    (directory / "plan.txt").write_text("recreate every 6s\nrecreate: no prediction: it is odd\n")
     write(directory)
     text = (directory / "report.md").read_text()
-    assert text.startswith(
-        "# made abc234\n\n* verdict: **ok**: measurement good; no objectives set\n* 6 failovers"
-    )
+    first, verdict = text.split("\n\n")[1:3]
+    assert first.startswith("In 6 failovers the new instance gave its first good answer after 0.70")
+    assert "got no good answer" in first
+    assert first.endswith("no objectives are set.")
+    assert verdict.startswith("* verdict: **ok**: measurement good; no objectives set\n* 6 failov")
+    assert "## What was run\n\n```\nrecreate every 6s\nrecreate: no prediction: it is" in text
+    assert " = longest | = longest | = longest | " in text  # of 6, p90 to p99 are no more
     for title in (
         "Recovery",
         "Where the seconds went",
@@ -504,50 +509,50 @@ def verdict(*cycles: Cycle, **manifest) -> tuple[str, tuple[str, ...]]:
     return found.verdict, tuple(words.reasons(found))
 
 
-POOR = made.cycle(doubt=made.LATE)
-INVALID = made.cycle(outcome=CycleOutcome.INVALID, recovery_s=None, cause=made.NOT_FRESH)
-STOPPED = replace(INVALID, cause=made.STOPPED)
+POOR = fake.cycle(doubt=fake.LATE)
+INVALID = fake.cycle(outcome=CycleOutcome.INVALID, recovery_s=None, cause=fake.NOT_FRESH)
+STOPPED = replace(INVALID, cause=fake.STOPPED)
 CUT_OFF = replace(
     INVALID,
-    end_ns=made.T0 + 50_100 * MS,
-    cause=made.STOPPED,
+    end_ns=fake.T0 + 50_100 * MS,
+    cause=fake.STOPPED,
     cut_off=True,
 )
 LONGER = "without a recovery: the quantiles count them as longer than that"
-CENSORED = made.cycle(
+CENSORED = fake.cycle(
     outcome=CycleOutcome.CENSORED, recovery_s=None, stable_recovery_s=None, outage_gap_s=None
 )
 
-RESTART = made.restart(phases={"replace_s": 1.0})
+RESTART = fake.restart(phases={"replace_s": 1.0})
 
 
 @pytest.mark.parametrize(
     ("cycles", "manifest", "reasons"),
     [
-        ([made.cycle()], {}, []),
+        ([fake.cycle()], {}, []),
         ([CENSORED], {}, []),
         ([], {}, ["cell c1: no valid cycle"]),
         ([INVALID], {}, ["cell c1: no valid cycle"]),
-        ([made.cycle()], {"cells": ["c1", "c2"]}, ["cell c2: no valid cycle"]),
+        ([fake.cycle()], {"cells": ["c1", "c2"]}, ["cell c2: no valid cycle"]),
         ([], {"cells": []}, ["no valid cycle"]),
         ([POOR], {}, ["1 of 1 cycle poor (at most 5 % may be)"]),
-        ([made.cycle()] * 2 + [POOR, INVALID], {}, []),  # one of each is allowed to any run
-        ([made.cycle()] * 38 + [POOR] * 2, {}, []),
+        ([fake.cycle()] * 2 + [POOR, INVALID], {}, []),  # one of each is allowed to any run
+        ([fake.cycle()] * 38 + [POOR] * 2, {}, []),
         (
-            [made.cycle()] * 37 + [POOR] * 2,
+            [fake.cycle()] * 37 + [POOR] * 2,
             {},
             ["2 of 39 cycles poor (at most 5 % may be)"],
         ),
-        ([made.cycle()] * 38 + [INVALID] * 2, {}, []),
+        ([fake.cycle()] * 38 + [INVALID] * 2, {}, []),
         (
-            [made.cycle()] * 37 + [INVALID] * 2,
+            [fake.cycle()] * 37 + [INVALID] * 2,
             {},
             ["2 of 39 cycles invalid (at most 5 % may be)"],
         ),
-        ([made.cycle()] * 2 + [STOPPED, CUT_OFF], {}, []),
+        ([fake.cycle()] * 2 + [STOPPED, CUT_OFF], {}, []),
         ([CUT_OFF], {}, ["cell c1: no valid cycle"]),
         (
-            [made.cycle()] * 80
+            [fake.cycle()] * 80
             + [replace(cycle, cell="c2") for cycle in (POOR, POOR, INVALID, INVALID, CENSORED)],
             {"cells": ["c1", "c2"]},
             [
@@ -556,47 +561,47 @@ RESTART = made.restart(phases={"replace_s": 1.0})
             ],
         ),
         (
-            [made.cycle()],
+            [fake.cycle()],
             {"exit": 70, "reason": "a bug of chaosd"},
             ["the run ended with an error: a bug of chaosd"],
         ),
         (
-            [made.cycle(outcome=CycleOutcome.CONTROL, recovery_s=None)],
+            [fake.cycle(outcome=CycleOutcome.CONTROL, recovery_s=None)],
             {},
             ["1 of 1 cycle of control without a good answer"],
         ),
-        ([made.cycle(outcome=CycleOutcome.CONTROL, recovery_s=0.001)], {}, []),
+        ([fake.cycle(outcome=CycleOutcome.CONTROL, recovery_s=0.001)], {}, []),
         # What a fault comes to must not drown among control cycles.
         (
-            [INVALID, *[made.cycle(outcome=CycleOutcome.CONTROL, fault="noop")] * 400],
+            [INVALID, *[fake.cycle(outcome=CycleOutcome.CONTROL, fault="noop")] * 400],
             {},
             ["cell c1: fault recreate: no valid cycle"],
         ),
         (
-            [INVALID] * 20 + [made.cycle(outcome=CycleOutcome.CONTROL, fault="noop")] * 400,
+            [INVALID] * 20 + [fake.cycle(outcome=CycleOutcome.CONTROL, fault="noop")] * 400,
             {},
             [
                 "cell c1: fault recreate: no valid cycle",
             ],
         ),
         (
-            [made.cycle(outcome=CycleOutcome.CONTROL, fault="noop")] * 400
-            + [INVALID, INVALID, made.cycle()],
+            [fake.cycle(outcome=CycleOutcome.CONTROL, fault="noop")] * 400
+            + [INVALID, INVALID, fake.cycle()],
             {},
             ["cell c1: fault recreate: 2 of 3 cycles invalid (at most 5 % may be)"],
         ),
-        ([STOPPED, made.cycle(outcome=CycleOutcome.CONTROL, fault="noop")], {}, []),
+        ([STOPPED, fake.cycle(outcome=CycleOutcome.CONTROL, fault="noop")], {}, []),
         (
-            [made.cycle(), *[RESTART] * 3, replace(RESTART, recovery_s=None)],
+            [fake.cycle(), *[RESTART] * 3, replace(RESTART, recovery_s=None)],
             {},
             ["1 of 4 cycles at the same address without a recovery"],
         ),
         (
-            [made.cycle(fault="command", recovery_s=0.0)] * 8,
+            [fake.cycle(fault="command", recovery_s=0.0)] * 8,
             {},
             [],
         ),
-        ([made.cycle(fault="command", recovery_s=0.0), made.cycle(fault="command")], {}, []),
+        ([fake.cycle(fault="command", recovery_s=0.0), fake.cycle(fault="command")], {}, []),
     ],
 )
 def test_unknown_outranks_ok_and_says_why(cycles, manifest, reasons) -> None:
@@ -613,7 +618,7 @@ def test_unknown_outranks_ok_and_says_why(cycles, manifest, reasons) -> None:
             [f"1 cycle cut off after 50.1 s {LONGER}"],
         ),
         (
-            [CUT_OFF, replace(CUT_OFF, end_ns=made.T0 + SECOND), STOPPED, INVALID],
+            [CUT_OFF, replace(CUT_OFF, end_ns=fake.T0 + SECOND), STOPPED, INVALID],
             [
                 "1 cycle invalid: not counted in any number",
                 f"2 cycles cut off, the longest after 50.1 s {LONGER}",
@@ -623,15 +628,15 @@ def test_unknown_outranks_ok_and_says_why(cycles, manifest, reasons) -> None:
     ],
 )
 def test_what_is_not_among_the_numbers_is_noted(cycles, notes) -> None:
-    found = summarise("made", MANIFEST | {"end_unix": 1.0}, [made.cycle(), *cycles], [], {})
+    found = summarise("made", MANIFEST | {"end_unix": 1.0}, [fake.cycle(), *cycles], [], {})
     assert list(map(words.remark, found.notes)) == notes
 
 
 def test_a_run_of_invalid_cycles_only_reads_well(tmp_path) -> None:
     run = Made(tmp_path)
-    run.store.samples([made.sample(run.at_ns)])
+    run.store.samples([fake.sample(run.at_ns)])
     for cycle in (INVALID, INVALID, CUT_OFF):
-        run.say(made.end(run.at_ns, cycle=cycle.cycle))
+        run.say(fake.end(run.at_ns, cycle=cycle.cycle))
         run.store.cycle(replace(cycle, samples=0))
     run.store.close()
     run.store.update(end_unix=1.0, exit=4, reason="done")
@@ -653,7 +658,7 @@ def test_log_lines_of_others_are_noted(tmp_path) -> None:
     run = Made(tmp_path)
     for count in (1, 727):
         said = {"count": count, "sender": "127.0.0.1:4242"}
-        run.say(made.reading(run.at_ns, "proxy.log", "refused", cycle=0, **said))
+        run.say(fake.reading(run.at_ns, "proxy.log", "refused", cycle=0, **said))
     run.store.close()
     line = "727 log lines came from another sender than the proxy (127.0.0.1:4242) and were not "
     notes = list(map(words.remark, write(tmp_path).notes))
@@ -667,7 +672,7 @@ def test_the_nameservers_counts_are_folded_while_they_are_read(tmp_path, monkeyp
 
     def events(*_: object, **__: object) -> Iterator[AnyEvent]:
         for second in range(1000):
-            yield made.reading(second * SECOND, "dns", "queries", cycle=0, count=7 + 2 * second)
+            yield fake.reading(second * SECOND, "dns", "queries", cycle=0, count=7 + 2 * second)
         gc.collect()
         alive.append(sum(isinstance(o, QueriesCounted) for o in gc.get_objects()))
 
@@ -678,8 +683,8 @@ def test_the_nameservers_counts_are_folded_while_they_are_read(tmp_path, monkeyp
 
 
 def test_censored_cycles_stay_in_the_quantiles() -> None:
-    censored = replace(CENSORED, end_ns=made.T0 + 30 * SECOND, outage_loss_s=29.0)
-    found = summarise("made", MANIFEST, [made.cycle()] * 3 + [censored] * 2, [], {}).total
+    censored = replace(CENSORED, end_ns=fake.T0 + 30 * SECOND, outage_loss_s=29.0)
+    found = summarise("made", MANIFEST, [fake.cycle()] * 3 + [censored] * 2, [], {}).total
     assert (found.recovery_s.n, found.recovery_s.censored) == (5, 2)
     assert found.recovery_s.p50.value == 1.043
     assert found.recovery_s.p90.value is found.recovery_s.max is None
@@ -688,8 +693,8 @@ def test_censored_cycles_stay_in_the_quantiles() -> None:
     assert longest(found.recovery_s) == "unknown, > 30.0 s"
     # What a cycle had lost when it was given up is not what it would have lost.
     assert (found.outage_loss_s.n, found.outage_loss_s.p90.beyond) == (5, 29.0)
-    never_stable = made.cycle(stable_recovery_s=None, end_ns=made.T0 + 30 * SECOND)
-    found = summarise("made", MANIFEST, [made.cycle(), never_stable, censored], [], {}).total
+    never_stable = fake.cycle(stable_recovery_s=None, end_ns=fake.T0 + 30 * SECOND)
+    found = summarise("made", MANIFEST, [fake.cycle(), never_stable, censored], [], {}).total
     assert (found.recovery_s.censored, found.stable_recovery_s.censored) == (1, 2)
     # It takes `stable_for` to be called stable, so a later one could not have been seen.
     assert found.stable_recovery_s.p50.beyond == 29.0
@@ -697,8 +702,8 @@ def test_censored_cycles_stay_in_the_quantiles() -> None:
 
 def test_what_was_cut_off_by_a_stop_was_longer_than_that() -> None:
     """Else a daemon that is stopped now and then would forget its longest recoveries."""
-    cut_off = replace(CUT_OFF, end_ns=made.T0 + 1_500 * MS)
-    cycles = [made.cycle(recovery_s=second / 10) for second in range(1, 21)]
+    cut_off = replace(CUT_OFF, end_ns=fake.T0 + 1_500 * MS)
+    cycles = [fake.cycle(recovery_s=second / 10) for second in range(1, 21)]
     found = summarise("made", MANIFEST, [*cycles, *[cut_off] * 5], [], {}).total
     plain = summarise("made", MANIFEST, cycles, [], {}).total
     assert (found.failovers, found.recovery_s.n, found.recovery_s.censored) == (20, 25, 5)
@@ -708,10 +713,10 @@ def test_what_was_cut_off_by_a_stop_was_longer_than_that() -> None:
 
 def test_an_outage_without_an_end_is_at_least_what_was_lost() -> None:
     """It answered for a moment, and then no more: the longest outages must not be left out."""
-    short = [made.cycle(outage_gap_s=0.5, outage_loss_s=0.5)] * 80
-    relapsed = made.cycle(
+    short = [fake.cycle(outage_gap_s=0.5, outage_loss_s=0.5)] * 80
+    relapsed = fake.cycle(
         recovery_s=0.6, stable_recovery_s=None, outage_gap_s=None, outage_loss_s=29.9,
-        end_ns=made.T0 + 30 * SECOND,
+        end_ns=fake.T0 + 30 * SECOND,
     )  # fmt: skip
     cut_off = replace(CUT_OFF, outage_loss_s=12.0)
     found = summarised(*short, *[relapsed] * 80, cut_off).total
@@ -736,18 +741,18 @@ def test_a_share_is_shown_so_that_its_interval_is_seen() -> None:
 
 def test_recoveries_that_are_alike_are_noted_with_what_it_means() -> None:
     """As where checks and polls keep their phase: docs/findings.md, 6."""
-    locked = [made.cycle(recovery_s=0.5 + 0.3 * (place // 10 % 2)) for place in range(60)]
+    locked = [fake.cycle(recovery_s=0.5 + 0.3 * (place // 10 % 2)) for place in range(60)]
     [note] = map(words.remark, summarised(*locked).notes)
     assert note.startswith("recreate: successive recoveries are alike (serial corr")
     assert note.endswith(" times as wide, or the run longer")
     # Two cells that are constant, each in its way, must not end the analysis.
     constant = [
-        made.cycle(cell=f"c{1 + place % 2}", recovery_s=1.0 + place % 2) for place in range(60)
+        fake.cycle(cell=f"c{1 + place % 2}", recovery_s=1.0 + place % 2) for place in range(60)
     ]
     assert "serial correlation 1.00" in words.remark(summarised(*constant).notes[0])
     # Of two faults that take turns each is looked at by itself.
     turns = [
-        made.cycle(recovery_s=1.0 + 0.01 * (place % 7), fault=f"f{place % 2}")
+        fake.cycle(recovery_s=1.0 + 0.01 * (place % 7), fault=f"f{place % 2}")
         for place in range(60)
     ]
     assert summarised(*turns).notes == ()
@@ -762,8 +767,8 @@ def test_a_run_without_a_failover_has_a_report_too(tmp_path) -> None:
 
 
 def test_flapping_outages_are_noted() -> None:
-    flapping = made.cycle(outage_gap_s=0.9, outage_loss_s=0.7)
-    found = summarise("made", MANIFEST | {"end_unix": 1.0}, [flapping, made.cycle()], [], {})
+    flapping = fake.cycle(outage_gap_s=0.9, outage_loss_s=0.7)
+    found = summarise("made", MANIFEST | {"end_unix": 1.0}, [flapping, fake.cycle()], [], {})
     assert found.total.disagreeing == 1
     note = words.remark(found.notes[0])
     assert note.startswith("1 cycle of 2 had good answers between bad ones")
@@ -772,9 +777,9 @@ def test_flapping_outages_are_noted() -> None:
     assert "outage, first-to-last failure vs lost probes: agree in 1 of 2" in quality
     # To within twice the error bar they agree, and what could not be sent is no difference.
     bar = flapping.resolution_s
-    near = made.cycle(outage_gap_s=0.9, outage_loss_s=0.9 - 1.9 * bar)
-    far = made.cycle(outage_gap_s=0.9, outage_loss_s=0.9 - 2.1 * bar)
-    unsent = made.cycle(outage_gap_s=0.9, outage_loss_s=0.85, dropped=4)
+    near = fake.cycle(outage_gap_s=0.9, outage_loss_s=0.9 - 1.9 * bar)
+    far = fake.cycle(outage_gap_s=0.9, outage_loss_s=0.9 - 2.1 * bar)
+    unsent = fake.cycle(outage_gap_s=0.9, outage_loss_s=0.85, dropped=4)
     for cycle, flaps in ((near, 0), (far, 1), (unsent, 0)):
         assert summarised(cycle).total.disagreeing == flaps
 
@@ -784,9 +789,9 @@ def summarised(*cycles: Cycle) -> Report:
 
 
 def test_a_restart_with_requests_for_somebody_else_is_a_false_alarm() -> None:
-    restart = made.restart(phases={"replace_s": 1.0})
+    restart = fake.restart(phases={"replace_s": 1.0})
     silent = replace(restart, recovery_s=None, phases={})
-    cycles = [made.cycle(), *[restart] * 3, silent, replace(restart, misrouted=3)]
+    cycles = [fake.cycle(), *[restart] * 3, silent, replace(restart, misrouted=3)]
     found = summarised(*cycles)
     assert list(map(words.remark, found.notes)) == [
         (
@@ -800,18 +805,18 @@ def test_a_restart_with_requests_for_somebody_else_is_a_false_alarm() -> None:
 
 
 def test_the_floor_of_the_meter_is_said() -> None:
-    control = made.cycle(outcome=CycleOutcome.CONTROL, recovery_s=0.01, masked=0)
+    control = fake.cycle(outcome=CycleOutcome.CONTROL, recovery_s=0.01, masked=0)
     alarm = replace(control, failed=2, dropped=1)
-    short = [made.cycle(recovery_s=0.01 * (1 + place * 11 % 29)) for place in range(29)]
+    short = [fake.cycle(recovery_s=0.01 * (1 + place * 11 % 29)) for place in range(29)]
 
     def notes(*cycles: Cycle) -> list[str]:
         found = summarised(*cycles)
         assert found.total.control.cycles == sum(c.outcome == "control" for c in cycles)
         return list(map(words.remark, found.notes))
 
-    assert notes(made.cycle(), *[control] * 3) == []
+    assert notes(fake.cycle(), *[control] * 3) == []
     assert notes(*short, *[control] * 3) == []
-    assert notes(made.cycle(), alarm, *[control] * 3) == [
+    assert notes(fake.cycle(), alarm, *[control] * 3) == [
         (
             "1 of 4 cycles of control had 2 failed, 1 not sent of 1,724 requests, though nothing "
             "was taken away: the fault does not explain that many"
@@ -848,17 +853,17 @@ def test_the_metrics_page_and_the_report_count_alike(data, tmp_path_factory) -> 
         Address("127.0.0.1", 0),
         cells={"c1": "main"},
         faults=[],
-        slow_after_ns=made.settings().slow_after_ns,
+        slow_after_ns=fake.settings().slow_after_ns,
         run={},
         build={},
     )
     took_ms = strategies.sampled_from([0, 1, 99, 100, 101, 500])
     samples = [
-        made.sample(
+        fake.sample(
             place * MS,
             data.draw(took_ms) * MS,
             data.draw(strategies.sampled_from([Outcome.OK, *Outcome])),
-            data.draw(strategies.sampled_from([made.OLD, IMPOSTER])),
+            data.draw(strategies.sampled_from([fake.OLD, IMPOSTER])),
             lag_ns=data.draw(took_ms) * MS,
             stream=1 + place % 2,
         )
@@ -866,9 +871,9 @@ def test_the_metrics_page_and_the_report_count_alike(data, tmp_path_factory) -> 
     ]
     try:
         for sink in (store, page):
-            sink.event(made.stream())
-            sink.event(made.stream(2, probe="direct", via="direct"))
-            sink.event(made.instance(made.OLD, OLD_IP))
+            sink.event(fake.stream())
+            sink.event(fake.stream(2, probe="direct", via="direct"))
+            sink.event(fake.instance(fake.OLD, OLD_IP))
             sink.samples(samples)
             sink.tick()
         found = {
@@ -899,7 +904,7 @@ def test_the_metrics_page_and_the_report_count_alike(data, tmp_path_factory) -> 
 def test_ten_thousand_cycles_take_seconds(tmp_path) -> None:
     run = RunStore(tmp_path, MANIFEST, "", threads=False)
     for number in range(10_000):
-        run.cycle(made.cycle(cycle=number, recovery_s=1 + number / 1e4))
+        run.cycle(fake.cycle(cycle=number, recovery_s=1 + number / 1e4))
     run.close()
     found = analyse(tmp_path).report
     assert found.total.recovery_s.p50.value == 1.4999

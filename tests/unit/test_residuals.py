@@ -122,13 +122,13 @@ def test_a_known_value_of_the_statistic():
 
 def test_with_a_censored_cycle_there_is_no_mean_residual():
     """What was cut short is longer than the rest, which alone would look too quick."""
-    import made
+    import fake
 
     from chaosd.analysis.summary import summarise
     from chaosd.history.cycles import CycleOutcome
 
-    good = [made.cycle(cycle=number, residual_s=0.2) for number in range(1, 10)]
-    cut = made.cycle(
+    good = [fake.cycle(cycle=number, residual_s=0.2) for number in range(1, 10)]
+    cut = fake.cycle(
         cycle=10, outcome=CycleOutcome.CENSORED, recovery_s=None, stable_recovery_s=None
     )
     manifest = {"cells": ["c1"]}
@@ -140,16 +140,16 @@ def test_with_a_censored_cycle_there_is_no_mean_residual():
 
 def test_many_that_were_cut_off_hide_what_they_would_have_taken():
     """One that a stop has cut off is no reason to say nothing: it hides less than the interval."""
-    import made
+    import fake
 
     from chaosd.analysis.summary import summarise
     from chaosd.history.cycles import CycleOutcome
 
-    good = [made.cycle(cycle=number, residual_s=0.2) for number in range(1, 21)]
-    cut = made.cycle(
+    good = [fake.cycle(cycle=number, residual_s=0.2) for number in range(1, 21)]
+    cut = fake.cycle(
         outcome=CycleOutcome.INVALID,
         recovery_s=None,
-        cause=made.STOPPED,
+        cause=fake.STOPPED,
         cut_off=True,
     )
     manifest = {"cells": ["c1"]}

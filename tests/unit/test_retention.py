@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 
-import made
+import fake
 import pytest
 import stored
 
@@ -26,17 +26,17 @@ def sample(number: int) -> Sample:
     at_ns = number * 10 * MS
     took_ns = 200 * MS if number % 7 == 0 else 2 * MS
     outcome = Outcome.REFUSED if number % 11 == 0 else Outcome.OK
-    who = "" if outcome != Outcome.OK else made.NEW if number % 13 else "somebody"
+    who = "" if outcome != Outcome.OK else fake.NEW if number % 13 else "somebody"
     lag_ns = (number % 50) * 1000
     return Sample(1, at_ns, at_ns + lag_ns, at_ns + took_ns, outcome, 200, who)
 
 
 def stored_samples(directory, *, keep_s: float | None, seconds: int = 60):
     """A minute of samples in chunks of 500, five seconds each."""
-    retention = Retention(directory, round(keep_s * SECOND), made.counts(SLOW)) if keep_s else None
+    retention = Retention(directory, round(keep_s * SECOND), fake.counts(SLOW)) if keep_s else None
     store = RunStore(directory, MANIFEST, "", threads=False, chunk_samples=500, retention=retention)
-    store.event(made.stream())
-    store.event(made.reading(0, "engine", "instance", cycle=0, identity=made.NEW))
+    store.event(fake.stream())
+    store.event(fake.reading(0, "engine", "instance", cycle=0, identity=fake.NEW))
     for second in range(seconds):
         store.samples([sample(number) for number in range(second * 100, second * 100 + 100)])
         store.tick()
@@ -68,16 +68,16 @@ def test_a_chunk_that_was_counted_and_not_yet_removed_is_not_counted_again(tmp_p
 
 def stored_days(directory, *, keep_s: float | None):
     """Three days: an instance every ten minutes, counts of queries, a few samples an hour."""
-    retention = Retention(directory, round(keep_s * SECOND), made.counts(SLOW)) if keep_s else None
+    retention = Retention(directory, round(keep_s * SECOND), fake.counts(SLOW)) if keep_s else None
     store = RunStore(directory, MANIFEST, "", threads=False, retention=retention)
-    store.event(made.stream())
-    store.event(made.reading(0, "engine", "instance", cycle=0, cell="still", identity="first"))
+    store.event(fake.stream())
+    store.event(fake.reading(0, "engine", "instance", cycle=0, cell="still", identity="first"))
     for minute in range(10, 3 * 24 * 60, 10):
         at_ns = minute * 60 * SECOND
         who = f"app.{minute}"
-        store.event(made.reading(at_ns, "engine", "instance", cycle=minute, identity=who))
-        store.event(made.reading(at_ns + 1, "engine", "end", cycle=minute))
-        store.event(made.reading(at_ns, "dns", "queries", cycle=0, count=minute * 7))
+        store.event(fake.reading(at_ns, "engine", "instance", cycle=minute, identity=who))
+        store.event(fake.reading(at_ns + 1, "engine", "end", cycle=minute))
+        store.event(fake.reading(at_ns, "dns", "queries", cycle=0, count=minute * 7))
         store.samples([Sample(1, at_ns, at_ns, at_ns + MS, Outcome.OK, 200, who)] * 3)
         store.tick()
     store.close()
@@ -105,9 +105,9 @@ def test_old_events_go_and_what_they_explained_is_still_known(tmp_path):
 
 def test_a_turn_over_that_fails_harms_nobody_elses_file(tmp_path, monkeypatch):
     """A full disk: what is said meanwhile goes where it went, and the run ends with one line."""
-    retention = Retention(tmp_path / "run", SECOND, made.counts(SLOW))
+    retention = Retention(tmp_path / "run", SECOND, fake.counts(SLOW))
     store = RunStore(tmp_path / "run", MANIFEST, "", threads=False, retention=retention)
-    store.event(made.stream())
+    store.event(fake.stream())
     plain = os.open
 
     def full(path, *rest):
@@ -117,10 +117,10 @@ def test_a_turn_over_that_fails_harms_nobody_elses_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "open", full)
     with pytest.raises(MachineError, match="can't be written: No space left"):
-        store.event(made.reading(10**6 * SECOND, "engine", "end"))
+        store.event(fake.reading(10**6 * SECOND, "engine", "end"))
     monkeypatch.undo()
     other = (tmp_path / "other").open("w+")
-    store.event(made.reading(10**6 * SECOND + 1, "engine", "late"))
+    store.event(fake.reading(10**6 * SECOND + 1, "engine", "late"))
     store.close()
     store.close()
     other.write("mine")

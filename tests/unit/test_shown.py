@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-import made
+import fake
 import pytest
 import yaml
 from hypothesis import given
@@ -96,7 +96,7 @@ def test_the_console() -> None:
     stream = io.StringIO()
     console = Console(stream)
     console.say(f"removed what a dead run left behind: {HOSTILE}\nchaosd: ok")
-    console.cycle(made.cycle(fault=HOSTILE, outcome=CycleOutcome.UNAFFECTED))
+    console.cycle(fake.cycle(fault=HOSTILE, outcome=CycleOutcome.UNAFFECTED))
     assert is_plain(stream.getvalue())
     assert stream.getvalue().count("\n") == 2
 
@@ -118,7 +118,7 @@ def hostile_report():
     from chaosd.analysis.summary import summarise
 
     manifest = {"name": HOSTILE, "reason": HOSTILE, "exit": 3, "runtime": HOSTILE, "settings": {}}
-    cycles = [made.cycle(fault=HOSTILE, cell="c1")]
+    cycles = [fake.cycle(fault=HOSTILE, cell="c1")]
     return summarise(HOSTILE, manifest, cycles, [], {}), cycles
 
 

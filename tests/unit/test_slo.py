@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
-import made
+import fake
 import pytest
 
 from chaosd.analysis.slo import Objective, cycles_needed, verdict
@@ -20,21 +20,21 @@ from chaosd.history.cycles import Cycle, CycleOutcome
 from chaosd.report import closing_lines, exit_code, junit, markdown, words
 
 MANIFEST = {"cells": ["c1"], "start_unix": 1e9, "end_unix": 1e9 + 60}
-CENSORED = made.cycle(
+CENSORED = fake.cycle(
     outcome=CycleOutcome.CENSORED,
     recovery_s=None,
     stable_recovery_s=None,
     outage_gap_s=None,
-    end_ns=made.T0 + 30 * made.SECOND,
+    end_ns=fake.T0 + 30 * fake.SECOND,
 )
 TIMES = ("recovery_s", "stable_recovery_s", "outage_gap_s")
-POOR = {"doubt": made.LATE}
+POOR = {"doubt": fake.LATE}
 
 
 def cycles(count: int, **changes: Any) -> list[Cycle]:
     """Recoveries, and outages, of 10 ms, 20 ms, 30 ms, …"""
     return [
-        made.cycle(**dict.fromkeys(TIMES, place / 100) | changes) for place in range(1, count + 1)
+        fake.cycle(**dict.fromkeys(TIMES, place / 100) | changes) for place in range(1, count + 1)
     ]
 
 
@@ -135,7 +135,7 @@ def test_shares_of_requests(name, spoilt) -> None:
     good, bad = cycles(50, **clean), cycles(50, **(clean | spoilt))
     assert one(good, **{name: 0}).result == "ok"
     # One request in 50 cycles is too many where none is allowed, and few where some are.
-    spot = [*good, made.cycle(**(clean | {name: 1}))]
+    spot = [*good, fake.cycle(**(clean | {name: 1}))]
     assert one(spot, **{name: 0}).result == "fail"
     assert one(spot[-3:], **{name: 0}).result == "fail"
     assert one(spot, **{name: "1%"}).result == "ok"

@@ -15,11 +15,11 @@ from pathlib import Path
 from random import Random
 
 import budget
-import made
+import fake
 import numpy as np
 import pytest
+from fake import IMPOSTER, INTERVAL, MS, NEW, OLD, SECOND, T0
 from hypothesis import given, settings, strategies
-from made import IMPOSTER, INTERVAL, MS, NEW, OLD, SECOND, T0
 
 from chaosd.errors import MachineError
 from chaosd.history import writer as module
@@ -56,7 +56,7 @@ def in_order(samples: list[Sample]) -> list[Sample]:
 def some() -> list[Sample]:
     random = Random(1)
     return [
-        made.sample(
+        fake.sample(
             T0 + place * INTERVAL,
             random.randrange(2 * SECOND),
             random.choice(list(Outcome)),
@@ -107,7 +107,7 @@ def test_samples_come_back_as_they_were_to_the_microsecond(data, tmp_path_factor
 
 def test_a_range_is_read_without_touching_the_rest(tmp_path) -> None:
     run = stored_samples(tmp_path, chunk_samples=1000)
-    samples = [made.sample(T0 + i * MS, stream=1 + i % 2) for i in range(10_000)]
+    samples = [fake.sample(T0 + i * MS, stream=1 + i % 2) for i in range(10_000)]
     for first in range(0, 10_000, 100):
         run.samples(samples[first : first + 100])
         run.tick()
@@ -124,14 +124,14 @@ def test_a_range_is_read_without_touching_the_rest(tmp_path) -> None:
 
 def test_events_and_cycles_come_back_and_are_there_at_once(tmp_path) -> None:
     run = stored_samples(tmp_path)
-    events = [made.action(T0, "stop", "asked", identity=OLD), made.begin(), made.end(T0 + SECOND)]
+    events = [fake.action(T0, "stop", "asked", identity=OLD), fake.begin(), fake.end(T0 + SECOND)]
     for place, event in enumerate(events, start=1):
         run.event(event)
         assert list(RunReader(tmp_path).events()) == events[:place]
-    run.cycle(made.cycle())
+    run.cycle(fake.cycle())
     reader = RunReader(tmp_path)
-    assert list(reader.cycles()) == [made.cycle()]
-    assert list(reader.events("begin", "nothing")) == [made.begin()]
+    assert list(reader.cycles()) == [fake.cycle()]
+    assert list(reader.events("begin", "nothing")) == [fake.begin()]
     assert reader.config() == "name: made\n"
     run.close()
 
@@ -167,7 +167,7 @@ def test_a_line_that_is_broken_in_the_middle_is_no_torn_end(tmp_path) -> None:
 def test_counters_are_written_once_a_minute_and_at_the_end(tmp_path) -> None:
     run = stored_samples(tmp_path)
     polls = [
-        made.reading(s * SECOND, "dns", "queries", cycle=0, cell=cell, count=s)
+        fake.reading(s * SECOND, "dns", "queries", cycle=0, cell=cell, count=s)
         for s in range(0, 151, 5)
         for cell in ("c1", "c2")
     ]
@@ -183,7 +183,7 @@ def test_a_flood_of_answers_is_cut_to_some_a_second(tmp_path) -> None:
     for ms in range(3000):
         for cell in ("c1", "c2"):
             answer = {"qtype": "A", "rcode": "NOERROR"}
-            run.event(made.reading(T0 + ms * MS, "dns", "answer", cell=cell, **answer))
+            run.event(fake.reading(T0 + ms * MS, "dns", "answer", cell=cell, **answer))
     run.close()
     kept = [e.cell for e in RunReader(tmp_path).events("answer")]
     assert kept.count("c1") == kept.count("c2") == 3 * module.ANSWERS_PER_SECOND_MAX
@@ -203,7 +203,7 @@ def test_real_looking_samples_take_less_than_four_bytes(tmp_path) -> None:
         if i % 1000 == 999:
             run.tick()
         outcome, who = (Outcome.HTTP_ERROR, "") if bad[i] else (Outcome.OK, f"app-{i // 5000}")
-        run.samples([made.sample(T0 + i * MS, int(took[i]), outcome, who, lag_ns=int(lag[i]))])
+        run.samples([fake.sample(T0 + i * MS, int(took[i]), outcome, who, lag_ns=int(lag[i]))])
     run.tick()
     assert (tmp_path / "samples.00001.tail").stat().st_size == count * 32
     run.close()
@@ -214,12 +214,12 @@ def test_real_looking_samples_take_less_than_four_bytes(tmp_path) -> None:
 def test_a_chunk_is_closed_when_it_is_old_or_has_too_many_names(tmp_path, monkeypatch) -> None:
     run = stored_samples(tmp_path, chunk_age_ns=SECOND)
     for second in (0, 1, 2):
-        run.samples([made.sample(T0 + second * SECOND)])
+        run.samples([fake.sample(T0 + second * SECOND)])
         run.tick()
     assert len(list(tmp_path.glob("*.parquet"))) == 1
     monkeypatch.setattr(module, "NAMES_MAX", 10)
     monkeypatch.setattr(module, "BATCH_MAX", 5)
-    samples = [made.sample(T0 + 5 * SECOND + i, who=f"anybody-{i}") for i in range(60)]
+    samples = [fake.sample(T0 + 5 * SECOND + i, who=f"anybody-{i}") for i in range(60)]
     run.samples(samples)
     run.close()
     assert len(list(tmp_path.glob("*.parquet"))) > 5
@@ -229,7 +229,7 @@ def test_a_chunk_is_closed_when_it_is_old_or_has_too_many_names(tmp_path, monkey
 def test_what_is_held_between_two_ticks_is_bounded(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(module, "HELD_SAMPLES_MAX", 10)
     run = stored_samples(tmp_path)
-    run.samples([made.sample(T0 + i) for i in range(15)])
+    run.samples([fake.sample(T0 + i) for i in range(15)])
     assert len(read_chunk(tmp_path / "samples.00001")[0]) == 15
     run.close()
 
@@ -237,11 +237,11 @@ def test_what_is_held_between_two_ticks_is_bounded(tmp_path, monkeypatch) -> Non
 def test_equal_runs_are_equal_bytes(tmp_path, some) -> None:
     for name in ("one", "two"):
         run = stored_samples(tmp_path / name, chunk_samples=100)
-        run.event(made.begin())
+        run.event(fake.begin())
         for first in range(0, 300, 30):
             run.samples(some[first : first + 30])
             run.tick()
-        run.cycle(made.cycle())
+        run.cycle(fake.cycle())
         run.close()
     one, two = (
         {p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} for name in ("one", "two")
@@ -280,7 +280,7 @@ def test_torn_names_and_lines_lose_their_end_only(tmp_path, some) -> None:
     for cut in range(len(whole) - 8, len(whole)):
         names.write_bytes(whole[:cut])
         assert read(tmp_path, 1, 2) == in_order(some[:20])
-    events = [made.begin(), made.end(T0 + SECOND)]
+    events = [fake.begin(), fake.end(T0 + SECOND)]
     for event in events:
         run.event(event)
     log = tmp_path / "events.jsonl"
@@ -325,7 +325,7 @@ def test_a_reader_that_was_there_before_the_conversion_still_reads(tmp_path, som
 
 def test_a_thread_converts_while_more_comes_in(tmp_path) -> None:
     run = RunStore(tmp_path, {}, "", chunk_samples=1000)
-    samples = [made.sample(T0 + i) for i in range(10_500)]
+    samples = [fake.sample(T0 + i) for i in range(10_500)]
     for first in range(0, 10_500, 500):
         run.samples(samples[first : first + 500])
         run.tick()
@@ -402,10 +402,10 @@ def test_a_full_disk_is_one_line(tmp_path) -> None:
     for name in ("events.jsonl", "cycles.jsonl", "samples.00001.tail"):
         (tmp_path / name).symlink_to("/dev/full")
     run = stored_samples(tmp_path)
-    run.samples([made.sample(T0)])
+    run.samples([fake.sample(T0)])
     for name, write in (
-        ("events.jsonl", lambda: run.event(made.begin())),
-        ("cycles.jsonl", lambda: run.cycle(made.cycle())),
+        ("events.jsonl", lambda: run.event(fake.begin())),
+        ("cycles.jsonl", lambda: run.cycle(fake.cycle())),
         ("samples.00001.tail", run.tick),
         ("samples.00001.tail", run.close),
     ):
@@ -417,13 +417,13 @@ def test_a_full_disk_is_one_line(tmp_path) -> None:
 
 def test_what_could_not_be_written_whole_is_taken_back(tmp_path) -> None:
     run = stored_samples(tmp_path)
-    run.event(made.begin())
+    run.event(fake.begin())
     size = (tmp_path / "events.jsonl").stat().st_size
     with files_up_to(size + 10), pytest.raises(MachineError, match="File too large"):
-        run.event(made.end(T0))
+        run.event(fake.end(T0))
     assert (tmp_path / "events.jsonl").stat().st_size == size
-    run.event(made.end(T0 + 1))  # there is room again
-    assert list(RunReader(tmp_path).events()) == [made.begin(), made.end(T0 + 1)]
+    run.event(fake.end(T0 + 1))  # there is room again
+    assert list(RunReader(tmp_path).events()) == [fake.begin(), fake.end(T0 + 1)]
     run.close()
 
 

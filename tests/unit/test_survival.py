@@ -12,7 +12,7 @@ from hypothesis import given, settings, strategies
 from chaosd.analysis.statistics import quantiles
 from chaosd.analysis.survival import kaplan_meier, quantile, restricted_mean
 
-FEW = settings(derandomize=True, max_examples=budget.of(30, 100), deadline=None)
+FEW = settings(derandomize=True, max_examples=budget.of(20, 100), deadline=None)
 TIMES = strategies.lists(strategies.integers(1, 20).map(float), max_size=30)
 
 # Weeks in remission of 21 children on 6-mercaptopurine, the example of every book on survival

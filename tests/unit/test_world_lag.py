@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import made
+import fake
 import pytest
-from made import MS, SECOND, T0
+from fake import MS, SECOND, T0
 
 from chaosd.analysis.observed import observed
 from chaosd.analysis.recovery import Identities, measure
@@ -40,16 +40,16 @@ def lag(kind: LagKind, ms: float, from_ms: float = 100, count: int | None = None
 
 def cycle(*lags: Lag, outage_ms: int = 700, predicted=BAND, more=(), watched=True):
     """A cycle with this outage, in a world that was late like this."""
-    events = made.events(*more, end_ns=END)
+    events = fake.events(*more, end_ns=END)
     if watched:
         events.insert(-1, at(END, WorldWatched(lags=tuple(lags))))
     if predicted is not None:
         events.insert(-1, at(END, RecoveryPredicted(prediction=predicted)))
-    samples = made.row(T0 - SECOND, END, made.failover(outage_ms * MS))
+    samples = fake.row(T0 - SECOND, END, fake.failover(outage_ms * MS))
     who = Identities()
-    who.add(made.OLD)
-    who.add(made.NEW)
-    return measure(events, samples, who, settings=made.settings(), stream=1)
+    who.add(fake.OLD)
+    who.add(fake.NEW)
+    return measure(events, samples, who, settings=fake.settings(), stream=1)
 
 
 def named(found: Doubt | None) -> LagKind | None:
@@ -134,7 +134,7 @@ def test_packets_that_the_machine_drops_make_it_poor_at_once() -> None:
 
 
 def test_datagrams_and_deeds_are_judged_by_their_own_events() -> None:
-    start = Asked(deed=StartInstance(identity=made.NEW))
+    start = Asked(deed=StartInstance(identity=fake.NEW))
     late = cycle(more=[at(T0 + 200 * MS, DeedDue()), at(T0 + 620 * MS, start)])
     assert named(late.doubt) is LagKind.DEED_LATE
     assert late.world_lag_s == {"deed-late": 0.42}
@@ -165,15 +165,15 @@ def test_the_kind_that_says_most_is_named() -> None:
 def test_a_poor_cycle_is_in_no_number(outcome) -> None:
     good, tally = Tally(), Tally()
     for place in range(5):
-        one = made.cycle(recovery_s=0.5 + place / 10)
+        one = fake.cycle(recovery_s=0.5 + place / 10)
         good.add(one)
         tally.add(one)
     took = 99.0 if outcome is CycleOutcome.RECOVERED else None
-    poor = made.cycle(
-        outcome=outcome, recovery_s=took, failed=9, misrouted=3, anomaly=True, doubt=made.LATE
+    poor = fake.cycle(
+        outcome=outcome, recovery_s=took, failed=9, misrouted=3, anomaly=True, doubt=fake.LATE
     )
     tally.add(poor)
-    found, without = tally.part(), good.part()
+    found, without = tally.totals(), good.totals()
     assert (found.poor, found.valid, found.good, found.failovers) == (1, 6, 5, 5)
     assert replace(found, poor=0, outcomes=without.outcomes) == without
     assert observed(poor) is None

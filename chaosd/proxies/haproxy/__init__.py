@@ -52,6 +52,7 @@ from chaosd.proxies.haproxy.rewired import Facts, RewiredFiles
 from chaosd.system import machine
 from chaosd.system.files import MB, read_bytes, read_utf8
 
+_ALERTS_MAX = 20  # that are said
 _ENTRIES_MAX = 10_000  # that are looked at beside it: it may lie in /
 _FILES_MAX, _FILES_BYTES_MAX = 500, 16 * MB  # beside the user's own haproxy.cfg
 
@@ -146,7 +147,7 @@ class HAProxy:
         return builds.binary(self.config.binary, self.config.version)
 
     def check(self, launch: Launch) -> str | None:
-        """Let HAProxy check the file; its first complaint as `file:line: what`, or None."""
+        """Let HAProxy check the file: its complaints as `file:line: what`, a line each, or None."""
         done = self._checked(launch)
         if done.returncode == 0:
             return None
@@ -156,9 +157,11 @@ class HAProxy:
         if not alerts:
             last = (done.stderr.strip().splitlines() or ["it does not say why"])[-1]
             return f"{config_file}: {last}"
-        said = [self._placed(launch, alert) for alert in alerts]
-        more = f" (and {len(alerts) - 1} more)" if len(alerts) > 1 else ""
-        return said[0] + more + self._taken_by(launch)
+        said = list(dict.fromkeys(self._placed(launch, alert) for alert in alerts))
+        shown, more = said[:_ALERTS_MAX], len(said) - _ALERTS_MAX
+        shown[-1] += f" (and {more} more)" if more > 0 else ""
+        shown[-1] += self._taken_by(launch)
+        return "\n".join(shown)
 
     def _taken_by(self, launch: Launch) -> str:
         """Which of the other builds at hand take the user's files, as a remedy."""
@@ -239,10 +242,10 @@ class HAProxy:
         path = self._path
         if path is None:
             return []
-        effective = self._own(path)
+        effective = self._read_own_file(path)
         found = own_file.problems(effective, path, by_address=by_address)
         if own_file.is_undecided(effective):
-            effective = self._own(path, either=True)
+            effective = self._read_own_file(path, either=True)
         found += own_file.too_many_connections(effective, self._open_files_max())
         found += refusals(
             effective.document,
@@ -266,7 +269,9 @@ class HAProxy:
             return self._backend_advice()
         if path is None:
             return config.surprises(config.settings_of(self.config))
-        return [say(f) for f in own_file.advice(self._own(path), path)] + self._backend_advice()
+        return [
+            say(f) for f in own_file.advice(self._read_own_file(path), path)
+        ] + self._backend_advice()
 
     def settings(self) -> dict[str, Any]:
         """What holds of the app's servers: by the user's own file, else by the YAML."""
@@ -275,7 +280,7 @@ class HAProxy:
         path = self._path
         if path is None:
             return self.config.model_dump(mode="json", include={*config.OF_THE_FILE})
-        effective = self._own(path)
+        effective = self._read_own_file(path)
         return record(effective, own_file.app_servers(effective))
 
     def own_files(self) -> tuple[Path, ...]:
@@ -319,7 +324,7 @@ class HAProxy:
     def _known_features(self) -> frozenset[str] | None:
         return self._features()
 
-    def _own(self, path: Path, *, either: bool = False) -> Effective:
+    def _read_own_file(self, path: Path, *, either: bool = False) -> Effective:
         """The user's own file as the version at hand reads it.
 
         With `either` also those of its parts of which it is not known whether they hold.
@@ -345,7 +350,7 @@ class HAProxy:
         if self._rewired is not None:
             backends = self._rewired.backends(self._machine)
         elif self._path is not None:
-            backends = read_backends(self._own(self._path), self._machine)
+            backends = read_backends(self._read_own_file(self._path), self._machine)
         else:
             return []
         version = self._facts()[0]
@@ -365,7 +370,7 @@ class HAProxy:
             return self._rewired.backend(self._machine)
         if self._path is None:
             return None
-        effective = self._own(self._path)
+        effective = self._read_own_file(self._path)
         return backend_of(effective, own_file.app_servers(effective), self._machine)
 
     def render(self, wiring: Wiring) -> str:
@@ -424,7 +429,7 @@ class HAProxy:
         if self._rewired is not None:
             return self._rewired.timers_s()
         if self._path is not None:
-            return own_file.timers_s(self._own(self._path))
+            return own_file.timers_s(self._read_own_file(self._path))
         resolve_s = self.config.resolvers.timeout_resolve.s
         return (resolve_s, self.config.server.inter.s) if self.config.server.check else (resolve_s,)
 
@@ -452,7 +457,7 @@ class HAProxy:
         if self._rewired is not None:
             return self._rewired.standing(backend)
         assert self._path is not None  # noqa: S101 - there is a backend, so there is a file
-        apps = own_file.app_servers(self._own(self._path))
+        apps = own_file.app_servers(self._read_own_file(self._path))
         hosts = {target(server.address.text).host.lower() for server in apps}
         if len(apps) != len(backend.servers) or len(hosts) != 1:
             return None

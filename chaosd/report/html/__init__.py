@@ -40,6 +40,7 @@ def render(
     blocks = [
         _head(report),
         *results,
+        *_what_was_run(texts),
         _section("How to read this", sections.HOW_TO_READ),
         _section("Settings", *sections.settings(report, texts)),
     ]
@@ -52,8 +53,15 @@ def render(
     )
 
 
+def _what_was_run(texts: Mapping[str, str]) -> Iterator[str]:
+    if blocks := list(sections.what_was_run(texts)):
+        yield _section("What was run", *blocks)
+
+
 def _head(report: Report) -> str:
     where = f"{sections.proxy(report)}, runtime {report.manifest.get('runtime', '?')}"
+    summary = sections.in_words(report)
+    in_words = to_html([summary]) if summary is not None else ""
     said = words.notes(report)
     notes = to_html([bullets(said)]) if said else ""
     objectives = ""
@@ -63,7 +71,7 @@ def _head(report: Report) -> str:
     return (
         f'<header><div><h1>{escape(report.run)}</h1><div class="sub">{escape(where)}</div></div>'
         f'<div class="verdict {_colour(report)}">verdict: {report.verdict}</div></header>'
-        f"<p>{escape(text.verdict_words(report))}</p>{_tiles(report)}{notes}{objectives}"
+        f"<p>{escape(text.verdict_words(report))}</p>{_tiles(report)}{in_words}{notes}{objectives}"
     )
 
 

@@ -58,7 +58,7 @@ def worst(cycles: Sequence[Cycle]) -> list[Cycle]:
     return [cycle for cycle, _ in sorted(found, key=gravity, reverse=True)[:WORST_MAX]]
 
 
-def _told(event: AnyEvent) -> tuple[str, str, dict[str, Any]]:
+def _stored_words(event: AnyEvent) -> tuple[str, str, dict[str, Any]]:
     """Who tells, what, and with which details: the stored words."""
     stored = json.loads(encode_event(event))
     if "verb" in stored:
@@ -76,7 +76,7 @@ def render(flight: Flight) -> str:
         blocks.append(paragraph(f"{cycle.residual_s:+.3f} s vs predicted mean{shorter}."))
     rows = []
     for event in sorted(flight.events, key=lambda e: e.at_ns)[:EVENTS_MAX]:
-        who, what, details = _told(event)
+        who, what, details = _stored_words(event)
         data = json.dumps(details, ensure_ascii=False)[:300]
         error_ns = event.error_ns
         known = f"± {error_ns / 1e6:.1f}" if error_ns >= ERROR_SHOWN_NS else ""

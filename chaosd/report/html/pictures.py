@@ -13,6 +13,7 @@ from chaosd.analysis.survival import kaplan_meier
 from chaosd.history.cycles import PHASES, Cycle, CycleOutcome
 from chaosd.report.html import charts
 from chaosd.report.html.charts import Frame
+from chaosd.system.clock import SECOND_NS, utc
 
 COLUMNS_MAX = 120  # of bars, and of steps of a curve
 MIXED_MAX = 400  # predictions that are mixed into one curve
@@ -75,7 +76,9 @@ def over_time(cycles: Sequence[Cycle]) -> str:
         for kind, some in by_kind.items()
     ]
     title = f"Recovery time of {len(failovers)} failovers over the run"
-    return frame.svg(title, [*parts, "</g>"], x=f"{unit} since the first cycle", y="recovery, s")
+    began = utc(round(min(c.t0_unix for c in cycles) * SECOND_NS)).strftime("%Y-%m-%d %H:%M:%S UTC")
+    x_axis = f"{unit} since {began}, the first cycle"
+    return frame.svg(title, [*parts, "</g>"], x=x_axis, y="recovery, s")
 
 
 def distribution(cycles: Sequence[Cycle]) -> str:

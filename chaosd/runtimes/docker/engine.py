@@ -21,6 +21,7 @@ from chaosd.system.clock import SECOND_NS, Clock
 T = TypeVar("T")
 
 THREADS_MAX = 32
+OTHER_USERS = ("name=selinux", "name=rootless", "name=userns")  # of an engine's options
 
 
 class _Pool:
@@ -141,6 +142,15 @@ class Engine:
     def is_here(self) -> bool:
         """Whether it runs on our own kernel, so that clocks and addresses are the same."""
         return self.endpoint.is_socket and self.info.get("KernelVersion") == os.uname().release
+
+    @property
+    def shares_files(self) -> bool:
+        """Whether its containers can have a directory of ours, and its users are the same there.
+
+        That it sees our files is not known before it is tried.
+        """
+        options = " ".join(self.info.get("SecurityOptions") or ())
+        return self.is_here and not any(name in options for name in OTHER_USERS)
 
     @property
     def host(self) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from chaosd import shown
@@ -43,7 +44,7 @@ class Blueprint:
     entrypoint: Sequence[str] | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
-    ports: Mapping[int, tuple[str, int]] = field(default_factory=dict)  # inside → (ip, port)
+    ports: dict[int, tuple[str, int]] = field(default_factory=dict)  # inside → (ip, port)
     memory_mb: int = 128
     pids: int = 64
     own_image: bool = True
@@ -51,6 +52,8 @@ class Blueprint:
     dns: Sequence[str] = ()
     sysctls: Mapping[str, str] = field(default_factory=dict)
     scratch: str | None = None  # a directory in memory, which it may write
+    binds: Mapping[str, Path] = field(default_factory=dict)  # inside → a directory of this machine
+    user: str = objects.NOBODY  # of an image of ours
 
 
 @dataclass(eq=False, kw_only=True)
@@ -62,6 +65,7 @@ class Member:
     heard: Heard
     expected: bool = False  # somebody here asked it to go
     exit_code: int | None = None
+    pid: int = 0  # of this machine; 0 where it is not known, or another's
     last_line: str = ""
     output: Output | None = None
 
@@ -105,13 +109,13 @@ class Members:
             await asyncio.wait([earlier])
         making = asyncio.get_running_loop().create_task(engine.do(attempt))
         self._making[blueprint.name] = making
-        making.add_done_callback(partial(self._made, blueprint.name))
+        making.add_done_callback(partial(self._forget_making, blueprint.name))
         container = await asyncio.shield(making)
         member = Member(id=container, name=blueprint.name, heard=heard)
         self._by_id[container] = member
         return member
 
-    def _made(self, name: str, making: asyncio.Task[str]) -> None:
+    def _forget_making(self, name: str, making: asyncio.Task[str]) -> None:
         if self._making.get(name) is making:
             del self._making[name]
         if not making.cancelled():
@@ -128,6 +132,7 @@ class Members:
             dns=list(blueprint.dns) or None,
             sysctls=dict(blueprint.sysctls) or None,
             tmpfs={blueprint.scratch: objects.SCRATCH_OPTIONS} if blueprint.scratch else None,
+            mounts=objects.mounts(blueprint.binds),
         )
         container: str = translated(
             lambda: api.create_container(
@@ -151,6 +156,7 @@ class Members:
 
     async def start(self, member: Member) -> None:
         """Start it and listen to it. Raises MachineError."""
+        member.pid = 0
         await self._engine.do(lambda api: api.start(member.id))
         self.follow(member)
 
@@ -174,21 +180,26 @@ class Members:
         found: dict[str, Any] = inspected["State"]
         return found
 
+    def seen(self, member: Member, pid: int) -> None:
+        """The engine says that this is its process: believed if it is one of this machine."""
+        here = self._engine.is_here and pid and _is_of_container(pid, member.id)
+        member.pid = pid if here else 0
+
     async def end(self, member: Member, signal: str, grace_s: float) -> None:
         """Signal it and return when it runs no more; it is killed after the grace."""
         member.expected = True
         await self._signal(member, signal)
-        if await self._gone(member, grace_s if signal != "KILL" else KILL_LIMIT_S):
+        if await self._has_ended(member, grace_s if signal != "KILL" else KILL_LIMIT_S):
             return
         await self._signal(member, "KILL")
-        if not await self._gone(member, KILL_LIMIT_S):
+        if not await self._has_ended(member, KILL_LIMIT_S):
             raise MachineError(f"container {member.name} does not die of SIGKILL")
 
     async def _signal(self, member: Member, signal: str) -> None:
         with suppress(MissingError, ConflictError):  # it is not running
             await self._engine.do(lambda api: api.kill(member.id, signal))
 
-    async def _gone(self, member: Member, limit_s: float) -> bool:
+    async def _has_ended(self, member: Member, limit_s: float) -> bool:
         clock = self._engine.clock
         limit_ns = clock.now_ns() + round(limit_s * SECOND_NS)
         while (await self.state(member)).get("Running"):
@@ -237,10 +248,18 @@ class Members:
         return not state.get("Running")
 
 
+def _is_of_container(pid: int, container: str) -> bool:
+    """Whether the number means the same process here: chaosd may have numbers of its own."""
+    try:
+        return container in Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8")
+    except OSError:
+        return False
+
+
 def _user(blueprint: Blueprint) -> str | None:
     if blueprint.capability is not None:
         return objects.ROOT
-    return objects.NOBODY if blueprint.own_image else None
+    return blueprint.user if blueprint.own_image else None
 
 
 async def _quietly(work: Coroutine[Any, Any, None]) -> None:

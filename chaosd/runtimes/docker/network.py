@@ -64,8 +64,14 @@ class Network:
 
     def address_of(self, api: Any, container: str) -> str | None:
         """The address that a container really has here; None if none."""
-        networks = api.inspect_container(container)["NetworkSettings"]["Networks"] or {}
-        return networks.get(self.name, {}).get("IPAddress") or None
+        return self.found(api, container)[0]
+
+    def found(self, api: Any, container: str) -> tuple[str | None, int]:
+        """The address that a container really has here, and its process, as the engine says it."""
+        inspected = api.inspect_container(container)
+        networks = inspected["NetworkSettings"]["Networks"] or {}
+        pid = int((inspected.get("State") or {}).get("Pid") or 0)
+        return networks.get(self.name, {}).get("IPAddress") or None, pid
 
     def holder_of(self, api: Any, ip: str) -> str | None:
         """The name of the container that has this address."""

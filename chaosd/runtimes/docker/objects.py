@@ -53,6 +53,13 @@ def host_config(
     return config
 
 
+def mounts(binds: Mapping[str, Path]) -> list[Any] | None:
+    """Directories of this machine, by where a container has them."""
+    from docker.types import Mount
+
+    return [Mount(inside, str(ours), type="bind") for inside, ours in binds.items()] or None
+
+
 def tar(files: Mapping[str, bytes]) -> bytes:
     """An archive of these files, readable by everybody."""
     packed = io.BytesIO()

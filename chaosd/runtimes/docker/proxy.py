@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Mapping, Sequence
 from logging import makeLogRecord
 from pathlib import Path, PurePosixPath
@@ -21,7 +23,7 @@ from chaosd.runtimes.docker.engine import Engine
 from chaosd.runtimes.docker.members import FILES, Blueprint, Member, Members
 from chaosd.runtimes.docker.presence import watched
 from chaosd.runtimes.surroundings import Surroundings
-from chaosd.system import processes
+from chaosd.system import processes, scratch
 from chaosd.system.clock import SECOND_NS, pause
 from chaosd.system.processes import OutputFile
 from chaosd.system.tasks import uninterrupted
@@ -37,6 +39,9 @@ ONCE_LIMIT_S = 30.0
 ONCE_PAUSE_S = 0.02
 # In the container, in memory. No image has it: a directory that is there would keep its own mode.
 SCRATCH = PurePosixPath("/run/chaosd")
+# In the container, where the directory is with the socket of its API.
+API_AT, API_NAME = PurePosixPath("/run/chaosd-api"), "api.sock"
+NOT_SHARED = "bind source path does not exist"  # the engine's words: it does not see our files
 
 
 class DockerProxy:
@@ -48,11 +53,11 @@ class DockerProxy:
         self.entry = Address("", 0)
         self.api = ""
         self.member: Member | None = None
+        self._place: Path | None = None  # ours alone, with the socket of its API
         self._cell = cell
         self._recorder = recorder
         self._engine = engine
         self._members = members
-        self._pid = 0  # of this machine; 0 where it is another's
         self._proxy: Launches = launchable(cell.proxy)
         name = PurePosixPath(self._proxy.config_name).stem
         self._log = OutputFile(cell.directory / f"{name}.log")
@@ -68,9 +73,25 @@ class DockerProxy:
         self, where: Surroundings, *, publish: str, inside: bool, upstream: Sequence[str]
     ) -> None:
         """Make and start it. Raises MachineError."""
-        cell, wanted = self._cell, self._proxy.listen
+        wanted = self._proxy.listen
         port = wanted.port if wanted else DOOR_PORT
-        launch = self._launch(port, where)
+        if not inside and self._engine.shares_files:
+            self._place = _private()
+        try:
+            await self._make(where, port, publish, upstream)
+        except MachineError as error:
+            if self._place is None or NOT_SHARED not in str(error):
+                raise
+            self._forget_place()
+            await self._make(where, port, publish, upstream)
+        if inside:
+            self.entry, self.api = Address(where.door, port), f"{where.door}:{API_PORT}"
+        await self.look()
+
+    async def _make(
+        self, where: Surroundings, port: int, publish: str, upstream: Sequence[str]
+    ) -> None:
+        cell, launch = self._cell, self._launch(port, where)
         program, *arguments = launch.argv
         blueprint = Blueprint(
             name=f"chaosd-{cell.run_id}-{cell.name}-proxy",
@@ -84,11 +105,10 @@ class DockerProxy:
             pids=PIDS,
             dns=upstream,
             scratch=str(SCRATCH),
+            binds={str(API_AT): self._place} if self._place is not None else {},
+            user=_user(),
         )
-        await self._start(blueprint, port, wanted, publish)
-        if inside:
-            self.entry, self.api = Address(where.door, port), f"{where.door}:{API_PORT}"
-        await self.look()
+        await self._start(blueprint, port, self._proxy.listen, publish)
 
     def _launch(self, port: int, where: Surroundings) -> Launch:
         """Say how it is started, and keep its configuration in the run directory."""
@@ -97,7 +117,7 @@ class DockerProxy:
             listen=Address(anywhere, port),
             dns=where.dns,
             log=None,
-            api=Address(anywhere, API_PORT),
+            api=API_AT / API_NAME if self._place is not None else Address(anywhere, API_PORT),
             directory=PurePosixPath(FILES),
             scratch=SCRATCH,
             app_at=where.app,
@@ -116,10 +136,9 @@ class DockerProxy:
         for _ in range(PORT_ATTEMPTS_MAX):
             door, api = rng.sample(range(PORT_FIRST, PORT_LAST), 2)
             published: Address = wanted or Address(publish, door)
-            blueprint.ports = {
-                port: (published.host, published.port),
-                API_PORT: (publish, api),
-            }
+            blueprint.ports = {port: (published.host, published.port)}
+            if self._place is None:
+                blueprint.ports |= {API_PORT: (publish, api)}
             self.member = await self._members.create(blueprint, self._on_line)
             try:
                 await self._members.start(self.member)
@@ -137,7 +156,7 @@ class DockerProxy:
                 self.entry = wanted or Address(host, door)
                 if self.entry.host == "0.0.0.0":  # noqa: S104 - the user's own wish
                     self.entry = Address(host, self.entry.port)
-                self.api = f"{host}:{api}"
+                self.api = str(self._place / API_NAME) if self._place else f"{host}:{api}"
                 return
         raise MachineError(f"no free port between {PORT_FIRST} and {PORT_LAST} on {publish}")
 
@@ -146,15 +165,22 @@ class DockerProxy:
         if self.member is None or not self._engine.is_here:
             return
         pid = int((await self._members.state(self.member)).get("Pid") or 0)
-        self._pid = pid if _is_of_container(pid, self.member.id) else 0
+        self._members.seen(self.member, pid)
 
     def process(self) -> dict[str, int]:
         """Its memory and descriptors, without what is unknown."""
-        return processes.usage(self._pid) if self._pid else {}
+        pid = self.member.pid if self.member is not None else 0
+        return processes.usage(pid) if pid else {}
 
     def close(self) -> None:
         self._closed = True
         self._log.close()
+        self._forget_place()
+
+    def _forget_place(self) -> None:
+        place, self._place = self._place, None
+        if place is not None:
+            shutil.rmtree(place.parent, ignore_errors=True)
 
     def _on_line(self, line: str, at_ns: int, error_ns: int) -> None:
         if self._closed:
@@ -171,12 +197,24 @@ class DockerProxy:
             self._recorder.record(log_event(what, data), at_ns=at_ns, error_ns=error_ns)
 
 
-def _is_of_container(pid: int, container: str) -> bool:
-    """Whether the number means the same process here: chaosd may have numbers of its own."""
-    try:
-        return container in Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8")
-    except OSError:
-        return False
+def _user() -> str:
+    """Who the proxy is: nobody, or where chaosd is no root itself, who runs chaosd.
+
+    It makes the socket of its API, and both of them must be able to use it.
+    """
+    return f"{os.geteuid()}:{os.getegid()}" if os.geteuid() else objects.NOBODY
+
+
+def _private() -> Path:
+    """A directory that nobody can look into but us and the proxy.
+
+    The one around it stays ours, so that it is swept as what we have made.
+    """
+    place = scratch.made() / "api"
+    place.mkdir(mode=0o700)
+    if not os.geteuid():
+        os.chown(place, *map(int, objects.NOBODY.split(":")))
+    return place
 
 
 def run_once(

@@ -16,14 +16,18 @@ from chaosd.dns.server import PORT, Query
 from chaosd.errors import MachineError
 from chaosd.history.values import Address
 from chaosd.plugins.runtime import CellSpec
-from chaosd.runtimes.answers import Answers
+from chaosd.runtimes.dns_answers import DnsAnswers
 from chaosd.runtimes.docker import images
 from chaosd.runtimes.docker.engine import Engine
 from chaosd.runtimes.docker.members import FILES, Blueprint, Member, Members
 
 # The program and what it imports, without the rest of us.
 PARTS = (
-    *("__init__", "errors", "dns/__init__", "dns/forwarder", "dns/rules", "dns/server"),
+    *("__init__", "errors"),
+    *(
+        f"dns/{name}"
+        for name in ("__init__", "forwarder", "rules", "server", "sockets", "spoiling")
+    ),
     *("history/__init__", "history/values", "system/__init__", "system/clock"),
     "system/stamps",
 )
@@ -38,7 +42,9 @@ MEMORY_MB, PIDS = 128, 32
 class Sidecar:
     """The nameserver that the proxy asks instead of the engine's own."""
 
-    def __init__(self, cell: CellSpec, engine: Engine, members: Members, answers: Answers) -> None:
+    def __init__(
+        self, cell: CellSpec, engine: Engine, members: Members, answers: DnsAnswers
+    ) -> None:
         self.queries = 0
         self._cell = cell
         self._engine = engine
@@ -127,12 +133,20 @@ class Sidecar:
         self.queries += 1
         # Its own stamp is the best one, if it is of our clock.
         own = self._engine.is_here and said["at_ns"] <= at_ns
-        self._answers.heard(Query(**said | {"at_ns": said["at_ns"] if own else at_ns}))
+        self._answers.record(Query(**said | {"at_ns": said["at_ns"] if own else at_ns}))
 
 
 def _program() -> dict[str, bytes]:
     """The files that it is made of."""
-    ours = {f"chaosd/{part}.py": files(chaosd) / f"{part}.py" for part in PARTS}
+    ours: dict[str, Traversable] = {
+        f"chaosd/{part}.py": files(chaosd) / f"{part}.py" for part in PARTS
+    }
+    actions = files(chaosd) / "dns/actions"
+    ours |= {
+        f"chaosd/dns/actions/{entry.name}": entry
+        for entry in actions.iterdir()
+        if entry.name.endswith(".py")
+    }
     return {name: file.read_bytes() for name, file in (ours | _dnspython()).items()}
 
 

@@ -24,9 +24,9 @@ from chaosd.history.events import (
 from chaosd.history.values import Address, Instance
 from chaosd.plugins.bases import OldIp
 from chaosd.plugins.recording import Recorder
-from chaosd.plugins.runtime import CellSpec, Holder
+from chaosd.plugins.runtime import CellSpec, Holder, OwnProcess, ProcessRole
 from chaosd.runtimes import readiness
-from chaosd.runtimes.answers import Answers
+from chaosd.runtimes.dns_answers import DnsAnswers
 from chaosd.runtimes.docker import images, missing_name, network, objects, placeholder
 from chaosd.runtimes.docker.endpoint import EngineAwayError, own_container
 from chaosd.runtimes.docker.engine import Engine
@@ -131,7 +131,7 @@ class DockerStage(Roster[Member]):
             self.missing = await missing_name.find_out(self._team, net.name, self._upstream)
             return Address(EMBEDDED_DNS, DNS_PORT)
         self.missing = cell.dns.missing
-        answers = Answers(self._recorder, cell.dns.name)
+        answers = DnsAnswers(self._recorder, cell.dns.name)
         self._sidecar = Sidecar(cell, self._engine, self._team, answers)
         return await self._sidecar.start(
             net.address(NAMESERVER), proxy=net.address(PROXY), upstream=self._upstream
@@ -220,7 +220,8 @@ class DockerStage(Roster[Member]):
             # One that comes back: the address is free a little later than the container is gone.
             await placeholder.Nobody(self._engine, net).take(ip)
             await self._team.start(member)
-        has = await self._engine.do(lambda api: net.address_of(api, member.id))
+        has, pid = await self._engine.do(lambda api: net.found(api, member.id))
+        self._team.seen(member, pid)
         if has is None and not (state := await self._team.state(member)).get("Running"):
             member.exit_code = state.get("ExitCode")
             await sleep(self._clock, ASK_PAUSE_S)  # its last words may still be under way
@@ -403,6 +404,17 @@ class DockerStage(Roster[Member]):
 
     def proxy_process(self) -> dict[str, int]:
         return self._proxy.process() if self._proxy is not None else {}
+
+    def processes(self) -> list[OwnProcess]:
+        found = [
+            OwnProcess(ProcessRole.APP, entry.instance.identity, entry.body.pid)
+            for entry in self._entries.values()
+            if entry.body is not None and entry.body.pid and entry.instance is not None
+        ]
+        proxy = self._proxy.member if self._proxy is not None else None
+        if proxy is not None and proxy.pid:
+            found.append(OwnProcess(ProcessRole.PROXY, "", proxy.pid))
+        return found
 
     @property
     def _network(self) -> Network:

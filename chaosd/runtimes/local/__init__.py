@@ -16,8 +16,9 @@ from random import Random
 from signal import SIGKILL, SIGTERM
 from typing import Any, ClassVar, Literal
 
+from chaosd.dns.actions import Transport
 from chaosd.dns.rules import Rule
-from chaosd.dns.server import DnsServer, Transport
+from chaosd.dns.server import DnsServer
 from chaosd.errors import MachineError
 from chaosd.history.values import Address, Instance
 from chaosd.plugins.bases import KeyPath, OldIp, RuntimeConfig
@@ -33,7 +34,7 @@ from chaosd.plugins.runtime import (
     Pace,
     ProcessRole,
 )
-from chaosd.runtimes.answers import Answers
+from chaosd.runtimes.dns_answers import DnsAnswers
 from chaosd.runtimes.local import loopback
 from chaosd.runtimes.local.loopback import Loopback
 from chaosd.runtimes.local.proxychild import ProxyChild
@@ -145,10 +146,10 @@ class LocalStage(Roster[Child]):
         self._children: set[Child] = set()
         self._zygote = zygote
         self._joined = False
-        self._answers = Answers(recorder, cell.dns.name)
+        self._answers = DnsAnswers(recorder, cell.dns.name)
         self._dns = DnsServer(
             self._clock,
-            self._answers.heard,
+            self._answers.record,
             missing=cell.dns.missing,
             ttl_s=cell.dns.ttl_s,
             delay_s=cell.dns.delay_s,

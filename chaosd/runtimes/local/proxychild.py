@@ -51,7 +51,8 @@ class ProxyChild:
         if isinstance(proxy, Checks):
             complaint = await asyncio.to_thread(proxy.check, launch)
             if complaint is not None:
-                raise ConfigError(f"the proxy refuses its config: {complaint}")
+                said = complaint.splitlines()
+                raise ConfigError(*(f"the proxy refuses its config: {each}" for each in said))
         name = Path(launchable(proxy).config_name).stem
         self.child = self._spawn(
             Path(launch.argv[0]).name,

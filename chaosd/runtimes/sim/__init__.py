@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Literal, get_args
 from pydantic import Field
 
 from chaosd.dns.rules import Rule
-from chaosd.errors import ConfigError
+from chaosd.errors import ConfigError, MachineError
 from chaosd.history.values import Address, Instance, Sample, StreamSpec
 from chaosd.plugins.bases import KeyPath, OldIp, ProbeConfig, RuntimeConfig
 from chaosd.plugins.probe import Deliver
@@ -155,6 +155,10 @@ class SimStage(Roster[None]):
 
     async def answer_by(self, rules: Sequence[Rule], owner: str = "") -> None:
         self._now_ns()
+        if any(rule.does for rule in rules):
+            raise MachineError(
+                "the simulated nameserver has no messages to spoil (use runtime local or docker)"
+            )
         self._world.rules.set(owner, rules)
 
     async def hold(self, manner: OldIp) -> Holder:

@@ -39,7 +39,7 @@ def about(rng: Random, value_ns: int) -> int:
     return value_ns * (800 + below(rng, 401)) // 1000
 
 
-def _missing(said: str) -> Failure:
+def _failure_of(said: str) -> Failure:
     """How a name without an address is answered; with `stale`, one that never had any."""
     return Failure.NXDOMAIN if said == "stale" else Failure(said)
 
@@ -183,7 +183,7 @@ class SimCell:
     def resolve(self, now_ns: int, record: RecordType) -> Reply:
         """Answer a query of the proxy's model."""
         self.dns_queries += 1
-        answer: Answer = _missing(self.cell.dns.missing)
+        answer: Answer = _failure_of(self.cell.dns.missing)
         if self._zone:
             answer = self._zone if record == "A" else Failure.EMPTY
         took_ns = about(self.rng, self._dns_latency_ns)

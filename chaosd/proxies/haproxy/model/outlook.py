@@ -20,6 +20,7 @@ from chaosd.proxies.haproxy.model.backend import (
     Beyond,
     Happening,
     Outlook,
+    Resolver,
     Scenario,
     ServerLine,
     Spread,
@@ -214,7 +215,7 @@ class _Trial:
             rng,
             ask=self.world.ask,
             start_ns=0,
-            poll_at_ns=lambda resolver: round(phases.poll * resolver.timeout_resolve_ns),
+            poll_at_ns=lambda resolver: self._poll_at_ns(resolver, phases.poll),
             check_at_ns=lambda line, after_ns: (
                 (round(phases.check * line.inter_ns) + after_ns) % line.inter_ns
             ),
@@ -224,6 +225,11 @@ class _Trial:
         )
         scene.settle(self.model)
         self.history: list[tuple[int, Usable]] = [(ALWAYS_NS, self._usable())]
+
+    def _poll_at_ns(self, resolver: Resolver, part: float) -> int:
+        """The first poll: at any time after the last answer, or already under way at T0."""
+        takes_ns = self._scene.poll_takes_ns(resolver)
+        return round(part * (resolver.timeout_resolve_ns + takes_ns)) - takes_ns
 
     def run(self) -> None:
         """Run until nothing can change any more."""

@@ -1,4 +1,4 @@
-"""Made-up histories: what the engine and the world would have written, without either."""
+"""Fake histories: what the engine and the world would have written, without either."""
 
 from __future__ import annotations
 

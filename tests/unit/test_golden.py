@@ -1,7 +1,7 @@
-"""Run directories of format 0, written by the code of that time: they are read for ever.
+"""Run directories of each format, written by the code of that time: they are read for ever.
 
 Each holds the report.json that its own code made. Today's code must find the same numbers in the
-same files; words may be said otherwise. tests/data/format-0/README.md says how each was made.
+same files; words may be said otherwise. The README.md of each format says how each was made.
 """
 
 from __future__ import annotations
@@ -26,8 +26,14 @@ from chaosd.history.reader import RunReader
 from chaosd.report import compare as files
 from chaosd.report import words
 
-DATA = Path(__file__).parent.parent / "data/format-0"
-NAMES = sorted(path.name for path in DATA.iterdir() if path.is_dir())
+DATA = Path(__file__).parent.parent / "data"
+FORMATS = ("format-0", "format-1")
+NAMES = sorted(
+    f"{made.parent.name}/{made.name}"
+    for each in FORMATS
+    for made in (DATA / each).iterdir()
+    if made.is_dir()
+)
 WORDS = frozenset({"reasons", "doubts", "notes", "why", "reason"})  # may be rewritten
 CONFIG = "config"  # settings by their path: a later version may call one by another name
 TOLERANCE = 1e-9
@@ -102,7 +108,7 @@ def test_the_report_has_the_numbers_it_had(name, tmp_path) -> None:
     assert not wrong, f"{name}: {len(wrong)} differences\n" + "\n".join(wrong[:40])
 
 
-@pytest.mark.parametrize("name", ["killed", "imposter"])
+@pytest.mark.parametrize("name", ["format-0/killed", "format-0/imposter", "format-1/arms"])
 def test_what_is_written_is_what_is_analysed(name, tmp_path) -> None:
     """Of a killed run, and of one with flight records."""
     directory = copied(name, tmp_path)
@@ -127,19 +133,20 @@ def test_every_line_decodes(name) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_compared_with_itself_it_is_never_better_or_worse(name, tmp_path) -> None:
-    side = files.load(copied(name, tmp_path))
+    arm = "ours" if name == "format-1/arms" else None  # arms are not pooled
+    side = files.load(copied(name, tmp_path), arm=arm)
     found = compare(side, side)
     assert {row.answer for row in found.rows} <= {"same", "unknown"}
     assert all(row.difference.value in (0, None) for row in found.rows)
-    assert found.answer == ("same" if name == "slo" else "unknown"), found.reasons
+    assert found.answer == ("same" if name == "format-0/slo" else "unknown"), found.reasons
     # Its old report.json is a baseline as good as its directory.
-    baseline = files.load(DATA / name / "report.json")
+    baseline = files.load(DATA / name / "report.json", arm=arm)
     assert compare(baseline, side).answer == found.answer
 
 
 def test_the_directories_hold_what_their_readme_says() -> None:
     """Else a directory that was made anew could lose what it is there for."""
-    whole = {name: expectation(name) for name in NAMES}
+    whole = {n.partition("/")[2]: expectation(n) for n in NAMES if n.startswith("format-0/")}
     outcomes = Counter[str]()
     for found in whole.values():
         outcomes.update(found["total"]["outcomes"])
@@ -151,16 +158,33 @@ def test_the_directories_hold_what_their_readme_says() -> None:
     assert "end_unix" not in whole["killed"]["manifest"]
     assert whole["retried"]["total"]["early"] > 0
     assert whole["imposter"]["total"]["misrouted"] > 0
-    assert list((DATA / "imposter/flight").glob("*.json"))
-    assert (DATA / "keep-raw/samples.folded.json").exists()
-    assert not (DATA / "keep-raw/samples.00001.parquet").exists()
-    assert (DATA / "killed/samples.00001.tail").exists()
-    readme = (DATA / "README.md").read_text(encoding="utf-8")
-    assert all(f"`{name}`" in readme for name in NAMES)
+    assert list((DATA / "format-0/imposter/flight").glob("*.json"))
+    assert (DATA / "format-0/keep-raw/samples.folded.json").exists()
+    assert not (DATA / "format-0/keep-raw/samples.00001.parquet").exists()
+    assert (DATA / "format-0/killed/samples.00001.tail").exists()
+    for name in NAMES:
+        form, _, directory = name.partition("/")
+        assert f"`{directory}`" in (DATA / form / "README.md").read_text(encoding="utf-8")
+
+
+def test_format_1_has_what_came_with_it() -> None:
+    """Arms, DNS faults, faults together, unaffected users; kept as counts, and killed."""
+    found, directory = expectation("format-1/arms"), DATA / "format-1/arms"
+    assert found["manifest"]["format"] == 1
+    assert "end_unix" not in found["manifest"]
+    assert set(found["arms"]) == {"ours", "faster"}
+    for arm in found["arms"].values():
+        assert arm["faults"]["recreate"]["outcomes"]["recovered"] > 10
+        assert arm["faults"]["dns"]["outcomes"]["unaffected"] > 2
+        assert arm["faults"]["while-dns-fails"]["outcomes"]["recovered"] > 2
+    assert (directory / "samples.folded.json").exists()
+    assert (directory / "events.old.jsonl").exists()
+    assert not (directory / "samples.00001.parquet").exists()
+    assert list(directory.glob("samples.*.tail"))
 
 
 def test_a_damaged_one_is_said_so(tmp_path) -> None:
-    directory = copied("recreate", tmp_path)
+    directory = copied("format-0/recreate", tmp_path)
     (directory / "run.json").unlink()
     with pytest.raises(MachineError, match="not a run directory"):
         RunReader(directory)

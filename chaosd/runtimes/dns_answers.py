@@ -9,7 +9,7 @@ from chaosd.runtimes.senders import Strangers
 from chaosd.runtimes.unread import Unread
 
 
-class Answers:
+class DnsAnswers:
     """Stores an answer that differs from the last one to the same question."""
 
     def __init__(self, recorder: Recorder, name: str) -> None:
@@ -27,7 +27,7 @@ class Answers:
         """Store what is still to be said. May be called twice."""
         self._strangers.close()
 
-    def heard(self, query: Query) -> None:
+    def record(self, query: Query) -> None:
         """A question was answered, or dropped."""
         if query.stranger:
             self._strangers.one(query.stranger)

@@ -1,0 +1,38 @@
+"""Another response code than NOERROR, with nothing in the answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import dns.flags
+import dns.message
+import dns.name
+import dns.rcode
+import dns.rrset
+
+from chaosd.dns.actions import Action, Question
+
+
+@dataclass(frozen=True, slots=True)
+class Code(Action):
+    """`rcode` by its name, such as SERVFAIL, BADVERS or NOERROR (a name without such records).
+
+    `soa`: with an SOA record in the authority section, by which caches know for how many seconds
+    the name is missing.
+    """
+
+    kind: ClassVar[str] = "code"
+    rcode: str = "SERVFAIL"
+    soa: int | None = None
+
+    def message(self, response: dns.message.Message, question: Question) -> None:
+        response.answer, response.additional = [], []
+        code = dns.rcode.from_text(self.rcode)
+        if code == dns.rcode.REFUSED:
+            response.flags &= ~dns.flags.AA
+        response.set_rcode(code)
+        if self.soa is not None:
+            zone = response.question[0].name.parent()
+            text = f"ns.{zone} root.{zone} 1 3600 600 86400 {self.soa}"
+            response.authority = [dns.rrset.from_text(zone, self.soa, "IN", "SOA", text)]

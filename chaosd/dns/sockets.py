@@ -1,0 +1,170 @@
+"""How DNS messages come and go: a UDP socket that is read by hand, and TCP connections.
+
+What an action has made of an answer's delivery is done here: another sender, parts, an end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import struct
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import NamedTuple
+
+from chaosd.dns.actions import Sending, Transport
+from chaosd.errors import MachineError
+from chaosd.history.values import Address
+from chaosd.system import stamps
+from chaosd.system.clock import Clock
+
+TCP_CONNECTIONS_MAX = 64
+TCP_IDLE_S = 10.0
+DATAGRAMS_AT_ONCE = 64  # then others have their turn
+LINGER_NOT = struct.pack("ii", 1, 0)  # a close is a reset
+
+
+class Came(NamedTuple):
+    """How a message came."""
+
+    transport: Transport
+    sender: Address = Address("", 0)
+    at_ns: int | None = None  # when, if that was not now
+    dropped: int = 0  # messages so far that came to a full buffer
+
+
+Receive = Callable[[bytes, Came, Callable[[Sending], None]], None]
+
+
+def bind(host: str, ports: Sequence[int]) -> tuple[socket.socket, socket.socket]:
+    """A UDP and a TCP socket on one port, the first of these that is free."""
+    problem = ""
+    for port in ports:
+        udp, tcp = socket.socket(type=socket.SOCK_DGRAM), socket.socket()
+        try:
+            udp.bind((host, port))
+            tcp.bind((host, udp.getsockname()[1]))
+        except OSError as error:
+            udp.close()
+            tcp.close()
+            problem = error.strerror or str(error)
+        else:
+            return udp, tcp
+    raise MachineError(f"the DNS server can't listen on {host}:{ports[0]}: {problem}")
+
+
+def _neighbour(host: str) -> str:
+    """Another address of the same loopback network, or of the machine."""
+    if host.startswith("127."):
+        return str(ipaddress.ip_address(host) + 1)
+    return "0.0.0.0"  # noqa: S104 - only to send from
+
+
+class UdpDoor:
+    """A bound socket, read by hand: an event loop's own transport tells no kernel's stamps."""
+
+    def __init__(self, receive: Receive, bound: socket.socket, clock: Clock) -> None:
+        self._receive, self._socket = receive, bound
+        bound.setblocking(False)
+        stamps.ask_for(bound)
+        self._stamps = stamps.Stamps(clock)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(bound, self._read)
+
+    def close(self) -> None:
+        self._loop.remove_reader(self._socket)
+        self._socket.close()
+
+    def _read(self) -> None:
+        for _ in range(DATAGRAMS_AT_ONCE):
+            if self._socket.fileno() < 0:
+                return
+            try:
+                data, about, _, sender = self._socket.recvmsg(0xFFFF, stamps.ABOUT_BYTES)
+            except OSError:  # there are no more
+                return
+            at_ns, _ = self._stamps.instant(about)
+            came = Came("udp", Address(*sender[:2]), at_ns, stamps.dropped(about))
+            self._receive(data, came, partial(self._send, sender))
+
+    def _send(self, to: tuple[str, int], sending: Sending) -> None:
+        with suppress(OSError):  # as if it were lost on its way
+            if sending.way == "usual":
+                self._socket.sendto(sending.wire, to)
+                return
+            with socket.socket(type=socket.SOCK_DGRAM) as stranger:
+                host, _ = self._socket.getsockname()
+                stranger.bind((_neighbour(host) if sending.way == "other-address" else host, 0))
+                stranger.sendto(sending.wire, to)
+
+
+class TcpDoor(asyncio.Protocol):
+    """Messages with their length before them; several may be sent without waiting for answers."""
+
+    def __init__(self, receive: Receive, connections: dict[asyncio.Transport, None]) -> None:
+        """`connections` has those of one server, the oldest first."""
+        self._receive, self._connections = receive, connections
+        self._buffer = b""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._transport = transport
+        peer = transport.get_extra_info("peername") or ("", 0)
+        self._came = Came("tcp", Address(*peer[:2]))
+        connections = self._connections
+        while len(connections) >= TCP_CONNECTIONS_MAX:
+            oldest = next(iter(connections))
+            del connections[oldest]
+            oldest.abort()
+        connections[transport] = None
+        self._watch()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._connections.pop(self._transport, None)
+        self._idle.cancel()
+
+    def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._idle = loop.call_later(TCP_IDLE_S, self._transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        self._idle.cancel()
+        self._watch()
+        self._buffer += data
+        while len(self._buffer) >= 2:  # noqa: PLR2004
+            end = 2 + int.from_bytes(self._buffer[:2])
+            if len(self._buffer) < end:
+                return
+            message, self._buffer = self._buffer[2:end], self._buffer[end:]
+            self._receive(message, self._came, self._send)
+
+    def pause_writing(self) -> None:
+        # Who doesn't take its answers is not asked for more, and is idle before long.
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._transport.resume_reading()
+
+    def _send(self, sending: Sending) -> None:
+        if self._transport.is_closing():
+            return
+        if sending.way == "reset":
+            stream = self._transport.get_extra_info("socket")
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
+            self._transport.abort()
+        elif sending.way == "close":
+            self._transport.close()
+        else:
+            framed = len(sending.wire).to_bytes(2) + sending.wire
+            self._write(framed if sending.framed else sending.wire, sending)
+
+    def _write(self, left: bytes, sending: Sending) -> None:
+        """A part now, and the rest after a pause, if it is not all at once."""
+        size = sending.chunk or len(left)
+        if self._transport.is_closing():
+            return
+        self._transport.write(left[:size])
+        if left := left[size:]:
+            loop = asyncio.get_running_loop()
+            loop.call_later(sending.pause_s, self._write, left, sending)
