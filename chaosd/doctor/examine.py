@@ -16,6 +16,7 @@ from chaosd.doctor.subject import Subject
 from chaosd.proxies.haproxy.cfg.address import slots
 from chaosd.proxies.haproxy.cfg.source import Place
 from chaosd.proxies.haproxy.model.backend import Backend, Happening, Outlook, Unknown
+from chaosd.proxies.haproxy.model.outlook import instances_of, moves_at_first
 from chaosd.proxies.haproxy.rewire.edits import Edit
 
 _ROUNDS_MAX = 3  # of mending: a remedy may show something else
@@ -30,6 +31,7 @@ class Row:
     name: str
     place: Place
     servers: int  # template slots counted
+    instances: int  # behind the name that moves, in the prediction
     is_fixed: bool  # all of its servers have addresses in the file
     now: Outlooks
     fixed: Outlooks
@@ -117,6 +119,7 @@ class Doctor:
                 name=proxy.name,
                 place=proxy.place,
                 servers=sum(max(1, slots(server)) for server in proxy.servers),
+                instances=_instances(now.get(proxy.name, unknown)),
                 is_fixed=not any(subject.target(server).is_name for server in proxy.servers),
                 now=self._outlooks(subject, now.get(proxy.name, unknown)),
                 fixed=self._outlooks(subject, after.get(proxy.name, unknown)),
@@ -127,6 +130,13 @@ class Doctor:
             scenario.happening: self.model.outlook(backend, self.program.version, scenario)
             for scenario in scenarios.usual(subject.setting)
         }
+
+
+def _instances(backend: Backend | Unknown) -> int:
+    line = None if isinstance(backend, Unknown) else moves_at_first(backend)
+    if line is None or isinstance(backend, Unknown):
+        return 1
+    return instances_of(backend, line.name)
 
 
 def edits_of(findings: Iterable[Finding]) -> tuple[Edit, ...]:

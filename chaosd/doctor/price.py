@@ -17,6 +17,7 @@ Priced = Mapping[str, Backend | Unknown]  # by the backend's name
 # has moved gets no requests, though others may answer them, and a second's requests that are late.
 _RARE, _IDLE, _SLOW = 0.05, 0.1, 0.1
 _IDLE_S_MAX = 3600.0
+SLOTS_MAX, TOO_MANY = 256, "too many"  # servers of a backend: it would take minutes
 _NEGLIGIBLE_S = 0.1
 _NEGLIGIBLE_SLOWEST_S = 0.5  # one request that waits; others fail or not as before
 _NEGLIGIBLE_QUERIES = 0.01  # a second
@@ -28,7 +29,7 @@ class Model:
 
     def __init__(self) -> None:
         self._host = here()  # whose routes and nameservers count where the file leaves it open
-        self._known: dict[tuple[Backend, str | None, Scenario], Outlook | Unknown] = {}
+        self._known: dict[tuple[Backend, str | None, Scenario], Outlook] = {}
 
     def backends(self, subject: Subject) -> Priced:
         """What the model has of the backends that have servers."""
@@ -40,9 +41,14 @@ class Model:
     ) -> Outlook | Unknown:
         if isinstance(backend, Unknown):
             return backend
+        if sum(server.slots for server in backend.servers) > SLOTS_MAX:
+            return Unknown(why=TOO_MANY)
         key = (_without_places(backend), version, scenario)
         if key not in self._known:
-            self._known[key] = outlook(backend, version, scenario)
+            found = outlook(key[0], version, scenario)
+            if isinstance(found, Unknown):  # it names the backend and its line
+                return outlook(backend, version, scenario)
+            self._known[key] = found
         return self._known[key]
 
     def cost(
@@ -88,9 +94,16 @@ class Model:
 
 
 def _without_places(backend: Backend) -> Backend:
-    """The same wherever it stands, and whatever it is called."""
-    servers = tuple(replace(server, file="", line=0) for server in backend.servers)
-    return replace(backend, name="", file="", line=0, servers=servers, limits=())
+    """The same wherever it stands, and whatever it, its servers and their hosts are called.
+
+    Of names only it matters which are the same.
+    """
+    hosts: dict[str | None, str | None] = {None: None}
+    servers = []
+    for number, server in enumerate(backend.servers):
+        host = hosts.setdefault(server.host, f"h{len(hosts)}")
+        servers.append(replace(server, name=f"s{number}", file="", line=0, host=host))
+    return replace(backend, name="", file="", line=0, servers=tuple(servers), limits=())
 
 
 def _toll(name: str, scenario: Scenario, now: Outlook, fixed: Outlook, *, usual: bool) -> Toll:

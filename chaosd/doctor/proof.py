@@ -45,6 +45,7 @@ class Experiment:
     backend: str
     scenario: Scenario
     sides: tuple[Side, Side]
+    instances: int = 1  # of the app
 
     @property
     def every_s(self) -> float:
@@ -80,6 +81,7 @@ class Experiment:
             "runtime": "local",
             "proxy": {key: value for key, value in proxy.items() if value is not None},
             "dns": {"missing": "stale" if missing is None else missing.value} if moves else {},
+            "app": {"replicas": self.instances},
             "arms": arms,
             "faults": [{**_fault(self.scenario), "every": f"{self.every_s:g}s"}],
             "measure": {"recovery_limit": f"{max(60.0, 2 * self.every_s):g}s"},
@@ -131,7 +133,9 @@ def of_remedies(
             Side(arm="now", paths=tuple(now), version=version, outlook=before),
             Side(arm="fixed", paths=tuple(fixed), version=version, outlook=after),
         )
-        found.append(Experiment(backend=best.name, scenario=scenario, sides=sides))
+        found.append(
+            Experiment(backend=best.name, scenario=scenario, sides=sides, instances=best.instances)
+        )
     return found
 
 
@@ -147,14 +151,18 @@ def of_versions(diagnoses: Sequence[Diagnosis], paths: Sequence[Path]) -> list[E
                 continue
             gap = abs(_bad(one) - _bad(other))
             if gap >= 0.5 and (best is None or gap > best[0]):  # noqa: PLR2004 - of a second
-                best = gap, before.name, one, other
+                best = gap, after, one, other
         if best is not None:
-            _, name, one, other = best
+            _, row, one, other = best
             sides = (
                 Side(arm=_arm(old), paths=tuple(paths), version=old.program.version, outlook=one),
                 Side(arm=_arm(new), paths=tuple(paths), version=new.program.version, outlook=other),
             )
-            found.append(Experiment(backend=name, scenario=scenario, sides=sides))
+            found.append(
+                Experiment(
+                    backend=row.name, scenario=scenario, sides=sides, instances=row.instances
+                )
+            )
     return found
 
 

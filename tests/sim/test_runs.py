@@ -172,7 +172,7 @@ def test_one_seed_gives_one_run_byte_for_byte(tmp_path) -> None:
         where = tmp_path / str(number)
         where.mkdir()
         subprocess.run(
-            [sys.executable, "-m", "chaosd", "run", config, "--seed", "7", "--cycles", "5"],
+            [sys.executable, "-m", "chaosd", "run", config, "--seed", "7", "--cycles", "3"],
             cwd=where,
             env=os.environ | {"PYTHONHASHSEED": str(number)},
             check=True,

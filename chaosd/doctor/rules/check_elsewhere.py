@@ -13,7 +13,7 @@ from chaosd.proxies.haproxy.cfg.effective import Proxy, Server
 from chaosd.proxies.haproxy.model.backend import CheckKind
 
 _AGENT = "an agent"
-_OUTSIDE = "a failed one asks nothing of DNS, so a move is found by polls alone"
+_OUTSIDE = "what it says asks nothing of DNS, so a move is found by polls alone"
 
 
 class CheckElsewhere(Rule):
