@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -45,10 +44,12 @@ def prove(
 @contextmanager
 def _on_disk(files: Files) -> Iterator[list[Path]]:
     """These texts as files of ours, while they are needed."""
-    with tempfile.TemporaryDirectory(prefix="chaosd-doctor-") as name:
+    from chaosd.system import scratch
+
+    with scratch.directory() as place:
         paths = []
         for number, source in enumerate(files.sources, start=1):
-            directory = Path(name) / str(number)  # several may have one name
+            directory = place / str(number)  # several may have one name
             directory.mkdir()
             paths.append(directory / source.path.name.strip("<>"))
             paths[-1].write_text(source.text, encoding="utf-8")

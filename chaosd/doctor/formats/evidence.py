@@ -13,7 +13,7 @@ from chaosd.proxies.haproxy.model.backend import Outlook
 
 def plan_line(experiment: Experiment, cycles: int) -> str:
     """What is about to be run, and how long it takes."""
-    minutes = experiment.every_s * cycles / 60
+    minutes = experiment.every_s * experiment.blocks(cycles) / 60
     first, second = experiment.sides
     return (
         f"proving {happening(experiment.scenario)} of {experiment.backend}: {first.arm} and "

@@ -60,7 +60,7 @@ class UncheckedReturn(Rule):
             if has_state
             else Remedy(advice=f"HAProxy 3.1 and later have `{_WORDS}` for it."),
             scenarios=[slow_starter()],
-            beyond=not has_state,
+            beyond=True,
         )
 
 
