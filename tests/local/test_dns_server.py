@@ -13,6 +13,7 @@ import pytest
 import uvloop
 
 from chaosd.dns import server as module
+from chaosd.dns import sockets
 from chaosd.errors import MachineError
 from chaosd.runtimes.local.loopback import claim
 from chaosd.system.clock import RealClock
@@ -120,8 +121,8 @@ def test_it_goes_on_after_garbage(host):
 
 
 def test_connections_are_bounded_in_number_and_in_time(host, monkeypatch):
-    monkeypatch.setattr(module, "TCP_CONNECTIONS_MAX", 4)
-    monkeypatch.setattr(module, "TCP_IDLE_S", 0.3)
+    monkeypatch.setattr(sockets, "TCP_CONNECTIONS_MAX", 4)
+    monkeypatch.setattr(sockets, "TCP_IDLE_S", 0.3)
 
     async def ends(reader):
         try:
