@@ -73,5 +73,6 @@ def _run(experiment: Experiment, *, cycles: int, env: Path | None) -> list[Evide
     probe = planned_with(None).config.probes[0]
     planned = planned_with(probe.model_dump(mode="json", exclude_unset=True) | {"type": probe.type})
     session.run(planned, plan.rehearse(planned), file)
-    analysed = report.analyse((planned.config.runs.directory / "latest").resolve())
+    (directory,) = planned.config.runs.directory.glob(f"*-{planned.run_id}")
+    analysed = report.analyse(directory)
     return [proof.evidence(experiment, side, analysed.cycles) for side in experiment.sides]
