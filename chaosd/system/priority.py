@@ -8,6 +8,8 @@ chaosd starts has one of its own. See docs/decisions/0047-admission.md.
 from __future__ import annotations
 
 import os
+import resource
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal
@@ -18,10 +20,14 @@ DAEMON, PROBER = 1, 2  # of SCHED_FIFO: the higher one goes first
 _NICE = {DAEMON: -10, PROBER: -15}  # where real-time turns are not to be had
 # What is started from here, and threads that begin later, have the usual turns.
 _OURS_ONLY = os.SCHED_RESET_ON_FORK
+UNBROKEN_US = 2_000_000  # of CPU without a wait: who works on has lost its way, or has too much
 
 
 def take(level: int) -> Got:
     """Take the best turns that this user may have, until the process ends; say which."""
+    if level == PROBER:  # it may have a lot to do; what the daemon's bound is, it has inherited
+        _, hard_us = resource.getrlimit(resource.RLIMIT_RTTIME)
+        resource.setrlimit(resource.RLIMIT_RTTIME, (hard_us, hard_us))
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO | _OURS_ONLY, os.sched_param(level))
     except OSError:
@@ -38,15 +44,41 @@ def take(level: int) -> Got:
 def before_others() -> Iterator[None]:
     """The daemon's turns while it answers DNS and does the deeds, and the usual ones afterwards.
 
-    Who has started us with less than usual (nice) gets that.
+    Who has started us with less than usual (nice, `chrt --batch`) gets that. If it computes for
+    `UNBROKEN_US` without a wait it has the usual turns from then on, so that others go on.
     """
-    if os.getpriority(os.PRIO_PROCESS, 0) > 0:
+    nice = os.getpriority(os.PRIO_PROCESS, 0)
+    policy = os.sched_getscheduler(0) & ~_OURS_ONLY
+    if nice > 0 or policy != os.SCHED_OTHER:
         yield
         return
-    take(DAEMON)
+    with _given_up_if_unbroken():
+        take(DAEMON)
+        try:
+            yield
+        finally:
+            _give_up()
+            with suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, 0, nice)
+
+
+def _give_up() -> None:
+    """Have the usual turns. Who has no privileges may not take the flag away again."""
+    with suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_OTHER | _OURS_ONLY, os.sched_param(0))
+
+
+@contextmanager
+def _given_up_if_unbroken() -> Iterator[None]:
+    """The kernel counts real-time turns without a wait, and tells by SIGXCPU."""
+    before = resource.getrlimit(resource.RLIMIT_RTTIME)
+    soft_us, hard_us = UNBROKEN_US, before[1]
+    if hard_us != resource.RLIM_INFINITY:
+        soft_us = min(soft_us, hard_us)
+    heard = signal.signal(signal.SIGXCPU, lambda *_: _give_up())
+    resource.setrlimit(resource.RLIMIT_RTTIME, (soft_us, hard_us))
     try:
         yield
     finally:
-        with suppress(OSError):
-            # Who has no privileges may not take the flag away again.
-            os.sched_setscheduler(0, os.SCHED_OTHER | _OURS_ONLY, os.sched_param(0))
+        resource.setrlimit(resource.RLIMIT_RTTIME, before)
+        signal.signal(signal.SIGXCPU, heard)

@@ -53,3 +53,76 @@ def test_who_is_started_to_give_way_gives_way() -> None:
     assert nice >= 5
     assert during == thread == after == ("other", 0, nice)
     assert child == ["0", str(nice)]
+
+
+SPINS = """
+import os, time
+from chaosd.system import priority
+
+def policy():
+    return os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK == os.SCHED_FIFO
+
+priority.UNBROKEN_US = 200_000
+with priority.before_others():
+    first = policy()
+    time.sleep(0.01)
+    ends_s = time.monotonic() + 20
+    while policy() and time.monotonic() < ends_s:
+        pass
+    print((first, policy()))
+"""
+
+
+def test_a_daemon_that_never_waits_gives_its_turns_up() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SPINS], capture_output=True, text=True, check=True, timeout=60
+    )
+    first, last = eval(done.stdout)
+    if not first:
+        pytest.skip("this user may have no real-time turns, or was told to give way")
+    assert not last
+
+
+LESS = """
+import os
+from chaosd.system import priority
+
+os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+with priority.before_others():
+    print(os.sched_getscheduler(0) == os.SCHED_BATCH)
+"""
+
+
+def test_who_is_started_for_batch_work_stays_so() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LESS], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.strip() == "True"
+
+
+NICE = """
+import os
+from chaosd.system import priority
+
+real = os.sched_setscheduler
+
+def refused(pid, policy, param):
+    if policy & ~os.SCHED_RESET_ON_FORK == os.SCHED_FIFO:
+        raise PermissionError
+    real(pid, policy, param)
+
+os.sched_setscheduler = refused
+with priority.before_others():
+    during = os.getpriority(os.PRIO_PROCESS, 0)
+print((during, os.getpriority(os.PRIO_PROCESS, 0)))
+"""
+
+
+def test_nice_is_as_before_afterwards() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", NICE], capture_output=True, text=True, check=True, timeout=60
+    )
+    during, after = eval(done.stdout)
+    if during > 0:
+        pytest.skip("was told to give way")
+    assert after == 0
