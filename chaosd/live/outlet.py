@@ -7,6 +7,7 @@ disk that hangs. A thread writes, and what it can't get rid of is dropped and co
 from __future__ import annotations
 
 import os
+import select
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -89,9 +90,9 @@ class Outlet:
                 self._dropped = 0
             self._waiting.append(text)
             self._changed.notify_all()
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="output", daemon=True)
-            self._thread.start()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="output", daemon=True)
+                self._thread.start()
 
     def finish(self) -> None:
         """Wait until all is written, as long as anything is."""
@@ -113,7 +114,15 @@ class Outlet:
             try:
                 data = text.encode(self._encoding, "backslashreplace")
                 while data:
-                    data = data[self._write(self._descriptor, data) :]
+                    data = data[self._taken(data) :]
                 self.failure = None
             except OSError as error:
                 self.failure = error
+
+    def _taken(self, data: bytes) -> int:
+        """Write some of it, and say how much. Who has started us may have made writes not wait."""
+        try:
+            return self._write(self._descriptor, data)
+        except BlockingIOError:
+            select.select([], [self._descriptor], [])
+            return 0

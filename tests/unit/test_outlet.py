@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 
@@ -71,4 +72,20 @@ def test_a_failure_is_that_of_the_latest_text() -> None:
     assert outlet.failure is not None
     outlet.write("good")
     outlet.finish()
+    assert outlet.failure is None
+
+
+def test_a_pipe_that_does_not_wait_loses_nothing() -> None:
+    reads, writes = os.pipe()
+    os.set_blocking(writes, False)
+    outlet = Outlet(writes, "utf-8")
+    text = "x" * 300_000 + "\n"  # more than a pipe takes
+    outlet.write(text)
+    with os.fdopen(reads, "rb") as pipe:
+        got = b""
+        while not got.endswith(b"\n"):
+            got += pipe.read1(65536)
+    outlet.finish()
+    os.close(writes)
+    assert got.decode() == text
     assert outlet.failure is None
