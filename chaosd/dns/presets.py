@@ -183,8 +183,7 @@ _SENDING: dict[str, Preset] = {
     "other-address": _all("answers come from another address", does("sender", way="other-address")),
     "spoofed": _all(
         "a wrong address from another port, 50 ms before the true answer",
-        does("addresses", only=(_NOBODY,)),
-        does("sender", races=0.05),
+        does("sender", races=0.05, lie=_NOBODY),
         like="a spoofer: HAProxy 3.2.5 to 3.2.17 take it",
     ),
     "tcp-reset": _tcp("TCP: a reset after the question", does("stream", manner="reset")),

@@ -147,7 +147,7 @@ def decode(line: str) -> RuleBook:
             for each in rules:
                 if each.get("answer") not in (None, *get_args(Answer)):
                     raise ValueError(f"no such answer: {each['answer']!r}")
-    except (TypeError, AttributeError) as error:
+    except (TypeError, AttributeError, KeyError) as error:
         raise ValueError(f"not rules: {line[:80]!r}") from error
     return book
 

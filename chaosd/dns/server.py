@@ -126,25 +126,29 @@ class DnsServer:
         """
         records = [_record(ip) for ip in ips]
         owner = dns.name.from_text(name)
-        if owner in self._names:
-            self._previous[owner] = self._names[owner]
         if not name.startswith("_"):
-            self._names[owner] = records
+            self._change(owner, records)
             return
-        self._names[owner] = []
+        services: list[dns.rdata.Rdata] = []
         for record in records:
             target = _target(owner, record)
             self._names[target] = [record]
             self._targets.add(target)
             text = f"0 1 {self._service_port} {target}"
-            self._names[owner].append(dns.rdata.from_text("IN", "SRV", text))
+            services.append(dns.rdata.from_text("IN", "SRV", text))
+        self._change(owner, services)
+
+    def _change(self, owner: dns.name.Name, records: list[dns.rdata.Rdata]) -> None:
+        """What it had is kept, if that was something else."""
+        before = self._names.get(owner)
+        if before and set(before) != set(records):
+            self._previous[owner] = before
+        self._names[owner] = records
 
     def withdraw(self, name: str) -> None:
         """From now on the name is missing; with `stale` it keeps the addresses that it had."""
         if self.missing != "stale":
-            owner = dns.name.from_text(name)
-            self._previous[owner] = self._names.get(owner, [])
-            self._names[owner] = []
+            self._change(dns.name.from_text(name), [])
 
     async def start(self, host: str, port: int | None = None) -> Address:
         """Listen there; without a port, on the usual or else on a free one. Raises MachineError."""
@@ -205,7 +209,9 @@ class DnsServer:
         question = asked.message.question[0]
         name = question.name.to_text(omit_final_dot=True)
         qtype = dns.rdatatype.to_text(question.rdtype)
-        wrong = self.rules.wrong(name, qtype, asked.came.transport, asked.at_ns) or Wrong()
+        wrong = Wrong()
+        if records is not None:  # faults are about the names that it has
+            wrong = self.rules.wrong(name, qtype, asked.came.transport, asked.at_ns) or wrong
         response, query = self._answer(asked, records, wrong.answer)
         spoiled = spoil(
             asked.message,
@@ -255,7 +261,7 @@ class DnsServer:
         """
         message = asked.message
         question = message.question[0]
-        if wrong is not None and records is not None:
+        if wrong is not None:
             records = ()
         rcode = self._rcode(question, records, wrong or self.missing)
         found = [

@@ -41,12 +41,13 @@ class Heard:
         return [read(wires[0]) if wires else None for wires in self.a]
 
     def ips(self, kind: str = "a") -> list[list[str]]:
-        found = []
-        for wires in getattr(self, kind):
-            message = read(wires[0]) if wires else None
-            sets = message.answer if message is not None else ()
-            found.append([r.to_text() for each in sets for r in each if each.rdtype in (1, 28)])
-        return found
+        return [addresses(wires[0]) if wires else [] for wires in getattr(self, kind)]
+
+
+def addresses(wire: bytes) -> list[str]:
+    message = read(wire)
+    sets = message.answer if message is not None else ()
+    return [r.to_text() for each in sets for r in each if each.rdtype in (1, 28)]
 
 
 def read(wire: bytes) -> dns.message.Message | None:
@@ -222,7 +223,11 @@ SEEN: dict[str, Callable[[Heard], bool]] = {
         h.server not in h.senders and {s[0] for s in h.senders} == {"127.0.0.1"}
     ),
     "other-address": lambda h: {s[0] for s in h.senders} == {"127.0.0.2"},
-    "spoofed": lambda h: h.ips() == [["192.0.2.1"]] * ASKS and h.server in h.senders,
+    "spoofed": lambda h: (
+        h.ips() == [["192.0.2.1"]] * ASKS
+        and h.server in h.senders
+        and [addresses(wires[1]) for wires in h.a] == [list(IPS)] * ASKS
+    ),
     "tcp-reset": lambda h: h.tcp == [None] and h.ips() == [list(IPS)] * ASKS,
     "tcp-close": lambda h: h.tcp == [b""],
     "tcp-silent": lambda h: h.tcp == [b"silent"],

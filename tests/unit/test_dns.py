@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chaosd.dns.presets import PRESETS
 from chaosd.dns.server import DELAYED_MAX, DnsServer, Query
 from chaosd.dns.sockets import Came
 from chaosd.system import clock
@@ -251,3 +252,30 @@ def test_a_service_name_has_a_target_for_each_address():
     assert ips(ask(asked, "ip-127-64-3-10.app.internal")) == ["127.64.3.10"]
     asked.withdraw("_http._tcp.app.internal")
     assert ask(asked, "_http._tcp.app.internal", "SRV").rcode() == dns.rcode.NXDOMAIN
+
+
+def test_stale_answers_are_those_of_before_the_last_change():
+    asked = server()
+    asked.rules.set("fault", PRESETS["stale"].rules)
+    asked.withdraw(NAME)
+    asked.publish(NAME, ["127.64.3.11"])
+    asked.publish(NAME, ["127.64.3.11"])  # as a forwarder does at each question
+    assert ips(ask(asked)) == [IP]
+
+
+def test_a_name_of_one_label_may_be_missing_with_an_soa_record():
+    asked = server()
+    asked.publish("app", [IP])
+    asked.rules.set("fault", PRESETS["nxdomain-soa"].rules)
+    answer = ask(asked, name="app")
+    assert answer.rcode() == dns.rcode.NXDOMAIN
+    (record,) = answer.authority
+    assert record[0].mname.to_text() == "ns."
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_faults_leave_names_alone_that_it_does_not_have(preset):
+    asked = server()
+    asked.rules.set("fault", PRESETS[preset].rules)
+    for name in (".", "other.internal"):
+        assert ask(asked, name=name).rcode() == dns.rcode.REFUSED

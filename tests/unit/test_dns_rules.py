@@ -103,6 +103,7 @@ def test_the_line_says_all_of_it(steps, qtype) -> None:
         ('{"a": [{"colour": "red"}]}', "not rules"),
         ('{"a": [{"answer": "shrug"}]}', "no such answer: 'shrug'"),
         ('{"a": [7]}', "not rules"),
+        ('{"a": [{"does": [{"kind": "silence"}]}]}', "not rules"),
     ],
 )
 def test_what_is_no_line_of_rules_is_refused(line, why) -> None:

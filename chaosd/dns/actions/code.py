@@ -33,6 +33,7 @@ class Code(Action):
             response.flags &= ~dns.flags.AA
         response.set_rcode(code)
         if self.soa is not None:
-            zone = response.question[0].name.parent()
-            text = f"ns.{zone} root.{zone} 1 3600 600 86400 {self.soa}"
+            zone = response.question[0].name.parent()  # the root's, of a name of one label
+            server, person = (dns.name.Name((host, *zone.labels)) for host in (b"ns", b"root"))
+            text = f"{server} {person} 1 3600 600 86400 {self.soa}"
             response.authority = [dns.rrset.from_text(zone, self.soa, "IN", "SOA", text)]
