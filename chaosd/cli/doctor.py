@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -127,6 +129,8 @@ def _refuse(arguments: argparse.Namespace) -> None:
     """What does not go together."""
     if arguments.prove and arguments.format != "text":
         raise ConfigError("--prove goes with --format text")
+    if arguments.versions is not None and arguments.format not in ("text", "json"):
+        raise ConfigError("--versions goes with --format text or json")
     if arguments.cycles < 1:
         raise ConfigError("--cycles: at least 1")
 
@@ -178,12 +182,19 @@ def _fix(diagnosis: Diagnosis, out: Path) -> None:
         if len(set(targets)) < len(targets):
             raise ConfigError(f"--fix {out}: several of the files have one name")
     for source, target in zip(sources, targets, strict=True):
-        _write(target, source.text)
+        _write(target, source.text, like=source.path)
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, text: str, *, like: Path | None = None) -> None:
+    """Make this file. What is made of another one may be read by nobody who may not read that."""
+    mode = 0o666
+    if like is not None:
+        with suppress(OSError):  # standard input is none
+            mode &= like.stat().st_mode
     try:
-        with path.open("x", encoding="utf-8", newline="") as stream:
+        with open(
+            path, "x", encoding="utf-8", newline="", opener=partial(os.open, mode=mode)
+        ) as stream:
             stream.write(text)
     except FileExistsError:
         raise ConfigError(f"{path}: exists already (name a new file)") from None

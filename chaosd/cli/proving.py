@@ -36,7 +36,10 @@ def prove(
         found: list[Evidence] = []
         for experiment in experiments:
             say("", evidence.plan_line(experiment, cycles))
-            found += _run(experiment, cycles=cycles, env=env)
+            both, stopped = _run(experiment, cycles=cycles, env=env)
+            found += both
+            if stopped:
+                break
     say("", *evidence.lines(found))
     return found
 
@@ -56,11 +59,13 @@ def _on_disk(files: Files) -> Iterator[list[Path]]:
         yield paths
 
 
-def _run(experiment: Experiment, *, cycles: int, env: Path | None) -> list[Evidence]:
+def _run(experiment: Experiment, *, cycles: int, env: Path | None) -> tuple[list[Evidence], bool]:
+    """What was measured of both sides, and whether somebody has stopped it."""
     from chaosd import plan, report
     from chaosd.config import shape
     from chaosd.doctor import proof
     from chaosd.engine import session
+    from chaosd.history.endings import EndKind, ending_of
 
     file = experiment.sides[0].paths[0].with_name("prove.json")  # beside a copy of ours
 
@@ -75,4 +80,6 @@ def _run(experiment: Experiment, *, cycles: int, env: Path | None) -> list[Evide
     session.run(planned, plan.rehearse(planned), file)
     (directory,) = planned.config.runs.directory.glob(f"*-{planned.run_id}")
     analysed = report.analyse(directory)
-    return [proof.evidence(experiment, side, analysed.cycles) for side in experiment.sides]
+    ending = ending_of(analysed.report.manifest)
+    both = [proof.evidence(experiment, side, analysed.cycles) for side in experiment.sides]
+    return both, ending is not None and ending.kind is EndKind.STOPPED

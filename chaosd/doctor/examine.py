@@ -69,14 +69,13 @@ class Doctor:
         subject, guess = files.subject(self.program, self.setting)
         found = self._findings(files, subject)
         shown = [finding for finding in found if is_shown(finding)]
-        mended, left = files, shown
+        mended, fixed, left = files, subject, shown
         for _ in range(_ROUNDS_MAX):
             if not (edits := edits_of(left)):
                 break
             mended, _ = mended.edited(edits)
-            after, _ = mended.subject(self.program, guess.setting)
-            left = [f for f in self._findings(mended, after) if is_shown(f)]
-        fixed, _ = mended.subject(self.program, guess.setting)
+            fixed, _ = mended.subject(self.program, guess.setting)
+            left = [f for f in self._findings(mended, fixed) if is_shown(f)]
         return Diagnosis(
             subject=subject,
             program=self.program,
@@ -137,6 +136,12 @@ def _instances(backend: Backend | Unknown) -> int:
     if line is None or isinstance(backend, Unknown):
         return 1
     return instances_of(backend, line.name)
+
+
+def same_rows(old: Diagnosis, new: Diagnosis) -> list[tuple[Row, Row]]:
+    """Those of one name: `.if version_atleast(…)` may give each version backends of its own."""
+    after = {row.name: row for row in new.rows}
+    return [(row, after[row.name]) for row in old.rows if row.name in after]
 
 
 def edits_of(findings: Iterable[Finding]) -> tuple[Edit, ...]:

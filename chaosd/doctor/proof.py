@@ -15,7 +15,7 @@ from typing import Any
 
 from chaosd.analysis.statistics import Estimate, quantiles
 from chaosd.analysis.tally import VALID
-from chaosd.doctor.examine import Diagnosis, Row
+from chaosd.doctor.examine import Diagnosis, Row, same_rows
 from chaosd.doctor.price import is_felt
 from chaosd.doctor.scenarios import usual
 from chaosd.history.cycles import Cycle, CycleOutcome
@@ -149,10 +149,11 @@ def of_remedies(
 def of_versions(diagnoses: Sequence[Diagnosis], paths: Sequence[Path]) -> list[Experiment]:
     """What differs between the first and the last version, for the backend that feels it most."""
     old, new = diagnoses[0], diagnoses[-1]
+    pairs = same_rows(old, new)
     found = []
     for scenario in usual(new.guess.setting):
         what, best = scenario.happening, None
-        for before, after in zip(old.rows, new.rows, strict=False):
+        for before, after in pairs:
             one, other = before.now[what], after.now[what]
             if isinstance(one, Unknown) or isinstance(other, Unknown):
                 continue

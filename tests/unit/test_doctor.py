@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import stat
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -353,6 +354,12 @@ def test_fix_writes_a_copy_and_only_the_mended_words_differ(run, tmp_path) -> No
     assert found(run("fixed.cfg", "--format", "json", file=None)) == []
 
 
+def test_a_mended_copy_is_as_private_as_the_file(run) -> None:
+    Path("haproxy.cfg").touch(mode=0o600)
+    assert run("--fix", "fixed.cfg").code == 0
+    assert stat.S_IMODE(Path("fixed.cfg").stat().st_mode) == 0o600
+
+
 @pytest.mark.parametrize("out", ["haproxy.cfg", "link.cfg", "other.cfg"])
 def test_fix_never_writes_over_a_file(run, tmp_path, out) -> None:
     Path("link.cfg").symlink_to("haproxy.cfg")
@@ -395,6 +402,7 @@ def test_it_fails_only_if_it_is_told_to(run, options, code) -> None:
         (("doctor",), "name a FILE"),
         (("doctor", "x", "--version", "new"), "is no version"),
         (("doctor", "x", "--versions", "3.0"), "at least two"),
+        (("doctor", "x", "--versions", "2.6,3.0", "--format", "sarif"), "goes with --format text"),
         (("doctor", "--explain", "hold-obsolet"), "did you mean `hold-obsolete`?"),
         (("doctor", "x", "--env", "nowhere"), "nowhere: can't be read"),
     ],

@@ -9,7 +9,7 @@ import pytest
 from chaosd.cli import main
 from chaosd.config import shape
 from chaosd.doctor import proof, rule
-from chaosd.doctor.examine import Doctor
+from chaosd.doctor.examine import Doctor, same_rows
 from chaosd.doctor.formats import evidence
 from chaosd.doctor.price import Model
 from chaosd.doctor.reading import Program, open_files
@@ -107,6 +107,16 @@ def test_versions_are_held_against_each_other_where_they_differ(tmp_path) -> Non
     assert [side.arm for side in first.sides] == ["v2-6-5", "v3-2-26"]
     assert '"proxy.version": "3.2.26"' in first.config(cycles=1, env=None, probe=None)
     assert proof.of_versions([both[1], both[1]], []) == []
+
+
+def test_versions_are_compared_by_the_names_of_backends(tmp_path) -> None:
+    more = ".if version_atleast(3.0)\nbackend first\n    server a 192.0.2.1:80\n.endif\n"
+    head, _, rest = FILE.partition("\nbackend ")
+    text = f"{head}\n{more}\nbackend {rest}"
+    old, new = (diagnosed(tmp_path, text, version) for version in ("2.6.12", "3.2.26"))
+    assert [row.name for row in new.rows] == ["first", "app", "static"]
+    same = [(before.name, after.name) for before, after in same_rows(old, new)]
+    assert same == [("app", "app"), ("static", "static")]
 
 
 def cycle(recovery_s, *, failed=0, misrouted=0, outcome=CycleOutcome.RECOVERED, **more) -> Cycle:

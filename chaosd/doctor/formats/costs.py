@@ -58,7 +58,7 @@ def toll_words(toll: Toll) -> str:
         ("recovery p95 {}", change_of_seconds(toll.recovery_s)),
         ("never back {} of the time", never),
         ("lost requests {}", change_of_seconds(toll.failed_s)),
-        ("requests that reach a stranger {}", change_of_seconds(toll.misrouted_s)),
+        ("misrouted requests {}", change_of_seconds(toll.misrouted_s)),
         ("late requests {}", change_of_seconds(toll.slow_s)),
         ("a client waits up to {}", change_of_seconds(toll.slowest_s)),
     )

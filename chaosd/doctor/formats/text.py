@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from chaosd.doctor.examine import Diagnosis, Outlooks, Row
+from chaosd.doctor.examine import Diagnosis, Outlooks, Row, same_rows
 from chaosd.doctor.finding import Finding
 from chaosd.doctor.formats.costs import cost_lines, remedy_lines
 from chaosd.doctor.formats.numbers import arrow, rate, seconds
@@ -24,7 +24,7 @@ TITLES = {
     Happening.NODE_LOST: "a lost node",
     Happening.DNS_TROUBLE: f"{TROUBLE_S:g} s without DNS",
 }
-LOST = "(now → with the fixes; requests lost, in seconds' worth: 1.5 s is 150 of 100 a second)"
+LOST = "(now → with the fixes; requests lost in seconds' worth: at 100 requests/s, 1.5 s is 150)"
 _WHOLE_MAX = 3  # findings of a rule that are told with costs and remedy
 _PASTES_MAX = 6  # lines of a remedy
 _NAMES_MAX = 4  # of backends that are alike, in a row
@@ -75,7 +75,7 @@ def upgrade_lines(old: Diagnosis, new: Diagnosis) -> Iterator[str]:
 
 
 def _changed_rows(old: Diagnosis, new: Diagnosis) -> Iterator[str]:
-    for before, after in zip(old.rows, new.rows, strict=False):
+    for before, after in same_rows(old, new):
         for what, title in TITLES.items():
             pairs = (
                 ("recovery p95", _recovery(before.now, what), _recovery(after.now, what)),
@@ -208,7 +208,7 @@ def _recovery(outlooks: Outlooks, happening: Happening) -> str:
 
 
 def _failed(outlooks: Outlooks, happening: Happening) -> str:
-    """Seconds' worth of requests, those that reach a stranger included."""
+    """Seconds' worth of requests, misrouted ones included."""
     outlook = outlooks[happening]
     if not isinstance(outlook, Outlook):
         return ""
@@ -268,7 +268,7 @@ def _inherited(finding: Finding) -> str:
     if finding.origin in (Origin.DEFAULTS, Origin.DEFAULT_SERVER) and finding.backends:
         parts.append(f"inherited by {quoted(finding.backends)}")
     elif finding.origin is Origin.HAPROXY:
-        parts.append("nobody says it: HAProxy's default")
+        parts.append("not set: HAProxy's default")
     if finding.also:
         lines = [str(_short(place, finding.spot.place)) for place in finding.also]
         parts.append(f"also line {', '.join(lines[:_NAMES_MAX])}" + (" …" * (len(lines) > 4)))  # noqa: PLR2004
