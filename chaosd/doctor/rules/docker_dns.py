@@ -9,6 +9,7 @@ from chaosd.doctor.finding import Confidence, Facts, Finding, Severity
 from chaosd.doctor.rule import Rule
 from chaosd.doctor.setting import Setting
 from chaosd.doctor.subject import Subject, of_words
+from chaosd.proxies.haproxy.cfg.address import target
 
 _DOCKERS = "127.0.0.11"
 
@@ -32,7 +33,8 @@ class DockerDns(Rule):
             silent = any(server.values["init-addr"].value == "none" for _, server in users)
             for nameserver in section.nameservers:
                 line = subject.statement_at(nameserver.place)
-                if _DOCKERS not in nameserver.address.text or line is None or not users:
+                is_dockers = target(nameserver.address.text).host == _DOCKERS
+                if not is_dockers or line is None or not users:
                     continue
                 facts: Facts = {
                     "address": nameserver.address.text,

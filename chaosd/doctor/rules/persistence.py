@@ -8,9 +8,11 @@ from chaosd.doctor.finding import Facts, Finding, Remedy, Severity
 from chaosd.doctor.rule import Rule
 from chaosd.doctor.subject import Subject, of_words
 from chaosd.proxies.haproxy.cfg.address import slots
+from chaosd.proxies.haproxy.cfg.effective import Proxy
 from chaosd.proxies.haproxy.cfg.source import Statement
 
 _HASHES = ("source", "uri", "url_param", "hdr", "rdp-cookie", "hash")
+_LAST_COUNTS = ("balance", "cookie")
 _SLOT = "the slot, whoever has it"
 
 
@@ -27,7 +29,7 @@ class Persistence(Rule):
         for proxy in subject.backends:
             if proxy.name not in followed or sum(max(1, slots(s)) for s in proxy.servers) < 2:  # noqa: PLR2004
                 continue
-            for line in (*proxy.inherited, *proxy.statements):
+            for line in _in_force(proxy):
                 if (found := _binds(line)) is not None:
                     facts: Facts = {
                         "line": " ".join(line.texts[:3]),
@@ -42,6 +44,17 @@ class Persistence(Rule):
                         remedy=Remedy(advice="Keep sessions outside of the instances."),
                         beyond=True,
                     )
+
+
+def _in_force(proxy: Proxy) -> Iterator[Statement]:
+    """Of `balance` and `cookie` the last line alone counts."""
+    last: dict[str, Statement] = {}
+    for line in (*proxy.inherited, *proxy.statements):
+        if line.keyword in _LAST_COUNTS:
+            last[line.keyword] = line
+        else:
+            yield line
+    yield from last.values()
 
 
 def _binds(line: Statement) -> tuple[str, str] | None:

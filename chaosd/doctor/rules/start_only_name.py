@@ -18,7 +18,7 @@ _AT: dict[tuple[str, str], tuple[int, str, Severity]] = {
     ("ring", "server"): (2, "log server", Severity.INFO),
     ("mailers", "mailer"): (2, "mail server", Severity.INFO),
 }
-_LOGS = ("global", "stdout", "stderr", "backend")
+_LOGS, _OF_FILE = ("global", "stdout", "stderr"), ("ring@", "backend@")  # no addresses
 _OF_SERVER = {"agent-addr": "agent", "addr": "check address"}
 
 
@@ -62,9 +62,14 @@ def _addresses(section: Section, line: Statement) -> Iterator[tuple[str, Severit
         return
     if at is not None and len(line.words) > at[0]:
         yield at[1], at[2], line.words[at[0]]
-    elif line.keyword == "log" and line.texts[1:2] and line.texts[1] not in _LOGS:
+    elif line.keyword == "log" and line.words[1:] and not _is_inside(line.texts[1]):
         yield "log server", Severity.INFO, line.words[1]
     elif line.keyword in ("server", "server-template", "default-server"):
         for before, word in zip(line.words, line.words[1:], strict=False):
             if before.text in _OF_SERVER:
                 yield _OF_SERVER[before.text], Severity.WARNING, word
+
+
+def _is_inside(log: str) -> bool:
+    """Whether a log goes to what is no other host."""
+    return log in _LOGS or log.startswith(_OF_FILE)
