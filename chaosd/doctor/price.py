@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from chaosd.doctor.finding import Change, Cost, Toll
 from chaosd.doctor.subject import Subject
@@ -11,13 +10,13 @@ from chaosd.proxies.haproxy.cfg.backend import read_backends
 from chaosd.proxies.haproxy.cfg.host import here
 from chaosd.proxies.haproxy.model.backend import Backend, Outlook, Scenario, Unknown
 from chaosd.proxies.haproxy.model.outlook import outlook
+from chaosd.proxies.haproxy.outlooks import without_names
 
 Priced = Mapping[str, Backend | Unknown]  # by the backend's name
 # How much weighs in the order of findings: a rare happening, a second in which the instance that
 # has moved gets no requests, though others may answer them, and a second's requests that are late.
 _RARE, _IDLE, _SLOW = 0.05, 0.1, 0.1
 _IDLE_S_MAX = 3600.0
-SLOTS_MAX, TOO_MANY = 256, "too many"  # servers of a backend: it would take minutes
 _NEGLIGIBLE_S = 0.1
 _NEGLIGIBLE_SLOWEST_S = 0.5  # one request that waits; others fail or not as before
 _NEGLIGIBLE_QUERIES = 0.01  # a second
@@ -41,9 +40,7 @@ class Model:
     ) -> Outlook | Unknown:
         if isinstance(backend, Unknown):
             return backend
-        if sum(server.slots for server in backend.servers) > SLOTS_MAX:
-            return Unknown(why=TOO_MANY)
-        key = (_without_places(backend), version, scenario)
+        key = (without_names(backend), version, scenario)
         if key not in self._known:
             found = outlook(key[0], version, scenario)
             if isinstance(found, Unknown):  # it names the backend and its line
@@ -72,7 +69,7 @@ class Model:
             mended = fixed.get(name, backend)
             if isinstance(backend, Backend) and isinstance(mended, Backend):
                 known = True
-                if _without_places(backend) == _without_places(mended):
+                if without_names(backend) == without_names(mended):
                     continue
             for number, scenario in enumerate(scenarios):
                 before = self.outlook(backend, version, scenario)
@@ -91,19 +88,6 @@ class Model:
             queries_per_s=Change(now=queries_now, fixed=queries_fixed),
             loss_s=sum(_loss(t) * (1.0 if t.usual else _RARE) for t in tolls),
         )
-
-
-def _without_places(backend: Backend) -> Backend:
-    """The same wherever it stands, and whatever it, its servers and their hosts are called.
-
-    Of names only it matters which are the same.
-    """
-    hosts: dict[str | None, str | None] = {None: None}
-    servers = []
-    for number, server in enumerate(backend.servers):
-        host = hosts.setdefault(server.host, f"h{len(hosts)}")
-        servers.append(replace(server, name=f"s{number}", file="", line=0, host=host))
-    return replace(backend, name="", file="", line=0, servers=tuple(servers), limits=())
 
 
 def _toll(name: str, scenario: Scenario, now: Outlook, fixed: Outlook, *, usual: bool) -> Toll:

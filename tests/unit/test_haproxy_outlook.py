@@ -553,3 +553,15 @@ def test_a_check_that_is_under_way_at_a_dead_address_ends_there() -> None:
     found = foresee(shapes.backend(server(dns=dns, rise=1)), vanished)
     assert within(found.recovery_s, 19.0, 24.1)
     assert found.recovery_s.p95 - found.recovery_s.p05 > 3.0
+
+
+def test_there_is_no_answer_that_would_take_minutes() -> None:
+    many = shapes.backend(server(dns=resolver(), slots=257))
+    found = outlook(many, NEWEST, MOVE)
+    assert isinstance(found, Unknown)
+    assert found.why is Beyond.TOO_MANY
+
+
+def test_a_request_that_is_tried_for_ever_is_counted_as_failed() -> None:
+    stuck = shapes.backend(server(check=CheckKind.NONE), retries=2_000_000_000)
+    assert foresee(stuck).failed_s.mean > 0

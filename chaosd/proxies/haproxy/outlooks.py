@@ -53,7 +53,10 @@ def _outlook(backend: Backend, version: str | None, scenario: Scenario) -> Outlo
 
 
 def without_names(backend: Backend) -> Backend:
-    """The same for the model: names and places are numbers in the order in which they come."""
+    """The same for the model: names and places are numbers in the order in which they come.
+
+    Of names only it matters which are the same.
+    """
     hosts: dict[str, str] = {}
     resolvers: dict[str, str] = {}
     servers = []

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 
 from chaosd.proxies.haproxy.cfg.wording import say_limit, say_unknown
 from chaosd.proxies.haproxy.model.backend import (
-    Backend,
     Follows,
     Happening,
     Limit,
@@ -22,7 +21,13 @@ from chaosd.proxies.haproxy.model.backend import (
     Spread,
     Unknown,
 )
-from chaosd.proxies.haproxy.model.outlook import DNS_TROUBLE, MOVE, NODE_LOST, SLOTS_USED
+from chaosd.proxies.haproxy.model.outlook import (
+    DNS_TROUBLE,
+    MOVE,
+    NODE_LOST,
+    SLOTS_USED,
+    moves_at_first,
+)
 from chaosd.proxies.haproxy.outlooks import Foreseen
 
 _NAMES_MAX = 6  # backends that are alike, before the rest is only counted
@@ -104,7 +109,8 @@ def _servers(each: Foreseen) -> str:
         count = sum(line.slots for line in lines)
         parts.append(f"{count} server{'s' if count > 1 else ''} {how}")
     if len(backend.servers) > 1:
-        parts[-1] += f"; {_first(backend)} is the one that moves"
+        first = moves_at_first(backend)
+        parts[-1] += f"; {first.name if first else 'none'} is the one that moves"
     costs = [x.queries_per_s for _, x in each.found if isinstance(x, Outlook)]
     asks = f"; {costs[0]:.1f} DNS queries/s" if costs and costs[0] else ""
     return ", ".join(parts) + asks + (" each" if several and asks else "")
@@ -124,11 +130,6 @@ def _how(line: ServerLine, *, several: bool) -> str:
         case _:
             resolver = line.resolver.name if line.resolver is not None else ""
             return f"by name{where}, resolvers {resolver}{backup}"
-
-
-def _first(backend: Backend) -> str:
-    first = min(backend.servers, key=lambda line: (line.backup, line.resolver is None))
-    return first.name
 
 
 def _row(scenario: Scenario, outlook: Outlook) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from chaosd.proxies.haproxy.cfg.backend import Unread
 from chaosd.proxies.haproxy.cfg.findings import Finding, Kind
 from chaosd.proxies.haproxy.cfg.limits import Change
 from chaosd.proxies.haproxy.model.backend import Beyond, Limit, Unknown
+from chaosd.proxies.haproxy.model.outlook import SERVERS_MAX
 
 SAID_MAX = 80  # characters of a line of the user's
 IDENTITY_HEADER = "X-Chaosd-Instance"
@@ -107,6 +108,7 @@ _BEYOND = {
     Beyond.NO_SERVER: "it has no server",
     Beyond.NO_NAMESERVER: "its resolvers section has no nameserver, so no address is ever found",
     Beyond.OLD_VERSION: "before HAProxy 2.1 the resolver worked differently",
+    Beyond.TOO_MANY: f"it has more than {SERVERS_MAX} servers",
 }
 
 

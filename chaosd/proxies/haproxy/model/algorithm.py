@@ -149,6 +149,20 @@ class BackendModel:
         self._requests = Requests(backend, servers, world)
         self._waiting = self._requests.waiting
 
+    def settle_names(self, now_ns: int, answered: Callable[[str], Sequence[str]]) -> None:
+        """Let the servers that follow names have had for long what these are answered."""
+        for resolution in self.resolutions:
+            ips = answered(resolution.host)
+            resolution.settle(now_ns, ips)
+            taken: list[str | None] = [server.ip for server in resolution.peers]
+            for server in resolution.servers:
+                free = next((ip for ip in ips if ip not in taken), None)
+                if free is None and server.line.allow_dup_ip and not resolution.services:
+                    free = ips[0]
+                if free is not None:
+                    server.settle(free)
+                    taken.append(free)
+
     def next_ns(self) -> int:
         """When it has something to do next."""
         return self._next()[0]

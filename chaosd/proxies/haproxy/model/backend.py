@@ -181,6 +181,7 @@ class Beyond(StrEnum):
     NO_SERVER = "no server"
     NO_NAMESERVER = "no nameserver"  # the `resolvers` section of the server that moves has none
     OLD_VERSION = "old version"  # of another algorithm
+    TOO_MANY = "too many"  # servers: it would take minutes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

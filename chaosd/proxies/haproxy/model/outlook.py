@@ -71,6 +71,7 @@ DNS_TROUBLE = Scenario(happening=Happening.DNS_TROUBLE, published_s=10.0, missin
 # each. Where trials are very long, there are few of them.
 TRIALS_MIN, TRIALS_MAX, STEPS_MAX = 32, 256, 2_500
 TRIALS_LEAST, STEPS_MOST, STEPS_OF_A_TRIAL_MAX = 8, 20_000, 10_000
+SERVERS_MAX = 256  # of a backend: what the model does grows with their square
 # A round trip to a near nameserver, and a timer's lateness, on average.
 _ROUND_TRIP_S, _LATE_S = 0.000_225, 0.001
 
@@ -150,6 +151,8 @@ def run_trials(
         line = next(line for line in backend.servers if line.name == moved)
     if line is None:
         return Unknown(why=Beyond.NO_SERVER, file=backend.file, line=backend.line)
+    if sum(each.slots for each in backend.servers) > SERVERS_MAX:
+        return Unknown(why=Beyond.TOO_MANY, file=backend.file, line=backend.line)
     if parse_version(version) < OLDEST:
         return Unknown(why=Beyond.OLD_VERSION, file=backend.file, line=backend.line)
     if line.resolver is not None and not line.resolver.nameservers:

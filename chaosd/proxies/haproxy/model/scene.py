@@ -173,17 +173,7 @@ class Scene:
 
     def settle(self, model: BackendModel) -> None:
         """Let the servers have what they have had for long before T0."""
-        for resolution in model.resolutions:
-            ips = self.before(resolution.host)
-            resolution.settle(0, ips)
-            taken: list[str | None] = [server.ip for server in resolution.peers]
-            for server in resolution.servers:
-                free = next((ip for ip in ips if ip not in taken), None)
-                if free is None and server.line.allow_dup_ip and not resolution.services:
-                    free = ips[0]
-                if free is not None:
-                    server.settle(free)
-                    taken.append(free)
+        model.settle_names(0, self.before)
         for server in model.servers:
             line = server.line
             by_dns = line.follows in (Follows.NAME, Follows.SERVICE)

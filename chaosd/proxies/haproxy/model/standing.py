@@ -49,17 +49,8 @@ class Standing:
 
     def settle(self, model: BackendModel, move: Move) -> None:
         """Let the servers have what they have had for long before T0."""
-        for resolution in model.resolutions:
-            ips = (move.old, *move.others) if resolution.host == self.host else (BESIDE,)
-            resolution.settle(0, ips)
-            taken: list[str | None] = [server.ip for server in resolution.peers]
-            for server in resolution.servers:
-                free = next((ip for ip in ips if ip not in taken), None)
-                if free is None and server.line.allow_dup_ip and not resolution.services:
-                    free = ips[0]
-                if free is not None:
-                    server.settle(free)
-                    taken.append(free)
+        moving = (move.old, *move.others)
+        model.settle_names(0, lambda host: moving if host == self.host else (BESIDE,))
         for server in model.servers:
             if server.line.follows not in (Follows.NAME, Follows.SERVICE):
                 server.settle(self.places.get(server.line.name, BESIDE))

@@ -24,6 +24,7 @@ from chaosd.proxies.haproxy.model.requests import (
 )
 from chaosd.proxies.haproxy.model.server import SECOND_NS, Server
 
+TRIES_MAX = 1000  # of one request that are walked through; it counts as failed then
 WALK_NS, WALKS_MAX = 250_000_000, 12  # how far apart walks of a piece begin, and how many there are
 _BISECTIONS = 8
 _SLOW_NS = round(SLOW_S * SECOND_NS)
@@ -219,7 +220,7 @@ class _Trial:
             tries += 1
             took_ns, wait_ns = users.attempts_ns[met]
             now_ns += took_ns
-            if met in (Meets.TARPIT, Meets.UNWELL) or tries > backend.retries:
+            if met in (Meets.TARPIT, Meets.UNWELL) or tries > min(backend.retries, TRIES_MAX):
                 failed += part
                 break
             state = self._at(now_ns)
