@@ -107,7 +107,7 @@ class Control(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         try:
-            self._server.rules = decode(data.decode())
+            self._server.rules.take_over(decode(data.decode()))
         except ValueError as error:
             print(json.dumps({"refused": str(error)}), flush=True)
         else:

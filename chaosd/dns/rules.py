@@ -105,6 +105,14 @@ class RuleBook:
             counted = (_Counted(rule, f"{owner} {n}") for n, rule in enumerate(rules))
             self._by_owner[owner] = tuple(counted)
 
+    def take_over(self, other: RuleBook) -> None:
+        """Have the rules of another book. Those of an owner that stay go on with their counts."""
+        mine = self._by_owner
+        self._by_owner = {
+            owner: mine[owner] if _are_same(mine.get(owner, ()), theirs) else theirs
+            for owner, theirs in other._by_owner.items()
+        }
+
     @property
     def rules(self) -> tuple[Rule, ...]:
         """All rules in force."""
@@ -150,6 +158,10 @@ def decode(line: str) -> RuleBook:
     except (TypeError, AttributeError, KeyError) as error:
         raise ValueError(f"not rules: {line[:80]!r}") from error
     return book
+
+
+def _are_same(some: Sequence[_Counted], others: Sequence[_Counted]) -> bool:
+    return [each.rule for each in some] == [each.rule for each in others]
 
 
 def _first(

@@ -130,3 +130,15 @@ def test_a_rule_selects_by_transport_and_counts_what_it_selects() -> None:
 def test_the_line_keeps_actions_with_their_parameters() -> None:
     rule = Rule(does=(does("addresses", only=("0.0.0.0", "::")), does("repeat", times=3)))
     assert decode(book(("a", [rule])).encode()).rules == (rule,)
+
+
+def test_another_fault_does_not_begin_the_counts_of_this_one_anew() -> None:
+    lossy = Rule(does=(does("silence"),), every=3)
+    made = book(("a", [lossy]))
+    assert made.wrong("x", "A") is None
+    made.take_over(decode(book(("a", [lossy]), ("b", [Rule(delay_s=0.5)])).encode()))
+    assert [made.wrong("x", "A").does != () for _ in range(3)] == [False, True, False]
+    made.take_over(decode(book(("a", [Rule(answer="drop")])).encode()))
+    assert made.wrong("x", "A") == wrong(answer="drop")
+    made.take_over(decode("{}"))
+    assert len(made) == 0
