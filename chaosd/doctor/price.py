@@ -69,7 +69,7 @@ class Model:
             mended = fixed.get(name, backend)
             if isinstance(backend, Backend) and isinstance(mended, Backend):
                 known = True
-                if without_names(backend) == without_names(mended):
+                if backend == mended or without_names(backend) == without_names(mended):
                     continue
             for number, scenario in enumerate(scenarios):
                 before = self.outlook(backend, version, scenario)

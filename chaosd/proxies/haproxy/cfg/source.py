@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -121,11 +122,18 @@ class Document:
     problems: tuple[Problem, ...] = ()
     notes: tuple[Note, ...] = ()
 
-    def statements(self, *kinds: str) -> list[tuple[Section, Statement]]:
+    @cached_property
+    def _by_kinds(self) -> dict[tuple[str, ...], tuple[tuple[Section, Statement], ...]]:
+        """What has been looked for: each of many backends asks for the same."""
+        return {}
+
+    def statements(self, *kinds: str) -> tuple[tuple[Section, Statement], ...]:
         """The statements of all sections of these kinds; of all sections if none is given."""
-        return [
-            (section, statement)
-            for section in self.sections
-            if not kinds or section.kind in kinds
-            for statement in section.statements
-        ]
+        if kinds not in self._by_kinds:
+            self._by_kinds[kinds] = tuple(
+                (section, statement)
+                for section in self.sections
+                if not kinds or section.kind in kinds
+                for statement in section.statements
+            )
+        return self._by_kinds[kinds]
