@@ -18,8 +18,12 @@ pytestmark = [
 ]
 FAULTS = [
     {
-        **{"type": "recreate", "every": "8s", "jitter": "0s", "gap": "300ms"},  # in turns
-        **{"old_ip": manner, "name": manner},
+        "type": "recreate",
+        "every": "8s",  # in turns
+        "jitter": "0s",
+        "gap": "300ms",
+        "old_ip": manner,
+        "name": manner,
     }
     for manner in ("imposter", "blackhole")
 ]
