@@ -43,6 +43,8 @@ def render(diagnosis: Diagnosis, *, everything: bool) -> Iterator[str]:
     if diagnosis.rows:
         yield ""
         yield from _table(diagnosis.rows)
+    else:
+        yield "no backend here has a server: there is nothing to predict"
     told: Counter[str] = Counter()
     for finding in diagnosis.all if everything else diagnosis.findings:
         told[finding.rule] += 1
