@@ -52,7 +52,7 @@ def problem(arguments: argparse.Namespace) -> str | None:
         return "a CONFIG and --haproxy don't go together (in a CONFIG it is proxy.config)"
     config: Path | None = arguments.config
     if config is not None and config.suffix == ".cfg":
-        return f"{config}: a CONFIG is YAML (for a haproxy.cfg: --haproxy {config})"
+        return f"{config}: a CONFIG is YAML (your own HAProxy file: --haproxy {config})"
     wishes = [vars(arguments)[wish] for wish in _WISHES]
     if not arguments.haproxy and any(wish is not None for wish in wishes):
         return "--backend, --env, --host, --path, --proxy-version and --runtime go with --haproxy"
