@@ -51,7 +51,7 @@ def test_without_a_host_it_is_the_address():
 
 
 def test_it_speaks_tls_with_the_name(tmp_path):
-    (tmp_path / "c.pem").write_bytes(certificate.make(["shop.example"]))
+    (tmp_path / "c.pem").write_bytes(certificate.make(("shop.example",)))
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(tmp_path / "c.pem")
     names = []
