@@ -38,17 +38,18 @@ test-fast: $(VENV)/.dev ## only those that are pure or simulated (under a minute
 test-long: $(VENV)/.dev haproxy ## what is slow, and all property tests and simulations in full size
 	@$(call phases,--long)
 
-# What computes has a worker per core. What waits for other programs has a wider pool.
-# A Docker engine does work of its own, so its tests have fewer workers.
+# What computes has a worker per core. What waits for other programs has a wider pool; containers
+# are waited for beside it, by fewer workers, as a Docker engine does work of its own.
 # What measures time to a millisecond has the machine to itself. The last summary is of all four.
 COMPUTES = -n auto --maxschedchunk=4 tests/unit tests/sim tests/contract tests/test_tidy.py tests/test_docs.py
 WAITS = tests/local tests/docker tests/deploy tests/contract
 phases = tally=$$(mktemp -d); code=0; \
-	run() { $(BIN)/pytest -q --tally "$$tally/reports" $(1) "$$@" || code=$$?; }; \
-	run $(COMPUTES) -m "not real"; \
-	run -n $(POOL) --dist loadgroup -m "real and not docker and not quiet" $(WAITS); \
-	run -n $(ENGINE_POOL) --dist loadgroup -m "docker and not quiet" $(WAITS); \
-	run -m quiet $(WAITS); \
+	run() { $(BIN)/pytest -q --tally "$$tally/reports" $(1) "$$@"; }; \
+	run $(COMPUTES) -m "not real" || code=$$?; \
+	run -n $(ENGINE_POOL) --maxschedchunk=2 -m "docker and not quiet" $(WAITS) > "$$tally/docker" 2>&1 & \
+	run -n $(POOL) --maxschedchunk=2 -m "real and not docker and not quiet" $(WAITS) || code=$$?; \
+	wait $$! || code=$$?; cat "$$tally/docker"; \
+	run -m quiet $(WAITS) || code=$$?; \
 	rm -r "$$tally"; exit $$code
 
 check: lint ## format, lint, types, and every example config

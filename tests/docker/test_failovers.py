@@ -83,7 +83,7 @@ def check_stamps(run) -> None:
 @pytest.mark.parametrize(
     ("old_ip", "misrouted"),
     [
-        ("imposter", True),
+        pytest.param("imposter", True, marks=pytest.mark.slow),
         # What is met there, of each kind, is asked in test_old_ip.py each time.
         *(
             pytest.param(old_ip, False, marks=pytest.mark.slow)

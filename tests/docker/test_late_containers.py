@@ -32,7 +32,9 @@ def wait_for(run, wanted, limit_s: float = 90.0):
 @pytest.mark.parametrize(
     ("part", "after", "lag"),
     [
-        ("proxy", (FaultBegan, 1), LagKind.PROXY_STOPPED),
+        pytest.param(
+            *("proxy", (FaultBegan, 1), LagKind.PROXY_STOPPED), marks=pytest.mark.slow
+        ),  # as processes that are stopped are, on local each time
         pytest.param("app", (InstanceListening, 2), LagKind.APP_STOPPED, marks=pytest.mark.slow),
     ],
     ids=["proxy", "app"],

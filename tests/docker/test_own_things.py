@@ -42,6 +42,7 @@ def recovered(run, at_least: int) -> list:
     return cycles
 
 
+@pytest.mark.slow  # test_own_file.py has a file of its own each time
 def test_an_own_haproxy_cfg_and_an_own_image_without_a_header(
     engine, own_image, daemon, tmp_path
 ) -> None:

@@ -17,7 +17,10 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="only root sees into containers"),
 ]
 FAULTS = [
-    {"type": "recreate", "every": "4s", "old_ip": manner, "name": manner, "gap": "300ms"}
+    {
+        **{"type": "recreate", "every": "8s", "jitter": "0s", "gap": "300ms"},  # in turns
+        **{"old_ip": manner, "name": manner},
+    }
     for manner in ("imposter", "blackhole")
 ]
 SECONDS_MAX = 120

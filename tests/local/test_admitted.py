@@ -67,6 +67,7 @@ def test_of_replicas_fewer_are_started_and_a_line_says_so(tmp_path):
     assert not [c for c in cycles if c["anomaly"] and c.get("doubt") is None]
 
 
+@pytest.mark.slow  # which they are is simulated each time
 def test_arms_that_can_t_run_side_by_side_run_in_turns(tmp_path):
     said, manifest, cycles = run(tmp_path, f"until: {{cycles: 1}}\narms:\n{ARMS}", 130)
     assert "of 6 arms at once: the others come after them, with all their time" in said

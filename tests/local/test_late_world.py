@@ -48,7 +48,7 @@ def test_a_part_that_is_stopped_in_a_cycle_makes_it_poor_and_is_named(tmp_path) 
         check(cycles[number], run.said, part, 2.0)
 
 
-@pytest.mark.sized
+@pytest.mark.slow
 def test_what_computes_beside_it_makes_no_cycle_poor(tmp_path) -> None:
     """Plain busy loops, four for each core: those cycles are right, and stay good."""
     count = budget.of(3, 8)
