@@ -10,10 +10,13 @@ RUN_OPTIONS ?= # such as --set proxy.resolvers.timeout_resolve=200ms
 # Tests start hundreds of processes, none of which should compile all of chaosd anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo images test test-fast test-long attack check lint bench lock clean
+.PHONY: help setup demo images test test-fast test-long attack check lint bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: haproxy ## set up chaosd, and fetch a build of HAProxy if this machine has none
+	@echo "chaosd is $(BIN)/chaosd; this makes it just chaosd: . $(BIN)/activate"
 
 demo: $(VENV)/.installed ## set up what is needed and watch real failovers (CYCLES=10)
 	@if $(BIN)/chaosd images --engine 2>/dev/null; then \

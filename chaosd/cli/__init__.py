@@ -34,8 +34,10 @@ from chaosd.cli import (
 from chaosd.errors import ChaosdError, Exit
 
 EPILOG = """\
-  chaosd demo                               real failovers in a minute, with nothing prepared
-  chaosd check configs/demo.yaml            what would run, the rendered haproxy.cfg, the prediction
+  chaosd demo                               real failovers in a minute or two, nothing to prepare
+  chaosd doctor /etc/haproxy/haproxy.cfg    what in your file hurts users, and what to write instead
+  chaosd run --haproxy FILE                 20 failovers of your own file, and a report
+  chaosd check configs/demo.yaml            what would run, the proxy's config, the prediction
   chaosd run configs/demo.yaml --cycles 10  run it; without --cycles until Ctrl-C
   chaosd report runs/latest                 the same report again, from the files alone
   chaosd compare baseline.json runs/latest  better, worse, the same, or unknown

@@ -35,5 +35,5 @@ def run(arguments: argparse.Namespace) -> int:
             "For a demo that is no error."
         )
         code = Exit.OK
-    say("next: chaosd init writes a config of your own; chaosd check shows what it would do")
+    say("next, with your own HAProxy file: chaosd doctor FILE, then chaosd run --haproxy FILE")
     return code

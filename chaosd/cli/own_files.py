@@ -50,6 +50,9 @@ def problem(arguments: argparse.Namespace) -> str | None:
         return "name a CONFIG, or your own files by --haproxy FILE"
     if arguments.config is not None and arguments.haproxy:
         return "a CONFIG and --haproxy don't go together (in a CONFIG it is proxy.config)"
+    config: Path | None = arguments.config
+    if config is not None and config.suffix == ".cfg":
+        return f"{config}: a CONFIG is YAML (your own HAProxy file: --haproxy {config})"
     wishes = [vars(arguments)[wish] for wish in _WISHES]
     if not arguments.haproxy and any(wish is not None for wish in wishes):
         return "--backend, --env, --host, --path, --proxy-version and --runtime go with --haproxy"

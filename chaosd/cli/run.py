@@ -27,9 +27,7 @@ def _run(arguments: argparse.Namespace) -> int:
     for copied in (rehearsal.copied for rehearsal in rehearsals):
         if copied is not None:
             count = len(copied.not_carried)
+            missing = f", and {count} thing{'s' * (count != 1)} that it leaves out" if count else ""
             say(*copied.choices)
-            say(
-                f"your files stay as they are; a copy is run (chaosd check shows it, and {count} "
-                f"thing{'s' * (count != 1)} that it does not have)"
-            )
+            say(f"your files stay as they are; a copy is run (chaosd check shows it{missing})")
     return session.run(planned, rehearsals, arguments.config or arguments.haproxy[0])

@@ -118,7 +118,7 @@ def _problems(plan: Plan, cell: Cell, complain: Complain) -> list[str]:
         if own_file.exists():
             problems += proxy.problems(by_address=arm.by_address)
         else:
-            what = f"there is no file {own_file} (the path of your own, relative to this one)"
+            what = f"there is no file {own_file}"
             problems.append(complain(("proxy", "config"), what))
     return problems
 

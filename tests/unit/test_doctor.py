@@ -96,6 +96,11 @@ def test_a_good_file_has_nothing_to_say(run) -> None:
     assert "warning[" not in done.out
 
 
+def test_a_file_without_servers_has_nothing_to_predict(run) -> None:
+    lines = run(file="global\n    maxconn 100\n").out.splitlines()
+    assert lines[1].startswith("no backend here has a server")
+
+
 def test_json_is_as_it_is_promised(run) -> None:
     whole = json.loads(run("--format", "json").out)
     assert whole["format"] == 1

@@ -154,6 +154,7 @@ def test_all_backends_in_turn(file, tmp_path, capsys):
     ("options", "what"),
     [
         ([], "name a CONFIG, or your own files by --haproxy FILE"),
+        (["my.cfg"], "my.cfg: a CONFIG is YAML (your own HAProxy file: --haproxy my.cfg)"),
         (["c.yaml", "--haproxy", "x"], "a CONFIG and --haproxy don't go together"),
         (
             ["c.yaml", "--backend", "b"],

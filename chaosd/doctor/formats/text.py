@@ -24,7 +24,7 @@ TITLES = {
     Happening.NODE_LOST: "a lost node",
     Happening.DNS_TROUBLE: f"{TROUBLE_S:g} s without DNS",
 }
-LOST = "(now → with the fixes; requests lost in seconds' worth: at 100 requests/s, 1.5 s is 150)"
+LOST = "(now → with all fixes; 1.5 s of requests lost are 150 at 100 requests a second)"
 _WHOLE_MAX = 3  # findings of a rule that are told with costs and remedy
 _PASTES_MAX = 6  # lines of a remedy
 _NAMES_MAX = 4  # of backends that are alike, in a row
@@ -43,6 +43,8 @@ def render(diagnosis: Diagnosis, *, everything: bool) -> Iterator[str]:
     if diagnosis.rows:
         yield ""
         yield from _table(diagnosis.rows)
+    else:
+        yield "no backend here has a server: there is nothing to predict"
     told: Counter[str] = Counter()
     for finding in diagnosis.all if everything else diagnosis.findings:
         told[finding.rule] += 1
@@ -268,7 +270,7 @@ def _inherited(finding: Finding) -> str:
     if finding.origin in (Origin.DEFAULTS, Origin.DEFAULT_SERVER) and finding.backends:
         parts.append(f"inherited by {quoted(finding.backends)}")
     elif finding.origin is Origin.HAPROXY:
-        parts.append("not set: HAProxy's default")
+        parts.append("not in your files: HAProxy's default")
     if finding.also:
         lines = [str(_short(place, finding.spot.place)) for place in finding.also]
         parts.append(f"also line {', '.join(lines[:_NAMES_MAX])}" + (" …" * (len(lines) > 4)))  # noqa: PLR2004

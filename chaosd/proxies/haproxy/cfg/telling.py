@@ -59,7 +59,7 @@ def tell(found: Sequence[Foreseen | Unknown], version: str | None) -> list[str]:
 
 def _assumptions(found: Sequence[Foreseen | Unknown], version: str | None) -> Iterator[str]:
     of = "the newest HAProxy (else: --proxy-version)" if version is None else f"HAProxy {version}"
-    yield f"for {of}; times from T0 on, as medians over the phases of its timers"
+    yield f"for {of}; times from when the old instance goes; medians over its timers' phases"
     yield (
         f"a move: the name is missing (NXDOMAIN) for {MOVE.published_s:g} s, then the new address "
         "answers well"
@@ -69,7 +69,7 @@ def _assumptions(found: Sequence[Foreseen | Unknown], version: str | None) -> It
     backends = [b for each in found if isinstance(each, Foreseen) for b in each.backends]
     if any(line.slots > 1 for backend in backends for line in backend.servers):
         yield f"a name that fills a template has {SLOTS_USED} addresses"
-    yield "failed: seconds' worth of requests (2.0 s at 50 requests/s are 100)"
+    yield "failed: requests, as a time: 2.0 s are 100 at 50 requests/s"
     yield "unaffected: the share of trials in which no request fails"
 
 

@@ -189,11 +189,11 @@ def choices(choice: Choice, door: Door) -> Iterator[str]:
     where = f"{backend.kind} {backend.name} ({backend.place})"
     yield f"moves: {where}: {moved} at {first.address.text}, found {how}"
     if choice.beside:
-        yield f"stand still: {', '.join(server.name for server in choice.beside)}"
+        yield f"do not move: {', '.join(server.name for server in choice.beside)}"
     request = f"{'https' if door.tls else 'http'}, Host {door.request.host}, {door.request.path}"
     if door.frontend is None:
-        yield f"door: a frontend of chaosd's own ({request})"
+        yield f"probes go to: a frontend of chaosd's own ({request})"
         return
     line = "without a bind" if door.bind is None else f"`{' '.join(door.bind.texts)}`"
     extra = ", a PROXY line first" if door.accept_proxy and not door.tls else ""
-    yield f"door: {door.frontend.kind} {door.frontend.name}, {line} ({request}{extra})"
+    yield f"probes go to: {door.frontend.kind} {door.frontend.name}, {line} ({request}{extra})"
