@@ -19,7 +19,7 @@ pytestmark = [
 FAULTS = [
     {
         "type": "recreate",
-        "every": "8s",  # in turns
+        "every": "16s",  # in turns
         "jitter": "0s",
         "gap": "300ms",
         "old_ip": manner,

@@ -20,7 +20,7 @@ from chaosd.system.clock import RealClock
 NAME, SERVICE = "app.internal", "_http._tcp.app.internal"
 OLD, IPS = "127.64.3.9", ("127.64.3.10", "127.64.3.11")
 ASKS = 4  # questions of each kind
-WAIT_S = 0.05  # for an answer, or for another one
+WAIT_S = 0.1  # for an answer, or for another one
 
 
 class Heard:
