@@ -80,6 +80,7 @@ def test_a_run_is_as_private_as_its_config(simulate, mode, directory, file) -> N
     assert modes(ran.directory) == {file}
 
 
+@pytest.mark.slow
 def test_compare_sees_that_a_secret_differs_and_says_neither(simulate, capsys) -> None:
     one = simulate(faults=faults()).directory
     two = simulate(faults=faults(OTHER)).directory

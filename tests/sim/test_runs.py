@@ -434,6 +434,7 @@ def test_a_probe_that_idles_measures_the_same(simulate) -> None:
     assert wanted["value"] - ok / sent > 0.05
 
 
+@pytest.mark.slow  # test_easing.py has each step
 def test_fewer_cycles_are_made_while_the_machine_is_late(simulate, monkeypatch) -> None:
     late = Doubt(kind=DoubtKind.WORLD_LATE, lag=LagKind.PROXY_WAITED, seconds=0.4)
     made, as_ever, seconds = [], cell.measure, count(1.0)

@@ -58,6 +58,7 @@ def chaosd(directory, ran_in_ascii):
     return partial(call, directory)
 
 
+@pytest.mark.slow
 def test_a_locale_of_ascii_changes_no_file_and_loses_no_report(
     chaosd, directory, ran_in_ascii
 ) -> None:

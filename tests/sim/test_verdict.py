@@ -84,6 +84,7 @@ def test_a_run_that_never_knows_enough_ends_all_the_same(simulate) -> None:
     assert "no more cycles" not in ran.said
 
 
+@pytest.mark.slow  # test_compare.py has each case
 def test_runs_are_compared(kept, simulate, capsys) -> None:
     def run(seed: int, **fault):
         faults = [{"type": "recreate", "every": "5s"} | fault]
@@ -102,6 +103,7 @@ def test_runs_are_compared(kept, simulate, capsys) -> None:
     assert "\nbetter: " in capsys.readouterr().out
 
 
+@pytest.mark.slow  # every line by itself is a unit test
 def test_what_sixty_cells_lack_is_said_once(simulate, monkeypatch) -> None:
     from chaosd.runtimes.sim import SimStage
 
