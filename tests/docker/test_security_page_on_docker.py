@@ -19,8 +19,7 @@ pytestmark = [
 FAULTS = [
     {
         "type": "recreate",
-        "every": "16s",  # in turns
-        "jitter": "0s",
+        "every": "6s",
         "gap": "300ms",
         "old_ip": manner,
         "name": manner,
@@ -61,7 +60,7 @@ def privileges(config: dict) -> tuple[str, str]:
 def test_what_listens_is_what_the_page_says(engine, daemon, tmp_path: Path) -> None:
     run = daemon(
         tmp_path / "run",
-        *("--cycles", "2"),
+        *("--cycles", "4"),
         runtime={"type": "docker", "dns": "forward"},
         metrics={"listen": "127.0.0.1:0"},
         faults=FAULTS,
