@@ -107,6 +107,7 @@ class Doctor:
             fixed=self.model.backends(after),
             usual=scenarios.usual(subject.setting),
             rare=finding.scenarios,
+            about=finding.backends,
         )
         return replace(finding, cost=cost)
 

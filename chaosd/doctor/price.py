@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from chaosd.doctor.finding import Change, Cost, Toll
 from chaosd.doctor.subject import Subject
@@ -56,9 +56,11 @@ class Model:
         fixed: Priced,
         usual: Sequence[Scenario],
         rare: Sequence[Scenario] = (),
+        about: Collection[str] = (),
     ) -> Cost | None:
         """The price of what differs; None if the model has no answer for any of it.
 
+        Of the backends it is `about`, all if it names none: one line may mend several findings.
         Every backend meets the usual scenarios some day, the rare ones only where a rule says so.
         """
         scenarios = (*usual, *rare)
@@ -66,6 +68,8 @@ class Model:
         queries_now = queries_fixed = 0.0
         known = False
         for name, backend in now.items():
+            if about and name not in about:
+                continue
             mended = fixed.get(name, backend)
             if isinstance(backend, Backend) and isinstance(mended, Backend):
                 known = True

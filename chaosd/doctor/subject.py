@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 
 from chaosd.doctor.finding import Spot
@@ -49,11 +50,20 @@ class Subject:
                 if not server.values["disabled"].value:
                     yield proxy, server
 
-    def followers(self) -> Iterator[tuple[Proxy, Server]]:
+    @cached_property
+    def followers(self) -> tuple[tuple[Proxy, Server], ...]:
         """The servers whose names are looked up again and again, as far as they are understood."""
-        for proxy, server in self.servers():
-            if is_followed(server) and not server.unread:
-                yield proxy, server
+        return tuple(
+            (proxy, server)
+            for proxy, server in self.servers()
+            if is_followed(server) and not server.unread
+        )
+
+    def followers_by_backend(self) -> list[tuple[Proxy, list[Server]]]:
+        """The same, together for each backend that has some."""
+        groups = groupby(self.followers, key=lambda follower: follower[0].name)
+        followers = [list(group) for _, group in groups]
+        return [(group[0][0], [server for _, server in group]) for group in followers]
 
     def resolvers_of(self, server: Server) -> Resolvers | None:
         """The section that a server names, if it is in the files."""
@@ -63,7 +73,7 @@ class Subject:
         """The servers whose names this section looks up."""
         return [
             (proxy, server)
-            for proxy, server in self.followers()
+            for proxy, server in self.followers
             if server.values["resolvers"].value == section.name
         ]
 

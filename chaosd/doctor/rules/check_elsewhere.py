@@ -27,7 +27,7 @@ class CheckElsewhere(Rule):
 
     def look(self, subject: Subject) -> Iterator[Finding]:
         found: dict[str, list[Server]] = {}
-        for proxy, server in subject.followers():
+        for proxy, server in subject.followers:
             if (where := _where(subject, proxy, server)) is not None:
                 found.setdefault(where, []).append(server)
         for where, servers in found.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from chaosd.doctor import mending
-from chaosd.doctor.finding import Facts, Finding, Ms, Severity, Spot
+from chaosd.doctor.finding import Facts, Finding, Ms, Remedy, Severity, Spot
 from chaosd.doctor.rule import Rule
 from chaosd.doctor.subject import Subject, of_setting
 from chaosd.doctor.words import between, quoted
@@ -23,6 +23,14 @@ def found_after(section: Resolvers) -> tuple[Ms, Ms, Ms] | None:
         return None
     polls = -(-hold // poll)
     return None if polls <= 1 else (Ms(hold), Ms((polls - 1) * poll), Ms(polls * poll))
+
+
+def kept_no_longer(subject: Subject, section: Resolvers) -> Remedy:
+    """What mends it, for plain servers and for templates."""
+    return mending.remedy(
+        mending.set_in_resolvers(subject, section, "hold obsolete", "0s"),
+        advice="Keep a little only where DNS answers with a part of the addresses.",
+    )
 
 
 class HoldObsolete(Rule):
@@ -54,8 +62,5 @@ class HoldObsolete(Rule):
                 of_setting(subject, section.values["hold obsolete"], Spot(section.place)),
                 facts,
                 backends=[proxy.name for proxy, _ in users],
-                remedy=mending.remedy(
-                    mending.set_in_resolvers(subject, section, "hold obsolete", "0s"),
-                    advice="Keep a little only where DNS answers with a part of the addresses.",
-                ),
+                remedy=kept_no_longer(subject, section),
             )

@@ -116,7 +116,7 @@ class KnownBug(Rule):
     sentence = "HAProxy {version} has {bug}: {does} (HAProxy {fixed} and later do not)"
 
     def look(self, subject: Subject) -> Iterator[Finding]:
-        users = list(subject.followers())
+        users = list(subject.followers)
         for bug in BUGS:
             if not is_in(subject.version, bug) or not (having := bug.has(subject, users)):
                 continue

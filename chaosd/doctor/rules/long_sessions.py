@@ -29,13 +29,12 @@ class LongSessions(Rule):
     )
 
     def look(self, subject: Subject) -> Iterator[Finding]:
-        for proxy in subject.backends:
+        for proxy, followers in subject.followers_by_backend():
             long = _timeout(proxy)
             servers = [
                 server
-                for owner, server in subject.followers()
-                if owner is proxy
-                and server.values["check"].value
+                for server in followers
+                if server.values["check"].value
                 and server.values["on-marked-down"].value != "shutdown-sessions"
             ]
             if long is not None and servers:

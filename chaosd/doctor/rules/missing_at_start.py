@@ -30,7 +30,7 @@ class MissingAtStart(Rule):
 
     def look(self, subject: Subject) -> Iterator[Finding]:
         lines: dict[tuple[Place, bool], list[tuple[Proxy, Server]]] = {}
-        for proxy, server in subject.followers():
+        for proxy, server in subject.followers:
             value = server.values["init-addr"]
             if _can_be_missing(subject, value):
                 continue

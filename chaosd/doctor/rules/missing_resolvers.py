@@ -27,7 +27,7 @@ class MissingResolvers(Rule):
 
     def look(self, subject: Subject) -> Iterator[Finding]:
         lacking: dict[str, list[Server]] = {}
-        for _, server in subject.followers():
+        for _, server in subject.followers:
             name = str(server.values["resolvers"].value)
             implicit = name == _IMPLICIT and subject.effective.dialect.has_default_resolvers
             if name not in subject.effective.resolvers and not implicit:

@@ -65,7 +65,7 @@ def _is_fixed(subject: Subject, server: Server) -> bool:
 
 
 def _remedy(subject: Subject, servers: list[Server]) -> Remedy:
-    used = [str(s.values["resolvers"].value) for _, s in subject.followers()]
+    used = [str(s.values["resolvers"].value) for _, s in subject.followers]
     names = [name for name in used if name in subject.effective.resolvers]
     names += list(subject.effective.resolvers)
     name = names[0] if names else _SECTION

@@ -26,10 +26,11 @@ class OneAddress(Rule):
     )
 
     def look(self, subject: Subject) -> Iterator[Finding]:
-        for proxy, server in subject.followers():
+        for proxy, server in subject.followers:
             target = subject.target(server)
-            same = [s for s in proxy.servers if subject.target(s).host == target.host]
-            if server.is_template or len(same) > 1 or not target.host.startswith(_ALL_TASKS):
+            if server.is_template or not target.host.startswith(_ALL_TASKS):
+                continue
+            if sum(subject.target(other).host == target.host for other in proxy.servers) > 1:
                 continue
             facts: Facts = {"name": target.host, "server": server.name}
             rest = " ".join(word.raw for word in server.statement.words[2:])

@@ -25,7 +25,7 @@ class Persistence(Rule):
     sentence = "`{line}` binds users to {what}: after a move they {then} (backend `{backend}`)"
 
     def look(self, subject: Subject) -> Iterator[Finding]:
-        followed = {proxy.name for proxy, _ in subject.followers()}
+        followed = {proxy.name for proxy, _ in subject.followers}
         for proxy in subject.backends:
             if proxy.name not in followed or sum(max(1, slots(s)) for s in proxy.servers) < 2:  # noqa: PLR2004
                 continue

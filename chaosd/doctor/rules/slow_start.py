@@ -26,7 +26,7 @@ class SlowStart(Rule):
 
     def look(self, subject: Subject) -> Iterator[Finding]:
         lines: dict[Place, list[tuple[Proxy, Server]]] = {}
-        for proxy, server in subject.followers():
+        for proxy, server in subject.followers:
             value = server.values["slowstart"]
             several = sum(max(1, slots(each)) for each in proxy.servers) > 1
             if several and value.value and value.place is not None:

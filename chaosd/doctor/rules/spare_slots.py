@@ -22,7 +22,7 @@ class SpareSlots(Rule):
     )
 
     def look(self, subject: Subject) -> Iterator[Finding]:
-        for proxy, server in subject.followers():
+        for proxy, server in subject.followers:
             if server.is_template and (count := slots(server)):
                 facts: Facts = {"count": count, "name": subject.target(server).host}
                 yield self.finding(

@@ -28,7 +28,7 @@ class StateFile(Rule):
 
     def look(self, subject: Subject) -> Iterator[Finding]:
         lines: dict[Place, tuple[Statement, list[tuple[Proxy, Server]]]] = {}
-        for proxy, server in subject.followers():
+        for proxy, server in subject.followers:
             line = _line_of(proxy)
             if line is not None and "last" in str(server.values["init-addr"].value):
                 lines.setdefault(line.place, (line, []))[1].append((proxy, server))

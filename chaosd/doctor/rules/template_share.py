@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from chaosd.doctor import mending
 from chaosd.doctor.finding import Facts, Finding, Ms, Severity, Spot
 from chaosd.doctor.rule import Rule
-from chaosd.doctor.rules.hold_obsolete import found_after
+from chaosd.doctor.rules.hold_obsolete import found_after, kept_no_longer
 from chaosd.doctor.subject import Subject, of_setting
 from chaosd.doctor.words import between, listed
 from chaosd.proxies.haproxy.cfg.effective import Server
@@ -43,10 +42,7 @@ class TemplateShare(Rule):
                 of_setting(subject, section.values["hold obsolete"], Spot(section.place)),
                 facts,
                 backends=[proxy.name for proxy, _ in users],
-                remedy=mending.remedy(
-                    mending.set_in_resolvers(subject, section, "hold obsolete", "0s"),
-                    advice="Keep a little only where DNS answers with a part of the addresses.",
-                ),
+                remedy=kept_no_longer(subject, section),
             )
 
 

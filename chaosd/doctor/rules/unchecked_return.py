@@ -32,12 +32,8 @@ class UncheckedReturn(Rule):
     )
 
     def look(self, subject: Subject) -> Iterator[Finding]:
-        for proxy in subject.backends:
-            servers = [
-                server
-                for owner, server in subject.followers()
-                if owner is proxy and _trusts(subject, server)
-            ]
+        for proxy, followers in subject.followers_by_backend():
+            servers = [server for server in followers if _trusts(subject, server)]
             if servers:
                 yield self._finding(subject, proxy, servers)
 
