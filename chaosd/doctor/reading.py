@@ -18,7 +18,7 @@ from chaosd.proxies.haproxy.cfg.effective import Effective
 from chaosd.proxies.haproxy.cfg.files import BYTES_MAX, SourceText, load, of_bytes
 from chaosd.proxies.haproxy.cfg.reader import read_texts
 from chaosd.proxies.haproxy.cfg.resolve import resolve
-from chaosd.proxies.haproxy.cfg.source import Document, Problem
+from chaosd.proxies.haproxy.cfg.source import Document, Problem, Trouble
 from chaosd.proxies.haproxy.rewire.edits import Copy, Edit, apply
 from chaosd.proxies.haproxy.rewire.own_files import (
     STAND_IN,
@@ -52,8 +52,13 @@ class Files:
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def subject(self, program: Program, setting: Setting | None) -> tuple[Subject, Guess]:
-        """What they mean to this HAProxy; the setting is guessed if it is None."""
+        """What they mean to this HAProxy; the setting is guessed if it is None.
+
+        Raises ConfigError for what is no haproxy.cfg.
+        """
         effective, unset = self._read(program)
+        if other := [p for p in effective.problems if p.trouble is Trouble.UNREADABLE]:
+            raise ConfigError(*(f"{problem.place}: {problem.what}" for problem in other))
         guessed = guess(effective) if setting is None else Guess(setting)
         return Subject(effective, self.sources, guessed.setting, unset), guessed
 

@@ -225,11 +225,12 @@ def test_standard_input(run, monkeypatch) -> None:
         (b"backend a\n  %{ for s in servers ~}\n", ":2: a template: `%{ for`"),
         (b"backend a\n  server {{ name }} x\n", ":2: a template: `{{ name }}`"),
         (b"\x7fELF\x02\x01\x01\0\0\0", ": can't be read: not text"),
+        (b"name: demo\nruntime: local\nfaults:\n  - {type: noop}\n", ":1: this is no haproxy.cfg"),
         (b"defaults\n\xff\xfe\n", ": can't be read: not text: line 2 is not UTF-8"),
         (b"#" * (BYTES_MAX + 1), ": can't be read: it has more than 2 MB"),
         (None, ": can't be read: No such file or directory"),
     ],
-    ids=["jinja", "terraform", "go", "binary", "latin", "large", "missing"],
+    ids=["jinja", "terraform", "go", "binary", "yaml", "latin", "large", "missing"],
 )
 @pytest.mark.parametrize("by_stdin", [False, True], ids=["file", "stdin"])
 def test_what_is_no_haproxy_cfg_is_one_line(run, tmp_path, monkeypatch, data, said, by_stdin):

@@ -27,6 +27,7 @@ from chaosd.proxies.haproxy.cfg.source import (
 )
 
 _NESTED_MAX = 100
+_HOMELESS_MIN = 3  # lines in no section: HAProxy has them before any header only
 _NEGATABLE = frozenset(
     {
         *("option", "log", "busy-polling", "set-dumpable", "strict-limits"),
@@ -90,9 +91,21 @@ def read_texts(
     return Document(
         files=tuple(source.path for source in sources),
         sections=tuple(Section(header, tuple(lines)) for header, lines in reader.sections),
-        problems=tuple(reader.problems),
+        problems=tuple(_or_no_config_at_all(reader)),
         notes=tuple(reader.notes),
     )
+
+
+def _or_no_config_at_all(reader: _Reader) -> list[Problem]:
+    """Its problems; where several lines stand in no section, that alone: it is another file."""
+    count = len(reader.homeless)
+    if count < _HOMELESS_MIN:
+        return reader.problems
+    what = (
+        f"this is no haproxy.cfg, or it lacks a header such as `defaults`: {count} lines from here "
+        "on stand in no section"
+    )
+    return [Problem(reader.homeless[0], Trouble.UNREADABLE, what)]
 
 
 class _Branch(Enum):
@@ -142,6 +155,7 @@ class _Reader:
         self.sections: list[tuple[Statement, list[Statement]]] = []
         self.problems: list[Problem] = []
         self.notes: list[Note] = []
+        self.homeless: list[Place] = []  # lines that stand in no section
         self._build, self._dialect = build, build.dialect
         self._section_words = build.dialect.sections
         self._supplied = frozenset(supplied)
@@ -217,6 +231,7 @@ class _Reader:
             return statement.keyword
         if not section:
             self._refuse(place, f"`{statement.keyword}` stands in no section")
+            self.homeless.append(place)
             return section
         self.sections[-1][1].append(statement)
         if section == "global" and statement.keyword in _ENVIRONMENT:
