@@ -15,8 +15,6 @@ from random import Random
 from typing import Any, Literal, NamedTuple, get_args
 
 Answer = Literal["nxdomain", "servfail", "refused", "empty", "drop"]
-
-
 Parameter = bool | int | float | str | tuple[str, ...] | None
 
 
@@ -65,6 +63,7 @@ class Wrong(NamedTuple):
     does: tuple[Does, ...] = ()
     asked: int = 1  # questions that were selected so far, this one included
     since_ns: int = 0  # when the first of them was asked
+    seed: str = ""  # of what chance does to this one
 
 
 class _Counted:
@@ -74,6 +73,7 @@ class _Counted:
         self.rule = rule
         self.asked = 0
         self.since_ns = 0
+        self.seed = seed
         self._matched = 0
         self._rng = Random(seed)  # noqa: S311 - repeatable is the point
 
@@ -138,6 +138,7 @@ class RuleBook:
             does=tuple(does for each in found for does in each.rule.does),
             asked=found[-1].asked,
             since_ns=found[-1].since_ns,
+            seed=f"{found[-1].seed} {found[-1].asked}",
         )
 
     def encode(self) -> str:

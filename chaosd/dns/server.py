@@ -210,7 +210,8 @@ class DnsServer:
         name = question.name.to_text(omit_final_dot=True)
         qtype = dns.rdatatype.to_text(question.rdtype)
         wrong = Wrong()
-        if records is not None:  # faults are about the names that it has
+        # Faults are about the names that it has, and counted by the proxy's questions.
+        if records is not None and not asked.stranger:
             wrong = self.rules.wrong(name, qtype, asked.came.transport, asked.at_ns) or wrong
         response, query = self._answer(asked, records, wrong.answer)
         spoiled = spoil(
@@ -222,7 +223,8 @@ class DnsServer:
             previous=self._previous.get(question.name, ()),
         )
         if wrong.does:
-            query = _as_spoiled(query, response if spoiled else None)
+            came = any(sending.wire and sending.way == "usual" for sending in spoiled)
+            query = _as_spoiled(query, response if came else None)
         delay_s = self.delay_s + wrong.delay_s
         if not spoiled:
             self._later(delay_s, partial(self._finish, None, query, asked.send))
@@ -310,7 +312,7 @@ class DnsServer:
 
 
 def _as_spoiled(query: Query, response: dns.message.Message | None) -> Query:
-    """What was really answered, as far as it is a message; nothing if nothing was sent."""
+    """What was really answered, as far as it is a message; nothing if nothing usual was sent."""
     if response is None:
         return query._replace(rcode="", ips=())
     sets = (*response.answer, *response.additional)

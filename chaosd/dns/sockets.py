@@ -56,7 +56,7 @@ def bind(host: str, ports: Sequence[int]) -> tuple[socket.socket, socket.socket]
 
 
 def _neighbour(host: str) -> str:
-    """Another address of the same loopback network, or of the machine."""
+    """Another loopback address; elsewhere the kernel chooses, and it may be the same one."""
     if host.startswith("127."):
         return str(ipaddress.ip_address(host) + 1)
     return "0.0.0.0"  # noqa: S104 - only to send from

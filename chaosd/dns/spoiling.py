@@ -16,7 +16,6 @@ from chaosd.dns.rules import Does, Wrong
 _PAYLOAD_MIN = 512  # what every client takes
 _TCP_MAX = 0xFFFF
 _SECOND_NS = 1_000_000_000
-_RNG = Random("spoiling")  # noqa: S311 - repeatable is the point
 
 
 def spoil(
@@ -37,7 +36,7 @@ def spoil(
         transport=transport,
         asked=wrong.asked,
         since_s=max(0, now_ns - wrong.since_ns) / _SECOND_NS,
-        rng=_RNG,
+        rng=Random(wrong.seed),  # noqa: S311 - repeatable is the point
         previous=previous,
     )
     for action in actions:

@@ -14,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chaosd.dns.presets import PRESETS
+from chaosd.dns.rules import Rule
 from chaosd.dns.server import DELAYED_MAX, DnsServer, Query
 from chaosd.dns.sockets import Came
+from chaosd.history.values import Address
 from chaosd.system import clock
 
 NAME = "app.internal"
@@ -279,3 +281,19 @@ def test_faults_leave_names_alone_that_it_does_not_have(preset):
     asked.rules.set("fault", PRESETS[preset].rules)
     for name in (".", "other.internal"):
         assert ask(asked, name=name).rcode() == dns.rcode.REFUSED
+
+
+def test_a_stranger_meets_no_fault_and_is_not_counted_by_its_rules():
+    ours = Address("127.0.0.1", 1)
+    asked = server(believes=lambda sender, _: sender == ours)
+    asked.rules.set("fault", [Rule(answer="servfail", every=2)])
+    wire = dns.message.make_query(NAME, "A").to_wire()
+
+    def rcode(sender):
+        answers = []
+        asked.receive(wire, Came("udp", sender), wires_into(answers))
+        return dns.rcode.to_text(dns.message.from_wire(answers[0]).rcode())
+
+    stranger = Address("127.0.0.9", 1)
+    found = [rcode(ours), rcode(stranger), rcode(stranger), rcode(ours)]
+    assert found == ["NOERROR", "NOERROR", "NOERROR", "SERVFAIL"]

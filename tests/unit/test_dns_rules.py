@@ -123,8 +123,8 @@ def test_a_rule_selects_by_transport_and_counts_what_it_selects() -> None:
     cut = does("bytes", cut=0.5)
     made = book(("a", [Rule(transport="tcp", does=(cut,))]))
     assert made.wrong("x", "A", "udp", 5) is None
-    assert made.wrong("x", "A", "tcp", 7) == Wrong(does=(cut,), asked=1, since_ns=7)
-    assert made.wrong("x", "A", "tcp", 9) == Wrong(does=(cut,), asked=2, since_ns=7)
+    assert made.wrong("x", "A", "tcp", 7) == Wrong(does=(cut,), asked=1, since_ns=7, seed="a 0 1")
+    assert made.wrong("x", "A", "tcp", 9) == Wrong(does=(cut,), asked=2, since_ns=7, seed="a 0 2")
 
 
 def test_the_line_keeps_actions_with_their_parameters() -> None:
