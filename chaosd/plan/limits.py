@@ -114,7 +114,7 @@ def _rate(wanted: Load) -> str:
 
 
 def reached(proc: Path = machine.PROC) -> Iterator[tuple[Limit, str]]:
-    """What this machine, or this process, has nearly used up, whoever has used it."""
+    """What this machine or this process has nearly used up, other programs included."""
     found = machine.tracking(proc)
     if found is not None and found.entries > REACHED_SHARE * found.entries_max:
         yield (

@@ -169,7 +169,6 @@ def _single() -> list[Shape]:
     both = (server("s1"), server("s2"))
     dup = f"{CHECK} {FOLLOWS} resolve-opts allow-dup-ip"
     app, other = server("s1"), server("s2", OTHER)
-    quick = {"hold_nx": "2s", "hold_obsolete": "6s"}
     return [
         one(name="single", config=config(server())),
         one(name="single, no gap", config=config(server()), scenario=move(0.0), horizon_s=4.0),
@@ -199,6 +198,14 @@ def _single() -> list[Shape]:
         two(
             name="two names, redispatch", config=config(app, other, options=("option redispatch",))
         ),
+    ]
+
+
+def _single_special() -> list[Shape]:
+    """One server, and one setting that decides."""
+    one = partial(Shape, scenario=move(), horizon_s=5.0)
+    quick = {"hold_nx": "2s", "hold_obsolete": "6s"}
+    return [
         one(
             name="check on another port",
             config=config(server(words=f"check port 8081 inter 311ms {FOLLOWS}")),
@@ -236,12 +243,12 @@ def _single() -> list[Shape]:
             horizon_s=7.0,
         ),
         one(
-            name="case 17, gap 1s",
+            name="long hold obsolete, away for 1s",
             config=config(server(), **quick),
             horizon_s=10.0,
         ),
         one(
-            name="case 17, gap 5s",
+            name="long hold obsolete, away for 5s",
             config=config(server(), **quick),
             scenario=move(5.0),
             horizon_s=10.0,
@@ -316,4 +323,4 @@ def _troubled() -> list[Shape]:
     ]
 
 
-SHAPES = (*_single(), *_several(), *_troubled())
+SHAPES = (*_single(), *_single_special(), *_several(), *_troubled())

@@ -115,7 +115,7 @@ def test_every_default_at_once() -> None:
 
 
 def test_without_a_check_requests_fail_until_the_poll() -> None:
-    """Case 21: `hold obsolete 10s` counts from when the old address was last answered."""
+    """`hold obsolete 10s` counts from when the old address was last answered."""
     backend = shapes.backend(server(dns=resolver(obsolete=10), check=CheckKind.NONE))
     stale = foresee(backend, move(0.0, missing=None))
     assert within(stale.recovery_s, 9.0, 10.01)
@@ -129,7 +129,7 @@ def test_without_a_check_requests_fail_until_the_poll() -> None:
 
 @pytest.mark.parametrize(("version", "latest_s"), [("2.2.9", 30.01), ("2.6.6", 30.01)])
 def test_a_failed_check_does_not_ask_before_2_6_7(version: str, latest_s: float) -> None:
-    """Case 39: `timeout resolve 30s`, `hold valid 3s`."""
+    """`timeout resolve 30s`, `hold valid 3s`."""
     dns = resolver(resolve=30, valid=3, nx=60)
     backend = shapes.backend(server(dns=dns, inter=1, fall=2))
     late = foresee(backend, move(0.0, missing=None), version)
@@ -141,7 +141,7 @@ def test_a_failed_check_does_not_ask_before_2_6_7(version: str, latest_s: float)
 
 
 def test_quick_checks_and_no_holds_make_moves_short_and_dns_trouble_an_outage() -> None:
-    """Case 09."""
+    """All holds are 0: a moment of DNS trouble is an outage, though nothing moves."""
     dns = resolver(valid=1, nx=0, timeout=0, other=0, refused=0)
     backend = shapes.backend(server(dns=dns, inter=0.1), connect=10)
     assert within(foresee(backend, move(0.0, missing=None)).recovery_s, 0.0, 1.35)
@@ -159,7 +159,7 @@ def test_quick_checks_and_no_holds_make_moves_short_and_dns_trouble_an_outage() 
 
 
 def test_who_returns_quickly_is_lost_for_half_an_hour() -> None:
-    """Case 17: 5 s away and the old address is kept; 20 s away and maintenance forgets it."""
+    """5 s away and the old address is kept; 20 s away and maintenance forgets it."""
     dns = resolver(valid=30, nx=10, refused=8, obsolete=1800)
     values: dict[str, Any] = {"inter": 1, "fall": 1, "rise": 1, "check": CheckKind.ANSWERS}
     servers = [server(f"srv{n}", f"h{n}", dns=dns, **values) for n in (1, 2, 3)]
@@ -180,7 +180,7 @@ def test_who_returns_quickly_is_lost_for_half_an_hour() -> None:
 
 
 def test_of_servers_with_one_name_only_one_is_used() -> None:
-    """Case 19: one address and three ports. Another section hides it from 2.5 on."""
+    """One address and three ports. Another section hides it from 2.5 on."""
     dns = resolver()
     values: dict[str, Any] = {"dns": dns, "check": CheckKind.NONE, "prefers": "A"}
     lines = [server(f"srv{n}", "h1", **values) for n in (1, 2, 3)]
@@ -196,7 +196,7 @@ def test_of_servers_with_one_name_only_one_is_used() -> None:
 
 
 def test_a_name_without_resolvers_never_recovers() -> None:
-    """Case 27. Checks take it out where there are others; without any, its share fails for ever."""
+    """Checks take it out where there are others; without any, its share fails for ever."""
     alone = foresee(shapes.backend(server(inter=60)))
     assert alone.recovery_s.never == alone.stable_s.never == 1.0
     assert math.isinf(alone.recovery_s.p05)
@@ -215,7 +215,7 @@ def test_a_name_without_resolvers_never_recovers() -> None:
 
 
 def test_primary_and_backup() -> None:
-    """Case 48: the backup is used only when checks have taken the primary out."""
+    """The backup is used only when checks have taken the primary out."""
     dns = resolver(valid=5)
     backend = shapes.backend(server(dns=dns), server("srv2", "h2", dns=dns, backup=True))
     quick = foresee(backend)
@@ -253,7 +253,7 @@ def test_weights_are_shares() -> None:
 
 
 def test_a_slow_starter_that_comes_back_by_dns() -> None:
-    """Case 30: UP unchecked while it boots. One failed check is enough, and then `rise 1`."""
+    """UP unchecked while it boots. One failed check is enough, and then `rise 1`."""
     dns = resolver()
     lines = [server(f"srv{n}", f"h{n}", dns=dns, rise=1, check=CheckKind.ANSWERS) for n in (2, 3)]
     backend = shapes.backend(*lines, redispatch_every=-1)
@@ -272,7 +272,7 @@ def test_a_slow_starter_that_comes_back_by_dns() -> None:
 
 
 def test_a_template_keeps_the_old_slot_for_hold_obsolete() -> None:
-    """Case 03: a spare slot has the new address within a second, half of the requests fail."""
+    """A spare slot has the new address within a second, half of the requests fail."""
     dns = resolver(obsolete=10, nx=10, refused=10, timeout=10, other=10)
     checked = foresee(shapes.backend(server("app", slots=6, dns=dns), connect=10))
     assert within(checked.recovery_s, PUBLISHED_S, PUBLISHED_S + 1.01)
@@ -286,7 +286,7 @@ def test_a_template_keeps_the_old_slot_for_hold_obsolete() -> None:
 
 
 def test_a_pool_and_its_backup_pool_without_checks() -> None:
-    """Case 32: a moved task is found at once; one that hangs while it is listed is never out."""
+    """A moved task is found at once; one that hangs while it is listed is never out."""
     dns = resolver()
     values: dict[str, Any] = {"slots": 8, "dns": dns, "prefers": "A", "check": CheckKind.NONE}
     backend = shapes.backend(
@@ -318,7 +318,7 @@ def test_more_instances_and_how_many_there_are() -> None:
 
 
 def test_srv_records() -> None:
-    """Case 12: Ho 0, no `timeout connect`."""
+    """`hold obsolete` 0 and no `timeout connect`."""
     line = server("app", "_h1._tcp.x", slots=10, dns=resolver(valid=5), follows=Follows.SERVICE)
     backend = shapes.backend(line, connect=None)
     found = foresee(backend)
@@ -332,7 +332,7 @@ def test_srv_records() -> None:
 
 
 def test_srv_slots_of_removed_pods_live_on_for_hold_obsolete() -> None:
-    """Case 15: checks take them out, and `redispatch` among several saves the requests."""
+    """Checks take them out, and `redispatch` among several saves the requests."""
     dns = resolver(resolve=2, obsolete=60)
     line = server("app", "_h1._tcp.x", slots=10, dns=dns, follows=Follows.SERVICE)
     checked = foresee(shapes.backend(line))
@@ -348,7 +348,7 @@ def test_srv_slots_of_removed_pods_live_on_for_hold_obsolete() -> None:
 
 
 def test_checks_outside_take_a_dead_host_out_but_ask_nothing_of_dns() -> None:
-    """Case 08: 10 to 20 s until DOWN; a silent node holds a request for 18 minutes."""
+    """10 to 20 s until DOWN; a silent node holds a request for 18 minutes."""
     values: dict[str, Any] = {"dns": resolver(), "inter": 10, "rise": 1, "fall": 2}
     for kind in (CheckKind.OUTSIDE, CheckKind.ELSEWHERE):
         backend = shapes.backend(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from chaosd.doctor.finding import Confidence, Facts, Finding, Remedy, Severity
 from chaosd.doctor.rule import Rule
@@ -12,8 +13,18 @@ from chaosd.proxies.haproxy.cfg.checks import check_kind, is_option
 from chaosd.proxies.haproxy.cfg.effective import Proxy, Server
 from chaosd.proxies.haproxy.model.backend import CheckKind
 
-_AGENT = "an agent"
 _OUTSIDE = "what it says asks nothing of DNS, so a move is found by polls alone"
+
+
+class _Elsewhere(NamedTuple):
+    """What a check asks, and whether it does so by a connection: that one asks DNS if it fails."""
+
+    where: str
+    connects: bool
+
+
+_AGENT = _Elsewhere("an agent", connects=False)
+_COMMAND = _Elsewhere("an external command", connects=False)
 
 
 class CheckElsewhere(Rule):
@@ -26,17 +37,16 @@ class CheckElsewhere(Rule):
     sentence = "checks of server {servers} go to {where}: {so}"
 
     def look(self, subject: Subject) -> Iterator[Finding]:
-        found: dict[str, list[Server]] = {}
+        found: dict[_Elsewhere, list[Server]] = {}
         for proxy, server in subject.followers:
-            if (where := _where(subject, proxy, server)) is not None:
-                found.setdefault(where, []).append(server)
-        for where, servers in found.items():
-            is_port = where.startswith("port")
+            if (elsewhere := _elsewhere(subject, proxy, server)) is not None:
+                found.setdefault(elsewhere, []).append(server)
+        for (where, connects), servers in found.items():
             port = subject.target(servers[0]).port or "of the answer"
             facts: Facts = {
                 "servers": listed([server.name for server in servers]),
                 "where": where,
-                "so": f"a dead port {port} is not seen" if is_port else _OUTSIDE,
+                "so": f"a dead port {port} is not seen" if connects else _OUTSIDE,
             }
             yield self.finding(
                 of_server(servers[0]),
@@ -48,15 +58,16 @@ class CheckElsewhere(Rule):
             )
 
 
-def _where(subject: Subject, proxy: Proxy, server: Server) -> str | None:
-    """What is asked instead of the port that requests go to."""
+def _elsewhere(subject: Subject, proxy: Proxy, server: Server) -> _Elsewhere | None:
+    """What is asked instead of the port that requests go to; None: that very port."""
     values = server.values
     kind = check_kind(subject.effective, server)
     if kind is CheckKind.ELSEWHERE:
         port, addr = (values.get(name) for name in ("port", "addr"))
         if port is not None and port.value is not None:
-            return f"port {port.value}"
-        return f"address {addr.value}" if addr is not None and addr.value else "port of a rule"
+            return _Elsewhere(f"port {port.value}", connects=True)
+        said = f"address {addr.value}" if addr is not None and addr.value else "the port of a rule"
+        return _Elsewhere(said, connects=True)
     if kind is not CheckKind.OUTSIDE:
         return _AGENT if values["agent-check"].value else None
-    return "an external command" if is_option(proxy, "external-check") else _AGENT
+    return _COMMAND if is_option(proxy, "external-check") else _AGENT

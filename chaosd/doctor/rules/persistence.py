@@ -13,7 +13,7 @@ from chaosd.proxies.haproxy.cfg.source import Statement
 
 _HASHES = ("source", "uri", "url_param", "hdr", "rdp-cookie", "hash")
 _LAST_COUNTS = ("balance", "cookie")
-_SLOT = "the slot, whoever has it"
+_SLOT = "the slot, and not to the instance in it"
 
 
 class Persistence(Rule):
