@@ -199,3 +199,18 @@ def test_no_line_is_too_long() -> None:
             if not code and not line.startswith("|") and len(shown) > LINE_MAX:
                 wrong.append(f"{document.name}:{number}: {len(shown)} characters")
     assert not wrong
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/doctor.md"])
+def test_what_doctor_is_shown_to_say_it_says(name, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert cli.main(["doctor", "haproxy/shop.cfg", "--version", "3.2.26"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    shown = [line.text[4:] for line in lines_of((ROOT / name).read_text()) if line.code]
+    first = next(n for n, line in enumerate(shown) if line.startswith("backend  "))
+    last = next(n for n, line in enumerate(shown) if line.startswith("  paste: line 10:"))
+    excerpt = [line for line in shown[first : last + 1] if line.strip() not in ("", "…")]
+    assert len(excerpt) > 8
+    for line in excerpt:
+        start = line.removesuffix(" …")
+        assert any(each.startswith(start) for each in said), line
