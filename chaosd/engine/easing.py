@@ -57,7 +57,11 @@ class Easing:
         self._said = False
 
     def begins(self, number: int) -> bool:
-        """Whether the cycle of this number is begun: the same for all cells of a block."""
+        """Whether the cycle of this number is begun.
+
+        It is the same for all cells that ask for it before one has asked for the next. A cell that
+        comes later is answered by how many are begun by then.
+        """
         if number > self._asked:
             self._asked, self._answer = number, self._is_begun(number)
         return self._answer if number == self._asked else self._is_begun(number)
