@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from chaosd import shown
 from chaosd.errors import MachineError
@@ -32,9 +32,18 @@ FILES = "/etc/chaosd"  # an anonymous volume: a read-only container takes files 
 Heard = Callable[[str, int, int], None]  # a line, when it was said, and how sure that is
 
 
+class Makes(Protocol):
+    """A container to be made."""
+
+    name: str
+
+    def make(self, api: Any, network: Network, labels: Mapping[str, str]) -> str:
+        """Make it in this network, not yet started, and return its id; in a thread."""
+
+
 @dataclass(kw_only=True)
 class Blueprint:
-    """A container to be made."""
+    """One of chaosd's own."""
 
     name: str
     image: str
@@ -54,6 +63,46 @@ class Blueprint:
     scratch: str | None = None  # a directory in memory, which it may write
     binds: Mapping[str, Path] = field(default_factory=dict)  # inside → a directory of this machine
     user: str = objects.NOBODY  # of an image of ours
+
+    def make(self, api: Any, network: Network, labels: Mapping[str, str]) -> str:
+        """Make it, not yet started. Returns its id."""
+        host_config = objects.host_config(
+            api,
+            memory_mb=self.memory_mb,
+            pids=self.pids,
+            own_image=self.own_image,
+            cap_add=[self.capability] if self.capability else None,
+            port_bindings=dict(self.ports),
+            dns=list(self.dns) or None,
+            sysctls=dict(self.sysctls) or None,
+            tmpfs={self.scratch: objects.SCRATCH_OPTIONS} if self.scratch else None,
+            mounts=objects.mounts(self.binds),
+        )
+        container: str = translated(
+            lambda: api.create_container(
+                self.image,
+                name=self.name,
+                command=list(self.command) if self.command else None,
+                entrypoint=list(self.entrypoint) if self.entrypoint else None,
+                environment=dict(self.environment),
+                user=self._its_user,
+                labels=dict(labels),
+                ports=list(self.ports),
+                volumes=[FILES] if self.files else None,
+                host_config=host_config,
+                networking_config=network.endpoint(api, self.ip, self.aliases),
+            )
+        )["Id"]
+        if self.files:
+            archive = objects.tar(self.files)
+            translated(lambda: api.put_archive(container, FILES, archive))
+        return container
+
+    @property
+    def _its_user(self) -> str | None:
+        if self.capability is not None:
+            return objects.ROOT
+        return self.user if self.own_image else None
 
 
 @dataclass(eq=False, kw_only=True)
@@ -93,16 +142,16 @@ class Members:
     def __iter__(self) -> Any:
         return iter(list(self._by_id.values()))
 
-    async def create(self, blueprint: Blueprint, heard: Heard) -> Member:
+    async def create(self, blueprint: Makes, heard: Heard) -> Member:
         """Make it, not yet started. What has its name, a half-made one, is removed before."""
         engine = self._engine
 
         def attempt(api: Any) -> str:
             try:
-                return self._create(api, blueprint)
+                return blueprint.make(api, self._network, self._labels)
             except ConflictError:
                 objects.remove(api, engine.clock, blueprint.name)
-                return self._create(api, blueprint)
+                return blueprint.make(api, self._network, self._labels)
 
         # One whose caller was cancelled is made all the same: two would meet under one name.
         if (earlier := self._making.get(blueprint.name)) is not None:
@@ -120,39 +169,6 @@ class Members:
             del self._making[name]
         if not making.cancelled():
             making.exception()  # retrieved: perhaps nobody waits for it any more
-
-    def _create(self, api: Any, blueprint: Blueprint) -> str:
-        host_config = objects.host_config(
-            api,
-            memory_mb=blueprint.memory_mb,
-            pids=blueprint.pids,
-            own_image=blueprint.own_image,
-            cap_add=[blueprint.capability] if blueprint.capability else None,
-            port_bindings=dict(blueprint.ports),
-            dns=list(blueprint.dns) or None,
-            sysctls=dict(blueprint.sysctls) or None,
-            tmpfs={blueprint.scratch: objects.SCRATCH_OPTIONS} if blueprint.scratch else None,
-            mounts=objects.mounts(blueprint.binds),
-        )
-        container: str = translated(
-            lambda: api.create_container(
-                blueprint.image,
-                name=blueprint.name,
-                command=list(blueprint.command) if blueprint.command else None,
-                entrypoint=list(blueprint.entrypoint) if blueprint.entrypoint else None,
-                environment=dict(blueprint.environment),
-                user=_user(blueprint),
-                labels=self._labels,
-                ports=list(blueprint.ports),
-                volumes=[FILES] if blueprint.files else None,
-                host_config=host_config,
-                networking_config=self._network.endpoint(api, blueprint.ip, blueprint.aliases),
-            )
-        )["Id"]
-        if blueprint.files:
-            archive = objects.tar(blueprint.files)
-            translated(lambda: api.put_archive(container, FILES, archive))
-        return container
 
     async def start(self, member: Member) -> None:
         """Start it and listen to it. Raises MachineError."""
@@ -254,12 +270,6 @@ def _is_of_container(pid: int, container: str) -> bool:
         return container in Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8")
     except OSError:
         return False
-
-
-def _user(blueprint: Blueprint) -> str | None:
-    if blueprint.capability is not None:
-        return objects.ROOT
-    return blueprint.user if blueprint.own_image else None
 
 
 async def _quietly(work: Coroutine[Any, Any, None]) -> None:

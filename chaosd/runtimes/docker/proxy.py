@@ -65,10 +65,6 @@ class DockerProxy:
         self._said: dict[str, int] = {}
         self._closed = False
 
-    @property
-    def last_line(self) -> str:
-        return self.member.last_line if self.member is not None else ""
-
     async def start(
         self, where: Surroundings, *, publish: str, inside: bool, upstream: Sequence[str]
     ) -> None:
