@@ -174,14 +174,14 @@ class EngineStage(Roster[Member]):
             ) from None
 
     async def _remove_all(self) -> None:
-        cell, clock = self._cell, self._clock
-        found = await self._engine.now(lambda api: objects.of_run(api, cell.run_id, cell.name))
-        removals = [
-            self._engine.now(partial(_remove, objects.remove, clock, each)) for each in found[0]
-        ]
+        cell, clock, ask = self._cell, self._clock, self._engine.now
+        found = await ask(lambda api: objects.of_run(api, cell.run_id, cell.name))
+        removals = [ask(partial(_remove, objects.remove, clock, each)) for each in found.containers]
         await asyncio.gather(*removals)
-        for each in found[1]:
-            await self._engine.now(partial(_remove, objects.remove_network, clock, each))
+        for guard, restores in found.guards:
+            await ask(partial(_hand_back, clock, guard, restores))
+        for each in found.networks:
+            await ask(partial(_remove, objects.remove_network, clock, each))
 
     # --- moving instances ---
 
@@ -317,7 +317,7 @@ class EngineStage(Roster[Member]):
 
     async def _restore(self) -> None:
         """Start again what an engine that was restarted has taken down."""
-        wanted = [member for member in self._team if not member.expected]
+        wanted = [member for member in self._team if member.is_ours and not member.expected]
         dead = [m for m in wanted if not (await self._team.state(m)).get("Running")]
         if not dead:
             return
@@ -358,3 +358,7 @@ class EngineStage(Roster[Member]):
 
 def _remove(what: Callable[..., None], clock: Any, each: str, api: Any) -> None:
     what(api, clock, each)
+
+
+def _hand_back(clock: Any, guard: str, restores: str, api: Any) -> list[str]:
+    return objects.hand_back(api, clock, guard, restores)

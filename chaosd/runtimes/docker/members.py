@@ -63,6 +63,7 @@ class Blueprint:
     scratch: str | None = None  # a directory in memory, which it may write
     binds: Mapping[str, Path] = field(default_factory=dict)  # inside → a directory of this machine
     user: str = objects.NOBODY  # of an image of ours
+    labels: Mapping[str, str] = field(default_factory=dict)  # beside those of its cell
 
     def make(self, api: Any, network: Network, labels: Mapping[str, str]) -> str:
         """Make it, not yet started. Returns its id."""
@@ -86,7 +87,7 @@ class Blueprint:
                 entrypoint=list(self.entrypoint) if self.entrypoint else None,
                 environment=dict(self.environment),
                 user=self._its_user,
-                labels=dict(labels),
+                labels={**labels, **self.labels},
                 ports=list(self.ports),
                 volumes=[FILES] if self.files else None,
                 host_config=host_config,
@@ -107,11 +108,12 @@ class Blueprint:
 
 @dataclass(eq=False, kw_only=True)
 class Member:
-    """A container that was made."""
+    """A container that was made, or that was met."""
 
     id: str
     name: str
     heard: Heard
+    is_ours: bool = True  # False: it is never removed, nor started again after the engine was
     expected: bool = False  # somebody here asked it to go
     exit_code: int | None = None
     pid: int = 0  # of this machine; 0 where it is not known, or another's
@@ -164,6 +166,13 @@ class Members:
         self._by_id[container] = member
         return member
 
+    def adopt(self, container: str, name: str, heard: Heard, pid: int) -> Member:
+        """One that runs and is not ours."""
+        member = Member(id=container, name=name, heard=heard, is_ours=False)
+        self._by_id[container] = member
+        self.seen(member, pid)
+        return member
+
     def _forget_making(self, name: str, making: asyncio.Task[str]) -> None:
         if self._making.get(name) is making:
             del self._making[name]
@@ -177,6 +186,8 @@ class Members:
         self.follow(member)
 
     def follow(self, member: Member) -> None:
+        """Listen to what it prints; of one that is not ours, to what it prints from now on."""
+
         def heard(line: str, at_ns: int, error_ns: int) -> None:
             if line:
                 member.last_line = shown.line(line)
@@ -184,7 +195,7 @@ class Members:
 
         if member.output is not None:
             member.output.close()
-        member.output = Output(self._engine, member.id, heard)
+        member.output = Output(self._engine, member.id, heard, from_now=not member.is_ours)
         member.output.start()
 
     async def state(self, member: Member) -> dict[str, Any]:
@@ -225,9 +236,9 @@ class Members:
         return True
 
     async def discard(self, container: str) -> None:
-        """Remove it, with what it printed. May be called twice."""
+        """Remove it, with what it printed, if it is ours. May be called twice."""
         member = self._by_id.get(container)
-        if member is None:
+        if member is None or not member.is_ours:
             return
         member.expected = True
         if member.output is not None:
