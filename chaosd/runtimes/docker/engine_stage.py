@@ -44,6 +44,10 @@ CLOSE_LIMIT_S = 20.0
 EVENT_ERROR_NS = 10_000_000
 
 
+class OtherAddressError(MachineError):
+    """A container has not the address that it was to have."""
+
+
 class EngineStage(Roster[Member]):
     """One cell on an engine."""
 
@@ -203,17 +207,21 @@ class EngineStage(Roster[Member]):
             await sleep(self._clock, ASK_PAUSE_S)  # its last words may still be under way
             raise MachineError(member.obituary())
         if has != ip:
-            raise MachineError(f"{member.name} has {has or 'no address'}, not {ip}")
+            raise OtherAddressError(f"{member.name} has {has or 'no address'}, not {ip}")
 
     async def _kill(self, entry: Entry[Member], signal: Signal, grace_s: float) -> None:
         member = entry.body
         if member is None:
             return
         try:
-            await self._team.end(member, signal, grace_s)
+            await self._team.end(member, self._signal(signal), grace_s)
         finally:
             # Its address is free now; the container itself is removed beside what goes on.
             self._team.soon(self._remove(entry, member))
+
+    def _signal(self, signal: Signal) -> str:
+        """What an instance is sent that is told to go in this way."""
+        return signal
 
     async def _remove(self, entry: Entry[Member], member: Member) -> None:
         await self._team.discard(member.id)

@@ -35,7 +35,8 @@ Heard = Callable[[str, int, int], None]  # a line, when it was said, and how sur
 class Makes(Protocol):
     """A container to be made."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def make(self, api: Any, network: Network, labels: Mapping[str, str]) -> str:
         """Make it in this network, not yet started, and return its id; in a thread."""
