@@ -7,15 +7,16 @@ nothing at all unless the config names it in `allow`. See docs/compose.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from chaosd.errors import MachineError
 from chaosd.plugins.bases import KeyPath, OldIp
-from chaosd.plugins.proxy import Launches, Proxy, ProxyHost
+from chaosd.plugins.proxy import CanBeMet, Launches, Proxy, ProxyHost, Running
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CanHoldAddress, CanMove, CellSpec
 from chaosd.runtimes.docker import OLD_IP
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from chaosd.runtimes.compose.project import Project
     from chaosd.runtimes.docker.endpoint import Endpoint
 
+REMEMBERED = 4  # addresses: each may take a container that holds it
 OWN_APP = "http-server"  # what a config says that says nothing of the app's image
 
 
@@ -110,8 +112,6 @@ class ComposeRuntime(EngineRuntime):
         return None
 
     def proxy_host(self, proxy: Proxy) -> ProxyHost | None:
-        from pathlib import PurePosixPath
-
         from chaosd.runtimes.docker.members import FILES
         from chaosd.runtimes.docker.objects import OPEN_FILES_MAX
         from chaosd.runtimes.docker.proxy import SCRATCH, run_once
@@ -145,7 +145,9 @@ class ComposeRuntime(EngineRuntime):
             found.append((("runtime", "allow"), f"{what} (if it may, say allow: {allowed})"))
         if cell.cells > 1:
             found.append((("cells",), "there is one project, not several (cells: 1)"))
-        own = {"image": app.image != OWN_APP, "command": bool(app.command), "env": bool(app.env)}
+        own = {"image": app.image != OWN_APP, "command": bool(app.command)}
+        # What stands for somebody else's app is told what to answer by variables of chaosd's.
+        own["env"] = any(not name.startswith("CHAOSD_") for name in app.env)
         own |= {"start_delay": app.start_delay_s > 0, "healthy_after": app.healthy_after_s > 0}
         for key in (key for key, is_said in own.items() if is_said):
             what = "the app keeps the configuration that its containers have"
@@ -158,12 +160,53 @@ class ComposeRuntime(EngineRuntime):
         return found + list(beyond_docker_dns(cell.dns, "leave it out"))
 
     def _deeds(self) -> str:
-        """What a run does to what is not chaosd's."""
         found = self.found
         return (
             f"it stops {found.names} at the first fault, lets containers with the same "
             f"configuration take its place in network {found.network}, and starts it again at "
             "the end"
+        )
+
+    def deeds(self) -> Sequence[str]:
+        from chaosd.runtimes.compose.project import name_of
+
+        proxy = name_of(self.found.proxy)
+        at_any_end = "also after Ctrl-C, and by the next start or `chaosd clean` after kill -9"
+        return [
+            f"allowed, though not chaosd's own: {self._deeds()} ({at_any_end})",
+            f"{proxy} is asked, and its log and files are read; nothing of it is changed",
+        ]
+
+    def app_found(self) -> Mapping[str, Any]:
+        found = self.found.app
+        exposed = [each for each in found[0]["Config"].get("ExposedPorts") or () if "tcp" in each]
+        port = {"port": int(exposed[0].partition("/")[0])} if len(exposed) == 1 else {}
+        return {"replicas": len(found), "remember_ips": REMEMBERED} | port
+
+    def meet(self, proxy: Proxy) -> Proxy:
+        from chaosd.runtimes.compose.files import fetch
+        from chaosd.runtimes.compose.project import name_of, names_in
+        from chaosd.runtimes.docker.presence import watched
+
+        if not isinstance(proxy, CanBeMet):
+            return proxy
+        found = self.found
+        config = found.proxy["Config"]
+
+        def fetched(path: str) -> Path:
+            with self.endpoint.client() as api:
+                return fetch(api, found.proxy, path)
+
+        variables = (each.partition("=") for each in config.get("Env") or ())
+        return proxy.met(
+            Running(
+                name=name_of(found.proxy),
+                argv=[*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())],
+                directory=config.get("WorkingDir") or "/",
+                environment={name: value for name, _, value in variables},
+                app_names=frozenset(names_in(found.app[0], found.network)),
+                fetch=lambda path: watched(self.endpoint, lambda: fetched(path)),
+            )
         )
 
     async def set_up(

@@ -74,6 +74,9 @@ class Addresses(Protocol):
     async def tidy(self) -> None:
         """Get ready for the next one, while there is time."""
 
+    async def prepare(self, old: str) -> None:
+        """Do what can be done for the next fresh one while this address is still in use."""
+
     @property
     def leaves_vacant(self) -> bool:
         """Whether an address that was given up can stay nobody's."""
@@ -115,6 +118,9 @@ class Asked:
     async def tidy(self) -> None:
         """There is nothing to do."""
 
+    async def prepare(self, old: str) -> None:
+        """Neither is here."""
+
 
 class Held:
     """The lowest address that is free: whichever of those below the highest one is let go of."""
@@ -125,6 +131,7 @@ class Held:
         """`name` names the keepers."""
         self._place, self._team, self._name = place, team, name
         self._keepers: list[str] = []
+        self._prepared: str | None = None  # was let go of, for the next one
 
     async def set_up(self) -> None:
         """Hold as many addresses as are not to be given again, and all below the app's."""
@@ -142,16 +149,28 @@ class Held:
         )
 
     async def fresh(self) -> str:
-        lately = self._place.lately
         holders = await self._holders()
-        mine = [ip for ip, who in holders.items() if who in self._keepers]
-        known = sorted(int(IPv4Address(ip)) for ip in {*mine, *self._gaps(holders)})
-        ip = next((str(IPv4Address(n)) for n in known if str(IPv4Address(n)) not in lately), None)
+        prepared, self._prepared = self._prepared, None
+        ip = prepared if prepared in self._gaps(holders) else self._unused(holders)
         if ip is None:
             raise MachineError(f"network {self._place.network.name} has no fresh address left")
         await self.make_way(ip)
-        lately.append(ip)
+        self._place.lately.append(ip)
         return ip
+
+    async def prepare(self, old: str) -> None:
+        """Let go of a higher one: what holds the old one gets that first, which is lower then."""
+        ip = self._unused(await self._holders(), above=int(IPv4Address(old)))
+        if ip is not None:
+            await self.make_way(ip)
+        self._prepared = ip
+
+    def _unused(self, holders: Mapping[str, str], above: int = 0) -> str | None:
+        """The lowest that the app has not had lately, of those that keepers have or nobody."""
+        mine = [ip for ip, who in holders.items() if who in self._keepers]
+        known = sorted(int(IPv4Address(ip)) for ip in {*mine, *self._gaps(holders)})
+        found = (str(IPv4Address(number)) for number in known if number > above)
+        return next((ip for ip in found if ip not in self._place.lately), None)
 
     async def make_way(self, ip: str) -> None:
         engine, network, *_ = self._place

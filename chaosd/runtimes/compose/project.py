@@ -5,10 +5,12 @@ Nothing here changes anything. `Project` is what the engine said when it was loo
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Network
+from pathlib import Path
 from typing import Any
 
 from chaosd.errors import MachineError
@@ -73,6 +75,13 @@ def ip_of(container: Inspected, network: str) -> str:
     return str(container["NetworkSettings"]["Networks"][network].get("IPAddress") or "")
 
 
+def names_in(container: Inspected, network: str) -> list[str]:
+    """The names that it is found by there."""
+    found = container["NetworkSettings"]["Networks"][network].get("Aliases") or ()
+    own = container["Id"][:12]
+    return list(dict.fromkeys([*(each for each in found if each != own), name_of(container)]))
+
+
 def identity_of(container: Inspected) -> str:
     """What its answers carry: what its environment says, or else its host's name."""
     for variable in container["Config"].get("Env") or ():
@@ -102,6 +111,22 @@ def way_in(proxy: Inspected, network: str, port: int | None, host: str) -> tuple
     at = published[port]
     where = host if at["HostIp"] in ANYWHERE else at["HostIp"]
     return Address(where, int(at["HostPort"])), "published port"
+
+
+def api_of(proxy: Inspected, network: str, there: str | None) -> str | None:
+    """Where the proxy's API is on this machine, which is its engine's; None if it can't be had.
+
+    `there` is a path or host:port as the proxy has it itself.
+    """
+    if there is None:
+        return None
+    if there.startswith("/"):
+        path = Path(f"/proc/{proxy['State']['Pid']}/root{there}")
+        return str(path) if os.access(path, os.W_OK) else None
+    host, _, port = there.rpartition(":")
+    if host in (*ANYWHERE, "*", "[::]"):
+        host = ip_of(proxy, network)
+    return None if host.startswith("127.") else f"{host}:{port}"
 
 
 def _running(api: Any, project: str | None, name: str) -> list[Inspected]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from chaosd.runtimes.compose.project import ONE_OFF, PROJECT, Inspected, labels_of, name_of
+from chaosd.runtimes.compose.project import ONE_OFF, PROJECT, Inspected, labels_of, names_in
 from chaosd.runtimes.docker.endpoint import translated
 from chaosd.runtimes.docker.network import Network
 
@@ -73,10 +73,8 @@ def body_of(original: Inspected, identity: str, labels: Mapping[str, str]) -> di
 def endpoint_of(original: Inspected, network: str) -> dict[str, Any]:
     """How it is in a network: found by all names of the original, at an address of its own."""
     found = original["NetworkSettings"]["Networks"][network]
-    own = original["Id"][:12]
-    aliases = [each for each in found.get("Aliases") or () if each != own]
     return {
-        "Aliases": list(dict.fromkeys([*aliases, name_of(original)])),
+        "Aliases": names_in(original, network),
         "Links": found.get("Links"),
         "DriverOpts": found.get("DriverOpts"),
     }

@@ -18,6 +18,7 @@ from chaosd.errors import MachineError
 from chaosd.history.events import OtherDeed
 from chaosd.history.values import Address, Instance
 from chaosd.plugins.bases import OldIp
+from chaosd.plugins.proxy import SaysApi
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CellSpec, Holder
 from chaosd.runtimes.compose import addresses, as_it_was, project
@@ -117,6 +118,8 @@ class ComposeStage(EngineStage):
         name, pid = name_of(proxy), int(proxy["State"]["Pid"])
         self._proxy = self._team.adopt(proxy["Id"], name, log.heard, pid)
         self._team.follow(self._proxy)
+        if isinstance(self._cell.proxy, SaysApi) and engine.is_here:
+            self.api = project.api_of(proxy, self._found.network, self._cell.proxy.api_there)
 
     def _forget(self) -> None:
         if self._log is not None:
@@ -187,11 +190,14 @@ class ComposeStage(EngineStage):
         await super()._remove(entry, member)
 
     async def hold(self, manner: OldIp) -> Holder:
-        await self._ways.tidy()
-        if manner == "vacant" and not self._ways.leaves_vacant:
+        ways = self._ways
+        if manner == "vacant" and not ways.leaves_vacant:
             what = f"network {self._found.network} gives the next container an address that is left"
             raise MachineError(f"old_ip: {what} vacant (give the network a subnet of its own)")
-        return await super().hold(manner)
+        await ways.tidy()
+        holder = await super().hold(manner)
+        await ways.prepare(self.app[0].address.host)
+        return holder
 
     # --- what it is made of ---
 
