@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Network
+from itertools import chain
 from random import Random
 from typing import Any, NamedTuple, Protocol
 
@@ -132,6 +133,7 @@ class Held:
         self._place, self._team, self._name = place, team, name
         self._keepers: list[str] = []
         self._prepared: str | None = None  # was let go of, for the next one
+        self._highest = 0  # address of a keeper, so far
 
     async def set_up(self) -> None:
         """Hold as many addresses as are not to be given again, and all below the app's."""
@@ -210,14 +212,13 @@ class Held:
         return await self._place.engine.do(self._place.network.holders)
 
     def _gaps(self, holders: Mapping[str, str]) -> list[str]:
-        """Addresses below the highest keeper's that nobody has, the lowest first."""
+        """Addresses that nobody has, up to the highest that a keeper ever had; in their order."""
         project = self._place.project
         held = [int(IPv4Address(ip)) for ip, who in holders.items() if who in self._keepers]
-        if not held:
-            return []
+        self._highest = max([*held, self._highest])
         pool = project.ranges[0] if project.ranges else project.subnet
         first = int(pool.network_address) + (pool == project.subnet)
-        numbers = (str(IPv4Address(n)) for n in range(first, max(held)))
+        numbers = (str(IPv4Address(n)) for n in range(first, self._highest + 1))
         return [ip for ip in numbers if ip not in holders and ip not in project.reserved]
 
 
@@ -230,7 +231,7 @@ def candidates(project: Project) -> Iterator[str]:
     inside = project.ranges[0] if project.ranges else None
     numbers = of(project.subnet)
     outside = (n for n in numbers if inside is None or IPv4Address(n) not in inside)
-    for number in (*outside, *(of(inside) if inside else ())):
+    for number in chain(outside, of(inside) if inside else ()):
         if (ip := str(IPv4Address(number))) not in project.reserved:
             yield ip
 
