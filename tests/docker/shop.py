@@ -102,8 +102,10 @@ class Shop:
         api = self.api
         labels = self._labels(
             **{"config-hash": f"{service:0<64}", "container-number": str(number)},
-            **{"depends_on": "", "image": api.inspect_image(image)["Id"]},
-            **{"oneoff": "False", "service": service},
+            depends_on="",
+            image=api.inspect_image(image)["Id"],
+            oneoff="False",
+            service=service,
         )
         endpoint = api.create_endpoint_config(aliases=[f"{self.name}-{service}-{number}", service])
         made = api.create_container(
