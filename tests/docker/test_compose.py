@@ -21,7 +21,7 @@ from chaosd.runtimes.docker.endpoint import from_environment
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(240)]
 
-MOMENT_LIMIT_S = 60.0
+MOMENT_LIMIT_S = 100.0
 SERVICES = ("web", "haproxy", "db")
 
 

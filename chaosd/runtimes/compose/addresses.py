@@ -9,6 +9,7 @@ See docs/decisions/0060-compose.md.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Network
@@ -132,6 +133,7 @@ class Held:
         """`name` names the keepers."""
         self._place, self._team, self._name = place, team, name
         self._keepers: list[str] = []
+        self._made = 0
         self._prepared: str | None = None  # was let go of, for the next one
         self._highest = 0  # address of a keeper, so far
 
@@ -139,10 +141,11 @@ class Held:
         """Hold as many addresses as are not to be given again, and all below the app's."""
         project, lately = self._place.project, self._place.lately
         highest = max(int(IPv4Address(ip)) for ip in lately)
-        for _ in range(KEEPERS_MAX):
-            held = [ip for ip, who in (await self._holders()).items() if who in self._keepers]
-            enough = len(self._keepers) > (lately.maxlen or 0)
-            if enough and max(int(IPv4Address(ip)) for ip in held) > highest:
+        # One more than must not come again: it is let go of while the others are held.
+        await asyncio.gather(*(self._another() for _ in range(1 + (lately.maxlen or 0))))
+        while self._made < KEEPERS_MAX:
+            _ = self._gaps(await self._holders())
+            if self._highest > highest:
                 return
             await self._another()
         raise MachineError(
@@ -202,9 +205,10 @@ class Held:
         await engine.do(lambda api: network.attach(api, idle[0], None))
 
     async def _another(self) -> None:
-        if len(self._keepers) >= KEEPERS_MAX:
+        if self._made >= KEEPERS_MAX:
             raise MachineError(f"network {self._place.network.name} has too many gaps")
-        member = await self._team.create(keeper(self._name(len(self._keepers) + 1)), _deaf)
+        self._made += 1
+        member = await self._team.create(keeper(self._name(self._made)), _deaf)
         await self._team.start(member)
         self._keepers.append(member.id)
 
