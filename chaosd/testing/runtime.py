@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from chaosd import plugins
 from chaosd.config.shape import Config
 from chaosd.engine.recorder import CellRecorder
 from chaosd.errors import MachineError
@@ -42,9 +43,12 @@ def check_runtime(part: dict[str, Any], **keys: Any) -> None:
 
     Its stages have the abilities that it names, its instances are stored when they are placed,
     listen, and are gone, with their names; its addresses are fresh, and nothing is left once it is
-    closed. An app that does not listen in time is said in a line, and nothing is left of it either.
+    closed. An app that does not listen in time is said in a line, and nothing is left of it either:
+    where the app is made, and not found.
     """
     _run(_check, {"runtime": part} | keys)
+    if not plugins.find("runtimes", part["type"]).makes_topology:
+        return
     late = {"start_delay": "60s", "ready_timeout": "300ms"}
     _run(_check_late_app, {"runtime": part} | keys | {"app": keys.get("app", {}) | late})
 

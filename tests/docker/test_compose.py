@@ -18,6 +18,7 @@ from chaosd.history.events import Asked, HoldAddress, OtherDeed, StartInstance, 
 from chaosd.history.reader import RunReader
 from chaosd.runtimes.compose.as_it_was import differences
 from chaosd.runtimes.docker.endpoint import from_environment
+from chaosd.testing.runtime import check_runtime
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(240)]
 
@@ -163,6 +164,28 @@ def test_after_kill_9_the_next_start_puts_it_back(shop, daemon, tmp_path, moment
     assert done.returncode == 0, done.stderr
     is_as_it_was(project, before)
     assert left_of(project.api, run.run_id) == []
+
+
+def test_the_next_run_itself_puts_it_back_first(shop, daemon, tmp_path) -> None:
+    project = shop("10.214.78.0/24")
+    before = look(project)
+    killed = daemon(tmp_path / "d", **config(project, gap="500ms"))
+    until(killed, StartInstance)
+    killed.process.kill()
+    killed.process.wait()
+    run = daemon(tmp_path / "e", "--cycles", "1", **config(project))
+    assert run.wait() == 0, run.err
+    assert f"and started {project.name}-web-1 again" in run.out
+    moved(run, 1)
+    is_as_it_was(project, before)
+
+
+def test_it_conforms(shop) -> None:
+    project = shop("10.214.79.0/24")
+    before = look(project)
+    keys = config(project)
+    check_runtime(keys["runtime"], proxy=keys["proxy"], app=keys["app"])
+    is_as_it_was(project, before)
 
 
 def test_after_ctrl_c_it_is_as_it_was(shop, daemon, tmp_path) -> None:

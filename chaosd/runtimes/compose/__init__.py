@@ -7,6 +7,7 @@ nothing at all unless the config names it in `allow`. See docs/compose.md.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
@@ -79,7 +80,10 @@ class ComposeRuntime(EngineRuntime):
 
     @cached_property
     def found(self) -> Project:
-        """What runs. Raises MachineError."""
+        """What ran when it was looked at first. Raises MachineError."""
+        return self._look()
+
+    def _look(self) -> Project:
         from chaosd.runtimes.compose.project import find
         from chaosd.runtimes.docker.presence import watched
 
@@ -214,7 +218,8 @@ class ComposeRuntime(EngineRuntime):
     ) -> Any:
         from chaosd.runtimes.compose.stage import ComposeStage
 
+        found = await asyncio.to_thread(self._look)  # by now those of a killed run run again
         stage = ComposeStage(
-            self._presence(), cell, recorder, failed, config=self.config, found=self.found
+            self._presence(), cell, recorder, failed, config=self.config, found=found
         )
         return await standing(stage)

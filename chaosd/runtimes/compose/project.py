@@ -16,7 +16,7 @@ from typing import Any
 from chaosd.errors import MachineError
 from chaosd.history.values import Address
 from chaosd.runtimes.docker.endpoint import MissingError, translated
-from chaosd.runtimes.docker.objects import OWNER
+from chaosd.runtimes.docker.objects import OWNER, guarded
 
 PROJECT, SERVICE = "com.docker.compose.project", "com.docker.compose.service"
 ONE_OFF = "com.docker.compose.oneoff"  # "True": a container that `up` does not count
@@ -130,7 +130,10 @@ def api_of(proxy: Inspected, network: str, there: str | None) -> str | None:
 
 
 def _running(api: Any, project: str | None, name: str) -> list[Inspected]:
-    """The running containers of this service, or the one of this name. At least one."""
+    """The running containers of this service, or the one of this name. At least one.
+
+    One that a run of chaosd has stopped counts: a run that was killed is cleaned up after first.
+    """
     if project is None:
         try:
             found = [translated(lambda: api.inspect_container(name))]
@@ -142,7 +145,12 @@ def _running(api: Any, project: str | None, name: str) -> list[Inspected]:
         ids = [each["Id"] for each in listed if OWNER not in (each.get("Labels") or {})]
         found = [translated(partial(api.inspect_container, each)) for each in ids]
         found = [each for each in found if labels_of(each).get(ONE_OFF, "False") != "True"]
-    running = [each for each in found if each["State"]["Running"] and not each["State"]["Paused"]]
+    stopped = guarded(api)
+    running = [
+        each
+        for each in found
+        if each["Id"] in stopped or (each["State"]["Running"] and not each["State"]["Paused"])
+    ]
     if not running:
         where = name if project is None else f"service {name} of project {project}"
         raise MachineError(f"no container of {where} runs (docker compose up -d starts it)")
