@@ -18,7 +18,7 @@ from chaosd.errors import MachineError
 from chaosd.history.events import OtherDeed
 from chaosd.history.values import Address, Instance
 from chaosd.plugins.bases import OldIp
-from chaosd.plugins.proxy import SaysApi
+from chaosd.plugins.proxy import RunsAlready
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CellSpec, Holder
 from chaosd.runtimes.compose import addresses, as_it_was, project
@@ -118,7 +118,7 @@ class ComposeStage(EngineStage):
         name, pid = name_of(proxy), int(proxy["State"]["Pid"])
         self._proxy = self._team.adopt(proxy["Id"], name, log.heard, pid)
         self._team.follow(self._proxy)
-        if isinstance(self._cell.proxy, SaysApi) and engine.is_here:
+        if isinstance(self._cell.proxy, RunsAlready) and engine.is_here:
             self.api = project.api_of(proxy, self._found.network, self._cell.proxy.api_there)
 
     def _forget(self) -> None:
