@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from chaosd.doctor import rule
 from chaosd.doctor.examine import Doctor
 from chaosd.doctor.price import Model
 from chaosd.doctor.reading import Program, open_files
+
+pytestmark = pytest.mark.usefixtures("few_trials")
 
 CONFIG = """\
 defaults
