@@ -410,6 +410,10 @@ class CellRun:
         cycle.write_begin()
         self._owner.world.tell(cycle)
         settings, direct, proxy = self.settings, self._direct, self.arm.proxy
+        now_ns = self.clock.now_ns()
+        end_ns = end.over_ns
+        if end_ns is None:  # cut off: what was still under way does not count
+            end_ns = now_ns if cycle.fold is None else max(cycle.fold.t0_ns, self._complete_ns)
         failover = cycle.fold is not None and cycle.kind is CycleKind.FAILOVER
         # A move that comes with other faults is none that the model knows.
         if failover and not cycle.also and isinstance(proxy, Predicts):
@@ -420,13 +424,10 @@ class CellRun:
                 samples=cycle.samples,
                 direct=direct,
             )
-            predicted = proxy.predict(moved)
+            lasted_s = (end_ns - cycle.fold.t0_ns) / SECOND_NS if cycle.fold is not None else 0.0
+            predicted = proxy.predict(moved, settings.clients(lasted_s))
             if isinstance(predicted, Prediction):
                 cycle.record(RecoveryPredicted(prediction=predicted))
-        now_ns = self.clock.now_ns()
-        end_ns = end.over_ns
-        if end_ns is None:  # cut off: what was still under way does not count
-            end_ns = now_ns if cycle.fold is None else max(cycle.fold.t0_ns, self._complete_ns)
         unix = (self.clock.unix_ns() - now_ns + end_ns) / SECOND_NS
         ended = CycleEnded(fault=cycle.label, unix=unix, cause=end.cause)
         cycle.record(ended, at_ns=end_ns)
