@@ -287,6 +287,10 @@ class RecoveryFold:
         return (self.resolution_s() or 0.0) + ANOMALY_MARGIN_S
 
     @property
+    def interval_s(self) -> float:
+        return self._settings.interval_ns / 1e9
+
+    @property
     def slow_after_s(self) -> float:
         return self._settings.slow_after_ns / 1e9
 
@@ -364,7 +368,6 @@ def measure(
         new_ip=fault.new_ip,
         **measured,
         resolution_s=fold.resolution_s(),
-        interval_s=settings.interval_ns / 1e9,
         samples=fold.samples,
         failed=fold.failed,
         masked=fold.masked,
@@ -468,6 +471,7 @@ def _held_against(
     residual_s, share = against(predicted, fresh_s, fold.resolution_s())
     return {
         "predicted": predicted,
+        "interval_s": fold.interval_s,
         "residual_s": residual_s,
         "predicted_place": share,
         "anomaly": _anomaly(outcome, fold, predicted, end_ns),

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from chaosd.analysis import phases
+from chaosd.analysis.expected_requests import surprises
 from chaosd.analysis.recovery import Identities, measure
 from chaosd.analysis.reorder import Reorder
 from chaosd.engine import schedule
@@ -438,7 +439,10 @@ class CellRun:
         events, samples, who = cycle.events, cycle.samples, self.identities
         measured = measure(events, samples, who, settings=settings, stream=self.main, direct=direct)
         self._owner.finish(measured)
-        if (kind := flight_record.suspicion(measured)) is not None:
+        kind = flight_record.suspicion(measured)
+        if kind is None and surprises(measured):
+            kind = flight_record.Suspicion.REQUESTS
+        if kind is not None:
             where, why = self._owner.directory, words.suspicion(kind)
             flight_record.write(where, measured, kind, events, samples, why=why)
 

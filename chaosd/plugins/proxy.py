@@ -256,9 +256,7 @@ class ReadsServers(Protocol):
 class Predicts(Protocol):
     """A proxy whose algorithm is known."""
 
-    def predict(
-        self, timeline: Timeline, clients: Clients | None = None
-    ) -> Prediction | Unreached:
+    def predict(self, timeline: Timeline, clients: Clients | None = None) -> Prediction | Unreached:
         """The recovery that its algorithm gives, or why the model does not reach this.
 
         With `clients` also what their requests come to, where the model knows that.

@@ -433,9 +433,7 @@ class HAProxy:
         resolve_s = self.config.resolvers.timeout_resolve.s
         return (resolve_s, self.config.server.inter.s) if self.config.server.check else (resolve_s,)
 
-    def predict(
-        self, timeline: Timeline, clients: Clients | None = None
-    ) -> Prediction | Unreached:
+    def predict(self, timeline: Timeline, clients: Clients | None = None) -> Prediction | Unreached:
         """The recovery of a fresh request; or why the model doesn't reach.
 
         With `clients` also what their requests come to, unless the file has what may change that.

@@ -1,7 +1,7 @@
 """What the requests of one move in a run come to: a move's timeline, met by a standing backend.
 
-Each trial runs on until nothing can change any more, and `Users` looks at its requests from T0 until
-the cycle's observation is over.
+Each trial runs on until nothing can change any more, and `Users` looks at its requests from T0
+until the cycle's observation is over.
 """
 
 from __future__ import annotations
@@ -89,8 +89,9 @@ def with_requests(
     predicted: Prediction,
     standing: Standing,
     version: str | None,
-    move: Move,
     timeline: Timeline,
+    *,
+    move: Move,
     clients: Clients,
 ) -> Prediction:
     """The prediction, and what requests come to beside it."""

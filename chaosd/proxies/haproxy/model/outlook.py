@@ -27,10 +27,10 @@ from chaosd.proxies.haproxy.model.backend import (
     Unknown,
 )
 from chaosd.proxies.haproxy.model.scene import (
-    AnyScene,
     ALWAYS_NS,
     ENDLESS_S,
     SLOTS_USED,
+    AnyScene,
     Scene,
     SceneWorld,
     instances_of,

@@ -48,7 +48,7 @@ def predict(
         return predicted
     backend = backend_of(settings, servers=1 + len(move.others))
     standing = Standing(backend=backend, host=BACKEND)
-    return with_requests(predicted, standing, version, move, timeline, clients)
+    return with_requests(predicted, standing, version, timeline, move=move, clients=clients)
 
 
 def predict_any(
@@ -76,7 +76,7 @@ def predict_any(
     predicted = trials.predicted(standing, version, move, timeline)
     if clients is None or isinstance(predicted, Unreached):
         return predicted
-    return with_requests(predicted, standing, version, move, timeline, clients)
+    return with_requests(predicted, standing, version, timeline, move=move, clients=clients)
 
 
 def _may_be_in_maintenance(resolver: Resolver, move: Move) -> bool:

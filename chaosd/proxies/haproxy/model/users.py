@@ -199,9 +199,7 @@ class _Trial:
             last_ns = start_ns + body_ns + (place + 1) * tail_ns // number
             self._walk(first_ns, last_ns, bad.values(), misrouted=misrouted)
 
-    def _walk(
-        self, start_ns: int, end_ns: int, bad: Iterable[Choice], *, misrouted: bool
-    ) -> None:
+    def _walk(self, start_ns: int, end_ns: int, bad: Iterable[Choice], *, misrouted: bool) -> None:
         fails, worth_ns, middle_ns = misrouted, end_ns - start_ns, (start_ns + end_ns) // 2
         for choice in bad:
             fate = self._fate(middle_ns, choice)
