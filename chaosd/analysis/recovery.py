@@ -31,7 +31,6 @@ from chaosd.history.events import (
     earliest,
 )
 from chaosd.history.values import ANYBODY, Outcome, Sample, rounded_ns
-from chaosd.plugins.timeline import Clients
 
 SECOND_NS = 1_000_000_000
 # p99 of the schedule lag above this, and above one interval, is poor if it matters: if the error
@@ -58,14 +57,6 @@ class Settings:
     replicas: int = 1  # of the app: the new one has every so many-th request
     # By which rules it is judged what is unaffected and what is a failover: a run keeps its own.
     definitions: int = 1
-
-    def clients(self, lasted_s: float) -> Clients:
-        """Who asks, for the prediction of a cycle that lasted so long."""
-        return Clients(
-            patience_s=self.timeout_ns / SECOND_NS,
-            slow_after_s=self.slow_after_ns / SECOND_NS,
-            until_s=lasted_s,
-        )
 
     @property
     def lookback_ns(self) -> int:
