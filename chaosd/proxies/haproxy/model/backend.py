@@ -139,6 +139,7 @@ class Scenario:
 
 # --- what becomes of it ---
 
+PATIENCE_S = 30.0  # who has no answer by then has gone: the request has failed
 SLOW_S = 0.25  # a good answer that is later is masked: as `measure.slow_after` says by default
 
 

@@ -10,14 +10,13 @@ of servers that are chosen in turn are parts of a request. Nothing is drawn by c
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from chaosd.plugins.simulation import NEVER_NS
 from chaosd.plugins.timeline import Clients, Meets
-from chaosd.proxies.haproxy.model.backend import SLOW_S, Backend
+from chaosd.proxies.haproxy.model.backend import PATIENCE_S, SLOW_S, Backend
 from chaosd.proxies.haproxy.model.requests import (
     attempt_ns,
     candidates,
@@ -29,8 +28,8 @@ from chaosd.proxies.haproxy.model.timeline_world import whole_ns
 TRIES_MAX = 1000  # of one request that are walked through; it counts as failed then
 WALK_NS, WALKS_MAX = 250_000_000, 12  # how far apart walks of a piece begin, and how many there are
 _BISECTIONS = 8
-# Clients that wait for as long as HAProxy lets them.
-PATIENT = Clients(patience_s=math.inf, slow_after_s=SLOW_S)
+# Clients of whom nothing is known: after so long without an answer nobody waits any more.
+PATIENT = Clients(patience_s=PATIENCE_S, slow_after_s=SLOW_S)
 _SERVED = frozenset({Meets.LISTENING, Meets.IMPOSTER})
 
 # Of each server, in their order: its address if it is usable.
@@ -222,14 +221,15 @@ class _Trial:
         good_ns = NEVER_NS
         while part > 0:
             met = self._meets(now_ns, choice.ip)
-            if now_ns - start_ns > users.patience_ns:
-                failed += part
-                break
+            gave_up = now_ns - start_ns > users.patience_ns
+            slow = now_ns - start_ns >= users.slow_ns
             if met in _SERVED:
-                misrouted += part if met is Meets.IMPOSTER else 0.0
-                slow = now_ns - start_ns >= users.slow_ns
-                masked += part if met is Meets.LISTENING and slow else 0.0
-                good_ns = min(good_ns, now_ns) if met is Meets.LISTENING else good_ns
+                failed += part if gave_up else 0.0
+                if not gave_up and met is Meets.IMPOSTER:
+                    misrouted += part
+                elif not gave_up:
+                    masked += part if slow else 0.0
+                    good_ns = min(good_ns, now_ns)
                 break
             tries += 1
             took_ns, wait_ns = users.attempts_ns[met]
@@ -252,10 +252,13 @@ class _Trial:
             total = sum(other.share for other in rest)
             bad = [o for o in rest if self._meets(now_ns, o.ip) is not Meets.LISTENING]
             good = part * (1 - sum(other.share for other in bad) / total) if bad else part
-            if good > 0 and now_ns - start_ns <= users.patience_ns:
+            waited_ns = now_ns - start_ns
+            if good > 0 and waited_ns <= users.patience_ns:
                 good_ns = min(good_ns, now_ns)
-                masked += good if now_ns - start_ns >= users.slow_ns else 0.0
-                part -= good
+                masked += good if waited_ns >= users.slow_ns else 0.0
+            elif good > 0:
+                failed += good
+            part -= good
             choice = max(bad, key=_share, default=choice)
         return Fate(failed, masked, misrouted, good_ns, now_ns)
 
