@@ -36,7 +36,7 @@ from chaosd.proxies.haproxy.cfg.files import BYTES_MAX as OWN_BYTES_MAX
 from chaosd.proxies.haproxy.cfg.files import load
 from chaosd.proxies.haproxy.cfg.foreign import refusals
 from chaosd.proxies.haproxy.cfg.host import CONTAINER, Host, here
-from chaosd.proxies.haproxy.cfg.limits import DECIDES
+from chaosd.proxies.haproxy.cfg.limits import DECIDES, REQUESTS
 from chaosd.proxies.haproxy.cfg.record import record
 from chaosd.proxies.haproxy.cfg.secrets import secrets_of, without_secrets
 from chaosd.proxies.haproxy.cfg.settings import backend_of, settings_of
@@ -444,7 +444,7 @@ class HAProxy:
         backend = self._backend()
         if not isinstance(backend, Backend):
             return Unreached.UNREAD_SETTINGS
-        if backend.limits:
+        if any(limit.changes in REQUESTS for limit in backend.limits):
             clients = None
         if (settings := settings_of(backend)) is not None:
             return predict(settings, self._version, timeline, clients)
