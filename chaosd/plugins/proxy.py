@@ -19,7 +19,7 @@ from chaosd.history.events import OtherReading, ServerChange, ServerChanged, Tel
 from chaosd.history.values import Address
 from chaosd.plugins.bases import ProxyConfig
 from chaosd.plugins.probe import Knock
-from chaosd.plugins.timeline import ServerHealth, Timeline, Unreached
+from chaosd.plugins.timeline import Clients, ServerHealth, Timeline, Unreached
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,8 +256,11 @@ class ReadsServers(Protocol):
 class Predicts(Protocol):
     """A proxy whose algorithm is known."""
 
-    def predict(self, timeline: Timeline) -> Prediction | Unreached:
-        """The recovery that its algorithm gives, or why the model does not reach this."""
+    def predict(self, timeline: Timeline, clients: Clients | None = None) -> Prediction | Unreached:
+        """The recovery that its algorithm gives, or why the model does not reach this.
+
+        With `clients` also what their requests come to, where the model knows that.
+        """
 
 
 @runtime_checkable

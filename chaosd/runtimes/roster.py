@@ -226,10 +226,15 @@ class Roster(ABC, Generic[Body]):
 
     def withdraw(self, name: str, at_ns: int | None = None, error_ns: int = 0) -> None:
         """The name does not have the address of this instance any more. May be called twice."""
-        if self._published.pop(name, None) is not None:
+        if self._published.pop(name, None) is not None and not self._is_stale():
             self._store_name(at_ns, error_ns)
 
     # --- helpers ---
+
+    def _is_stale(self) -> bool:
+        """Whether nobody notices that an instance is gone until its successor is there."""
+        stale = self.owns_name and self._cell.dns.missing == "stale"
+        return stale and len(self._published) < self._cell.app.replicas
 
     async def _set_up_app(self) -> None:
         """Bring up as many instances as the config wants, side by side."""
