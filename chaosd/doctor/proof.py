@@ -25,6 +25,7 @@ from chaosd.proxies.haproxy.model.backend import PATIENCE_S, Happening, Outlook,
 RATE_PER_S = 50
 _SETTLED_S = 8.0  # after a recovery, before the next cycle
 REPLICAS = 4  # cells of each side, which meet the same at once: so much sooner it is done
+_WAITS_S_MAX = 60.0  # for a recovery that comes, though late
 _NEVER_S = 30.0  # how long a recovery that never comes is waited for
 
 
@@ -49,8 +50,11 @@ class Experiment:
 
     @property
     def every_s(self) -> float:
-        """From one cycle to the next: the last request of one has to be over by then."""
-        slowest = max(_seconds(side.outlook.stable_s.p95) for side in self.sides)
+        """From one cycle to the next: one has to have recovered, and its last request be over."""
+        spreads = [
+            s for o in (side.outlook for side in self.sides) for s in (o.stable_s, o.recovery_s)
+        ]
+        slowest = max(min(_seconds(spread.p95), _WAITS_S_MAX) for spread in spreads)
         return math.ceil(max(self.scenario.published_s, slowest) + self.patience_s + _SETTLED_S)
 
     @property

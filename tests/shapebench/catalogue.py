@@ -192,6 +192,15 @@ def _single() -> list[Shape]:
             scenario=move(0.5, missing=None),
             horizon_s=6.0,
         ),
+        one(
+            name="checks ask DNS, hold valid 2s",
+            config=config(
+                server(words=f"check inter 223ms fall 3 rise 2 {FOLLOWS}"),
+                timeout_resolve="5s",
+                hold_valid="2s",
+            ),
+            horizon_s=9.0,
+        ),
         one(name="two servers of one name", config=config(*both)),
         one(
             name="two servers of one name, allow-dup-ip",

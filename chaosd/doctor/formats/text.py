@@ -296,5 +296,7 @@ def summary(diagnosis: Diagnosis, *, everything: bool) -> str:
     findings = diagnosis.all if everything else diagnosis.findings
     parts = [count(len(findings), "finding") if findings else "nothing that costs users anything"]
     if diagnosis.idle and not everything:
-        parts.append(f"{len(diagnosis.idle)} that cost nothing (--all)")
+        parts.append(
+            f"{len(diagnosis.idle)} that cost{'s' * (len(diagnosis.idle) == 1)} nothing (--all)"
+        )
     return ", ".join(parts)
