@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "chaosd"
 FUNCTION_LINES_MAX = 70
 FILE_LINES_MAX = 500
-LONG_FILES = {"history/events.py": 600}  # all kinds of events are one union, in one file
+LONG_FILES = {"history/events.py": 650}  # all kinds of events are one union, in one file
 
 # Who may import whom: a room may import those it names here, and its own files.
 LAYERS = {

@@ -336,7 +336,7 @@ def measure(
     cut_off = cause is not None and _is_cut_off(cause, fold, control=control)
     measured = _measured(fold, end.at_ns, outcome, cut_off=cut_off)
     parts, parts_error_s = _unknown_parts(), None
-    moved = fault.kind is not CycleKind.DNS and not (control and new is None)
+    moved = not fault.kind.is_still and not (control and new is None)
     if cause is None and moved:
         answered = phases.direct_answers(mine, direct, new)
         parts, parts_error_s = _parts(events, begin, fold, end.at_ns, answered)
@@ -423,7 +423,7 @@ def _outcome(
         return CycleOutcome.CONTROL
     if fold.recovered_ns is None:
         return CycleOutcome.CENSORED
-    told = fault.kind is CycleKind.DNS or (fault.is_anonymous and settings.definitions > 1)
+    told = fault.kind.is_still or (fault.is_anonymous and settings.definitions > 1)
     is_unaffected = told and not fold.failed + fold.misrouted
     return CycleOutcome.UNAFFECTED if is_unaffected else CycleOutcome.RECOVERED
 

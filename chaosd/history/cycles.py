@@ -23,11 +23,17 @@ class CycleKind(StrEnum):
     RESTART = "restart"  # the app comes back at its own address: a control
     CONTROL = "control"  # nothing is taken away: the meter's own floor
     DNS = "dns"  # nothing moves: the proxy's nameserver misbehaves for a while
+    IN_PLACE = "in-place"  # nothing moves: the app or the proxy does not answer for a while
 
     @property
     def is_control(self) -> bool:
         """Whether the proxy has nothing to find and nothing to survive."""
         return self in (CycleKind.RESTART, CycleKind.CONTROL)
+
+    @property
+    def is_still(self) -> bool:
+        """Whether nothing moves: then users may be unaffected, and no phase has an edge."""
+        return self in (CycleKind.DNS, CycleKind.IN_PLACE)
 
 
 class CycleOutcome(StrEnum):

@@ -239,6 +239,9 @@ def share(found: Estimate | Share) -> str:
     return f"{percent(found.value)} [{low}–{high}]"
 
 
+OF_KIND = {"dns": "of DNS", "in-place": "in place"}  # cycles in which nothing moves
+
+
 def headline(report: Report) -> str:
     """The counts of everything that was tried."""
     whole = report.total
@@ -247,8 +250,8 @@ def headline(report: Report) -> str:
         for outcome in ("unaffected", "control", "poor", "invalid", "skipped")
         if whole.outcomes[outcome]
     ]
-    if apart := whole.outcomes.get(APART):
-        others.insert(0, f"{apart} of DNS")
+    apart = [(OF_KIND[kind], count) for kind in APART if (count := whole.outcomes.get(kind))]
+    others = [f"{count} {said}" for said, count in apart] + others
     count = whole.failovers
     text = f"{count} failover{'' if count == 1 else 's'}"
     if whole.outcomes["censored"]:
