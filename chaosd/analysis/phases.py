@@ -18,15 +18,17 @@ from chaosd.history.events import (
     InstanceListening,
     InstancePlaced,
     InstanceReachable,
+    InstanceRetired,
     NamePublished,
     NameWithdrawn,
     ServerChange,
     ServerChanged,
+    SwitchName,
     Teller,
     earliest,
     only,
 )
-from chaosd.history.values import Outcome, Sample, rounded_ns
+from chaosd.history.values import RETIRED, Outcome, Sample, rounded_ns
 from chaosd.plugins import timeline
 from chaosd.plugins.timeline import Timeline
 
@@ -205,7 +207,10 @@ def _held(events: Iterable[AnyEvent], begin: Event[FaultBegan]) -> tuple[str, fl
 
     Elsewhere nobody refuses where there is no host, and a black hole begins at once.
     """
-    asked = [e.what.deed for e in only(events, Asked) if isinstance(e.what.deed, HoldAddress)]
+    deeds = [e.what.deed for e in only(events, Asked)]
+    asked = [deed for deed in deeds if isinstance(deed, HoldAddress)]
+    if any(isinstance(deed, SwitchName) for deed in deeds):
+        return "imposter", 0.0  # the old instance answers there all the same
     if not asked:
         return "vacant", 0.0
     manner, old_ip = asked[0].manner, begin.what.old_ip
@@ -264,6 +269,20 @@ def _switch(events: Iterable[AnyEvent], new_ip: str | None) -> Event[ServerChang
         if to_new := [e for e in found if e.what.new == new_ip]:
             return min(to_new, key=_at_ns)
     return None
+
+
+def reused(
+    events: Sequence[AnyEvent], begin: Event[FaultBegan], samples: Iterable[Sample]
+) -> int | None:
+    """How many requests went to a retired instance after the proxy had the new one's address.
+
+    None: there was no retired one, or nobody told when the proxy took the new address.
+    """
+    retired = {e.what.identity + RETIRED for e in only(events, InstanceRetired)}
+    moved = _switch(events, begin.what.new_ip) if retired else None
+    if moved is None:
+        return None
+    return sum(s.who in retired and s.scheduled_ns >= moved.at_ns for s in samples)
 
 
 def stays(fault: FaultBegan) -> bool:

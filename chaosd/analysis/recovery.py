@@ -18,7 +18,7 @@ from chaosd.analysis.residuals import against
 from chaosd.analysis.samples import kind_of
 from chaosd.analysis.statistics import quantile_rank
 from chaosd.history.causes import Cause, CauseKind, Doubt, DoubtKind
-from chaosd.history.cycles import PHASES, Cycle, CycleKind, CycleOutcome, Prediction
+from chaosd.history.cycles import PHASES, Cycle, CycleOutcome, Prediction
 from chaosd.history.events import (
     AnyEvent,
     CycleEnded,
@@ -370,6 +370,7 @@ def measure(
         cause=cause,
         cut_off=cut_off,
         **world_lag.judged(events, fold, held["predicted"], end),
+        reused=phases.reused(events, begin, [s for s in mine if s.stream == stream]),
     )
 
 

@@ -77,9 +77,7 @@ class BlueGreen:
                 await stage.switch(old, new)
             await wait(cycle, config.keep.s)
             await stop(old)
-            yield InstanceReplaced(
-                identity=old.identity, ip=old.address.host, keep_s=config.keep.s
-            )
+            yield InstanceReplaced(identity=old.identity, ip=old.address.host, keep_s=config.keep.s)
 
     def foretell(self, circumstances: Circumstances) -> Timeline:
         # To the proxy the old instance is as another app at the old address: it answers, and well.

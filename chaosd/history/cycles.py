@@ -116,6 +116,9 @@ class Cycle:
     # By kind of lag: how late the world was, and how much it lost. None: nobody looked.
     world_lag_s: dict[str, float] | None = None
     world_lost: dict[str, int] | None = None
+    # Requests that the old instance answered although the proxy had the new address by then: over
+    # connections that it kept. None: no old instance lived on, or nobody told of the switch.
+    reused: int | None = None
 
     @property
     def lasted_s(self) -> float:

@@ -277,7 +277,10 @@ class CanHang(Protocol):
         """Let it answer nothing from now on. Raises MachineError."""
 
     async def unhang(self, instance: Instance) -> None:
-        """Let it answer again; what it was asked meanwhile is lost. May be called without `hang`."""
+        """Let it answer again; what it was asked meanwhile is lost.
+
+        May be called without `hang`.
+        """
 
 
 @runtime_checkable
@@ -294,18 +297,26 @@ class CanPartition(Protocol):
 
 
 @runtime_checkable
-class CanRenewProxy(Protocol):
-    """A stage whose proxy can be reloaded or restarted."""
+class CanRestartProxy(Protocol):
+    """A stage whose proxy can be ended and started again."""
+
+    async def restart_proxy(self) -> None:
+        """End its process, and return when another is started. Raises MachineError.
+
+        Where its config names a state file, what it knew of its servers is written there before.
+        Once begun it is finished, also if it is cancelled.
+        """
+
+
+@runtime_checkable
+class CanReloadProxy(Protocol):
+    """A stage whose proxy can be reloaded."""
 
     async def reload_proxy(self) -> None:
         """Let another process take its sockets over; the old one ends its requests and goes.
 
-        Where the proxy's config names a state file, what the old one knows of its servers is
-        written there before. Returns when the new one runs. Raises MachineError.
+        The rest is as in `CanRestartProxy.restart_proxy`.
         """
-
-    async def restart_proxy(self) -> None:
-        """End its process, and start another."""
 
 
 # What only one fault of a cycle can use at once: two would wait for each other's instances.

@@ -148,6 +148,8 @@ def _requests(cycle: Cycle) -> str:
         f"{cycle.failed} of {cycle.samples} requests failed, {cycle.masked} masked, "
         f"{cycle.misrouted} misrouted"
     )
+    if cycle.reused:
+        text += f" ({cycle.reused} of them over connections kept to the old instance)"
     if cycle.dropped:
         text += f", {cycle.dropped} not sent"
     if cycle.doubt is not None:

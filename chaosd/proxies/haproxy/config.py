@@ -141,7 +141,7 @@ WISHES = ("backend", "env", "host", "path")  # keys that only a rewired file has
 # What the user's own haproxy.cfg says itself.
 OF_THE_FILE = (
     *("resolvers", "server", "timeouts", "retries", "redispatch"),
-    *("http_reuse", "http_check", "nbthread"),
+    *("http_reuse", "http_check", "nbthread", "state_file"),
 )
 
 
@@ -199,6 +199,11 @@ class Config(ProgramConfig):
         None, description="the path of an HTTP check; a check only connects if not set"
     )
     nbthread: int | None = Field(None, ge=1)
+    state_file: bool = Field(
+        False,
+        description="what is known of servers is kept in a file when it is reloaded or restarted "
+        "(server-state-file, load-server-state-from-file)",
+    )
 
     @field_validator("version", mode="before")
     @classmethod

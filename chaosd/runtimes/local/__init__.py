@@ -31,7 +31,8 @@ from chaosd.plugins.runtime import (
     CanMove,
     CanPartition,
     CanPause,
-    CanRenewProxy,
+    CanReloadProxy,
+    CanRestartProxy,
     CanSwitch,
     CellSpec,
     Holder,
@@ -100,7 +101,7 @@ class LocalRuntime(RealTime):
         return True
 
     def abilities(self) -> Sequence[type]:
-        own = (CanSwitch, CanPause, CanHang, CanPartition, CanRenewProxy)
+        own = (CanSwitch, CanPause, CanHang, CanPartition, CanReloadProxy, CanRestartProxy)
         return (CanMove, CanHoldAddress, CanFaultDns, *own)
 
     def old_ip(self) -> Sequence[OldIp]:
@@ -306,6 +307,16 @@ class LocalStage(Roster[Child]):
             entry.body.signal(number)
         elif number not in (SIGCONT, WELL):
             raise MachineError(f"app {instance.identity} is gone")
+
+    # --- the proxy ---
+
+    async def reload_proxy(self) -> None:
+        _ = self._network  # it refuses once the cell is closed
+        await self._proxy.reload()
+
+    async def restart_proxy(self) -> None:
+        _ = self._network
+        await self._proxy.restart()
 
     # --- what happens ---
 

@@ -31,7 +31,8 @@ from chaosd.plugins.runtime import (
     CanMove,
     CanPartition,
     CanPause,
-    CanRenewProxy,
+    CanReloadProxy,
+    CanRestartProxy,
     CanSwitch,
     CellSpec,
     Holder,
@@ -339,7 +340,7 @@ class SimRuntime:
         return True
 
     def abilities(self) -> Sequence[type]:
-        own = (CanSwitch, CanPause, CanHang, CanPartition, CanRenewProxy)
+        own = (CanSwitch, CanPause, CanHang, CanPartition, CanReloadProxy, CanRestartProxy)
         return (CanMove, CanHoldAddress, CanFaultDns, *own)
 
     def old_ip(self) -> Sequence[OldIp]:
