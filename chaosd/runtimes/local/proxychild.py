@@ -100,7 +100,8 @@ class ProxyChild:
         if launch.state is None or not isinstance(proxy, Reloads):
             return
         try:
-            Path(launch.state).write_bytes(await proxy.read_state(self.api))
+            state = await proxy.read_state(self.api)
+            await asyncio.to_thread(Path(launch.state).write_bytes, state)
         except OSError as error:
             raise MachineError(f"the proxy's state can't be kept: {error}") from error
 
