@@ -8,19 +8,23 @@ from ipaddress import ip_address
 from typing import Any, NamedTuple, TypeVar
 
 from chaosd.history.cycles import PHASES
+from chaosd.history.disturbances import AppRolled, AppScaled
 from chaosd.history.events import (
     AnyEvent,
     Asked,
+    DisturbanceBegan,
     Done,
     Event,
     FaultBegan,
     HoldAddress,
+    ImpairInstance,
     InstanceListening,
     InstancePlaced,
     InstanceReachable,
     InstanceRetired,
     NamePublished,
     NameWithdrawn,
+    RenewProxy,
     ServerChange,
     ServerChanged,
     SwitchName,
@@ -150,6 +154,16 @@ def phases(
         f"{phase}_s": None if start is None or end is None else (end - start) / 1e9
         for phase, start, end in zip(PHASES, starts, ends, strict=False)
     }
+
+
+def is_plain_move(events: Iterable[AnyEvent]) -> bool:
+    """Whether one instance moved, and nothing else happened that a proxy's model does not know."""
+    known = list(events)
+    deeds = [e.what.deed for e in only(known, Asked)]
+    begun = [e.what.disturbance for e in only(known, DisturbanceBegan)]
+    return not any(isinstance(deed, ImpairInstance | RenewProxy) for deed in deeds) and not any(
+        isinstance(each, AppScaled | AppRolled) for each in begun
+    )
 
 
 def move(
