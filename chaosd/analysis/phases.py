@@ -156,13 +156,19 @@ def phases(
     }
 
 
-def is_plain_move(events: Iterable[AnyEvent]) -> bool:
-    """Whether one instance moved, and nothing else happened that a proxy's model does not know."""
+def is_plain_move(events: Iterable[AnyEvent], samples: Iterable[Sample]) -> bool:
+    """Whether one instance moved, and nothing else happened that a proxy's model does not know.
+
+    It knows requests over fresh connections: kept ones may go to the old instance (`reused`).
+    """
     known = list(events)
+    begin = begun(known)
+    if begin is None or reused(known, begin, samples):
+        return False
     deeds = [e.what.deed for e in only(known, Asked)]
-    begun = [e.what.disturbance for e in only(known, DisturbanceBegan)]
+    disturbances = [e.what.disturbance for e in only(known, DisturbanceBegan)]
     return not any(isinstance(deed, ImpairInstance | RenewProxy) for deed in deeds) and not any(
-        isinstance(each, AppScaled | AppRolled) for each in begun
+        isinstance(each, AppScaled | AppRolled) for each in disturbances
     )
 
 

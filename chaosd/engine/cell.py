@@ -429,7 +429,8 @@ class CellRun:
         settings, direct, proxy = self.settings, self._direct, self.arm.proxy
         failover = cycle.fold is not None and cycle.kind is CycleKind.FAILOVER
         # A move that comes with other faults is none that the model knows.
-        plain = failover and not cycle.also and phases.is_plain_move(cycle.events)
+        main = [sample for sample in cycle.samples if sample.stream == self.main]
+        plain = failover and not cycle.also and phases.is_plain_move(cycle.events, main)
         if plain and isinstance(proxy, Predicts):
             moved = phases.move(
                 cycle.events,
