@@ -167,8 +167,8 @@ class LocalStage(Roster[Child]):
         self._loopback: Loopback | None = None
         self._proxy = ProxyChild(cell, recorder, self._spawn)
         self._proxies: dict[Transport, OfProcess] = {
-            "udp": OfProcess(self._proxy.pid, self._clock, "udp"),
-            "tcp": OfProcess(self._proxy.pid, self._clock, "tcp"),
+            "udp": self._proxy.sends("udp"),
+            "tcp": self._proxy.sends("tcp"),
         }
 
     # --- setting up and taking down ---

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from signal import SIGTERM
 
+from chaosd.dns.actions import Transport
 from chaosd.errors import ConfigError, MachineError
 from chaosd.history.values import Address
 from chaosd.plugins.proxy import Checks, Launch, ReadsLog, Reloads, launchable
@@ -36,6 +37,7 @@ class ProxyChild:
         self.entry = Address("", 0)  # where probes knock
         self.api = ""
         self.child: Child | None = None
+        self._leaving: Child | None = None  # the one that it has taken over from
         self._cell = cell
         self._recorder = recorder
         self._spawn = spawn
@@ -78,6 +80,7 @@ class ProxyChild:
             raise MachineError("this proxy can't be reloaded by chaosd (let it be restarted)")
         await self._keep_state(launch)
         old.expected = True
+        self._leaving = old
         self.child = self._started(proxy.successor(launch, old.pid))
 
     async def restart(self) -> None:
@@ -110,7 +113,7 @@ class ProxyChild:
         self.api = str(self._directory() / "api.sock")
         log = Address(where.dns.host, 0)
         if isinstance(proxy, ReadsLog):
-            believes = OfProcess(self.pid, self._recorder.clock)
+            believes = self.sends("udp")
             self._log = LogReceiver(log, proxy.log_reader(), self._recorder, believes=believes)
             log = self._log.address
         directory = self._directory()
@@ -150,6 +153,15 @@ class ProxyChild:
     def pid(self) -> int | None:
         """None as long as it is not started, and when it has ended."""
         return None if self.child is None or self.child.gone else self.child.pid
+
+    def sends(self, transport: Transport) -> OfProcess:
+        """Who tells what it has sent from what others have."""
+
+        def leaving() -> int | None:
+            old = self._leaving
+            return None if old is None or old.gone else old.pid
+
+        return OfProcess(self.pid, self._recorder.clock, transport, leaving=leaving)
 
     def close(self) -> None:
         """Remove what is not the process itself. May be called twice."""
