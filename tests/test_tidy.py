@@ -266,7 +266,7 @@ def test_functions_fit_a_screen_and_files_are_one_room() -> None:
 def test_every_plugin_file_has_its_entry_point() -> None:
     points = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
     declared = {point.split(":")[0] for group in points.values() for point in group.values()}
-    # What carries the probes, and is none itself.
+    # What carries the probes, or what faults have in common, and is none itself.
     helpers = {f"chaosd.probes.{name}" for name in ("host", "worker", "wire", "outcomes", "pace")}
     helpers |= {
         f"chaosd.runtimes.{name}"
@@ -279,7 +279,7 @@ def test_every_plugin_file_has_its_entry_point() -> None:
             "surroundings",
             "syslog",
         )
-    } | {"chaosd.runtimes.unread"}
+    } | {"chaosd.runtimes.unread", "chaosd.faults.impairing"}
     for kind in ("runtimes", "proxies", "faults", "probes"):
         for path in sorted((PACKAGE / kind).iterdir()):
             if path.stem.startswith("__"):

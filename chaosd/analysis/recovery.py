@@ -315,11 +315,9 @@ def measure(
     `stream` is the one that measures, `direct` the one that asks the app itself; samples of others,
     and any from before the lookback or after the end, are ignored. `identities` are the app's.
     """
-    end = earliest(events, CycleEnded)
-    if end is None:
+    if (end := earliest(events, CycleEnded)) is None:
         raise ValueError("a cycle without an end can't be measured")
-    begin = phases.begun(events)
-    if begin is None:
+    if (begin := phases.begun(events)) is None:
         return _never_began(end, settings)
     fault, cause = begin.what, end.what.cause
     new, control = fault.new, fault.is_control

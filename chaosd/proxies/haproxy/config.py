@@ -141,7 +141,7 @@ WISHES = ("backend", "env", "host", "path")  # keys that only a rewired file has
 # What the user's own haproxy.cfg says itself.
 OF_THE_FILE = (
     *("resolvers", "server", "timeouts", "retries", "redispatch"),
-    *("http_reuse", "http_check", "nbthread", "state_file"),
+    *("http_reuse", "http_check", "nbthread"),
 )
 
 
@@ -243,6 +243,13 @@ class Config(ProgramConfig):
     def by_variables(self) -> Path | None:
         """The user's own file, where it has chaosd's addresses in it by variables already."""
         return _by_variables(dict(self))
+
+    @field_validator("state_file")
+    @classmethod
+    def _of_no_own_file(cls, value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001
+        if value and info.data.get("config") is not None:
+            raise ValueError("can't be set beside your own file (leave it out)")
+        return value
 
     @field_validator(*OF_THE_FILE)
     @classmethod
