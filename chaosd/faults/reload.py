@@ -15,7 +15,7 @@ from chaosd.plugins.runtime import CanReloadProxy
 
 
 class Reload:
-    """What every change of a proxy's configuration does; alone, or in the middle of a move (`with:`).
+    """What every change of a configuration does; alone, or in the middle of a move (`with:`).
 
     With `state_file` of the proxy's part of the config what it knew of its servers is handed over;
     without it the new process has to look all names up before it has a server.
