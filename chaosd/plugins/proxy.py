@@ -48,6 +48,7 @@ class Launch:
     files: Mapping[str, bytes]  # by their path in that directory
     argv: Sequence[str]
     env: Mapping[str, str] = field(default_factory=dict)
+    state: PurePath | None = None  # a file with what the one before knew of its servers
 
     def write(self) -> None:
         """Write the files, where the directory is one of this machine. Raises OSError."""
@@ -250,6 +251,17 @@ class ReadsServers(Protocol):
 
     async def read_servers(self, api: str) -> ProxyLook:
         """Look once, at a UNIX socket's path or host:port. Raises OSError if it doesn't answer."""
+
+
+@runtime_checkable
+class Reloads(Protocol):
+    """A proxy of which one process can take over from another."""
+
+    def successor(self, launch: Launch, pid: int) -> Launch:
+        """Say how that one is started which takes over from this process, of the same launch."""
+
+    async def read_state(self, api: str) -> bytes:
+        """What the running one knows of its servers, for `Launch.state`. Raises OSError."""
 
 
 @runtime_checkable

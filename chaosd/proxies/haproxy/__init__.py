@@ -7,6 +7,7 @@ import re
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path, PurePath
@@ -133,7 +134,15 @@ class HAProxy:
             files=files if self._host is None or self._rewired else self._beside() | files,
             argv=[self._binary, "-db", *self._files(wiring.directory)],
             env=env,
+            state=render.state_file(wiring) if self.config.state_file else None,
         )
+
+    def successor(self, launch: Launch, pid: int) -> Launch:
+        """As reload scripts do it: the new one binds, and tells the old one to finish and go."""
+        return replace(launch, argv=[*launch.argv, "-sf", str(pid)])
+
+    async def read_state(self, api_address: str) -> bytes:
+        return await api.read_state(api_address)
 
     @property
     def _binary(self) -> str:

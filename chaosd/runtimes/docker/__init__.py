@@ -18,7 +18,18 @@ from pydantic import Field, field_validator
 from chaosd.plugins.bases import KeyPath, OldIp, RuntimeConfig
 from chaosd.plugins.proxy import Launches, Proxy, ProxyHost
 from chaosd.plugins.recording import Recorder
-from chaosd.plugins.runtime import CanFaultDns, CanHoldAddress, CanMove, CellSpec, Pace
+from chaosd.plugins.runtime import (
+    CanFaultDns,
+    CanHang,
+    CanHoldAddress,
+    CanMove,
+    CanPartition,
+    CanPause,
+    CanRestartProxy,
+    CanSwitch,
+    CellSpec,
+    Pace,
+)
 from chaosd.runtimes.realtime import RealTime
 from chaosd.units import Duration
 
@@ -159,9 +170,10 @@ class DockerRuntime(RealTime):
         return True
 
     def abilities(self) -> Sequence[type]:
+        found = (CanMove, CanHoldAddress, CanPause, CanHang, CanPartition, CanRestartProxy)
         if self.config.dns == "engine":  # Docker's own DNS can't be told what to answer
-            return (CanMove, CanHoldAddress)
-        return (CanMove, CanHoldAddress, CanFaultDns)
+            return found
+        return (*found, CanFaultDns, CanSwitch)
 
     def old_ip(self) -> Sequence[OldIp]:
         return OLD_IP

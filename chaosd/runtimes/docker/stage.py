@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from ipaddress import IPv4Network
 from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from chaosd.dns.rules import Rule
+from chaosd.dns.rules import Rule, does
 from chaosd.errors import MachineError
 from chaosd.history.causes import Cause, CauseKind, Lag, LagKind
 from chaosd.history.events import (
@@ -31,14 +31,16 @@ from chaosd.runtimes.docker import images, missing_name, network, objects, place
 from chaosd.runtimes.docker.endpoint import EngineAwayError, own_container
 from chaosd.runtimes.docker.engine import Engine
 from chaosd.runtimes.docker.follow import Events
+from chaosd.runtimes.docker.impairable import Impairable
 from chaosd.runtimes.docker.members import Blueprint, Member, Members
 from chaosd.runtimes.docker.network import NAMESERVER, PROXY, Network
 from chaosd.runtimes.docker.presence import Presence
 from chaosd.runtimes.docker.proxy import DockerProxy
 from chaosd.runtimes.docker.sidecar import EMBEDDED_DNS, Sidecar
-from chaosd.runtimes.roster import ASK_PAUSE_S, Entry, Roster, Signal
+from chaosd.runtimes.roster import ASK_PAUSE_S, Entry, Signal
 from chaosd.runtimes.surroundings import Surroundings
 from chaosd.system.clock import SECOND_NS, sleep
+from chaosd.system.tasks import uncancelled
 
 if TYPE_CHECKING:
     from chaosd.runtimes.docker import DockerConfig
@@ -46,12 +48,14 @@ if TYPE_CHECKING:
 OWN_IMAGE = "http-server"
 DNS_PORT = 53
 CLOSE_LIMIT_S = 20.0
+RESTART_LIMIT_S = 60.0
+NAME = "name"  # who sets the rule that leaves containers out of the app's name
 # The name is in Docker's DNS a little before the engine says that the container is connected.
 EVENT_ERROR_NS = 10_000_000
 NOWHERE = "127.0.0.1"  # in the container's own namespace: nobody answers there
 
 
-class DockerStage(Roster[Member]):
+class DockerStage(Impairable):
     """One cell's topology."""
 
     owns_name: ClassVar[bool] = False  # Docker's DNS has it, and events say since when
@@ -285,6 +289,27 @@ class DockerStage(Roster[Member]):
             raise MachineError("Docker's own DNS can't be told what to answer (dns: forward)")
         await self._sidecar.answer_by(rules, owner)
 
+    async def start_aside(self, identity: str) -> Instance:
+        # Docker's DNS has every container: chaosd's before it says which of them have the name.
+        await self._answer_only(self._published.values())
+        return await super().start_aside(identity)
+
+    async def switch(self, old: Instance, new: Instance) -> None:
+        others = [ip for ip in self._published.values() if ip != old.address.host]
+        await self._answer_only({**dict.fromkeys(others), new.address.host: None})
+        await super().switch(old, new)
+
+    async def stop(self, instance: Instance, signal: Signal, grace_s: float) -> None:
+        await super().stop(instance, signal, grace_s)
+        if self._sidecar is not None and not any(e.is_aside for e in self._entries.values()):
+            await self._sidecar.answer_by([], NAME)
+
+    async def _answer_only(self, ips: Iterable[str]) -> None:
+        if self._sidecar is None:
+            raise MachineError("Docker's own DNS can't leave a container out (dns: forward)")
+        only = does("addresses", only=tuple(ips))
+        await self._sidecar.answer_by([Rule(name=self._cell.dns.name, does=(only,))], NAME)
+
     async def hold(self, manner: OldIp) -> Holder:
         if manner == "vacant":
             return placeholder.Nobody(self._engine, self._network)
@@ -301,6 +326,12 @@ class DockerStage(Roster[Member]):
             dns=self._upstream,
         )
         return await placeholder.arm(self._engine, self._network, self._team, blueprint)
+
+    # --- the proxy ---
+
+    async def restart_proxy(self) -> None:
+        if self._proxy is not None:
+            await uncancelled(self._proxy.restart(), RESTART_LIMIT_S)
 
     # --- what happens ---
 
