@@ -286,6 +286,38 @@ class Foresees(Protocol):
         """The parts of that file of which one has to be chosen for a run; empty if it is clear."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A proxy that others have started. `fetch` raises MachineError."""
+
+    name: str  # of its container, for people
+    argv: Sequence[str]
+    directory: str  # that it was started in
+    environment: Mapping[str, str]
+    app_names: frozenset[str]  # by which it may find the app
+    fetch: Callable[[str], Path]  # the file or the directory of this path there, as it is now
+
+
+@runtime_checkable
+class CanBeMet(Protocol):
+    """A proxy that may run already, by files of its own."""
+
+    @property
+    def config(self) -> ProxyConfig: ...
+
+    def met(self, running: Running) -> Proxy:
+        """The same proxy, by those files. Raises ConfigError and MachineError."""
+
+
+@runtime_checkable
+class SaysApi(Protocol):
+    """A proxy that runs already, and whose files say where it can be asked."""
+
+    @property
+    def api_there(self) -> str | None:
+        """A path, or host:port, as it has it itself; None if nowhere."""
+
+
 def launchable(proxy: Proxy) -> Launches:
     """The proxy as one that can be started. Raises ConfigError if it can't be."""
     if not isinstance(proxy, Launches):

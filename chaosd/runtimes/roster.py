@@ -193,12 +193,15 @@ class Roster(ABC, Generic[Body]):
 
     # --- what a driver tells ---
 
-    def place(self, entry: Entry[Body], ip: str) -> Instance:
-        """Its address is known: store it. The engine judges whether it is a fresh one."""
+    def place(self, entry: Entry[Body], ip: str, called: str | None = None) -> Instance:
+        """Its address is known: store it. The engine judges whether it is a fresh one.
+
+        `called` is the identity that its answers carry, where they know nothing of ours.
+        """
         app = self._cell.app
-        identity = app.identity(entry.name, ip)
+        identity = app.identity(called or entry.name, ip)
         instance = entry.instance = Instance(identity, Address(ip, app.port))
-        # Where answers carry an address, what was expected under a name comes under another.
+        # Where answers carry an address, say, what was expected under a name comes as another.
         expected = None if identity == entry.name else entry.name
         self._recorder.record(
             InstancePlaced(identity=identity, ip=ip, port=app.port, expected=expected)

@@ -18,7 +18,7 @@ from chaosd.errors import ConfigError, MachineError
 from chaosd.history.cycles import Prediction
 from chaosd.history.values import Address
 from chaosd.plugins.program import COMMAND_S_MAX, run_once
-from chaosd.plugins.proxy import Launch, LogReader, ProxyHost, ProxyLook, StandIn, Wiring
+from chaosd.plugins.proxy import Launch, LogReader, ProxyHost, ProxyLook, Running, StandIn, Wiring
 from chaosd.plugins.simulation import World
 from chaosd.plugins.timeline import Clients, Timeline, Unreached
 from chaosd.proxies.haproxy import (
@@ -95,6 +95,11 @@ class HAProxy:
 
     def move_to(self, host: ProxyHost) -> None:
         self._host = host
+
+    def met(self, running: Running) -> HAProxy:
+        from chaosd.proxies.haproxy.met import MetHAProxy
+
+        return MetHAProxy(self.config, running, self._host)
 
     @property
     def listen(self) -> Address | None:
