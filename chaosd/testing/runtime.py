@@ -32,6 +32,7 @@ from chaosd.plan import build
 from chaosd.plan.arms import Plan
 from chaosd.plugins.runtime import CanHoldAddress, CanMove, Stage
 from chaosd.system.clock import Clock, sleep
+from chaosd.testing.abilities import check_more
 
 EVENT_LIMIT_S = 15.0  # for what a runtime stores by itself, a little after the deed
 PAUSE_S = 0.02
@@ -114,6 +115,7 @@ async def _check(plan: Plan, directory: Path) -> None:
             await _check_moves(cell, stage)
         if isinstance(stage, CanHoldAddress) and CanHoldAddress in runtime.abilities():
             await _check_held_addresses(cell, stage)
+        await check_more(stage, runtime.abilities(), cell.stored)
         assert not failures, f"what nobody has killed died: {failures[0]}"
     finally:
         await stage.close()

@@ -36,11 +36,13 @@ class ProjectNetwork(Network):
         super().__init__(project.network, project.subnet, Random(0))  # noqa: S311 - draws nothing
         self.gives_lowest = False  # an address can't be asked for here
 
-    def attach(self, api: Any, container: str, ip: str | None) -> None:
+    def attach(
+        self, api: Any, container: str, ip: str | None, aliases: tuple[str, ...] = ()
+    ) -> None:
         if not self.gives_lowest or ip is None:
-            super().attach(api, container, ip)
+            super().attach(api, container, ip, aliases)
             return
-        super().attach(api, container, None)
+        super().attach(api, container, None, aliases)
         has = self.address_of(api, container)
         if has != ip:  # that one is not free yet
             self.detach(api, container)

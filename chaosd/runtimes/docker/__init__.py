@@ -17,7 +17,17 @@ from pydantic import Field, field_validator
 from chaosd.plugins.bases import KeyPath, OldIp
 from chaosd.plugins.proxy import Launches, Proxy, ProxyHost
 from chaosd.plugins.recording import Recorder
-from chaosd.plugins.runtime import CanFaultDns, CanHoldAddress, CanMove, CellSpec
+from chaosd.plugins.runtime import (
+    CanFaultDns,
+    CanHang,
+    CanHoldAddress,
+    CanMove,
+    CanPartition,
+    CanPause,
+    CanRestartProxy,
+    CanSwitch,
+    CellSpec,
+)
 from chaosd.runtimes.docker.engine_runtime import (
     EngineConfig,
     EngineRuntime,
@@ -142,9 +152,10 @@ class DockerRuntime(EngineRuntime):
         return True
 
     def abilities(self) -> Sequence[type]:
+        found = (CanMove, CanHoldAddress, CanPause, CanHang, CanPartition, CanRestartProxy)
         if self.config.dns == "engine":  # Docker's own DNS can't be told what to answer
-            return (CanMove, CanHoldAddress)
-        return (CanMove, CanHoldAddress, CanFaultDns)
+            return found
+        return (*found, CanFaultDns, CanSwitch)
 
     def old_ip(self) -> Sequence[OldIp]:
         return OLD_IP

@@ -216,14 +216,15 @@ class Members:
     async def end(self, member: Member, signal: str, grace_s: float) -> None:
         """Signal it and return when it runs no more; it is killed after the grace."""
         member.expected = True
-        await self._signal(member, signal)
+        await self.signal(member, signal)
         if await self._has_ended(member, grace_s if signal != "KILL" else KILL_LIMIT_S):
             return
-        await self._signal(member, "KILL")
+        await self.signal(member, "KILL")
         if not await self._has_ended(member, KILL_LIMIT_S):
             raise MachineError(f"container {member.name} does not die of SIGKILL")
 
-    async def _signal(self, member: Member, signal: str) -> None:
+    async def signal(self, member: Member, signal: str) -> None:
+        """Signal it, if it runs."""
         with suppress(MissingError, ConflictError):  # it is not running
             await self._engine.do(lambda api: api.kill(member.id, signal))
 

@@ -34,6 +34,7 @@ MEMORY_MB, PIDS = 512, 128
 PORT_FIRST, PORT_LAST = 20_000, 32_000
 PORT_ATTEMPTS_MAX = 20
 ONCE_LIMIT_S = 30.0
+TERM_S = 5.0
 ONCE_PAUSE_S = 0.02
 # In the container, in memory. No image has it: a directory that is there would keep its own mode.
 SCRATCH = PurePosixPath("/run/chaosd")
@@ -148,6 +149,16 @@ class DockerProxy:
                 self.api = str(self._place / API_NAME) if self._place else f"{host}:{api}"
                 return
         raise MachineError(f"no free port between {PORT_FIRST} and {PORT_LAST} on {publish}")
+
+    async def restart(self) -> None:
+        """End its process, and start the container again: it keeps its address and its ports."""
+        member = self.member
+        if member is None:
+            raise MachineError("the proxy is gone")
+        await self._members.end(member, "TERM", TERM_S)
+        await self._members.start(member)
+        member.expected = False
+        await self.look()
 
     async def look(self) -> None:
         """Find its process, if it is one of this machine."""

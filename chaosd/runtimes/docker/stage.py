@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from ipaddress import IPv4Network
 from random import Random
 from typing import TYPE_CHECKING, Literal
 
-from chaosd.dns.rules import Rule
+from chaosd.dns.rules import Rule, does
 from chaosd.errors import MachineError
 from chaosd.history.values import Address, Instance
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CellSpec
 from chaosd.runtimes.dns_answers import DnsAnswers
 from chaosd.runtimes.docker import images, missing_name, network
-from chaosd.runtimes.docker.engine_stage import EngineStage
+from chaosd.runtimes.docker.impairable import Impairable
 from chaosd.runtimes.docker.members import Blueprint, Member
 from chaosd.runtimes.docker.network import NAMESERVER, PROXY
 from chaosd.runtimes.docker.presence import Presence
 from chaosd.runtimes.docker.proxy import DockerProxy
 from chaosd.runtimes.docker.sidecar import EMBEDDED_DNS, Sidecar
-from chaosd.runtimes.roster import Entry
+from chaosd.runtimes.roster import Entry, Signal
 from chaosd.runtimes.surroundings import Surroundings
+from chaosd.system.tasks import uncancelled
 
 if TYPE_CHECKING:
     from chaosd.runtimes.docker import DockerConfig
 
 OWN_IMAGE = "http-server"
 DNS_PORT = 53
+RESTART_LIMIT_S = 60.0
+NAME = "name"  # who sets the rule that leaves containers out of the app's name
 NOWHERE = "127.0.0.1"  # in the container's own namespace: nobody answers there
 
 
-class DockerStage(EngineStage):
+class DockerStage(Impairable):
     """One cell's topology."""
 
     def __init__(
@@ -154,6 +157,35 @@ class DockerStage(EngineStage):
         if self._sidecar is None:
             raise MachineError("Docker's own DNS can't be told what to answer (dns: forward)")
         await self._sidecar.answer_by(rules, owner)
+
+    async def start_aside(self, identity: str) -> Instance:
+        # Docker's DNS has every container: chaosd's before it says which of them have the name.
+        await self._answer_only(self._published.values())
+        return await super().start_aside(identity)
+
+    async def switch(self, old: Instance, new: Instance) -> None:
+        others = [ip for ip in self._published.values() if ip != old.address.host]
+        await self._answer_only({**dict.fromkeys(others), new.address.host: None})
+        await super().switch(old, new)
+
+    async def stop(self, instance: Instance, signal: Signal, grace_s: float) -> None:
+        await super().stop(instance, signal, grace_s)
+        if self._sidecar is not None and not any(e.is_aside for e in self._entries.values()):
+            await self._sidecar.answer_by([], NAME)
+
+    async def _answer_only(self, ips: Iterable[str]) -> None:
+        if self._sidecar is None:
+            raise MachineError("Docker's own DNS can't leave a container out (dns: forward)")
+        only = does("addresses", only=tuple(ips))
+        await self._sidecar.answer_by([Rule(name=self._cell.dns.name, does=(only,))], NAME)
+
+    # --- the proxy ---
+
+    async def restart_proxy(self) -> None:
+        if self._proxy is not None:
+            await uncancelled(self._proxy.restart(), RESTART_LIMIT_S)
+
+    # --- what happens ---
 
     def _on_app_line(self, entry: Entry[Member], line: str, at_ns: int, error_ns: int) -> None:
         if not line.startswith("listening ") or entry.instance is None:
