@@ -51,7 +51,7 @@ from chaosd.proxies.haproxy.model.standing import Standing
 from chaosd.proxies.haproxy.outlooks import foresee
 from chaosd.proxies.haproxy.rewired import Facts, RewiredFiles
 from chaosd.system import machine
-from chaosd.system.files import MB, read_bytes, read_utf8
+from chaosd.system.files import read_utf8
 
 _ALERTS_MAX = 20  # that are said
 
