@@ -27,7 +27,7 @@ def foretold(part: FaultConfig, fault: Fault, config: Config, proxy: Proxy, pace
     if not isinstance(proxy, Predicts):
         return f"no prediction: there is no model of {config.proxy.type}"
     # Only before a run; afterwards each cycle is predicted from what really happened.
-    timeline = fault.foretell(_circumstances(config, pace))
+    timeline = fault.foretell(circumstances(config, pace))
     predicted = proxy.predict(timeline)
     if isinstance(predicted, Unreached):
         return f"no prediction: {words.unreached(predicted)}"
@@ -52,7 +52,8 @@ def foretold(part: FaultConfig, fault: Fault, config: Config, proxy: Proxy, pace
     return said
 
 
-def _circumstances(config: Config, pace: Pace) -> Circumstances:
+def circumstances(config: Config, pace: Pace) -> Circumstances:
+    """The world in which a fault will happen, as far as it is known before a run."""
     return Circumstances(
         app_start_s=pace.listen_s + config.app.start_delay.s + config.app.healthy_after.s,
         missing=config.dns.missing,

@@ -19,7 +19,7 @@ from chaosd.history.events import OtherReading, ServerChange, ServerChanged, Tel
 from chaosd.history.values import Address
 from chaosd.plugins.bases import ProxyConfig
 from chaosd.plugins.probe import Knock
-from chaosd.plugins.timeline import ServerHealth, Timeline, Unreached
+from chaosd.plugins.timeline import DnsTrouble, Foretold, ServerHealth, Timeline, Unreached
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,6 +258,19 @@ class Predicts(Protocol):
 
     def predict(self, timeline: Timeline) -> Prediction | Unreached:
         """The recovery that its algorithm gives, or why the model does not reach this."""
+
+
+@runtime_checkable
+class ForetellsUsers(Protocol):
+    """A proxy whose model says what users see, quickly enough for thousands of settings."""
+
+    def foretell(
+        self, happening: Timeline | DnsTrouble, *, version: str | None
+    ) -> Foretold | Unreached:
+        """What this does to users and to the nameserver, on this version (None: the newest)."""
+
+    def lines(self, paths: Sequence[str]) -> list[str]:
+        """The lines of its own configuration that make the settings at these paths of the YAML."""
 
 
 @runtime_checkable

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
 from itertools import islice
@@ -19,7 +19,7 @@ from chaosd.history.values import Address
 from chaosd.plugins.program import COMMAND_S_MAX, run_once
 from chaosd.plugins.proxy import Launch, LogReader, ProxyHost, ProxyLook, StandIn, Wiring
 from chaosd.plugins.simulation import World
-from chaosd.plugins.timeline import Timeline, Unreached
+from chaosd.plugins.timeline import ALWAYS, DnsTrouble, Foretold, Timeline, Unreached
 from chaosd.proxies.haproxy import (
     api,
     builds,
@@ -42,12 +42,15 @@ from chaosd.proxies.haproxy.cfg.secrets import secrets_of, without_secrets
 from chaosd.proxies.haproxy.cfg.settings import backend_of, settings_of
 from chaosd.proxies.haproxy.cfg.telling import tell
 from chaosd.proxies.haproxy.cfg.wording import say, say_unknown
+from chaosd.proxies.haproxy.foretold import foretell
 from chaosd.proxies.haproxy.model.algorithm import ProxyModel
+from chaosd.proxies.haproxy.model.algorithm import backend_of as simple_backend
 from chaosd.proxies.haproxy.model.backend import Backend, Unknown
 from chaosd.proxies.haproxy.model.predicting import predict, predict_any
 from chaosd.proxies.haproxy.model.settings import Settings
 from chaosd.proxies.haproxy.model.standing import Standing
 from chaosd.proxies.haproxy.outlooks import foresee
+from chaosd.proxies.haproxy.pasting import pasted
 from chaosd.proxies.haproxy.rewired import Facts, RewiredFiles
 from chaosd.system import machine
 from chaosd.system.files import MB, read_bytes, read_utf8
@@ -451,6 +454,35 @@ class HAProxy:
         if standing is None:
             return Unreached.OTHER_SERVERS
         return predict_any(standing, self._version, timeline)
+
+    def foretell(
+        self, happening: Timeline | DnsTrouble, *, version: str | None
+    ) -> Foretold | Unreached:
+        """What this does to users and to the nameserver."""
+        if self._version is None:
+            self._version = version
+        if not self.config.files:
+            settings = config.settings_of(self.config)
+            if settings.unknown_words:
+                return Unreached.UNKNOWN_WORDS
+            others = 0 if isinstance(happening, DnsTrouble) else len(happening.answer(ALWAYS, "A"))
+            simple = simple_backend(settings, servers=max(1, others))
+            return foretell(simple, version, happening, moved=simple.servers[0].name)
+        backend = self._backend()
+        if not isinstance(backend, Backend):
+            return Unreached.UNREAD_SETTINGS
+        if any(limit.changes in DECIDES for limit in backend.limits):
+            return Unreached.LEFT_OUT
+        standing = self._standing(backend)
+        if standing is None:
+            return Unreached.OTHER_SERVERS
+        if not standing.moved:
+            return Unreached.LOOKED_UP_ONCE
+        return foretell(backend, version, happening, moved=standing.moved[0].name)
+
+    def lines(self, paths: Sequence[str]) -> list[str]:
+        names = None if self._rewired is None else self._rewired.sections()
+        return pasted(self.config, paths, names)
 
     def _standing(self, backend: Backend) -> Standing | None:
         """How the backend stands in a run; None where others stand in it that nobody knows."""

@@ -110,6 +110,7 @@ class Happening(StrEnum):
 
     MOVE = "move"  # an instance goes; its successor has another address
     NODE_LOST = "node_lost"  # as MOVE, but packets to the old address vanish
+    TAKEN = "taken"  # as MOVE, but another application answers at the old address
     GROWS = "grows"  # one more instance; nothing goes
     SHRINKS = "shrinks"  # one instance less; nothing comes
     DNS_TROUBLE = "dns_trouble"  # nothing moves; the nameservers fail for some seconds

@@ -39,6 +39,7 @@ def instances_of(backend: Backend, server: str) -> int:
 _OLD_MEETS = {
     Happening.MOVE: Meets.REFUSE,
     Happening.NODE_LOST: Meets.BLACKHOLE,
+    Happening.TAKEN: Meets.IMPOSTER,
     Happening.GROWS: Meets.LISTENING,
     Happening.SHRINKS: Meets.REFUSE,
 }
