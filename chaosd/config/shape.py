@@ -370,7 +370,7 @@ def validated(document: yamlfile.Document, path: Path) -> Config:
             if where not in taken:
                 document.problems.append(Problem(document.place(where), where, what))
     if document.problems:
-        raise ConfigError(*(_line(path, problem) for problem in sorted(document.problems, key=_by)))
+        raise ConfigError(*(line(path, problem) for problem in sorted(document.problems, key=_by)))
     return config
 
 
@@ -408,7 +408,7 @@ def _found_proxy(runtime: Any) -> str | None:
 
 def at_line(path: Path, overrides: Sequence[str], where: KeyPath, what: str) -> str:
     """Say a problem that shows only when the machine is known, at its line in the file."""
-    return _line(path, Problem(document(path, overrides).place(where), where, what))
+    return line(path, Problem(document(path, overrides).place(where), where, what))
 
 
 def document(path: Path, overrides: Sequence[str] = ()) -> yamlfile.Document:
@@ -417,14 +417,14 @@ def document(path: Path, overrides: Sequence[str] = ()) -> yamlfile.Document:
         with open_regular(path) as file:
             read = yamlfile.read(yamlfile.decode(file.read(yamlfile.SIZE_MAX + 1) or b""))
     except yamlfile.Unreadable as error:
-        raise ConfigError(_line(path, error.problem)) from error
+        raise ConfigError(line(path, error.problem)) from error
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
         reason = (error.strerror if isinstance(error, OSError) else None) or error
         raise ConfigError(f"{path}: can't be read ({reason})") from error
     if not isinstance(read.data, dict):
         what = "is empty" if read.data is None else "is not a mapping of keys to values"
-        line = read.lines.get((), 1)
-        raise ConfigError(f"{path}:{line}: the config {what} (it has at least `name: …`)")
+        first = read.lines.get((), 1)
+        raise ConfigError(f"{path}:{first}: the config {what} (it has at least `name: …`)")
     for override in overrides:
         yamlfile.override(read, override, defaults())
     return read
@@ -439,12 +439,12 @@ def defaults() -> dict[str, Any]:
     }
 
 
-def _line(path: Path, problem: Problem) -> str:
+def line(path: Path, problem: Problem) -> str:
+    """A problem as people read it: where, and what."""
     place = f"{path}:{problem.place}" if isinstance(problem.place, int) else problem.place
     where = yamlfile.show(problem.path)
-    line = " ".join(f"{place}: {where + ': ' if where else ''}{problem.what}".split())
-    line = shown.line(line)
-    return line if len(line) <= _LINE_MAX else line[: _LINE_MAX - 1] + "…"
+    said = shown.line(" ".join(f"{place}: {where + ': ' if where else ''}{problem.what}".split()))
+    return said if len(said) <= _LINE_MAX else said[: _LINE_MAX - 1] + "…"
 
 
 def _by(problem: Problem) -> tuple[bool, int]:
