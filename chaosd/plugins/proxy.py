@@ -269,8 +269,8 @@ class ForetellsUsers(Protocol):
     ) -> Foretold | Unreached:
         """What this does to users and to the nameserver, on this version (None: the newest)."""
 
-    def lines(self, paths: Sequence[str]) -> list[str]:
-        """The lines of its own configuration that make the settings at these paths of the YAML."""
+    def lines(self, values: Mapping[str, Any]) -> list[str]:
+        """The lines of its own configuration for these values, by their paths in its part."""
 
 
 @runtime_checkable

@@ -6,7 +6,8 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from random import Random
 from typing import Any
 
@@ -30,24 +31,25 @@ _PROGRAM = ("version", "binary", "image")
 _FILE_BYTES_MAX = 16 * MB
 
 
-@dataclass(frozen=True, kw_only=True)
-class Arm:
-    """A combination, and how it is made: `said` are the values that are set over the base."""
-
-    sweep: SweepArm
-    said: Mapping[str, Any]
-
-    @property
-    def key(self) -> str:
-        return self.sweep.key
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
     """A proxy's program, as far as it is known."""
 
     version: str | None
     sha256: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """A combination, and how it is made: `said` are the values that are set over the base."""
+
+    sweep: SweepArm
+    said: Mapping[str, Any]
+    program: Program
+
+    @property
+    def key(self) -> str:
+        return self.sweep.key
 
 
 class Programs:
@@ -69,7 +71,7 @@ class Programs:
     def _ask(self, config: Config) -> Program:
         version = config.proxy.model_dump(mode="json").get("version")
         try:
-            planned = plan.build(config, self._complain)
+            planned = plan.build(config, self._loaded.complain)
             self.runtime = planned.runtime_name
             (rehearsal,) = plan.rehearse(planned)
         except (MachineError, ConfigError):
@@ -78,9 +80,6 @@ class Programs:
             return Program(version=version, sha256=None)
         found = rehearsal.proxy_version or version
         return Program(version=found, sha256=rehearsal.binary_sha256)
-
-    def _complain(self, where: tuple[str | int, ...], what: str) -> str:
-        return f"{self._loaded.called}: {'.'.join(map(str, where))}: {what}"
 
 
 class Base:
@@ -156,45 +155,56 @@ def combinations(loaded: Loaded, base: Base, seed: int) -> Sequence[axes.Combina
     return list(distinct.values())
 
 
-def baseline_of(loaded: Loaded, base: Base, programs: Programs) -> Arm:
-    """The arm that others are held against."""
-    return _arm(loaded, base, programs, loaded.design.baseline, BASELINE)
+class Maker:
+    """Makes arms of combinations."""
+
+    def __init__(self, loaded: Loaded, base: Base, programs: Programs) -> None:
+        self.loaded, self.base, self.programs = loaded, base, programs
+
+    def baseline(self) -> Arm:
+        """The arm that others are held against."""
+        return self.arm(self.loaded.design.baseline, BASELINE)
+
+    def arm(self, values: Mapping[str, Any], name: str = "") -> Arm:
+        """Raises ConfigError for values that can't be together."""
+        loaded, base = self.loaded, self.base
+        config = shape.of_data(loaded.with_values(values), loaded.called)
+        tree = config.model_dump(mode="json")
+        # What the base has anyway is not said: the same settings are the same arm.
+        said = {p: v for p, v in values.items() if _text(at(tree, p)) != _text(base.value(p))}
+        if len(said) < len(values):
+            config = shape.of_data(loaded.with_values(said), loaded.called)
+            tree = config.model_dump(mode="json")
+        program = self.programs.of(config)
+        held = {path: at(tree, path) if path in said else base.value(path) for path in loaded.axes}
+        if held.get("proxy.version", "") is None:
+            held["proxy.version"] = program.version
+        name = name or name_of(loaded, held)
+        key = key_of(config, said, program, base.digest)
+        arm = SweepArm(key=key, name=name, values=held, baseline=name == BASELINE)
+        return Arm(sweep=arm, said=said, program=program)
+
+    def ask_programs(self) -> None:
+        """Know the program of each version before there are many arms."""
+        paths = [f"proxy.{name}" for name in _PROGRAM if f"proxy.{name}" in self.loaded.axes]
+        for each in product(*(self.loaded.values_at(path) for path in paths)):
+            self.arm(dict(zip(paths, each, strict=True)))
+        self.baseline()
 
 
-def arms_of(
-    loaded: Loaded, base: Base, programs: Programs, wanted: Iterable[axes.Combination]
-) -> list[Arm]:
-    """The baseline and these. What is the same as another is left out. Raises ConfigError."""
-    found = {(first := baseline_of(loaded, base, programs)).key: first}
-    names = {BASELINE}
-    for values in wanted:
-        arm = _arm(loaded, base, programs, values, name_of(loaded, values))
+def distinct(arms: Iterable[Arm]) -> list[Arm]:
+    """Each arm once, with a name of its own; the first of those that are the same stays."""
+    found: dict[str, Arm] = {}
+    names: set[str] = set()
+    for arm in arms:
         if arm.key in found:
             continue
-        if arm.sweep.name in names:
-            arm = _arm(loaded, base, programs, values, f"{arm.sweep.name[:34]}-{arm.key[:5]}")
-        names.add(arm.sweep.name)
-        found[arm.key] = arm
+        name = arm.sweep.name
+        if name in names:
+            name = f"{name[:34]}-{arm.key[:5]}"
+        names.add(name)
+        found[arm.key] = replace(arm, sweep=replace(arm.sweep, name=name))
     return list(found.values())
-
-
-def _arm(
-    loaded: Loaded, base: Base, programs: Programs, values: Mapping[str, Any], name: str
-) -> Arm:
-    config = shape.of_data(loaded.with_values(values), loaded.called)
-    tree = config.model_dump(mode="json")
-    # What the base has anyway is not said: the same settings are the same arm.
-    said = {p: v for p, v in values.items() if _text(at(tree, p)) != _text(base.value(p))}
-    if len(said) < len(values):
-        config = shape.of_data(loaded.with_values(said), loaded.called)
-        tree = config.model_dump(mode="json")
-    program = programs.of(config)
-    held = {path: at(tree, path) if path in said else base.value(path) for path in loaded.axes}
-    if held.get("proxy.version", "") is None:
-        held["proxy.version"] = program.version
-    key = key_of(config, said, program, base.digest)
-    arm = SweepArm(key=key, name=name, values=held, baseline=name == BASELINE)
-    return Arm(sweep=arm, said=said)
 
 
 def _text(value: Any) -> str:

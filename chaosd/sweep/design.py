@@ -7,7 +7,7 @@ right)`, like those of a run's config (`config/shape.py`).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -129,6 +129,18 @@ class Loaded:
         data: dict[str, Any] = document.data
         return data
 
+    def values_at(self, path: str) -> Sequence[Any]:
+        """All values that are tried at a path that varies."""
+        axis = self.axes.get(path)
+        if isinstance(axis, SameAs):
+            other = self.axes.get(axis.same_as)
+            return [] if other is None or isinstance(other, SameAs) else values_of(other)
+        return [] if axis is None else values_of(axis)
+
+    def complain(self, where: KeyPath, what: str) -> str:
+        """A problem of a whole config, which has no line of its own in a design."""
+        return f"{self.called}: {yamlfile.show(where)}: {what}"
+
     # --- what is wrong ---
 
     def _assigned(self, values: Mapping[str, Any]) -> yamlfile.Document:
@@ -164,12 +176,7 @@ class Loaded:
 
     def _impossible_values(self) -> Iterator[Problem]:
         """Each value by itself: what is wrong with it is said once, at its line."""
-        tried = [
-            (target, value)
-            for target, axis in self.axes.items()
-            if not isinstance(axis, SameAs)
-            for value in values_of(axis)
-        ]
+        tried = [(target, value) for target in self.axes for value in self.values_at(target)]
         for target, value in [*tried, *self.design.baseline.items()]:
             document = self._assigned({target: value})
             try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property, partial
 from itertools import islice
@@ -480,9 +480,8 @@ class HAProxy:
             return Unreached.LOOKED_UP_ONCE
         return foretell(backend, version, happening, moved=standing.moved[0].name)
 
-    def lines(self, paths: Sequence[str]) -> list[str]:
-        names = None if self._rewired is None else self._rewired.sections()
-        return pasted(self.config, paths, names)
+    def lines(self, values: Mapping[str, Any]) -> list[str]:
+        return pasted(values, None if self._rewired is None else self._rewired.sections())
 
     def _standing(self, backend: Backend) -> Standing | None:
         """How the backend stands in a run; None where others stand in it that nobody knows."""

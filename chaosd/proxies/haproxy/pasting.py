@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from chaosd.proxies.haproxy.config import OF_THE_FILE, Config
@@ -25,19 +25,22 @@ class Sections(NamedTuple):
 OWN = Sections((RESOLVERS,), f"backend {BACKEND}", "frontend door", (SERVER,))
 
 
-def pasted(config: Config, paths: Sequence[str], sections: Sections | None) -> list[str]:
-    """What these paths (`resolvers.timeout_resolve`) of a config are in a haproxy.cfg.
+def pasted(values: Mapping[str, Any], sections: Sections | None) -> list[str]:
+    """What these values, by paths such as `resolvers.timeout_resolve`, are in a haproxy.cfg.
 
     `sections` are those of the user's file; None: chaosd's own. Server words are said as a comment,
     for they belong to lines that have more.
     """
     places = OWN if sections is None else sections
     tree: dict[str, Any] = {"type": "haproxy"}
-    whole = config.model_dump(mode="json")
-    for path in paths:
-        steps = path.split(".")
-        if steps[0] in OF_THE_FILE:
-            _copy(whole, tree, steps)
+    for path, value in values.items():
+        *before, last = path.split(".")
+        if value is None or path.split(".")[0] not in OF_THE_FILE:
+            continue
+        here = tree
+        for step in before:
+            here = here.setdefault(step, {})
+        here[last] = value
     found = overrides.of(Config.model_validate_json(json.dumps(tree)))
     lines: list[str] = []
     lines += _section("global", found.process.values())
@@ -49,15 +52,8 @@ def pasted(config: Config, paths: Sequence[str], sections: Sections | None) -> l
     return lines + list(_section(places.backend, [*found.backend.values(), *servers]))
 
 
-def _section(header: str, lines: Any) -> Iterator[str]:
+def _section(header: str, lines: Iterable[str]) -> Iterator[str]:
     texts = list(lines)
     if texts:
         yield header
         yield from (f"{_INDENT}{text}" for text in texts)
-
-
-def _copy(whole: Any, into: dict[str, Any], steps: Sequence[str]) -> None:
-    for step in steps[:-1]:
-        whole = whole.get(step) or {}
-        into = into.setdefault(step, {})
-    into[steps[-1]] = whole.get(steps[-1])
