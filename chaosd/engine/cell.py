@@ -38,6 +38,7 @@ from chaosd.history.events import (
     CycleSkipped,
     Disturbed,
     InstancePlaced,
+    QueriesCounted,
     RecoveryPredicted,
     ServerChanged,
     SetUp,
@@ -376,6 +377,7 @@ class CellRun:
         fault, part = self.faults[place], self.config.faults[place]
         company = part.companions
         self.number += 1
+        self._count_queries()
         self.recorder.cycle = self._last_made = self.number
         self.cycle = cycle = CycleRun(self, fault, part.label, tuple(c.label for c in company))
         if self._direct is not None and isinstance(self.stage, IsFound):
@@ -392,8 +394,14 @@ class CellRun:
         try:
             unsteady = None if self.is_steady() else self._unsteady()
             await driver.run(unsteady=unsteady, poller=self.server_poller, api=api)
+            self._count_queries()
         finally:
             self._finish(cycle, driver.end)
+
+    def _count_queries(self) -> None:
+        """Store the count at a cycle's edges, too: what it costs is told from what rest costs."""
+        if self.stage is not None and self.stage.dns_queries is not None:
+            self.recorder.record(QueriesCounted(count=self.stage.dns_queries))
 
     def _limits(self) -> Limits:
         config = self.config
