@@ -1,0 +1,149 @@
+"""What each objective is: the number of a cycle, of a prediction, and of all cycles of an arm."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from chaosd.analysis import sequences
+from chaosd.analysis.statistics import Estimate
+from chaosd.sweep.values import Foretold, Objective, Results, Seen, SweepArm
+
+MARGIN_SHARE = 0.05  # by which two arms may differ and be as good as each other
+BLOCKS_MIN = 5  # of an arm under each fault, below which nothing is said of it
+P = 0.95  # of the recovery
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """How an objective is read: by cycle (None: nobody counted), and as the model foretells it."""
+
+    of_seen: Callable[[Seen], float | None]
+    of_foretold: Callable[[Foretold], float]
+    unit: str
+    floor: float  # in `unit`: what differs by less is as good, however small both are
+    decimals: int = 2
+    pooled: bool = False  # the fault has no part in it: all are taken together
+
+    def margin(self, value: float) -> float:
+        """By how much another arm may differ from `value` and be as good."""
+        return max(self.floor, MARGIN_SHARE * value) if math.isfinite(value) else math.inf
+
+
+MEASURES: Mapping[Objective, Measure] = {
+    Objective.RECOVERY_P95: Measure(
+        of_seen=lambda seen: math.inf if seen.recovery_s is None else seen.recovery_s,
+        of_foretold=lambda foretold: foretold.recovery_p95_s,
+        unit="s",
+        floor=0.02,
+    ),
+    Objective.FAILED: Measure(
+        of_seen=lambda seen: seen.failed_s,
+        of_foretold=lambda foretold: foretold.failed_s,
+        unit="s",
+        floor=0.02,
+    ),
+    Objective.MISROUTED: Measure(
+        of_seen=lambda seen: seen.misrouted_s,
+        of_foretold=lambda foretold: foretold.misrouted_s,
+        unit="s",
+        floor=0.02,
+    ),
+    Objective.DNS_QUERIES: Measure(
+        of_seen=lambda seen: seen.rest_queries_per_s,
+        of_foretold=lambda foretold: foretold.rest_queries_per_s,
+        unit="/s",
+        floor=0.05,
+        pooled=True,
+    ),
+    Objective.DNS_TROUBLE: Measure(
+        of_seen=lambda seen: seen.trouble_queries_per_s,
+        of_foretold=lambda foretold: foretold.trouble_queries_per_s,
+        unit="/s",
+        floor=0.05,
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """An objective of an arm, with its always-valid interval, under the worst fault."""
+
+    estimate: Estimate
+    n: int  # cycles that it is made of
+    fault: str | None  # the worst; None where the fault has no part in it, or nothing was seen
+
+    @property
+    def value(self) -> float | None:
+        """The number, infinite where it is beyond what was waited for."""
+        if self.estimate.value is None and self.estimate.beyond is not None:
+            return math.inf
+        return self.estimate.value
+
+
+def measured(
+    objective: Objective, by_fault: Mapping[str, Sequence[Seen]], alpha: float = sequences.ALPHA
+) -> Measured:
+    """The objective of one arm; of several faults the worst.
+
+    The largest of several is between the largest of their bounds, each of which has its share of
+    `alpha`.
+    """
+    measure = MEASURES[objective]
+    if measure.pooled:
+        everything = [seen for some in by_fault.values() for seen in some]
+        found, n = _estimate(objective, everything, alpha)
+        return Measured(estimate=found, n=n, fault=None)
+    each = {
+        fault: _estimate(objective, some, alpha / len(by_fault)) for fault, some in by_fault.items()
+    }
+    each = {fault: (found, n) for fault, (found, n) in each.items() if n}
+    if not each:
+        return Measured(estimate=Estimate(None, None, None), n=0, fault=None)
+    parts = {fault: Measured(estimate=e, n=n, fault=fault) for fault, (e, n) in each.items()}
+    worst = max(parts.values(), key=lambda part: math.inf if part.value is None else part.value)
+    lows = [found.low for found, _ in each.values() if found.low is not None]
+    highs = [found.high for found, _ in each.values()]
+    known = [high for high in highs if high is not None]
+    estimate = Estimate(
+        worst.estimate.value,
+        max(lows, default=None),
+        max(known) if len(known) == len(by_fault) else None,
+        beyond=worst.estimate.beyond,
+    )
+    return Measured(estimate=estimate, n=sum(n for _, n in each.values()), fault=worst.fault)
+
+
+def _estimate(objective: Objective, some: Sequence[Seen], alpha: float) -> tuple[Estimate, int]:
+    if objective is Objective.RECOVERY_P95:
+        return recovery(some, P, alpha), len(some)
+    values = [value for seen in some if (value := MEASURES[objective].of_seen(seen)) is not None]
+    worst = None
+    if objective in (Objective.FAILED, Objective.MISROUTED):  # no cycle was worse for longer
+        worst = max((s.limit_s if s.recovery_s is None else s.recovery_s for s in some), default=0)
+    return sequences.mean(values, alpha, worst=worst), len(values)
+
+
+def recovery(some: Sequence[Seen], p: float, alpha: float = sequences.ALPHA) -> Estimate:
+    """A quantile of the recovery, s."""
+    known = [seen.recovery_s for seen in some if seen.recovery_s is not None]
+    censored = [seen.limit_s for seen in some if seen.recovery_s is None]
+    return sequences.quantile(known, censored, p, alpha)
+
+
+def foretold(results: Results, arm: SweepArm, objective: Objective) -> float | None:
+    """What the model says of it, under the worst fault; None where it does not reach one."""
+    found = [results.foretold.get((arm.key, fault)) for fault in results.faults]
+    values = [MEASURES[objective].of_foretold(each) for each in found if each is not None]
+    return max(values) if values and len(values) == len(found) else None
+
+
+def by_arm(results: Results, *, fresh: bool = False) -> dict[str, dict[str, list[Seen]]]:
+    """What was seen of each arm under each fault, by block; the fresh blocks are kept apart."""
+    found: dict[str, dict[str, list[Seen]]] = {}
+    for seen in sorted(results.seen, key=lambda each: each.block):
+        if seen.fresh is fresh:
+            faults = found.setdefault(seen.arm, {fault: [] for fault in results.faults})
+            faults.setdefault(seen.fault, []).append(seen)
+    return found
