@@ -377,8 +377,8 @@ class CellRun:
         fault, part = self.faults[place], self.config.faults[place]
         company = part.companions
         self.number += 1
-        self._count_queries()
         self.recorder.cycle = self._last_made = self.number
+        self._count_queries()
         self.cycle = cycle = CycleRun(self, fault, part.label, tuple(c.label for c in company))
         if self._direct is not None and isinstance(self.stage, IsFound):
             self._owner.prober.aim(self._direct, self.stage.direct)

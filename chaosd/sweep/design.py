@@ -101,6 +101,12 @@ class Loaded:
     def axes(self) -> Mapping[str, Axis]:
         return self.design.vary
 
+    @property
+    def said(self) -> Mapping[str, Any]:
+        """What the file says, as plain data."""
+        data: Mapping[str, Any] = self._document.data
+        return data
+
     def stand_on(self, base: yamlfile.Document, called: Path) -> None:
         """Take this as the base. Raises ConfigError for all that is wrong with both."""
         data = base.data

@@ -35,21 +35,22 @@ Say = Callable[[str], None]
 
 def results_of(store: Store, plan: Plan) -> Results:
     """All that was seen so far, from the files alone."""
-    return _results(plan, list(_read(store, plan)), store.stopped())
+    return _results(plan, _read(store), store.stopped())
 
 
-def _read(store: Store, plan: Plan) -> Iterator[Shown]:
-    """The rounds of faults that the design still has."""
-    first_block = 0
-    for begun in store.rounds():
-        shown = seeing.look(store.directory, begun, first_block)
-        first_block += shown.blocks
-        if plan.faults.get(begun.fault) == begun.fault_hash:
-            yield shown
+def _read(store: Store, known: Sequence[Shown] = ()) -> list[Shown]:
+    """What the rounds have shown; of `known` ones again as before."""
+    found = list(known)
+    for begun in store.rounds()[len(found) :]:
+        first_block = sum(each.blocks for each in found)
+        found.append(seeing.look(store.directory, begun, first_block))
+    return found
 
 
-def _results(plan: Plan, shown: Sequence[Shown], stopped: dict[str, str]) -> Results:
+def _results(plan: Plan, every: Sequence[Shown], stopped: dict[str, str]) -> Results:
     keys = [arm.key for arm in plan.arms]
+    # Those of faults that the design still has.
+    shown = [each for each in every if plan.faults.get(each.round.fault) == each.round.fault_hash]
     links: dict[str, list[str]] = {key: [] for key in keys}
     for each in shown:
         for key in each.round.arms.values() if each.blocks else ():
@@ -86,17 +87,17 @@ class Sweep:
         self,
         loaded: Loaded,
         store: Store,
-        plan: Plan,
         faults: Sequence[Fault],
         limits: Limits,
         say: Say,
     ) -> None:
+        plan = store.read()
         self._loaded, self._store, self._plan = loaded, store, plan
         self._faults, self._limits, self._say = faults, limits, say
         self._arms = {arm.key: arm for arm in plan.arms}
         self._baseline = next(arm for arm in plan.arms if arm.sweep.baseline)
         self._stopped = store.stopped()
-        self._shown = list(_read(store, plan))
+        self._shown = _read(store)
         self._number = max((begun.number for begun in store.rounds()), default=0)
         self._is_over = False  # somebody has stopped it
 
@@ -140,6 +141,7 @@ class Sweep:
         return sum(
             seen.arm == key and seen.fault == fault and seen.fresh is fresh
             for each in self._shown
+            if each.round.fault_hash == self._plan.faults[fault]
             for seen in each.seen
         )
 
@@ -184,7 +186,8 @@ class Sweep:
 
     def _fresh(self, recommended: str) -> None:
         """Blocks of the recommended arm and the baseline that nobody has looked at before."""
-        arms = list(dict.fromkeys([self._baseline, self._arms[recommended]]))
+        is_baseline = recommended == self._baseline.key
+        arms = [self._baseline, self._arms[recommended]][: 1 if is_baseline else 2]
         for fault in self._faults:
             there = min(self._count(arm.key, fault.label, fresh=True) for arm in arms)
             left = self._limits.cycles - there
@@ -210,7 +213,7 @@ class Sweep:
         seen: list[Seen] = [s for each in self._shown for s in each.seen]
         slow_s = rounds.slowest_s(arms, fault, seen, self._plan.foretold)
         self._is_over = rounds.run(self._loaded, self._store, wanted, self._number, slow_s)
-        self._shown = list(_read(self._store, self._plan))
+        self._shown = _read(self._store, self._shown)
         self._progress(fault, fresh=fresh)
 
     def _rng(self, purpose: str) -> Random:
