@@ -197,7 +197,7 @@ class Loaded:
             return {"every": ROUND_EVERY, **said} if "cron" not in said else said
         listed = base.get("faults")
         for fault in listed if isinstance(listed, list) else ():
-            if isinstance(fault, dict) and said in (fault.get("name"), fault.get("type")):
+            if isinstance(fault, dict) and said == (fault.get("name") or fault.get("type")):
                 return fault
         if said in plugins.available("faults"):
             return {"type": said, "every": ROUND_EVERY}

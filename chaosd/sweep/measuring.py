@@ -26,6 +26,7 @@ from chaosd.units import Duration
 
 FIRST_BLOCKS = 5  # before the first look
 FRESH_CELLS = 4  # of each of the two that get fresh blocks: so much sooner they are done
+FRESH_TRIES = 3  # until there are enough: some may be poor, or not carried at once
 FRESH_TIME_SHARE = 0.25  # of the time: so much is kept for the fresh blocks
 REPEATED_SHARE = 0.5  # of the cycles that are wanted: so many blocks more are made for poor ones
 _SECONDS_MIN = 5.0  # a round that has less time would end before its first block
@@ -103,8 +104,7 @@ class Sweep:
 
     def run(self) -> Answer:
         """Measure what is left, and answer. Raises what `chaosd run` raises."""
-        if self._shown:
-            cycles = sum(len(each.seen) for each in self._shown)
+        if cycles := sum(len(each.seen) for each in self._shown):
             self._say(f"goes on: {cycles} cycles of {len(self._shown)} rounds are there already")
         while not self._is_over:
             self._look()
@@ -188,7 +188,7 @@ class Sweep:
         """Blocks of the recommended arm and the baseline that nobody has looked at before."""
         is_baseline = recommended == self._baseline.key
         arms = [self._baseline, self._arms[recommended]][: 1 if is_baseline else 2]
-        for fault in self._faults:
+        for fault in [fault for _ in range(FRESH_TRIES) for fault in self._faults]:
             there = min(self._count(arm.key, fault.label, fresh=True) for arm in arms)
             left = self._limits.cycles - there
             if left <= 0 or self._is_over or self._left_s(whole=True) < _SECONDS_MIN:
