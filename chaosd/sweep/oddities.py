@@ -19,7 +19,7 @@ from itertools import pairwise
 from chaosd.analysis import sequences
 from chaosd.analysis.statistics import Estimate
 from chaosd.sweep.factors import factors, label
-from chaosd.sweep.measures import MEASURES, P, by_arm, recovery
+from chaosd.sweep.measures import MEASURES, P, by_arm, difference, mean, recovery
 from chaosd.sweep.standing import Board
 from chaosd.sweep.values import Foretold, Objective, Seen, SweepArm
 
@@ -102,8 +102,7 @@ def _pairs(
             yield objective, P, recovery(some, P, alpha), said.recovery_p95_s
             continue
         measure = MEASURES[objective]
-        values = [value for each in some if (value := measure.of_seen(each)) is not None]
-        yield objective, None, sequences.mean(values, alpha), measure.of_foretold(said)
+        yield objective, None, mean(objective, some, alpha), measure.of_foretold(said)
 
 
 def is_off(found: Estimate, expected: float) -> bool:
@@ -174,4 +173,6 @@ def _difference(
         for rows in differences.values()
     ]
     before_mean = sum(old for old, _ in blocks) / len(blocks)
-    return sequences.mean([new - old for old, new in blocks], alpha), before_mean, len(blocks)
+    longest = max(max(row) for row in blocks)
+    found = difference(objective, [new - old for old, new in blocks], longest, alpha)
+    return found, before_mean, len(blocks)

@@ -97,17 +97,23 @@ class _Race:
         of_bounds = max(1, len(results.arms) * len(results.objectives))
         of_pairs = of_bounds * max(1, len(results.arms) - 1) * len(results.faults)
         self.evidence = math.log(of_pairs / (sequences.ALPHA / 2))
-        alpha = sequences.ALPHA / 2 / of_bounds
+        self.alpha = sequences.ALPHA / 2 / of_bounds
         self.shown = {
             (a.key, o): measured(o, seen[a.key]) for a in arms for o in results.objectives
         }
-        self.bounds = {
-            (a.key, o): measured(o, seen[a.key], alpha) for a in arms for o in results.objectives
-        }
+        self.seen = seen
+        self._bounds: dict[tuple[str, Objective], Measured] = {}
         self.foretold = {
             (a.key, o): foretold(results, a, o) for a in arms for o in results.objectives
         }
         self.grids = {o: grid(results, arms, o) for o in results.objectives}
+
+    def bounds(self, arm: SweepArm, objective: Objective) -> Measured:
+        """As it is shown, with the interval that leaves the other arms their share of the error."""
+        key = arm.key, objective
+        if key not in self._bounds:
+            self._bounds[key] = measured(objective, self.seen[arm.key], self.alpha)
+        return self._bounds[key]
 
     def precise(self, arm: SweepArm, precision: float) -> Stop | None:
         """Whether each objective is known to `precision` of it.
@@ -148,38 +154,41 @@ class _Race:
             for other in self.arms:
                 if other.key == arm.key:
                     continue
-                theirs = self.bounds[other.key, objective]
+                theirs = self.shown[other.key, objective]
                 count, total = wins.of(self.places[other.key], theirs.fault)
                 by_blocks = total and sequences.log_evidence(count, total, 0.5) >= self.evidence
-                if by_blocks or _beyond(self.bounds[arm.key, objective], theirs):
+                if by_blocks or self._is_beyond(arm, other, objective):
                     yield objective, other, theirs.fault
 
     def _margins(self, objective: Objective) -> list[float]:
         """Of each arm: by how much another one has to be worse than it."""
-        values = (self.bounds[arm.key, objective].value for arm in self.arms)
+        values = (self.shown[arm.key, objective].value for arm in self.arms)
         measure = MEASURES[objective]
         return [math.inf if value is None else measure.margin(value) for value in values]
 
     def _no_better(self, arm: SweepArm, other: SweepArm, objective: Objective) -> bool:
         """That the arm is not better than the other by more than the margin."""
         measure = MEASURES[objective]
-        ours, theirs = self.bounds[arm.key, objective], self.bounds[other.key, objective]
+        ours, theirs = self.shown[arm.key, objective], self.shown[other.key, objective]
         if ours.value is None or theirs.value is None or not math.isfinite(theirs.value):
             return False
         margin = measure.margin(theirs.value)
         if ours.value < theirs.value - margin:
             return False
-        low, high = ours.estimate.low, theirs.estimate.high
-        if low is not None and high is not None and low >= high - margin:
-            return True
         said, of_other = self.foretold[arm.key, objective], self.foretold[other.key, objective]
-        if said is None or of_other is None:
-            return False
-        least = self.shown[other.key, objective].estimate.low
-        contradicts = least is not None and least > of_other + measure.margin(of_other)
-        return not contradicts and said >= of_other - measure.margin(of_other)
+        if said is not None and of_other is not None:
+            room, least = measure.margin(of_other), theirs.estimate.low
+            if said >= of_other - room and (least is None or least <= of_other + room):
+                return True
+        return self._is_beyond(arm, other, objective, -margin)
 
-
-def _beyond(ours: Measured, theirs: Measured) -> bool:
-    low, high = ours.estimate.low, theirs.estimate.high
-    return low is not None and high is not None and low > high
+    def _is_beyond(
+        self, arm: SweepArm, other: SweepArm, objective: Objective, by: float = 0.0
+    ) -> bool:
+        """Whether all of the one's interval is beyond all of the other's."""
+        shown = self.shown[arm.key, objective], self.shown[other.key, objective]
+        for ours, theirs in (shown, (self.bounds(arm, objective), self.bounds(other, objective))):
+            low, high = ours.estimate.low, theirs.estimate.high
+            if low is None or high is None or low <= high + by:
+                return False  # the wider ones are not asked if these are not
+        return True
