@@ -84,9 +84,11 @@ class Measured:
 
 
 def measured(
-    objective: Objective, by_fault: Mapping[str, Sequence[Seen]], alpha: float = sequences.ALPHA
+    objective: Objective,
+    by_fault: Mapping[str, Sequence[Seen]],
+    alpha: float | None = sequences.ALPHA,
 ) -> Measured:
-    """The objective of one arm; of several faults the worst.
+    """The objective of one arm; of several faults the worst. Without `alpha` it has no interval.
 
     The largest of several is between the largest of their bounds, each of which has its share of
     `alpha`.
@@ -97,7 +99,8 @@ def measured(
         found, n = _estimate(objective, everything, alpha)
         return Measured(estimate=found, n=n, fault=None)
     each = {
-        fault: _estimate(objective, some, alpha / len(by_fault)) for fault, some in by_fault.items()
+        fault: _estimate(objective, some, None if alpha is None else alpha / len(by_fault))
+        for fault, some in by_fault.items()
     }
     each = {fault: (found, n) for fault, (found, n) in each.items() if n}
     if not each:
@@ -116,11 +119,15 @@ def measured(
     return Measured(estimate=estimate, n=sum(n for _, n in each.values()), fault=worst.fault)
 
 
-def _estimate(objective: Objective, some: Sequence[Seen], alpha: float) -> tuple[Estimate, int]:
+def _estimate(
+    objective: Objective, some: Sequence[Seen], alpha: float | None
+) -> tuple[Estimate, int]:
     if objective is Objective.RECOVERY_P95:
-        return recovery(some, P, alpha), len(some)
-    read = MEASURES[objective].of_seen
-    return mean(objective, some, alpha), sum(read(seen) is not None for seen in some)
+        return recovery(some, P, alpha or sequences.ALPHA), len(some)
+    values = [value for seen in some if (value := MEASURES[objective].of_seen(seen)) is not None]
+    if alpha is None and values:
+        return Estimate(math.fsum(values) / len(values), None, None), len(values)
+    return mean(objective, some, alpha or sequences.ALPHA), len(values)
 
 
 def mean(objective: Objective, some: Sequence[Seen], alpha: float = sequences.ALPHA) -> Estimate:
