@@ -313,7 +313,12 @@ HAPROXY_ONLY = re.compile(
 )
 # Where it may be said, and where a single mention is: help, and how old run directories are read.
 HAPROXY_ROOMS = ("proxies/haproxy/", "doctor/")
-HAPROXY_MENTIONS = {"report/settings.py": 1, "cli/__init__.py": 1, "cli/doctor.py": 3}
+HAPROXY_MENTIONS = {
+    "report/settings.py": 1,
+    "cli/__init__.py": 1,
+    "cli/doctor.py": 3,
+    "sweep/values.py": 1,
+}
 
 
 def haproxys_own(text: str) -> list[int]:

@@ -6,9 +6,8 @@ wrong, ever. That is Ville's inequality: a non-negative martingale that begins a
 with probability alpha at most (Ville 1939; Ramdas, Grünwald, Vovk and Shafer, Statistical Science
 38(4), 2023).
 
-A quantile's needs no assumption about the distribution; what was never seen to end counts as
-longer than all. A mean's is exact for a normal distribution, and an approximation for others, to
-which a correction is made for what is too rare to have been seen.
+None needs an assumption about the distribution, but one: a mean takes a bound of what is possible.
+What was never seen to end counts as longer than all in a quantile.
 """
 
 from __future__ import annotations
@@ -17,12 +16,13 @@ import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 from chaosd.analysis.statistics import Estimate, quantile_rank
 
 ALPHA = 0.05  # of the probability that the interval is ever wrong
 PRIOR = 0.5  # both parameters of the beta distribution over which alternatives are mixed
-MEAN_MIN = 5  # values, below which nothing is said of a mean
+BETS = 12  # gamblers
 P95_MIN = 90  # values, below which p95 has no upper bound
 
 
@@ -95,45 +95,39 @@ def quantile(
     )
 
 
-def mean(values: Sequence[float], alpha: float = ALPHA, *, worst: float | None = None) -> Estimate:
-    """The mean with its always-valid interval; no bounds below five values.
+def mean(
+    values: Sequence[float], alpha: float = ALPHA, *, least: float = 0.0, most: float
+) -> Estimate:
+    """The mean with its always-valid interval, of values that are all within `least` and `most`.
 
-    Student's t against a mixture of effect sizes, normal with variance 1 (the scale-invariant
-    martingale of Lai, Annals of Statistics 4(2), 1976; Hendriksen, de Heide and Grünwald, Bayesian
-    Analysis 16(3), 2021, show that it may be looked at as often as one likes). With `worst`, values
-    are never negative, and one may be so large: the upper bound is no less than what values of this
-    size would add that are too rare to have been seen.
+    Such bounds there must be: whatever was seen, the mean of all that is still to come may be
+    anything, if one value in a thousand may be anything. A gambler bets on each value against a
+    mean of m; if he gets too rich, the mean is another (Waudby-Smith and Ramdas, Estimating means
+    of bounded random variables by betting, Journal of the Royal Statistical Society B 86(1), 2024,
+    1-27). His capital is the mean of that of several gamblers, who always bet the same part.
     """
-    n = len(values)
-    if not n:
+    import numpy as np
+
+    if not len(values):
         return Estimate(None, None, None)
-    value = math.fsum(values) / n
-    if n < MEAN_MIN or not math.isfinite(value):
-        return Estimate(value if math.isfinite(value) else None, None, None)
-    spread = math.fsum((each - value) ** 2 for each in values) / (n - 1)
-    t = student(n, alpha)
-    if t is None:
-        return Estimate(value, None, None)
-    half = t * math.sqrt(spread / n)
-    low, high = value - half, value + half
-    if worst is not None:
-        low, high = max(0.0, low), max(high, unseen(n, alpha) * max(worst, *values))
-    return Estimate(value, low, high)
+    some = np.clip(np.asarray(values, dtype=float), least, most)
+    low = least + _at_least(some - least, alpha / 2)
+    high = most - _at_least(most - some, alpha / 2)
+    return Estimate(float(some.mean()), low, high)
 
 
-def student(n: int, alpha: float = ALPHA) -> float | None:
-    """How many standard errors the mean of `n` values is ever away; None if there is no limit."""
-    freedom, ratio = n - 1, 1 / (n + 1)
-    reach = (1 / (alpha * math.sqrt(ratio))) ** (2 / n)
-    if freedom < 1 or ratio * reach >= 1:
-        return None
-    return math.sqrt(freedom * (reach - 1) / (1 - ratio * reach))
+def _at_least(values: Any, alpha: float) -> float:
+    """What the mean of values that are not negative is more than, to one part in 5,000."""
+    import numpy as np
 
-
-def unseen(n: int, alpha: float = ALPHA) -> float:
-    """The largest part of all values of which it may be that none is among `n`, at every look.
-
-    Robbins' mixture, as in `log_evidence`, of all parts from 0 to 1.
-    """
-    log_beta = math.lgamma(0.5) + math.lgamma(n + 0.5) - math.lgamma(n + 1)
-    return -math.expm1((math.log(alpha / math.pi) + log_beta) / n)
+    bets = (np.arange(BETS) + 0.5)[:, None] / BETS
+    low, high = 0.0, float(values.mean())
+    for _ in range(3):  # capital falls with m: the place where it falls below 1/alpha
+        steps = np.linspace(low, high, 18)
+        odds = values / np.maximum(steps[1:-1, None, None], np.finfo(float).tiny) - 1
+        logs = np.log1p(bets * odds).sum(axis=2)
+        most = logs.max(axis=1)
+        capital = most + np.log(np.exp(logs - most[:, None]).mean(axis=1))
+        rich = int((capital >= -math.log(alpha)).sum())
+        low, high = float(steps[rich]), float(steps[rich + 1])
+    return low

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from chaosd.analysis import sequences
@@ -13,6 +13,7 @@ from chaosd.sweep.values import Foretold, Objective, Results, Seen, SweepArm
 MARGIN_SHARE = 0.05  # by which two arms may differ and be as good as each other
 BLOCKS_MIN = 5  # of an arm under each fault, below which nothing is said of it
 P = 0.95  # of the recovery
+REACH = 2.0  # times the largest that was seen: nothing is taken to be larger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,9 +84,11 @@ class Measured:
 
 
 def measured(
-    objective: Objective, by_fault: Mapping[str, Sequence[Seen]], alpha: float = sequences.ALPHA
+    objective: Objective,
+    by_fault: Mapping[str, Sequence[Seen]],
+    alpha: float | None = sequences.ALPHA,
 ) -> Measured:
-    """The objective of one arm; of several faults the worst.
+    """The objective of one arm; of several faults the worst. Without `alpha` it has no interval.
 
     The largest of several is between the largest of their bounds, each of which has its share of
     `alpha`.
@@ -96,7 +99,8 @@ def measured(
         found, n = _estimate(objective, everything, alpha)
         return Measured(estimate=found, n=n, fault=None)
     each = {
-        fault: _estimate(objective, some, alpha / len(by_fault)) for fault, some in by_fault.items()
+        fault: _estimate(objective, some, None if alpha is None else alpha / len(by_fault))
+        for fault, some in by_fault.items()
     }
     each = {fault: (found, n) for fault, (found, n) in each.items() if n}
     if not each:
@@ -115,14 +119,52 @@ def measured(
     return Measured(estimate=estimate, n=sum(n for _, n in each.values()), fault=worst.fault)
 
 
-def _estimate(objective: Objective, some: Sequence[Seen], alpha: float) -> tuple[Estimate, int]:
+def _estimate(
+    objective: Objective, some: Sequence[Seen], alpha: float | None
+) -> tuple[Estimate, int]:
     if objective is Objective.RECOVERY_P95:
-        return recovery(some, P, alpha), len(some)
+        return recovery(some, P, alpha or sequences.ALPHA), len(some)
     values = [value for seen in some if (value := MEASURES[objective].of_seen(seen)) is not None]
-    worst = None
-    if objective in (Objective.FAILED, Objective.MISROUTED):  # no cycle was worse for longer
-        worst = max((s.limit_s if s.recovery_s is None else s.recovery_s for s in some), default=0)
-    return sequences.mean(values, alpha, worst=worst), len(values)
+    if alpha is None and values:
+        return Estimate(math.fsum(values) / len(values), None, None), len(values)
+    return mean(objective, some, alpha or sequences.ALPHA), len(values)
+
+
+def mean(objective: Objective, some: Sequence[Seen], alpha: float = sequences.ALPHA) -> Estimate:
+    """The mean of an objective.
+
+    Times are taken to be no longer than twice the longest recovery seen, and rates no farther from
+    those seen than these are from each other.
+    """
+    values = [value for seen in some if (value := MEASURES[objective].of_seen(seen)) is not None]
+    if not values:
+        return Estimate(None, None, None)
+    if MEASURES[objective].unit == "s":
+        return sequences.mean(values, alpha, most=REACH * longest(objective, some))
+    low, high = min(values), max(values)
+    return sequences.mean(values, alpha, least=max(0.0, 2 * low - high), most=2 * high - low)
+
+
+def difference(
+    objective: Objective, values: Sequence[float], longest_s: float, alpha: float = sequences.ALPHA
+) -> Estimate:
+    """The mean of differences between two arms.
+
+    They are taken to be no larger than twice the largest that was seen, nor than `longest_s`, the
+    longest recovery of either arm.
+    """
+    reach = REACH * max(map(abs, values), default=0.0)
+    if MEASURES[objective].unit == "s":
+        reach = min(reach, longest_s) or longest_s
+    return sequences.mean(values, alpha, least=-reach, most=reach)
+
+
+def longest(objective: Objective, some: Iterable[Seen]) -> float:
+    """The largest number seen; of what fails or is misrouted: what a recovery took, if longer."""
+    read, is_time = MEASURES[objective].of_seen, MEASURES[objective].unit == "s"
+    values = [value for seen in some if (value := read(seen)) is not None]
+    lasted = [s.limit_s if s.recovery_s is None else s.recovery_s for s in some if is_time]
+    return max((value for value in (*values, *lasted) if math.isfinite(value)), default=0.0)
 
 
 def recovery(some: Sequence[Seen], p: float, alpha: float = sequences.ALPHA) -> Estimate:

@@ -2,8 +2,9 @@
 
 - An arm *differs from the model* if all of the always-valid interval of its median or p95 of the
   recovery, or of another objective, is beyond the foretold number by more than the tolerance.
-- A version *differs from its neighbour* if, with all other settings the same and in the same
-  block, the mean difference is surely more than the margin.
+- A version *differs from its neighbour* if the mean difference within a block, over all arms that
+  differ in nothing else, is beyond the margin to one side in surely more than half of all blocks
+  (the sign test of `racing.py`).
 
 All that is said of one kind has 95 % together: each arm, fault and objective has its share.
 """
@@ -12,14 +13,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import pairwise
+from statistics import fmean
 
 from chaosd.analysis import sequences
 from chaosd.analysis.statistics import Estimate
 from chaosd.sweep.factors import factors, label
-from chaosd.sweep.measures import MEASURES, P, by_arm, recovery
+from chaosd.sweep.measures import MEASURES, P, by_arm, difference, mean, recovery
 from chaosd.sweep.standing import Board
 from chaosd.sweep.values import Foretold, Objective, Seen, SweepArm
 
@@ -42,7 +44,8 @@ class Oddity:
     fault: str | None  # None where the fault has no part in it
     found: Estimate  # the number; of a neighbour the difference from the version before
     expected: float  # foretold; of a neighbour the version before's number
-    n: int
+    n: int  # cycles of the arm, or blocks
+    times: int | None = None  # in so many of these blocks it was beyond the margin to this side
     arm: SweepArm | None = None
     version: str | None = None  # of the arm, or the later of two neighbours
     before: str | None = None  # the earlier of the two
@@ -102,8 +105,7 @@ def _pairs(
             yield objective, P, recovery(some, P, alpha), said.recovery_p95_s
             continue
         measure = MEASURES[objective]
-        values = [value for each in some if (value := measure.of_seen(each)) is not None]
-        yield objective, None, sequences.mean(values, alpha), measure.of_foretold(said)
+        yield objective, None, mean(objective, some, alpha), measure.of_foretold(said)
 
 
 def is_off(found: Estimate, expected: float) -> bool:
@@ -136,42 +138,47 @@ def _neighbours(board: Board, seen: Mapping[str, Mapping[str, Sequence[Seen]]]) 
             for objective in results.objectives:
                 for fault in results.faults:
                     part = [(seen[a.key][fault], seen[b.key][fault]) for a, b in pairs]
-                    found, before, n = _difference(objective, part, sequences.ALPHA / tests)
-                    margin = MEASURES[objective].margin(before or 0.0)
-                    low, high = found.low, found.high
-                    if low is not None and high is not None and (low > margin or high < -margin):
-                        yield Oddity(
-                            kind=OddityKind.NEIGHBOUR,
-                            objective=objective,
-                            quantile=None,
-                            fault=fault,
-                            found=found,
-                            expected=before or 0.0,
-                            n=n,
-                            version=factor.labels[two],
-                            before=factor.labels[one],
-                        )
+                    found = _difference(objective, fault, part, sequences.ALPHA / tests)
+                    if found is not None:
+                        labels = factor.labels[one], factor.labels[two]
+                        yield replace(found, before=labels[0], version=labels[1])
 
 
 def _difference(
-    objective: Objective, pairs: Sequence[tuple[Sequence[Seen], Sequence[Seen]]], alpha: float
-) -> tuple[Estimate, float | None, int]:
-    """The mean of each block over the pairs, and of all blocks: the difference, and the first's."""
+    objective: Objective,
+    fault: str,
+    pairs: Sequence[tuple[Sequence[Seen], Sequence[Seen]]],
+    alpha: float,
+) -> Oddity | None:
+    """Of two versions, each block the mean over the pairs; None if it may be chance."""
     read = MEASURES[objective].of_seen
-    differences: dict[int, list[tuple[float, float]]] = {}
+    by_block: dict[int, list[tuple[float, float]]] = {}
     for before, after in pairs:
         values = {each.block: (read(each), each.limit_s) for each in before}
         for each in after:
             old, limit_s = values.get(each.block, (None, 0.0))
             new = read(each)
-            if old is not None and new is not None:
+            if old is not None and new is not None:  # what never came is one of the limit
                 row = min(old, limit_s), min(new, each.limit_s)
-                differences.setdefault(each.block, []).append(row)
-    if not differences:
-        return Estimate(None, None, None), None, 0
+                by_block.setdefault(each.block, []).append(row)
+    if not by_block:
+        return None
     blocks = [
-        (sum(old for old, _ in rows) / len(rows), sum(new for _, new in rows) / len(rows))
-        for rows in differences.values()
+        (fmean(old for old, _ in rows), fmean(new for _, new in rows)) for rows in by_block.values()
     ]
-    before_mean = sum(old for old, _ in blocks) / len(blocks)
-    return sequences.mean([new - old for old, new in blocks], alpha), before_mean, len(blocks)
+    moves, n = [new - old for old, new in blocks], len(blocks)
+    usual = fmean(old for old, _ in blocks)
+    margin, is_more = MEASURES[objective].margin(usual), fmean(moves) > 0
+    times = sum(move > margin if is_more else move < -margin for move in moves)
+    if sequences.log_evidence(times, n, 0.5) < math.log(2 / alpha):
+        return None
+    return Oddity(
+        kind=OddityKind.NEIGHBOUR,
+        objective=objective,
+        quantile=None,
+        fault=fault,
+        found=difference(objective, moves, max(map(max, blocks)), alpha),
+        expected=usual,
+        n=n,
+        times=times,
+    )

@@ -24,16 +24,18 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from chaosd.analysis import sequences
+from chaosd.analysis.statistics import Estimate
 from chaosd.sweep.grid import grid
 from chaosd.sweep.measures import (
     BLOCKS_MIN,
     MEASURES,
-    Measured,
     by_arm,
     foretold,
     measured,
 )
 from chaosd.sweep.values import Objective, Results, Seen, SweepArm
+
+P95 = Objective.RECOVERY_P95
 
 
 class StopKind(StrEnum):
@@ -90,24 +92,28 @@ class _Race:
         arms: list[SweepArm],
         seen: Mapping[str, Mapping[str, list[Seen]]],
     ) -> None:
-        self.results, self.arms = results, arms
+        self.results, self.arms, self.seen = results, arms, seen
         self.places = {arm.key: place for place, arm in enumerate(arms)}
         self.cycles = {a.key: sum(map(len, seen[a.key].values())) for a in arms}
         # All arms of the sweep have their share, also those of which little was seen so far.
         of_bounds = max(1, len(results.arms) * len(results.objectives))
         of_pairs = of_bounds * max(1, len(results.arms) - 1) * len(results.faults)
         self.evidence = math.log(of_pairs / (sequences.ALPHA / 2))
-        alpha = sequences.ALPHA / 2 / of_bounds
-        self.shown = {
-            (a.key, o): measured(o, seen[a.key]) for a in arms for o in results.objectives
-        }
-        self.bounds = {
-            (a.key, o): measured(o, seen[a.key], alpha) for a in arms for o in results.objectives
-        }
-        self.foretold = {
-            (a.key, o): foretold(results, a, o) for a in arms for o in results.objectives
-        }
+        self.alpha = sequences.ALPHA / 2 / of_bounds
+        every = [(arm, objective) for arm in arms for objective in results.objectives]
+        self.values = {(a.key, o): measured(o, seen[a.key], None) for a, o in every}
+        self.foretold = {(a.key, o): foretold(results, a, o) for a, o in every}
         self.grids = {o: grid(results, arms, o) for o in results.objectives}
+        self._intervals: dict[tuple[str, Objective, float], Estimate] = {}
+
+    def interval(
+        self, arm: SweepArm, objective: Objective, alpha: float = sequences.ALPHA
+    ) -> Estimate:
+        """Made when it is asked for: most never are."""
+        key = arm.key, objective, alpha
+        if key not in self._intervals:
+            self._intervals[key] = measured(objective, self.seen[arm.key], alpha).estimate
+        return self._intervals[key]
 
     def precise(self, arm: SweepArm, precision: float) -> Stop | None:
         """Whether each objective is known to `precision` of it.
@@ -115,15 +121,15 @@ class _Race:
         Of failed and misrouted requests: of the recovery, if that is longer. A few hundredths of a
         second of what hardly ever happens matter to nobody.
         """
-        found = {o: self.shown[arm.key, o].estimate for o in self.results.objectives}
-        recovery = found.get(Objective.RECOVERY_P95)
-        for objective, each in found.items():
-            if each.low is None or each.high is None or each.value is None:
+        recovery = 0.0
+        for objective in sorted(self.results.objectives, key=lambda o: o is not P95):  # p95 first
+            found, measure = self.interval(arm, objective), MEASURES[objective]
+            if found.low is None or found.high is None or found.value is None:
                 return None
-            measure, value = MEASURES[objective], each.value
-            if recovery is not None and measure.unit == "s":
-                value = max(value, recovery.value or 0.0)
-            if (each.high - each.low) / 2 > max(precision * value, measure.floor):
+            if objective is P95:
+                recovery = found.value
+            value = max(found.value, recovery) if measure.unit == "s" else found.value
+            if (found.high - found.low) / 2 > max(precision * value, measure.floor):
                 return None
         return Stop(kind=StopKind.PRECISE, cycles=self.cycles[arm.key], share=precision)
 
@@ -148,38 +154,44 @@ class _Race:
             for other in self.arms:
                 if other.key == arm.key:
                     continue
-                theirs = self.bounds[other.key, objective]
-                count, total = wins.of(self.places[other.key], theirs.fault)
+                fault = self.values[other.key, objective].fault
+                count, total = wins.of(self.places[other.key], fault)
                 by_blocks = total and sequences.log_evidence(count, total, 0.5) >= self.evidence
-                if by_blocks or _beyond(self.bounds[arm.key, objective], theirs):
-                    yield objective, other, theirs.fault
+                if by_blocks or self._is_beyond(arm, other, objective):
+                    yield objective, other, fault
 
     def _margins(self, objective: Objective) -> list[float]:
         """Of each arm: by how much another one has to be worse than it."""
-        values = (self.bounds[arm.key, objective].value for arm in self.arms)
+        values = (self.values[arm.key, objective].value for arm in self.arms)
         measure = MEASURES[objective]
         return [math.inf if value is None else measure.margin(value) for value in values]
 
     def _no_better(self, arm: SweepArm, other: SweepArm, objective: Objective) -> bool:
         """That the arm is not better than the other by more than the margin."""
         measure = MEASURES[objective]
-        ours, theirs = self.bounds[arm.key, objective], self.bounds[other.key, objective]
-        if ours.value is None or theirs.value is None or not math.isfinite(theirs.value):
+        ours, theirs = (self.values[each.key, objective].value for each in (arm, other))
+        if ours is None or theirs is None or not math.isfinite(theirs):
             return False
-        margin = measure.margin(theirs.value)
-        if ours.value < theirs.value - margin:
+        margin = measure.margin(theirs)
+        if ours < theirs - margin:
             return False
-        low, high = ours.estimate.low, theirs.estimate.high
-        if low is not None and high is not None and low >= high - margin:
-            return True
         said, of_other = self.foretold[arm.key, objective], self.foretold[other.key, objective]
-        if said is None or of_other is None:
+        if said is not None and of_other is not None:
+            room, least = measure.margin(of_other), self.interval(other, objective).low
+            if said >= of_other - room and (least is None or least <= of_other + room):
+                return True
+        return self._is_beyond(arm, other, objective, -margin)
+
+    def _is_beyond(
+        self, arm: SweepArm, other: SweepArm, objective: Objective, by: float = 0.0
+    ) -> bool:
+        """Whether all of the one's interval is beyond all of the other's."""
+        ours, theirs = (self.values[each.key, objective].value for each in (arm, other))
+        if ours is None or theirs is None or ours <= theirs + by:
             return False
-        least = self.shown[other.key, objective].estimate.low
-        contradicts = least is not None and least > of_other + measure.margin(of_other)
-        return not contradicts and said >= of_other - measure.margin(of_other)
-
-
-def _beyond(ours: Measured, theirs: Measured) -> bool:
-    low, high = ours.estimate.low, theirs.estimate.high
-    return low is not None and high is not None and low > high
+        for alpha in (sequences.ALPHA, self.alpha):  # if narrow ones are not, wider ones aren't
+            low = self.interval(arm, objective, alpha).low
+            high = self.interval(other, objective, alpha).high
+            if low is None or high is None or low <= high + by:
+                return False
+        return True

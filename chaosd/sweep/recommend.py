@@ -9,9 +9,9 @@ from enum import StrEnum
 from typing import Any
 
 from chaosd.analysis import sequences
-from chaosd.analysis.statistics import Estimate
-from chaosd.sweep.factors import same
-from chaosd.sweep.measures import BLOCKS_MIN, MEASURES, by_arm, measured
+from chaosd.analysis.statistics import Estimate, student
+from chaosd.sweep.factors import label, same
+from chaosd.sweep.measures import BLOCKS_MIN, MEASURES, by_arm, difference, longest, measured
 from chaosd.sweep.standing import Basis, Board, Standing, finite
 from chaosd.sweep.values import Objective, Results, Seen, SweepArm
 
@@ -249,15 +249,29 @@ def _paired(
 
     one, two = values(before), values(after)
     both = sorted(one.keys() & two.keys())
+    cycles = [seen for some in (before, after) for part in some.values() for seen in part]
+    longest_s = longest(objective, cycles)
+    moves = [two[key] - one[key] for key in both]
+    is_once = basis is Basis.FRESH and len(set(moves)) > 1
     return Gain(
         objective=objective,
         of_mean=of_mean,
         before=_mean([one[key] for key in both]),
         after=_mean([two[key] for key in both]),
-        change=sequences.mean([two[key] - one[key] for key in both]),
+        change=_once(moves) if is_once else difference(objective, moves, longest_s),
         n=len(both),
         basis=basis,
     )
+
+
+def _once(values: Sequence[float]) -> Estimate:
+    """The mean of what is looked at once, as fresh blocks are: Student's interval will do."""
+    n, value = len(values), math.fsum(values) / len(values)
+    t = student(n - 1)
+    if t is None:
+        return Estimate(value, None, None)
+    half = t * math.sqrt(math.fsum((each - value) ** 2 for each in values) / (n - 1) / n)
+    return Estimate(value, value - half, value + half)
 
 
 def _mean(values: Sequence[float]) -> float | None:
@@ -273,8 +287,8 @@ def _buys(board: Board, baseline: SweepArm, chosen: SweepArm) -> Iterator[Buy]:
     changed = [p for p, v in baseline.values.items() if not same(chosen.values.get(p), v)]
     together: dict[tuple[str, str], list[str]] = {}
     for path in changed:  # what is tied changes together
-        pair = repr(baseline.values[path]), repr(chosen.values[path])
-        together.setdefault(pair, []).append(path)
+        move = label(baseline.values[path]), label(chosen.values[path])
+        together.setdefault(move, []).append(path)
     groups = [paths for each in together.values() for paths in _tied(results, each)]
     for paths in groups:
         if len(groups) == 1:

@@ -335,11 +335,11 @@ def oddity(found: Oddity) -> str:
         which = {P50: "p50", None: "mean"}.get(found.quantile, "p95")
         what = f"recovery {which}"
     if found.kind is OddityKind.NEIGHBOUR:
-        change = estimate(found.found, found.objective, sign=True)
+        change = amount(found.found.value, found.objective, sign=True)
         before = amount(found.expected, found.objective)
         return (
-            f"{found.version} differs from {found.before}{where}: {what} {change}, from {before} "
-            f"({count(found.n, 'block')}, all else the same)"
+            f"{found.version} differs from {found.before}{where}: {what} {change}, from {before}, "
+            f"and so in {found.times} of {count(found.n, 'block')} (all else the same)"
         )
     name = "" if found.arm is None else found.arm.name
     version = f" (version {found.version})" if found.version else ""
