@@ -43,6 +43,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", help="of your own file: the host to ask for")
     parser.add_argument("--path", help="of your own file: the path to ask for")
     parser.add_argument(
+        "--proxy-version",
+        metavar="VERSION",
+        help="of your own file: where proxy.version is not varied",
+    )
+    parser.add_argument(
         "--predict", action="store_true", help="only ask the model, about all arms, and stop"
     )
     parser.add_argument(
@@ -114,6 +119,7 @@ def _loaded(arguments: argparse.Namespace) -> Loaded:
         "env": arguments.env or (said.env and here / said.env),
         "host": arguments.host or said.host,
         "path": arguments.path or said.path,
+        "proxy_version": arguments.proxy_version,
     }
     text = own_files.text(
         argparse.Namespace(**{**own_files.NONE, **wishes, "haproxy": own, "runtime": None})

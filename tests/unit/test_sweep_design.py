@@ -208,3 +208,11 @@ def test_faults_come_by_name_by_preset_and_from_the_base(tmp_path) -> None:
     # `recreate` is a plain one, for the base has none of this name.
     assert found.base["faults"][0]["old_ip"] == "blackhole"
     assert "old_ip" not in found.base["faults"][1]
+
+
+def test_the_example_is_right() -> None:
+    path = Path(__file__).parents[2] / "configs/lab.yaml"
+    found = design.load(path)
+    base = path.parent / str(found.design.base)
+    found.stand_on(shape.document(base), base)
+    assert len(arms_of(found)) == 17
