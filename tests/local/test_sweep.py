@@ -1,9 +1,8 @@
-"""A sweep on real HAProxy builds: a few cycles, a kill, and an answer that the model agrees with."""
+"""A sweep on real HAProxy builds: a few cycles, a kill, and an answer."""
 
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -80,11 +79,11 @@ def test_a_sweep_on_two_versions_goes_on_after_a_kill(tmp_path, monkeypatch) -> 
         assert arm["program"]["sha256"]
         assert any("timeout resolve" in line for line in arm["lines"])
     # The sessions of what was killed are gone, and so are those of the second start.
-    assert not [pid for pid in os.listdir("/proc") if pid.isdigit() and in_here(pid, tmp_path)]
+    assert not [place for place in Path("/proc").glob("[0-9]*") if is_of(place, tmp_path)]
 
 
-def in_here(pid: str, directory: Path) -> bool:
+def is_of(process: Path, directory: Path) -> bool:
     try:
-        return str(directory).encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return str(directory).encode() in (process / "cmdline").read_bytes()
     except OSError:
         return False
