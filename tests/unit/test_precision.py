@@ -8,6 +8,7 @@ import budget
 import fake
 import pytest
 
+from chaosd.analysis import sequences
 from chaosd.analysis.precision import (
     CYCLES_MIN,
     Precision,
@@ -16,7 +17,6 @@ from chaosd.analysis.precision import (
     cycles_wanted,
     half_width,
 )
-from chaosd.analysis import sequences
 from chaosd.analysis.statistics import Estimate
 from chaosd.config.slo import Slo
 from chaosd.history.cycles import CycleOutcome
