@@ -339,8 +339,7 @@ def test_haproxys_own_words_are_in_its_own_room() -> None:
 
 # Who reads otherwise than by system/files.py: of the kernel, of the package, of its own making.
 READERS = {
-    *("system/files.py", "system/processes.py", "cli/init.py", "report/html/__init__.py"),
-    "doctor/formats/page.py",
+    *("system/files.py", "system/processes.py", "cli/init.py", "report/html/shell.py"),
     *("system/machine.py", "system/usage.py"),  # of /proc, and of what the kernel has
     *("runtimes/docker/images.py", "runtimes/docker/sidecar.py", "runtimes/docker/objects.py"),
     *("runtimes/docker/endpoint.py", "runtimes/docker/network.py", "runtimes/docker/members.py"),

@@ -70,7 +70,7 @@ def _arm(answer: Answer, standing: Standing) -> dict[str, Any]:
         "membership": standing.membership,
         "objectives": {
             objective: {
-                "predicted": number.foretold,
+                "predicted": _plain(number.foretold),
                 **({} if number.measured is None else _plain(asdict(number.measured.estimate))),
                 "n": 0 if number.measured is None else number.measured.n,
                 "fault": None if number.measured is None else number.measured.fault,

@@ -9,6 +9,7 @@ from chaosd.sweep.answer import Answer
 from chaosd.sweep.standing import Basis, Standing
 
 ARMS_MAX = 12  # beside the front and the baseline
+BRACKETS = "In brackets: predicted. n: cycles. Intervals: 95 %, valid at every look."
 LINES_MAX = 20  # of each kind
 
 
@@ -99,7 +100,7 @@ def _arms(answer: Answer) -> list[str]:
     found = columns([titles(answer), *(row(answer, standing) for standing in some)])
     left = len(answer.standings) - len(some)
     found += [f"and {left:,} more arms"] if left else []
-    return [*found, "In brackets: predicted. n: cycles. (95 % intervals, valid at every look.)"]
+    return [*found, BRACKETS]
 
 
 def stopped(answer: Answer) -> list[str]:

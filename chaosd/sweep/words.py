@@ -200,7 +200,9 @@ def _rule(found: Recommendation) -> str:
     }[found.rule]
     if found.basis is Basis.FORETOLD:
         what = "whose predicted recovery p95"
-    rivals = f" {count(found.rivals, 'other arm')} of the front did, too." if found.rivals else ""
+    more = count(found.rivals, "other arm")
+    are = "is" if found.rivals == 1 else "are"
+    rivals = f" {more} of the front {are} as fast." if found.rivals else ""
     return (
         f"Rule: of the arms of the front {what} is within {AS_FAST:.0%} of the best, the one that "
         f"asks the fewest DNS questions at rest.{rivals}"
