@@ -14,7 +14,7 @@ from chaosd.history.cycles import CycleKind
 from chaosd.plan.fitting import fitted
 from chaosd.plan.foretelling import circumstances
 from chaosd.plugins.bases import FaultConfig
-from chaosd.plugins.fault import CanForetell, Circumstances, TroublesDns
+from chaosd.plugins.fault import CanForetell, Circumstances, Fault, TroublesDns
 from chaosd.plugins.proxy import ForetellsUsers
 from chaosd.plugins.runtime import Pace
 from chaosd.plugins.timeline import DnsTrouble, Timeline, Unreached
@@ -142,13 +142,14 @@ def _one(maker: Maker, arm: Arm, pace: Pace) -> Predicted:
 
 def _happening(part: FaultConfig, known: Circumstances) -> Timeline | DnsTrouble | str:
     """What a fault does to the world, or why no model knows."""
-    fault = plugins.find("faults", part.type)(part)
+    fault: Fault = plugins.find("faults", part.type)(part)
     if part.companions:
         return "the model knows no fault that comes with others"
     if isinstance(fault, TroublesDns):
         trouble = fault.trouble()
         return "the model does not know what this nameserver does" if trouble is None else trouble
-    if isinstance(fault, CanForetell) and fault.kind is CycleKind.FAILOVER:
+    is_failover = fault.kind is CycleKind.FAILOVER
+    if is_failover and isinstance(fault, CanForetell):
         return fault.foretell(known)
     return "the model knows nothing of this fault before it has happened"
 

@@ -196,14 +196,14 @@ def run(loaded: Loaded, store: Store, wanted: Wanted, number: int, slow_s: float
         store.begin(begun)
         try:
             directory.mkdir(parents=True)
-        except OSError as error:
-            raise MachineError(f"{directory}: can't be made: {error.strerror}") from None
+        except OSError as failure:
+            raise MachineError(f"{directory}: can't be made: {failure.strerror}") from None
         done, error = session.measured(planned, rehearsals, directory, console)
         console.close()
         try:
             report.save(report.analyse(directory), directory)
-        except ChaosdError as failure:
-            raise error or failure from None
+        except ChaosdError as unwritten:
+            raise error or unwritten from None
     if error is not None:
         raise error
     ending = ending_of(done.manifest)

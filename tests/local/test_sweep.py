@@ -56,16 +56,15 @@ def test_a_sweep_on_two_versions_goes_on_after_a_kill(tmp_path, monkeypatch) -> 
         "seed": 7,
     }
     Path("real.yaml").write_text(yaml.safe_dump(design))
-    running = start()
-    deadline = time.monotonic() + LIMIT_S
-    while cycles() < 2 and running.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.1)
-    running.send_signal(signal.SIGKILL)
-    running.wait()
+    with start() as running:
+        deadline = time.monotonic() + LIMIT_S
+        while cycles() < 2 and running.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        running.send_signal(signal.SIGKILL)
     there = cycles()
     assert there >= 2
-    running = start()
-    said, _ = running.communicate(timeout=LIMIT_S)
+    with start() as running:
+        said, _ = running.communicate(timeout=LIMIT_S)
     assert running.returncode in (0, 4), said
     assert "goes on: " in said
     arms = json.loads((PATH / "sweep.json").read_text())["arms"]

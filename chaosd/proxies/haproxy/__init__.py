@@ -131,7 +131,9 @@ class HAProxy:
             files = {self.config_name: self.render(wiring).encode()}
         return Launch(
             directory=wiring.directory,
-            files=files if self._host is None or self._rewired else beside(self.config.files) | files,
+            files=files
+            if self._host is None or self._rewired
+            else beside(self.config.files) | files,
             argv=[self._binary, "-db", *self._files(wiring.directory)],
             env=env,
         )
