@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from chaosd import plan, plugins
 from chaosd.config import shape
 from chaosd.history.cycles import CycleKind
-from chaosd.plan.fitting import fitted
-from chaosd.plan.foretelling import circumstances
+from chaosd.plan.fitting import fitted_to_files
+from chaosd.plan.foretelling import circumstances, clients
 from chaosd.plugins.bases import FaultConfig
 from chaosd.plugins.fault import CanForetell, Circumstances, Fault, TroublesDns
 from chaosd.plugins.proxy import ForetellsUsers
@@ -126,14 +126,14 @@ def _one(maker: Maker, arm: Arm, pace: Pace) -> Predicted:
     proxy = plan.proxy_of(config)
     if not isinstance(proxy, ForetellsUsers):
         return Predicted(arm, {}, f"there is no model of {config.proxy.type}")
-    config = fitted(config, proxy)
-    known = circumstances(config, pace)
+    config = fitted_to_files(config, proxy)
+    known, asking = circumstances(config, pace), clients(config)
     found: dict[str, Foretold] = {}
     for part in config.faults:
         happening = _happening(part, known)
         if isinstance(happening, str):
             return Predicted(arm, {}, f"{part.label}: {happening}")
-        foretold = proxy.foretell(happening, version=arm.program.version)
+        foretold = proxy.foretell(happening, asking, version=arm.program.version)
         if isinstance(foretold, Unreached):
             return Predicted(arm, {}, f"{part.label}: {words.unreached(foretold)}")
         found[part.label] = foretold

@@ -10,7 +10,7 @@ import pytest
 from test_sweep_design import RESOLVE, RETRY, loaded
 
 from chaosd.faults.dns import Dns
-from chaosd.plugins.timeline import DnsTrouble, Failure, Foretold, Unreached, move
+from chaosd.plugins.timeline import Clients, DnsTrouble, Failure, Foretold, Unreached, move
 from chaosd.proxies.haproxy import HAProxy, config, foretold
 from chaosd.proxies.haproxy.model import outlook as model
 from chaosd.proxies.haproxy.model.algorithm import backend_of
@@ -19,6 +19,7 @@ from chaosd.sweep import arms, foresight, predict
 from chaosd.sweep.predict import Predictions
 from chaosd.sweep.values import Objective
 
+CLIENTS = Clients(patience_s=2.0, slow_after_s=0.25)
 MINE = (Objective.RECOVERY_P95, Objective.DNS_QUERIES)
 
 
@@ -58,11 +59,12 @@ def test_what_is_taken_as_alike_is_foretold_alike() -> None:
         proxy = any_proxy(rng)
         version = rng.choice(("2.6.12", "2.8.25", "3.0.11", "3.4.1"))
         answer = rng.choice([Failure.SERVFAIL, Failure.SILENCE, Failure.NXDOMAIN])
-        found = proxy.foretell(DnsTrouble(lasts_s=3.0, answer=answer), version=version)
+        trouble = DnsTrouble(lasts_s=3.0, answer=answer)
+        found = proxy.foretell(trouble, CLIENTS, version=version)
         assert isinstance(found, Foretold)
         backend = backend_of(config.settings_of(proxy.config), servers=1)
         scenario = Scenario(happening=Happening.DNS_TROUBLE, published_s=3.0, missing=answer)
-        alone = model.outlook(backend, version, scenario)
+        alone = model.outlook(backend, version, scenario, clients=CLIENTS)
         assert found.failed_s == alone.failed_s.mean
         assert found.recovery_p95_s == alone.recovery_s.p95
         assert found.trouble_queries_per_s == alone.queries_in_trouble_per_s
@@ -95,12 +97,12 @@ def moved(old_ip: str):
 
 def test_what_is_at_the_old_address_decides_what_users_see() -> None:
     proxy = proxy_of(server={"check": False})
-    seen = {ip: proxy.foretell(moved(ip), version=None) for ip in ("refuse", "imposter")}
+    seen = {ip: proxy.foretell(moved(ip), CLIENTS, version=None) for ip in ("refuse", "imposter")}
     assert seen["refuse"].failed_s > 0.3
     assert seen["refuse"].misrouted_s == 0
     assert seen["imposter"].misrouted_s > 0.3
     assert seen["imposter"].failed_s < seen["refuse"].failed_s
-    assert proxy.foretell(moved("tarpit"), version=None) is Unreached.OTHER_TIMELINE
+    assert proxy.foretell(moved("tarpit"), CLIENTS, version=None) is Unreached.OTHER_TIMELINE
 
 
 @pytest.mark.parametrize(

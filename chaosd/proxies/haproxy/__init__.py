@@ -7,6 +7,7 @@ import re
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path, PurePath
 from random import Random
@@ -16,9 +17,9 @@ from chaosd.errors import ConfigError, MachineError
 from chaosd.history.cycles import Prediction
 from chaosd.history.values import Address
 from chaosd.plugins.program import COMMAND_S_MAX, run_once
-from chaosd.plugins.proxy import Launch, LogReader, ProxyHost, ProxyLook, StandIn, Wiring
+from chaosd.plugins.proxy import Launch, LogReader, ProxyHost, ProxyLook, Running, StandIn, Wiring
 from chaosd.plugins.simulation import World
-from chaosd.plugins.timeline import ALWAYS, DnsTrouble, Foretold, Timeline, Unreached
+from chaosd.plugins.timeline import Clients, DnsTrouble, Foretold, Timeline, Unreached
 from chaosd.proxies.haproxy import (
     api,
     builds,
@@ -36,15 +37,14 @@ from chaosd.proxies.haproxy.cfg.files import BYTES_MAX as OWN_BYTES_MAX
 from chaosd.proxies.haproxy.cfg.files import load
 from chaosd.proxies.haproxy.cfg.foreign import refusals
 from chaosd.proxies.haproxy.cfg.host import CONTAINER, Host, here
-from chaosd.proxies.haproxy.cfg.limits import DECIDES
+from chaosd.proxies.haproxy.cfg.limits import DECIDES, REQUESTS
 from chaosd.proxies.haproxy.cfg.record import record
 from chaosd.proxies.haproxy.cfg.secrets import secrets_of, without_secrets
 from chaosd.proxies.haproxy.cfg.settings import backend_of, settings_of
 from chaosd.proxies.haproxy.cfg.telling import tell
 from chaosd.proxies.haproxy.cfg.wording import say, say_unknown
-from chaosd.proxies.haproxy.foretold import foretell
+from chaosd.proxies.haproxy.foretold import foretell, foretell_simple
 from chaosd.proxies.haproxy.model.algorithm import ProxyModel
-from chaosd.proxies.haproxy.model.algorithm import backend_of as simple_backend
 from chaosd.proxies.haproxy.model.backend import Backend, Unknown
 from chaosd.proxies.haproxy.model.predicting import predict, predict_any
 from chaosd.proxies.haproxy.model.settings import Settings
@@ -96,6 +96,11 @@ class HAProxy:
     def move_to(self, host: ProxyHost) -> None:
         self._host = host
 
+    def met(self, running: Running) -> HAProxy:
+        from chaosd.proxies.haproxy.met import MetHAProxy
+
+        return MetHAProxy(self.config, running, self._host)
+
     @property
     def listen(self) -> Address | None:
         return self.config.door
@@ -136,7 +141,15 @@ class HAProxy:
             else beside(self.config.files) | files,
             argv=[self._binary, "-db", *self._files(wiring.directory)],
             env=env,
+            state=render.state_file(wiring) if self.config.state_file else None,
         )
+
+    def successor(self, launch: Launch, pid: int) -> Launch:
+        """As reload scripts do it: the new one binds, and tells the old one to finish and go."""
+        return replace(launch, argv=[*launch.argv, "-sf", str(pid)])
+
+    async def read_state(self, api_address: str) -> bytes:
+        return await api.read_state(api_address)
 
     @property
     def _binary(self) -> str:
@@ -406,62 +419,59 @@ class HAProxy:
         resolve_s = self.config.resolvers.timeout_resolve.s
         return (resolve_s, self.config.server.inter.s) if self.config.server.check else (resolve_s,)
 
-    def predict(self, timeline: Timeline) -> Prediction | Unreached:
+    def predict(self, timeline: Timeline, clients: Clients | None = None) -> Prediction | Unreached:
         """The recovery of a fresh request; or why the model doesn't reach.
 
+        With `clients` also what their requests come to, unless the file has what may change that.
         For the version that `version()` has found or that is simulated; the newest otherwise.
         """
         if not self.config.files:
-            return predict(config.settings_of(self.config), self._version, timeline)
+            return predict(config.settings_of(self.config), self._version, timeline, clients)
         backend = self._backend()
         if not isinstance(backend, Backend):
             return Unreached.UNREAD_SETTINGS
+        if any(limit.changes in REQUESTS for limit in backend.limits):
+            clients = None
         if (settings := settings_of(backend)) is not None:
-            return predict(settings, self._version, timeline)
-        if any(limit.changes in DECIDES for limit in backend.limits):
-            return Unreached.LEFT_OUT
+            return predict(settings, self._version, timeline, clients)
         standing = self._standing(backend)
-        if standing is None:
-            return Unreached.OTHER_SERVERS
-        return predict_any(standing, self._version, timeline)
+        if isinstance(standing, Unreached):
+            return standing
+        return predict_any(standing, self._version, timeline, clients)
 
     def foretell(
-        self, happening: Timeline | DnsTrouble, *, version: str | None
+        self, happening: Timeline | DnsTrouble, clients: Clients, *, version: str | None
     ) -> Foretold | Unreached:
         """What this does to users and to the nameserver."""
         if self._version is None:
             self._version = version
         if not self.config.files:
             settings = config.settings_of(self.config)
-            if settings.unknown_words:
-                return Unreached.UNKNOWN_WORDS
-            others = 0 if isinstance(happening, DnsTrouble) else len(happening.answer(ALWAYS, "A"))
-            simple = simple_backend(settings, servers=max(1, others))
-            return foretell(simple, version, happening, moved=simple.servers[0].name)
+            return foretell_simple(settings, version, happening, clients)
         backend = self._backend()
         if not isinstance(backend, Backend):
             return Unreached.UNREAD_SETTINGS
-        if any(limit.changes in DECIDES for limit in backend.limits):
-            return Unreached.LEFT_OUT
         standing = self._standing(backend)
-        if standing is None:
-            return Unreached.OTHER_SERVERS
+        if isinstance(standing, Unreached):
+            return standing
         if not standing.moved:
             return Unreached.LOOKED_UP_ONCE
-        return foretell(backend, version, happening, moved=standing.moved[0].name)
+        return foretell(backend, version, happening, clients, moved=standing.moved[0].name)
 
     def lines(self, values: Mapping[str, Any]) -> list[str]:
         return pasted(values, None if self._rewired is None else self._rewired.sections())
 
-    def _standing(self, backend: Backend) -> Standing | None:
-        """How the backend stands in a run; None where others stand in it that nobody knows."""
+    def _standing(self, backend: Backend) -> Standing | Unreached:
+        """How the backend stands in a run; or why nobody knows."""
+        if any(limit.changes in DECIDES for limit in backend.limits):
+            return Unreached.LEFT_OUT
         if self._rewired is not None:
             return self._rewired.standing(backend)
         assert self._path is not None  # noqa: S101 - there is a backend, so there is a file
         apps = own_file.app_servers(self._read_own_file(self._path))
         hosts = {target(server.address.text).host.lower() for server in apps}
         if len(apps) != len(backend.servers) or len(hosts) != 1:
-            return None
+            return Unreached.OTHER_SERVERS
         return Standing(backend=backend, host=hosts.pop())
 
     def _settings(self) -> Settings | None:

@@ -9,7 +9,16 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import lru_cache
 
-from chaosd.plugins.timeline import DnsTrouble, Foretold, Meets, Timeline, Unreached
+from chaosd.plugins.timeline import (
+    ALWAYS,
+    Clients,
+    DnsTrouble,
+    Foretold,
+    Meets,
+    Timeline,
+    Unreached,
+)
+from chaosd.proxies.haproxy.model.algorithm import backend_of
 from chaosd.proxies.haproxy.model.backend import (
     Backend,
     Beyond,
@@ -21,6 +30,7 @@ from chaosd.proxies.haproxy.model.backend import (
 )
 from chaosd.proxies.haproxy.model.moves import recognise
 from chaosd.proxies.haproxy.model.outlook import outlook
+from chaosd.proxies.haproxy.model.settings import Settings
 from chaosd.proxies.haproxy.model.versions import CHECKS_ASK_AGAIN, HAS_INIT_STATE, parse_version
 from chaosd.proxies.haproxy.outlooks import without_names
 
@@ -40,7 +50,12 @@ _BEYOND = {
 
 
 def foretell(
-    backend: Backend, version: str | None, happening: Timeline | DnsTrouble, *, moved: str
+    backend: Backend,
+    version: str | None,
+    happening: Timeline | DnsTrouble,
+    clients: Clients,
+    *,
+    moved: str,
 ) -> Foretold | Unreached:
     """What this does to the users of a backend, of which the server line `moved` is the app."""
     place = next(n for n, line in enumerate(backend.servers) if line.name == moved)
@@ -51,10 +66,10 @@ def foretell(
     version = _oldest_alike(alike, version)
     found = None
     if scenario.happening is Happening.DNS_TROUBLE:
-        found = _outlook(_resolving_only(alike), version, scenario, place)
+        found = _outlook(_resolving_only(alike), version, scenario, clients, place)
         if isinstance(found, Outlook) and found.unaffected < 1:
             found = None  # an address is taken away: then all of it counts
-    found = found or _outlook(alike, version, scenario, place)
+    found = found or _outlook(alike, version, scenario, clients, place)
     if isinstance(found, Unknown):
         return _BEYOND.get(Beyond(found.why), Unreached.OTHER_SERVERS)
     return Foretold(
@@ -65,6 +80,17 @@ def foretell(
         rest_queries_per_s=found.queries_per_s,
         trouble_queries_per_s=found.queries_in_trouble_per_s,
     )
+
+
+def foretell_simple(
+    settings: Settings, version: str | None, happening: Timeline | DnsTrouble, clients: Clients
+) -> Foretold | Unreached:
+    """The same for the backend of one name that chaosd's own YAML makes."""
+    if settings.unknown_words:
+        return Unreached.UNKNOWN_WORDS
+    servers = 1 if isinstance(happening, DnsTrouble) else len(happening.answer(ALWAYS, "A"))
+    backend = backend_of(settings, servers=servers)
+    return foretell(backend, version, happening, clients, moved=backend.servers[0].name)
 
 
 def _scenario(
@@ -96,9 +122,10 @@ def _scenario(
 
 @lru_cache(maxsize=_KNOWN_MAX)
 def _outlook(
-    backend: Backend, version: str | None, scenario: Scenario, place: int
+    backend: Backend, version: str | None, scenario: Scenario, clients: Clients, place: int
 ) -> Outlook | Unknown:
-    return outlook(backend, version, scenario, moved=backend.servers[place].name)
+    name = backend.servers[place].name
+    return outlook(backend, version, scenario, moved=name, clients=clients)
 
 
 def _oldest_alike(backend: Backend, version: str | None) -> str | None:
