@@ -143,12 +143,6 @@ def test_the_answer_comes_from_the_files_alone(done, tmp_path, monkeypatch) -> N
     assert (copy / "answer.html").exists()
 
 
-def _before_the_first_round(path: Path) -> int:
-    shutil.rmtree(path / "rounds")
-    (path / "blocks.jsonl").unlink()
-    return 0
-
-
 def _as_a_round_begins(path: Path) -> int:
     """It is said, and nothing of it is there yet."""
     first = rounds(path)[0]
@@ -187,7 +181,7 @@ def _before_the_fresh_blocks(path: Path) -> int:
 
 @pytest.mark.parametrize(
     "cut",
-    [_before_the_first_round, _as_a_round_begins, _in_a_round, _before_the_fresh_blocks],
+    [_as_a_round_begins, _in_a_round, _before_the_fresh_blocks],
 )
 def test_it_goes_on_from_any_moment_and_answers_the_same(done, tmp_path, monkeypatch, cut) -> None:
     directory, code, _ = done
@@ -251,6 +245,7 @@ def test_a_stop_ends_it_with_an_answer(tmp_path, monkeypatch) -> None:
     assert "round 1" in said
 
 
+@pytest.mark.slow
 def test_time_ends_it_and_keeps_some_for_fresh_blocks(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     sweep("--for", "100s", "--cycles", "50")
