@@ -29,7 +29,8 @@ COUNTS = ("samples", "failed", "masked", "misrouted", "dropped")
 BAD = ("failed", "masked", "misrouted")
 # What may be cut off of what is held against predictions: it hides no more than their interval.
 CUT_MAX, CUT_SHARE_MAX = 1, 0.05
-APART = "dns"  # among outcomes: recovered or censored, and no failover, for nothing moved
+# Among outcomes: recovered or censored, and no failover, for nothing moved.
+APART = tuple(kind.value for kind in CycleKind if kind.is_still)
 POOR = "poor"  # in the place of an outcome
 VALID = (
     CycleOutcome.RECOVERED,
@@ -124,7 +125,7 @@ class Totals:
     @property
     def valid(self) -> int:
         moved = sum(self.outcomes[outcome] for outcome in VALID)
-        return moved + self.outcomes.get(APART, 0) + self.poor
+        return moved + sum(self.outcomes.get(kind, 0) for kind in APART) + self.poor
 
     @property
     def good(self) -> int:
@@ -186,9 +187,9 @@ class Tally:
         if cycle.outcome in VALID and cycle.doubt is not None:
             self.outcomes[POOR] += 1  # it says nothing, whether it looks good or bad
             return
-        apart = self._moves_only and cycle.kind is CycleKind.DNS
+        apart = self._moves_only and cycle.kind.is_still
         moved = cycle.outcome in (CycleOutcome.RECOVERED, CycleOutcome.CENSORED)
-        self.outcomes[APART if apart and moved else cycle.outcome.value] += 1
+        self.outcomes[(cycle.kind if apart and moved else cycle.outcome).value] += 1
         if cycle.outcome == CycleOutcome.INVALID:
             self._add_invalid(cycle, apart=apart)
         if cycle.cause is not None and cycle.cause.kind is CauseKind.MACHINE_LATE:

@@ -39,6 +39,7 @@ from chaosd.history.events import (
     CycleSkipped,
     Disturbed,
     InstancePlaced,
+    InstanceRetired,
     RecoveryPredicted,
     ServerChanged,
     SetUp,
@@ -46,7 +47,7 @@ from chaosd.history.events import (
     TearDown,
     Teller,
 )
-from chaosd.history.values import Address, Instance, Outcome, Sample, StreamSpec
+from chaosd.history.values import RETIRED, Address, Instance, Outcome, Sample, StreamSpec
 from chaosd.plan.arms import Cell, Plan
 from chaosd.plan.work import DENSE_BEFORE_NS
 from chaosd.plugins.bases import FaultConfig, ProbeConfig, WindowedFaultConfig
@@ -66,6 +67,7 @@ HEAL_LIMIT_AT_STOP_S = 10.0  # everything is taken down right afterwards anyway
 DELIVERY_LIMIT_NS = 30 * SECOND_NS  # until the prober has delivered the last sample of a cycle
 KNOWN_AGE_NS_MAX = SECOND_NS  # what is known of the app's answers must not be older than this
 IDENTITY_HEADER = "X-Chaosd-Instance"
+RETIRED_MAX = 1000  # instances: each lives on for seconds
 
 
 class Owner(Protocol):
@@ -122,6 +124,7 @@ class CellRun:
         self._complete_ns = 0
         self._last_made = 0
         self._hosts: deque[str] = deque(maxlen=self.config.app.remember_ips)
+        self._retired_ns: dict[str, int] = {}  # since when an instance is retired, of the latest
 
     @property
     def streams(self) -> list[int]:
@@ -246,6 +249,20 @@ class CellRun:
         self._owner.emit(event)
         if isinstance(event.what, InstancePlaced):
             self._judge(event.what)
+        if isinstance(event.what, InstanceRetired):
+            self._retired_ns[event.what.identity] = event.at_ns
+            if len(self._retired_ns) > RETIRED_MAX:
+                del self._retired_ns[next(iter(self._retired_ns))]
+
+    def attributed(self, sample: Sample) -> Sample:
+        """The same sample; what a retired instance answered is not the app's any more.
+
+        That holds for requests that were scheduled since then, and is stored with them.
+        """
+        retired_ns = self._retired_ns.get(sample.who)
+        if retired_ns is None or sample.scheduled_ns < retired_ns:
+            return sample
+        return sample._replace(who=sample.who + RETIRED)
 
     def take(self, sample: Sample) -> None:
         if sample.stream == self.main:
@@ -440,7 +457,8 @@ class CellRun:
         # A move that comes with other faults is none that the model knows.
         if fold is None or cycle.kind is not CycleKind.FAILOVER or cycle.also:
             return
-        if not isinstance(proxy, Predicts):
+        main = [sample for sample in cycle.samples if sample.stream == self.main]
+        if not isinstance(proxy, Predicts) or not phases.is_plain_move(cycle.events, main):
             return
         moved = phases.move(
             cycle.events,

@@ -23,6 +23,8 @@ def foretold(part: FaultConfig, fault: Fault, config: Config, proxy: Proxy, pace
         labels = ", ".join(companion.label for companion in part.companions)
         return f"no prediction: the model knows no fault that comes with others ({labels})"
     if not isinstance(fault, CanForetell):
+        if fault.kind.is_still:
+            return "no prediction: the model knows moves, and here nothing moves"
         return "no prediction before it has happened"
     if not isinstance(proxy, Predicts):
         return f"no prediction: there is no model of {config.proxy.type}"

@@ -159,7 +159,10 @@ def _rows(report: Report) -> list[tuple[Said, Totals]]:
     whole = report.total
     if not whole.failovers or len(rows) == 1:
         return rows
-    return [*rows, (Strong("all failovers" if whole.outcomes.get(APART) else "all"), whole)]
+    return [
+        *rows,
+        (Strong("all failovers" if any(map(whole.outcomes.get, APART)) else "all"), whole),
+    ]
 
 
 def objectives(report: Report) -> Table:

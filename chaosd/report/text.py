@@ -151,6 +151,8 @@ def _requests(cycle: Cycle) -> str:
         f"{cycle.masked} masked{_foretold(known.get('masked'))}, "
         f"{cycle.misrouted} misrouted{_foretold(known.get('misrouted'))}"
     )
+    if cycle.reused:
+        text += f" ({cycle.reused} of them over connections kept to the old instance)"
     if cycle.dropped:
         text += f", {cycle.dropped} not sent"
     if cycle.doubt is not None:
@@ -257,6 +259,9 @@ def share(found: Estimate | Share) -> str:
     return f"{percent(found.value)} [{low}–{high}]"
 
 
+OF_KIND = {"dns": "of DNS", "in-place": "in place"}  # cycles in which nothing moves
+
+
 def headline(report: Report) -> str:
     """The counts of everything that was tried."""
     whole = report.total
@@ -265,8 +270,8 @@ def headline(report: Report) -> str:
         for outcome in ("unaffected", "control", "poor", "invalid", "skipped")
         if whole.outcomes[outcome]
     ]
-    if apart := whole.outcomes.get(APART):
-        others.insert(0, f"{apart} of DNS")
+    apart = [(OF_KIND[kind], count) for kind in APART if (count := whole.outcomes.get(kind))]
+    others = [f"{count} {said}" for said, count in apart] + others
     count = whole.failovers
     text = f"{count} failover{'' if count == 1 else 's'}"
     if whole.outcomes["censored"]:

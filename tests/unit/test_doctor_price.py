@@ -6,6 +6,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from chaosd.doctor import rule
 from chaosd.doctor.examine import Doctor
 from chaosd.doctor.finding import Change, Cost, Toll
@@ -15,6 +17,8 @@ from chaosd.doctor.price import Model, is_nothing
 from chaosd.doctor.reading import Program, open_files
 from chaosd.proxies.haproxy.model.backend import Happening, Outlook
 from chaosd.proxies.haproxy.model.outlook import MOVE
+
+pytestmark = pytest.mark.usefixtures("few_trials")
 
 CONFIG = """\
 defaults

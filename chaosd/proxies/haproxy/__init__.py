@@ -7,6 +7,7 @@ import re
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path, PurePath
@@ -17,7 +18,7 @@ from chaosd.errors import ConfigError, MachineError
 from chaosd.history.cycles import Prediction
 from chaosd.history.values import Address
 from chaosd.plugins.program import COMMAND_S_MAX, run_once
-from chaosd.plugins.proxy import Launch, LogReader, ProxyHost, ProxyLook, StandIn, Wiring
+from chaosd.plugins.proxy import Launch, LogReader, ProxyHost, ProxyLook, Running, StandIn, Wiring
 from chaosd.plugins.simulation import World
 from chaosd.plugins.timeline import Clients, Timeline, Unreached
 from chaosd.proxies.haproxy import (
@@ -95,6 +96,11 @@ class HAProxy:
     def move_to(self, host: ProxyHost) -> None:
         self._host = host
 
+    def met(self, running: Running) -> HAProxy:
+        from chaosd.proxies.haproxy.met import MetHAProxy
+
+        return MetHAProxy(self.config, running, self._host)
+
     @property
     def listen(self) -> Address | None:
         return self.config.door
@@ -133,7 +139,15 @@ class HAProxy:
             files=files if self._host is None or self._rewired else self._beside() | files,
             argv=[self._binary, "-db", *self._files(wiring.directory)],
             env=env,
+            state=render.state_file(wiring) if self.config.state_file else None,
         )
+
+    def successor(self, launch: Launch, pid: int) -> Launch:
+        """As reload scripts do it: the new one binds, and tells the old one to finish and go."""
+        return replace(launch, argv=[*launch.argv, "-sf", str(pid)])
+
+    async def read_state(self, api_address: str) -> bytes:
+        return await api.read_state(api_address)
 
     @property
     def _binary(self) -> str:
