@@ -19,7 +19,14 @@ from chaosd.history.events import OtherReading, ServerChange, ServerChanged, Tel
 from chaosd.history.values import Address
 from chaosd.plugins.bases import ProxyConfig
 from chaosd.plugins.probe import Knock
-from chaosd.plugins.timeline import Clients, ServerHealth, Timeline, Unreached
+from chaosd.plugins.timeline import (
+    Clients,
+    DnsTrouble,
+    Foretold,
+    ServerHealth,
+    Timeline,
+    Unreached,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,6 +280,19 @@ class Predicts(Protocol):
 
         With `clients` also what their requests come to, where the model knows that.
         """
+
+
+@runtime_checkable
+class ForetellsUsers(Protocol):
+    """A proxy whose model says what users see, quickly enough for thousands of settings."""
+
+    def foretell(
+        self, happening: Timeline | DnsTrouble, clients: Clients, *, version: str | None
+    ) -> Foretold | Unreached:
+        """What this does to users and to the nameserver, on this version (None: the newest)."""
+
+    def lines(self, values: Mapping[str, Any]) -> list[str]:
+        """The lines of its own configuration for these values, by their paths in its part."""
 
 
 @runtime_checkable

@@ -1,4 +1,4 @@
-"""What lies beside the user's own haproxy.cfg, for where it is put into a container."""
+"""What lies beside the user's own haproxy.cfg: maps, certificates, scripts."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 from chaosd.errors import MachineError
 from chaosd.system.files import MB, read_bytes
 
-_ENTRIES_MAX = 10_000  # that are looked at: the file may lie in /
+_ENTRIES_MAX = 10_000  # that are looked at beside it: it may lie in /
 _FILES_MAX, _FILES_BYTES_MAX = 500, 16 * MB
 
 
-def beside(files: Sequence[Path]) -> dict[str, bytes]:
-    """What lies beside the user's own haproxy.cfg: maps, certificates, scripts."""
-    if not files:
+def beside(own: Sequence[Path]) -> dict[str, bytes]:
+    """What has to come along where the file is read elsewhere. Raises MachineError."""
+    own_path = next(iter(own), None)
+    if own_path is None:
         return {}
-    own_path = files[0]
     base = own_path if own_path.is_dir() else own_path.parent
     too_much = MachineError(
         f"{base}: too much to be put into a container beside {own_path.name} "
@@ -32,7 +32,7 @@ def beside(files: Sequence[Path]) -> dict[str, bytes]:
     for path in sorted(entries):
         name = path.relative_to(base).as_posix()
         is_hidden = name.startswith(".") or "/." in name
-        if is_hidden or not path.is_file() or path in files:
+        if is_hidden or not path.is_file() or path in own:
             continue
         try:
             left -= path.stat().st_size
