@@ -448,24 +448,21 @@ class HAProxy:
         return (resolve_s, self.config.server.inter.s) if self.config.server.check else (resolve_s,)
 
     def predict(self, timeline: Timeline, clients: Clients | None = None) -> Prediction | Unreached:
-        """The recovery of a fresh request; or why the model doesn't reach.
+        """The recovery of a fresh request, for the version found or simulated; or why there is none.
 
         With `clients` also what their requests come to, unless the file has what may change that.
-        For the version that `version()` has found or that is simulated; the newest otherwise.
         """
         if not self.config.files:
             return predict(config.settings_of(self.config), self._version, timeline, clients)
-        backend = self._backend()
-        if not isinstance(backend, Backend):
+        if not isinstance(backend := self._backend(), Backend):
             return Unreached.UNREAD_SETTINGS
-        if any(limit.changes in REQUESTS for limit in backend.limits):
-            clients = None
+        changes = {limit.changes for limit in backend.limits}
+        clients = None if changes & REQUESTS else clients
         if (settings := settings_of(backend)) is not None:
             return predict(settings, self._version, timeline, clients)
-        if any(limit.changes in DECIDES for limit in backend.limits):
+        if changes & DECIDES:
             return Unreached.LEFT_OUT
-        standing = self._standing(backend)
-        if standing is None:
+        if (standing := self._standing(backend)) is None:
             return Unreached.OTHER_SERVERS
         return predict_any(standing, self._version, timeline, clients)
 
