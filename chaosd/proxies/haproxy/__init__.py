@@ -448,16 +448,13 @@ class HAProxy:
         return (resolve_s, self.config.server.inter.s) if self.config.server.check else (resolve_s,)
 
     def predict(self, timeline: Timeline, clients: Clients | None = None) -> Prediction | Unreached:
-        """The recovery of a fresh request, for the version found or simulated; or why there is none.
-
-        With `clients` also what their requests come to, unless the file has what may change that.
-        """
+        """As `Predicts` says, for the version that is found or simulated, or else the newest."""
         if not self.config.files:
             return predict(config.settings_of(self.config), self._version, timeline, clients)
         if not isinstance(backend := self._backend(), Backend):
             return Unreached.UNREAD_SETTINGS
-        changes = {limit.changes for limit in backend.limits}
-        clients = None if changes & REQUESTS else clients
+        if REQUESTS & (changes := {limit.changes for limit in backend.limits}):
+            clients = None
         if (settings := settings_of(backend)) is not None:
             return predict(settings, self._version, timeline, clients)
         if changes & DECIDES:
