@@ -242,7 +242,6 @@ def test_a_stop_ends_it_with_an_answer(tmp_path, monkeypatch) -> None:
     assert code in (0, 4)
     assert len(rounds()) == 1
     assert (PATH / "answer.json").exists()
-    assert "round 1" in said
 
 
 @pytest.mark.slow
