@@ -330,12 +330,18 @@ class CanBeMet(Protocol):
 
 
 @runtime_checkable
-class SaysApi(Protocol):
-    """A proxy that runs already, and whose files say where it can be asked."""
+class RunsAlready(Protocol):
+    """A proxy that runs already, by files of its user's that are known."""
+
+    @property
+    def running(self) -> Running: ...
+
+    def own_files(self) -> Sequence[Path]:
+        """Those files."""
 
     @property
     def api_there(self) -> str | None:
-        """A path, or host:port, as it has it itself; None if nowhere."""
+        """Where its files say that it can be asked: a path, or host:port, as it has it itself."""
 
 
 def launchable(proxy: Proxy) -> Launches:
