@@ -238,7 +238,7 @@ def test_a_stop_ends_it_with_an_answer(tmp_path, monkeypatch) -> None:
         return True  # as after Ctrl-C
 
     monkeypatch.setattr(module, "run", stopped)
-    code, said = sweep()
+    code, _ = sweep()
     assert code in (0, 4)
     assert len(rounds()) == 1
     assert (PATH / "answer.json").exists()
