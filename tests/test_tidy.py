@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "chaosd"
 FUNCTION_LINES_MAX = 70
 FILE_LINES_MAX = 500
-LONG_FILES = {"history/events.py": 600}  # all kinds of events are one union, in one file
+LONG_FILES = {"history/events.py": 650}  # all kinds of events are one union, in one file
 
 # Who may import whom: a room may import those it names here, and its own files.
 LAYERS = {
@@ -266,7 +266,7 @@ def test_functions_fit_a_screen_and_files_are_one_room() -> None:
 def test_every_plugin_file_has_its_entry_point() -> None:
     points = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
     declared = {point.split(":")[0] for group in points.values() for point in group.values()}
-    # What carries the probes, and is none itself.
+    # What carries the probes, or what faults have in common, and is none itself.
     helpers = {f"chaosd.probes.{name}" for name in ("host", "worker", "wire", "outcomes", "pace")}
     helpers |= {
         f"chaosd.runtimes.{name}"
@@ -279,7 +279,7 @@ def test_every_plugin_file_has_its_entry_point() -> None:
             "surroundings",
             "syslog",
         )
-    } | {"chaosd.runtimes.unread"}
+    } | {"chaosd.runtimes.unread", "chaosd.faults.impairing"}
     for kind in ("runtimes", "proxies", "faults", "probes"):
         for path in sorted((PACKAGE / kind).iterdir()):
             if path.stem.startswith("__"):
