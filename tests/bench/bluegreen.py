@@ -61,7 +61,7 @@ def cycles_of(part: dict[str, Any], runs: Path) -> list[dict[str, Any]]:
     )
     if done.returncode:
         print(done.stdout[-2000:], done.stderr[-2000:], file=sys.stderr)
-    found = next(runs.glob("bluegreen-*/cycles.jsonl"))
+    found = next(runs.glob("*-*/cycles.jsonl"))
     return [json.loads(line) for line in found.read_text().splitlines()]
 
 
@@ -89,9 +89,8 @@ def main() -> None:
     parser.add_argument("--cycles", type=int, default=CYCLES)
     parser.add_argument("--keep", type=Path, help="a directory for the runs; not kept if not set")
     options = parser.parse_args()
-    print(
-        "| HAProxy | clients | http-reuse | cycles | new address after | misrouted | reused | failed |"
-    )
+    heads = ("HAProxy", "clients", "http-reuse", "cycles", "new address after")
+    print(f"| {' | '.join((*heads, 'misrouted', 'reused', 'failed'))} |")
     print("|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory(prefix="chaosd-bench-") as temporary:
         place = options.keep or Path(temporary)
