@@ -50,6 +50,10 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
+def arm(version: str) -> str:
+    return f"v{version.replace('.', '-')}"
+
+
 def config(case: dict[str, Any], versions: list[str], cycles: int, runs: Path) -> dict[str, Any]:
     """One run: an arm for each line."""
     return {
@@ -58,7 +62,7 @@ def config(case: dict[str, Any], versions: list[str], cycles: int, runs: Path) -
         "seed": 1,
         "app": {"replicas": case.get("replicas", 1)},
         "proxy": {"type": "haproxy", **case.get("proxy", {})},
-        "arms": [{"name": f"v{each}", "proxy.version": each} for each in versions],
+        "arms": [{"name": arm(each), "proxy.version": each} for each in versions],
         "faults": [{"every": {"min": "12s", "max": "14s"}, **case["fault"]}],
         "probes": [{"type": "http", "rate": f"{RATE}/s"}],
         "metrics": {"listen": "127.0.0.1:0"},
@@ -93,7 +97,7 @@ def main() -> None:
             runs = Path(temporary) / "runs"
             part = config(CASES[name], options.versions, options.cycles, runs)
             found = cycles_of(part, runs)
-        told = [cell([c for c in found if c["arm"] == f"v{each}"]) for each in options.versions]
+        told = [cell([c for c in found if c["arm"] == arm(each)]) for each in options.versions]
         print(f"| {name} | {' | '.join(told)} |", flush=True)
 
 
