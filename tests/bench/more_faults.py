@@ -19,13 +19,14 @@ from bluegreen import cycles_of
 
 from chaosd.proxies.haproxy import builds
 
-RATE, CYCLES = 50, 4
+RATE, CYCLES = 50, 3
 RELOAD = {"type": "reload", "at": "300ms"}
 CASES: dict[str, dict[str, Any]] = {
     "pause": {"fault": {"type": "pause", "window": "3s"}},
     "pause, HTTP check": {
         "fault": {"type": "pause", "window": "8s"},
         "proxy": {"http_check": "/healthz"},
+        "every": {"min": "15s", "max": "16s"},
     },
     "hang": {"fault": {"type": "hang", "window": "3s"}},
     "partition": {"fault": {"type": "partition", "window": "3s"}},
@@ -42,7 +43,11 @@ CASES: dict[str, dict[str, Any]] = {
         "fault": {"type": "proxy-restart"},
         "proxy": {"state_file": True},
     },
-    "rolling, 3 replicas": {"fault": {"type": "rolling"}, "replicas": 3},
+    "rolling, 3 replicas": {
+        "fault": {"type": "rolling"},
+        "replicas": 3,
+        "every": {"min": "12s", "max": "13s"},
+    },
     "scale by -1, 3 replicas": {
         "fault": {"type": "scale", "by": -1, "window": "3s"},
         "replicas": 3,
@@ -63,7 +68,7 @@ def config(case: dict[str, Any], versions: list[str], cycles: int, runs: Path) -
         "app": {"replicas": case.get("replicas", 1)},
         "proxy": {"type": "haproxy", **case.get("proxy", {})},
         "arms": [{"name": arm(each), "proxy.version": each} for each in versions],
-        "faults": [{"every": {"min": "12s", "max": "14s"}, **case["fault"]}],
+        "faults": [{"every": case.get("every", {"min": "8s", "max": "9s"}), **case["fault"]}],
         "probes": [{"type": "http", "rate": f"{RATE}/s"}],
         "metrics": {"listen": "127.0.0.1:0"},
         "runs": {"directory": str(runs)},
