@@ -278,6 +278,10 @@ class RecoveryFold:
         return (self.resolution_s() or 0.0) + ANOMALY_MARGIN_S
 
     @property
+    def interval_s(self) -> float:
+        return self._settings.interval_ns / 1e9
+
+    @property
     def slow_after_s(self) -> float:
         return self._settings.slow_after_ns / 1e9
 
@@ -457,6 +461,7 @@ def _held_against(
     residual_s, share = against(predicted, fresh_s, fold.resolution_s())
     return {
         "predicted": predicted,
+        "interval_s": fold.interval_s,
         "residual_s": residual_s,
         "predicted_place": share,
         "anomaly": _anomaly(outcome, fold, predicted, end_ns),

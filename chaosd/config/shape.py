@@ -87,7 +87,9 @@ class Dns(Part):
 
     name: DnsName = Field("app.internal", description="the name that the proxy asks for")
     missing: Literal["nxdomain", "servfail", "refused", "empty", "drop", "stale"] = Field(
-        "nxdomain", description="the answer while no instance is published"
+        "nxdomain",
+        description="the answer while no instance is published; stale: an address is answered "
+        "until its successor is there",
     )
     publish: Literal["start", "ready"] = Field(
         "start", description="a new address is answered once its instance is started, or listens"

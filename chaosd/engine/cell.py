@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from chaosd.analysis import phases
+from chaosd.analysis.expected_requests import surprises
 from chaosd.analysis.recovery import Identities, measure
 from chaosd.analysis.reorder import Reorder
 from chaosd.engine import schedule
@@ -53,6 +54,7 @@ from chaosd.plugins.bases import FaultConfig, ProbeConfig, WindowedFaultConfig
 from chaosd.plugins.probe import Prober
 from chaosd.plugins.proxy import Predicts
 from chaosd.plugins.runtime import IsFound, Stage
+from chaosd.plugins.timeline import Clients
 from chaosd.report import words
 from chaosd.system.clock import SECOND_NS, Clock
 
@@ -426,26 +428,12 @@ class CellRun:
         """Turn what was gathered into the cycle's line."""
         cycle.write_begin()
         self._owner.world.tell(cycle)
-        settings, direct, proxy = self.settings, self._direct, self.arm.proxy
-        failover = cycle.fold is not None and cycle.kind is CycleKind.FAILOVER
-        # A move that comes with other faults is none that the model knows.
-        main = [sample for sample in cycle.samples if sample.stream == self.main]
-        plain = failover and not cycle.also and phases.is_plain_move(cycle.events, main)
-        if plain and isinstance(proxy, Predicts):
-            moved = phases.move(
-                cycle.events,
-                missing_class=self.config.dns.missing,
-                dns_s=self.config.dns.delay.s,
-                samples=cycle.samples,
-                direct=direct,
-            )
-            predicted = proxy.predict(moved)
-            if isinstance(predicted, Prediction):
-                cycle.record(RecoveryPredicted(prediction=predicted))
+        settings, direct = self.settings, self._direct
         now_ns = self.clock.now_ns()
         end_ns = end.over_ns
         if end_ns is None:  # cut off: what was still under way does not count
             end_ns = now_ns if cycle.fold is None else max(cycle.fold.t0_ns, self._complete_ns)
+        self._predict(cycle, end_ns)
         unix = (self.clock.unix_ns() - now_ns + end_ns) / SECOND_NS
         ended = CycleEnded(fault=cycle.label, unix=unix, cause=end.cause)
         cycle.record(ended, at_ns=end_ns)
@@ -456,9 +444,37 @@ class CellRun:
         events, samples, who = cycle.events, cycle.samples, self.identities
         measured = measure(events, samples, who, settings=settings, stream=self.main, direct=direct)
         self._owner.finish(measured)
-        if (kind := flight_record.suspicion(measured)) is not None:
+        kind = flight_record.suspicion(measured)
+        if kind is None and surprises(measured):
+            kind = flight_record.Suspicion.REQUESTS
+        if kind is not None:
             where, why = self._owner.directory, words.suspicion(kind)
             flight_record.write(where, measured, kind, events, samples, why=why)
+
+    def _predict(self, cycle: CycleRun, end_ns: int) -> None:
+        """Note what the proxy's algorithm gives for the move as it was."""
+        fold, proxy, settings = cycle.fold, self.arm.proxy, self.settings
+        # A move that comes with other faults is none that the model knows.
+        if fold is None or cycle.kind is not CycleKind.FAILOVER or cycle.also:
+            return
+        main = [sample for sample in cycle.samples if sample.stream == self.main]
+        if not isinstance(proxy, Predicts) or not phases.is_plain_move(cycle.events, main):
+            return
+        moved = phases.move(
+            cycle.events,
+            missing_class=self.config.dns.missing,
+            dns_s=self.config.dns.delay.s,
+            samples=cycle.samples,
+            direct=self._direct,
+        )
+        clients = Clients(
+            patience_s=settings.timeout_ns / SECOND_NS,
+            slow_after_s=settings.slow_after_ns / SECOND_NS,
+            until_s=(end_ns - fold.t0_ns) / SECOND_NS,
+        )
+        predicted = proxy.predict(moved, clients)
+        if isinstance(predicted, Prediction):
+            cycle.record(RecoveryPredicted(prediction=predicted))
 
 
 def _span(part: FaultConfig) -> Span:

@@ -61,6 +61,10 @@ class Prediction:
     stable_mean_s: float | None = None
     stable_quantiles_s: dict[str, float] | None = None
     relapse_share: float | None = None
+    # What requests come to, in seconds' worth: {"lower": …, "mean": …, "upper": …}.
+    failed_s: dict[str, float] | None = None
+    masked_s: dict[str, float] | None = None
+    misrouted_s: dict[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +99,7 @@ class Cycle:
     outage_gap_s: float | None = None
     outage_loss_s: float | None = None
     resolution_s: float | None = None  # the error bar of the numbers above
+    interval_s: float | None = None  # from one probe to the next
     samples: int = 0
     failed: int = 0
     masked: int = 0

@@ -19,7 +19,7 @@ from chaosd.history.events import OtherReading, ServerChange, ServerChanged, Tel
 from chaosd.history.values import Address
 from chaosd.plugins.bases import ProxyConfig
 from chaosd.plugins.probe import Knock
-from chaosd.plugins.timeline import ServerHealth, Timeline, Unreached
+from chaosd.plugins.timeline import Clients, ServerHealth, Timeline, Unreached
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,8 +268,11 @@ class Reloads(Protocol):
 class Predicts(Protocol):
     """A proxy whose algorithm is known."""
 
-    def predict(self, timeline: Timeline) -> Prediction | Unreached:
-        """The recovery that its algorithm gives, or why the model does not reach this."""
+    def predict(self, timeline: Timeline, clients: Clients | None = None) -> Prediction | Unreached:
+        """The recovery that its algorithm gives, or why the model does not reach this.
+
+        With `clients` also what their requests come to, where the model knows that.
+        """
 
 
 @runtime_checkable
@@ -281,6 +284,38 @@ class Foresees(Protocol):
 
     def movable(self) -> list[str]:
         """The parts of that file of which one has to be chosen for a run; empty if it is clear."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A proxy that others have started. `fetch` raises MachineError."""
+
+    name: str  # of its container, for people
+    argv: Sequence[str]
+    directory: str  # that it was started in
+    environment: Mapping[str, str]
+    app_names: frozenset[str]  # by which it may find the app
+    fetch: Callable[[str], Path]  # the file or the directory of this path there, as it is now
+
+
+@runtime_checkable
+class CanBeMet(Protocol):
+    """A proxy that may run already, by files of its own."""
+
+    @property
+    def config(self) -> ProxyConfig: ...
+
+    def met(self, running: Running) -> Proxy:
+        """The same proxy, by those files. Raises ConfigError and MachineError."""
+
+
+@runtime_checkable
+class SaysApi(Protocol):
+    """A proxy that runs already, and whose files say where it can be asked."""
+
+    @property
+    def api_there(self) -> str | None:
+        """A path, or host:port, as it has it itself; None if nowhere."""
 
 
 def launchable(proxy: Proxy) -> Launches:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePath
@@ -188,6 +188,20 @@ class CanBeAway(Protocol):
 
     def expected(self) -> bool:
         """Whether somebody says that it is there, while it is unavailable."""
+
+
+@runtime_checkable
+class TouchesOthers(Protocol):
+    """A runtime whose app and proxy are not chaosd's, and run already: the config allows it."""
+
+    def deeds(self) -> Sequence[str]:
+        """What it does to them, and how they become what they were: a line each."""
+
+    def app_found(self) -> Mapping[str, Any]:
+        """Values of the config's `app` that hold where it says nothing."""
+
+    def meet(self, proxy: Proxy) -> Proxy:
+        """The proxy that runs there. Raises ConfigError and MachineError."""
 
 
 class Holder(Protocol):

@@ -60,6 +60,15 @@ Answer = tuple[str, ...] | Failure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Clients:
+    """Who asks the proxy: what their requests come to depends on them, too."""
+
+    patience_s: float  # from when a request is due; without an answer by then it has failed
+    slow_after_s: float  # a good answer that is later was masked
+    until_s: float = math.inf  # so long after T0 requests are counted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NameEdge:
     """From this instant on, the app's name is answered so."""
 

@@ -311,6 +311,8 @@ def _qualities(report: Report) -> Iterator[str]:
             f"predicted mean {means[0]}, observed {means[1]}: {text.in_band(whole.in_band)}"
             f"{text.residual(whole.residual)}"
         )
+    for said in text.expected_words(whole):
+        yield f"requests {said}"
     for cell, queries in report.queries.items():
         rate = f", {queries.per_second:.2f}/s" if queries.per_second is not None else ""
         yield f"{cell}: {queries.count:,} DNS queries from the proxy{rate}"

@@ -193,12 +193,15 @@ class Roster(ABC, Generic[Body]):
 
     # --- what a driver tells ---
 
-    def place(self, entry: Entry[Body], ip: str) -> Instance:
-        """Its address is known: store it. The engine judges whether it is a fresh one."""
+    def place(self, entry: Entry[Body], ip: str, called: str | None = None) -> Instance:
+        """Its address is known: store it. The engine judges whether it is a fresh one.
+
+        `called` is the identity that its answers carry, where they know nothing of ours.
+        """
         app = self._cell.app
-        identity = app.identity(entry.name, ip)
+        identity = app.identity(called or entry.name, ip)
         instance = entry.instance = Instance(identity, Address(ip, app.port))
-        # Where answers carry an address, what was expected under a name comes under another.
+        # Where answers carry an address, say, what was expected under a name comes as another.
         expected = None if identity == entry.name else entry.name
         self._recorder.record(
             InstancePlaced(identity=identity, ip=ip, port=app.port, expected=expected)
@@ -250,10 +253,15 @@ class Roster(ABC, Generic[Body]):
 
     def withdraw(self, name: str, at_ns: int | None = None, error_ns: int = 0) -> None:
         """The name does not have the address of this instance any more. May be called twice."""
-        if self._published.pop(name, None) is not None:
+        if self._published.pop(name, None) is not None and not self._is_stale():
             self._store_name(at_ns, error_ns)
 
     # --- helpers ---
+
+    def _is_stale(self) -> bool:
+        """Whether nobody notices that an instance is gone until its successor is there."""
+        stale = self.owns_name and self._cell.dns.missing == "stale"
+        return stale and len(self._published) < self._cell.app.replicas
 
     async def _set_up_app(self) -> None:
         """Bring up as many instances as the config wants, side by side."""

@@ -89,8 +89,8 @@ def main() -> None:
     parser.add_argument("--cycles", type=int, default=CYCLES)
     parser.add_argument("--keep", type=Path, help="a directory for the runs; not kept if not set")
     options = parser.parse_args()
-    heads = ("HAProxy", "clients", "http-reuse", "cycles", "new address after")
-    print(f"| {' | '.join((*heads, 'misrouted', 'reused', 'failed'))} |")
+    columns = "clients | http-reuse | cycles | new address after | misrouted | reused | failed"
+    print(f"| HAProxy | {columns} |")
     print("|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory(prefix="chaosd-bench-") as temporary:
         place = options.keep or Path(temporary)

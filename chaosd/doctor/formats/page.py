@@ -71,6 +71,8 @@ def _table(diagnosis: Diagnosis) -> Iterator[Block]:
         yield table(word_columns("backend", *text.TITLES.values(), "DNS queries/s"), rows)
     if unknown:
         yield bullets(unknown)
+    if limits := list(text.left_out(diagnosis.rows)):
+        yield bullets(limits)
 
 
 def _finding(diagnosis: Diagnosis, finding: Finding) -> Iterator[Block]:

@@ -18,9 +18,9 @@ from chaosd.errors import ConfigError, MachineError
 from chaosd.history.cycles import Prediction
 from chaosd.history.values import Address
 from chaosd.plugins.program import COMMAND_S_MAX, run_once
-from chaosd.plugins.proxy import Launch, LogReader, ProxyHost, ProxyLook, StandIn, Wiring
+from chaosd.plugins.proxy import Launch, LogReader, ProxyHost, ProxyLook, Running, StandIn, Wiring
 from chaosd.plugins.simulation import World
-from chaosd.plugins.timeline import Timeline, Unreached
+from chaosd.plugins.timeline import Clients, Timeline, Unreached
 from chaosd.proxies.haproxy import (
     api,
     builds,
@@ -37,7 +37,7 @@ from chaosd.proxies.haproxy.cfg.files import BYTES_MAX as OWN_BYTES_MAX
 from chaosd.proxies.haproxy.cfg.files import load
 from chaosd.proxies.haproxy.cfg.foreign import refusals
 from chaosd.proxies.haproxy.cfg.host import CONTAINER, Host, here
-from chaosd.proxies.haproxy.cfg.limits import DECIDES
+from chaosd.proxies.haproxy.cfg.limits import DECIDES, REQUESTS
 from chaosd.proxies.haproxy.cfg.record import record
 from chaosd.proxies.haproxy.cfg.secrets import secrets_of, without_secrets
 from chaosd.proxies.haproxy.cfg.settings import backend_of, settings_of
@@ -95,6 +95,11 @@ class HAProxy:
 
     def move_to(self, host: ProxyHost) -> None:
         self._host = host
+
+    def met(self, running: Running) -> HAProxy:
+        from chaosd.proxies.haproxy.met import MetHAProxy
+
+        return MetHAProxy(self.config, running, self._host)
 
     @property
     def listen(self) -> Address | None:
@@ -442,24 +447,27 @@ class HAProxy:
         resolve_s = self.config.resolvers.timeout_resolve.s
         return (resolve_s, self.config.server.inter.s) if self.config.server.check else (resolve_s,)
 
-    def predict(self, timeline: Timeline) -> Prediction | Unreached:
+    def predict(self, timeline: Timeline, clients: Clients | None = None) -> Prediction | Unreached:
         """The recovery of a fresh request; or why the model doesn't reach.
 
+        With `clients` also what their requests come to, unless the file has what may change that.
         For the version that `version()` has found or that is simulated; the newest otherwise.
         """
         if not self.config.files:
-            return predict(config.settings_of(self.config), self._version, timeline)
+            return predict(config.settings_of(self.config), self._version, timeline, clients)
         backend = self._backend()
         if not isinstance(backend, Backend):
             return Unreached.UNREAD_SETTINGS
+        if any(limit.changes in REQUESTS for limit in backend.limits):
+            clients = None
         if (settings := settings_of(backend)) is not None:
-            return predict(settings, self._version, timeline)
+            return predict(settings, self._version, timeline, clients)
         if any(limit.changes in DECIDES for limit in backend.limits):
             return Unreached.LEFT_OUT
         standing = self._standing(backend)
         if standing is None:
             return Unreached.OTHER_SERVERS
-        return predict_any(standing, self._version, timeline)
+        return predict_any(standing, self._version, timeline, clients)
 
     def _standing(self, backend: Backend) -> Standing | None:
         """How the backend stands in a run; None where others stand in it that nobody knows."""

@@ -9,26 +9,14 @@ from typing import Any
 from chaosd.errors import MachineError
 from chaosd.history.values import Instance
 from chaosd.runtimes.docker.endpoint import ConflictError, MissingError, translated
-from chaosd.runtimes.docker.engine import Engine
-from chaosd.runtimes.docker.members import Member, Members
-from chaosd.runtimes.docker.network import Network
-from chaosd.runtimes.roster import Roster
+from chaosd.runtimes.docker.engine_stage import EngineStage
+from chaosd.runtimes.docker.members import Member
 
 HANG, WELL = "SIGUSR1", "SIGUSR2"  # what chaosd's own app does by them
 
 
-class Impairable(Roster[Member]):
+class Impairable(EngineStage):
     """The abilities CanPause, CanHang and CanPartition."""
-
-    _engine: Engine
-
-    @property
-    def _network(self) -> Network:
-        raise NotImplementedError
-
-    @property
-    def _team(self) -> Members:
-        raise NotImplementedError
 
     @property
     def _is_own(self) -> bool:

@@ -30,6 +30,7 @@ from chaosd.proxies.haproxy.model.scene import (
     ALWAYS_NS,
     ENDLESS_S,
     SLOTS_USED,
+    AnyScene,
     Scene,
     SceneWorld,
     instances_of,
@@ -124,7 +125,7 @@ def outlook(
         failed_s=_spread([trial.failed_s for trial in ran]),
         masked_s=_spread([trial.masked_s for trial in ran]),
         misrouted_s=_spread([trial.misrouted_s for trial in ran]),
-        unaffected=sum(not trial.failed_s for trial in ran) / len(ran),
+        unaffected=sum(not trial.failed_s + trial.misrouted_s for trial in ran) / len(ran),
         slowest_s=quantile_s(sorted(trial.slowest_s for trial in ran), 0.95),
         queries_per_s=at_rest_per_s,
         queries_in_trouble_per_s=queries / window_s if window_s else at_rest_per_s,
@@ -170,13 +171,13 @@ def run_trials(
     ]
 
 
-def _run(scene: Scene, version: str | None, most: int) -> list[_Trial]:
+def _run(scene: Scene, version: str | None, most: int) -> list[SceneTrial]:
     """Trials until there are enough, or their steps are."""
-    ran: list[_Trial] = []
+    ran: list[SceneTrial] = []
     steps = 0
     layout = Layout(scene.backend, version)
     for number in range(most):
-        trial = _Trial(scene, layout, number)
+        trial = SceneTrial(scene, layout, number)
         trial.run()
         ran.append(trial)
         steps += trial.steps
@@ -203,10 +204,10 @@ def queries_per_s(backend: Backend) -> float:
     return per_s
 
 
-class _Trial:
+class SceneTrial:
     """One scene, met in one phase of the polls and one of the checks."""
 
-    def __init__(self, scene: Scene, layout: Layout, number: int) -> None:
+    def __init__(self, scene: AnyScene, layout: Layout, number: int) -> None:
         phases = phases_of(number)
         rng = Random(phases.seed)  # noqa: S311 - repeatable is the point
         self.steps = 0
@@ -249,12 +250,11 @@ class _Trial:
     def seen_by(self, users: Users, until_ns: int) -> Seen:
         """What users saw, of the requests that began from T0 until this instant."""
         scene = self._scene
-        moves = scene.scenario.happening is not Happening.DNS_TROUBLE
         return users.see(
             self.history,
             meets=scene.meets,
             edges_ns=scene.place_edges(),
-            new=scene.new if moves else None,
+            new=scene.awaited,
             until_ns=until_ns,
         )
 
