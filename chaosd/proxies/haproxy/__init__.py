@@ -28,6 +28,7 @@ from chaosd.proxies.haproxy import (
     log,
     render,
 )
+from chaosd.proxies.haproxy.beside import files_beside
 from chaosd.proxies.haproxy.cfg import own_file
 from chaosd.proxies.haproxy.cfg.address import target
 from chaosd.proxies.haproxy.cfg.backend import read_backends
@@ -54,8 +55,6 @@ from chaosd.system import machine
 from chaosd.system.files import MB, read_bytes, read_utf8
 
 _ALERTS_MAX = 20  # that are said
-_ENTRIES_MAX = 10_000  # that are looked at beside it: it may lie in /
-_FILES_MAX, _FILES_BYTES_MAX = 500, 16 * MB  # beside the user's own haproxy.cfg
 
 # `[ALERT]    (123) : config : parsing [/etc/haproxy.cfg:12] : what`, with variations.
 _ALERT = re.compile(r"^\[ALERT\]\s+(?:\(\d+\)|\S+)\s*:\s*(?:config\s*:\s*)?(.*)$")
@@ -136,7 +135,9 @@ class HAProxy:
             files = {self.config_name: self.render(wiring).encode()}
         return Launch(
             directory=wiring.directory,
-            files=files if self._host is None or self._rewired else self._beside() | files,
+            files=files
+            if self._host is None or self._rewired
+            else files_beside(self.config.files) | files,
             argv=[self._binary, "-db", *self._files(wiring.directory)],
             env=env,
             state=render.state_file(wiring) if self.config.state_file else None,
@@ -397,36 +398,6 @@ class HAProxy:
             raise MachineError(f"{self._path}: {error.strerror}") from None
         except UnicodeDecodeError:  # it was read before, and has changed
             raise MachineError(f"{self._path}: it is no UTF-8 any more") from None
-
-    def _beside(self) -> dict[str, bytes]:
-        """What lies beside the user's own haproxy.cfg: maps, certificates, scripts."""
-        own_path = self.own_file
-        if own_path is None:
-            return {}
-        base = own_path if own_path.is_dir() else own_path.parent
-        too_much = MachineError(
-            f"{base}: too much to be put into a container beside {own_path.name} "
-            f"(at most {_FILES_MAX} files and {_FILES_BYTES_MAX // MB} MB; give it a directory of "
-            "its own)"
-        )
-        entries = list(islice(base.rglob("*"), _ENTRIES_MAX + 1))
-        if len(entries) > _ENTRIES_MAX:
-            raise too_much
-        found: dict[str, bytes] = {}
-        left = _FILES_BYTES_MAX
-        for path in sorted(entries):
-            name = path.relative_to(base).as_posix()
-            is_hidden = name.startswith(".") or "/." in name
-            if is_hidden or not path.is_file() or path in self.config.files:
-                continue
-            try:
-                left -= path.stat().st_size
-                if left < 0 or len(found) >= _FILES_MAX:
-                    raise too_much
-                found[name] = read_bytes(path, _FILES_BYTES_MAX)
-            except OSError as error:
-                raise MachineError(f"{path}: {error.strerror}") from None
-        return found
 
     # --- what it says ---
 
