@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
-from itertools import islice
 from pathlib import Path, PurePath
 from random import Random
 from typing import Any, ClassVar
@@ -52,7 +51,7 @@ from chaosd.proxies.haproxy.model.standing import Standing
 from chaosd.proxies.haproxy.outlooks import foresee
 from chaosd.proxies.haproxy.rewired import Facts, RewiredFiles
 from chaosd.system import machine
-from chaosd.system.files import MB, read_bytes, read_utf8
+from chaosd.system.files import read_utf8
 
 _ALERTS_MAX = 20  # that are said
 
