@@ -35,8 +35,8 @@ LAYERS = {
 TOP = {
     "cli": {"__main__"},
     "calibration": {"cli"},
-    "engine": {"cli", "calibration", "testing", "live"},
-    "plan": {"engine", "cli", "testing", "calibration"},
+    "engine": {"cli", "calibration", "sweep", "testing", "live"},
+    "plan": {"engine", "cli", "testing", "calibration", "sweep"},
 }
 # Only these may ask the operating system for the time, sleep, or draw unseeded randomness.
 TIME = {"system/clock.py"}
@@ -313,7 +313,12 @@ HAPROXY_ONLY = re.compile(
 )
 # Where it may be said, and where a single mention is: help, and how old run directories are read.
 HAPROXY_ROOMS = ("proxies/haproxy/", "doctor/")
-HAPROXY_MENTIONS = {"report/settings.py": 1, "cli/__init__.py": 1, "cli/doctor.py": 3}
+HAPROXY_MENTIONS = {
+    "report/settings.py": 1,
+    "cli/__init__.py": 1,
+    "cli/doctor.py": 3,
+    "sweep/values.py": 1,
+}
 
 
 def haproxys_own(text: str) -> list[int]:
@@ -334,8 +339,7 @@ def test_haproxys_own_words_are_in_its_own_room() -> None:
 
 # Who reads otherwise than by system/files.py: of the kernel, of the package, of its own making.
 READERS = {
-    *("system/files.py", "system/processes.py", "cli/init.py", "report/html/__init__.py"),
-    "doctor/formats/page.py",
+    *("system/files.py", "system/processes.py", "cli/init.py", "report/html/shell.py"),
     *("system/machine.py", "system/usage.py"),  # of /proc, and of what the kernel has
     *("runtimes/docker/images.py", "runtimes/docker/sidecar.py", "runtimes/docker/objects.py"),
     *("runtimes/docker/endpoint.py", "runtimes/docker/network.py", "runtimes/docker/members.py"),

@@ -19,7 +19,7 @@ from chaosd.history.values import Address
 from chaosd.plugins.program import COMMAND_S_MAX, run_once
 from chaosd.plugins.proxy import Launch, LogReader, ProxyHost, ProxyLook, Running, StandIn, Wiring
 from chaosd.plugins.simulation import World
-from chaosd.plugins.timeline import Clients, Timeline, Unreached
+from chaosd.plugins.timeline import Clients, DnsTrouble, Foretold, Timeline, Unreached
 from chaosd.proxies.haproxy import (
     api,
     builds,
@@ -27,7 +27,7 @@ from chaosd.proxies.haproxy import (
     log,
     render,
 )
-from chaosd.proxies.haproxy.beside import files_beside
+from chaosd.proxies.haproxy.beside import beside
 from chaosd.proxies.haproxy.cfg import own_file
 from chaosd.proxies.haproxy.cfg.address import target
 from chaosd.proxies.haproxy.cfg.backend import read_backends
@@ -43,12 +43,14 @@ from chaosd.proxies.haproxy.cfg.secrets import secrets_of, without_secrets
 from chaosd.proxies.haproxy.cfg.settings import backend_of, settings_of
 from chaosd.proxies.haproxy.cfg.telling import tell
 from chaosd.proxies.haproxy.cfg.wording import say, say_unknown
+from chaosd.proxies.haproxy.foretold import foretell, foretell_simple
 from chaosd.proxies.haproxy.model.algorithm import ProxyModel
 from chaosd.proxies.haproxy.model.backend import Backend, Unknown
 from chaosd.proxies.haproxy.model.predicting import predict, predict_any
 from chaosd.proxies.haproxy.model.settings import Settings
 from chaosd.proxies.haproxy.model.standing import Standing
 from chaosd.proxies.haproxy.outlooks import foresee
+from chaosd.proxies.haproxy.pasting import pasted
 from chaosd.proxies.haproxy.rewired import Facts, RewiredFiles
 from chaosd.system import machine
 from chaosd.system.files import read_utf8
@@ -136,7 +138,7 @@ class HAProxy:
             directory=wiring.directory,
             files=files
             if self._host is None or self._rewired
-            else files_beside(self.config.files) | files,
+            else beside(self.config.files) | files,
             argv=[self._binary, "-db", *self._files(wiring.directory)],
             env=env,
             state=render.state_file(wiring) if self.config.state_file else None,
@@ -432,22 +434,44 @@ class HAProxy:
             clients = None
         if (settings := settings_of(backend)) is not None:
             return predict(settings, self._version, timeline, clients)
-        if any(limit.changes in DECIDES for limit in backend.limits):
-            return Unreached.LEFT_OUT
         standing = self._standing(backend)
-        if standing is None:
-            return Unreached.OTHER_SERVERS
+        if isinstance(standing, Unreached):
+            return standing
         return predict_any(standing, self._version, timeline, clients)
 
-    def _standing(self, backend: Backend) -> Standing | None:
-        """How the backend stands in a run; None where others stand in it that nobody knows."""
+    def foretell(
+        self, happening: Timeline | DnsTrouble, clients: Clients, *, version: str | None
+    ) -> Foretold | Unreached:
+        """What this does to users and to the nameserver."""
+        if self._version is None:
+            self._version = version
+        if not self.config.files:
+            settings = config.settings_of(self.config)
+            return foretell_simple(settings, version, happening, clients)
+        backend = self._backend()
+        if not isinstance(backend, Backend):
+            return Unreached.UNREAD_SETTINGS
+        standing = self._standing(backend)
+        if isinstance(standing, Unreached):
+            return standing
+        if not standing.moved:
+            return Unreached.LOOKED_UP_ONCE
+        return foretell(backend, version, happening, clients, moved=standing.moved[0].name)
+
+    def lines(self, values: Mapping[str, Any]) -> list[str]:
+        return pasted(values, None if self._rewired is None else self._rewired.sections())
+
+    def _standing(self, backend: Backend) -> Standing | Unreached:
+        """How the backend stands in a run; or why nobody knows."""
+        if any(limit.changes in DECIDES for limit in backend.limits):
+            return Unreached.LEFT_OUT
         if self._rewired is not None:
             return self._rewired.standing(backend)
         assert self._path is not None  # noqa: S101 - there is a backend, so there is a file
         apps = own_file.app_servers(self._read_own_file(self._path))
         hosts = {target(server.address.text).host.lower() for server in apps}
         if len(apps) != len(backend.servers) or len(hosts) != 1:
-            return None
+            return Unreached.OTHER_SERVERS
         return Standing(backend=backend, host=hosts.pop())
 
     def _settings(self) -> Settings | None:

@@ -9,20 +9,18 @@ from pathlib import Path
 from chaosd.errors import MachineError
 from chaosd.system.files import MB, read_bytes
 
-_ENTRIES_MAX = 10_000  # that are looked at: it may lie in /
+_ENTRIES_MAX = 10_000  # that are looked at beside it: it may lie in /
 _FILES_MAX, _FILES_BYTES_MAX = 500, 16 * MB
 
 
-def files_beside(own: Sequence[Path]) -> dict[str, bytes]:
-    """Those of the first of these files, or of that directory, by their names there.
-
-    Raises MachineError if they are too many, or too much, or can't be read.
-    """
-    if not own:
+def beside(own: Sequence[Path]) -> dict[str, bytes]:
+    """What has to come along where the file is read elsewhere. Raises MachineError."""
+    own_path = next(iter(own), None)
+    if own_path is None:
         return {}
-    base = own[0] if own[0].is_dir() else own[0].parent
+    base = own_path if own_path.is_dir() else own_path.parent
     too_much = MachineError(
-        f"{base}: too much to be put into a container beside {own[0].name} "
+        f"{base}: too much to be put into a container beside {own_path.name} "
         f"(at most {_FILES_MAX} files and {_FILES_BYTES_MAX // MB} MB; give it a directory of "
         "its own)"
     )
