@@ -164,6 +164,15 @@ class DnsServer:
     async def close(self) -> None:
         """Stop answering. May be called twice."""
         self._closed = True
+        await self._shut()
+
+    async def move(self, host: str) -> None:
+        """Listen there instead, on the same port. Raises MachineError."""
+        if self.address is not None and self.address.host != host:
+            await self._shut()
+            await self.start(host, self.address.port)
+
+    async def _shut(self) -> None:
         udp, self._udp = self._udp, None
         if udp is not None:
             udp.close()

@@ -490,4 +490,5 @@ class HAProxy:
             )
         self._version = version
         settings = config.settings_of(self.config)
-        return ProxyModel(settings, version, world, rng, start_ns=start_ns, servers=servers)
+        slots = servers + self.config.spare_slots
+        return ProxyModel(settings, version, world, rng, start_ns=start_ns, servers=slots)
