@@ -14,8 +14,8 @@ from chaosd.plugins.timeline import (
     TraceEdge,
     Unreached,
 )
-from chaosd.proxies.haproxy.model import closed_forms, trials
-from chaosd.proxies.haproxy.model.algorithm import ProxyModel
+from chaosd.proxies.haproxy.model import closed_forms, trials, trouble
+from chaosd.proxies.haproxy.model.algorithm import BACKEND, ProxyModel, backend_of
 from chaosd.proxies.haproxy.model.backend import Resolver
 from chaosd.proxies.haproxy.model.moves import Move, recognise
 from chaosd.proxies.haproxy.model.resolution import HOLDS
@@ -31,6 +31,12 @@ def predict(settings: Settings, version: str | None, timeline: Timeline) -> Pred
 
     The version is as HAProxy says it, "2.6.12"; None: newer than all.
     """
+    if trouble.is_trouble(timeline):
+        if (why := closed_forms.unreached(settings, version)) is not None:
+            return why
+        answered = timeline.answer(ALWAYS, "A")
+        backend = backend_of(settings, servers=1 if isinstance(answered, Failure) else len(answered))
+        return trouble.predicted(Standing(backend=backend, host=BACKEND), version, timeline)
     band = closed_forms.recovery(settings, version, timeline)
     if isinstance(band, Unreached):
         return band
@@ -42,6 +48,8 @@ def predict_any(
     standing: Standing, version: str | None, timeline: Timeline
 ) -> Prediction | Unreached:
     """The same for a backend of any shape, from trials alone."""
+    if trouble.is_trouble(timeline):
+        return trouble.predicted(standing, version, timeline)
     known = parse_version(version)
     if known < OLDEST:
         return Unreached.OLD_VERSION
