@@ -108,7 +108,7 @@ class Totals:
     misrouted_share: Share
     failed_cycles: Share  # failovers in which any request was
     misrouted_cycles: Share
-    in_band: Share  # of the recoveries for which there is a prediction
+    in_band: Share  # of the recoveries, or unaffected cycles, for which there is a prediction
     predicted_mean_s: float | None
     predicted_observed_mean_s: float | None  # the mean fresh recovery of the same cycles
     residual: Residuals
@@ -202,13 +202,13 @@ class Tally:
         self.requests["bad"].append(cycle.failed + cycle.misrouted)
         for name in BAD:
             self.requests[name].append(getattr(cycle, name))
+        if cycle.anomaly is not None:
+            self.judged += 1
+            self.in_band += not cycle.anomaly
         if cycle.outcome == CycleOutcome.UNAFFECTED:
             return  # no recovery of 0 s: it is counted, and enters no quantile
         self._add_measured(cycle)
         self._add_recovery(cycle)
-        if cycle.anomaly is not None:
-            self.judged += 1
-            self.in_band += not cycle.anomaly
 
     def _add_invalid(self, cycle: Cycle, *, apart: bool) -> None:
         if cycle.cause is None or cycle.cause.kind is not CauseKind.STOPPED:

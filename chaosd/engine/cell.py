@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from chaosd.analysis import phases
+from chaosd.analysis import dns_trouble, phases
 from chaosd.analysis.recovery import Identities, measure
 from chaosd.analysis.reorder import Reorder
 from chaosd.engine import schedule
@@ -52,6 +52,7 @@ from chaosd.plugins.bases import FaultConfig, ProbeConfig, WindowedFaultConfig
 from chaosd.plugins.probe import Prober
 from chaosd.plugins.proxy import Predicts
 from chaosd.plugins.runtime import IsFound, Stage
+from chaosd.plugins.timeline import Timeline, Unreached
 from chaosd.report import words
 from chaosd.system.clock import SECOND_NS, Clock
 
@@ -410,17 +411,9 @@ class CellRun:
         cycle.write_begin()
         self._owner.world.tell(cycle)
         settings, direct, proxy = self.settings, self._direct, self.arm.proxy
-        failover = cycle.fold is not None and cycle.kind is CycleKind.FAILOVER
-        # A move that comes with other faults is none that the model knows.
-        if failover and not cycle.also and isinstance(proxy, Predicts):
-            moved = phases.move(
-                cycle.events,
-                missing_class=self.config.dns.missing,
-                dns_s=self.config.dns.delay.s,
-                samples=cycle.samples,
-                direct=direct,
-            )
-            predicted = proxy.predict(moved)
+        met = self._met(cycle)
+        if isinstance(met, Timeline) and isinstance(proxy, Predicts):
+            predicted = proxy.predict(met)
             if isinstance(predicted, Prediction):
                 cycle.record(RecoveryPredicted(prediction=predicted))
         now_ns = self.clock.now_ns()
@@ -440,6 +433,24 @@ class CellRun:
         if (kind := flight_record.suspicion(measured)) is not None:
             where, why = self._owner.directory, words.suspicion(kind)
             flight_record.write(where, measured, kind, events, samples, why=why)
+
+
+    def _met(self, cycle: CycleRun) -> Timeline | Unreached | None:
+        """The cycle as its proxy met it; None where that is none that a model knows."""
+        if cycle.fold is None or cycle.also:
+            return None
+        config, dns_s = self.config, self.config.dns.delay.s
+        if cycle.kind is CycleKind.DNS:
+            return dns_trouble.met(cycle.events, replicas=config.app.replicas, dns_s=dns_s)
+        if cycle.kind is not CycleKind.FAILOVER:
+            return None
+        return phases.move(
+            cycle.events,
+            missing_class=config.dns.missing,
+            dns_s=dns_s,
+            samples=cycle.samples,
+            direct=self._direct,
+        )
 
 
 def _span(part: FaultConfig) -> Span:

@@ -18,9 +18,11 @@ from chaosd.history.cycles import CycleKind
 from chaosd.history.disturbances import DnsAnswersWrongly
 from chaosd.history.events import FaultDns, RestoreDns
 from chaosd.plugins.bases import Wait, WindowedFaultConfig
-from chaosd.plugins.fault import undoing
+from chaosd.plugins.dns_trouble import rules_of, trouble
+from chaosd.plugins.fault import Circumstances, undoing
 from chaosd.plugins.recording import CycleContext
 from chaosd.plugins.runtime import CanFaultDns
+from chaosd.plugins.timeline import Timeline, Unreached
 from chaosd.units import Duration
 
 
@@ -62,6 +64,12 @@ class Dns:
     def __init__(self, config: Config) -> None:
         self.config = config
 
+    @property
+    def _rules(self) -> Sequence[Rule]:
+        config = self.config
+        answer, delay_s, qtype = config.answer, config.delay.s, config.qtype
+        return rules_of(preset=config.preset, answer=answer, delay_s=delay_s, qtype=qtype)
+
     @asynccontextmanager
     async def disturb(
         self, stage: CanFaultDns, cycle: CycleContext
@@ -70,10 +78,6 @@ class Dns:
         answer, delay_s, qtype = config.answer, config.delay.s, config.qtype
         preset = config.preset
         said = FaultDns(answer=answer, delay_s=delay_s, qtype=qtype, preset=preset)
-        rules: Sequence[Rule] = (Rule(answer=answer, delay_s=delay_s, qtype=qtype),)
-        if preset is not None:
-            rules = PRESETS[preset].rules
-
         async def undo() -> None:
             async with cycle.deed(RestoreDns()):
                 await stage.answer_by([], cycle.label)
@@ -81,5 +85,14 @@ class Dns:
         async with undoing(undo):
             async with cycle.deed(said):
                 cycle.begin(old=None, new=None)
-                await stage.answer_by(rules, cycle.label)
+                await stage.answer_by(self._rules, cycle.label)
             yield DnsAnswersWrongly(answer=answer, delay_s=delay_s, qtype=qtype, preset=preset)
+
+    def foretell(self, circumstances: Circumstances) -> Timeline | Unreached:
+        return trouble(
+            self._rules,
+            begins_s=0.0,
+            ends_s=self.config.window.s,
+            replicas=circumstances.others + 1,
+            took_s=circumstances.answer_s,
+        )

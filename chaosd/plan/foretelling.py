@@ -28,9 +28,11 @@ def foretold(part: FaultConfig, fault: Fault, config: Config, proxy: Proxy, pace
         return f"no prediction: there is no model of {config.proxy.type}"
     # Only before a run; afterwards each cycle is predicted from what really happened.
     timeline = fault.foretell(_circumstances(config, pace))
-    predicted = proxy.predict(timeline)
-    if isinstance(predicted, Unreached):
+    predicted = timeline if isinstance(timeline, Unreached) else proxy.predict(timeline)
+    if isinstance(timeline, Unreached) or isinstance(predicted, Unreached):
         return f"no prediction: {words.unreached(predicted)}"
+    if predicted.unaffected_share is not None:
+        return f"predicted: {words.foretold(predicted)}; each cycle is predicted again"
     said = (
         f"recovery predicted between {predicted.lower_s:.2f} s and {predicted.upper_s:.2f} s, "
         f"mean {predicted.mean_s:.2f} s{_likely(predicted)}, if the app listens "

@@ -13,7 +13,7 @@ from chaosd.history.disturbances import Disturbance
 from chaosd.history.events import DeedDue
 from chaosd.plugins.bases import FaultConfig, OldIp
 from chaosd.plugins.recording import CycleContext
-from chaosd.plugins.timeline import Timeline
+from chaosd.plugins.timeline import Timeline, Unreached
 from chaosd.system.clock import SECOND_NS
 
 
@@ -89,5 +89,5 @@ class Circumstances:
 class CanForetell(Protocol):
     """A fault that can say beforehand what the proxy will meet, for `chaosd check`."""
 
-    def foretell(self, circumstances: Circumstances) -> Timeline:
-        """What the proxy meets, as far as that is known before a run."""
+    def foretell(self, circumstances: Circumstances) -> Timeline | Unreached:
+        """What the proxy meets, as far as that is known before a run; or why it is unknown."""

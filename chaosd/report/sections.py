@@ -304,10 +304,8 @@ def _qualities(report: Report) -> Iterator[str]:
         yield f"restarts at the same address: {text.restarts(whole)}"
     if whole.in_band.n:
         means = seconds(whole.predicted_mean_s), seconds(whole.predicted_observed_mean_s)
-        yield (
-            f"predicted mean {means[0]}, observed {means[1]}: {text.in_band(whole.in_band)}"
-            f"{text.residual(whole.residual)}"
-        )
+        mean = f" mean {means[0]}, observed {means[1]}" if whole.residual.n else ""
+        yield f"predicted{mean}: {text.in_band(whole.in_band)}{text.residual(whole.residual)}"
     for cell, queries in report.queries.items():
         rate = f", {queries.per_second:.2f}/s" if queries.per_second is not None else ""
         yield f"{cell}: {queries.count:,} DNS queries from the proxy{rate}"

@@ -74,7 +74,8 @@ def sentence(cycle: Cycle, *, wide: bool = False) -> str:
             answer += f" ({parts})" if took is not None and parts else ""
             return f"{start}: control, {what}: {answer}; {_requests(cycle)}"
         case CycleOutcome.UNAFFECTED:
-            return f"{start}: {cycle.fault}{_company(cycle)}, users unaffected; {_requests(cycle)}"
+            what = f"{cycle.fault}{_company(cycle)}, users unaffected{_predicted(cycle)}"
+            return f"{start}: {what}; {_requests(cycle)}"
         case CycleOutcome.CENSORED:
             ending = f"not recovered within {cycle.lasted_s:g} s"
         case CycleOutcome.RECOVERED if cycle.recovery_s == 0:
@@ -124,6 +125,8 @@ def _predicted(cycle: Cycle) -> str:
     if cycle.predicted is None:
         return ""
     said = band(cycle.predicted.lower_s, cycle.predicted.upper_s)
+    if cycle.predicted.unaffected_share is not None:
+        said = f"was {words.foretold(cycle.predicted)}"
     if cycle.residual_s is not None:
         said += f", {cycle.residual_s:+.2f} s vs predicted mean"
     if cycle.anomaly:
