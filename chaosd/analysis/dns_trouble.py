@@ -25,7 +25,11 @@ def met(
     began_ns, fault = faults[0]
     return trouble(
         rules_of(
-            preset=fault.preset, answer=fault.answer, delay_s=fault.delay_s, qtype=fault.qtype
+            preset=fault.preset,
+            answer=fault.answer,
+            delay_s=fault.delay_s,
+            qtype=fault.qtype,
+            nameserver=fault.nameserver,
         ),
         begins_s=(began_ns - begin.at_ns) / 1e9,
         ends_s=(ends[-1] - begin.at_ns) / 1e9,

@@ -94,6 +94,9 @@ class Dns(Part):
     )
     ttl: Duration = Field(Duration.parse("10m"), description="in whole seconds")
     delay: Duration = Field(Duration(0), description="how long each answer is held back")
+    nameservers: int = Field(
+        1, ge=1, le=4, description="how many nameservers the proxy asks, all of chaosd's own"
+    )
 
     @field_validator("ttl")
     @classmethod

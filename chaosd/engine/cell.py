@@ -434,14 +434,18 @@ class CellRun:
             where, why = self._owner.directory, words.suspicion(kind)
             flight_record.write(where, measured, kind, events, samples, why=why)
 
-
     def _met(self, cycle: CycleRun) -> Timeline | Unreached | None:
         """The cycle as its proxy met it; None where that is none that a model knows."""
         if cycle.fold is None or cycle.also:
             return None
         config, dns_s = self.config, self.config.dns.delay.s
         if cycle.kind is CycleKind.DNS:
-            return dns_trouble.met(cycle.events, replicas=config.app.replicas, dns_s=dns_s)
+            return dns_trouble.met(
+                cycle.events,
+                replicas=config.app.replicas,
+                dns_s=dns_s,
+                nameservers=config.dns.nameservers,
+            )
         if cycle.kind is not CycleKind.FAILOVER:
             return None
         return phases.move(

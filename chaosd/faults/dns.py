@@ -42,6 +42,18 @@ class Dns:
             None, description="what is wrong, by its name in docs/dns-faults.md"
         )
 
+        nameserver: int | None = Field(
+            None, ge=1, description="only this one of `dns.nameservers`, from 1; not set: all"
+        )
+
+        @property
+        def nameservers_min(self) -> int:
+            """How many nameservers there have to be at least."""
+            if self.nameserver is not None:
+                return self.nameserver
+            rules = PRESETS[self.preset].rules if self.preset is not None else ()
+            return 2 if any(rule.nameserver is not None for rule in rules) else 1
+
         @model_validator(mode="after")
         def _does_something(self) -> Self:
             said = self.answer is not None or self.delay or self.qtype is not None
@@ -68,7 +80,13 @@ class Dns:
     def _rules(self) -> Sequence[Rule]:
         config = self.config
         answer, delay_s, qtype = config.answer, config.delay.s, config.qtype
-        return rules_of(preset=config.preset, answer=answer, delay_s=delay_s, qtype=qtype)
+        return rules_of(
+            preset=config.preset,
+            answer=answer,
+            delay_s=delay_s,
+            qtype=qtype,
+            nameserver=config.nameserver,
+        )
 
     @asynccontextmanager
     async def disturb(
@@ -76,8 +94,11 @@ class Dns:
     ) -> AsyncIterator[DnsAnswersWrongly]:
         config = self.config
         answer, delay_s, qtype = config.answer, config.delay.s, config.qtype
-        preset = config.preset
-        said = FaultDns(answer=answer, delay_s=delay_s, qtype=qtype, preset=preset)
+        preset, nameserver = config.preset, config.nameserver
+        said = FaultDns(
+            answer=answer, delay_s=delay_s, qtype=qtype, preset=preset, nameserver=nameserver
+        )
+
         async def undo() -> None:
             async with cycle.deed(RestoreDns()):
                 await stage.answer_by([], cycle.label)
@@ -86,7 +107,9 @@ class Dns:
             async with cycle.deed(said):
                 cycle.begin(old=None, new=None)
                 await stage.answer_by(self._rules, cycle.label)
-            yield DnsAnswersWrongly(answer=answer, delay_s=delay_s, qtype=qtype, preset=preset)
+            yield DnsAnswersWrongly(
+                answer=answer, delay_s=delay_s, qtype=qtype, preset=preset, nameserver=nameserver
+            )
 
     def foretell(self, circumstances: Circumstances) -> Timeline | Unreached:
         return trouble(
@@ -95,4 +118,5 @@ class Dns:
             ends_s=self.config.window.s,
             replicas=circumstances.others + 1,
             took_s=circumstances.answer_s,
+            nameservers=circumstances.nameservers,
         )

@@ -131,5 +131,6 @@ class Plan:
                 publish=dns.publish,
                 ttl_s=round(dns.ttl.s),
                 delay_s=dns.delay.s,
+                nameservers=dns.nameservers,
             ),
         )

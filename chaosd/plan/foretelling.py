@@ -64,6 +64,7 @@ def _circumstances(config: Config, pace: Pace) -> Circumstances:
         publish_s=pace.publish_s,
         reach_s=pace.reach_s,
         held_s=pace.held_s,
+        nameservers=config.dns.nameservers,
     )
 
 

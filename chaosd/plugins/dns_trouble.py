@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from chaosd.dns.presets import PRESETS
-from chaosd.dns.rules import Answer, Does, Parameter, Rule
+from chaosd.dns.rules import Answer, Does, Parameter, Rule, Wrong
 from chaosd.plugins.timeline import (
     ALWAYS,
     RECORD_TYPES,
@@ -89,7 +89,10 @@ def _sender(parameters: Parameters) -> Meaning | None:
 # By the kind of action. Those of SRV records and of TCP are not here: the app's name has addresses,
 # and is asked for by UDP.
 _MEANINGS: Mapping[str, Callable[[Parameters], Meaning | None]] = {
-    "silence": lambda _: Meaning(failure=Failure.SILENCE),
+    "silence": lambda parameters: (
+        None if parameters.get("questions") else Meaning(failure=Failure.SILENCE)
+    ),
+    "closed": lambda _: Meaning(failure=Failure.SILENCE),
     "truncation": lambda _: Meaning(failure=Failure.TRUNCATED),
     "repeat": lambda parameters: None if parameters.get("held") else _USUAL,
     "code": _code,
@@ -102,7 +105,7 @@ _MEANINGS: Mapping[str, Callable[[Parameters], Meaning | None]] = {
 }
 
 
-def meaning(rule: Rule) -> Meaning | None:
+def meaning(rule: Rule | Wrong) -> Meaning | None:
     """What becomes of an answer by this rule; None where that is not known."""
     found = Meaning(
         failure=None if rule.answer is None else Failure(rule.answer), late_s=rule.delay_s
@@ -126,12 +129,23 @@ def _done(does: Does) -> Meaning | None:
 
 
 def rules_of(
-    *, preset: str | None, answer: Answer | None, delay_s: float, qtype: str | None
+    *,
+    preset: str | None,
+    answer: Answer | None,
+    delay_s: float,
+    qtype: str | None,
+    nameserver: int | None,
 ) -> Sequence[Rule]:
-    """The rules of a DNS fault. Raises KeyError if there is no such preset."""
+    """The rules of a DNS fault. Raises KeyError if there is no such preset.
+
+    `nameserver`, counted from 1, is the only one that they are about; None: as the preset says.
+    """
+    rules: Sequence[Rule] = (Rule(answer=answer, delay_s=delay_s, qtype=qtype),)
     if preset is not None:
-        return PRESETS[preset].rules
-    return (Rule(answer=answer, delay_s=delay_s, qtype=qtype),)
+        rules = PRESETS[preset].rules
+    if nameserver is None:
+        return rules
+    return [replace(rule, nameserver=nameserver - 1) for rule in rules]
 
 
 def trouble(
@@ -156,7 +170,7 @@ def trouble(
         edge = NameEdge(at_s=ALWAYS, record=record, answer=usual[record], took_s=took_s)
         before.append(edge)
         for number in range(nameservers):
-            rule = next((r for r in rules if _is_about(r, record)), None)
+            rule = next((r for r in rules if _is_about(r, record, number)), None)
             if rule is None:
                 continue
             means = meaning(rule)
@@ -184,5 +198,9 @@ def trouble(
     )
 
 
-def _is_about(rule: Rule, record: RecordType) -> bool:
-    return rule.qtype in (None, record) and rule.transport in (None, "udp")
+def _is_about(rule: Rule, record: RecordType, nameserver: int) -> bool:
+    return (
+        rule.qtype in (None, record)
+        and rule.transport in (None, "udp")
+        and rule.nameserver in (None, nameserver)
+    )

@@ -40,6 +40,15 @@ class Fault(Protocol):
         """
 
 
+@runtime_checkable
+class NeedsNameservers(Protocol):
+    """The config of a fault that is about one of several nameservers."""
+
+    @property
+    def nameservers_min(self) -> int:
+        """How many there have to be at least."""
+
+
 @asynccontextmanager
 async def undoing(undo: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
     """Undo what the body does, whatever happens in it. Raises NotUndoneError if that fails."""
@@ -83,6 +92,7 @@ class Circumstances:
     publish_s: float  # from an instance's start until the name answers its address
     reach_s: float | None  # … until its host answers ARP; None: as soon as it is published
     held_s: float = 0.0  # from T0, so long the old address refuses; then something else holds it
+    nameservers: int = 1
 
 
 @runtime_checkable

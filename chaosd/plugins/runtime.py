@@ -50,6 +50,7 @@ class DnsSpec:
     publish: Literal["start", "ready"]
     ttl_s: int
     delay_s: float
+    nameservers: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +80,7 @@ class CellSpec:
         scratch: PurePath,
         app_at: Address | None = None,
         beside: str | None = None,
+        more_dns: tuple[Address, ...] = (),
     ) -> Wiring:
         """The addresses that a runtime has chosen, with what the config says of the app."""
         return Wiring(
@@ -94,6 +96,7 @@ class CellSpec:
             scratch=scratch,
             app_at=app_at,
             beside=beside,
+            more_dns=more_dns,
         )
 
 

@@ -183,6 +183,9 @@ class DockerRuntime(RealTime):
         if dns.missing != "nxdomain":
             what = "Docker's DNS answers for a missing name as it likes"
             found.append((("dns", "missing"), f"{what} ({instead})"))
+        if dns.nameservers > 1:
+            what = "Docker's DNS is one nameserver"
+            found.append((("dns", "nameservers"), f"{what} ({instead})"))
         if dns.delay_s:
             what = "Docker's DNS can't be delayed"
             found.append((("dns", "delay"), f"{what} ({instead})"))

@@ -46,7 +46,7 @@ from chaosd.runtimes.surroundings import Surroundings
 from chaosd.system import processes
 from chaosd.system.processes import Child
 
-DOOR, SERVICES = 1, 2  # the last byte of their addresses
+DOOR, SERVICES = 1, 2  # the last byte of their addresses; further nameservers come after these
 ARM_LIMIT_S = 10.0
 TAKE_LIMIT_S = 3.0
 OWN_IMAGE = "http-server"
@@ -146,7 +146,7 @@ class LocalStage(Roster[Child]):
         self._children: set[Child] = set()
         self._zygote = zygote
         self._joined = False
-        self._answers = DnsAnswers(recorder, cell.dns.name)
+        self._answers = DnsAnswers(recorder, cell.dns.name, cell.dns.nameservers)
         self._dns = DnsServer(
             self._clock,
             self._answers.record,
@@ -171,7 +171,8 @@ class LocalStage(Roster[Child]):
         cell.directory.mkdir(parents=True, exist_ok=True)
         rng = Random(cell.seed)  # noqa: S311 - addresses, not secrets
         self._loopback = await loopback.claim(rng, cell.app.remember_ips)
-        dns = await self._dns.start(self._loopback.address(SERVICES))
+        hosts = range(SERVICES, SERVICES + cell.dns.nameservers)
+        dns, *more = [await self._dns.start(self._loopback.address(host)) for host in hosts]
         self._joined = True
         await self._zygote.join(self._labels, self._clock)
         await self._set_up_app()
@@ -179,7 +180,9 @@ class LocalStage(Roster[Child]):
         if beside is not None:
             for name in cell.beside or ():
                 self._dns.publish(name, [beside.address.host])
-        where = Surroundings(self._loopback.address(DOOR), dns, self.app[0].address, beside)
+        where = Surroundings(
+            self._loopback.address(DOOR), dns, self.app[0].address, beside, tuple(more)
+        )
         await self._proxy.start(where, self._on_end)
         self.entry, self.api = self._proxy.entry, self._proxy.api
         await self._proxy.answers(lambda: self._trouble)

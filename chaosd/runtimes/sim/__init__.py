@@ -21,6 +21,7 @@ from chaosd.dns.rules import Rule
 from chaosd.errors import ConfigError, MachineError
 from chaosd.history.values import Address, Instance, Sample, StreamSpec
 from chaosd.plugins.bases import KeyPath, OldIp, ProbeConfig, RuntimeConfig
+from chaosd.plugins.dns_trouble import meaning
 from chaosd.plugins.probe import Deliver
 from chaosd.plugins.proxy import Launches, Proxy, ProxyHost
 from chaosd.plugins.recording import Recorder
@@ -155,9 +156,9 @@ class SimStage(Roster[None]):
 
     async def answer_by(self, rules: Sequence[Rule], owner: str = "") -> None:
         self._now_ns()
-        if any(rule.does for rule in rules):
+        if any(meaning(rule) is None for rule in rules):
             raise MachineError(
-                "the simulated nameserver has no messages to spoil (use runtime local or docker)"
+                "the simulated nameserver has no messages to spoil so (use runtime local or docker)"
             )
         self._world.rules.set(owner, rules)
 

@@ -35,7 +35,9 @@ def predict(settings: Settings, version: str | None, timeline: Timeline) -> Pred
         if (why := closed_forms.unreached(settings, version)) is not None:
             return why
         answered = timeline.answer(ALWAYS, "A")
-        backend = backend_of(settings, servers=1 if isinstance(answered, Failure) else len(answered))
+        backend = backend_of(
+            settings, servers=1 if isinstance(answered, Failure) else len(answered)
+        )
         return trouble.predicted(Standing(backend=backend, host=BACKEND), version, timeline)
     band = closed_forms.recovery(settings, version, timeline)
     if isinstance(band, Unreached):
