@@ -124,14 +124,14 @@ def _stable(cycle: Cycle) -> str:
 def _predicted(cycle: Cycle) -> str:
     if cycle.predicted is None:
         return ""
-    said = band(cycle.predicted.lower_s, cycle.predicted.upper_s)
+    said = " " + band(cycle.predicted.lower_s, cycle.predicted.upper_s)
     if cycle.predicted.unaffected_share is not None:
-        said = f"was {words.foretold(cycle.predicted)}"
+        said = f": {words.foretold(cycle.predicted)}"
     if cycle.residual_s is not None:
         said += f", {cycle.residual_s:+.2f} s vs predicted mean"
     if cycle.anomaly:
         said += ", outside of it"
-    return f" (predicted {said})"
+    return f" (predicted{said})"
 
 
 def _phases(cycle: Cycle) -> str:

@@ -7,6 +7,7 @@ in `outlook.py`, it goes on until nothing can change any more, and then requests
 from __future__ import annotations
 
 from random import Random
+from typing import NamedTuple
 
 from chaosd.history.cycles import Prediction
 from chaosd.plugins.simulation import NEVER_NS
@@ -61,20 +62,17 @@ def predicted(
     """What users see of such a timeline, over all phases of the timers; or why that is unknown."""
     if (why := _unreached(standing, version, timeline)) is not None:
         return why
-    layout, tracks = Layout(standing.backend, version), Tracks(timeline)
-    last_ns = max(whole_ns(e.at_s) for e in timeline.names)
+    met = _Met(standing, Layout(standing.backend, version), timeline, Tracks(timeline))
     found: list[Seen] = []
     steps = 0
-    corners = trials.corners()
     for number in range(TRIALS_MAX):
-        phases = trials.phases_of(number)
-        trial = _Trial(standing, layout, timeline, tracks, phases, last_ns)
+        trial = _Trial(met, trials.phases_of(number))
         found.append(trial.run())
         steps += trial.steps
         least = WHOLE_TRIALS_MIN if steps < WHOLE_STEPS_MOST else WHOLE_TRIALS_LEAST
         if len(found) >= least and steps >= WHOLE_STEPS_MAX:
             break
-    ends = [_Trial(standing, layout, timeline, tracks, p, last_ns).run() for p in corners]
+    ends = [_Trial(met, phases).run() for phases in trials.corners()]
     if any(seen.stable_s == float("inf") for seen in (*found, *ends)):
         return Unreached.NO_RECOVERY
     return _folded(found, ends)
@@ -130,6 +128,15 @@ def _folded(found: list[Seen], ends: list[Seen]) -> Prediction:
     return trials.distribution(band, [Recovery(each, each) for each in seconds])
 
 
+class _Met(NamedTuple):
+    """What all trials meet."""
+
+    standing: Standing
+    layout: Layout
+    timeline: Timeline
+    tracks: Tracks
+
+
 class _World(StandingWorld):
     """A standing backend's world, which notes that a server has changed."""
 
@@ -142,17 +149,11 @@ class _World(StandingWorld):
 class _Trial:
     """The trouble, met in one phase of the polls and one of the checks."""
 
-    def __init__(
-        self,
-        standing: Standing,
-        layout: Layout,
-        timeline: Timeline,
-        tracks: Tracks,
-        phases: Phases,
-        last_ns: int,
-    ) -> None:
+    def __init__(self, met: _Met, phases: Phases) -> None:
+        standing, layout, timeline, tracks = met
         self.steps = 0
-        self._standing, self._last_ns = standing, last_ns
+        self._standing = standing
+        self._last_ns = last_ns = max(whole_ns(edge.at_s) for edge in timeline.names)
         rng = Random(phases.seed)  # noqa: S311 - repeatable is the point
         self._world = world = _World(standing, tracks, rng, vacant_refuses=True)
         host = standing.host
