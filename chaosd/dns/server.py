@@ -27,6 +27,7 @@ import dns.rdatatype
 import dns.rrset
 
 from chaosd.dns.actions import Sending, Transport
+from chaosd.dns.actions.code import soa
 from chaosd.dns.rules import Answer, RuleBook, Wrong
 from chaosd.dns.sockets import Came, Door
 from chaosd.dns.spoiling import spoil
@@ -93,11 +94,13 @@ class DnsServer:
         delay_s: float = 0.0,
         service_port: int = 0,
         additional: bool = True,
+        negative_ttl_s: int | None = None,
         believes: Callable[[Address, Transport], bool] = lambda _, __: True,
     ) -> None:
         """`service_port` is what SRV answers say: those of names such as `_http._tcp.app`.
 
         Without `additional` they don't hold the addresses of their targets, which are asked for.
+        `negative_ttl_s` is what an SOA record of negative answers says; None: they have none.
         `believes` says whether the proxy is at this address.
         """
         self.missing: Missing = missing
@@ -110,6 +113,7 @@ class DnsServer:
         self._observe = observe
         self._service_port = service_port
         self._additional = additional
+        self._negative_ttl_s = negative_ttl_s
         self._believes = believes
         self._names: dict[dns.name.Name, list[dns.rdata.Rdata]] = {}
         self._previous: dict[dns.name.Name, list[dns.rdata.Rdata]] = {}
@@ -287,6 +291,9 @@ class DnsServer:
         response.set_rcode(rcode)
         if rcode != dns.rcode.REFUSED:
             response.flags |= dns.flags.AA
+        negative = not found and rcode in (dns.rcode.NXDOMAIN, dns.rcode.NOERROR)
+        if negative and self._negative_ttl_s is not None:
+            response.authority.append(soa(question.name, self._negative_ttl_s))
         for record in found:
             rrset = dns.rrset.from_rdata(question.name, self.ttl_s, record)
             response.answer.append(rrset)

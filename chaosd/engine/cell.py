@@ -439,6 +439,8 @@ class CellRun:
         if cycle.fold is None or cycle.also:
             return None
         config, dns_s = self.config, self.config.dns.delay.s
+        if config.dns.cache is not None:
+            return Unreached.CACHE
         if cycle.kind is CycleKind.DNS:
             return dns_trouble.met(
                 cycle.events,

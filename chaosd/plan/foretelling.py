@@ -26,6 +26,8 @@ def foretold(part: FaultConfig, fault: Fault, config: Config, proxy: Proxy, pace
         return "no prediction before it has happened"
     if not isinstance(proxy, Predicts):
         return f"no prediction: there is no model of {config.proxy.type}"
+    if config.dns.cache is not None:
+        return f"no prediction: {words.unreached(Unreached.CACHE)}"
     # Only before a run; afterwards each cycle is predicted from what really happened.
     timeline = fault.foretell(_circumstances(config, pace))
     predicted = timeline if isinstance(timeline, Unreached) else proxy.predict(timeline)

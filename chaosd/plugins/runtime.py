@@ -51,6 +51,8 @@ class DnsSpec:
     ttl_s: int
     delay_s: float
     nameservers: int = 1
+    cache: Literal["unbound", "dnsmasq"] | None = None  # between the proxy and chaosd's nameserver
+    negative_ttl_s: int | None = None  # None: negative answers have no SOA record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -215,6 +215,7 @@ class Unreached(StrEnum):
     SEVERAL_NAMESERVERS = "several nameservers"
     PROXY_CHANGES = "proxy changes"  # it is reloaded or restarted
     OTHER_TIMELINE = "other timeline"  # not a move of one instance to a new address
+    CACHE = "cache"  # one stands between the proxy and chaosd's nameserver
     OTHER_ANSWERS = "other answers"  # of DNS: what the proxy makes of them is not known
 
 

@@ -211,6 +211,7 @@ def unreached(found: Unreached) -> str:
         Unreached.SEVERAL_NAMESERVERS: "the model knows one nameserver only",
         Unreached.PROXY_CHANGES: "the model does not know a proxy that is reloaded or restarted",
         Unreached.OTHER_TIMELINE: "the model knows only a move of one instance to a new address",
+        Unreached.CACHE: "the model knows no cache between the proxy and its nameserver",
         Unreached.OTHER_ANSWERS: "the model does not know what the proxy makes of these answers",
     }[found]
 

@@ -173,6 +173,12 @@ class DockerRuntime(RealTime):
         if dns.publish != "start":
             what = "Docker publishes a name when its container is started"
             found.append((("dns", "publish"), f"{what} (leave it at start)"))
+        if dns.cache is not None:
+            what = f"{dns.cache} is a program of this machine"
+            found.append((("dns", "cache"), f"{what} (leave it out, or take runtime local)"))
+        if dns.negative_ttl_s is not None:
+            what = "negative answers have no SOA record here"
+            found.append((("dns", "negative_ttl"), f"{what} (leave it out, or take runtime local)"))
         if self.config.dns == "forward":
             return found
         services = [n for n in (dns.name, *(cell.beside or ())) if n.startswith("_")]

@@ -35,7 +35,8 @@ from chaosd.plugins.runtime import (
     ProcessRole,
 )
 from chaosd.runtimes.dns_answers import DnsAnswers
-from chaosd.runtimes.local import loopback
+from chaosd.runtimes.local import cache, loopback
+from chaosd.runtimes.local.cache import CacheChild
 from chaosd.runtimes.local.loopback import Loopback
 from chaosd.runtimes.local.proxychild import ProxyChild
 from chaosd.runtimes.local.zygote import Zygote, server_command
@@ -46,6 +47,7 @@ from chaosd.runtimes.surroundings import Surroundings
 from chaosd.system import processes
 from chaosd.system.processes import Child
 
+CACHE = 9
 DOOR, SERVICES = 1, 2  # the last byte of their addresses; further nameservers come after these
 ARM_LIMIT_S = 10.0
 TAKE_LIMIT_S = 3.0
@@ -100,6 +102,8 @@ class LocalRuntime(RealTime):
         return OLD_IP
 
     def problems(self, cell: CellSpec) -> list[tuple[KeyPath, str]]:
+        if cell.dns.cache is not None and (missing := cache.lacking(cell.dns.cache)) is not None:
+            return [(("dns", "cache"), missing)]
         own = {"start_delay": cell.app.start_delay_s, "healthy_after": cell.app.healthy_after_s}
         for name in [name for name, seconds in own.items() if cell.app.command and seconds]:
             what = f"your own command has its own start; {name} is for {OWN_IMAGE}"
@@ -154,13 +158,18 @@ class LocalStage(Roster[Child]):
             ttl_s=cell.dns.ttl_s,
             delay_s=cell.dns.delay_s,
             service_port=cell.app.port,
+            negative_ttl_s=cell.dns.negative_ttl_s,
             believes=lambda sender, transport: self._proxies[transport](sender),
         )
         self._loopback: Loopback | None = None
         self._proxy = ProxyChild(cell, recorder, self._spawn)
+        self._cache: CacheChild | None = None
+        if cell.dns.cache is not None:
+            self._cache = CacheChild(cell.dns.cache, cell.directory, self._spawn)
+        asks = self._proxy.pid if self._cache is None else self._cache.pid
         self._proxies: dict[Transport, OfProcess] = {
-            "udp": OfProcess(self._proxy.pid, self._clock, "udp"),
-            "tcp": OfProcess(self._proxy.pid, self._clock, "tcp"),
+            "udp": OfProcess(asks, self._clock, "udp"),
+            "tcp": OfProcess(asks, self._clock, "tcp"),
         }
 
     # --- setting up and taking down ---
@@ -173,6 +182,9 @@ class LocalStage(Roster[Child]):
         self._loopback = await loopback.claim(rng, cell.app.remember_ips)
         hosts = range(SERVICES, SERVICES + cell.dns.nameservers)
         dns, *more = [await self._dns.start(self._loopback.address(host)) for host in hosts]
+        if self._cache is not None:
+            host = self._loopback.address(CACHE)
+            dns = await self._cache.start(host, dns, self._clock, self._on_end)
         self._joined = True
         await self._zygote.join(self._labels, self._clock)
         await self._set_up_app()

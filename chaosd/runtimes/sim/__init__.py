@@ -296,6 +296,9 @@ class SimRuntime:
         app, remedy = cell.app, "leave it out, or take another runtime"
         no_program = "the simulated app is no program"
         found: list[tuple[KeyPath, str]] = []
+        if cell.dns.cache is not None:
+            what = f"the simulated proxy asks no {cell.dns.cache}"
+            found.append((("dns", "cache"), f"{what} ({remedy})"))
         if app.image != OWN_IMAGE:
             what = f"the simulated app is always {OWN_IMAGE}, not `{app.image}`"
             found.append((("app", "image"), f"{what} ({remedy})"))
