@@ -3,8 +3,8 @@
     python tests/bench/dns_predicted.py [--only PRESET …] [--cycles 3] [--at-once 2] [--write FILE]
 
 For each preset that the model reaches, `chaosd run` on the local runtime, with every installed line
-of HAProxy side by side (`chaosd haproxy install --all`): the fault lasts for 5 s, each `hold` is
-2 s, a poll comes each 300 ms. Two nameservers stand there for the presets that are about one of
+of HAProxy side by side (`chaosd haproxy install --all`): the fault lasts for 6 s, each `hold` is
+2 s, a poll comes each second. Two nameservers stand there for the presets that are about one of
 several. A cycle is in band where its outcome is the predicted one: unaffected, or an outage as long
 and as late as the model says. Poor cycles count for nothing, and are told. It takes some ten
 minutes. Exit 1 if a cycle is out of band.
@@ -31,12 +31,12 @@ from chaosd.proxies.haproxy import builds
 
 HOLDS = dict.fromkeys(("nx", "refused", "timeout", "other"), "2s")
 RESOLVERS = {
-    "timeout_resolve": "300ms",
-    "timeout_retry": "200ms",
+    "timeout_resolve": "1s",
+    "timeout_retry": "500ms",
     "resolve_retries": 2,
     "hold": HOLDS,
 }
-WINDOW, EVERY, RATE = "5s", "9s", "100/s"
+WINDOW, EVERY, RATE = "6s", "10s", "50/s"
 LIMIT_S = 300.0
 JUDGED = (CycleOutcome.UNAFFECTED, CycleOutcome.RECOVERED, CycleOutcome.CENSORED)
 

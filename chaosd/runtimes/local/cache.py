@@ -92,7 +92,7 @@ class CacheChild:
     async def start(
         self, host: str, upstream: Address, clock: Clock, ended: Callable[[Child], None]
     ) -> Address:
-        """Start it at this IP, before that nameserver. Raises MachineError if it does not listen."""
+        """Start it at this IP, before that nameserver. Raises MachineError."""
         program = _find(self._program)
         if program is None:
             raise MachineError(lacking(self._program) or "")

@@ -6,6 +6,7 @@ in `outlook.py`, it goes on until nothing can change any more, and then requests
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 from typing import NamedTuple
 
@@ -42,6 +43,9 @@ from chaosd.proxies.haproxy.model.versions import OLDEST, parse_version
 
 LOOKED_S = 5.0  # how long requests are looked at after the last change
 ALWAYS_NS = -NEVER_NS
+# Polls go on from one timer to the next while the trouble lasts. On a machine that does other work
+# each is a little later than the trials have it, and so much of the time it comes to.
+LATE_SHARE = 0.01
 
 
 def is_trouble(timeline: Timeline) -> bool:
@@ -114,8 +118,8 @@ def _folded(found: list[Seen], ends: list[Seen]) -> Prediction:
     if not hit:
         none = {"lower_s": 0.0, "mean_s": 0.0, "upper_s": 0.0}
         return Prediction(**none, unaffected_share=1.0, outage_lower_s=0.0, outage_upper_s=0.0)
-    lower_s, upper_s = trials.widened([seen.stable_s for seen in hit])
-    least_s, most_s = trials.widened([seen.failed_s for seen in hit])
+    lower_s, upper_s = _band([seen.stable_s for seen in hit])
+    least_s, most_s = _band([seen.failed_s for seen in hit])
     band = Prediction(
         lower_s=lower_s,
         mean_s=0.0,
@@ -126,6 +130,12 @@ def _folded(found: list[Seen], ends: list[Seen]) -> Prediction:
     )
     seconds = sorted(seen.stable_s for seen in found if seen.failed_s) or [lower_s, upper_s]
     return trials.distribution(band, [Recovery(each, each) for each in seconds])
+
+
+def _band(found: Sequence[float]) -> tuple[float, float]:
+    """The band of an instant or a length that many timers in a row have led to."""
+    lower_s, upper_s = trials.widened(found)
+    return max(0.0, lower_s - LATE_SHARE * upper_s), upper_s + LATE_SHARE * upper_s
 
 
 class _Met(NamedTuple):
