@@ -63,6 +63,9 @@ async def main() -> int:
     async def look(name: str) -> None:
         async with limit:
             found[name] = await _run(name, lines, arguments.cycles)
+        if arguments.write is not None:  # as far as it has come
+            known = [each for each in names if each in found]
+            arguments.write.write_text(_page(known, lines, found)[0], encoding="utf-8")
         bad = [f"{c.arm} {c.outcome} {c.recovery_s}" for c in found[name] if c.anomaly]
         print(f"{len(found)} of {len(names)}: {name} {bad or ''}", file=sys.stderr, flush=True)
 

@@ -6,7 +6,6 @@ in `outlook.py`, it goes on until nothing can change any more, and then requests
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from random import Random
 from typing import NamedTuple
 
@@ -118,24 +117,19 @@ def _folded(found: list[Seen], ends: list[Seen]) -> Prediction:
     if not hit:
         none = {"lower_s": 0.0, "mean_s": 0.0, "upper_s": 0.0}
         return Prediction(**none, unaffected_share=1.0, outage_lower_s=0.0, outage_upper_s=0.0)
-    lower_s, upper_s = _band([seen.stable_s for seen in hit])
-    least_s, most_s = _band([seen.failed_s for seen in hit])
+    lower_s, upper_s = trials.widened([seen.stable_s for seen in hit])
+    least_s, most_s = trials.widened([seen.failed_s for seen in hit])
+    late_s = LATE_SHARE * upper_s  # the end of the outage, or its begin: then it is shorter
     band = Prediction(
         lower_s=lower_s,
         mean_s=0.0,
-        upper_s=upper_s,
+        upper_s=upper_s + late_s,
         unaffected_share=1 - len(hit) / (len(found) + len(ends)),
-        outage_lower_s=least_s,
-        outage_upper_s=most_s,
+        outage_lower_s=max(0.0, least_s - late_s),
+        outage_upper_s=most_s + late_s,
     )
     seconds = sorted(seen.stable_s for seen in found if seen.failed_s) or [lower_s, upper_s]
     return trials.distribution(band, [Recovery(each, each) for each in seconds])
-
-
-def _band(found: Sequence[float]) -> tuple[float, float]:
-    """The band of an instant or a length that many timers in a row have led to."""
-    lower_s, upper_s = trials.widened(found)
-    return max(0.0, lower_s - LATE_SHARE * upper_s), upper_s + LATE_SHARE * upper_s
 
 
 class _Met(NamedTuple):
