@@ -195,12 +195,14 @@ class Door:
         self._at = Address("", 0)
         self._udp: UdpDoor | None = None
         self._tcp: asyncio.Task[asyncio.Server] | None = None
+        self._listening: socket.socket | None = None  # what `_tcp` begins to serve
 
     def open(self, host: str, ports: Sequence[int]) -> Address:
         """Listen there, on the first of these ports that is free. Raises MachineError."""
         udp, tcp = bind(host, ports)
         self._at = Address(host, udp.getsockname()[1])
         loop = asyncio.get_running_loop()
+        self._listening = tcp
         self._udp = UdpDoor(self._receive, udp, self._clock, self._nameserver)
         listens = loop.create_server(
             lambda: TcpDoor(self._receive, self._connections, self._nameserver),
@@ -228,8 +230,9 @@ class Door:
             udp.close()
         if tcp is not None and tcp.done() and not tcp.cancelled():
             tcp.result().close()
-        elif tcp is not None:
+        elif tcp is not None and self._listening is not None:
             tcp.cancel()
+            self._listening.close()
 
     async def close(self) -> None:
         """Close both ports for good."""

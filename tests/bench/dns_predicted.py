@@ -66,7 +66,11 @@ async def main() -> int:
         if arguments.write is not None:  # as far as it has come
             known = [each for each in names if each in found]
             arguments.write.write_text(_page(known, lines, found)[0], encoding="utf-8")
-        bad = [f"{c.arm} {c.outcome} {c.recovery_s}" for c in found[name] if c.anomaly]
+        bad = [
+            f"{c.arm} {c.outcome} {c.recovery_s} {c.outage_loss_s} {c.predicted}"
+            for c in found[name]
+            if c.anomaly and c.doubt is None
+        ]
         print(f"{len(found)} of {len(names)}: {name} {bad or ''}", file=sys.stderr, flush=True)
 
     async with asyncio.TaskGroup() as tasks:

@@ -133,7 +133,7 @@ async def heard_of(name: str, wait_s: float) -> Heard:
                     wires = await listen(loop, client, heard, wait_s)
                     getattr(heard, kind.lower()).append(wires)
             server.rules.set("fault", PRESETS[name].rules)  # its counts begin anew
-            for _ in range(ASKS):
+            for _ in range(ASKS if name.startswith("one-") else 0):
                 query = dns.message.make_query(NAME, "A", use_edns=0, payload=512)
                 client.sendto(query.to_wire(), (second.host, second.port))
                 wires = await listen(loop, client, Heard(), WAIT_S)
