@@ -161,7 +161,7 @@ class DnsServer:
         """
         ports = [PORT, 0, 0, 0] if port is None else [port] * (1 if port else 4)
         door = Door(self.receive, self._connections, self._clock, len(self._doors))
-        address = door.open(host, ports)
+        address = door.listen(host, ports)
         self._doors.append(door)
         self.address = self.address or address
         await door.listens()
@@ -173,7 +173,7 @@ class DnsServer:
             if any(rule.closes(number) for rule in self.rules.rules):
                 door.shut()
             elif not self._closed:
-                door.open_again()
+                door.listen_again()
 
     async def close(self) -> None:
         """Stop answering. May be called twice."""

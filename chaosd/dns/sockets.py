@@ -197,7 +197,7 @@ class Door:
         self._tcp: asyncio.Task[asyncio.Server] | None = None
         self._listening: socket.socket | None = None  # what `_tcp` begins to serve
 
-    def open(self, host: str, ports: Sequence[int]) -> Address:
+    def listen(self, host: str, ports: Sequence[int]) -> Address:
         """Listen there, on the first of these ports that is free. Raises MachineError."""
         udp, tcp = bind(host, ports)
         self._at = Address(host, udp.getsockname()[1])
@@ -217,10 +217,10 @@ class Door:
         if self._tcp is not None:
             await self._tcp
 
-    def open_again(self) -> None:
+    def listen_again(self) -> None:
         """Listen where it did before, if it does not. Raises MachineError."""
         if self._udp is None:
-            self.open(self._at.host, [self._at.port])
+            self.listen(self._at.host, [self._at.port])
 
     def shut(self) -> None:
         """Close both ports: who asks is told by the kernel that nobody is there."""

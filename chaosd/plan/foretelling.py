@@ -30,8 +30,10 @@ def foretold(part: FaultConfig, fault: Fault, config: Config, proxy: Proxy, pace
         return f"no prediction: {words.unreached(Unreached.CACHE)}"
     # Only before a run; afterwards each cycle is predicted from what really happened.
     timeline = fault.foretell(_circumstances(config, pace))
-    predicted = timeline if isinstance(timeline, Unreached) else proxy.predict(timeline)
-    if isinstance(timeline, Unreached) or isinstance(predicted, Unreached):
+    if isinstance(timeline, Unreached):
+        return f"no prediction: {words.unreached(timeline)}"
+    predicted = proxy.predict(timeline)
+    if isinstance(predicted, Unreached):
         return f"no prediction: {words.unreached(predicted)}"
     if predicted.unaffected_share is not None:
         return f"predicted: {words.foretold(predicted)}; each cycle is predicted again"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import get_args
 
 from chaosd.dns.presets import PRESETS
 from chaosd.dns.rules import Answer, Does, Parameter, Rule, Wrong
@@ -131,7 +132,7 @@ def _done(does: Does) -> Meaning | None:
 def rules_of(
     *,
     preset: str | None,
-    answer: Answer | None,
+    answer: str | None,
     delay_s: float,
     qtype: str | None,
     nameserver: int | None,
@@ -140,7 +141,8 @@ def rules_of(
 
     `nameserver`, counted from 1, is the only one that they are about; None: as the preset says.
     """
-    rules: Sequence[Rule] = (Rule(answer=answer, delay_s=delay_s, qtype=qtype),)
+    known = next((each for each in get_args(Answer) if each == answer), None)
+    rules: Sequence[Rule] = (Rule(answer=known, delay_s=delay_s, qtype=qtype),)
     if preset is not None:
         rules = PRESETS[preset].rules
     if nameserver is None:

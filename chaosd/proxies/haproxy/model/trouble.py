@@ -6,6 +6,7 @@ in `outlook.py`, it goes on until nothing can change any more, and then requests
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 from typing import NamedTuple
 
@@ -115,8 +116,8 @@ def _folded(found: list[Seen], ends: list[Seen]) -> Prediction:
     """The bands, and the distribution of the evenly spread trials in which requests fail."""
     hit = [seen for seen in (*found, *ends) if seen.failed_s]
     if not hit:
-        none = {"lower_s": 0.0, "mean_s": 0.0, "upper_s": 0.0}
-        return Prediction(**none, unaffected_share=1.0, outage_lower_s=0.0, outage_upper_s=0.0)
+        none = Prediction(lower_s=0.0, mean_s=0.0, upper_s=0.0)
+        return replace(none, unaffected_share=1.0, outage_lower_s=0.0, outage_upper_s=0.0)
     lower_s, upper_s = trials.widened([seen.stable_s for seen in hit])
     least_s, most_s = trials.widened([seen.failed_s for seen in hit])
     late_s = LATE_SHARE * upper_s  # the end of the outage, or its begin: then it is shorter
