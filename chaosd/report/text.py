@@ -180,6 +180,8 @@ def closing_lines(
             f"requests during failovers: {whole.samples:,}; {whole.failed:,} failed, "
             f"{whole.masked:,} masked, {whole.misrouted:,} misrouted"
         )
+    if whole.trouble_in_band.n:
+        lines.append(f"DNS faults: {as_predicted(whole.trouble_in_band)}")
     if whole.failovers and report.availability.n and not report.arms:
         what = "of all requests of the run"
         if any(probe.idle_interval_s is not None for probe in report.probes):
@@ -335,6 +337,11 @@ def in_band(found: Share) -> str:
     low, high = f"{found.low:.0%}", f"{found.high:.0%}"
     bounds = f"over {percent(found.low)}" if low == high == "100%" else f"{low}–{high}"
     return f"{found.count} of {found.n} recoveries within their band (95 % interval {bounds})"
+
+
+def as_predicted(found: Share) -> str:
+    """Of the cycles in which nothing moves: how often users saw what was predicted."""
+    return f"{found.count} of {found.n} cycles were as predicted"
 
 
 def residual(found: Residuals) -> str:
