@@ -11,7 +11,7 @@ from random import Random
 from typing import NamedTuple
 
 from chaosd.history.cycles import Prediction
-from chaosd.plugins.simulation import NEVER_NS
+from chaosd.plugins.simulation import NEVER_NS, Reply
 from chaosd.plugins.timeline import (
     ALWAYS,
     RECORD_TYPES,
@@ -46,6 +46,9 @@ ALWAYS_NS = -NEVER_NS
 # Polls go on from one timer to the next while the trouble lasts. On a machine that does other work
 # each is a little later than the trials have it, and so much of the time it comes to.
 LATE_SHARE = 0.01
+# There each answer is later, too, so that a poll meets the end of the trouble or a hold the other
+# way round: so many trials more are made with answers that are so much later.
+SLOWER_NS, SLOWER_TRIALS = 8_000_000, 24
 
 
 def is_trouble(timeline: Timeline) -> bool:
@@ -77,6 +80,8 @@ def predicted(
         if len(found) >= least and steps >= WHOLE_STEPS_MAX:
             break
     ends = [_Trial(met, phases).run() for phases in trials.corners()]
+    slower = (trials.phases_of(number) for number in range(SLOWER_TRIALS))
+    ends += [_Trial(met, phases, SLOWER_NS).run() for phases in (*trials.corners(), *slower)]
     if any(seen.stable_s == float("inf") for seen in (*found, *ends)):
         return Unreached.NO_RECOVERY
     return _folded(found, ends)
@@ -146,6 +151,11 @@ class _World(StandingWorld):
     """A standing backend's world, which notes that a server has changed."""
 
     changed = False
+    slower_ns = 0
+
+    def resolve(self, now_ns: int, record: RecordType) -> Reply:
+        reply = super().resolve(now_ns, record)
+        return reply._replace(took_ns=reply.took_ns + self.slower_ns)
 
     def said(self, at_ns: int, what: str, data: dict[str, object]) -> None:
         self.changed = True
@@ -154,13 +164,14 @@ class _World(StandingWorld):
 class _Trial:
     """The trouble, met in one phase of the polls and one of the checks."""
 
-    def __init__(self, met: _Met, phases: Phases) -> None:
+    def __init__(self, met: _Met, phases: Phases, slower_ns: int = 0) -> None:
         standing, layout, timeline, tracks = met
         self.steps = 0
         self._standing = standing
         self._last_ns = last_ns = max(whole_ns(edge.at_s) for edge in timeline.names)
         rng = Random(phases.seed)  # noqa: S311 - repeatable is the point
         self._world = world = _World(standing, tracks, rng, vacant_refuses=True)
+        world.slower_ns = slower_ns
         host = standing.host
         answered = timeline.answer(ALWAYS, "A")
         assert not isinstance(answered, Failure)  # noqa: S101 - then it was not reached
