@@ -161,6 +161,7 @@ def caches(directory: Path) -> list[int]:
     return [int(pid) for pid in found.stdout.split()]
 
 
+@pytest.mark.slow
 @has("unbound")
 def test_haproxy_asks_the_cache_and_a_move_has_no_prediction(tmp_path) -> None:
     run = start(tmp_path)
@@ -174,6 +175,7 @@ def test_haproxy_asks_the_cache_and_a_move_has_no_prediction(tmp_path) -> None:
     assert caches(tmp_path) == []
 
 
+@pytest.mark.slow
 @has("unbound")
 def test_a_cache_is_swept_after_a_kill(tmp_path) -> None:
     run = start(tmp_path, until={"time": "5m"})
