@@ -296,6 +296,7 @@ def _notes(
     for kind, count in (
         (Kind.MISROUTED, whole.misrouted),
         (Kind.ANOMALIES, sum(s.n - s.count for s in (whole.in_band, whole.trouble_in_band))),
+        (Kind.SURPRISING, whole.surprising),
         (Kind.POOR_CYCLES, whole.poor),
         (Kind.INVALID, whole.invalid),
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import PurePath
 
 from chaosd.history.values import Address
 from chaosd.plugins.proxy import Wiring
@@ -60,7 +61,14 @@ def _global(config: Config, wiring: Wiring) -> list[str]:
     ]
     if config.nbthread is not None:
         lines.append(f"    nbthread {config.nbthread}")
+    if config.state_file:
+        lines.append(f"    server-state-file {state_file(wiring)}")
     return lines
+
+
+def state_file(wiring: Wiring) -> PurePath:
+    """Where what is known of servers is kept over a reload."""
+    return wiring.scratch / "servers.state"
 
 
 def _defaults(config: Config) -> list[str]:
@@ -79,6 +87,8 @@ def _defaults(config: Config) -> list[str]:
     if config.redispatch_every:
         every = "" if config.redispatch is True else f" {config.redispatch_every}"
         lines.append(f"    option redispatch{every}")
+    if config.state_file:
+        lines.append("    load-server-state-from-file global")
     if config.http_reuse is not None:
         lines.append(f"    http-reuse {config.http_reuse}")
     return lines

@@ -6,31 +6,43 @@ and nothing is mounted from the machine, so that the engine may be anywhere.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
-from functools import cached_property, partial
+from functools import partial
 from ipaddress import IPv4Network, ip_address
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from chaosd.plugins.bases import KeyPath, OldIp, RuntimeConfig
+from chaosd.plugins.bases import KeyPath, OldIp
 from chaosd.plugins.proxy import Launches, Proxy, ProxyHost
 from chaosd.plugins.recording import Recorder
-from chaosd.plugins.runtime import CanFaultDns, CanHoldAddress, CanMove, CellSpec, Pace
-from chaosd.runtimes.realtime import RealTime
-from chaosd.units import Duration
+from chaosd.plugins.runtime import (
+    CanFaultDns,
+    CanHang,
+    CanHoldAddress,
+    CanMove,
+    CanPartition,
+    CanPause,
+    CanRestartProxy,
+    CanSwitch,
+    CellSpec,
+)
+from chaosd.runtimes.docker.engine_runtime import (
+    EngineConfig,
+    EngineRuntime,
+    beyond_docker_dns,
+    published_when_started,
+    standing,
+)
 
 if TYPE_CHECKING:
     from chaosd.runtimes.docker.endpoint import Endpoint
-    from chaosd.runtimes.docker.presence import Presence
 
 OLD_IP: tuple[OldIp, ...] = ("refuse", "imposter", "blackhole", "tarpit", "vacant")
-DNS_TTL_S = 600  # what Docker's DNS says, in every version
 
 
-class DockerConfig(RuntimeConfig):
+class DockerConfig(EngineConfig):
     """Docker, at DOCKER_HOST or where the current CLI context says."""
 
     type: Literal["docker"] = "docker"
@@ -49,10 +61,6 @@ class DockerConfig(RuntimeConfig):
     )
     publish: str = Field(
         "127.0.0.1", description="where the engine publishes the proxy's door and Runtime API"
-    )
-    engine_wait: Duration = Field(
-        Duration.parse("2m"),
-        description="an engine that goes away is waited for this long; 0s ends the run at once",
     )
 
     @field_validator("subnets")
@@ -76,7 +84,7 @@ class DockerConfig(RuntimeConfig):
         return text
 
 
-class DockerRuntime(RealTime):
+class DockerRuntime(EngineRuntime):
     """Where HAProxy and the app are containers of a Docker engine."""
 
     Config = DockerConfig
@@ -84,26 +92,11 @@ class DockerRuntime(RealTime):
     makes_topology: ClassVar[bool] = True
     runs_programs: ClassVar[bool] = False  # `app.command` is one of its image's
     default_proxy: ClassVar[str | None] = None
-    # Engine 20.10 on two cores; a busy one takes twice as long.
-    pace: ClassVar[Pace] = Pace(0.3, 0.05, 0.5, 0.4)
 
     def __init__(self, config: DockerConfig, endpoint: Endpoint | None = None) -> None:
         """`endpoint` is the engine; None: the one that the environment names."""
-        self.config = config
-        self._named = endpoint
-        self._known: Presence | None = None
-
-    @cached_property
-    def endpoint(self) -> Endpoint:
-        from chaosd.runtimes.docker.endpoint import from_environment
-
-        return self._named or from_environment()
-
-    def unavailable(self) -> str | None:
-        return self.endpoint.unreachable()
-
-    def expected(self) -> bool:
-        return self.endpoint.expected()
+        super().__init__(config, endpoint)
+        self.config: DockerConfig = config
 
     def lacks(self, proxy: Proxy, app_image: str) -> str | None:
         from chaosd.runtimes.docker import images
@@ -159,83 +152,29 @@ class DockerRuntime(RealTime):
         return True
 
     def abilities(self) -> Sequence[type]:
+        found = (CanMove, CanHoldAddress, CanPause, CanHang, CanPartition, CanRestartProxy)
         if self.config.dns == "engine":  # Docker's own DNS can't be told what to answer
-            return (CanMove, CanHoldAddress)
-        return (CanMove, CanHoldAddress, CanFaultDns)
+            return found
+        return (*found, CanFaultDns, CanSwitch)
 
     def old_ip(self) -> Sequence[OldIp]:
         return OLD_IP
 
     def problems(self, cell: CellSpec) -> list[tuple[KeyPath, str]]:
         """What Docker's own DNS can't be told."""
-        found: list[tuple[KeyPath, str]] = []
         dns = cell.dns
-        if dns.publish != "start":
-            what = "Docker publishes a name when its container is started"
-            found.append((("dns", "publish"), f"{what} (leave it at start)"))
-        if dns.cache is not None:
-            what = f"{dns.cache} is a program of this machine"
-            found.append((("dns", "cache"), f"{what} (leave it out, or take runtime local)"))
-        if dns.negative_ttl_s is not None:
-            what = "negative answers have no SOA record here"
-            found.append((("dns", "negative_ttl"), f"{what} (leave it out, or take runtime local)"))
+        found = list(published_when_started(dns))
         if self.config.dns == "forward":
             return found
         services = [n for n in (dns.name, *(cell.beside or ())) if n.startswith("_")]
         for name in services:
             what = f"Docker's DNS answers no service names such as {name} (SRV)"
             found.append((("dns", "name"), f"{what} (set runtime.dns to forward)"))
-        instead = "leave it out, or set runtime.dns to forward"
-        if dns.missing != "nxdomain":
-            what = "Docker's DNS answers for a missing name as it likes"
-            found.append((("dns", "missing"), f"{what} ({instead})"))
-        if dns.nameservers > 1:
-            what = "Docker's DNS is one nameserver"
-            found.append((("dns", "nameservers"), f"{what} ({instead})"))
-        if dns.delay_s:
-            what = "Docker's DNS can't be delayed"
-            found.append((("dns", "delay"), f"{what} ({instead})"))
-        if dns.ttl_s != DNS_TTL_S:
-            what = f"Docker's DNS always says {DNS_TTL_S // 60} minutes"
-            found.append((("dns", "ttl"), f"{what} ({instead})"))
-        return found
-
-    async def sweep(self) -> list[str]:
-        from chaosd.runtimes.docker import objects
-        from chaosd.runtimes.docker.endpoint import translated
-        from chaosd.runtimes.docker.presence import hangs, in_thread
-
-        endpoint = self.endpoint
-
-        def removed() -> list[str]:
-            with endpoint.client() as api:
-                return translated(partial(objects.sweep, api, self.clock()), endpoint.url)
-
-        presence = self._presence()
-        try:
-            return await super().sweep() + await presence.answer(in_thread(removed))
-        except asyncio.CancelledError:
-            if await presence.is_silent([]):  # the user must hear that something is left
-                raise hangs(endpoint) from None
-            raise
-
-    def _presence(self) -> Presence:
-        """What is known of whether the engine answers: one for all cells of a run."""
-        from chaosd.runtimes.docker.presence import Presence
-
-        if self._known is None:
-            self._known = Presence(self.endpoint, self.clock(), wait_s=self.config.engine_wait.s)
-        return self._known
+        return found + list(beyond_docker_dns(dns, "leave it out, or set runtime.dns to forward"))
 
     async def set_up(
         self, cell: CellSpec, recorder: Recorder, failed: Callable[[Exception], None]
     ) -> Any:
         from chaosd.runtimes.docker.stage import DockerStage
 
-        stage = DockerStage(self.config, self._presence(), cell, recorder, failed)
-        try:
-            await stage.set_up()
-        except BaseException:
-            await stage.close()
-            raise
-        return stage
+        return await standing(DockerStage(self.config, self._presence(), cell, recorder, failed))
