@@ -295,7 +295,7 @@ def _notes(
     yield from _admission(manifest.get("admission") or {})
     for kind, count in (
         (Kind.MISROUTED, whole.misrouted),
-        (Kind.ANOMALIES, whole.in_band.n - whole.in_band.count),
+        (Kind.ANOMALIES, sum(s.n - s.count for s in (whole.in_band, whole.trouble_in_band))),
         (Kind.SURPRISING, whole.surprising),
         (Kind.POOR_CYCLES, whole.poor),
         (Kind.INVALID, whole.invalid),

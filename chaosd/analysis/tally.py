@@ -111,6 +111,7 @@ class Totals:
     failed_cycles: Share  # failovers in which any request was
     misrouted_cycles: Share
     in_band: Share  # of the recoveries for which there is a prediction
+    trouble_in_band: Share  # of the cycles in which nothing moves, and which have a prediction
     predicted_mean_s: float | None
     predicted_observed_mean_s: float | None  # the mean fresh recovery of the same cycles
     residual: Residuals
@@ -175,7 +176,9 @@ class Tally:
         self.places: list[float] = []
         self.unresolved = 0  # predicted, and censored
         self.cut_predicted = 0  # predicted, and cut off before it had recovered
-        self.in_band = self.judged = self.surprising = 0
+        # Cycles that have a prediction; True: those in which nothing moves.
+        self.in_band, self.judged = Counter[bool](), Counter[bool]()
+        self.surprising = 0
         self.expected: dict[str, list[Expected]] = {}
         self.follow: list[tuple[float, float]] = []  # recoveries of one cell and fault in a row
         self._before: dict[tuple[str, str], float] = {}
@@ -199,6 +202,9 @@ class Tally:
         if cycle.outcome == CycleOutcome.CONTROL:
             self._add_control(cycle)
             return
+        if cycle.anomaly is not None:
+            self.judged[apart] += 1
+            self.in_band[apart] += not cycle.anomaly
         if apart:
             return
         for name in COUNTS:
@@ -214,9 +220,6 @@ class Tally:
         for kind, one in expected(cycle).items():
             self.expected.setdefault(kind, []).append(one)
         self.surprising += bool(surprises(cycle))
-        if cycle.anomaly is not None:
-            self.judged += 1
-            self.in_band += not cycle.anomaly
 
     def _add_invalid(self, cycle: Cycle, *, apart: bool) -> None:
         if cycle.cause is None or cycle.cause.kind is not CauseKind.STOPPED:
@@ -359,7 +362,8 @@ class Tally:
             phases_unknown_share=max(0.0, 1 - sum(known)) if known else None,
             phases_error_s=self.phases_error_s,
             **counted,
-            in_band=share(self.in_band, self.judged),
+            in_band=share(self.in_band[False], self.judged[False]),
+            trouble_in_band=share(self.in_band[True], self.judged[True]),
             predicted_mean_s=_mean(means),
             predicted_observed_mean_s=_mean(recoveries),
             residual=residuals(self.residuals, self.places) if told else residuals([], []),

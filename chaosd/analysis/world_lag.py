@@ -230,14 +230,14 @@ def tolerance(fold: RecoveryFold, predicted: Prediction | None, end_ns: int) -> 
     """What the numbers of this cycle can bear."""
     bar_s, recovery_s = fold.bar_s, fold.until_fresh_s()
     took_s = (end_ns - fold.t0_ns) / 1e9 if recovery_s is None else recovery_s
+    if fold.new is None and not fold.failed + fold.misrouted:
+        # Nothing moved and nothing was lost: what is shorter than this makes no false alarm.
+        return Tolerance(bar_s=max(bar_s, fold.slow_after_s))
     if predicted is not None:
         below_s = 0.0 if recovery_s is None else predicted.lower_s - bar_s - took_s
         beyond_s = max(0.0, below_s, took_s - predicted.upper_s - bar_s)
         spread_s = _spread_s(predicted)
         return Tolerance(bar_s=bar_s, mean_s=predicted.mean_s, spread_s=spread_s, beyond_s=beyond_s)
-    if fold.new is None and not fold.failed + fold.misrouted:
-        # Nothing moved and nothing was lost: what is shorter than this makes no false alarm.
-        return Tolerance(bar_s=max(bar_s, fold.slow_after_s))
     return Tolerance(bar_s=bar_s, mean_s=took_s)
 
 

@@ -97,13 +97,31 @@ class Dns(Part):
     )
     ttl: Duration = Field(Duration.parse("10m"), description="in whole seconds")
     delay: Duration = Field(Duration(0), description="how long each answer is held back")
+    nameservers: int = Field(
+        1, ge=1, le=4, description="how many nameservers the proxy asks, all of chaosd's own"
+    )
+    cache: Literal["unbound", "dnsmasq"] | None = Field(
+        None, description="a real cache between the proxy and chaosd's nameserver (runtime local)"
+    )
+    negative_ttl: Duration | None = Field(
+        None,
+        description="how long a cache may remember that there is no address, in whole seconds: an "
+        "SOA record says so; not set: there is none",
+    )
 
-    @field_validator("ttl")
+    @field_validator("ttl", "negative_ttl")
     @classmethod
-    def _whole_seconds(cls, ttl: Duration) -> Duration:
-        if ttl % 1_000_000_000:
+    def _whole_seconds(cls, ttl: Duration | None) -> Duration | None:
+        if ttl is not None and ttl % 1_000_000_000:
             raise ValueError("should be whole seconds (DNS knows no less)")
         return ttl
+
+    @model_validator(mode="after")
+    def _one_behind_a_cache(self) -> Self:
+        if self.cache is not None and self.nameservers > 1:
+            what = f"a proxy that asks a cache asks that alone, not {self.nameservers} nameservers"
+            raise at(("nameservers",), f"{what} (leave one of the two out)")
+        return self
 
 
 def _in_flight(probe: Direct | ProbeConfig, where: KeyPath) -> None:

@@ -21,7 +21,7 @@ import dns.rdata
 import dns.rdatatype
 
 from chaosd.dns.rules import decode
-from chaosd.dns.server import Asked, DnsServer, Missing, Query
+from chaosd.dns.server import PORT, Asked, DnsServer, Missing, Query
 from chaosd.history.values import Address
 from chaosd.system.clock import Clock, RealClock
 
@@ -134,22 +134,27 @@ class Speaker:
         print(json.dumps(query._asdict()), flush=True)
 
 
-async def serve(host: str, server: Forwarder) -> None:
-    """Serve until cancelled.
+def port_of(nameserver: int) -> int:
+    """Where this one of several nameservers listens, counted from 0."""
+    return PORT + 10 * nameserver
+
+
+async def serve(host: str, server: Forwarder, nameservers: int) -> None:
+    """Serve until cancelled, on a port for each nameserver.
 
     The upstream may be told to ask here, on the usual port, for what it does not know itself.
     """
     nobody = Nobody(RealClock(), lambda _: None)
     await nobody.start("127.0.0.1", 53)
-    address = await server.start(host)
+    found = [await server.start(host, port_of(number)) for number in range(nameservers)]
     loop, control = asyncio.get_running_loop(), ("127.0.0.1", CONTROL_PORT)
     await loop.create_datagram_endpoint(lambda: Control(server), local_addr=control)
-    print(json.dumps({"listening": str(address)}), flush=True)
+    print(json.dumps({"listening": str(found[0])}), flush=True)
     await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    _host, _upstream, _proxy, _port, _missing, _ttl_s, _delay_s = sys.argv[1:]
+    _host, _upstream, _proxy, _port, _missing, _ttl_s, _delay_s, _nameservers = sys.argv[1:]
     _clock = RealClock()
     _server = Forwarder(
         _clock,
@@ -161,4 +166,4 @@ if __name__ == "__main__":
         service_port=int(_port),
         proxy=_proxy,
     )
-    asyncio.run(serve(_host, _server))
+    asyncio.run(serve(_host, _server, int(_nameservers)))

@@ -39,8 +39,18 @@ def _some(about: str, *actions: Does, every: int = 1, share: float = 1.0, like: 
     return Preset(about=about, rules=(Rule(every=every, share=share, does=actions),), like=like)
 
 
+def _one(about: str, *actions: Does, like: str = "") -> Preset:
+    """The first of several nameservers; the others are as usual."""
+    return Preset(about=about, rules=(Rule(nameserver=0, does=actions),), like=like)
+
+
 _SILENCE: dict[str, Preset] = {
     "silence": _all("no answer", does("silence"), like="a nameserver that is down"),
+    "closed": _all(
+        "nobody listens at the nameserver's port",
+        does("closed"),
+        like="a nameserver whose program is restarted",
+    ),
     "silent-aaaa": _aaaa(
         "no answer for AAAA, A as usual", does("silence"), like="a firewall that knows only A"
     ),
@@ -194,6 +204,43 @@ _SENDING: dict[str, Preset] = {
     "tcp-dribble": _tcp("TCP: a byte at a time", does("stream", manner="dribble")),
 }
 
+_ONE_OF_SEVERAL: dict[str, Preset] = {
+    "one-silent": _one(
+        "one of several nameservers says nothing",
+        does("silence"),
+        like="a nameserver whose host is gone: packets to it vanish",
+    ),
+    "one-closed": _one(
+        "nobody listens at one of several nameservers",
+        does("closed"),
+        like="a nameserver whose program is gone",
+    ),
+    "one-slow": _one(
+        "one of several nameservers answers 300 ms later", does("lateness", seconds=0.3)
+    ),
+    "one-nxdomain": _one(
+        "one of several nameservers says that the name does not exist",
+        does("code", rcode="NXDOMAIN"),
+        like="a public resolver beside the internal one",
+    ),
+    "one-servfail": _one("one of several nameservers fails", does("code", rcode="SERVFAIL")),
+    "one-refused": _one(
+        "one of several nameservers refuses to answer",
+        does("code", rcode="REFUSED"),
+        like="a nameserver that does not serve this client",
+    ),
+    "one-empty": _one("one of several nameservers knows no address", does("code", rcode="NOERROR")),
+    "one-stale": _one(
+        "one of several nameservers has the addresses of before the last change",
+        does("addresses", before=True),
+        like="a secondary that is not transferred any more",
+    ),
+    "one-lies": _one(
+        "one of several nameservers says an address that no host has",
+        does("addresses", only=(_NOBODY,)),
+    ),
+}
+
 _LIKE: dict[str, Preset] = {
     "coredns-restart": _all(
         "silence",
@@ -225,5 +272,6 @@ PRESETS: dict[str, Preset] = {
     **_SERVICES,
     **_FRAMING,
     **_SENDING,
+    **_ONE_OF_SEVERAL,
     **_LIKE,
 }

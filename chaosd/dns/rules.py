@@ -9,12 +9,13 @@ has no more of chaosd.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from random import Random
 from typing import Any, Literal, NamedTuple, get_args
 
 Answer = Literal["nxdomain", "servfail", "refused", "empty", "drop"]
+CLOSED = "closed"  # the action that closes a nameserver's port
 Parameter = bool | int | float | str | tuple[str, ...] | None
 
 
@@ -35,7 +36,8 @@ class Rule:
     """Questions that it selects are answered by `answer`, if there is one, and so much later.
 
     `qtype` is a record type such as AAAA, `name` a name without its last dot, `transport` udp or
-    tcp; None: all. Of those it selects each `every`th, and of these by chance this `share`.
+    tcp, `nameserver` the one that is asked, from 0; None: all. Of those it selects each `every`th,
+    and of these by chance this `share`.
     """
 
     answer: Answer | None = None  # None: the usual one
@@ -43,16 +45,22 @@ class Rule:
     qtype: str | None = None
     name: str | None = None
     transport: str | None = None
+    nameserver: int | None = None
     every: int = 1
     share: float = 1.0
     does: tuple[Does, ...] = ()  # to the answer, in this order
 
-    def selects(self, name: str, qtype: str, transport: str) -> bool:
+    def selects(self, name: str, qtype: str, transport: str, nameserver: int) -> bool:
         return (
             self.qtype in (None, qtype)
             and self.name in (None, name.lower())
             and self.transport in (None, transport)
+            and self.nameserver in (None, nameserver)
         )
+
+    def closes(self, nameserver: int) -> bool:
+        """Whether the port of this nameserver is closed while the rule is in force."""
+        return self.nameserver in (None, nameserver) and any(d.kind == CLOSED for d in self.does)
 
 
 class Wrong(NamedTuple):
@@ -77,9 +85,10 @@ class _Counted:
         self._matched = 0
         self._rng = Random(seed)  # noqa: S311 - repeatable is the point
 
-    def takes(self, name: str, qtype: str, transport: str, now_ns: int) -> bool:
+    def takes(self, now_ns: int, *asked: Any) -> bool:
+        """Whether it is about this question: a name, a type, a transport and a nameserver."""
         rule = self.rule
-        if not rule.selects(name, qtype, transport):
+        if not rule.selects(*asked):
             return False
         self._matched += 1
         if self._matched % rule.every or (rule.share < 1 and self._rng.random() >= rule.share):
@@ -90,9 +99,10 @@ class _Counted:
 
 
 class RuleBook:
-    """The rules in force, by who has set them."""
+    """The rules in force, by who has set them. `changed` is called when they are others."""
 
-    def __init__(self) -> None:
+    def __init__(self, changed: Callable[[], None] = lambda: None) -> None:
+        self._changed = changed
         self._by_owner: dict[str, tuple[_Counted, ...]] = {}  # the latest last
 
     def __len__(self) -> int:
@@ -104,6 +114,7 @@ class RuleBook:
         if rules:
             counted = (_Counted(rule, f"{owner} {n}") for n, rule in enumerate(rules))
             self._by_owner[owner] = tuple(counted)
+        self._changed()
 
     def take_over(self, other: RuleBook) -> None:
         """Have the rules of another book. Those of an owner that stay go on with their counts."""
@@ -112,13 +123,22 @@ class RuleBook:
             owner: mine[owner] if _are_same(mine.get(owner, ()), theirs) else theirs
             for owner, theirs in other._by_owner.items()
         }
+        self._changed()
 
     @property
     def rules(self) -> tuple[Rule, ...]:
         """All rules in force."""
         return tuple(each.rule for rules in self._by_owner.values() for each in rules)
 
-    def wrong(self, name: str, qtype: str, transport: str = "udp", now_ns: int = 0) -> Wrong | None:
+    def wrong(
+        self,
+        name: str,
+        qtype: str,
+        transport: str = "udp",
+        nameserver: int = 0,
+        *,
+        now_ns: int = 0,
+    ) -> Wrong | None:
         """What becomes of this question, all owners taken together; None: nothing is wrong.
 
         Of each owner its first rule that selects it applies. Of several answers it is that of the
@@ -127,7 +147,7 @@ class RuleBook:
         found = [
             each
             for rules in self._by_owner.values()
-            if (each := _first(rules, name, qtype, transport, now_ns)) is not None
+            if (each := _first(rules, now_ns, name, qtype, transport, nameserver)) is not None
         ]
         if not found:
             return None
@@ -165,10 +185,8 @@ def _are_same(some: Sequence[_Counted], others: Sequence[_Counted]) -> bool:
     return [each.rule for each in some] == [each.rule for each in others]
 
 
-def _first(
-    rules: Iterable[_Counted], name: str, qtype: str, transport: str, now_ns: int
-) -> _Counted | None:
-    return next((each for each in rules if each.takes(name, qtype, transport, now_ns)), None)
+def _first(rules: Iterable[_Counted], now_ns: int, *asked: Any) -> _Counted | None:
+    return next((each for each in rules if each.takes(now_ns, *asked)), None)
 
 
 def _rule(stored: dict[str, Any]) -> Rule:

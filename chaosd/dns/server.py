@@ -27,8 +27,9 @@ import dns.rdatatype
 import dns.rrset
 
 from chaosd.dns.actions import Sending, Transport
+from chaosd.dns.actions.code import soa
 from chaosd.dns.rules import Answer, RuleBook, Wrong
-from chaosd.dns.sockets import TCP_CONNECTIONS_MAX, Came, TcpDoor, UdpDoor, bind
+from chaosd.dns.sockets import Came, Door
 from chaosd.dns.spoiling import spoil
 from chaosd.history.values import Address
 from chaosd.system.clock import Clock
@@ -64,6 +65,7 @@ class Query(NamedTuple):
     unread_ns: int = 0  # how long of that it lay before it was read
     dropped: int = 0  # questions so far that came to a full buffer
     stranger: str = ""  # who has asked, if that was not the proxy
+    nameserver: int = 0  # which one was asked
 
 
 class Asked(NamedTuple):
@@ -92,31 +94,33 @@ class DnsServer:
         delay_s: float = 0.0,
         service_port: int = 0,
         additional: bool = True,
+        negative_ttl_s: int | None = None,
         believes: Callable[[Address, Transport], bool] = lambda _, __: True,
     ) -> None:
         """`service_port` is what SRV answers say: those of names such as `_http._tcp.app`.
 
         Without `additional` they don't hold the addresses of their targets, which are asked for.
+        `negative_ttl_s` is what an SOA record of negative answers says; None: they have none.
         `believes` says whether the proxy is at this address.
         """
         self.missing: Missing = missing
         self.ttl_s = ttl_s
         self.delay_s = delay_s
         self.queries = 0
-        self.rules = RuleBook()  # what faults have made wrong
+        self.rules = RuleBook(self._open_and_close)  # what faults have made wrong
         self.address: Address | None = None
         self._clock = clock
         self._observe = observe
         self._service_port = service_port
         self._additional = additional
+        self._negative_ttl_s = negative_ttl_s
         self._believes = believes
         self._names: dict[dns.name.Name, list[dns.rdata.Rdata]] = {}
         self._previous: dict[dns.name.Name, list[dns.rdata.Rdata]] = {}
         self._targets: set[dns.name.Name] = set()  # of SRV records: hosts that we have made up
         self._waiting = 0
         self._closed = False
-        self._udp: UdpDoor | None = None
-        self._tcp: asyncio.Server | None = None
+        self._doors: list[Door] = []  # one for each nameserver
         self._connections: dict[asyncio.Transport, None] = {}  # the oldest first
 
     def publish(self, name: str, ips: Sequence[str]) -> None:
@@ -151,37 +155,46 @@ class DnsServer:
             self._change(dns.name.from_text(name), [])
 
     async def start(self, host: str, port: int | None = None) -> Address:
-        """Listen there; without a port, on the usual or else on a free one. Raises MachineError."""
-        loop = asyncio.get_running_loop()
-        udp, tcp = bind(host, [PORT, 0, 0, 0] if port is None else [port] * (1 if port else 4))
-        self.address = Address(host, udp.getsockname()[1])
-        self._udp = UdpDoor(self.receive, udp, self._clock)
-        self._tcp = await loop.create_server(
-            lambda: TcpDoor(self.receive, self._connections), sock=tcp, backlog=TCP_CONNECTIONS_MAX
-        )
-        return self.address
+        """Listen there; without a port, on the usual or else on a free one. Raises MachineError.
+
+        Each time once more, as another nameserver that has the same names.
+        """
+        ports = [PORT, 0, 0, 0] if port is None else [port] * (1 if port else 4)
+        door = Door(self.receive, self._connections, self._clock, len(self._doors))
+        address = door.listen(host, ports)
+        self._doors.append(door)
+        self.address = self.address or address
+        await door.listens()
+        return address
+
+    def _open_and_close(self) -> None:
+        """Close the ports of the nameservers that rules want closed. Raises MachineError."""
+        for number, door in enumerate(self._doors):
+            if any(rule.closes(number) for rule in self.rules.rules):
+                door.shut()
+            elif not self._closed:
+                door.listen_again()
 
     async def close(self) -> None:
         """Stop answering. May be called twice."""
         self._closed = True
-        await self._shut()
+        doors, self._doors = self._doors, []
+        await self._leave(doors)
 
     async def move(self, host: str) -> None:
-        """Listen there instead, on the same port. Raises MachineError."""
-        if self.address is not None and self.address.host != host:
-            await self._shut()
-            await self.start(host, self.address.port)
+        """The first nameserver listens there instead, on the same port. Raises MachineError."""
+        if self.address is None or self.address.host == host:
+            return
+        await self._leave(self._doors[:1])
+        door = self._doors[0] = Door(self.receive, self._connections, self._clock, 0)
+        self.address = door.listen(host, [self.address.port])
+        await door.listens()
 
-    async def _shut(self) -> None:
-        udp, self._udp = self._udp, None
-        if udp is not None:
-            udp.close()
-        tcp, self._tcp = self._tcp, None
+    async def _leave(self, doors: Sequence[Door]) -> None:
         for connection in list(self._connections):
             connection.abort()
-        if tcp is not None:
-            tcp.close()
-            await tcp.wait_closed()
+        for door in doors:
+            await door.close()
 
     # --- one message ------------------------------------------------------------------------------
 
@@ -221,7 +234,9 @@ class DnsServer:
         wrong = Wrong()
         # Faults are about the names that it has, and counted by the proxy's questions.
         if records is not None and not asked.stranger:
-            wrong = self.rules.wrong(name, qtype, asked.came.transport, asked.at_ns) or wrong
+            came = asked.came
+            asks = (name, qtype, came.transport, came.nameserver)
+            wrong = self.rules.wrong(*asks, now_ns=asked.at_ns) or wrong
         response, query = self._answer(asked, records, wrong.answer)
         spoiled = spoil(
             asked.message,
@@ -232,8 +247,8 @@ class DnsServer:
             previous=self._previous.get(question.name, ()),
         )
         if wrong.does:
-            came = any(sending.wire and sending.way == "usual" for sending in spoiled)
-            query = _as_spoiled(query, response if came else None)
+            usual = any(sending.wire and sending.way == "usual" for sending in spoiled)
+            query = _as_spoiled(query, response if usual else None)
         delay_s = self.delay_s + wrong.delay_s
         if not spoiled:
             self._later(delay_s, partial(self._finish, None, query, asked.send))
@@ -288,6 +303,9 @@ class DnsServer:
         response.set_rcode(rcode)
         if rcode != dns.rcode.REFUSED:
             response.flags |= dns.flags.AA
+        negative = not found and rcode in (dns.rcode.NXDOMAIN, dns.rcode.NOERROR)
+        if negative and self._negative_ttl_s is not None:
+            response.authority.append(soa(question.name, self._negative_ttl_s))
         for record in found:
             rrset = dns.rrset.from_rdata(question.name, self.ttl_s, record)
             response.answer.append(rrset)
@@ -345,6 +363,7 @@ def _question(asked: Asked, rcode: dns.rcode.Rcode | None) -> Query:
         unread_ns=asked.unread_ns,
         dropped=asked.came.dropped,
         stranger=asked.stranger,
+        nameserver=asked.came.nameserver,
     )
 
 

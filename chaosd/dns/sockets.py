@@ -33,6 +33,7 @@ class Came(NamedTuple):
     sender: Address = Address("", 0)
     at_ns: int | None = None  # when, if that was not now
     dropped: int = 0  # messages so far that came to a full buffer
+    nameserver: int = 0  # which one of the server's it came to
 
 
 Receive = Callable[[bytes, Came, Callable[[Sending], None]], None]
@@ -43,6 +44,7 @@ def bind(host: str, ports: Sequence[int]) -> tuple[socket.socket, socket.socket]
     problem = ""
     for port in ports:
         udp, tcp = socket.socket(type=socket.SOCK_DGRAM), socket.socket()
+        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # it may be closed for a while
         try:
             udp.bind((host, port))
             tcp.bind((host, udp.getsockname()[1]))
@@ -65,8 +67,10 @@ def _neighbour(host: str) -> str:
 class UdpDoor:
     """A bound socket, read by hand: an event loop's own transport tells no kernel's stamps."""
 
-    def __init__(self, receive: Receive, bound: socket.socket, clock: Clock) -> None:
-        self._receive, self._socket = receive, bound
+    def __init__(
+        self, receive: Receive, bound: socket.socket, clock: Clock, nameserver: int = 0
+    ) -> None:
+        self._receive, self._socket, self._nameserver = receive, bound, nameserver
         bound.setblocking(False)
         stamps.ask_for(bound)
         self._stamps = stamps.Stamps(clock)
@@ -86,7 +90,8 @@ class UdpDoor:
             except OSError:  # there are no more
                 return
             at_ns, _ = self._stamps.instant(about)
-            came = Came("udp", Address(*sender[:2]), at_ns, stamps.dropped(about))
+            dropped = stamps.dropped(about)
+            came = Came("udp", Address(*sender[:2]), at_ns, dropped, self._nameserver)
             self._receive(data, came, partial(self._send, sender))
 
     def _send(self, to: tuple[str, int], sending: Sending) -> None:
@@ -103,15 +108,20 @@ class UdpDoor:
 class TcpDoor(asyncio.Protocol):
     """Messages with their length before them; several may be sent without waiting for answers."""
 
-    def __init__(self, receive: Receive, connections: dict[asyncio.Transport, None]) -> None:
+    def __init__(
+        self,
+        receive: Receive,
+        connections: dict[asyncio.Transport, None],
+        nameserver: int = 0,
+    ) -> None:
         """`connections` has those of one server, the oldest first."""
-        self._receive, self._connections = receive, connections
+        self._receive, self._connections, self._nameserver = receive, connections, nameserver
         self._buffer = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
         peer = transport.get_extra_info("peername") or ("", 0)
-        self._came = Came("tcp", Address(*peer[:2]))
+        self._came = Came("tcp", Address(*peer[:2]), nameserver=self._nameserver)
         connections = self._connections
         while len(connections) >= TCP_CONNECTIONS_MAX:
             oldest = next(iter(connections))
@@ -168,3 +178,65 @@ class TcpDoor(asyncio.Protocol):
         if left := left[size:]:
             loop = asyncio.get_running_loop()
             loop.call_later(sending.pause_s, self._write, left, sending)
+
+
+class Door:
+    """Where one nameserver listens, over UDP and TCP; it may be shut for a while."""
+
+    def __init__(
+        self,
+        receive: Receive,
+        connections: dict[asyncio.Transport, None],
+        clock: Clock,
+        nameserver: int,
+    ) -> None:
+        self._receive, self._connections, self._clock = receive, connections, clock
+        self._nameserver = nameserver
+        self._at = Address("", 0)
+        self._udp: UdpDoor | None = None
+        self._tcp: asyncio.Task[asyncio.Server] | None = None
+        self._listening: socket.socket | None = None  # what `_tcp` begins to serve
+
+    def listen(self, host: str, ports: Sequence[int]) -> Address:
+        """Listen there, on the first of these ports that is free. Raises MachineError."""
+        udp, tcp = bind(host, ports)
+        self._at = Address(host, udp.getsockname()[1])
+        loop = asyncio.get_running_loop()
+        self._listening = tcp
+        self._udp = UdpDoor(self._receive, udp, self._clock, self._nameserver)
+        listens = loop.create_server(
+            lambda: TcpDoor(self._receive, self._connections, self._nameserver),
+            sock=tcp,
+            backlog=TCP_CONNECTIONS_MAX,
+        )
+        self._tcp = loop.create_task(listens)
+        return self._at
+
+    async def listens(self) -> None:
+        """Return once it listens over TCP, too."""
+        if self._tcp is not None:
+            await self._tcp
+
+    def listen_again(self) -> None:
+        """Listen where it did before, if it does not. Raises MachineError."""
+        if self._udp is None:
+            self.listen(self._at.host, [self._at.port])
+
+    def shut(self) -> None:
+        """Close both ports: who asks is told by the kernel that nobody is there."""
+        udp, self._udp = self._udp, None
+        tcp, self._tcp = self._tcp, None
+        if udp is not None:
+            udp.close()
+        if tcp is not None and tcp.done() and not tcp.cancelled():
+            tcp.result().close()
+        elif tcp is not None and self._listening is not None:
+            tcp.cancel()
+            self._listening.close()
+
+    async def close(self) -> None:
+        """Close both ports for good."""
+        tcp = self._tcp
+        self.shut()
+        if tcp is not None and tcp.done() and not tcp.cancelled():
+            await tcp.result().wait_closed()

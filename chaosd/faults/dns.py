@@ -18,10 +18,11 @@ from chaosd.history.cycles import CycleKind
 from chaosd.history.disturbances import DnsAnswersWrongly
 from chaosd.history.events import FaultDns, RestoreDns
 from chaosd.plugins.bases import Wait, WindowedFaultConfig
-from chaosd.plugins.fault import undoing
+from chaosd.plugins.dns_trouble import meaning, rules_of, trouble
+from chaosd.plugins.fault import Circumstances, undoing
 from chaosd.plugins.recording import CycleContext
 from chaosd.plugins.runtime import CanFaultDns
-from chaosd.plugins.timeline import RECORD_TYPES, DnsTrouble, Failure, RecordType
+from chaosd.plugins.timeline import RECORD_TYPES, DnsTrouble, RecordType, Timeline, Unreached
 from chaosd.units import Duration
 
 
@@ -40,6 +41,18 @@ class Dns:
         preset: str | None = Field(
             None, description="what is wrong, by its name in docs/dns-faults.md"
         )
+
+        nameserver: int | None = Field(
+            None, ge=1, description="only this one of `dns.nameservers`, from 1; not set: all"
+        )
+
+        @property
+        def nameservers_min(self) -> int:
+            """How many nameservers there have to be at least."""
+            if self.nameserver is not None:
+                return self.nameserver
+            rules = PRESETS[self.preset].rules if self.preset is not None else ()
+            return 2 if any(rule.nameserver is not None for rule in rules) else 1
 
         @model_validator(mode="after")
         def _does_something(self) -> Self:
@@ -64,21 +77,30 @@ class Dns:
         self.config = config
 
     def trouble(self) -> DnsTrouble | None:
-        rules = self._rules()
-        if len(rules) != 1 or (answer := _failure(rules[0])) is None:
+        rules = self._rules
+        if len(rules) != 1 or not _is_whole(rules[0]):
+            return None
+        means = meaning(rules[0])
+        if means is None or means.failure is None or means.late_s or means.jitter_s:
             return None
         record: RecordType | None = None
         if rules[0].qtype is not None:
             record = next((each for each in RECORD_TYPES if each == rules[0].qtype), None)
             if record is None:
                 return None
-        return DnsTrouble(lasts_s=self.config.window.s, answer=answer, record=record)
+        return DnsTrouble(lasts_s=self.config.window.s, answer=means.failure, record=record)
 
+    @property
     def _rules(self) -> Sequence[Rule]:
         config = self.config
-        if config.preset is not None:
-            return PRESETS[config.preset].rules
-        return (Rule(answer=config.answer, delay_s=config.delay.s, qtype=config.qtype),)
+        answer, delay_s, qtype = config.answer, config.delay.s, config.qtype
+        return rules_of(
+            preset=config.preset,
+            answer=answer,
+            delay_s=delay_s,
+            qtype=qtype,
+            nameserver=config.nameserver,
+        )
 
     @asynccontextmanager
     async def disturb(
@@ -86,9 +108,10 @@ class Dns:
     ) -> AsyncIterator[DnsAnswersWrongly]:
         config = self.config
         answer, delay_s, qtype = config.answer, config.delay.s, config.qtype
-        preset = config.preset
-        said = FaultDns(answer=answer, delay_s=delay_s, qtype=qtype, preset=preset)
-        rules = self._rules()
+        preset, nameserver = config.preset, config.nameserver
+        said = FaultDns(
+            answer=answer, delay_s=delay_s, qtype=qtype, preset=preset, nameserver=nameserver
+        )
 
         async def undo() -> None:
             async with cycle.deed(RestoreDns()):
@@ -97,28 +120,23 @@ class Dns:
         async with undoing(undo):
             async with cycle.deed(said):
                 cycle.begin(old=None, new=None)
-                await stage.answer_by(rules, cycle.label)
-            yield DnsAnswersWrongly(answer=answer, delay_s=delay_s, qtype=qtype, preset=preset)
+                await stage.answer_by(self._rules, cycle.label)
+            yield DnsAnswersWrongly(
+                answer=answer, delay_s=delay_s, qtype=qtype, preset=preset, nameserver=nameserver
+            )
+
+    def foretell(self, circumstances: Circumstances) -> Timeline | Unreached:
+        return trouble(
+            self._rules,
+            begins_s=0.0,
+            ends_s=self.config.window.s,
+            replicas=circumstances.others + 1,
+            took_s=circumstances.answer_s,
+            nameservers=circumstances.nameservers,
+        )
 
 
-_CODES = {
-    "NXDOMAIN": Failure.NXDOMAIN,
-    "SERVFAIL": Failure.SERVFAIL,
-    "REFUSED": Failure.REFUSED,
-    "NOERROR": Failure.EMPTY,
-}
-
-
-def _failure(rule: Rule) -> Failure | None:
-    """The failure that every question of this rule meets, if it is one of those."""
-    is_whole = rule.every == 1 and rule.share == 1 and not rule.delay_s
-    if not is_whole or rule.name is not None or rule.transport is not None:
-        return None
-    if rule.answer is not None:
-        return None if rule.does else Failure(rule.answer)
-    if len(rule.does) != 1:
-        return None
-    what = dict(rule.does[0].parameters)
-    if rule.does[0].kind == "silence":
-        return None if what.get("questions") else Failure.SILENCE
-    return _CODES.get(str(what.get("rcode"))) if rule.does[0].kind == "code" else None
+def _is_whole(rule: Rule) -> bool:
+    """Whether every question of its record type meets it, at each nameserver."""
+    is_all = rule.every == 1 and rule.share == 1 and rule.nameserver is None
+    return is_all and rule.name is None and rule.transport is None

@@ -77,6 +77,7 @@ class DnsAnswersWrongly:
     qtype: str | None = None
     name: str | None = None
     preset: str | None = None  # what is wrong beyond that, by its name
+    nameserver: int | None = None  # the only one of several, from 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -80,6 +80,7 @@ class FaultDns:
     qtype: str | None = None
     name: str | None = None
     preset: str | None = None  # what is wrong beyond that, by its name
+    nameserver: int | None = None  # the only one of several, from 1; None: as the preset says
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -377,6 +378,7 @@ class NameAnswered:
     rcode: str
     ips: tuple[str, ...] = ()
     took_ns: int | None = None
+    nameserver: int | None = None  # which one, from 1, where there are several
 
 
 class Inbox(StrEnum):

@@ -25,7 +25,7 @@ from chaosd.plan.arms import OWN_APP, Arm, Cell, Plan
 from chaosd.plan.fitting import fitted
 from chaosd.plan.foretelling import foretold
 from chaosd.plugins.bases import Between, KeyPath
-from chaosd.plugins.fault import LeavesAddress
+from chaosd.plugins.fault import LeavesAddress, NeedsNameservers
 from chaosd.plugins.proxy import (
     Advises,
     Checks,
@@ -212,6 +212,9 @@ def _impossible(plan: Plan, arm: Arm) -> list[tuple[KeyPath, str]]:
         if isinstance(fault, LeavesAddress) and fault.old_ip not in manners:
             what = f"the {name} runtime can't make an old IP `{fault.old_ip}`"
             problems.append((("faults", place, "old_ip"), f"{what} (it can: {', '.join(manners)})"))
+        if isinstance(fault, NeedsNameservers) and fault.nameservers_min > config.dns.nameservers:
+            what = f"`{fault.label}` is about one of {fault.nameservers_min} nameservers"
+            problems.append((("faults", place), f"{what} (set dns.nameservers to that)"))
     return problems
 
 

@@ -131,5 +131,8 @@ class Plan:
                 publish=dns.publish,
                 ttl_s=round(dns.ttl.s),
                 delay_s=dns.delay.s,
+                nameservers=dns.nameservers,
+                cache=dns.cache,
+                negative_ttl_s=None if dns.negative_ttl is None else round(dns.negative_ttl.s),
             ),
         )

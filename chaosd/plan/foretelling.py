@@ -28,11 +28,17 @@ def foretold(part: FaultConfig, fault: Fault, config: Config, proxy: Proxy, pace
         return "no prediction before it has happened"
     if not isinstance(proxy, Predicts):
         return f"no prediction: there is no model of {config.proxy.type}"
+    if config.dns.cache is not None:
+        return f"no prediction: {words.unreached(Unreached.CACHE)}"
     # Only before a run; afterwards each cycle is predicted from what really happened.
     timeline = fault.foretell(circumstances(config, pace))
+    if isinstance(timeline, Unreached):
+        return f"no prediction: {words.unreached(timeline)}"
     predicted = proxy.predict(timeline, clients(config))
     if isinstance(predicted, Unreached):
         return f"no prediction: {words.unreached(predicted)}"
+    if predicted.unaffected_share is not None:
+        return f"predicted: {words.foretold(predicted)}; each cycle is predicted again"
     said = (
         f"recovery predicted between {predicted.lower_s:.2f} s and {predicted.upper_s:.2f} s, "
         f"mean {predicted.mean_s:.2f} s{_likely(predicted)}, if the app listens "
@@ -91,6 +97,7 @@ def circumstances(config: Config, pace: Pace) -> Circumstances:
         publish_s=pace.publish_s,
         reach_s=pace.reach_s,
         held_s=pace.held_s,
+        nameservers=config.dns.nameservers,
     )
 
 

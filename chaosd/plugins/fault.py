@@ -13,7 +13,7 @@ from chaosd.history.disturbances import Disturbance
 from chaosd.history.events import DeedDue
 from chaosd.plugins.bases import FaultConfig, OldIp
 from chaosd.plugins.recording import CycleContext
-from chaosd.plugins.timeline import DnsTrouble, Timeline
+from chaosd.plugins.timeline import DnsTrouble, Timeline, Unreached
 from chaosd.system.clock import SECOND_NS
 
 
@@ -38,6 +38,15 @@ class Fault(Protocol):
         cancelled at any await, and then it undoes what it has done so far. The undoing is never
         cancelled, but for a deadline of the engine's.
         """
+
+
+@runtime_checkable
+class NeedsNameservers(Protocol):
+    """The config of a fault that is about one of several nameservers."""
+
+    @property
+    def nameservers_min(self) -> int:
+        """How many there have to be at least."""
 
 
 @asynccontextmanager
@@ -83,14 +92,15 @@ class Circumstances:
     publish_s: float  # from an instance's start until the name answers its address
     reach_s: float | None  # … until its host answers ARP; None: as soon as it is published
     held_s: float = 0.0  # from T0, so long the old address refuses; then something else holds it
+    nameservers: int = 1
 
 
 @runtime_checkable
 class CanForetell(Protocol):
     """A fault that can say beforehand what the proxy will meet, for `chaosd check`."""
 
-    def foretell(self, circumstances: Circumstances) -> Timeline:
-        """What the proxy meets, as far as that is known before a run."""
+    def foretell(self, circumstances: Circumstances) -> Timeline | Unreached:
+        """What the proxy meets, as far as that is known before a run; or why it is unknown."""
 
 
 @runtime_checkable

@@ -45,6 +45,12 @@ class Wiring:
     by_address: bool = False  # let answers carry the address that they come from, as `@IP`
     app_at: Address | None = None  # where an instance of the app is when the proxy is started
     beside: str | None = None  # the host of an app that never moves, if there is one
+    more_dns: tuple[Address, ...] = ()  # further nameservers with the same names
+
+    @property
+    def nameservers(self) -> tuple[Address, ...]:
+        """All of them."""
+        return (self.dns, *self.more_dns)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

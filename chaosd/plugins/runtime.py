@@ -50,6 +50,9 @@ class DnsSpec:
     publish: Literal["start", "ready"]
     ttl_s: int
     delay_s: float
+    nameservers: int = 1
+    cache: Literal["unbound", "dnsmasq"] | None = None  # between the proxy and chaosd's nameserver
+    negative_ttl_s: int | None = None  # None: negative answers have no SOA record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +82,7 @@ class CellSpec:
         scratch: PurePath,
         app_at: Address | None = None,
         beside: str | None = None,
+        more_dns: tuple[Address, ...] = (),
     ) -> Wiring:
         """The addresses that a runtime has chosen, with what the config says of the app."""
         return Wiring(
@@ -94,6 +98,7 @@ class CellSpec:
             scratch=scratch,
             app_at=app_at,
             beside=beside,
+            more_dns=more_dns,
         )
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from chaosd.plugins.timeline import Answer, Meets, RecordType
+from chaosd.plugins.timeline import Answer, Failure, Meets, RecordType
 
 NEVER_NS = 2**63 - 1
 
@@ -32,6 +32,22 @@ class Reply(NamedTuple):
     answer: Answer
     took_ns: int = 0
     partial: bool = False  # a failure of some nameservers, while others say nothing at all
+
+
+def together(replies: Sequence[Reply]) -> Reply:
+    """What nameservers that are asked at once come to: the first answer that has an address.
+
+    Where none has, it is the failure that comes last, once all have answered.
+    """
+    if len(replies) == 1:
+        return replies[0]
+    valid = [reply for reply in replies if not isinstance(reply.answer, Failure)]
+    said = valid or [reply for reply in replies if reply.answer != Failure.SILENCE]
+    if not said:
+        return Reply(Failure.SILENCE)
+    times = [reply.took_ns for reply in said]
+    chosen = said[times.index(min(times) if valid else max(times))]
+    return chosen._replace(partial=not valid and len(said) < len(replies))
 
 
 class Surroundings(Protocol):

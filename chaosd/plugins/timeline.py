@@ -25,13 +25,16 @@ RECORD_TYPES: tuple[RecordType, ...] = ("A", "AAAA")
 
 
 class Failure(StrEnum):
-    """How a nameserver answers that gives no address; the values are those of `dns.missing`."""
+    """How a nameserver answers that gives no address; `dns.missing` has some of the values."""
 
     NXDOMAIN = "nxdomain"
     SERVFAIL = "servfail"
     REFUSED = "refused"
     EMPTY = "empty"  # NOERROR without a record
-    SILENCE = "drop"  # no answer at all
+    SILENCE = "drop"  # no answer at all, or none that is taken for one
+    ERROR = "error"  # another code: FORMERR, NOTIMP, BADVERS
+    TRUNCATED = "truncated"  # TC is set
+    DAMAGED = "damaged"  # it can't be read
 
 
 class Meets(StrEnum):
@@ -94,13 +97,25 @@ class Foretold:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NameEdge:
-    """From this instant on, the app's name is answered so."""
+    """From this instant on, the app's name is answered so.
+
+    With `every` or `share` only some questions are: each so many-th of all that are asked since
+    then, or that share by chance. The others are answered as by the edge before.
+    """
 
     at_s: float
     record: RecordType
     answer: Answer
     nameserver: int | None = None  # which one, from 0; None: each
     took_s: float = 0.0  # beyond a round trip
+    jitter_s: float = 0.0  # up to so much more, evenly by chance
+    every: int = 1
+    share: float = 1.0
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether each question is answered alike."""
+        return self.every == 1 and self.share == 1 and not self.jitter_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,6 +248,8 @@ class Unreached(StrEnum):
     SEVERAL_NAMESERVERS = "several nameservers"
     PROXY_CHANGES = "proxy changes"  # it is reloaded or restarted
     OTHER_TIMELINE = "other timeline"  # not a move of one instance to a new address
+    CACHE = "cache"  # one stands between the proxy and chaosd's nameserver
+    OTHER_ANSWERS = "other answers"  # of DNS: what the proxy makes of them is not known
 
 
 ServerHealth = Literal["up", "down", "maint"]  # maint: taken out, such as for want of an address

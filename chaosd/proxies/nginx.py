@@ -300,7 +300,7 @@ def _lines(config: NginxConfig, wiring: Wiring) -> Iterator[str]:
     yield from (
         f"    log_format chaosd '{_LOG_FORMAT}';",
         f"    access_log {f'{requests} chaosd' if config.log_requests else 'off'};",
-        f"    resolver {wiring.dns}{_valid(config.resolver)} ipv6=off;",
+        f"    resolver {' '.join(map(str, wiring.nameservers))}{_valid(config.resolver)} ipv6=off;",
         f"    resolver_timeout {_time(config.resolver.timeout)};",
     )
     if wiring.by_address:

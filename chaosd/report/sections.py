@@ -194,7 +194,8 @@ def recovery(report: Report) -> list[Block]:
     for name, part in parts:
         found = part.recovery_s
         quantiles = [_quantile(found, q) for q in (found.p50, found.p90, found.p95, found.p99)]
-        band = f"{part.in_band.count}/{part.in_band.n}" if part.in_band.n else "–"
+        judged = part.in_band if part.in_band.n else part.trouble_in_band
+        band = f"{judged.count}/{judged.n}" if judged.n else "–"
         stable = estimate(part.stable_recovery_s.p50)
         n = f"{found.n}, {found.censored} censored" if found.censored else str(found.n)
         ends = [text.longest(found), estimate(found.mean), stable, band]
@@ -311,6 +312,8 @@ def _qualities(report: Report) -> Iterator[str]:
             f"predicted mean {means[0]}, observed {means[1]}: {text.in_band(whole.in_band)}"
             f"{text.residual(whole.residual)}"
         )
+    if whole.trouble_in_band.n:
+        yield f"DNS faults: {text.as_predicted(whole.trouble_in_band)}"
     for said in text.expected_words(whole):
         yield f"requests {said}"
     for cell, queries in report.queries.items():

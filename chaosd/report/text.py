@@ -75,7 +75,8 @@ def sentence(cycle: Cycle, *, wide: bool = False) -> str:
             answer += f" ({parts})" if took is not None and parts else ""
             return f"{start}: control, {what}: {answer}; {_requests(cycle)}"
         case CycleOutcome.UNAFFECTED:
-            return f"{start}: {cycle.fault}{_company(cycle)}, users unaffected; {_requests(cycle)}"
+            what = f"{cycle.fault}{_company(cycle)}, users unaffected{_predicted(cycle)}"
+            return f"{start}: {what}; {_requests(cycle)}"
         case CycleOutcome.CENSORED:
             ending = f"not recovered within {cycle.lasted_s:g} s"
         case CycleOutcome.RECOVERED if cycle.recovery_s == 0:
@@ -124,12 +125,14 @@ def _stable(cycle: Cycle) -> str:
 def _predicted(cycle: Cycle) -> str:
     if cycle.predicted is None:
         return ""
-    said = band(cycle.predicted.lower_s, cycle.predicted.upper_s)
+    said = " " + band(cycle.predicted.lower_s, cycle.predicted.upper_s)
+    if cycle.predicted.unaffected_share is not None:
+        said = f": {words.foretold(cycle.predicted)}"
     if cycle.residual_s is not None:
         said += f", {cycle.residual_s:+.2f} s vs predicted mean"
     if cycle.anomaly:
         said += ", outside of it"
-    return f" (predicted {said})"
+    return f" (predicted{said})"
 
 
 def _phases(cycle: Cycle) -> str:
@@ -197,6 +200,8 @@ def closing_lines(
             f"{whole.masked:,} masked, {whole.misrouted:,} misrouted"
         )
         lines += [f"predicted requests: {said}" for said in expected_words(whole)]
+    if whole.trouble_in_band.n:
+        lines.append(f"DNS faults: {as_predicted(whole.trouble_in_band)}")
     if whole.failovers and report.availability.n and not report.arms:
         what = "of all requests of the run"
         if any(probe.idle_interval_s is not None for probe in report.probes):
@@ -355,6 +360,11 @@ def in_band(found: Share) -> str:
     low, high = f"{found.low:.0%}", f"{found.high:.0%}"
     bounds = f"over {percent(found.low)}" if low == high == "100%" else f"{low}–{high}"
     return f"{found.count} of {found.n} recoveries within their band (95 % interval {bounds})"
+
+
+def as_predicted(found: Share) -> str:
+    """Of the cycles in which nothing moves: how often users saw what was predicted."""
+    return f"{found.count} of {found.n} cycles were as predicted"
 
 
 def residual(found: Residuals) -> str:

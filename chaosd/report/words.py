@@ -11,7 +11,7 @@ from chaosd.analysis.remarks import Remark, RemarkKind
 from chaosd.analysis.slo import FAIL, OK, Objective, Why, WhyKind
 from chaosd.analysis.summary import Report
 from chaosd.history.causes import Cause, CauseKind, Doubt, DoubtKind, LagKind
-from chaosd.history.cycles import Cycle
+from chaosd.history.cycles import Cycle, Prediction
 from chaosd.history.endings import Ending, EndKind
 from chaosd.history.flight_record import Suspicion
 from chaosd.plugins.timeline import Unreached
@@ -212,7 +212,21 @@ def unreached(found: Unreached) -> str:
         Unreached.SEVERAL_NAMESERVERS: "the model knows one nameserver only",
         Unreached.PROXY_CHANGES: "the model does not know a proxy that is reloaded or restarted",
         Unreached.OTHER_TIMELINE: "the model knows only a move of one instance to a new address",
+        Unreached.CACHE: "the model knows no cache between the proxy and its nameserver",
+        Unreached.OTHER_ANSWERS: "the model does not know what the proxy makes of these answers",
     }[found]
+
+
+def foretold(found: Prediction) -> str:
+    """What users are predicted to see where nothing moves."""
+    share = found.unaffected_share or 0.0
+    if share == 1:
+        return "users unaffected"
+    outage = (
+        f"an outage of {found.outage_lower_s or 0.0:.2f} s to {found.outage_upper_s or 0.0:.2f} s"
+    )
+    ends = f"over {found.lower_s:.2f} s to {found.upper_s:.2f} s after T0"
+    return f"{outage}, {ends}" + (f" (none in {share:.0%} of cycles)" if share else "")
 
 
 # --- two runs compared ---------------------------------------------------------------------------

@@ -12,11 +12,11 @@ from chaosd.runtimes.unread import Unread
 class DnsAnswers:
     """Stores an answer that differs from the last one to the same question."""
 
-    def __init__(self, recorder: Recorder, name: str) -> None:
+    def __init__(self, recorder: Recorder, name: str, nameservers: int = 1) -> None:
         self._recorder = recorder
-        self._name = name
+        self._name, self._nameservers = name, nameservers
         self._unread = Unread(recorder, Inbox.DNS)
-        self._last: dict[str, tuple[str, tuple[str, ...]]] = {}  # by query type
+        self._last: dict[tuple[int, str], tuple[str, tuple[str, ...]]] = {}  # by who and what
         self._strangers = Strangers(self.strangers)
 
     def strangers(self, count: int, sender: str) -> None:
@@ -34,12 +34,14 @@ class DnsAnswers:
             return
         self._unread.was(query.unread_ns, query.at_ns, query.dropped)
         answer = (query.rcode, tuple(query.ips))
-        if query.name == self._name and self._last.get(query.qtype) != answer:
-            self._last[query.qtype] = answer
+        asked = (query.nameserver, query.qtype)
+        if query.name == self._name and self._last.get(asked) != answer:
+            self._last[asked] = answer
             said = NameAnswered(
                 qtype=query.qtype,
                 rcode=query.rcode,
                 ips=tuple(query.ips),
                 took_ns=query.took_ns,
+                nameserver=query.nameserver + 1 if self._nameservers > 1 else None,
             )
             self._recorder.record(said, at_ns=query.at_ns)

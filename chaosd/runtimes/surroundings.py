@@ -14,3 +14,4 @@ class Surroundings(NamedTuple):
     dns: Address
     app: Address  # of an instance
     beside: Instance | None  # the app that never moves
+    more_dns: tuple[Address, ...] = ()  # further nameservers

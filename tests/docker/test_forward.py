@@ -47,3 +47,22 @@ def test_the_proxys_questions_are_seen_and_a_missing_name_is_answered_as_configu
     ]
     assert abs(counts[-1] - sent[-1]) <= 2
     assert left_of(engine, run.run_id) == []
+
+
+def test_one_of_two_nameservers_fails_and_the_other_one_is_believed(engine, daemon, tmp_path):
+    run = daemon(
+        tmp_path,
+        *("--cycles", "1"),
+        runtime={"type": "docker", "dns": "forward"},
+        dns={"nameservers": 2},
+        proxy={"type": "haproxy", "resolvers": RESOLVERS},
+        faults=[{"type": "dns", "preset": "one-servfail", "window": "3s", "every": "9s"}],
+    )
+    assert run.wait() == 0, run.err
+    assert [cycle.outcome for cycle in run.cycles] == [CycleOutcome.UNAFFECTED]
+    assert [cycle.anomaly for cycle in run.cycles] == [False]
+    readings = [event for event in stored.lines(run.events) if event.source == "dns"]
+    answers = [event.data for event in readings if event.what == "answer"]
+    told = {(answer["nameserver"], answer["rcode"]) for answer in answers}
+    assert told == {(1, "NOERROR"), (1, "SERVFAIL"), (2, "NOERROR")}
+    assert left_of(engine, run.run_id) == []

@@ -34,6 +34,8 @@ class Heard:
         self.senders: set[tuple[str, int]] = set()
         self.server: tuple[str, int] = ("", 0)
         self.late_s: list[float] = []
+        self.second: list[list[str]] = []  # addresses, from the second nameserver
+        self.refused: list[bool] = []  # of each nameserver: whether the kernel says nobody listens
 
     @property
     def messages(self) -> list[dns.message.Message | None]:
@@ -92,6 +94,21 @@ async def ask_tcp(server, heard) -> None:
         writer.close()
 
 
+def is_refused(server: tuple[str, int]) -> bool:
+    """Whether the kernel tells who asks that nobody listens there."""
+    with socket.socket(type=socket.SOCK_DGRAM) as client:
+        client.connect(server)
+        client.setblocking(False)
+        client.send(b"?")
+        try:
+            client.recv(1)
+        except BlockingIOError:
+            return False
+        except ConnectionRefusedError:
+            return True
+    return False
+
+
 async def heard_of(name: str, wait_s: float) -> Heard:
     heard = Heard()
     server = DnsServer(RealClock(), lambda _: None, service_port=8080)
@@ -101,6 +118,7 @@ async def heard_of(name: str, wait_s: float) -> Heard:
     server.publish(SERVICE, list(IPS))
     address = await server.start("127.0.0.1", 0)
     heard.server = (address.host, address.port)
+    second = await server.start("127.0.0.1", 0)
     server.rules.set("fault", PRESETS[name].rules)
     loop = asyncio.get_running_loop()
     try:
@@ -114,7 +132,17 @@ async def heard_of(name: str, wait_s: float) -> Heard:
                     client.sendto(query.to_wire(), heard.server)
                     wires = await listen(loop, client, heard, wait_s)
                     getattr(heard, kind.lower()).append(wires)
+            server.rules.set("fault", PRESETS[name].rules)  # its counts begin anew
+            for _ in range(ASKS if name.startswith("one-") else 0):
+                query = dns.message.make_query(NAME, "A", use_edns=0, payload=512)
+                client.sendto(query.to_wire(), (second.host, second.port))
+                wires = await listen(loop, client, Heard(), WAIT_S)
+                heard.second.append(addresses(wires[0]) if wires else [])
+        heard.refused = [is_refused(heard.server), is_refused((second.host, second.port))]
+        server.rules.set("fault", ())
+        heard.refused += [is_refused(heard.server)]
         if name.startswith("tcp-"):
+            server.rules.set("fault", PRESETS[name].rules)
             await ask_tcp(heard.server, heard)
     finally:
         await server.close()
@@ -151,10 +179,16 @@ def fails_by(code: str, heard: Heard) -> bool:
     return rcode(heard) == {code} and heard.ips() == [[]] * ASKS
 
 
+def one(heard: Heard) -> bool:
+    """Whether the second nameserver answers as usual."""
+    return heard.second == [list(IPS)] * ASKS
+
+
 USUAL = [sorted(IPS)] * ASKS
 CODES = ("nxdomain", "servfail", "refused", "formerr", "notimp", "badvers")
 SEEN: dict[str, Callable[[Heard], bool]] = {
     "silence": lambda h: h.a == [[]] * ASKS and h.srv == [[]] * ASKS,
+    "closed": lambda h: h.a == [[]] * ASKS and h.refused == [True, True, False],
     "silent-aaaa": lambda h: h.aaaa == [[]] * ASKS and h.ips() == [list(IPS)] * ASKS,
     "lossy": lambda h: [len(w) for w in (*h.a, *h.aaaa, *h.srv)] == [1, 1, 0] * 4,
     "lossy-by-chance": lambda h: 0 < sum(map(len, (*h.a, *h.aaaa, *h.srv))) < 3 * ASKS,
@@ -234,6 +268,16 @@ SEEN: dict[str, Callable[[Heard], bool]] = {
     "tcp-cut": lambda h: len(h.tcp[0] or b"") > 4 and read(h.tcp[0] or b"") is None,
     "tcp-split": lambda h: read(h.tcp[0] or b"") is not None,
     "tcp-dribble": lambda h: read(h.tcp[0] or b"") is not None or h.tcp == [b"silent"],
+    "one-silent": lambda h: one(h) and h.a == [[]] * ASKS and not any(h.refused),
+    "one-closed": lambda h: one(h) and h.a == [[]] * ASKS and h.refused == [True, False, False],
+    "one-slow": lambda h: one(h) and min(h.late_s) >= 0.29,
+    **{
+        f"one-{name}": partial(lambda name, h: one(h) and fails_by(name.upper(), h), name)
+        for name in ("nxdomain", "servfail", "refused")
+    },
+    "one-empty": lambda h: one(h) and fails_by("NOERROR", h),
+    "one-stale": lambda h: one(h) and h.ips() == [[OLD]] * ASKS,
+    "one-lies": lambda h: one(h) and h.ips() == [["192.0.2.1"]] * ASKS,
     "coredns-restart": lambda h: h.a == [[]] * ASKS,
     "route53-throttle": lambda h: sum(map(len, (*h.a, *h.aaaa, *h.srv))) < 2 * ASKS,
     "docker-slow-dns": lambda h: h.a[0] == [],  # not while it is waited for
@@ -241,6 +285,7 @@ SEEN: dict[str, Callable[[Heard], bool]] = {
 }
 WAITS = {
     "slow": 0.6,
+    "one-slow": 0.6,
     "jitter": 0.8,
     "heavy-tail": 0.3,
     "twice-apart": 0.6,

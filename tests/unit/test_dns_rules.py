@@ -122,9 +122,19 @@ def test_each_nth_question_and_a_share_by_chance() -> None:
 def test_a_rule_selects_by_transport_and_counts_what_it_selects() -> None:
     cut = does("bytes", cut=0.5)
     made = book(("a", [Rule(transport="tcp", does=(cut,))]))
-    assert made.wrong("x", "A", "udp", 5) is None
-    assert made.wrong("x", "A", "tcp", 7) == Wrong(does=(cut,), asked=1, since_ns=7, seed="a 0 1")
-    assert made.wrong("x", "A", "tcp", 9) == Wrong(does=(cut,), asked=2, since_ns=7, seed="a 0 2")
+    assert made.wrong("x", "A", "udp", now_ns=5) is None
+    assert made.wrong("x", "A", "tcp", now_ns=7) == Wrong(
+        does=(cut,), asked=1, since_ns=7, seed="a 0 1"
+    )
+    assert made.wrong("x", "A", "tcp", now_ns=9) == Wrong(
+        does=(cut,), asked=2, since_ns=7, seed="a 0 2"
+    )
+
+
+def test_a_rule_selects_one_of_several_nameservers() -> None:
+    made = book(("a", [Rule(nameserver=1, answer="drop", every=2)]))
+    asked = [made.wrong("x", "A", "udp", number) for number in (0, 1, 0, 1)]
+    assert [found is not None for found in asked] == [False, False, False, True]
 
 
 def test_the_line_keeps_actions_with_their_parameters() -> None:

@@ -69,6 +69,7 @@ def kinds() -> Mapping[str, type[Action]]:
     from chaosd.dns.actions.addresses import Addresses
     from chaosd.dns.actions.alias import Alias
     from chaosd.dns.actions.bytes import Bytes
+    from chaosd.dns.actions.closed import Closed
     from chaosd.dns.actions.code import Code
     from chaosd.dns.actions.header import Header
     from chaosd.dns.actions.lateness import Lateness
@@ -81,8 +82,8 @@ def kinds() -> Mapping[str, type[Action]]:
     from chaosd.dns.actions.truncation import Truncation
 
     found = (
-        *(Addresses, Alias, Bytes, Code, Header, Lateness, Records, Repeat, Sender, Services),
-        *(Silence, Stream, Truncation),
+        *(Addresses, Alias, Bytes, Closed, Code, Header, Lateness, Records, Repeat, Sender),
+        *(Services, Silence, Stream, Truncation),
     )
     return {action.kind: action for action in found}
 

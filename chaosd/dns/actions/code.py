@@ -33,7 +33,12 @@ class Code(Action):
             response.flags &= ~dns.flags.AA
         response.set_rcode(code)
         if self.soa is not None:
-            zone = response.question[0].name.parent()  # the root's, of a name of one label
-            server, person = (dns.name.Name((host, *zone.labels)) for host in (b"ns", b"root"))
-            text = f"{server} {person} 1 3600 600 86400 {self.soa}"
-            response.authority = [dns.rrset.from_text(zone, self.soa, "IN", "SOA", text)]
+            response.authority = [soa(response.question[0].name, self.soa)]
+
+
+def soa(name: dns.name.Name, ttl_s: int) -> dns.rrset.RRset:
+    """The record by which a cache knows for how long this name is missing."""
+    zone = name.parent()  # the root's, of a name of one label
+    server, person = (dns.name.Name((host, *zone.labels)) for host in (b"ns", b"root"))
+    text = f"{server} {person} 1 3600 600 86400 {ttl_s}"
+    return dns.rrset.from_text(zone, ttl_s, "IN", "SOA", text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import PurePath
 
 from chaosd.history.values import Address
@@ -26,7 +27,8 @@ def text(config: Config, wiring: Wiring) -> str:
 
 def environment(wiring: Wiring) -> dict[str, str]:
     """Say the same addresses as the variables that a user's own haproxy.cfg refers to."""
-    return {
+    more = {f"CHAOSD_DNS_{n}": str(dns) for n, dns in enumerate(wiring.more_dns, start=2)}
+    return more | {
         "CHAOSD_LISTEN": str(wiring.listen),
         "CHAOSD_DNS": str(wiring.dns),
         "CHAOSD_APP": f"{wiring.app_name}:{wiring.app_port}",
@@ -96,7 +98,7 @@ def _resolvers(config: Config, wiring: Wiring) -> list[str]:
     resolvers, hold = config.resolvers, config.resolvers.hold
     lines = [
         f"resolvers {RESOLVERS}",
-        f"    nameserver {NAMESERVER} {wiring.dns}",
+        *_nameservers(wiring),
         f"    timeout resolve {time(resolvers.timeout_resolve)}",
         f"    timeout retry {time(resolvers.timeout_retry)}",
         f"    resolve_retries {resolvers.resolve_retries}",
@@ -105,6 +107,11 @@ def _resolvers(config: Config, wiring: Wiring) -> list[str]:
         lines.append(f"    accepted_payload_size {resolvers.accepted_payload_size}")
     holds = ("valid", "obsolete", "nx", "refused", "timeout", "other")
     return lines + [f"    hold {name} {time(getattr(hold, name))}" for name in holds]
+
+
+def _nameservers(wiring: Wiring) -> Iterator[str]:
+    for number, address in enumerate(wiring.nameservers, start=1):
+        yield f"    nameserver {NAMESERVER}{number if number > 1 else ''} {address}"
 
 
 def _backend(config: Config, wiring: Wiring) -> list[str]:

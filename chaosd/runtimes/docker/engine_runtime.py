@@ -100,6 +100,8 @@ def beyond_docker_dns(dns: DnsSpec, instead: str) -> Iterator[tuple[KeyPath, str
     if dns.missing != "nxdomain":
         what = "Docker's DNS answers for a missing name as it likes"
         yield ("dns", "missing"), f"{what} ({instead})"
+    if dns.nameservers > 1:
+        yield ("dns", "nameservers"), f"Docker's DNS is one nameserver ({instead})"
     if dns.delay_s:
         yield ("dns", "delay"), f"Docker's DNS can't be delayed ({instead})"
     if dns.ttl_s != DNS_TTL_S:
@@ -112,3 +114,9 @@ def published_when_started(dns: DnsSpec) -> Iterator[tuple[KeyPath, str]]:
     if dns.publish != "start":
         what = "Docker publishes a name when its container is started"
         yield ("dns", "publish"), f"{what} (leave it at start)"
+    remedy = "leave it out, or take runtime local"
+    if dns.cache is not None:
+        yield ("dns", "cache"), f"{dns.cache} is a program of this machine ({remedy})"
+    if dns.negative_ttl_s is not None:
+        what = "negative answers have no SOA record here"
+        yield ("dns", "negative_ttl"), f"{what} ({remedy})"

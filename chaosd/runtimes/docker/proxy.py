@@ -112,6 +112,7 @@ class DockerProxy:
             scratch=SCRATCH,
             app_at=where.app,
             beside=None if where.beside is None else where.beside.address.host,
+            more_dns=where.more_dns,
         )
         launch, name = self._proxy.launch(wiring), self._proxy.config_name
         (self._cell.directory.resolve() / name).write_bytes(launch.files[name])

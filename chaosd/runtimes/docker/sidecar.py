@@ -10,9 +10,9 @@ from importlib.resources.abc import Traversable
 from typing import Any
 
 import chaosd
-from chaosd.dns.forwarder import CONTROL_PORT
+from chaosd.dns.forwarder import CONTROL_PORT, port_of
 from chaosd.dns.rules import Rule, RuleBook
-from chaosd.dns.server import PORT, Query
+from chaosd.dns.server import Query
 from chaosd.errors import MachineError
 from chaosd.history.values import Address
 from chaosd.plugins.runtime import CellSpec
@@ -56,8 +56,11 @@ class Sidecar:
         self._ruled: asyncio.Future[str] | None = None  # what it says of the rules it was given
         self._listens: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def start(self, ip: str, *, proxy: str, upstream: tuple[str, ...]) -> Address:
-        """Make it, for the proxy at this IP, and wait until it listens. Raises MachineError."""
+    async def start(self, ip: str, *, proxy: str, upstream: tuple[str, ...]) -> list[Address]:
+        """Make it, for the proxy at this IP, and wait until it listens: where its nameservers are.
+
+        Raises MachineError.
+        """
         dns = self._cell.dns
         where = ("0.0.0.0", EMBEDDED_DNS, proxy, str(self._cell.app.port))  # noqa: S104 - of its own network
         program = ["python3", "-S", "-B", "-m", "chaosd.dns.forwarder"]
@@ -67,7 +70,7 @@ class Sidecar:
                 image=images.app_tag(),
                 ip=ip,
                 entrypoint=program,
-                command=[*where, dns.missing, str(dns.ttl_s), str(dns.delay_s)],
+                command=[*where, dns.missing, *map(str, (dns.ttl_s, dns.delay_s, dns.nameservers))],
                 environment={"PYTHONPATH": FILES},
                 files=await asyncio.to_thread(_program),
                 memory_mb=MEMORY_MB,
@@ -80,7 +83,7 @@ class Sidecar:
         self._member = member
         await self._members.start(member)
         await self._until_it_listens(member)
-        return Address(ip, PORT)
+        return [Address(ip, port_of(number)) for number in range(dns.nameservers)]
 
     async def answer_by(self, rules: Sequence[Rule], owner: str) -> None:
         """Set this owner's rules, and wait until they are in force. Raises MachineError."""

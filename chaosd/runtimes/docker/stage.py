@@ -68,21 +68,22 @@ class DockerStage(Impairable):
             home = self._home
             await engine.do(lambda api: net.attach(api, home, None))
             self.way_in = "network"
-        dns = await self._nameserver()
+        dns, *more = await self._nameservers()
         await self._set_up_app()
         beside = await self._set_up_beside()
-        await self._start_proxy(Surroundings(net.address(PROXY), dns, self.app[0].address, beside))
+        where = Surroundings(net.address(PROXY), dns, self.app[0].address, beside, tuple(more))
+        await self._start_proxy(where)
         self._record_engine()
         self._standing = True
 
-    async def _nameserver(self) -> Address:
-        """Whom the proxy asks; and how that one answers for a name that nobody has."""
+    async def _nameservers(self) -> list[Address]:
+        """Whom the proxy asks; and how they answer for a name that nobody has."""
         cell, net = self._cell, self._network
         if self._config.dns == "engine":
             self.missing = await missing_name.find_out(self._team, net.name, self._upstream)
-            return Address(EMBEDDED_DNS, DNS_PORT)
+            return [Address(EMBEDDED_DNS, DNS_PORT)]
         self.missing = cell.dns.missing
-        answers = DnsAnswers(self._recorder, cell.dns.name)
+        answers = DnsAnswers(self._recorder, cell.dns.name, cell.dns.nameservers)
         self._sidecar = Sidecar(cell, self._engine, self._team, answers)
         return await self._sidecar.start(
             net.address(NAMESERVER), proxy=net.address(PROXY), upstream=self._upstream

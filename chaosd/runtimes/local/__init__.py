@@ -42,7 +42,8 @@ from chaosd.plugins.runtime import (
     ProcessRole,
 )
 from chaosd.runtimes.dns_answers import DnsAnswers
-from chaosd.runtimes.local import loopback
+from chaosd.runtimes.local import cache, loopback
+from chaosd.runtimes.local.cache import CacheChild
 from chaosd.runtimes.local.loopback import Loopback
 from chaosd.runtimes.local.proxychild import ProxyChild
 from chaosd.runtimes.local.zygote import Zygote, server_command
@@ -53,8 +54,9 @@ from chaosd.runtimes.surroundings import Surroundings
 from chaosd.system import processes
 from chaosd.system.processes import Child
 
-DOOR, SERVICES = 1, 2  # the last byte of their addresses
-ELSEWHERE = 3  # where the DNS server goes that moves
+DOOR, SERVICES = 1, 2  # the last byte of their addresses; further nameservers come after these
+CACHE, ELSEWHERE = 9, 8  # the cache, and where a nameserver goes that moves
+TRANSPORTS: tuple[Transport, ...] = ("udp", "tcp")
 ARM_LIMIT_S = 10.0
 TAKE_LIMIT_S = 3.0
 OWN_IMAGE = "http-server"
@@ -110,6 +112,8 @@ class LocalRuntime(RealTime):
         return OLD_IP
 
     def problems(self, cell: CellSpec) -> list[tuple[KeyPath, str]]:
+        if cell.dns.cache is not None and (missing := cache.lacking(cell.dns.cache)) is not None:
+            return [(("dns", "cache"), missing)]
         own = {"start_delay": cell.app.start_delay_s, "healthy_after": cell.app.healthy_after_s}
         for name in [name for name, seconds in own.items() if cell.app.command and seconds]:
             what = f"your own command has its own start; {name} is for {OWN_IMAGE}"
@@ -156,7 +160,7 @@ class LocalStage(Roster[Child]):
         self._children: set[Child] = set()
         self._zygote = zygote
         self._joined = False
-        self._answers = DnsAnswers(recorder, cell.dns.name)
+        self._answers = DnsAnswers(recorder, cell.dns.name, cell.dns.nameservers)
         self._dns = DnsServer(
             self._clock,
             self._answers.record,
@@ -164,13 +168,19 @@ class LocalStage(Roster[Child]):
             ttl_s=cell.dns.ttl_s,
             delay_s=cell.dns.delay_s,
             service_port=cell.app.port,
+            negative_ttl_s=cell.dns.negative_ttl_s,
             believes=lambda sender, transport: self._proxies[transport](sender),
         )
         self._loopback: Loopback | None = None
         self._proxy = ProxyChild(cell, recorder, self._spawn)
+        self._cache: CacheChild | None = None
+        if cell.dns.cache is not None:
+            self._cache = CacheChild(cell.dns.cache, cell.directory, self._spawn)
         self._proxies: dict[Transport, OfProcess] = {
-            "udp": self._proxy.sends("udp"),
-            "tcp": self._proxy.sends("tcp"),
+            transport: self._proxy.sends(transport)
+            if self._cache is None
+            else OfProcess(self._cache.pid, self._clock, transport)
+            for transport in TRANSPORTS
         }
 
     # --- setting up and taking down ---
@@ -181,7 +191,11 @@ class LocalStage(Roster[Child]):
         cell.directory.mkdir(parents=True, exist_ok=True)
         rng = Random(cell.seed)  # noqa: S311 - addresses, not secrets
         self._loopback = await loopback.claim(rng, cell.app.remember_ips)
-        dns = await self._dns.start(self._loopback.address(SERVICES))
+        hosts = range(SERVICES, SERVICES + cell.dns.nameservers)
+        dns, *more = [await self._dns.start(self._loopback.address(host)) for host in hosts]
+        if self._cache is not None:
+            host = self._loopback.address(CACHE)
+            dns = await self._cache.start(host, dns, self._clock, self._on_end)
         self._joined = True
         await self._zygote.join(self._labels, self._clock)
         await self._set_up_app()
@@ -189,7 +203,9 @@ class LocalStage(Roster[Child]):
         if beside is not None:
             for name in cell.beside or ():
                 self._dns.publish(name, [beside.address.host])
-        where = Surroundings(self._loopback.address(DOOR), dns, self.app[0].address, beside)
+        where = Surroundings(
+            self._loopback.address(DOOR), dns, self.app[0].address, beside, tuple(more)
+        )
         await self._proxy.start(where, self._on_end)
         self.entry, self.api = self._proxy.entry, self._proxy.api
         await self._proxy.answers(lambda: self._trouble)

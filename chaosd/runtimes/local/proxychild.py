@@ -128,6 +128,7 @@ class ProxyChild:
             scratch=self._scratch,
             app_at=where.app,
             beside=None if where.beside is None else where.beside.address.host,
+            more_dns=where.more_dns,
         )
         return launchable(proxy).launch(wiring)
 

@@ -21,6 +21,7 @@ from chaosd.dns.rules import Rule
 from chaosd.errors import ConfigError, MachineError
 from chaosd.history.values import Address, Instance, Sample, StreamSpec
 from chaosd.plugins.bases import KeyPath, OldIp, ProbeConfig, RuntimeConfig
+from chaosd.plugins.dns_trouble import meaning
 from chaosd.plugins.probe import Deliver
 from chaosd.plugins.proxy import Launches, Proxy, ProxyHost
 from chaosd.plugins.recording import Recorder
@@ -171,9 +172,9 @@ class SimStage(Roster[None]):
 
     async def answer_by(self, rules: Sequence[Rule], owner: str = "") -> None:
         self._now_ns()
-        if any(rule.does for rule in rules):
+        if any(meaning(rule) is None for rule in rules):
             raise MachineError(
-                "the simulated nameserver has no messages to spoil (use runtime local or docker)"
+                "the simulated nameserver has no messages to spoil so (use runtime local or docker)"
             )
         self._world.rules.set(owner, rules)
 
@@ -356,6 +357,9 @@ class SimRuntime:
         app, remedy = cell.app, "leave it out, or take another runtime"
         no_program = "the simulated app is no program"
         found: list[tuple[KeyPath, str]] = []
+        if cell.dns.cache is not None:
+            what = f"the simulated proxy asks no {cell.dns.cache}"
+            found.append((("dns", "cache"), f"{what} ({remedy})"))
         if app.image != OWN_IMAGE:
             what = f"the simulated app is always {OWN_IMAGE}, not `{app.image}`"
             found.append((("app", "image"), f"{what} ({remedy})"))

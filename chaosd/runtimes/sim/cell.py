@@ -14,10 +14,11 @@ from typing import Any
 from chaosd.dns.rules import RuleBook
 from chaosd.history.events import NameAnswered
 from chaosd.history.values import Address, Outcome, Sample, StreamSpec
+from chaosd.plugins.dns_trouble import meaning
 from chaosd.plugins.proxy import log_event
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CellSpec
-from chaosd.plugins.simulation import ANSWERS, NEVER_NS, Model, Reply, below
+from chaosd.plugins.simulation import ANSWERS, NEVER_NS, Model, Reply, below, together
 from chaosd.plugins.timeline import Answer, Failure, Meets, RecordType
 from chaosd.probes.pace import Pace
 from chaosd.system.clock import SECOND_NS
@@ -31,6 +32,9 @@ RCODES = {
     Failure.REFUSED: "REFUSED",
     Failure.EMPTY: "NOERROR",
     Failure.SILENCE: "",
+    Failure.ERROR: "FORMERR",
+    Failure.TRUNCATED: "NOERROR",
+    Failure.DAMAGED: "NOERROR",
 }
 
 
@@ -141,7 +145,7 @@ class SimCell:
         self._latency_ns = latency_ns
         self._dns_latency_ns = dns_latency_ns + round(cell.dns.delay_s * SECOND_NS)
         self._zone: tuple[str, ...] = ()
-        self._answers: dict[RecordType, Answer] = {}
+        self._answers: dict[tuple[RecordType, int], Answer] = {}
         self._plans: list[tuple[int, int, Callable[[int], None]]] = []
         self._planned = 0
 
@@ -181,23 +185,29 @@ class SimCell:
         self._zone = tuple(ips)
 
     def resolve(self, now_ns: int, record: RecordType) -> Reply:
-        """Answer a query of the proxy's model."""
+        """Answer a query of the proxy's model, which goes to all nameservers."""
+        nameservers = range(self.cell.dns.nameservers)
+        return together([self._resolve(now_ns, record, number) for number in nameservers])
+
+    def _resolve(self, now_ns: int, record: RecordType, nameserver: int) -> Reply:
         self.dns_queries += 1
         answer: Answer = _failure_of(self.cell.dns.missing)
         if self._zone:
             answer = self._zone if record == "A" else Failure.EMPTY
         took_ns = about(self.rng, self._dns_latency_ns)
-        if (rule := self.rules.wrong(self.cell.dns.name, record)) is not None:
-            took_ns += round(rule.delay_s * SECOND_NS)
-            answer = answer if rule.answer is None else Failure(rule.answer)
-        if self._answers.get(record) != answer:
-            self._answers[record] = answer
+        wrong = self.rules.wrong(self.cell.dns.name, record, "udp", nameserver)
+        if wrong is not None and (means := meaning(wrong)) is not None:
+            took_ns += round((means.late_s + means.jitter_s * self.rng.random()) * SECOND_NS)
+            answer = means.failure or answer
+        if self._answers.get((record, nameserver)) != answer:
+            self._answers[record, nameserver] = answer
             failed = isinstance(answer, Failure)
             said = NameAnswered(
                 qtype=record,
                 rcode=RCODES[answer] if isinstance(answer, Failure) else "NOERROR",
                 ips=() if failed else tuple(answer),
                 took_ns=took_ns,
+                nameserver=nameserver + 1 if self.cell.dns.nameservers > 1 else None,
             )
             self.recorder.record(said, at_ns=now_ns)
         return Reply(answer, took_ns)

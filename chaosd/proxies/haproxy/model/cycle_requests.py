@@ -80,7 +80,7 @@ class StandingScene:
     # --- before T0 ---
 
     def settle(self, model: BackendModel) -> None:
-        self._standing.settle(model, self._move)
+        self._standing.settle(model, (self._move.old, *self._move.others))
         for server in model.servers:
             server.sleep(ALWAYS_NS)
 

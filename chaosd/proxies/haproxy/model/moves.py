@@ -53,6 +53,8 @@ def recognise(timeline: Timeline, prefers: RecordType) -> Move | Unreached:
         return Unreached.PROXY_CHANGES
     if timeline.nameservers > 1 or any(edge.nameserver is not None for edge in timeline.names):
         return Unreached.SEVERAL_NAMESERVERS
+    if not all(edge.is_plain for edge in timeline.names):
+        return Unreached.OTHER_TIMELINE
     took_s = {edge.took_s for edge in timeline.names}
     name = _name(timeline.names_of("A"))
     if isinstance(name, Unreached):

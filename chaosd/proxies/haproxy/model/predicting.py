@@ -15,7 +15,7 @@ from chaosd.plugins.timeline import (
     TraceEdge,
     Unreached,
 )
-from chaosd.proxies.haproxy.model import closed_forms, trials
+from chaosd.proxies.haproxy.model import closed_forms, trials, trouble
 from chaosd.proxies.haproxy.model.algorithm import BACKEND, ProxyModel, backend_of
 from chaosd.proxies.haproxy.model.backend import Resolver
 from chaosd.proxies.haproxy.model.cycle_requests import with_requests
@@ -36,6 +36,14 @@ def predict(
     The version is as HAProxy says it, "2.6.12"; None: newer than all. With `clients` also what
     their requests come to.
     """
+    if trouble.is_trouble(timeline):
+        if (why := closed_forms.unreached(settings, version)) is not None:
+            return why
+        answered = timeline.answer(ALWAYS, "A")
+        backend = backend_of(
+            settings, servers=1 if isinstance(answered, Failure) else len(answered)
+        )
+        return trouble.predicted(Standing(backend=backend, host=BACKEND), version, timeline)
     band = closed_forms.recovery(settings, version, timeline)
     if isinstance(band, Unreached):
         return band
@@ -55,6 +63,8 @@ def predict_any(
     standing: Standing, version: str | None, timeline: Timeline, clients: Clients | None = None
 ) -> Prediction | Unreached:
     """The same for a backend of any shape, from trials alone."""
+    if trouble.is_trouble(timeline):
+        return trouble.predicted(standing, version, timeline)
     known = parse_version(version)
     if known < OLDEST:
         return Unreached.OLD_VERSION

@@ -27,6 +27,9 @@ HOLDS = {
     Failure.REFUSED: Hold.REFUSED,
     Failure.SERVFAIL: Hold.OTHER,
     Failure.EMPTY: Hold.OTHER,
+    Failure.ERROR: Hold.OTHER,
+    Failure.TRUNCATED: Hold.OTHER,
+    Failure.DAMAGED: Hold.OTHER,
     Failure.SILENCE: Hold.TIMEOUT,
 }
 _REASONS = {

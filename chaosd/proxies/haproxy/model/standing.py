@@ -6,7 +6,7 @@ answer all the time, or nobody does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from random import Random
@@ -15,7 +15,6 @@ from chaosd.plugins.simulation import Reply, below
 from chaosd.plugins.timeline import Failure, Meets, RecordType
 from chaosd.proxies.haproxy.model.algorithm import BackendModel
 from chaosd.proxies.haproxy.model.backend import Backend, CheckKind, Follows, Resolver, ServerLine
-from chaosd.proxies.haproxy.model.moves import Move
 from chaosd.proxies.haproxy.model.resolution import Ask
 from chaosd.proxies.haproxy.model.timeline_world import (
     ROUND_TRIP_MORE_NS,
@@ -47,10 +46,9 @@ class Standing:
         """Whether any of these has a health check."""
         return any(line.check is not CheckKind.NONE for line in self.moved)
 
-    def settle(self, model: BackendModel, move: Move) -> None:
-        """Let the servers have what they have had for long before T0."""
-        moving = (move.old, *move.others)
-        model.settle_names(0, lambda host: moving if host == self.host else (BESIDE,))
+    def settle(self, model: BackendModel, answered: Sequence[str]) -> None:
+        """Let the servers have what they have had for long: the name was answered with these."""
+        model.settle_names(0, lambda host: answered if host == self.host else (BESIDE,))
         for server in model.servers:
             if server.line.follows not in (Follows.NAME, Follows.SERVICE):
                 server.settle(self.places.get(server.line.name, BESIDE))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
-from chaosd.plugins.simulation import ANSWERS, NEVER_NS, Reply, below
-from chaosd.plugins.timeline import RECORD_TYPES, Failure, Meets, RecordType, Timeline
+from chaosd.plugins.simulation import ANSWERS, NEVER_NS, Reply, below, together
+from chaosd.plugins.timeline import RECORD_TYPES, Failure, Meets, NameEdge, RecordType, Timeline
 
 # To a near nameserver: at least so much, and less than that more.
 ROUND_TRIP_NS, ROUND_TRIP_MORE_NS = 50_000, 350_000
@@ -21,15 +21,49 @@ def whole_ns(seconds: float) -> int:
     return round(seconds * 1e9)
 
 
+class Chance(NamedTuple):
+    """Which questions an edge is about, where that is not all of them, and how late it is."""
+
+    counter: tuple[int, int]  # what is counted together: when it began, and at which nameserver
+    every: int
+    share: float
+    jitter_ns: int
+
+
+class Track(NamedTuple):
+    """What one nameserver answers to questions for one record type, over time."""
+
+    times: list[int]
+    replies: list[Reply]
+    chances: list[Chance | None]  # None: each question is answered alike
+
+    @classmethod
+    def of(cls, edges: tuple[NameEdge, ...], nameserver: int) -> Track:
+        return cls(
+            [whole_ns(edge.at_s) for edge in edges],
+            [Reply(edge.answer, whole_ns(edge.took_s)) for edge in edges],
+            [_chance(edge, nameserver) for edge in edges],
+        )
+
+
+def _chance(edge: NameEdge, nameserver: int) -> Chance | None:
+    if edge.is_plain:
+        return None
+    counter = (whole_ns(edge.at_s), nameserver if edge.nameserver is not None else -1)
+    return Chance(counter, edge.every, edge.share, whole_ns(edge.jitter_s))
+
+
 class Tracks:
     """A timeline's edges, for looking up many instants."""
 
     def __init__(self, timeline: Timeline) -> None:
-        self._replies: dict[RecordType, tuple[list[int], list[Reply]]] = {}
-        for record in RECORD_TYPES:
-            edges = timeline.names_of(record)
-            replies = [Reply(edge.answer, whole_ns(edge.took_s)) for edge in edges]
-            self._replies[record] = ([whole_ns(edge.at_s) for edge in edges], replies)
+        self.names: dict[RecordType, list[Track]] = {
+            record: [
+                Track.of(timeline.names_of(record, nameserver), nameserver)
+                for nameserver in range(timeline.nameservers)
+            ]
+            for record in RECORD_TYPES
+        }
         self._meets: dict[str, tuple[list[int], list[Meets]]] = {}
         for address in {edge.address for edge in timeline.places}:
             places = timeline.places_of(address)
@@ -37,9 +71,10 @@ class Tracks:
             self._meets[address] = (times, [place.meets for place in places])
 
     def reply(self, at_ns: int, record: RecordType) -> Reply:
-        times, replies = self._replies[record]
-        place = bisect_right(times, at_ns)
-        return replies[place - 1] if place else Reply(Failure.EMPTY)
+        """What the first nameserver answers, where nothing is left to chance."""
+        track = self.names[record][0]
+        place = bisect_right(track.times, at_ns)
+        return track.replies[place - 1] if place else Reply(Failure.EMPTY)
 
     def meets(self, at_ns: int, address: str) -> Meets:
         times, meets = self._meets.get(address, ([], []))
@@ -54,13 +89,35 @@ class TrackWorld:
         self.passed: str | None = None
         self._tracks, self._rng = tracks, rng
         self._vacant = Meets.REFUSE if vacant_refuses else Meets.BLACKHOLE
+        self._asked: dict[tuple[int, int], int] = {}  # questions that edges have counted
 
     def resolve(self, now_ns: int, record: RecordType) -> Reply:
-        reply = self._tracks.reply(now_ns, record)
+        return together([self._reply(now_ns, track) for track in self._tracks.names[record]])
+
+    def _reply(self, now_ns: int, track: Track) -> Reply:
+        """What one nameserver answers."""
+        place = bisect_right(track.times, now_ns) - 1
+        reply, late_ns = Reply(Failure.EMPTY), 0
+        while place >= 0:
+            chance = track.chances[place]
+            if chance is None or self._takes(chance):
+                reply = track.replies[place]
+                jitter_ns = 0 if chance is None else chance.jitter_ns
+                late_ns = below(self._rng, jitter_ns) if jitter_ns else 0
+                break
+            place -= 1
         if reply.answer == Failure.SILENCE:
             return reply
-        late_ns = ROUND_TRIP_NS + below(self._rng, ROUND_TRIP_MORE_NS)
-        return Reply(reply.answer, reply.took_ns + late_ns)
+        trip_ns = ROUND_TRIP_NS + below(self._rng, ROUND_TRIP_MORE_NS)
+        return Reply(reply.answer, reply.took_ns + late_ns + trip_ns)
+
+    def _takes(self, chance: Chance) -> bool:
+        """Whether it is about this question."""
+        if chance.every > 1:
+            self._asked[chance.counter] = count = self._asked.get(chance.counter, 0) + 1
+            if count % chance.every:
+                return False
+        return chance.share == 1 or self._rng.random() < chance.share
 
     def connect(self, now_ns: int, ip: str) -> Meets:
         met = self._tracks.meets(now_ns, ip)

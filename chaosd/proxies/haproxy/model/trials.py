@@ -97,7 +97,7 @@ def predicted(
     def trial_in(phases: Phases) -> _Trial:
         return _Trial(standing, layout, move, tracks, phases, turn_ns=TURN_NS)
 
-    corners = [trial_in(phases).run() for phases in _corners()]
+    extreme = [trial_in(phases).run() for phases in corners()]
     found: list[Recovery] = []
     steps = 0
     for number in range(TRIALS_MAX):
@@ -110,17 +110,22 @@ def predicted(
         least = WHOLE_TRIALS_MIN if steps < WHOLE_STEPS_MOST else WHOLE_TRIALS_LEAST
         if len(found) >= least and steps >= WHOLE_STEPS_MAX:
             break
-    ends = [recovery.first_s for recovery in (*found, *corners) if recovery is not None]
-    lower_s, upper_s = min(ends), max(ends)
-    wider_s = WIDER * (upper_s - lower_s) + WIDER_S
-    band = Prediction(
-        lower_s=max(move.listening_s, lower_s - wider_s), mean_s=0.0, upper_s=upper_s + wider_s
-    )
+    ends = [recovery.first_s for recovery in (*found, *extreme) if recovery is not None]
+    lower_s, upper_s = widened(ends)
+    band = Prediction(lower_s=max(move.listening_s, lower_s), mean_s=0.0, upper_s=upper_s)
     return distribution(band, sorted(found))
 
 
+def widened(found: Sequence[float]) -> tuple[float, float]:
+    """The band of what trials have found: they only come near to what is possible."""
+    lower_s, upper_s = min(found), max(found)
+    wider_s = WIDER * (upper_s - lower_s) + WIDER_S
+    return max(0.0, lower_s - wider_s), upper_s + wider_s
+
+
 @lru_cache(maxsize=1)
-def _corners() -> tuple[Phases, ...]:
+def corners() -> tuple[Phases, ...]:
+    """Trials in which the phases are at their ends."""
     ends = 0.001, 0.999
     texts = [(p, c, coin) for p in ends for c in ends for coin in (0.25, 0.75)]
     return tuple(Phases(*each, seed=number) for number, each in enumerate(texts))
@@ -201,7 +206,7 @@ class _Trial:
             final_name=lambda name: lambda _at_ns: name != host,
             final_place=lambda _at_ns, ip: ip in (BESIDE, *move.others),
         )
-        standing.settle(self._model, move)
+        standing.settle(self._model, (move.old, *move.others))
 
     def run(self) -> Recovery | None:
         """The recovery; None if there is none in any reasonable time."""

@@ -34,7 +34,9 @@ _SECTIONS = frozenset({"program", "mailers", "log-forward", "acme"})
 
 def foreign(copies: Effective, ours: Ours) -> Iterator[Place]:
     """The lines of the copies that would open or ask what is not chaosd's."""
-    hosts = {target(text).host for text in (ours.entry, ours.dns, ours.log, ours.app, ours.nothing)}
+    hosts = {
+        target(text).host for text in (ours.entry, *ours.dns, ours.log, ours.app, ours.nothing)
+    }
     hosts |= {ours.beside} if ours.beside else set()
     for section in copies.document.sections:
         beside_name = [word.text for word in section.header.arguments[1:2]]

@@ -22,7 +22,7 @@ def sections(scene: Scene, end: Place) -> Iterator[Edit]:
         scene.lose(place, reason, name)
         lines = ["", f"{kind} {name}"]
         if kind == "resolvers":
-            lines.append(f"    nameserver chaosd {scene.ours.dns}")
+            lines.append(f"    nameserver chaosd {scene.ours.dns[0]}")
             lines += [f"    {text}" for text in scene.overrides.resolvers.values()]
         elif kind == "backend":
             lines += [f"    timeout {which} 60s" for which in ("connect", "server")]

@@ -1,4 +1,7 @@
-"""Nameservers: chaosd's DNS stands for all of them. The names that they are asked for stay."""
+"""Nameservers: chaosd's DNS stands for all of them, in turn where it is several of its own.
+
+The names that they are asked for stay.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,9 @@ def nameserver(scene: Scene, section: Section, line: Statement) -> Iterator[Edit
         return
     word = line.words[2]
     family = "tcp@" if word.text.startswith(("tcp@", "tcp4@", "tcp6@")) else ""
-    yield replace_word(line, word, f"{family}{scene.ours.dns}", Reason.NAMESERVER)
+    ours = scene.ours.dns
+    place = [s.place for s in section.statements if s.says("nameserver")].index(line.place)
+    yield replace_word(line, word, f"{family}{ours[place % len(ours)]}", Reason.NAMESERVER)
     yield from remove_words(line, pick(line, {**TLS, **SOURCE}, 3), Reason.NAMESERVER)
 
 
@@ -34,5 +39,5 @@ def parse_resolv_conf(scene: Scene, section: Section, line: Statement) -> Iterat
     if others:
         yield Drop(line.place, Reason.RESOLV_CONF)
         return
-    text = f"nameserver chaosd {scene.ours.dns}"
+    text = f"nameserver chaosd {scene.ours.dns[0]}"
     yield replace_line(line, text, Reason.RESOLV_CONF)

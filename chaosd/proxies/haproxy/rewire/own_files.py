@@ -160,7 +160,7 @@ class OwnFiles:
         api = wiring.api
         return Ours(
             entry=str(wiring.listen),
-            dns=str(wiring.dns),
+            dns=tuple(map(str, wiring.nameservers)),
             log="stdout format raw" if wiring.log is None else str(wiring.log),
             api=f"ipv4@{api}" if isinstance(api, Address) else str(api),
             app_port=wiring.app_port,

@@ -28,7 +28,7 @@ class Ours:
     """chaosd's own addresses, as haproxy.cfg has them."""
 
     entry: str
-    dns: str
+    dns: tuple[str, ...]  # nameservers: the first of a section's is the first of these, …
     log: str
     api: str
     app_port: int
