@@ -478,15 +478,14 @@ def _anomaly(
 ) -> bool | None:
     """Whether the recovery lies outside of the predicted band by more than its error bar.
 
-    A censored one does as soon as it took longer than the band allows, however long it was. Where
-    nothing moves the outage has a band, too, and users may be predicted to be unaffected.
+    A censored one does as soon as it took longer than the band allows. Where nothing moves the
+    outage has a band, too, or users are predicted to be unaffected.
     """
     resolution_s = fold.resolution_s()
     if predicted is None or resolution_s is None:
         return None
     margin_s = resolution_s + ANOMALY_MARGIN_S
-    share = predicted.unaffected_share
-    if outcome == CycleOutcome.UNAFFECTED and share is not None:
+    if outcome == CycleOutcome.UNAFFECTED and (share := predicted.unaffected_share) is not None:
         return not share and (predicted.outage_lower_s or 0.0) > margin_s
     if outcome == CycleOutcome.CENSORED:
         return (end_ns - fold.t0_ns) / 1e9 > predicted.upper_s + margin_s or None
@@ -498,4 +497,4 @@ def _anomaly(
     low_s, high_s, lost_s = predicted.outage_lower_s, predicted.outage_upper_s, fold.outage_loss_s()
     if low_s is None or high_s is None:
         return False
-    return share == 1 or not low_s - margin_s <= lost_s <= high_s + margin_s
+    return predicted.unaffected_share == 1 or not low_s - margin_s <= lost_s <= high_s + margin_s

@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from chaosd.analysis import dns_trouble, phases
 from chaosd.analysis.expected_requests import surprises
 from chaosd.analysis.recovery import Identities, measure
 from chaosd.analysis.reorder import Reorder
@@ -25,6 +24,7 @@ from chaosd.engine.cycle import CompanionRun, CycleRun
 from chaosd.engine.cycle_driver import CycleDriver
 from chaosd.engine.cycle_machine import CycleMachine, End, Limits, Span
 from chaosd.engine.disturbance import Disturbance
+from chaosd.engine.met import met
 from chaosd.engine.pacing import Pacing
 from chaosd.engine.recorder import CellRecorder
 from chaosd.engine.server_poller import ServerPoller
@@ -55,7 +55,7 @@ from chaosd.plugins.bases import FaultConfig, ProbeConfig, WindowedFaultConfig
 from chaosd.plugins.probe import Prober
 from chaosd.plugins.proxy import Predicts
 from chaosd.plugins.runtime import IsFound, Stage
-from chaosd.plugins.timeline import Clients, Timeline, Unreached
+from chaosd.plugins.timeline import Clients, Timeline
 from chaosd.report import words
 from chaosd.system.clock import SECOND_NS, Clock
 
@@ -464,43 +464,17 @@ class CellRun:
         fold, proxy, settings = cycle.fold, self.arm.proxy, self.settings
         if fold is None or not isinstance(proxy, Predicts):
             return
-        met = self._met(cycle)
-        if not isinstance(met, Timeline):
+        timeline = met(cycle, self.config, main=self.main, direct=self._direct)
+        if not isinstance(timeline, Timeline):
             return
         clients = Clients(
             patience_s=settings.timeout_ns / SECOND_NS,
             slow_after_s=settings.slow_after_ns / SECOND_NS,
             until_s=(end_ns - fold.t0_ns) / SECOND_NS,
         )
-        predicted = proxy.predict(met, clients)
+        predicted = proxy.predict(timeline, clients)
         if isinstance(predicted, Prediction):
             cycle.record(RecoveryPredicted(prediction=predicted))
-
-    def _met(self, cycle: CycleRun) -> Timeline | Unreached | None:
-        """The cycle as its proxy met it; None where that is none that a model knows."""
-        # A fault that comes with others is none that the model knows.
-        if cycle.also:
-            return None
-        config, dns_s = self.config, self.config.dns.delay.s
-        if config.dns.cache is not None:
-            return Unreached.CACHE
-        if cycle.kind is CycleKind.DNS:
-            return dns_trouble.met(
-                cycle.events,
-                replicas=config.app.replicas,
-                dns_s=dns_s,
-                nameservers=config.dns.nameservers,
-            )
-        main = [sample for sample in cycle.samples if sample.stream == self.main]
-        if cycle.kind is not CycleKind.FAILOVER or not phases.is_plain_move(cycle.events, main):
-            return None
-        return phases.move(
-            cycle.events,
-            missing_class=config.dns.missing,
-            dns_s=dns_s,
-            samples=cycle.samples,
-            direct=self._direct,
-        )
 
 
 def _span(part: FaultConfig) -> Span:

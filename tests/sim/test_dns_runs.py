@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from chaosd.history.cycles import CycleOutcome
 from chaosd.history.events import NameAnswered, only
+from chaosd.proxies.haproxy import HAProxy
+from chaosd.proxies.haproxy.config import settings_of
+from chaosd.proxies.haproxy.model.predicting import predict
+from chaosd.proxies.haproxy.model.settings import Holds
 
 HOLDS = dict.fromkeys(("nx", "refused", "timeout", "other"), "2s")
 RESOLVERS = {"timeout_resolve": "1s", "timeout_retry": "500ms", "resolve_retries": 2}
@@ -45,35 +51,19 @@ def test_one_of_two_nameservers_harms_nobody(simulate) -> None:
 
 
 def test_what_was_not_predicted_is_an_anomaly(simulate, monkeypatch) -> None:
-    """The prediction is told of a hold that the proxy does not have."""
-    from chaosd.proxies.haproxy import config
+    """The prediction is told of holds that the proxy does not have."""
+    names = ("valid", "obsolete", "nx", "refused", "timeout", "other")
+    long_ns = 3600 * 10**9
 
-    asked = config.settings_of
+    def patient(self, met, clients):
+        holds = Holds(**dict.fromkeys([f"{name}_ns" for name in names], long_ns))
+        return predict(replace(settings_of(self.config), holds=holds), "3.0.11", met)
 
-    def patient(values):
-        long_ns = 3600 * 10**9
-        holds = asked(values).holds
-        changed = type(holds)(
-            valid_ns=holds.valid_ns,
-            obsolete_ns=0,
-            nx_ns=long_ns,
-            refused_ns=long_ns,
-            timeout_ns=long_ns,
-            other_ns=long_ns,
-        )
-        from dataclasses import replace
-
-        return replace(asked(values), holds=changed)
-
-    from chaosd.proxies.haproxy import HAProxy, predict
-
-    monkeypatch.setattr(
-        HAProxy, "predict", lambda self, met: predict(patient(self.config), "3.0.11", met)
-    )
+    monkeypatch.setattr(HAProxy, "predict", patient)
     ran = simulate(faults=trouble("refused"), proxy=PROXY, until={"cycles": 2})
     assert [c.predicted.unaffected_share for c in ran.cycles] == [1.0, 1.0]
     assert all(c.anomaly for c in ran.cycles)
-    assert "outside of the predicted band" in ran.said
+    assert "2 cycles outside of the predicted band" in ran.said
 
 
 @pytest.mark.parametrize(
