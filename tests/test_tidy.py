@@ -35,8 +35,8 @@ LAYERS = {
 TOP = {
     "cli": {"__main__"},
     "calibration": {"cli"},
-    "engine": {"cli", "calibration", "testing", "live"},
-    "plan": {"engine", "cli", "testing", "calibration"},
+    "engine": {"cli", "calibration", "sweep", "testing", "live"},
+    "plan": {"engine", "cli", "testing", "calibration", "sweep"},
 }
 # Only these may ask the operating system for the time, sleep, or draw unseeded randomness.
 TIME = {"system/clock.py"}

@@ -40,6 +40,7 @@ from chaosd.history.events import (
     Disturbed,
     InstancePlaced,
     InstanceRetired,
+    QueriesCounted,
     RecoveryPredicted,
     ServerChanged,
     SetUp,
@@ -396,6 +397,7 @@ class CellRun:
         company = part.companions
         self.number += 1
         self.recorder.cycle = self._last_made = self.number
+        self._count_queries()
         self.cycle = cycle = CycleRun(self, fault, part.label, tuple(c.label for c in company))
         if self._direct is not None and isinstance(self.stage, IsFound):
             self._owner.prober.aim(self._direct, self.stage.direct)
@@ -411,8 +413,14 @@ class CellRun:
         try:
             unsteady = None if self.is_steady() else self._unsteady()
             await driver.run(unsteady=unsteady, poller=self.server_poller, api=api)
+            self._count_queries()
         finally:
             self._finish(cycle, driver.end)
+
+    def _count_queries(self) -> None:
+        """Store the count at a cycle's edges, too: what it costs is told from what rest costs."""
+        if self.stage is not None and self.stage.dns_queries is not None:
+            self.recorder.record(QueriesCounted(count=self.stage.dns_queries))
 
     def _limits(self) -> Limits:
         config = self.config

@@ -52,7 +52,7 @@ def build(config: Config, complain: Complain) -> Plan:
 
     Raises ConfigError for what can't go together, and MachineError if the machine can't do it.
     """
-    proxies = [_proxy(arm) for arm in config.arm_configs.values()]
+    proxies = [proxy_of(arm) for arm in config.arm_configs.values()]
     name, runtime, why = _runtime(config, proxies)
     for proxy in proxies:
         if isinstance(proxy, Launches) and (host := runtime.proxy_host(proxy)) is not None:
@@ -94,13 +94,14 @@ class Outlook(NamedTuple):
 
 def outlook(config: Config) -> Outlook:
     """What a move and DNS trouble will do to the users of all of the user's own file."""
-    proxy = _proxy(config)
+    proxy = proxy_of(config)
     if not isinstance(proxy, Foresees):
         return Outlook((), ())
     return Outlook(tuple(proxy.outlook()), tuple(proxy.movable()))
 
 
-def _proxy(config: Config) -> Proxy:
+def proxy_of(config: Config) -> Proxy:
+    """The proxy that a config is about."""
     proxy: Proxy = plugins.find("proxies", config.proxy.type)(config.proxy)
     return proxy
 

@@ -31,6 +31,11 @@ def fitted(config: Config, proxy: Proxy, runtime: Runtime) -> Config:
         config = config.model_copy(update={"app": config.app.model_copy(update=open_)})
         if isinstance(proxy, CanBeMet):
             config = config.model_copy(update={"proxy": proxy.config})
+    return fitted_to_files(config, proxy)
+
+
+def fitted_to_files(config: Config, proxy: Proxy) -> Config:
+    """The config with what the proxy's own files say."""
     stand_in = proxy.stand_in(config.app.port) if isinstance(proxy, Rewires) else None
     if stand_in is None:
         return config

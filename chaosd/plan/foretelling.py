@@ -29,8 +29,8 @@ def foretold(part: FaultConfig, fault: Fault, config: Config, proxy: Proxy, pace
     if not isinstance(proxy, Predicts):
         return f"no prediction: there is no model of {config.proxy.type}"
     # Only before a run; afterwards each cycle is predicted from what really happened.
-    timeline = fault.foretell(_circumstances(config, pace))
-    predicted = proxy.predict(timeline, _clients(config))
+    timeline = fault.foretell(circumstances(config, pace))
+    predicted = proxy.predict(timeline, clients(config))
     if isinstance(predicted, Unreached):
         return f"no prediction: {words.unreached(predicted)}"
     said = (
@@ -55,7 +55,7 @@ def foretold(part: FaultConfig, fault: Fault, config: Config, proxy: Proxy, pace
     return said
 
 
-def _clients(config: Config) -> Clients:
+def clients(config: Config) -> Clients:
     """Who asks: the probe that measures."""
     measure = config.measure
     return Clients(
@@ -80,7 +80,8 @@ def _requests(predicted: Prediction, config: Config) -> str:
     return f"; requests of a cycle at {rate}: {', '.join(said)}" if said else ""
 
 
-def _circumstances(config: Config, pace: Pace) -> Circumstances:
+def circumstances(config: Config, pace: Pace) -> Circumstances:
+    """The world in which a fault will happen, as far as it is known before a run."""
     return Circumstances(
         app_start_s=pace.listen_s + config.app.start_delay.s + config.app.healthy_after.s,
         missing=config.dns.missing,

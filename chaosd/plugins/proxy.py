@@ -19,7 +19,14 @@ from chaosd.history.events import OtherReading, ServerChange, ServerChanged, Tel
 from chaosd.history.values import Address
 from chaosd.plugins.bases import ProxyConfig
 from chaosd.plugins.probe import Knock
-from chaosd.plugins.timeline import Clients, ServerHealth, Timeline, Unreached
+from chaosd.plugins.timeline import (
+    Clients,
+    DnsTrouble,
+    Foretold,
+    ServerHealth,
+    Timeline,
+    Unreached,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,6 +283,19 @@ class Predicts(Protocol):
 
 
 @runtime_checkable
+class ForetellsUsers(Protocol):
+    """A proxy whose model says what users see, quickly enough for thousands of settings."""
+
+    def foretell(
+        self, happening: Timeline | DnsTrouble, clients: Clients, *, version: str | None
+    ) -> Foretold | Unreached:
+        """What this does to users and to the nameserver, on this version (None: the newest)."""
+
+    def lines(self, values: Mapping[str, Any]) -> list[str]:
+        """The lines of its own configuration for these values, by their paths in its part."""
+
+
+@runtime_checkable
 class Foresees(Protocol):
     """A proxy that can say of all of the user's own file what will happen to its users."""
 
@@ -310,12 +330,18 @@ class CanBeMet(Protocol):
 
 
 @runtime_checkable
-class SaysApi(Protocol):
-    """A proxy that runs already, and whose files say where it can be asked."""
+class RunsAlready(Protocol):
+    """A proxy that runs already, by files of its user's that are known."""
+
+    @property
+    def running(self) -> Running: ...
+
+    def own_files(self) -> Sequence[Path]:
+        """Those files."""
 
     @property
     def api_there(self) -> str | None:
-        """A path, or host:port, as it has it itself; None if nowhere."""
+        """Where its files say that it can be asked: a path, or host:port, as it has it itself."""
 
 
 def launchable(proxy: Proxy) -> Launches:

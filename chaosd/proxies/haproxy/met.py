@@ -44,7 +44,7 @@ class MetHAProxy(HAProxy):
             what = f"proxy: no -f in the command of {running.name}, so its file is not known"
             raise ConfigError(f"{what} (set proxy.config to your copy of it)")
         super().__init__(config.model_copy(update={"config": tuple(files)}))
-        self._host, self._running = host, running
+        self._host, self.running = host, running
         self._path = None
         self._met = self._rewired = MetFiles(self.config, self._facts)
         if config.backend is None and (name := self._chosen()) is not None:
@@ -52,11 +52,11 @@ class MetHAProxy(HAProxy):
             self._met = self._rewired = MetFiles(self.config, self._facts)
 
     def _facts(self) -> Facts:
-        return super()._facts()._replace(environment=self._running.environment)
+        return super()._facts()._replace(environment=self.running.environment)
 
     def _chosen(self) -> str | None:
         """The only backend with a server of one of the app's names; None if it is not clear."""
-        names = {name.lower() for name in self._running.app_names}
+        names = {name.lower() for name in self.running.app_names}
         found = [
             backend.name
             for backend in candidates(self._met.files().effective)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from chaosd import shown
 from chaosd.errors import MachineError
 from chaosd.plugins.bases import KeyPath, OldIp
 from chaosd.plugins.proxy import CanBeMet, Launches, Proxy, ProxyHost, Running
@@ -81,7 +82,12 @@ class ComposeRuntime(EngineRuntime):
     @cached_property
     def found(self) -> Project:
         """What ran when it was looked at first. Raises MachineError."""
-        return self._look()
+        from chaosd.runtimes.compose.as_it_was import secrets_of
+
+        found = self._look()
+        for each in (*found.app, found.proxy):
+            shown.know(secrets_of(each))
+        return found
 
     def _look(self) -> Project:
         from chaosd.runtimes.compose.project import find

@@ -18,7 +18,7 @@ from random import Random
 from typing import Any, NamedTuple, Protocol
 
 from chaosd.errors import MachineError
-from chaosd.runtimes.compose.project import Project
+from chaosd.runtimes.compose.project import Project, ip_of
 from chaosd.runtimes.docker import images
 from chaosd.runtimes.docker.endpoint import EngineAwayError, translated
 from chaosd.runtimes.docker.engine import Engine
@@ -142,7 +142,7 @@ class Held:
     async def set_up(self) -> None:
         """Hold as many addresses as are not to be given again, and all below the app's."""
         project, lately = self._place.project, self._place.lately
-        highest = max(int(IPv4Address(ip)) for ip in lately)
+        highest = max(int(IPv4Address(ip_of(each, project.network))) for each in project.app)
         # One more than must not come again: it is let go of while the others are held.
         await asyncio.gather(*(self._another() for _ in range(1 + (lately.maxlen or 0))))
         while self._made < KEEPERS_MAX:
@@ -251,7 +251,7 @@ def keeper(name: str, ip: str | None = None) -> Blueprint:
 
 async def found_out(place: Place, team: Members, name: Callable[[int], str]) -> Addresses:
     """Ask for an address: whether that can be done in this network. Raises MachineError."""
-    asked = Asked(place)
+    asked, had = Asked(place), list(place.lately)
     ip = await asked.fresh()
     member = await team.create(keeper(name(0), ip), _deaf)
     member.expected = True
@@ -262,7 +262,8 @@ async def found_out(place: Place, team: Members, name: Callable[[int], str]) -> 
     except MachineError:
         place.network.gives_lowest = True
     finally:
-        place.lately.remove(ip)
+        place.lately.clear()
+        place.lately.extend(had)
         await team.discard(member.id)
     if not place.network.gives_lowest:
         return asked

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from chaosd import shown
 from chaosd.runtimes.compose.project import Inspected
 
 # By their paths; what is below one is left out, too.
@@ -34,10 +35,18 @@ def differences(before: Inspected, after: Inspected) -> list[str]:
 
 
 def without_values(container: Inspected) -> dict[str, Any]:
-    """The same for a file: variables without their values, which may be secrets."""
+    """The same for a file: variables without their values, and nothing that looks like a secret."""
     config = dict(container["Config"])
     config["Env"] = [f"{each.partition('=')[0]}=…" for each in config.get("Env") or ()]
-    return {**container, "Config": config}
+    found: dict[str, Any] = shown.mask_tree({**container, "Config": config})
+    return found
+
+
+def secrets_of(container: Inspected) -> list[str]:
+    """Values of its variables that must not be shown, wherever they turn up."""
+    variables = {"variables": list(container["Config"].get("Env") or ())}
+    found = list(shown.secrets_of(variables))
+    return [value for where, value in found if shown.is_telling(where, value)]
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:

@@ -18,7 +18,7 @@ from chaosd.errors import MachineError
 from chaosd.history.events import OtherDeed
 from chaosd.history.values import Address, Instance
 from chaosd.plugins.bases import OldIp
-from chaosd.plugins.proxy import SaysApi
+from chaosd.plugins.proxy import RunsAlready
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CellSpec, Holder
 from chaosd.runtimes.compose import addresses, as_it_was, project
@@ -60,6 +60,7 @@ class ComposeStage(EngineStage):
         self._config, self._found = config, found
         self._to_adopt = list(found.app)
         self._names: dict[str, str] = {}  # of containers, by identities
+        self._of: dict[str, Inspected] = {}  # whose place an instance has, by identities
         self._proxy: Member | None = None
         self._addresses: Addresses | None = None
         self._log: ProxyLog | None = None
@@ -118,7 +119,7 @@ class ComposeStage(EngineStage):
         name, pid = name_of(proxy), int(proxy["State"]["Pid"])
         self._proxy = self._team.adopt(proxy["Id"], name, log.heard, pid)
         self._team.follow(self._proxy)
-        if isinstance(self._cell.proxy, SaysApi) and engine.is_here:
+        if isinstance(self._cell.proxy, RunsAlready) and engine.is_here:
             self.api = project.api_of(proxy, self._found.network, self._cell.proxy.api_there)
 
     def _forget(self) -> None:
@@ -149,7 +150,7 @@ class ComposeStage(EngineStage):
 
     def _adopt(self, entry: Entry[Member], container: Inspected) -> Instance:
         name, pid = name_of(container), int(container["State"]["Pid"])
-        self._names[entry.name] = name
+        self._names[entry.name], self._of[entry.name] = name, container
         entry.body = self._team.adopt(container["Id"], name, lambda *_: None, pid)
         ip = ip_of(container, self._found.network)
         instance = self.place(entry, ip, project.identity_of(container))
@@ -158,13 +159,16 @@ class ComposeStage(EngineStage):
 
     async def _recreate(self, entry: Entry[Member]) -> Instance:
         ways = self._ways
+        for gone in self._names.keys() - self._entries.keys() - self._published.keys():
+            del self._names[gone], self._of[gone]
         if entry.at is not None:
             await placeholder.Nobody(self._engine, self._network).take(entry.at)
             await ways.make_way(entry.at)
         ip = entry.at or await ways.fresh()
         name = self._names[entry.name] = f"chaosd-{entry.name.replace('.', '-')}"
+        original = self._of[entry.name] = self._least_served(entry)
         wanted = Recreation(
-            original=self._found.app[0],
+            original=original,
             name=name,
             identity=entry.name,
             ip=None if isinstance(ways, addresses.Held) else ip,
@@ -177,6 +181,12 @@ class ComposeStage(EngineStage):
             self._team.soon(self._team.discard(member.id))
             raise
         return instance
+
+    def _least_served(self, entry: Entry[Member]) -> Inspected:
+        """Whose place is free, or else will be next: that of who has served longest."""
+        others = [self._of[name]["Id"] for name in self._entries if name != entry.name]
+        by_age = sorted(self._found.app, key=lambda each: _first(others, each["Id"]))
+        return min(by_age, key=lambda each: others.count(each["Id"]))
 
     def _signal(self, signal: Signal) -> str:
         """TERM is what the app's own image or config asks to be stopped by."""
@@ -229,6 +239,11 @@ class ComposeStage(EngineStage):
         _ = self._network  # it refuses once the cell is closed
         assert self._addresses is not None  # noqa: S101 - set up
         return self._addresses
+
+
+def _first(ids: list[str], wanted: str) -> int:
+    """Where it stands first; at the end if nowhere."""
+    return ids.index(wanted) if wanted in ids else len(ids)
 
 
 def _inspected(container: str, api: Any) -> Inspected | None:

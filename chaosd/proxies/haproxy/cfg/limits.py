@@ -22,6 +22,7 @@ class Change(StrEnum):
     """What a part that is left out may change in the answer."""
 
     WHO = "who"  # which server a request goes to
+    LOAD = "load"  # servers are chosen by the requests that they hold
     OBSERVED = "observed"  # failed requests count as failed checks
     AGENT = "agent"  # an agent tells states and weights
     PROGRAM_CHECKS = "program checks"  # a program finds out who is UP
@@ -68,9 +69,10 @@ DECIDES = TIMES | {Change.WHO}
 # What changes what requests come to in a run, whose stand-in app passes all checks.
 REQUESTS = frozenset(Change) - {Change.ROLE}
 # What an answer depends on only where there is more than one server.
-_OF_SEVERAL = frozenset({Change.WHO, Change.SLOW_START, Change.ROLE})
+_OF_SEVERAL = frozenset({Change.WHO, Change.LOAD, Change.SLOW_START, Change.ROLE})
 _ROLES = re.compile(r"(?i)(?<![a-z])(?:primary|master|leader|writer|read-write)(?![a-z])")
 _HASHES = ("source", "uri", "url_param", "hdr", "rdp-cookie", "hash", "first")
+_LOADS = ("leastconn", "random")
 _STICKS = ("on", "match", "store-request", "store-response")
 _OUTCOMES = re.compile(r"\b(?:nbsrv|srv_is_up|connslots|be_conn_free)\(([^)/,]+)")
 _ROUTES = ("use_backend", "default_backend", "http-request", "tcp-request", "redirect")
@@ -136,9 +138,11 @@ def _of_values(backend: Proxy) -> Iterator[Limit]:
         yield _of_value(backend, "retry-on", Change.RETRIED)
     if int(backend.values["option redispatch"].value or 0) < -1:
         yield _of_value(backend, "option redispatch", Change.REDISPATCH)
-    balance = str(backend.values["balance"].value)
-    if balance.partition(" ")[0].partition("(")[0] in _HASHES:
+    balance = str(backend.values["balance"].value).partition(" ")[0].partition("(")[0]
+    if balance in _HASHES:
         yield _of_value(backend, "balance", Change.WHO)
+    elif balance in _LOADS:
+        yield _of_value(backend, "balance", Change.LOAD)
     if "dispatch" in backend.values:
         yield _of_value(backend, "dispatch", Change.DESTINATION)
 

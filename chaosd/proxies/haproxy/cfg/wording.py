@@ -73,6 +73,10 @@ _SENTENCES = {
 # What is not in the prediction, and what the answer may be wrong in.
 _CHANGES = {
     Change.WHO: "which server a request goes to is not modelled: shares may differ",
+    Change.LOAD: (
+        "taken as if servers were chosen in turn: one that holds requests gets fewer of them, one "
+        "that refuses them at once gets more"
+    ),
     Change.OBSERVED: (
         "failed requests count as failed checks: under load the server may be DOWN sooner"
     ),

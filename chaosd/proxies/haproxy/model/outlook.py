@@ -13,7 +13,7 @@ from random import Random
 from typing import NamedTuple
 
 from chaosd.plugins.simulation import NEVER_NS
-from chaosd.plugins.timeline import Failure
+from chaosd.plugins.timeline import Clients, Failure
 from chaosd.proxies.haproxy.model.algorithm import BackendModel, Layout, key_of
 from chaosd.proxies.haproxy.model.backend import (
     Backend,
@@ -37,7 +37,7 @@ from chaosd.proxies.haproxy.model.scene import (
 )
 from chaosd.proxies.haproxy.model.server import SECOND_NS
 from chaosd.proxies.haproxy.model.trials import phases_of, quantile_s
-from chaosd.proxies.haproxy.model.users import Seen, Usable, Users
+from chaosd.proxies.haproxy.model.users import PATIENT, Seen, Usable, Users
 from chaosd.proxies.haproxy.model.versions import OLDEST, parse_version
 
 __all__ = [
@@ -108,13 +108,14 @@ def outlook(
     *,
     moved: str | None = None,
     trials: int = TRIALS_MAX,
+    clients: Clients = PATIENT,
 ) -> Outlook | Unknown:
     """What this scenario does to the users of this backend, on this version (None: the newest).
 
     `moved` is the name of the server line whose instance moves. There are at most so many trials:
-    fewer where they are long.
+    fewer where they are long. Clients wait as long as HAProxy lets them, unless others are given.
     """
-    ran = run_trials(backend, version, scenario, moved=moved, most=trials)
+    ran = run_trials(backend, version, scenario, moved=moved, most=trials, clients=clients)
     if isinstance(ran, Unknown):
         return ran
     at_rest_per_s, window_s = queries_per_s(backend), min(scenario.published_s, ENDLESS_S)
@@ -142,6 +143,7 @@ def run_trials(
     moved: str | None = None,
     most: int = TRIALS_MAX,
     horizon_s: float | None = None,
+    clients: Clients = PATIENT,
 ) -> list[Trial] | Unknown:
     """The trials that an outlook is of, each in a phase of its own.
 
@@ -163,7 +165,7 @@ def run_trials(
     if horizon_s is None:
         last_ns = max(scene.ends_ns, *(trial.history[-1][0] for trial in ran))
         horizon_s = last_ns / SECOND_NS + ENDLESS_S
-    users = Users(backend, ran[0].model.servers)
+    users = Users(backend, ran[0].model.servers, clients)
     until_ns = round(horizon_s * SECOND_NS)
     return [
         Trial(*trial.seen_by(users, until_ns), queries=trial.world.queries, horizon_s=horizon_s)
