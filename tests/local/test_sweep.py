@@ -15,7 +15,7 @@ import yaml
 from chaosd.history.codec import decode_cycle
 from chaosd.proxies.haproxy import builds
 
-pytestmark = [pytest.mark.haproxy, pytest.mark.slow]
+pytestmark = [pytest.mark.haproxy, pytest.mark.slow, pytest.mark.timeout(300)]
 VERSIONS = [version for version in ("2.6", "3.0", "3.2", "3.4") if builds.find(version)][:2]
 PATH = Path("sweeps/real")
 LIMIT_S = 90
