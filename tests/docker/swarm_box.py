@@ -58,10 +58,10 @@ class Space:
 
     def __init__(self) -> None:
         keeper = [*DIES, "unshare", "--net", "sleep", "infinity"]
-        ours = os.readlink("/proc/self/ns/net")
+        ours = Path("/proc/self/ns/net").readlink()
         self._keeper = subprocess.Popen(keeper)
         limit = time.monotonic() + 5
-        while os.readlink(f"/proc/{self._keeper.pid}/ns/net") == ours:
+        while Path(f"/proc/{self._keeper.pid}/ns/net").readlink() == ours:
             if self._keeper.poll() is not None or time.monotonic() > limit:
                 raise BoxError("no network namespace can be made here")
             time.sleep(0.01)
@@ -181,7 +181,9 @@ class Box:
     def __init__(self, nodes: int = 2, haproxy: Sequence[str] = (images.DEFAULT_HAPROXY,)) -> None:
         if (reason := why_not()) is not None:
             raise BoxError(reason)
-        self.root = Path(tempfile.mkdtemp(prefix="chaosd-b-", dir="/tmp"))  # sockets' paths are short
+        self.root = Path(
+            tempfile.mkdtemp(prefix="chaosd-b-", dir="/tmp")
+        )  # sockets' paths are short
         self.nodes: list[Node] = []
         self.hub: Space | None = None
         try:

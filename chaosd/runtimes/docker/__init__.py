@@ -30,10 +30,9 @@ OLD_IP: tuple[OldIp, ...] = ("refuse", "imposter", "blackhole", "tarpit", "vacan
 DNS_TTL_S = 600  # what Docker's DNS says, in every version
 
 
-class DockerConfig(RuntimeConfig):
-    """Docker, at DOCKER_HOST or where the current CLI context says."""
+class EngineConfig(RuntimeConfig):
+    """What is chosen wherever the topology is made of an engine's containers."""
 
-    type: Literal["docker"] = "docker"
     upstream: Literal["none", "host"] = Field(
         "none",
         description="who Docker's DNS asks for names that it does not know, as the app's is while "
@@ -46,9 +45,6 @@ class DockerConfig(RuntimeConfig):
     )
     subnets: str = Field(
         "10.213.0.0/16", description="each cell's network takes a free /24 of this range"
-    )
-    publish: str = Field(
-        "127.0.0.1", description="where the engine publishes the proxy's door and Runtime API"
     )
     engine_wait: Duration = Field(
         Duration.parse("2m"),
@@ -65,6 +61,15 @@ class DockerConfig(RuntimeConfig):
         if not network.is_private or network.prefixlen > 24:  # noqa: PLR2004
             raise ValueError("should be private, and a /24 at least (such as 10.213.0.0/16)")
         return text
+
+
+class DockerConfig(EngineConfig):
+    """Docker, at DOCKER_HOST or where the current CLI context says."""
+
+    type: Literal["docker"] = "docker"
+    publish: str = Field(
+        "127.0.0.1", description="where the engine publishes the proxy's door and Runtime API"
+    )
 
     @field_validator("publish")
     @classmethod
@@ -223,7 +228,9 @@ class DockerRuntime(RealTime):
     ) -> Any:
         from chaosd.runtimes.docker.stage import DockerStage
 
-        stage = DockerStage(self.config, self._presence(), cell, recorder, failed)
+        engines = {"": self._presence()}
+        publish = self.config.publish
+        stage = DockerStage(self.config, engines, cell, recorder, failed, publish=publish)
         try:
             await stage.set_up()
         except BaseException:

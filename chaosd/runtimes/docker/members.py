@@ -63,6 +63,7 @@ class Member:
     id: str
     name: str
     heard: Heard
+    team: Members  # those that it belongs to
     expected: bool = False  # somebody here asked it to go
     exit_code: int | None = None
     pid: int = 0  # of this machine; 0 where it is not known, or another's
@@ -111,7 +112,7 @@ class Members:
         self._making[blueprint.name] = making
         making.add_done_callback(partial(self._forget_making, blueprint.name))
         container = await asyncio.shield(making)
-        member = Member(id=container, name=blueprint.name, heard=heard)
+        member = Member(id=container, name=blueprint.name, heard=heard, team=self)
         self._by_id[container] = member
         return member
 
