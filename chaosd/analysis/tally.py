@@ -21,7 +21,7 @@ from chaosd.analysis.statistics import (
     share,
 )
 from chaosd.history.causes import CauseKind
-from chaosd.history.cycles import PHASES, Cycle, CycleKind, CycleOutcome
+from chaosd.history.cycles import BETWEEN_NODES, PHASES, Cycle, CycleKind, CycleOutcome
 
 MEASURED = ("recovery_s", "stable_recovery_s", "outage_gap_s", "outage_loss_s")
 COUNTS = ("samples", "failed", "masked", "misrouted", "dropped")
@@ -310,6 +310,7 @@ class Tally:
                 share=sum(seconds) / recovered_s if recovered_s and phase != "settle" else None,
             )
             for phase, seconds in self.phases.items()
+            if seconds or phase not in BETWEEN_NODES
         }
         known = [phase.share for phase in phases.values() if phase.share is not None]
         means, recoveries = zip(*self.predicted, strict=True) if self.predicted else ((), ())

@@ -56,6 +56,7 @@ SAID: dict[tuple[str, str], type[Any]] = {
     ("app", "gone"): ev.InstanceGone,
     ("dns", "published"): ev.NamePublished,
     ("dns", "withdrawn"): ev.NameWithdrawn,
+    ("dns", "known"): ev.NameKnown,
     ("dns", "answer"): ev.NameAnswered,
     ("dns", "queries"): ev.QueriesCounted,
     ("dns", "strangers"): ev.StrangersAsked,

@@ -167,6 +167,7 @@ class InstancePlaced:
     ip: str = ""
     port: int = 0
     expected: str | None = None
+    node: str | None = None  # the machine that it runs on, where there are several
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -327,6 +328,18 @@ class NameWithdrawn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NameKnown:
+    """A node's own nameserver answers the app's name with these addresses, asked from inside.
+
+    Where there is one nameserver for all, NamePublished and NameWithdrawn say it. Where each node
+    has one, they are about the proxy's.
+    """
+
+    node: str
+    ips: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NameAnswered:
     """The proxy asked for the app's name and got an answer that differs from the last one."""
 
@@ -453,6 +466,7 @@ class EngineFound:
     missing: str | None
     clock_offset_ns: int
     clock_error_ns: int
+    node: str | None = None  # which one it is, where a cell has several
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -513,6 +527,7 @@ What = (
     | InstanceGone
     | NamePublished
     | NameWithdrawn
+    | NameKnown
     | NameAnswered
     | QueriesCounted
     | ServerChanged

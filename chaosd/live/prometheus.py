@@ -33,7 +33,7 @@ from prometheus_client.registry import Collector
 from chaosd.analysis.recovery import Identities
 from chaosd.analysis.samples import kind_of
 from chaosd.analysis.tally import POOR
-from chaosd.history.cycles import PHASES, Cycle, CycleOutcome
+from chaosd.history.cycles import BETWEEN_NODES, PHASES, Cycle, CycleOutcome
 from chaosd.history.events import (
     AnyEvent,
     FaultBegan,
@@ -227,7 +227,8 @@ class _Cycles:
         for outcome in (*CycleOutcome, POOR):
             self.count.labels(*labels, str(outcome))
         for phase in PHASES:
-            self.phase.labels(*labels, phase)
+            if phase not in BETWEEN_NODES:
+                self.phase.labels(*labels, phase)
 
     def event(self, event: AnyEvent) -> None:
         if isinstance(event.what, FaultBegan):

@@ -169,15 +169,18 @@ class Roster(ABC, Generic[Body]):
 
     # --- what a driver tells ---
 
-    def place(self, entry: Entry[Body], ip: str) -> Instance:
-        """Its address is known: store it. The engine judges whether it is a fresh one."""
+    def place(self, entry: Entry[Body], ip: str, node: str | None = None) -> Instance:
+        """Its address is known: store it. The engine judges whether it is a fresh one.
+
+        `node` is where it runs, if there are several.
+        """
         app = self._cell.app
         identity = app.identity(entry.name, ip)
         instance = entry.instance = Instance(identity, Address(ip, app.port))
         # Where answers carry an address, what was expected under a name comes under another.
         expected = None if identity == entry.name else entry.name
         self._recorder.record(
-            InstancePlaced(identity=identity, ip=ip, port=app.port, expected=expected)
+            InstancePlaced(identity=identity, ip=ip, port=app.port, expected=expected, node=node)
         )
         return instance
 

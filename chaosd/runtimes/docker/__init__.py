@@ -81,19 +81,95 @@ class DockerConfig(EngineConfig):
         return text
 
 
-class DockerRuntime(RealTime):
-    """Where HAProxy and the app are containers of a Docker engine."""
+class EngineRuntime(RealTime):
+    """The part of a Runtime that all have whose topology is made of an engine's containers."""
 
-    Config = DockerConfig
     has_proxy_program: ClassVar[bool] = True
     makes_topology: ClassVar[bool] = True
     runs_programs: ClassVar[bool] = False  # `app.command` is one of its image's
     default_proxy: ClassVar[str | None] = None
+
+    def __init__(self, config: EngineConfig) -> None:
+        self._chosen = config
+
+    def _engine(self) -> Endpoint:
+        """The proxy's engine. Raises MachineError."""
+        raise NotImplementedError
+
+    def proxy_host(self, proxy: Proxy) -> ProxyHost | None:
+        from chaosd.runtimes.docker.members import FILES
+        from chaosd.runtimes.docker.objects import OPEN_FILES_MAX
+        from chaosd.runtimes.docker.proxy import SCRATCH, run_once
+
+        if not isinstance(proxy, Launches):
+            return None
+        run = partial(run_once, self._engine(), proxy.image)
+        return ProxyHost(
+            directory=PurePosixPath(FILES), scratch=SCRATCH, run=run, open_files_max=OPEN_FILES_MAX
+        )
+
+    def abilities(self) -> Sequence[type]:
+        if self._chosen.dns == "engine":  # Docker's own DNS can't be told what to answer
+            return (CanMove, CanHoldAddress)
+        return (CanMove, CanHoldAddress, CanFaultDns)
+
+    def old_ip(self) -> Sequence[OldIp]:
+        return OLD_IP
+
+    def problems(self, cell: CellSpec) -> list[tuple[KeyPath, str]]:
+        """What Docker's own DNS can't be told."""
+        found: list[tuple[KeyPath, str]] = []
+        dns = cell.dns
+        if dns.publish != "start":
+            what = "Docker publishes a name when its container is started"
+            found.append((("dns", "publish"), f"{what} (leave it at start)"))
+        if self._chosen.dns == "forward":
+            return found
+        services = [n for n in (dns.name, *(cell.beside or ())) if n.startswith("_")]
+        for name in services:
+            what = f"Docker's DNS answers no service names such as {name} (SRV)"
+            found.append((("dns", "name"), f"{what} (set runtime.dns to forward)"))
+        instead = "leave it out, or set runtime.dns to forward"
+        if dns.missing != "nxdomain":
+            what = "Docker's DNS answers for a missing name as it likes"
+            found.append((("dns", "missing"), f"{what} ({instead})"))
+        if dns.delay_s:
+            what = "Docker's DNS can't be delayed"
+            found.append((("dns", "delay"), f"{what} ({instead})"))
+        if dns.ttl_s != DNS_TTL_S:
+            what = f"Docker's DNS always says {DNS_TTL_S // 60} minutes"
+            found.append((("dns", "ttl"), f"{what} ({instead})"))
+        return found
+
+    async def _sweep(self, presence: Presence, work: Callable[..., list[str]]) -> list[str]:
+        """Let this remove what dead runs have left on an engine, and say each."""
+        from chaosd.runtimes.docker.endpoint import translated
+        from chaosd.runtimes.docker.presence import hangs, in_thread
+
+        endpoint = presence.endpoint
+
+        def removed() -> list[str]:
+            with endpoint.client() as api:
+                return translated(partial(work, api, self.clock()), endpoint.url)
+
+        try:
+            return await presence.answer(in_thread(removed))
+        except asyncio.CancelledError:
+            if await presence.is_silent([]):  # the user must hear that something is left
+                raise hangs(endpoint) from None
+            raise
+
+
+class DockerRuntime(EngineRuntime):
+    """Where HAProxy and the app are containers of a Docker engine."""
+
+    Config = DockerConfig
     # Engine 20.10 on two cores; a busy one takes twice as long.
     pace: ClassVar[Pace] = Pace(0.3, 0.05, 0.5, 0.4)
 
     def __init__(self, config: DockerConfig, endpoint: Endpoint | None = None) -> None:
         """`endpoint` is the engine; None: the one that the environment names."""
+        super().__init__(config)
         self.config = config
         self._named = endpoint
         self._known: Presence | None = None
@@ -103,6 +179,9 @@ class DockerRuntime(RealTime):
         from chaosd.runtimes.docker.endpoint import from_environment
 
         return self._named or from_environment()
+
+    def _engine(self) -> Endpoint:
+        return self.endpoint
 
     def unavailable(self) -> str | None:
         return self.endpoint.unreachable()
@@ -148,72 +227,13 @@ class DockerRuntime(RealTime):
             f"its own {self.config.publish} (set runtime.publish to an address that you can reach)"
         )
 
-    def proxy_host(self, proxy: Proxy) -> ProxyHost | None:
-        from chaosd.runtimes.docker.members import FILES
-        from chaosd.runtimes.docker.objects import OPEN_FILES_MAX
-        from chaosd.runtimes.docker.proxy import SCRATCH, run_once
-
-        if not isinstance(proxy, Launches):
-            return None
-        run = partial(run_once, self.endpoint, proxy.image)
-        return ProxyHost(
-            directory=PurePosixPath(FILES), scratch=SCRATCH, run=run, open_files_max=OPEN_FILES_MAX
-        )
-
     def asks_directly(self) -> bool:
         return True
 
-    def abilities(self) -> Sequence[type]:
-        if self.config.dns == "engine":  # Docker's own DNS can't be told what to answer
-            return (CanMove, CanHoldAddress)
-        return (CanMove, CanHoldAddress, CanFaultDns)
-
-    def old_ip(self) -> Sequence[OldIp]:
-        return OLD_IP
-
-    def problems(self, cell: CellSpec) -> list[tuple[KeyPath, str]]:
-        """What Docker's own DNS can't be told."""
-        found: list[tuple[KeyPath, str]] = []
-        dns = cell.dns
-        if dns.publish != "start":
-            what = "Docker publishes a name when its container is started"
-            found.append((("dns", "publish"), f"{what} (leave it at start)"))
-        if self.config.dns == "forward":
-            return found
-        services = [n for n in (dns.name, *(cell.beside or ())) if n.startswith("_")]
-        for name in services:
-            what = f"Docker's DNS answers no service names such as {name} (SRV)"
-            found.append((("dns", "name"), f"{what} (set runtime.dns to forward)"))
-        instead = "leave it out, or set runtime.dns to forward"
-        if dns.missing != "nxdomain":
-            what = "Docker's DNS answers for a missing name as it likes"
-            found.append((("dns", "missing"), f"{what} ({instead})"))
-        if dns.delay_s:
-            what = "Docker's DNS can't be delayed"
-            found.append((("dns", "delay"), f"{what} ({instead})"))
-        if dns.ttl_s != DNS_TTL_S:
-            what = f"Docker's DNS always says {DNS_TTL_S // 60} minutes"
-            found.append((("dns", "ttl"), f"{what} ({instead})"))
-        return found
-
     async def sweep(self) -> list[str]:
         from chaosd.runtimes.docker import objects
-        from chaosd.runtimes.docker.endpoint import translated
-        from chaosd.runtimes.docker.presence import hangs, in_thread
 
-        endpoint = self.endpoint
-
-        def removed() -> list[str]:
-            with endpoint.client() as api:
-                return translated(partial(objects.sweep, api, self.clock()), endpoint.url)
-
-        presence = self._presence()
-        try:
-            return await super().sweep() + await presence.answer(in_thread(removed))
-        except asyncio.CancelledError:
-            if await presence.is_silent([]):  # the user must hear that something is left
-                raise hangs(endpoint) from None
-            raise
+        return await super().sweep() + await self._sweep(self._presence(), objects.sweep)
 
     def _presence(self) -> Presence:
         """What is known of whether the engine answers: one for all cells of a run."""

@@ -134,15 +134,28 @@ def of_run(api: Any, run_id: str, cell: str) -> tuple[list[str], list[str]]:
 
 
 def sweep(api: Any, clock: Clock) -> list[str]:
-    """Remove what dead owners have left, and say each in a few words."""
+    """Remove what dead owners have left on this engine, and say each in a few words.
+
+    Networks of a swarm are left: other nodes may have containers in them.
+    """
     swept = []
     for container, tags in _labelled(api.containers(all=True, filters={"label": [OWNER, RUN]})):
         if _is_dead(api, tags):
             remove(api, clock, container["Id"])
             name = (container.get("Names") or ["?"])[0].lstrip("/")
             swept.append(f"container {name} of run {tags[RUN]}")
+    return swept + _sweep_networks(api, clock, of_swarm=False)
+
+
+def sweep_overlays(api: Any, clock: Clock) -> list[str]:
+    """The same of the swarm's networks, on a manager, once no node has containers of ours."""
+    return _sweep_networks(api, clock, of_swarm=True)
+
+
+def _sweep_networks(api: Any, clock: Clock, *, of_swarm: bool) -> list[str]:
+    swept = []
     for network, tags in _labelled(api.networks(filters={"label": [OWNER, RUN]})):
-        if _is_dead(api, tags):
+        if (network.get("Scope") == "swarm") is of_swarm and _is_dead(api, tags):
             remove_network(api, clock, network["Id"])
             swept.append(f"network {network['Name']} of run {tags[RUN]}")
     return swept

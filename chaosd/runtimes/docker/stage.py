@@ -190,14 +190,19 @@ class DockerStage(Roster[Member]):
                 troubles.append(error)
         if troubles:
             raise troubles[0]
-        await self._hosts[0].remove_networks(run, cell)
+        await self._network_host.remove_networks(run, cell)
+
+    @property
+    def _network_host(self) -> Host:
+        """Whose engine makes and removes the network."""
+        return self._hosts[0]
 
     # --- moving instances ---
 
     async def _create(self, entry: Entry[Member]) -> Instance:
         ip = entry.at or self._network.fresh({each.address.host for each in self.app})
-        instance = self.place(entry, ip)
         host = self._next_host(entry)
+        instance = self.place(entry, ip, host.name or None)
         member = entry.body = await host.team.create(
             self._blueprint(entry, ip), partial(self._on_app_line, host, entry)
         )
