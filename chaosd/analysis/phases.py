@@ -7,7 +7,7 @@ from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any, NamedTuple, TypeVar
 
-from chaosd.history.cycles import BETWEEN_NODES, PHASES
+from chaosd.history.cycles import PHASES, PHASES_OF_NODES
 from chaosd.history.events import (
     AnyEvent,
     Asked,
@@ -43,10 +43,11 @@ class Edges(NamedTuple):
 
     serving_ns: int | None  # the new instance accepts connections, and answers well
     published_ns: int | None  # the name answers the new IP
-    announced_ns: int | None  # the first node's nameserver does, where each has its own
     switched_ns: int | None  # the proxy has the new IP
     usable_ns: int | None  # the proxy holds the server there for usable
     error_ns: int = 0  # of the one that is known worst
+    # The first node's nameserver answers the new IP, where each has its own.
+    announced_ns: int | None = None
 
 
 def first_answer_ns(
@@ -152,7 +153,7 @@ def phases(
         ends.append(None if edge_ns is None else latest_ns)
     ends.append(stable_ns)
     starts = [t0_ns, *ends]
-    told = [phase for phase in PHASES if has_gossip or phase not in BETWEEN_NODES]
+    told = PHASES_OF_NODES if has_gossip else PHASES
     return {
         f"{phase}_s": None if start is None or end is None else (end - start) / 1e9
         for phase, start, end in zip(told, starts, ends, strict=False)

@@ -18,7 +18,7 @@ from chaosd.analysis.residuals import against
 from chaosd.analysis.samples import kind_of
 from chaosd.analysis.statistics import quantile_rank
 from chaosd.history.causes import Cause, CauseKind, Doubt, DoubtKind
-from chaosd.history.cycles import BETWEEN_NODES, PHASES, Cycle, CycleKind, CycleOutcome, Prediction
+from chaosd.history.cycles import PHASES, Cycle, CycleKind, CycleOutcome, Prediction
 from chaosd.history.events import (
     AnyEvent,
     CycleEnded,
@@ -429,7 +429,7 @@ def _outcome(
 
 
 def _unknown_parts() -> dict[str, float | None]:
-    return dict.fromkeys([f"{phase}_s" for phase in PHASES if phase not in BETWEEN_NODES])
+    return dict.fromkeys([f"{phase}_s" for phase in PHASES])
 
 
 def _measured(

@@ -39,9 +39,9 @@ class CycleOutcome(StrEnum):
     CONTROL = "control"  # nothing was taken away: the meter's own floor
 
 
-PHASES = ("replace", "publish", "gossip", "discover", "rejoin", "serve", "settle")
-# Those that a cycle has only where each node has a nameserver of its own.
-BETWEEN_NODES = ("gossip",)
+PHASES = ("replace", "publish", "discover", "rejoin", "serve", "settle")
+# With the one that a cycle has only where each node has a nameserver of its own.
+PHASES_OF_NODES = ("replace", "publish", "gossip", "discover", "rejoin", "serve", "settle")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,7 +33,7 @@ from prometheus_client.registry import Collector
 from chaosd.analysis.recovery import Identities
 from chaosd.analysis.samples import kind_of
 from chaosd.analysis.tally import POOR
-from chaosd.history.cycles import BETWEEN_NODES, PHASES, Cycle, CycleOutcome
+from chaosd.history.cycles import PHASES, PHASES_OF_NODES, Cycle, CycleOutcome
 from chaosd.history.events import (
     AnyEvent,
     FaultBegan,
@@ -227,8 +227,7 @@ class _Cycles:
         for outcome in (*CycleOutcome, POOR):
             self.count.labels(*labels, str(outcome))
         for phase in PHASES:
-            if phase not in BETWEEN_NODES:
-                self.phase.labels(*labels, phase)
+            self.phase.labels(*labels, phase)
 
     def event(self, event: AnyEvent) -> None:
         if isinstance(event.what, FaultBegan):
@@ -267,7 +266,7 @@ class _Cycles:
         ):
             seconds = beyond_s if value is None else value
             metric.labels(*labels).observe(seconds, exemplar=exemplar)
-        for phase in PHASES:
+        for phase in PHASES_OF_NODES:
             if (part_s := cycle.phases.get(f"{phase}_s")) is not None:
                 self.phase.labels(*labels, phase).observe(part_s)
 
