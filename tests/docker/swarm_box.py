@@ -239,6 +239,7 @@ class Box:
             where = {"docker": {"Host": node.url, "SkipTLSVerify": False}}
             meta = {"Name": node.name, "Metadata": {}, "Endpoints": where}
             (folder / "meta.json").write_text(json.dumps(meta))
+        (self.root / "cli/config.json").write_text("{}")  # without it the SDK sees no contexts
 
     @property
     def inside(self) -> list[str]:
