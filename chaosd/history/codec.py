@@ -73,6 +73,7 @@ DEEDS: dict[str, type[Any]] = {
     "tear_down": ev.TearDown,
     "start": ev.StartInstance,
     "stop": ev.StopInstance,
+    "reschedule": ev.RescheduleInstance,
     "hold": ev.HoldAddress,
     "release": ev.ReleaseAddress,
     "fault_dns": ev.FaultDns,

@@ -51,6 +51,16 @@ class StopInstance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RescheduleInstance:
+    """What runs the app is told to replace an instance: where and how is its own choice."""
+
+    identity: str
+    ip: str
+    by: str  # update, drain
+    order: str  # stop-first, start-first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HoldAddress:
     """Something else takes an old address."""
 
@@ -100,6 +110,7 @@ Deed = (
     | TearDown
     | StartInstance
     | StopInstance
+    | RescheduleInstance
     | HoldAddress
     | ReleaseAddress
     | RunProgram

@@ -41,6 +41,7 @@ class Entry(Generic[Body]):
     at: str | None  # the address that it is to have; None: a fresh one
     listens: asyncio.Future[str]  # the address that it listens on; "" if it died before
     body: Body | None = None
+    called: str | None = None  # the identity that it answers with, where the world gives it
     instance: Instance | None = None  # once its address is known
     gone: bool = False  # `app/gone` is stored
     is_beside: bool = False  # it never moves, and has no part in the app's name
@@ -175,7 +176,7 @@ class Roster(ABC, Generic[Body]):
         `node` is where it runs, if there are several.
         """
         app = self._cell.app
-        identity = app.identity(entry.name, ip)
+        identity = app.identity(entry.called or entry.name, ip)
         instance = entry.instance = Instance(identity, Address(ip, app.port))
         # Where answers carry an address, what was expected under a name comes under another.
         expected = None if identity == entry.name else entry.name

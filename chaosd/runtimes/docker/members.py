@@ -186,6 +186,20 @@ class Members:
         here = self._engine.is_here and pid and _is_of_container(pid, member.id)
         member.pid = pid if here else 0
 
+    def adopt(self, container: str, name: str, heard: Heard) -> Member:
+        """Take note of one that somebody else has started, and will end; listen to it."""
+        member = Member(id=container, name=name, heard=heard, team=self, expected=True)
+        self._by_id[container] = member
+        self.follow(member)
+        return member
+
+    async def leave(self, container: str) -> None:
+        """Listen to it no more, once it has said its last words."""
+        await sleep(self._engine.clock, DEATH_PAUSE_S)
+        member = self._by_id.pop(container, None)
+        if member is not None and member.output is not None:
+            member.output.close()
+
     async def end(self, member: Member, signal: str, grace_s: float) -> None:
         """Signal it and return when it runs no more; it is killed after the grace."""
         member.expected = True

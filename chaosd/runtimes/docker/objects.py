@@ -161,6 +161,13 @@ def _sweep_networks(api: Any, clock: Clock, *, of_swarm: bool) -> list[str]:
     return swept
 
 
+def tags_of_dead(api: Any, labels: Mapping[str, str] | None) -> dict[str, str] | None:
+    """Our labels on something that a dead owner has left; None if it is no such thing."""
+    tags = dict(labels or {})
+    complete = all(tags.get(label) for label in (RUN, CELL, OWNER, MACHINE))
+    return tags if complete and _is_dead(api, tags) else None
+
+
 def _labelled(found: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
     """Those with all of our labels; an engine's filter is not relied upon for that."""
     for each in found:

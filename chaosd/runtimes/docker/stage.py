@@ -80,6 +80,7 @@ class DockerStage(Roster[Member]):
         ]
         self._absent = False
         self._made = False  # something of this cell may be there, whether it was heard of or not
+        self._labels: dict[str, str] = {}
         self._net: Network | None = None
         self._proxy: DockerProxy | None = None
         self._sidecar: Sidecar | None = None
@@ -93,7 +94,7 @@ class DockerStage(Roster[Member]):
         cell.directory.mkdir(parents=True, exist_ok=True)
         for host in self._hosts:
             await host.meet()
-        labels = objects.labels(cell.run_id, cell.name, first.home)
+        self._labels = labels = objects.labels(cell.run_id, cell.name, first.home)
         self._made = True  # from when it is asked for: who is cancelled does not hear of it
         self._net = net = await self._make_network(f"chaosd-{cell.run_id}-{cell.name}", labels)
         for host in self._hosts:

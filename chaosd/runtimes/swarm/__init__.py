@@ -6,7 +6,7 @@ runtime's; here is what several of them need.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from chaosd.errors import MachineError
+from chaosd.plugins.bases import KeyPath
 from chaosd.plugins.proxy import Launches, Proxy
 from chaosd.plugins.recording import Recorder
-from chaosd.plugins.runtime import CellSpec, Pace
+from chaosd.plugins.runtime import CanFaultDns, CanReschedule, CellSpec, Pace
 from chaosd.runtimes.docker import EngineConfig, EngineRuntime
 
 if TYPE_CHECKING:
@@ -33,6 +34,12 @@ class SwarmConfig(EngineConfig):
         (),
         description="the engines: names of Docker contexts, or URLs (unix://, tcp://, ssh://); a "
         "manager must be among them",
+    )
+    move: Literal["pinned", "service"] = Field(
+        "pinned",
+        description="what an instance of the app is: a container at an address that chaosd chooses "
+        "(pinned), or a task of a service, which the swarm replaces where and at which address it "
+        "likes (service)",
     )
     proxy_on: str | None = Field(
         None,
@@ -132,17 +139,32 @@ class SwarmRuntime(EngineRuntime):
                 )
         return None
 
+    def abilities(self) -> Sequence[type]:
+        if self.config.move == "pinned":
+            return super().abilities()
+        return (CanReschedule, *(each for each in super().abilities() if each is CanFaultDns))
+
+    def problems(self, cell: CellSpec) -> list[tuple[KeyPath, str]]:
+        found = super().problems(cell)
+        if self.config.move == "service" and cell.app.replicas > 1:
+            what = "an update of the service replaces all of its tasks, one after the other"
+            found.append((("app", "replicas"), f"{what} (leave it at 1, or set runtime.move)"))
+        return found
+
     def asks_directly(self) -> bool:
         return False  # the overlay's addresses are reached from its containers alone
 
     async def sweep(self) -> list[str]:
         from chaosd.runtimes.docker import objects
+        from chaosd.runtimes.swarm import service
 
         swept = await super().sweep()
         if not self.config.nodes:
             return swept
+        manager = self.swarm.manager
         works = [(node, objects.sweep) for node in self.swarm.nodes]
-        for node, work in [*works, (self.swarm.manager, objects.sweep_overlays)]:
+        # Before its service a container would only be replaced.
+        for node, work in [(manager, service.sweep), *works, (manager, objects.sweep_overlays)]:
             found = await self._sweep(self._presence(node), work)
             swept += [f"{what} on {node.name}" for what in found]
         return swept
@@ -159,11 +181,13 @@ class SwarmRuntime(EngineRuntime):
     async def set_up(
         self, cell: CellSpec, recorder: Recorder, failed: Callable[[Exception], None]
     ) -> Any:
+        from chaosd.runtimes.swarm.service_stage import ServiceStage
         from chaosd.runtimes.swarm.stage import SwarmStage
 
         swarm = self.swarm
         presences = {node.name: self._presence(node) for node in swarm.nodes}
-        stage = SwarmStage(self.config, presences, cell, recorder, failed, swarm=swarm)
+        kind = SwarmStage if self.config.move == "pinned" else ServiceStage
+        stage = kind(self.config, presences, cell, recorder, failed, swarm=swarm)
         try:
             await stage.set_up()
         except BaseException:

@@ -44,9 +44,12 @@ class SwarmStage(DockerStage):
         publish = config.publish or swarm.proxy.address
         super().__init__(config, presences, cell, recorder, failed, publish=publish)
         by_name = {host.name: host for host in self._hosts}
+        self._nodes = {node.name: node for node in swarm.nodes}
         self._manager = by_name[swarm.manager.name]
         self._app_hosts = [by_name[node.name] for node in swarm.app]
         self._placed = 0
+        # What the proxy's node answers: since when, and how sure that is.
+        self._known: tuple[tuple[str, ...], int, int] = (), 0, 0
         self._holds_on_proxys = config.old_ip_on == "proxy"
 
     async def _make_network(self, name: str, labels: dict[str, str]) -> Network:
@@ -81,8 +84,13 @@ class SwarmStage(DockerStage):
         if self._closed:
             return
         self._recorder.record(NameKnown(node=host.name, ips=ips), at_ns=at_ns, error_ns=error_ns)
-        if host is not self._hosts[0]:
-            return
+        if host is self._hosts[0]:
+            self._known = ips, at_ns, error_ns
+            self._take_over_name()
+
+    def _take_over_name(self) -> None:
+        """Store of our instances what the proxy's node answers now."""
+        ips, at_ns, error_ns = self._known
         for entry in list(self._entries.values()):
             if entry.instance is not None and entry.instance.address.host in ips:
                 self.publish(entry, at_ns, error_ns)
