@@ -176,7 +176,7 @@ class ServiceStage(SwarmStage):
                 self._last_error = task.error
             return
         if entry is None:
-            if task.ip is None or not task.is_wanted:
+            if task.ip is None or not task.node or not task.is_wanted:
                 return
             entry = self._appear(task, task.ip)
         if entry.body is None and task.container is not None:
