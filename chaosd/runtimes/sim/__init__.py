@@ -24,7 +24,15 @@ from chaosd.plugins.bases import KeyPath, OldIp, ProbeConfig, RuntimeConfig
 from chaosd.plugins.probe import Deliver
 from chaosd.plugins.proxy import Launches, Proxy, ProxyHost
 from chaosd.plugins.recording import Recorder
-from chaosd.plugins.runtime import CanFaultDns, CanHoldAddress, CanMove, CellSpec, Holder, Pace
+from chaosd.plugins.runtime import (
+    CanFaultDns,
+    CanHoldAddress,
+    CanMove,
+    CanReschedule,
+    CellSpec,
+    Holder,
+    Pace,
+)
 from chaosd.plugins.simulation import NEVER_NS, CanSimulate, Model
 from chaosd.plugins.timeline import Meets
 from chaosd.runtimes.roster import Entry, Roster, Signal
@@ -161,6 +169,31 @@ class SimStage(Roster[None]):
             )
         self._world.rules.set(owner, rules)
 
+    async def reschedule(
+        self,
+        identity: str,
+        by: Literal["update", "drain"],
+        order: Literal["stop-first", "start-first"],
+    ) -> Instance:
+        """As an orchestrator does; a drain is the same here, for there are no nodes."""
+        old = self.app[0]
+        if order == "stop-first":
+            await self.stop(old, "TERM", 1.0)
+            return await self.start(identity)
+        new = await self.start(identity)
+        await self.ready(new)
+        await self.stop(old, "TERM", 1.0)
+        return new
+
+    async def settle(self) -> None:
+        count = self._cell.app.replicas
+        while len(self.app) > count:
+            await self.stop(self.app[0], "TERM", 1.0)
+        while len(self.app) < count:
+            await self.start(self.next_identity())
+        for instance in self.app:
+            await self.ready(instance)
+
     async def hold(self, manner: OldIp) -> Holder:
         self._refuse_if_closed()
         await sleep(self._clock, TAKE_NS / SECOND_NS)
@@ -285,7 +318,7 @@ class SimRuntime:
         return True
 
     def abilities(self) -> Sequence[type]:
-        return (CanMove, CanHoldAddress, CanFaultDns)
+        return (CanMove, CanHoldAddress, CanReschedule, CanFaultDns)
 
     def old_ip(self) -> Sequence[OldIp]:
         return OLD_IP
