@@ -73,7 +73,7 @@ def survey(endpoints: Mapping[str, Endpoint], proxy_on: str | None, app_on: Sequ
     nodes = [_node(name, endpoints[name], infos[name], known) for name in endpoints]
     if len({node.id for node in nodes}) < len(nodes):
         raise MachineError("two of runtime.nodes are one engine (name each once)")
-    return _placed(nodes, proxy_on, app_on)
+    return placed(nodes, proxy_on, app_on)
 
 
 def _of_swarm(name: str, endpoint: Endpoint, api: Any) -> dict[str, Any]:
@@ -104,7 +104,8 @@ def _node(
     )
 
 
-def _placed(nodes: list[Node], proxy_on: str | None, app_on: Sequence[str]) -> Swarm:
+def placed(nodes: Sequence[Node], proxy_on: str | None, app_on: Sequence[str]) -> Swarm:
+    """Say who has the proxy, and who the app. Raises MachineError."""
     proxies = [node for node in nodes if proxy_on is None or node.fulfils(proxy_on)]
     if not proxies:
         raise MachineError(f"no node is {proxy_on} (runtime.proxy_on)")
