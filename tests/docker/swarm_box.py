@@ -88,6 +88,30 @@ class Space:
         self._keeper.wait()
 
 
+def is_up(sock: Path) -> bool:
+    """Whether an engine takes connections; what it is asked then waits until it is ready."""
+    with socket.socket(socket.AF_UNIX) as knock, suppress(OSError):
+        knock.connect(str(sock))
+        return True
+    return False
+
+
+def wait_until_up(engine: subprocess.Popen[bytes], sock: Path, log: Path, name: str) -> None:
+    limit = time.monotonic() + START_LIMIT_S
+    while time.monotonic() < limit and engine.poll() is None:
+        if is_up(sock):
+            return
+        time.sleep(0.1)
+    raise BoxError(f"{name} does not start: {log.read_text()[-300:]}")
+
+
+def unmount(root: Path) -> None:
+    """What an engine has mounted in its state, such as images and containers."""
+    for line in Path("/proc/mounts").read_text().splitlines():
+        if (place := line.split()[1]).startswith(f"{root}/"):
+            subprocess.run(["umount", "-l", place], check=False, stderr=subprocess.DEVNULL)
+
+
 class Node:
     """One engine in its namespace."""
 
@@ -125,13 +149,7 @@ class Node:
     def wait(self) -> None:
         """Return when it answers."""
         assert self._process is not None
-        limit = time.monotonic() + START_LIMIT_S
-        while time.monotonic() < limit and self._process.poll() is None:
-            with socket.socket(socket.AF_UNIX) as knock, suppress(OSError):
-                knock.connect(str(self.root / "sock"))
-                return  # what is asked now waits until it is ready
-            time.sleep(0.1)
-        raise BoxError(f"{self.name} does not start: {(self.root / 'log').read_text()[-300:]}")
+        wait_until_up(self._process, self.root / "sock", self.root / "log", self.name)
 
     @contextmanager
     def api(self) -> Iterator[Any]:
@@ -169,9 +187,7 @@ class Node:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-        for line in Path("/proc/mounts").read_text().splitlines():
-            if (place := line.split()[1]).startswith(f"{self.root}/"):
-                subprocess.run(["umount", "-l", place], check=False, stderr=subprocess.DEVNULL)
+        unmount(self.root)
         self.space.close()
 
 
