@@ -33,10 +33,11 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "chaosd
 FAILOVERS = ["run", str(Path(__file__).parents[2] / "configs/docker.yaml"), "--cycles", "8"]
 # In mount and network namespaces of its own; $0 is the root, $1 where its state is.
 START = """
-for each in proc sys dev; do mount --rbind /$each $0/$each || exit; done
-mount -t tmpfs tmpfs $0/run || exit
-mkdir -p $0$1 && mount --bind $1 $0$1 || exit
-exec chroot $0 dockerd -H unix://$1/sock --data-root $1/data --exec-root $1/exec --pidfile $1/pid \
+cd "$0" && mkdir -p proc sys dev run tmp ".$1" || exit
+for each in proc sys dev; do mount --rbind /$each $each || exit; done
+mount -t tmpfs tmpfs run && mount --bind "$1" ".$1" || exit
+for each in iptables ip6tables; do ln -sf $each-nft usr/sbin/$each; done  # no package set it up
+exec chroot . dockerd -H unix://$1/sock --data-root $1/data --exec-root $1/exec --pidfile $1/pid \
   --config-file $1/daemon.json --log-level warn --storage-driver vfs
 """
 
