@@ -20,7 +20,17 @@ import tempfile
 from pathlib import Path
 
 import docker
-from swarm_box import DIES, END_LIMIT_S, BoxError, Space, is_up, unmount, wait_until_up, why_not
+from swarm_box import (
+    DIES,
+    END_LIMIT_S,
+    BoxError,
+    Space,
+    is_up,
+    load,
+    unmount,
+    wait_until_up,
+    why_not,
+)
 
 from chaosd.errors import MachineError
 from chaosd.runtimes.docker import images
@@ -31,9 +41,10 @@ PACKAGES = "docker.io,iptables"
 UNPACK_LIMIT_S = 600
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "chaosd/engines"
 FAILOVERS = ["run", str(Path(__file__).parents[2] / "configs/docker.yaml"), "--cycles", "8"]
-# In mount and network namespaces of its own; $0 is the root, $1 where its state is.
+# In mount and network namespaces of its own; $0 is the root, $1 where its state is. Its root has to
+# be a mount, or it can load no image.
 START = """
-cd "$0" && mkdir -p proc sys dev run tmp ".$1" || exit
+mount --bind "$0" "$0" && cd "$0" && mkdir -p proc sys dev run tmp ".$1" || exit
 for each in proc sys dev; do mount --rbind /$each $each || exit; done
 mount -t tmpfs tmpfs run && mount --bind "$1" ".$1" || exit
 for each in iptables ip6tables; do ln -sf $each-nft usr/sbin/$each; done  # no package set it up
@@ -92,7 +103,7 @@ class Engine:
     def _load(self) -> None:
         with from_environment().client() as like, self.api() as api:
             for tag in (images.app_tag(), images.haproxy_tag(images.DEFAULT_HAPROXY)):
-                api.load_image(b"".join(like.get_image(tag)))
+                load(api, b"".join(like.get_image(tag)))
             self.version = api.version()["Version"]
 
     def api(self) -> docker.APIClient:

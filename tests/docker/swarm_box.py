@@ -112,6 +112,13 @@ def unmount(root: Path) -> None:
             subprocess.run(["umount", "-l", place], check=False, stderr=subprocess.DEVNULL)
 
 
+def load(api: Any, image: bytes) -> None:
+    """Load a saved image, and wait until it is there. Raises BoxError."""
+    for said in api.load_image(image):
+        if "error" in said:
+            raise BoxError(f"an image can't be loaded: {said['error']}")
+
+
 class Node:
     """One engine in its namespace."""
 
@@ -228,7 +235,7 @@ class Box:
         for node in self.nodes:
             with node.api() as api:
                 for image in saved.values():
-                    api.load_image(image)
+                    load(api, image)
         self._join()
         self._write_contexts()
 
