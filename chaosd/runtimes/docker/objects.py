@@ -152,6 +152,24 @@ def sweep_overlays(api: Any, clock: Clock) -> list[str]:
     return _sweep_networks(api, clock, of_swarm=True)
 
 
+def forget_overlays(api: Any, clock: Clock) -> list[str]:
+    """Return when this node knows no more of those: it hears a little later that they are gone."""
+    for network, tags in _labelled(api.networks(filters={"label": [OWNER, RUN]})):
+        if network.get("Scope") == "swarm" and _is_dead(api, tags):
+            forget_network(api, clock, network["Id"])
+    return []
+
+
+def forget_network(api: Any, clock: Clock, network: str) -> None:
+    """Return when this node knows no more of a network that a manager has removed."""
+
+    def attempt() -> bool:
+        translated(lambda: api.inspect_network(network))
+        return False
+
+    _until_gone(attempt, clock, f"network {network[:12]}")
+
+
 def _sweep_networks(api: Any, clock: Clock, *, of_swarm: bool) -> list[str]:
     swept = []
     for network, tags in _labelled(api.networks(filters={"label": [OWNER, RUN]})):

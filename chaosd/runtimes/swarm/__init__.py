@@ -162,9 +162,13 @@ class SwarmRuntime(EngineRuntime):
         if not self.config.nodes:
             return swept
         manager = self.swarm.manager
-        works = [(node, objects.sweep) for node in self.swarm.nodes]
-        # Before its service a container would only be replaced.
-        for node, work in [(manager, service.sweep), *works, (manager, objects.sweep_overlays)]:
+        works = [
+            (manager, service.sweep),  # before its service, a container would only be replaced
+            *((node, objects.sweep) for node in self.swarm.nodes),
+            (manager, objects.sweep_overlays),
+            *((node, objects.forget_overlays) for node in self.swarm.nodes),
+        ]
+        for node, work in works:
             found = await self._sweep(self._presence(node), work)
             swept += [f"{what} on {node.name}" for what in found]
         return swept

@@ -8,13 +8,13 @@ from dataclasses import replace
 from functools import partial
 from ipaddress import IPv4Network
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chaosd.history.events import EngineFound, NameKnown
 from chaosd.history.values import Address
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CellSpec
-from chaosd.runtimes.docker import network
+from chaosd.runtimes.docker import network, objects
 from chaosd.runtimes.docker.host import Host
 from chaosd.runtimes.docker.members import Member
 from chaosd.runtimes.docker.network import Network
@@ -23,6 +23,7 @@ from chaosd.runtimes.docker.stage import DockerStage
 from chaosd.runtimes.roster import Entry
 from chaosd.runtimes.swarm import witness
 from chaosd.runtimes.swarm.nodes import Swarm
+from chaosd.system.clock import Clock
 
 if TYPE_CHECKING:
     from chaosd.runtimes.swarm import SwarmConfig
@@ -58,6 +59,12 @@ class SwarmStage(DockerStage):
         return await self._manager.engine.do(
             lambda api: network.create(api, name, pool, rng, labels, local=local, driver="overlay")
         )
+
+    async def _remove_all(self) -> None:
+        await super()._remove_all()
+        if self._net is not None:
+            forget = partial(_forget, self._net.name, self._clock)
+            await asyncio.gather(*(host.engine.now(forget) for host in self._hosts))
 
     @property
     def _network_host(self) -> Host:
@@ -122,3 +129,7 @@ class SwarmStage(DockerStage):
     @property
     def _can_connect(self) -> bool:
         return False  # the overlay's addresses are reached from its containers alone
+
+
+def _forget(name: str, clock: Clock, api: Any) -> None:
+    objects.forget_network(api, clock, name)
