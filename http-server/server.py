@@ -6,7 +6,8 @@
 It prints `listening IP:PORT NS` once it accepts connections, NS being when that was. Each answer
 carries its identity in `X-Chaosd-Instance` and its own address in `X-Chaosd-Address`. `/` is a page
 to look at, `/healthz` is for health checks. SIGTERM: it stops listening, finishes what is in flight
-and exits.
+and exits. SIGUSR1: it hangs, which is to say that it takes requests and answers none. SIGHUP: it is
+deaf, packets to it vanish. SIGUSR2: it is well again.
 
 The other modes are what may be found at the address of an app that is gone:
 
@@ -60,10 +61,12 @@ CONNECTIONS_MAX = 8192  # more than a proxy with thousands of stuck requests ope
 HEAD_BYTES_MAX = 16384  # what a request line and its fields may take together
 READ_BYTES = 16384
 BACKLOG = 4096
+ENDING = (signal.SIGTERM, signal.SIGINT)
+CONTROLS: dict[int, Callable[[], None]] = {}  # what to do by which signal, once it serves
 HEADS_KEPT = 64  # of requests that were judged: a proxy's look alike
 DRAIN_S = 5.0  # after SIGTERM
 TAKE_S = 1.0  # how long a dying process may still keep the address
-SO_ATTACH_FILTER = 26  # not in the socket module
+SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27  # not in the socket module
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -190,6 +193,7 @@ class Server:
         is_one = len(listeners) == 1 and host not in ("0.0.0.0", "::")  # noqa: S104
         self.address = f"{host}:{port}" if is_one else ""  # of every connection, if it is known
         self.reply = reply  # makes an answer; None: read and never answer
+        self.well_reply = reply  # the same when it does not hang
         self.stop = stop
         self.pages = pages
         self.script = script or {}  # what is not HTTP, and what it is answered
@@ -215,9 +219,33 @@ class Server:
                 elif descriptor in self.listeners:
                     # One a turn: the open ones are not kept waiting.
                     self.accept(self.listeners[descriptor])
-                elif descriptor == self.stop and self.listeners:
+                elif descriptor == self.stop and self.listeners and is_readable(self.stop):
                     deadline_s = time.monotonic() + DRAIN_S
                     self.drain()
+
+    # A signal's handler calls these three, between any two steps of the loop.
+
+    def hang(self) -> None:
+        """Answer nothing from now on; what is asked meanwhile is never answered."""
+        self.well_reply, self.reply = self.reply or self.well_reply, None
+
+    def deafen(self) -> None:
+        """Let every packet to it vanish."""
+        for each in self.sockets():
+            deafen(each)
+
+    def recover(self) -> None:
+        """Answer and hear again."""
+        self.reply = self.reply or self.well_reply
+        for each in self.sockets():
+            try:
+                each.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+            except OSError:
+                pass  # it was not deaf
+
+    def sockets(self) -> list[socket.socket]:
+        connected = [connection.socket for connection in list(self.connections.values())]
+        return [*self.listeners.values(), *connected]
 
     def drain(self) -> None:
         """Stop listening, and close the connections that have been served and only wait."""
@@ -388,7 +416,18 @@ def occupy(holders: list[socket.socket], options: dict[str, str], stop: int) -> 
         if reply is not None and options["healthy-after"]:
             reply = stand_in.unwell(reply, float(options["healthy-after"]))
     server = Server(holders, reply, stop, pages=options["paths"], script=script, wires=wires)
+    CONTROLS.update(
+        {
+            signal.SIGUSR1: server.hang,
+            signal.SIGHUP: server.deafen,
+            signal.SIGUSR2: server.recover,
+        }
+    )
     server.run()
+
+
+def is_readable(descriptor: int) -> bool:
+    return bool(select.select([descriptor], [], [], 0)[0])
 
 
 def listen(holder: socket.socket, mode: str) -> None:
@@ -459,8 +498,20 @@ def wake_on_signals() -> select.epoll:
     """Something to wait for: it is readable once SIGTERM or SIGINT has come."""
     wake, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(woken)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in ENDING:
         signal.signal(number, lambda *_: None)
+
+    def controlled(number: int, _: object) -> None:
+        # Every signal wakes the loop, and this one is not to end it.
+        try:
+            came = os.read(wake, READ_BYTES)
+        except BlockingIOError:  # another signal's handler has taken both
+            came = b""
+        os.write(woken, bytes(each for each in came if each in ENDING))
+        CONTROLS.get(number, lambda: None)()
+
+    for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
+        signal.signal(number, controlled)
     stop = select.epoll()
     stop.register(wake, select.EPOLLIN)
     return stop

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections import Counter
@@ -10,7 +11,9 @@ import machine
 import pytest
 from hypothesis import settings
 
-from chaosd.proxies.haproxy import builds
+from chaosd.doctor import price
+from chaosd.proxies.haproxy import builds, outlooks
+from chaosd.proxies.haproxy.model import outlook
 
 NEEDS = (
     "haproxy",
@@ -71,6 +74,14 @@ def pytest_collection_modifyitems(config, items) -> None:
         config.hook.pytest_deselected(items=left)
         config.stash[LEFT] = len(left)
         items[:] = [item for item in items if item not in set(left)]
+
+
+@pytest.fixture
+def few_trials(monkeypatch) -> None:
+    """Outlooks of a quarter of the trials, for tests that are not about their spread."""
+    few = functools.partial(outlook.outlook, trials=64)
+    for room in (outlooks, price):
+        monkeypatch.setattr(room, "outlook", few)
 
 
 @pytest.fixture

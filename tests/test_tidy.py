@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "chaosd"
 FUNCTION_LINES_MAX = 70
 FILE_LINES_MAX = 500
-LONG_FILES = {"history/events.py": 600}  # all kinds of events are one union, in one file
+LONG_FILES = {"history/events.py": 650}  # all kinds of events are one union, in one file
 
 # Who may import whom: a room may import those it names here, and its own files.
 LAYERS = {
@@ -35,8 +35,8 @@ LAYERS = {
 TOP = {
     "cli": {"__main__"},
     "calibration": {"cli"},
-    "engine": {"cli", "calibration", "testing", "live"},
-    "plan": {"engine", "cli", "testing", "calibration"},
+    "engine": {"cli", "calibration", "sweep", "testing", "live"},
+    "plan": {"engine", "cli", "testing", "calibration", "sweep"},
 }
 # Only these may ask the operating system for the time, sleep, or draw unseeded randomness.
 TIME = {"system/clock.py"}
@@ -266,7 +266,7 @@ def test_functions_fit_a_screen_and_files_are_one_room() -> None:
 def test_every_plugin_file_has_its_entry_point() -> None:
     points = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
     declared = {point.split(":")[0] for group in points.values() for point in group.values()}
-    # What carries the probes, and is none itself.
+    # What carries the probes, or what faults have in common, and is none itself.
     helpers = {f"chaosd.probes.{name}" for name in ("host", "worker", "wire", "outcomes", "pace")}
     helpers |= {
         f"chaosd.runtimes.{name}"
@@ -279,7 +279,7 @@ def test_every_plugin_file_has_its_entry_point() -> None:
             "surroundings",
             "syslog",
         )
-    } | {"chaosd.runtimes.unread"}
+    } | {"chaosd.runtimes.unread", "chaosd.faults.impairing"}
     for kind in ("runtimes", "proxies", "faults", "probes"):
         for path in sorted((PACKAGE / kind).iterdir()):
             if path.stem.startswith("__"):
@@ -313,7 +313,12 @@ HAPROXY_ONLY = re.compile(
 )
 # Where it may be said, and where a single mention is: help, and how old run directories are read.
 HAPROXY_ROOMS = ("proxies/haproxy/", "doctor/")
-HAPROXY_MENTIONS = {"report/settings.py": 1, "cli/__init__.py": 1, "cli/doctor.py": 3}
+HAPROXY_MENTIONS = {
+    "report/settings.py": 1,
+    "cli/__init__.py": 1,
+    "cli/doctor.py": 3,
+    "sweep/values.py": 1,
+}
 
 
 def haproxys_own(text: str) -> list[int]:
@@ -334,8 +339,7 @@ def test_haproxys_own_words_are_in_its_own_room() -> None:
 
 # Who reads otherwise than by system/files.py: of the kernel, of the package, of its own making.
 READERS = {
-    *("system/files.py", "system/processes.py", "cli/init.py", "report/html/__init__.py"),
-    "doctor/formats/page.py",
+    *("system/files.py", "system/processes.py", "cli/init.py", "report/html/shell.py"),
     *("system/machine.py", "system/usage.py"),  # of /proc, and of what the kernel has
     *("runtimes/docker/images.py", "runtimes/docker/sidecar.py", "runtimes/docker/objects.py"),
     *("runtimes/docker/endpoint.py", "runtimes/docker/network.py", "runtimes/docker/members.py"),

@@ -8,26 +8,32 @@ from ipaddress import ip_address
 from typing import Any, NamedTuple, TypeVar
 
 from chaosd.history.cycles import PHASES, PHASES_OF_NODES
+from chaosd.history.disturbances import AppRolled, AppScaled
 from chaosd.history.events import (
     AnyEvent,
     Asked,
+    DisturbanceBegan,
     Done,
     Event,
     FaultBegan,
     HoldAddress,
+    ImpairInstance,
     InstanceListening,
     InstancePlaced,
     InstanceReachable,
+    InstanceRetired,
     NameKnown,
     NamePublished,
     NameWithdrawn,
+    RenewProxy,
     ServerChange,
     ServerChanged,
+    SwitchName,
     Teller,
     earliest,
     only,
 )
-from chaosd.history.values import Outcome, Sample, rounded_ns
+from chaosd.history.values import RETIRED, Outcome, Sample, rounded_ns
 from chaosd.plugins import timeline
 from chaosd.plugins.timeline import Timeline
 
@@ -160,6 +166,22 @@ def phases(
     }
 
 
+def is_plain_move(events: Iterable[AnyEvent], samples: Iterable[Sample]) -> bool:
+    """Whether one instance moved, and nothing else happened that a proxy's model does not know.
+
+    It knows requests over fresh connections: kept ones may go to the old instance (`reused`).
+    """
+    known = list(events)
+    begin = begun(known)
+    if begin is None or reused(known, begin, samples):
+        return False
+    deeds = [e.what.deed for e in only(known, Asked)]
+    disturbances = [e.what.disturbance for e in only(known, DisturbanceBegan)]
+    return not any(isinstance(deed, ImpairInstance | RenewProxy) for deed in deeds) and not any(
+        isinstance(each, AppScaled | AppRolled) for each in disturbances
+    )
+
+
 def move(
     events: Sequence[AnyEvent],
     *,
@@ -215,7 +237,10 @@ def _held(events: Iterable[AnyEvent], begin: Event[FaultBegan]) -> tuple[str, fl
 
     Elsewhere nobody refuses where there is no host, and a black hole begins at once.
     """
-    asked = [e.what.deed for e in only(events, Asked) if isinstance(e.what.deed, HoldAddress)]
+    deeds = [e.what.deed for e in only(events, Asked)]
+    asked = [deed for deed in deeds if isinstance(deed, HoldAddress)]
+    if any(isinstance(deed, SwitchName) for deed in deeds):
+        return "imposter", 0.0  # the old instance answers there all the same
     if not asked:
         return "vacant", 0.0
     manner, old_ip = asked[0].manner, begin.what.old_ip
@@ -287,6 +312,20 @@ def _switch(events: Iterable[AnyEvent], new_ip: str | None) -> Event[ServerChang
         if to_new := [e for e in found if e.what.new == new_ip]:
             return min(to_new, key=_at_ns)
     return None
+
+
+def reused(
+    events: Sequence[AnyEvent], begin: Event[FaultBegan], samples: Iterable[Sample]
+) -> int | None:
+    """How many requests went to a retired instance after the proxy had the new one's address.
+
+    None: there was no retired one, or nobody told when the proxy took the new address.
+    """
+    retired = {e.what.identity + RETIRED for e in only(events, InstanceRetired)}
+    moved = _switch(events, begin.what.new_ip) if retired else None
+    if moved is None:
+        return None
+    return sum(s.who in retired and s.scheduled_ns >= moved.at_ns for s in samples)
 
 
 def stays(fault: FaultBegan) -> bool:

@@ -18,7 +18,7 @@ from chaosd.analysis.residuals import against
 from chaosd.analysis.samples import kind_of
 from chaosd.analysis.statistics import quantile_rank
 from chaosd.history.causes import Cause, CauseKind, Doubt, DoubtKind
-from chaosd.history.cycles import PHASES, Cycle, CycleKind, CycleOutcome, Prediction
+from chaosd.history.cycles import PHASES, Cycle, CycleOutcome, Prediction
 from chaosd.history.events import (
     AnyEvent,
     CycleEnded,
@@ -278,6 +278,10 @@ class RecoveryFold:
         return (self.resolution_s() or 0.0) + ANOMALY_MARGIN_S
 
     @property
+    def interval_s(self) -> float:
+        return self._settings.interval_ns / 1e9
+
+    @property
     def slow_after_s(self) -> float:
         return self._settings.slow_after_ns / 1e9
 
@@ -315,11 +319,9 @@ def measure(
     `stream` is the one that measures, `direct` the one that asks the app itself; samples of others,
     and any from before the lookback or after the end, are ignored. `identities` are the app's.
     """
-    end = earliest(events, CycleEnded)
-    if end is None:
+    if (end := earliest(events, CycleEnded)) is None:
         raise ValueError("a cycle without an end can't be measured")
-    begin = phases.begun(events)
-    if begin is None:
+    if (begin := phases.begun(events)) is None:
         return _never_began(end, settings)
     fault, cause = begin.what, end.what.cause
     new, control = fault.new, fault.is_control
@@ -336,7 +338,7 @@ def measure(
     cut_off = cause is not None and _is_cut_off(cause, fold, control=control)
     measured = _measured(fold, end.at_ns, outcome, cut_off=cut_off)
     parts, parts_error_s = _unknown_parts(), None
-    moved = fault.kind is not CycleKind.DNS and not (control and new is None)
+    moved = not fault.kind.is_still and not (control and new is None)
     if cause is None and moved:
         answered = phases.direct_answers(mine, direct, new)
         parts, parts_error_s = _parts(events, begin, fold, end.at_ns, answered)
@@ -370,6 +372,7 @@ def measure(
         cause=cause,
         cut_off=cut_off,
         **world_lag.judged(events, fold, held["predicted"], end),
+        reused=phases.reused(events, begin, [s for s in mine if s.stream == stream]),
     )
 
 
@@ -423,7 +426,7 @@ def _outcome(
         return CycleOutcome.CONTROL
     if fold.recovered_ns is None:
         return CycleOutcome.CENSORED
-    told = fault.kind is CycleKind.DNS or (fault.is_anonymous and settings.definitions > 1)
+    told = fault.kind.is_still or (fault.is_anonymous and settings.definitions > 1)
     is_unaffected = told and not fold.failed + fold.misrouted
     return CycleOutcome.UNAFFECTED if is_unaffected else CycleOutcome.RECOVERED
 
@@ -458,6 +461,7 @@ def _held_against(
     residual_s, share = against(predicted, fresh_s, fold.resolution_s())
     return {
         "predicted": predicted,
+        "interval_s": fold.interval_s,
         "residual_s": residual_s,
         "predicted_place": share,
         "anomaly": _anomaly(outcome, fold, predicted, end_ns),

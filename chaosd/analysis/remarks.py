@@ -24,6 +24,7 @@ class RemarkKind(StrEnum):
     NOT_ENDED = "not-ended"
     MISROUTED = "misrouted"  # `count` requests
     ANOMALIES = "anomalies"  # `count` cycles
+    SURPRISING = "surprising"  # `count` cycles that lost more or fewer requests than predicted
     INVALID = "invalid"  # `count` cycles
     POOR_CYCLES = "poor-cycles"  # `count` cycles
     CUT_OFF = "cut-off"  # `count` cycles, the longest after `seconds`, without a recovery

@@ -296,6 +296,7 @@ def _notes(
     for kind, count in (
         (Kind.MISROUTED, whole.misrouted),
         (Kind.ANOMALIES, whole.in_band.n - whole.in_band.count),
+        (Kind.SURPRISING, whole.surprising),
         (Kind.POOR_CYCLES, whole.poor),
         (Kind.INVALID, whole.invalid),
     ):

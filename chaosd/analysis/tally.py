@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from chaosd.analysis.expected_requests import Expected, ExpectedTotals, expected, fold, surprises
 from chaosd.analysis.observed import observed
 from chaosd.analysis.residuals import Residuals, residuals
 from chaosd.analysis.statistics import (
@@ -28,7 +29,8 @@ COUNTS = ("samples", "failed", "masked", "misrouted", "dropped")
 BAD = ("failed", "masked", "misrouted")
 # What may be cut off of what is held against predictions: it hides no more than their interval.
 CUT_MAX, CUT_SHARE_MAX = 1, 0.05
-APART = "dns"  # among outcomes: recovered or censored, and no failover, for nothing moved
+# Among outcomes: recovered or censored, and no failover, for nothing moved.
+APART = tuple(kind.value for kind in CycleKind if kind.is_still)
 POOR = "poor"  # in the place of an outcome
 VALID = (
     CycleOutcome.RECOVERED,
@@ -112,6 +114,8 @@ class Totals:
     predicted_mean_s: float | None
     predicted_observed_mean_s: float | None  # the mean fresh recovery of the same cycles
     residual: Residuals
+    expected: dict[str, ExpectedTotals]  # requests by kind, of the cycles that have predicted ones
+    surprising: int  # cycles that lost more or fewer requests than predicted
     serial: float | None  # how much recoveries that follow each other are alike; None: by chance
 
     @property
@@ -121,7 +125,7 @@ class Totals:
     @property
     def valid(self) -> int:
         moved = sum(self.outcomes[outcome] for outcome in VALID)
-        return moved + self.outcomes.get(APART, 0) + self.poor
+        return moved + sum(self.outcomes.get(kind, 0) for kind in APART) + self.poor
 
     @property
     def good(self) -> int:
@@ -171,7 +175,8 @@ class Tally:
         self.places: list[float] = []
         self.unresolved = 0  # predicted, and censored
         self.cut_predicted = 0  # predicted, and cut off before it had recovered
-        self.in_band = self.judged = 0
+        self.in_band = self.judged = self.surprising = 0
+        self.expected: dict[str, list[Expected]] = {}
         self.follow: list[tuple[float, float]] = []  # recoveries of one cell and fault in a row
         self._before: dict[tuple[str, str], float] = {}
         self._moves_only = moves_only
@@ -182,9 +187,9 @@ class Tally:
         if cycle.outcome in VALID and cycle.doubt is not None:
             self.outcomes[POOR] += 1  # it says nothing, whether it looks good or bad
             return
-        apart = self._moves_only and cycle.kind is CycleKind.DNS
+        apart = self._moves_only and cycle.kind.is_still
         moved = cycle.outcome in (CycleOutcome.RECOVERED, CycleOutcome.CENSORED)
-        self.outcomes[APART if apart and moved else cycle.outcome.value] += 1
+        self.outcomes[(cycle.kind if apart and moved else cycle.outcome).value] += 1
         if cycle.outcome == CycleOutcome.INVALID:
             self._add_invalid(cycle, apart=apart)
         if cycle.cause is not None and cycle.cause.kind is CauseKind.MACHINE_LATE:
@@ -206,6 +211,9 @@ class Tally:
             return  # no recovery of 0 s: it is counted, and enters no quantile
         self._add_measured(cycle)
         self._add_recovery(cycle)
+        for kind, one in expected(cycle).items():
+            self.expected.setdefault(kind, []).append(one)
+        self.surprising += bool(surprises(cycle))
         if cycle.anomaly is not None:
             self.judged += 1
             self.in_band += not cycle.anomaly
@@ -356,6 +364,8 @@ class Tally:
             predicted_mean_s=_mean(means),
             predicted_observed_mean_s=_mean(recoveries),
             residual=residuals(self.residuals, self.places) if told else residuals([], []),
+            expected=fold(self.expected),
+            surprising=self.surprising,
             serial=serial(self.follow),
         )
 

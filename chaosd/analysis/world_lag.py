@@ -19,9 +19,13 @@ from chaosd.history.events import (
     CycleEnded,
     DatagramUnread,
     DeedDue,
+    Done,
     Event,
+    ImpairInstance,
     Inbox,
     OtherDeed,
+    RenewProxy,
+    RestoreInstance,
     RunProgram,
     WorldWatched,
     only,
@@ -30,6 +34,7 @@ from chaosd.history.events import (
 if TYPE_CHECKING:
     from chaosd.analysis.recovery import RecoveryFold
 
+SECOND_NS = 1_000_000_000
 # What a lag may be of the recovery that is predicted, or else measured. Of a process that was
 # stopped it is a tenth, as of probes that were sent late. Waiting for a CPU is the ordinary state
 # of a busy machine, and what is measured of it is the longest wait, and not what it moved.
@@ -57,6 +62,12 @@ STANDING = (
 )
 # What a program of the user's may have done: then it is the fault, and no lag.
 STOPS = (LagKind.PROXY_STOPPED, LagKind.APP_STOPPED, LagKind.PROXY_SILENT)
+# What a fault's own deed stops is the fault, and no lag.
+STOPPED_BY: tuple[tuple[type[Any], type[Any], tuple[LagKind, ...]], ...] = (
+    (ImpairInstance, RestoreInstance, (LagKind.APP_STOPPED, LagKind.APP_WAITED)),
+    (RenewProxy, RenewProxy, (LagKind.PROXY_STOPPED, LagKind.PROXY_SILENT)),
+)
+AFTERMATH_NS = SECOND_NS  # until what was let go on runs as before, and until somebody has seen it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,12 +111,33 @@ def lags(events: Sequence[AnyEvent], t0_ns: int, end_ns: int) -> list[Lag] | Non
         known.append(Lag(kind=kind, from_ns=event.at_ns, seconds=late_s))
     known += _late_deeds(events)
     program = any(isinstance(e.what.deed, RunProgram | OtherDeed) for e in only(events, Asked))
+    own = _stopped_by_faults(events)
     return [
         inside
         for lag in known
-        if not (program and lag.kind in STOPS)
+        if not (program and lag.kind in STOPS) and not _is_own(lag, own)
         if (inside := _between(lag, t0_ns, end_ns)) is not None
     ]
+
+
+def _stopped_by_faults(events: Sequence[AnyEvent]) -> list[tuple[LagKind, int, float]]:
+    """From when to when a fault's own deeds keep which kinds of lag from meaning anything."""
+    found: list[tuple[LagKind, int, float]] = []
+    for begins, ends, kinds in STOPPED_BY:
+        asked = [e.at_ns for e in only(events, Asked) if isinstance(e.what.deed, begins)]
+        over = [e.at_ns for e in only(events, Done) if isinstance(e.what.deed, ends)]
+        if asked:
+            until_ns = max(over) + AFTERMATH_NS if over else math.inf
+            found += [(kind, min(asked), until_ns) for kind in kinds]
+    return found
+
+
+def _is_own(lag: Lag, own: Iterable[tuple[LagKind, int, float]]) -> bool:
+    from_ns, until_ns = lag.from_ns, lag.from_ns + lag.seconds * 1e9
+    return any(
+        lag.kind is kind and from_ns >= first_ns - AFTERMATH_NS and until_ns <= last_ns
+        for kind, first_ns, last_ns in own
+    )
 
 
 def _between(lag: Lag, t0_ns: int, end_ns: int) -> Lag | None:

@@ -29,6 +29,7 @@ from chaosd.cli import (
     report,
     run,
     schema,
+    sweep,
     version,
 )
 from chaosd.errors import ChaosdError, Exit
@@ -39,6 +40,7 @@ EPILOG = """\
   chaosd run --haproxy FILE                 20 failovers of your own file, and a report
   chaosd check configs/demo.yaml            what would run, the proxy's config, the prediction
   chaosd run configs/demo.yaml --cycles 10  run it; without --cycles until Ctrl-C
+  chaosd sweep configs/lab.yaml             which settings and version are best, with the lines
   chaosd report runs/latest                 the same report again, from the files alone
   chaosd compare baseline.json runs/latest  better, worse, the same, or unknown
 
@@ -67,6 +69,7 @@ COMMANDS: dict[str, Command] = {
     "run": run,
     "report": report,
     "compare": compare,
+    "sweep": sweep,
     "calibrate": calibrate,
     "clean": clean,
     "haproxy": haproxy,

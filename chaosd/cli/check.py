@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from chaosd.cli import loading, own_files
 from chaosd.cli.output import say
+from chaosd.cli.verdict import with_verdicts
 from chaosd.errors import Exit, MachineError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def _check(arguments: argparse.Namespace) -> int:
         return _not_chosen(arguments, outlook)
     try:
         planned = plan.build(loaded, at_line)
-        rehearsals = plan.rehearse(planned)
+        rehearsals = with_verdicts(plan.rehearse(planned))
     except MachineError:  # such as a machine without HAProxy: the model needs none
         if outlook is not None and outlook.lines:
             say(_OUTLOOK, *outlook.lines, "")

@@ -35,7 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
         named = load(arguments.config).runtime
 
     removed: list[str] = []
-    unseen: list[str] = []
+    unseen: dict[str, list[str]] = {}  # runtimes by why they were not looked at
+    away: dict[str, list[str]] = {}
     missed: list[str] = []
     for name in plugins.available("runtimes"):
         kind: Any = plugins.find("runtimes", name)
@@ -50,11 +51,17 @@ def run(arguments: argparse.Namespace) -> int:
             continue
         # Where there is none nothing can be left; one that does not answer may have much of ours.
         expected = isinstance(runtime, CanBeAway) and runtime.expected()
-        (missed if expected else unseen).append(f"{name}: not looked at: {reason}")
-    lines = [f"removed {what}" for what in removed] + unseen
+        (away if expected else unseen).setdefault(reason, []).append(name)
+    missed += _not_looked_at(away)
+    lines = [f"removed {what}" for what in removed] + _not_looked_at(unseen)
     if not removed:
         lines.append("nothing was left behind" + (" elsewhere" if unseen or missed else ""))
     say(*lines)
     if missed:
         raise MachineError(*missed)
     return Exit.OK
+
+
+def _not_looked_at(why: dict[str, list[str]]) -> list[str]:
+    """Several runtimes live on one engine."""
+    return [f"{', '.join(names)}: not looked at: {reason}" for reason, names in why.items()]

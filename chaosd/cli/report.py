@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from chaosd.cli import sweep
 from chaosd.cli.output import say
 from chaosd.errors import ConfigError, MachineError
 
@@ -25,6 +26,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"{arguments.run}: can't be read: {error.strerror or error}") from error
     if not exists:
         raise ConfigError(f"{arguments.run}: there is no such directory (such as runs/latest)")
+    if sweep.is_sweep(arguments.run):
+        return sweep.answer_again(arguments.run, as_json=arguments.json)
     found = report.analyse(arguments.run)
     unwritten: MachineError | None = None
     try:

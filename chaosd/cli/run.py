@@ -6,6 +6,7 @@ import argparse
 
 from chaosd.cli import loading, own_files
 from chaosd.cli.output import say
+from chaosd.cli.verdict import with_verdicts
 
 HELP = "run until stopped, or until what `until:` asks for is done"
 
@@ -23,11 +24,12 @@ def _run(arguments: argparse.Namespace) -> int:
     from chaosd.engine import session
 
     planned = plan.build(*loading.load(arguments))
-    rehearsals = plan.rehearse(planned)
+    rehearsals = with_verdicts(plan.rehearse(planned))
     for copied in (rehearsal.copied for rehearsal in rehearsals):
         if copied is not None:
             count = len(copied.not_carried)
             missing = f", and {count} thing{'s' * (count != 1)} that it leaves out" if count else ""
             say(*copied.choices)
             say(f"your files stay as they are; a copy is run (chaosd check shows it{missing})")
+    say(*plan.deeds(planned))
     return session.run(planned, rehearsals, arguments.config or arguments.haproxy[0])

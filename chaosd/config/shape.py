@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -87,7 +88,9 @@ class Dns(Part):
 
     name: DnsName = Field("app.internal", description="the name that the proxy asks for")
     missing: Literal["nxdomain", "servfail", "refused", "empty", "drop", "stale"] = Field(
-        "nxdomain", description="the answer while no instance is published"
+        "nxdomain",
+        description="the answer while no instance is published; stale: an address is answered "
+        "until its successor is there",
     )
     publish: Literal["start", "ready"] = Field(
         "start", description="a new address is answered once its instance is started, or listens"
@@ -323,28 +326,41 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     Raises ConfigError with every problem there is. Relative paths in a plugin's part belong to the
     file's own directory: its validators find that as `info.context["base"]`.
     """
-    document = _document(path, overrides)
+    secrets = shown.secrets_of(document(path, overrides).data)
     shown.forget()
-    secrets = shown.secrets_of(document.data)
     shown.know(value for where, value in secrets if shown.is_telling(where, value))
-    config = _validated(document, path)
-    if config.arms:
-        config._arm_configs.update(_arm_configs(config, path, overrides))  # noqa: SLF001
-    return config
+    return _whole(partial(document, path, overrides), path)
 
 
 def of_text(text: str, called: Path, overrides: Sequence[str] = ()) -> Config:
-    """The same for a text that is no file; relative paths in it belong to the working directory.
+    """The same for a text that is no file; relative paths belong to where `called` lies.
 
     Problems call it `called`.
     """
-    document = yamlfile.read(text)
-    for override in overrides:
-        yamlfile.override(document, override, _defaults())
-    return _validated(document, called)
+
+    def fresh() -> yamlfile.Document:
+        read = yamlfile.read(text)
+        for override in overrides:
+            yamlfile.override(read, override, defaults())
+        return read
+
+    return _whole(fresh, called)
 
 
-def _validated(document: yamlfile.Document, path: Path) -> Config:
+def of_data(data: dict[str, Any], called: Path) -> Config:
+    """The same for plain data without arms, which are taken over."""
+    return validated(yamlfile.Document(data), called)
+
+
+def _whole(fresh: Callable[[], yamlfile.Document], path: Path) -> Config:
+    config = validated(fresh(), path)
+    if config.arms:
+        config._arm_configs.update(_arm_configs(config, fresh, path))  # noqa: SLF001
+    return config
+
+
+def validated(document: yamlfile.Document, path: Path) -> Config:
+    """A document's config. Raises ConfigError with every problem that it has by then, too."""
     if "proxy" not in document.data and (proxy := _found_proxy(document.data.get("runtime"))):
         document.data["proxy"] = {"type": proxy}
     try:
@@ -356,23 +372,24 @@ def _validated(document: yamlfile.Document, path: Path) -> Config:
             if where not in taken:
                 document.problems.append(Problem(document.place(where), where, what))
     if document.problems:
-        raise ConfigError(*(_line(path, problem) for problem in sorted(document.problems, key=_by)))
+        raise ConfigError(*(line(path, problem) for problem in sorted(document.problems, key=_by)))
     return config
 
 
-def _arm_configs(config: Config, path: Path, overrides: Sequence[str]) -> dict[str, Config]:
+def _arm_configs(
+    config: Config, fresh: Callable[[], yamlfile.Document], path: Path
+) -> dict[str, Config]:
     """What each arm comes to. Raises ConfigError with every problem there is, at its own line."""
     found, problems = dict[str, Config](), list[str]()
     for index, arm in enumerate(config.arms):
-        document = _document(path, overrides)
-        document.problems += arm_problems(config.arms, index, document)
-        document.data.pop("arms")
+        own = fresh()
+        own.problems += arm_problems(config.arms, index, own)
+        own.data.pop("arms")
         for target, value in arm.values.items():
-            lines = document.lines
-            place = lines.get(("arms", index, target)) or lines.get(("arms", index), 1)
-            yamlfile.assign(document, target, value, place, _defaults())
+            place = own.lines.get(("arms", index, target)) or own.lines.get(("arms", index), 1)
+            yamlfile.assign(own, target, value, place, defaults())
         try:
-            found[arm.name] = _validated(document, path)
+            found[arm.name] = validated(own, path)
         except ConfigError as error:
             problems += [each for each in error.problems if each not in problems]
     if problems:
@@ -393,28 +410,29 @@ def _found_proxy(runtime: Any) -> str | None:
 
 def at_line(path: Path, overrides: Sequence[str], where: KeyPath, what: str) -> str:
     """Say a problem that shows only when the machine is known, at its line in the file."""
-    return _line(path, Problem(_document(path, overrides).place(where), where, what))
+    return line(path, Problem(document(path, overrides).place(where), where, what))
 
 
-def _document(path: Path, overrides: Sequence[str]) -> yamlfile.Document:
+def document(path: Path, overrides: Sequence[str] = ()) -> yamlfile.Document:
+    """What a file says, with overrides. Raises ConfigError where that can't be told."""
     try:
         with open_regular(path) as file:
-            document = yamlfile.read(yamlfile.decode(file.read(yamlfile.SIZE_MAX + 1) or b""))
+            read = yamlfile.read(yamlfile.decode(file.read(yamlfile.SIZE_MAX + 1) or b""))
     except yamlfile.Unreadable as error:
-        raise ConfigError(_line(path, error.problem)) from error
+        raise ConfigError(line(path, error.problem)) from error
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
         reason = (error.strerror if isinstance(error, OSError) else None) or error
         raise ConfigError(f"{path}: can't be read ({reason})") from error
-    if not isinstance(document.data, dict):
-        what = "is empty" if document.data is None else "is not a mapping of keys to values"
-        line = document.lines.get((), 1)
-        raise ConfigError(f"{path}:{line}: the config {what} (it has at least `name: …`)")
+    if not isinstance(read.data, dict):
+        what = "is empty" if read.data is None else "is not a mapping of keys to values"
+        first = read.lines.get((), 1)
+        raise ConfigError(f"{path}:{first}: the config {what} (it has at least `name: …`)")
     for override in overrides:
-        yamlfile.override(document, override, _defaults())
-    return document
+        yamlfile.override(read, override, defaults())
+    return read
 
 
-def _defaults() -> dict[str, Any]:
+def defaults() -> dict[str, Any]:
     """Values that may be set in parts though a document leaves them out."""
     return {
         name: json.loads(json.dumps(field.default))  # lists for tuples, as a file has them
@@ -423,12 +441,12 @@ def _defaults() -> dict[str, Any]:
     }
 
 
-def _line(path: Path, problem: Problem) -> str:
+def line(path: Path, problem: Problem) -> str:
+    """A problem as people read it: where, and what."""
     place = f"{path}:{problem.place}" if isinstance(problem.place, int) else problem.place
     where = yamlfile.show(problem.path)
-    line = " ".join(f"{place}: {where + ': ' if where else ''}{problem.what}".split())
-    line = shown.line(line)
-    return line if len(line) <= _LINE_MAX else line[: _LINE_MAX - 1] + "…"
+    said = shown.line(" ".join(f"{place}: {where + ': ' if where else ''}{problem.what}".split()))
+    return said if len(said) <= _LINE_MAX else said[: _LINE_MAX - 1] + "…"
 
 
 def _by(problem: Problem) -> tuple[bool, int]:

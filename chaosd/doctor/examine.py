@@ -15,7 +15,7 @@ from chaosd.doctor.setting import Guess, Setting
 from chaosd.doctor.subject import Subject
 from chaosd.proxies.haproxy.cfg.address import slots
 from chaosd.proxies.haproxy.cfg.source import Place
-from chaosd.proxies.haproxy.model.backend import Backend, Happening, Outlook, Unknown
+from chaosd.proxies.haproxy.model.backend import Backend, Happening, Limit, Outlook, Unknown
 from chaosd.proxies.haproxy.model.outlook import instances_of, moves_at_first
 from chaosd.proxies.haproxy.rewire.edits import Edit
 
@@ -35,6 +35,7 @@ class Row:
     is_fixed: bool  # all of its servers have addresses in the file
     now: Outlooks
     fixed: Outlooks
+    limits: tuple[Limit, ...] = ()  # what the numbers leave out of the file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +124,7 @@ class Doctor:
                 is_fixed=not any(subject.target(server).is_name for server in proxy.servers),
                 now=self._outlooks(subject, now.get(proxy.name, unknown)),
                 fixed=self._outlooks(subject, after.get(proxy.name, unknown)),
+                limits=_limits(now.get(proxy.name, unknown)),
             )
 
     def _outlooks(self, subject: Subject, backend: Backend | Unknown) -> Outlooks:
@@ -137,6 +139,10 @@ def _instances(backend: Backend | Unknown) -> int:
     if line is None or isinstance(backend, Unknown):
         return 1
     return instances_of(backend, line.name)
+
+
+def _limits(backend: Backend | Unknown) -> tuple[Limit, ...]:
+    return () if isinstance(backend, Unknown) else backend.limits
 
 
 def same_rows(old: Diagnosis, new: Diagnosis) -> list[tuple[Row, Row]]:

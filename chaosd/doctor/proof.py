@@ -20,12 +20,12 @@ from chaosd.doctor.price import is_felt
 from chaosd.doctor.scenarios import usual
 from chaosd.history.cycles import Cycle, CycleOutcome
 from chaosd.plugins.timeline import Failure
-from chaosd.proxies.haproxy.model.backend import Happening, Outlook, Scenario, Unknown
+from chaosd.proxies.haproxy.model.backend import PATIENCE_S, Happening, Outlook, Scenario, Unknown
 
 RATE_PER_S = 50
-_PATIENCE_S_MAX = 45.0
 _SETTLED_S = 8.0  # after a recovery, before the next cycle
 REPLICAS = 4  # cells of each side, which meet the same at once: so much sooner it is done
+_WAITS_S_MAX = 60.0  # for a recovery that comes, though late
 _NEVER_S = 30.0  # how long a recovery that never comes is waited for
 
 
@@ -50,15 +50,18 @@ class Experiment:
 
     @property
     def every_s(self) -> float:
-        """From one cycle to the next: the last request of one has to be over by then."""
-        slowest = max(_seconds(side.outlook.stable_s.p95) for side in self.sides)
+        """From one cycle to the next: one has to have recovered, and its last request be over."""
+        spreads = [
+            s for o in (side.outlook for side in self.sides) for s in (o.stable_s, o.recovery_s)
+        ]
+        slowest = max(min(_seconds(spread.p95), _WAITS_S_MAX) for spread in spreads)
         return math.ceil(max(self.scenario.published_s, slowest) + self.patience_s + _SETTLED_S)
 
     @property
     def patience_s(self) -> float:
-        """How long clients wait: the model's do as long as HAProxy lets them."""
+        """How long clients wait: as long as HAProxy lets them, and no longer than the model's."""
         slowest = max(side.outlook.slowest_s for side in self.sides)
-        return min(_PATIENCE_S_MAX, math.ceil(slowest) + 1.0)
+        return min(PATIENCE_S, math.ceil(slowest) + 1.0)
 
     @staticmethod
     def blocks(cycles: int) -> int:

@@ -17,6 +17,8 @@ from chaosd.proxies.haproxy.cfg.files import SourceText
 from chaosd.proxies.haproxy.cfg.source import Place, Section, Statement, Word
 from chaosd.proxies.haproxy.rewire.choose import is_followed
 
+_IMPLICIT = "default"  # a resolvers section that newer versions have by themselves
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -64,6 +66,25 @@ class Subject:
         groups = groupby(self.followers, key=lambda follower: follower[0].name)
         followers = [list(group) for _, group in groups]
         return [(group[0][0], [server for _, server in group]) for group in followers]
+
+    @cached_property
+    def lacking(self) -> dict[str, list[Server]]:
+        """The servers whose `resolvers` section is in none of the files, by its name."""
+        found: dict[str, list[Server]] = {}
+        for _, server in self.followers:
+            name = str(server.values["resolvers"].value)
+            implicit = name == _IMPLICIT and self.effective.dialect.has_default_resolvers
+            if name not in self.effective.resolvers and not implicit:
+                found.setdefault(name, []).append(server)
+        return found
+
+    @property
+    def is_part(self) -> bool:
+        """Whether there are other files that belong to these: what is not said may be said there.
+
+        A file without any `defaults` that names resolvers which it does not have.
+        """
+        return bool(self.lacking) and not any(True for _ in self.statements("defaults"))
 
     def resolvers_of(self, server: Server) -> Resolvers | None:
         """The section that a server names, if it is in the files."""

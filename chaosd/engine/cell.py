@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from chaosd.analysis import phases
+from chaosd.analysis.expected_requests import surprises
 from chaosd.analysis.recovery import Identities, measure
 from chaosd.analysis.reorder import Reorder
 from chaosd.engine import schedule
@@ -38,6 +39,8 @@ from chaosd.history.events import (
     CycleSkipped,
     Disturbed,
     InstancePlaced,
+    InstanceRetired,
+    QueriesCounted,
     RecoveryPredicted,
     ServerChanged,
     SetUp,
@@ -45,13 +48,14 @@ from chaosd.history.events import (
     TearDown,
     Teller,
 )
-from chaosd.history.values import Address, Instance, Outcome, Sample, StreamSpec
+from chaosd.history.values import RETIRED, Address, Instance, Outcome, Sample, StreamSpec
 from chaosd.plan.arms import Cell, Plan
 from chaosd.plan.work import DENSE_BEFORE_NS
 from chaosd.plugins.bases import FaultConfig, ProbeConfig, WindowedFaultConfig
 from chaosd.plugins.probe import Prober
 from chaosd.plugins.proxy import Predicts
 from chaosd.plugins.runtime import IsFound, Stage
+from chaosd.plugins.timeline import Clients
 from chaosd.report import words
 from chaosd.system.clock import SECOND_NS, Clock
 
@@ -64,6 +68,7 @@ HEAL_LIMIT_AT_STOP_S = 10.0  # everything is taken down right afterwards anyway
 DELIVERY_LIMIT_NS = 30 * SECOND_NS  # until the prober has delivered the last sample of a cycle
 KNOWN_AGE_NS_MAX = SECOND_NS  # what is known of the app's answers must not be older than this
 IDENTITY_HEADER = "X-Chaosd-Instance"
+RETIRED_MAX = 1000  # instances: each lives on for seconds
 
 
 class Owner(Protocol):
@@ -120,6 +125,7 @@ class CellRun:
         self._complete_ns = 0
         self._last_made = 0
         self._hosts: deque[str] = deque(maxlen=self.config.app.remember_ips)
+        self._retired_ns: dict[str, int] = {}  # since when an instance is retired, of the latest
 
     @property
     def streams(self) -> list[int]:
@@ -244,6 +250,20 @@ class CellRun:
         self._owner.emit(event)
         if isinstance(event.what, InstancePlaced):
             self._judge(event.what)
+        if isinstance(event.what, InstanceRetired):
+            self._retired_ns[event.what.identity] = event.at_ns
+            if len(self._retired_ns) > RETIRED_MAX:
+                del self._retired_ns[next(iter(self._retired_ns))]
+
+    def attributed(self, sample: Sample) -> Sample:
+        """The same sample; what a retired instance answered is not the app's any more.
+
+        That holds for requests that were scheduled since then, and is stored with them.
+        """
+        retired_ns = self._retired_ns.get(sample.who)
+        if retired_ns is None or sample.scheduled_ns < retired_ns:
+            return sample
+        return sample._replace(who=sample.who + RETIRED)
 
     def take(self, sample: Sample) -> None:
         if sample.stream == self.main:
@@ -377,6 +397,7 @@ class CellRun:
         company = part.companions
         self.number += 1
         self.recorder.cycle = self._last_made = self.number
+        self._count_queries()
         self.cycle = cycle = CycleRun(self, fault, part.label, tuple(c.label for c in company))
         if self._direct is not None and isinstance(self.stage, IsFound):
             self._owner.prober.aim(self._direct, self.stage.direct)
@@ -392,8 +413,14 @@ class CellRun:
         try:
             unsteady = None if self.is_steady() else self._unsteady()
             await driver.run(unsteady=unsteady, poller=self.server_poller, api=api)
+            self._count_queries()
         finally:
             self._finish(cycle, driver.end)
+
+    def _count_queries(self) -> None:
+        """Store the count at a cycle's edges, too: what it costs is told from what rest costs."""
+        if self.stage is not None and self.stage.dns_queries is not None:
+            self.recorder.record(QueriesCounted(count=self.stage.dns_queries))
 
     def _limits(self) -> Limits:
         config = self.config
@@ -409,24 +436,12 @@ class CellRun:
         """Turn what was gathered into the cycle's line."""
         cycle.write_begin()
         self._owner.world.tell(cycle)
-        settings, direct, proxy = self.settings, self._direct, self.arm.proxy
-        failover = cycle.fold is not None and cycle.kind is CycleKind.FAILOVER
-        # A move that comes with other faults is none that the model knows.
-        if failover and not cycle.also and isinstance(proxy, Predicts):
-            moved = phases.move(
-                cycle.events,
-                missing_class=self.config.dns.missing,
-                dns_s=self.config.dns.delay.s,
-                samples=cycle.samples,
-                direct=direct,
-            )
-            predicted = proxy.predict(moved)
-            if isinstance(predicted, Prediction):
-                cycle.record(RecoveryPredicted(prediction=predicted))
+        settings, direct = self.settings, self._direct
         now_ns = self.clock.now_ns()
         end_ns = end.over_ns
         if end_ns is None:  # cut off: what was still under way does not count
             end_ns = now_ns if cycle.fold is None else max(cycle.fold.t0_ns, self._complete_ns)
+        self._predict(cycle, end_ns)
         unix = (self.clock.unix_ns() - now_ns + end_ns) / SECOND_NS
         ended = CycleEnded(fault=cycle.label, unix=unix, cause=end.cause)
         cycle.record(ended, at_ns=end_ns)
@@ -437,9 +452,37 @@ class CellRun:
         events, samples, who = cycle.events, cycle.samples, self.identities
         measured = measure(events, samples, who, settings=settings, stream=self.main, direct=direct)
         self._owner.finish(measured)
-        if (kind := flight_record.suspicion(measured)) is not None:
+        kind = flight_record.suspicion(measured)
+        if kind is None and surprises(measured):
+            kind = flight_record.Suspicion.REQUESTS
+        if kind is not None:
             where, why = self._owner.directory, words.suspicion(kind)
             flight_record.write(where, measured, kind, events, samples, why=why)
+
+    def _predict(self, cycle: CycleRun, end_ns: int) -> None:
+        """Note what the proxy's algorithm gives for the move as it was."""
+        fold, proxy, settings = cycle.fold, self.arm.proxy, self.settings
+        # A move that comes with other faults is none that the model knows.
+        if fold is None or cycle.kind is not CycleKind.FAILOVER or cycle.also:
+            return
+        main = [sample for sample in cycle.samples if sample.stream == self.main]
+        if not isinstance(proxy, Predicts) or not phases.is_plain_move(cycle.events, main):
+            return
+        moved = phases.move(
+            cycle.events,
+            missing_class=self.config.dns.missing,
+            dns_s=self.config.dns.delay.s,
+            samples=cycle.samples,
+            direct=self._direct,
+        )
+        clients = Clients(
+            patience_s=settings.timeout_ns / SECOND_NS,
+            slow_after_s=settings.slow_after_ns / SECOND_NS,
+            until_s=(end_ns - fold.t0_ns) / SECOND_NS,
+        )
+        predicted = proxy.predict(moved, clients)
+        if isinstance(predicted, Prediction):
+            cycle.record(RecoveryPredicted(prediction=predicted))
 
 
 def _span(part: FaultConfig) -> Span:

@@ -80,7 +80,7 @@ class CycleRun(CellRecorder):
         if self.fold is not None and self.fold.new == expected:
             self.fold.new = instance.identity
 
-    def begin(self, *, old: Instance | None, new: str | None) -> None:
+    def begin(self, *, old: Instance | None, new: str | None, lasts: bool = False) -> None:
         cell = self._cell
         if new is not None:
             self.expect(new)
@@ -94,6 +94,7 @@ class CycleRun(CellRecorder):
             new_ip=there.address.host if there else None,  # else InstancePlaced says it later
             t0_unix=self.clock.unix_ns() / SECOND_NS,
             also=self.also or None,
+            lasts=lasts or None,
         )
         # A slow disk must not become part of the recovery: it is written once the deed is done.
         asyncio.get_running_loop().call_soon(self.write_begin)
@@ -154,6 +155,6 @@ class CompanionRun(CellRecorder):
     def expect(self, identity: str) -> None:
         self._of.expect(identity)
 
-    def begin(self, *, old: Instance | None, new: str | None) -> None:
+    def begin(self, *, old: Instance | None, new: str | None, lasts: bool = False) -> None:
         self.began_ns = self.clock.now_ns()
         self._of.heard.put_nowait(Began(at_ns=self.began_ns, which=self._which))

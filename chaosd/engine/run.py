@@ -143,6 +143,7 @@ class Engine:
     def _deliver(self, samples: Sequence[Sample], complete: dict[int, int]) -> None:
         if self.clock.now_ns() - self._ticked_ns > TICK_AGE_NS_MAX:
             self._tick()
+        samples = [self._by_stream[sample.stream].attributed(sample) for sample in samples]
         with suppress(ChaosdError):  # it has ended the run; the samples still end the cycle
             self._tell(lambda sink: sink.samples(samples))
         for sample in samples:

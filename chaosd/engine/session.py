@@ -8,7 +8,7 @@ import platform
 import secrets
 import signal
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -43,12 +43,22 @@ def run(plan: Plan, rehearsals: Sequence[Rehearsal], source: Path) -> int:
 
     `source` is the config's file.
     """
+    with private(plan, source):
+        return _run(plan, rehearsals)
+
+
+@contextmanager
+def private(plan: Plan, source: Path) -> Iterator[None]:
+    """What is written meanwhile, by our children too, may be read by nobody who may not read this.
+
+    `source` is the config's file.
+    """
     with suppress(OSError):  # said where the run's own directory is made; this one is all runs'
         plan.config.runs.directory.mkdir(parents=True, exist_ok=True)
     before = os.umask(privacy.ONLY_MINE)
-    os.umask(before | privacy.umask(plan, source))  # of whatever is written, by our children too
+    os.umask(before | privacy.umask(plan, source))
     try:
-        return _run(plan, rehearsals)
+        yield
     finally:
         os.umask(before)
 
@@ -61,10 +71,7 @@ def _run(plan: Plan, rehearsals: Sequence[Rehearsal]) -> int:
         for advice in rehearsal.advice:
             console.say(advice if len(rehearsals) == 1 else f"{rehearsal.arm.name}: {advice}")
     console.say(f"runtime: {plan.runtime_name} ({plan.why}), {_proxies(rehearsals)}")
-    real = isinstance(plan.runtime.clock(), RealClock)
-    turns = priority.before_others() if real else nullcontext()
-    with turns, asyncio.Runner(loop_factory=plan.runtime.loop_factory()) as runner:
-        store, error = runner.run(measure(plan, rehearsals, directory, console, latest=True))
+    store, error = measured(plan, rehearsals, directory, console, latest=True)
     try:
         found = report.analyse(directory)
         written = found.report
@@ -104,6 +111,21 @@ def _proxies(rehearsals: Sequence[Rehearsal]) -> str:
     if len(set(found)) == 1:
         return found[0]
     return ", ".join(f"{r.arm.name}: {said}" for r, said in zip(rehearsals, found, strict=True))
+
+
+def measured(
+    plan: Plan,
+    rehearsals: Sequence[Rehearsal],
+    directory: Path,
+    console: Console,
+    *,
+    latest: bool = False,
+) -> tuple[RunStore, ChaosdError | None]:
+    """Run `measure` in a loop of its own, before other programs of this machine."""
+    real = isinstance(plan.runtime.clock(), RealClock)
+    turns = priority.before_others() if real else nullcontext()
+    with turns, asyncio.Runner(loop_factory=plan.runtime.loop_factory()) as runner:
+        return runner.run(measure(plan, rehearsals, directory, console, latest=latest))
 
 
 async def measure(

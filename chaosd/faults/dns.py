@@ -21,6 +21,7 @@ from chaosd.plugins.bases import Wait, WindowedFaultConfig
 from chaosd.plugins.fault import undoing
 from chaosd.plugins.recording import CycleContext
 from chaosd.plugins.runtime import CanFaultDns
+from chaosd.plugins.timeline import RECORD_TYPES, DnsTrouble, Failure, RecordType
 from chaosd.units import Duration
 
 
@@ -62,6 +63,23 @@ class Dns:
     def __init__(self, config: Config) -> None:
         self.config = config
 
+    def trouble(self) -> DnsTrouble | None:
+        rules = self._rules()
+        if len(rules) != 1 or (answer := _failure(rules[0])) is None:
+            return None
+        record: RecordType | None = None
+        if rules[0].qtype is not None:
+            record = next((each for each in RECORD_TYPES if each == rules[0].qtype), None)
+            if record is None:
+                return None
+        return DnsTrouble(lasts_s=self.config.window.s, answer=answer, record=record)
+
+    def _rules(self) -> Sequence[Rule]:
+        config = self.config
+        if config.preset is not None:
+            return PRESETS[config.preset].rules
+        return (Rule(answer=config.answer, delay_s=config.delay.s, qtype=config.qtype),)
+
     @asynccontextmanager
     async def disturb(
         self, stage: CanFaultDns, cycle: CycleContext
@@ -70,9 +88,7 @@ class Dns:
         answer, delay_s, qtype = config.answer, config.delay.s, config.qtype
         preset = config.preset
         said = FaultDns(answer=answer, delay_s=delay_s, qtype=qtype, preset=preset)
-        rules: Sequence[Rule] = (Rule(answer=answer, delay_s=delay_s, qtype=qtype),)
-        if preset is not None:
-            rules = PRESETS[preset].rules
+        rules = self._rules()
 
         async def undo() -> None:
             async with cycle.deed(RestoreDns()):
@@ -83,3 +99,26 @@ class Dns:
                 cycle.begin(old=None, new=None)
                 await stage.answer_by(rules, cycle.label)
             yield DnsAnswersWrongly(answer=answer, delay_s=delay_s, qtype=qtype, preset=preset)
+
+
+_CODES = {
+    "NXDOMAIN": Failure.NXDOMAIN,
+    "SERVFAIL": Failure.SERVFAIL,
+    "REFUSED": Failure.REFUSED,
+    "NOERROR": Failure.EMPTY,
+}
+
+
+def _failure(rule: Rule) -> Failure | None:
+    """The failure that every question of this rule meets, if it is one of those."""
+    is_whole = rule.every == 1 and rule.share == 1 and not rule.delay_s
+    if not is_whole or rule.name is not None or rule.transport is not None:
+        return None
+    if rule.answer is not None:
+        return None if rule.does else Failure(rule.answer)
+    if len(rule.does) != 1:
+        return None
+    what = dict(rule.does[0].parameters)
+    if rule.does[0].kind == "silence":
+        return None if what.get("questions") else Failure.SILENCE
+    return _CODES.get(str(what.get("rcode"))) if rule.does[0].kind == "code" else None

@@ -82,6 +82,7 @@ class Recreate:
             missing=known.missing,
             old_ip=self.config.old_ip,
             others=known.others,
+            gone_s=published_s if known.missing == "stale" else 0.0,
             took_s=known.answer_s,
             held_s=0.0 if self.config.old_ip in ("refuse", "vacant") else known.held_s,
         )

@@ -54,6 +54,7 @@ SAID: dict[tuple[str, str], type[Any]] = {
     ("app", "listening"): ev.InstanceListening,
     ("app", "reachable"): ev.InstanceReachable,
     ("app", "gone"): ev.InstanceGone,
+    ("app", "retired"): ev.InstanceRetired,
     ("dns", "published"): ev.NamePublished,
     ("dns", "withdrawn"): ev.NameWithdrawn,
     ("dns", "known"): ev.NameKnown,
@@ -78,10 +79,19 @@ DEEDS: dict[str, type[Any]] = {
     "release": ev.ReleaseAddress,
     "fault_dns": ev.FaultDns,
     "restore_dns": ev.RestoreDns,
+    "switch": ev.SwitchName,
+    "impair": ev.ImpairInstance,
+    "restore": ev.RestoreInstance,
+    "renew_proxy": ev.RenewProxy,
 }
 DISTURBANCES: dict[str, type[Any]] = {
     "move": disturbances.InstanceMoves,
     "restart": disturbances.InstanceRestarts,
+    "bluegreen": disturbances.InstanceReplaced,
+    "impaired": disturbances.InstanceImpaired,
+    "scaled": disturbances.AppScaled,
+    "rolled": disturbances.AppRolled,
+    "proxy_renewed": disturbances.ProxyRenewed,
     "dns": disturbances.DnsAnswersWrongly,
     "program": disturbances.ProgramDisturbs,
 }

@@ -23,11 +23,17 @@ class CycleKind(StrEnum):
     RESTART = "restart"  # the app comes back at its own address: a control
     CONTROL = "control"  # nothing is taken away: the meter's own floor
     DNS = "dns"  # nothing moves: the proxy's nameserver misbehaves for a while
+    IN_PLACE = "in-place"  # nothing moves: the app or the proxy does not answer for a while
 
     @property
     def is_control(self) -> bool:
         """Whether the proxy has nothing to find and nothing to survive."""
         return self in (CycleKind.RESTART, CycleKind.CONTROL)
+
+    @property
+    def is_still(self) -> bool:
+        """Whether nothing moves: then users may be unaffected, and no phase has an edge."""
+        return self in (CycleKind.DNS, CycleKind.IN_PLACE)
 
 
 class CycleOutcome(StrEnum):
@@ -57,6 +63,10 @@ class Prediction:
     stable_mean_s: float | None = None
     stable_quantiles_s: dict[str, float] | None = None
     relapse_share: float | None = None
+    # What requests come to, in seconds' worth: {"lower": …, "mean": …, "upper": …}.
+    failed_s: dict[str, float] | None = None
+    masked_s: dict[str, float] | None = None
+    misrouted_s: dict[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +101,7 @@ class Cycle:
     outage_gap_s: float | None = None
     outage_loss_s: float | None = None
     resolution_s: float | None = None  # the error bar of the numbers above
+    interval_s: float | None = None  # from one probe to the next
     samples: int = 0
     failed: int = 0
     masked: int = 0
@@ -112,6 +123,9 @@ class Cycle:
     # By kind of lag: how late the world was, and how much it lost. None: nobody looked.
     world_lag_s: dict[str, float] | None = None
     world_lost: dict[str, int] | None = None
+    # Requests that the old instance answered although the proxy had the new address by then: over
+    # connections that it kept. None: no old instance lived on, or nobody told of the switch.
+    reused: int | None = None
 
     @property
     def lasted_s(self) -> float:

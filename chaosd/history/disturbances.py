@@ -28,6 +28,47 @@ class InstanceRestarts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceReplaced:
+    """Another instance has the app's name, while the old one lives on for so long."""
+
+    identity: str
+    ip: str
+    keep_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceImpaired:
+    """An instance of the app does not answer where it is: pause, hang, partition."""
+
+    identity: str
+    ip: str
+    how: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppScaled:
+    """The app has so many instances instead of so many."""
+
+    before: int
+    after: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppRolled:
+    """Every instance of the app is replaced, one after the other."""
+
+    instances: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyRenewed:
+    """Another process of the proxy takes over: reload, restart."""
+
+    how: str
+    state_file: bool = False  # what it knew of its servers is handed over
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DnsAnswersWrongly:
     """The nameserver answers questions of this type and name so; None: all of them."""
 
@@ -54,5 +95,14 @@ class OtherDisturbance:
 
 
 Disturbance = (
-    InstanceMoves | InstanceRestarts | DnsAnswersWrongly | ProgramDisturbs | OtherDisturbance
+    InstanceMoves
+    | InstanceRestarts
+    | InstanceReplaced
+    | InstanceImpaired
+    | AppScaled
+    | AppRolled
+    | ProxyRenewed
+    | DnsAnswersWrongly
+    | ProgramDisturbs
+    | OtherDisturbance
 )

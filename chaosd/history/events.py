@@ -98,6 +98,37 @@ class RestoreDns:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SwitchName:
+    """The app's name is given from one instance to another; the former lives on."""
+
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImpairInstance:
+    """Something is done to an instance where it is: pause, hang, partition."""
+
+    identity: str
+    how: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreInstance:
+    """That is undone."""
+
+    identity: str
+    how: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenewProxy:
+    """Another process of the proxy takes over: reload, restart."""
+
+    how: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OtherDeed:
     """What a plugin does that has no class here."""
 
@@ -116,6 +147,10 @@ Deed = (
     | RunProgram
     | FaultDns
     | RestoreDns
+    | SwitchName
+    | ImpairInstance
+    | RestoreInstance
+    | RenewProxy
     | OtherDeed
 )
 
@@ -196,6 +231,7 @@ class FaultBegan:
     new_ip: str | None
     t0_unix: float
     also: tuple[str, ...] | None = None  # the labels of the faults that come with it
+    lasts: bool | None = None  # nothing is over before all of it is done
 
     @property
     def is_control(self) -> bool:
@@ -209,8 +245,8 @@ class FaultBegan:
 
     @property
     def waits(self) -> bool:
-        """Whether nothing is over before FaultInjected: it is anonymous, or others come with it."""
-        return self.is_anonymous or self.also is not None
+        """Whether nothing is over before FaultInjected, for one of three reasons."""
+        return self.is_anonymous or self.also is not None or bool(self.lasts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -316,6 +352,13 @@ class InstanceReachable:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceGone:
     """An instance has ended."""
+
+    identity: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceRetired:
+    """Its name is another's from now on: what it answers to later requests is misrouted."""
 
     identity: str
 
@@ -536,6 +579,7 @@ What = (
     | InstanceListening
     | InstanceReachable
     | InstanceGone
+    | InstanceRetired
     | NamePublished
     | NameWithdrawn
     | NameKnown

@@ -40,6 +40,7 @@ class Suspicion(StrEnum):
     NOT_RECOVERED = "not_recovered"
     ANOMALY = "anomaly"
     MISROUTED = "misrouted"
+    REQUESTS = "requests"
 
 
 def suspicion(cycle: Cycle) -> Suspicion | None:

@@ -70,6 +70,7 @@ class Instance(NamedTuple):
     address: Address
 
 
+RETIRED = "!retired"  # behind the identity of who answers although its name is another's by now
 ANYBODY = "*"  # the identity of an app that can't be told from others: all good answers are its own
 
 

@@ -120,6 +120,11 @@ def refuse_other(latest: Path) -> None:
         raise MachineError(f"{latest} is no link to the latest run (move it away)")
 
 
+def _is_edge(event: AnyEvent) -> bool:
+    """Whether it counts what a cycle has cost."""
+    return isinstance(event.what, QueriesCounted) and event.cycle > 0
+
+
 class _Appended:
     """A file that only grows, by whole writes: what could not be written whole is taken back."""
 
@@ -379,7 +384,7 @@ class RunStore:
 
     def _put_off(self, event: AnyEvent) -> bool:
         """Whether this is not written now, because its like was only just written."""
-        if isinstance(event.what, RARE):
+        if isinstance(event.what, RARE) and not _is_edge(event):
             key = (event.cell, type(event.what))
             written = self._rare.get(key)
             if written is not None and event.at_ns < written[0] + RARE_NS:

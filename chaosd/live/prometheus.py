@@ -10,7 +10,7 @@ import math
 import re
 import threading
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -30,6 +30,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from chaosd.analysis.expected_requests import LOST, expected, surprises
 from chaosd.analysis.recovery import Identities
 from chaosd.analysis.samples import kind_of
 from chaosd.analysis.tally import POOR
@@ -203,18 +204,35 @@ class _Cycles:
             "How late the world of the latest cycle was, at most, by what was late.",
             "cause",
         )
+        self._make_predictions(make)
+        for cell in cells:
+            for fault in faults:
+                self._touch(cell, fault)
+
+    def _make_predictions(self, make: Callable[..., Any]) -> None:
+        """What is held against what is observed."""
         self.predicted = make(
             Gauge,
             "predicted_recovery_seconds",
             "What the proxy's algorithm gives for the latest cycle.",
             "bound",
         )
+        self.expected = make(
+            Gauge,
+            "predicted_requests",
+            "What the proxy's algorithm gives for the latest cycle's requests, by kind.",
+            "kind",
+            "bound",
+        )
+        self.surprises = make(
+            Counter,
+            "request_anomalies_total",
+            "Cycles that lost more or fewer requests than predicted, by what they came to.",
+            "kind",
+        )
         self.anomalies = make(
             Counter, "anomalies_total", "Cycles whose recovery lies outside of the predicted band."
         )
-        for cell in cells:
-            for fault in faults:
-                self._touch(cell, fault)
 
     def _labels(self, cell: str, fault: str) -> tuple[str, str, str]:
         return self._arms.get(cell, ""), cell, fault
@@ -224,6 +242,8 @@ class _Cycles:
         labels = self._labels(cell, fault)
         for metric in (self.recovery, self.stable, self.outage, self.anomalies):
             metric.labels(*labels)
+        for kind in LOST:
+            self.surprises.labels(*labels, kind)
         for outcome in (*CycleOutcome, POOR):
             self.count.labels(*labels, str(outcome))
         for phase in PHASES:
@@ -252,6 +272,11 @@ class _Cycles:
             for bound in ("lower", "mean", "upper"):
                 value = getattr(cycle.predicted, f"{bound}_s")
                 self.predicted.labels(*labels, bound).set(value)
+        for kind, one in expected(cycle).items():
+            for bound, count in (("lower", one.lower), ("mean", one.mean), ("upper", one.upper)):
+                self.expected.labels(*labels, kind, bound).set(count)
+        for kind in surprises(cycle):
+            self.surprises.labels(*labels, kind).inc()
         if cycle.anomaly:
             self.anomalies.labels(*labels).inc()
         if cycle.outcome in (CycleOutcome.CONTROL, CycleOutcome.UNAFFECTED):

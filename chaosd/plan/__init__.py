@@ -37,7 +37,7 @@ from chaosd.plugins.proxy import (
     Rewires,
     TakesOwnFile,
 )
-from chaosd.plugins.runtime import Runtime
+from chaosd.plugins.runtime import Runtime, TouchesOthers
 from chaosd.runtimes import AUTO
 from chaosd.system import scratch
 from chaosd.system.clock import VirtualClock
@@ -52,16 +52,18 @@ def build(config: Config, complain: Complain) -> Plan:
 
     Raises ConfigError for what can't go together, and MachineError if the machine can't do it.
     """
-    proxies = [_proxy(arm) for arm in config.arm_configs.values()]
+    proxies = [proxy_of(arm) for arm in config.arm_configs.values()]
     name, runtime, why = _runtime(config, proxies)
     for proxy in proxies:
         if isinstance(proxy, Launches) and (host := runtime.proxy_host(proxy)) is not None:
             proxy.move_to(host)
+    if isinstance(runtime, TouchesOthers):
+        proxies = [runtime.meet(proxy) for proxy in proxies]
     arms = tuple(
-        Arm(name=label, config=fitted(arm, proxy), proxy=proxy, runtime_name=name)
+        Arm(name=label, config=fitted(arm, proxy, runtime), proxy=proxy, runtime_name=name)
         for (label, arm), proxy in zip(config.arm_configs.items(), proxies, strict=True)
     )
-    config = fitted(config, proxies[0])
+    config = fitted(config, proxies[0], runtime)
     seed = config.seed if config.seed is not None else secrets.randbits(32)
     # Two real runs with one seed may go on at the same time, and must know each other's apart.
     simulated = isinstance(runtime.clock(), VirtualClock)
@@ -92,13 +94,14 @@ class Outlook(NamedTuple):
 
 def outlook(config: Config) -> Outlook:
     """What a move and DNS trouble will do to the users of all of the user's own file."""
-    proxy = _proxy(config)
+    proxy = proxy_of(config)
     if not isinstance(proxy, Foresees):
         return Outlook((), ())
     return Outlook(tuple(proxy.outlook()), tuple(proxy.movable()))
 
 
-def _proxy(config: Config) -> Proxy:
+def proxy_of(config: Config) -> Proxy:
+    """The proxy that a config is about."""
     proxy: Proxy = plugins.find("proxies", config.proxy.type)(config.proxy)
     return proxy
 
@@ -192,7 +195,7 @@ def _impossible(plan: Plan, arm: Arm) -> list[tuple[KeyPath, str]]:
     config, proxy = arm.config, arm.proxy
     name, runtime = plan.runtime_name, plan.runtime
     problems: list[tuple[KeyPath, str]] = []
-    if runtime.has_proxy_program and not isinstance(proxy, Launches):
+    if runtime.makes_topology and runtime.has_proxy_program and not isinstance(proxy, Launches):
         what = f"chaosd can't start an `{config.proxy.type}` proxy"
         problems.append((("proxy", "type"), f"{what} (it is for `runtime: external`)"))
     cells = len(plan.cells)
@@ -263,7 +266,7 @@ def rehearse(plan: Plan) -> list[Rehearsal]:
 def _rehearse(plan: Plan, cell: Cell) -> Rehearsal:
     arm = cell.arm
     config, proxy = arm.config, arm.proxy
-    asked = plan.runtime.makes_topology and plan.runtime.has_proxy_program
+    asked = plan.runtime.has_proxy_program
     # First: the prediction is for this version.
     version = proxy.version() if asked and isinstance(proxy, Launches) else None
     predicted = [
@@ -273,13 +276,12 @@ def _rehearse(plan: Plan, cell: Cell) -> Rehearsal:
     if not plan.runtime.makes_topology:  # nothing is made, so nothing is rendered
         return Rehearsal(
             arm=arm,
-            proxy_version="as found",
+            proxy_version=version or "as found",
             rendered="# not made here",
-            advice=(),
-            notes=(*predicted,),
+            advice=_advice(proxy),
+            notes=(*_said(config, version), *predicted),
         )
     rendered, checksum = "# no configuration: this proxy is not started", None
-    notes = [] if version is None else [f"proxy: {config.proxy.type} {version}"]
     if isinstance(proxy, Launches):
         with scratch.directory() as directory:
             launch = _launch(plan, cell, proxy, directory)
@@ -293,16 +295,24 @@ def _rehearse(plan: Plan, cell: Cell) -> Rehearsal:
         if complaint is not None:
             file = launch.directory / proxy.config_name
             raise ConfigError(*(_refused(each, file, rendered) for each in complaint.splitlines()))
-    advice = proxy.advice() if isinstance(proxy, Advises) else []
     return Rehearsal(
         arm=arm,
         binary_sha256=checksum,
         proxy_version=version,
         rendered=rendered,
-        advice=tuple(f"advice: {each}" for each in advice),
-        notes=(*notes, *predicted),
+        advice=_advice(proxy),
+        notes=(*_said(config, version), *predicted),
         copied=_copied(proxy),
     )
+
+
+def _advice(proxy: Proxy) -> tuple[str, ...]:
+    found = proxy.advice() if isinstance(proxy, Advises) else []
+    return tuple(f"advice: {each}" for each in found)
+
+
+def _said(config: Config, version: str | None) -> Sequence[str]:
+    return [] if version is None else [f"proxy: {config.proxy.type} {version}"]
 
 
 def _launch(plan: Plan, cell: Cell, proxy: Launches, directory: Path) -> Launch:
@@ -375,10 +385,15 @@ def outline(plan: Plan) -> str:
     return f"{faults}{cells}, {until}; Ctrl-C ends it and writes the report"
 
 
+def deeds(plan: Plan) -> Sequence[str]:
+    """What will be done to what is not chaosd's, a line each."""
+    return plan.runtime.deeds() if isinstance(plan.runtime, TouchesOthers) else []
+
+
 def describe(plan: Plan) -> Sequence[str]:
     """The plan in a few lines, for `chaosd check`."""
     config = plan.config
-    lines = [f"runtime: {plan.runtime_name} ({plan.why})", outline(plan)]
+    lines = [f"runtime: {plan.runtime_name} ({plan.why})", *deeds(plan), outline(plan)]
     for place, probe in enumerate(config.probes):
         role = ", measures recovery" if place == 0 else ""
         lines.append(f"probe {probe.label}: {probe.rate}, timeout {probe.timeout}{role}")

@@ -1,4 +1,4 @@
-"""What a config leaves open and the user's own proxy files say: filled in before anything else.
+"""What a config leaves open and the user's own files, or what runs already, say: filled in first.
 
 The app's name, how many instances it has, what the probe asks for, and how often faults may come.
 What the config says itself stays.
@@ -13,7 +13,8 @@ from chaosd.config.shape import Config
 from chaosd.plugins.bases import Part
 from chaosd.plugins.parts import plugin_config
 from chaosd.plugins.probe import Knock
-from chaosd.plugins.proxy import Proxy, Rewires, StandIn
+from chaosd.plugins.proxy import CanBeMet, Proxy, Rewires, StandIn
+from chaosd.plugins.runtime import Runtime, TouchesOthers
 from chaosd.units import Duration
 
 _EVERY_S_MIN = 6.0
@@ -21,8 +22,20 @@ _JITTER_S = 3.0  # so that faults don't lock to the proxy's timers
 _LIMIT_S_MIN = 60.0
 
 
-def fitted(config: Config, proxy: Proxy) -> Config:
-    """The config with what the proxy's own files say; the same if they say nothing."""
+def fitted(config: Config, proxy: Proxy, runtime: Runtime) -> Config:
+    """The config with what runs already and the proxy's own files say; the same if nothing does."""
+    if isinstance(runtime, TouchesOthers):
+        values = runtime.app_found()
+        open_ = {k: v for k, v in values.items() if k not in config.app.model_fields_set}
+        # As if the config had said so: what the proxy's files say of it is less than what runs.
+        config = config.model_copy(update={"app": config.app.model_copy(update=open_)})
+        if isinstance(proxy, CanBeMet):
+            config = config.model_copy(update={"proxy": proxy.config})
+    return fitted_to_files(config, proxy)
+
+
+def fitted_to_files(config: Config, proxy: Proxy) -> Config:
+    """The config with what the proxy's own files say."""
     stand_in = proxy.stand_in(config.app.port) if isinstance(proxy, Rewires) else None
     if stand_in is None:
         return config

@@ -8,7 +8,7 @@ from chaosd.plugins.bases import FaultConfig
 from chaosd.plugins.fault import CanForetell, Circumstances, Fault
 from chaosd.plugins.proxy import Predicts, Proxy
 from chaosd.plugins.runtime import Pace
-from chaosd.plugins.timeline import NEW, Meets, Timeline, Unreached
+from chaosd.plugins.timeline import NEW, Clients, Meets, Timeline, Unreached
 from chaosd.report import words
 from chaosd.units import Duration
 
@@ -23,12 +23,14 @@ def foretold(part: FaultConfig, fault: Fault, config: Config, proxy: Proxy, pace
         labels = ", ".join(companion.label for companion in part.companions)
         return f"no prediction: the model knows no fault that comes with others ({labels})"
     if not isinstance(fault, CanForetell):
+        if fault.kind.is_still:
+            return "no prediction: the model knows moves, and here nothing moves"
         return "no prediction before it has happened"
     if not isinstance(proxy, Predicts):
         return f"no prediction: there is no model of {config.proxy.type}"
     # Only before a run; afterwards each cycle is predicted from what really happened.
-    timeline = fault.foretell(_circumstances(config, pace))
-    predicted = proxy.predict(timeline)
+    timeline = fault.foretell(circumstances(config, pace))
+    predicted = proxy.predict(timeline, clients(config))
     if isinstance(predicted, Unreached):
         return f"no prediction: {words.unreached(predicted)}"
     said = (
@@ -42,6 +44,7 @@ def foretold(part: FaultConfig, fault: Fault, config: Config, proxy: Proxy, pace
             f"; {predicted.relapse_share:.0%} are predicted to relapse: a check that began at the "
             "old address takes the server DOWN after the first good answers"
         )
+    said += _requests(predicted, config)
     measure, every = config.measure, part.every
     if predicted.upper_s > measure.recovery_limit.s:
         said += f"; beyond measure.recovery_limit ({measure.recovery_limit}) it is censored"
@@ -52,7 +55,33 @@ def foretold(part: FaultConfig, fault: Fault, config: Config, proxy: Proxy, pace
     return said
 
 
-def _circumstances(config: Config, pace: Pace) -> Circumstances:
+def clients(config: Config) -> Clients:
+    """Who asks: the probe that measures."""
+    measure = config.measure
+    return Clients(
+        patience_s=config.probes[0].timeout.s,
+        slow_after_s=measure.slow_after.s,
+        until_s=measure.recovery_limit.s,
+    )
+
+
+def _requests(predicted: Prediction, config: Config) -> str:
+    """What the requests of a cycle are predicted to come to."""
+    rate = config.probes[0].rate
+    kinds = {"failed": predicted.failed_s, "misrouted": predicted.misrouted_s}
+    said = [
+        f"{round(spread['lower'] * rate):,} to {round(spread['upper'] * rate):,} {kind} "
+        f"(mean {spread['mean'] * rate:,.0f})"
+        for kind, spread in kinds.items()
+        if spread is not None and round(spread["upper"] * rate)
+    ]
+    if predicted.failed_s is not None and not said:
+        said = ["none lost"]
+    return f"; requests of a cycle at {rate}: {', '.join(said)}" if said else ""
+
+
+def circumstances(config: Config, pace: Pace) -> Circumstances:
+    """The world in which a fault will happen, as far as it is known before a run."""
     return Circumstances(
         app_start_s=pace.listen_s + config.app.start_delay.s + config.app.healthy_after.s,
         missing=config.dns.missing,

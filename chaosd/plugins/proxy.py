@@ -19,7 +19,14 @@ from chaosd.history.events import OtherReading, ServerChange, ServerChanged, Tel
 from chaosd.history.values import Address
 from chaosd.plugins.bases import ProxyConfig
 from chaosd.plugins.probe import Knock
-from chaosd.plugins.timeline import ServerHealth, Timeline, Unreached
+from chaosd.plugins.timeline import (
+    Clients,
+    DnsTrouble,
+    Foretold,
+    ServerHealth,
+    Timeline,
+    Unreached,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +55,7 @@ class Launch:
     files: Mapping[str, bytes]  # by their path in that directory
     argv: Sequence[str]
     env: Mapping[str, str] = field(default_factory=dict)
+    state: PurePath | None = None  # a file with what the one before knew of its servers
 
     def write(self) -> None:
         """Write the files, where the directory is one of this machine. Raises OSError."""
@@ -253,11 +261,38 @@ class ReadsServers(Protocol):
 
 
 @runtime_checkable
+class Reloads(Protocol):
+    """A proxy of which one process can take over from another."""
+
+    def successor(self, launch: Launch, pid: int) -> Launch:
+        """Say how that one is started which takes over from this process, of the same launch."""
+
+    async def read_state(self, api: str) -> bytes:
+        """What the running one knows of its servers, for `Launch.state`. Raises OSError."""
+
+
+@runtime_checkable
 class Predicts(Protocol):
     """A proxy whose algorithm is known."""
 
-    def predict(self, timeline: Timeline) -> Prediction | Unreached:
-        """The recovery that its algorithm gives, or why the model does not reach this."""
+    def predict(self, timeline: Timeline, clients: Clients | None = None) -> Prediction | Unreached:
+        """The recovery that its algorithm gives, or why the model does not reach this.
+
+        With `clients` also what their requests come to, where the model knows that.
+        """
+
+
+@runtime_checkable
+class ForetellsUsers(Protocol):
+    """A proxy whose model says what users see, quickly enough for thousands of settings."""
+
+    def foretell(
+        self, happening: Timeline | DnsTrouble, clients: Clients, *, version: str | None
+    ) -> Foretold | Unreached:
+        """What this does to users and to the nameserver, on this version (None: the newest)."""
+
+    def lines(self, values: Mapping[str, Any]) -> list[str]:
+        """The lines of its own configuration for these values, by their paths in its part."""
 
 
 @runtime_checkable
@@ -269,6 +304,44 @@ class Foresees(Protocol):
 
     def movable(self) -> list[str]:
         """The parts of that file of which one has to be chosen for a run; empty if it is clear."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A proxy that others have started. `fetch` raises MachineError."""
+
+    name: str  # of its container, for people
+    argv: Sequence[str]
+    directory: str  # that it was started in
+    environment: Mapping[str, str]
+    app_names: frozenset[str]  # by which it may find the app
+    fetch: Callable[[str], Path]  # the file or the directory of this path there, as it is now
+
+
+@runtime_checkable
+class CanBeMet(Protocol):
+    """A proxy that may run already, by files of its own."""
+
+    @property
+    def config(self) -> ProxyConfig: ...
+
+    def met(self, running: Running) -> Proxy:
+        """The same proxy, by those files. Raises ConfigError and MachineError."""
+
+
+@runtime_checkable
+class RunsAlready(Protocol):
+    """A proxy that runs already, by files of its user's that are known."""
+
+    @property
+    def running(self) -> Running: ...
+
+    def own_files(self) -> Sequence[Path]:
+        """Those files."""
+
+    @property
+    def api_there(self) -> str | None:
+        """Where its files say that it can be asked: a path, or host:port, as it has it itself."""
 
 
 def launchable(proxy: Proxy) -> Launches:

@@ -46,7 +46,7 @@ class CycleContext(Recorder, Protocol):
         at it.
         """
 
-    def begin(self, *, old: Instance | None, new: str | None) -> None:
+    def begin(self, *, old: Instance | None, new: str | None, lasts: bool = False) -> None:
         """Declare T0 to be now: call it right before what takes the instance away.
 
         Inside of the action, so that nothing is written between this instant and the deed.
@@ -55,4 +55,7 @@ class CycleContext(Recorder, Protocol):
         recovery. It is None in a control cycle that takes nothing away, where any instance of the
         app will do, and where nobody can tell it: then the first good answer after a bad one ends
         the recovery.
+
+        With `lasts` the observation goes on at least until all of the fault is done, although the
+        new instance may have answered long before.
         """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePath
@@ -190,6 +190,20 @@ class CanBeAway(Protocol):
         """Whether somebody says that it is there, while it is unavailable."""
 
 
+@runtime_checkable
+class TouchesOthers(Protocol):
+    """A runtime whose app and proxy are not chaosd's, and run already: the config allows it."""
+
+    def deeds(self) -> Sequence[str]:
+        """What it does to them, and how they become what they were: a line each."""
+
+    def app_found(self) -> Mapping[str, Any]:
+        """Values of the config's `app` that hold where it says nothing."""
+
+    def meet(self, proxy: Proxy) -> Proxy:
+        """The proxy that runs there. Raises ConfigError and MachineError."""
+
+
 class Holder(Protocol):
     """A placeholder that is ready to take an IP over at once."""
 
@@ -200,7 +214,6 @@ class Holder(Protocol):
 
 
 # --- the abilities of stages: a fault names those that it needs -----------------------------------
-# To come, each a protocol of its own here: CanPause, CanPartition, CanScale.
 
 
 @runtime_checkable
@@ -268,8 +281,88 @@ class CanReschedule(Protocol):
         """Give the node back, and return when as many instances serve as the config wants."""
 
 
+@runtime_checkable
+class CanSwitch(CanMove, Protocol):
+    """A stage whose name can be given from one living instance to another."""
+
+    async def start_aside(self, identity: str) -> Instance:
+        """As `CanMove.start`, but the name does not answer its address."""
+
+    async def switch(self, old: Instance, new: Instance) -> None:
+        """Let the name answer the new one's address instead of the old one's; both live on.
+
+        The old one is stopped later, as any other. Stores `InstanceRetired` of it, and
+        `NamePublished`. If it raises or is cancelled, it can be called again.
+        """
+
+
+@runtime_checkable
+class CanPause(Protocol):
+    """A stage whose instances can be frozen: connections are taken, and nothing is answered."""
+
+    app: tuple[Instance, ...]
+
+    async def pause(self, instance: Instance) -> None:
+        """Freeze it. Raises MachineError."""
+
+    async def resume(self, instance: Instance) -> None:
+        """Let it go on: it answers all that waited. May be called without `pause`."""
+
+
+@runtime_checkable
+class CanHang(Protocol):
+    """A stage whose instances can be made to read requests and never answer them."""
+
+    app: tuple[Instance, ...]
+
+    async def hang(self, instance: Instance) -> None:
+        """Let it answer nothing from now on. Raises MachineError."""
+
+    async def unhang(self, instance: Instance) -> None:
+        """Let it answer again; what it was asked meanwhile is lost.
+
+        May be called without `hang`.
+        """
+
+
+@runtime_checkable
+class CanPartition(Protocol):
+    """A stage whose instances can be cut off: packets to them vanish, and they live on."""
+
+    app: tuple[Instance, ...]
+
+    async def cut_off(self, instance: Instance) -> None:
+        """Let packets to it vanish. Raises MachineError."""
+
+    async def rejoin(self, instance: Instance) -> None:
+        """Let them through again. May be called without `cut_off`."""
+
+
+@runtime_checkable
+class CanRestartProxy(Protocol):
+    """A stage whose proxy can be ended and started again."""
+
+    async def restart_proxy(self) -> None:
+        """End its process, and return when another is started. Raises MachineError.
+
+        Where its config names a state file, what it knew of its servers is written there before.
+        Once begun it is finished, also if it is cancelled.
+        """
+
+
+@runtime_checkable
+class CanReloadProxy(Protocol):
+    """A stage whose proxy can be reloaded."""
+
+    async def reload_proxy(self) -> None:
+        """Let another process take its sockets over; the old one ends its requests and goes.
+
+        The rest is as in `CanRestartProxy.restart_proxy`.
+        """
+
+
 # What only one fault of a cycle can use at once: two would wait for each other's instances.
-EXCLUSIVE: tuple[type, ...] = (CanMove, CanHoldAddress, CanReschedule)
+EXCLUSIVE: tuple[type, ...] = (CanMove, CanHoldAddress, CanSwitch, CanReschedule)
 
 
 @runtime_checkable

@@ -60,6 +60,39 @@ Answer = tuple[str, ...] | Failure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Clients:
+    """Who asks the proxy: what their requests come to depends on them, too."""
+
+    patience_s: float  # from when a request is due; without an answer by then it has failed
+    slow_after_s: float  # a good answer that is later was masked
+    until_s: float = math.inf  # so long after T0 requests are counted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DnsTrouble:
+    """Nothing moves; from T0 on the nameserver fails for a while."""
+
+    lasts_s: float
+    answer: Failure
+    record: RecordType | None = None  # only questions for this record type; None: all
+
+
+@dataclass(frozen=True, kw_only=True)
+class Foretold:
+    """What a model says of one fault: distributions and means over the phases of timers.
+
+    Requests are in seconds' worth: at 50 a second, 2.0 are 100 requests. What never comes is inf.
+    """
+
+    recovery_p50_s: float
+    recovery_p95_s: float
+    failed_s: float
+    misrouted_s: float
+    rest_queries_per_s: float
+    trouble_queries_per_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NameEdge:
     """From this instant on, the app's name is answered so."""
 

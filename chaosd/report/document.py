@@ -14,6 +14,8 @@ from itertools import groupby
 
 from chaosd import shown
 
+_BELOW = re.compile(r"[\w@+=,-][\w@+=,./-]*")
+
 
 @dataclass(frozen=True, slots=True)
 class Text:
@@ -37,7 +39,19 @@ class CodeSpan:
     words: str
 
 
-Inline = Text | Strong | Emphasis | CodeSpan
+@dataclass(frozen=True, slots=True)
+class Link:
+    """To a file beside or below the document, and nowhere else."""
+
+    words: str
+    target: str
+
+    def __post_init__(self) -> None:
+        if not _BELOW.fullmatch(self.target) or ".." in self.target.split("/"):
+            raise ValueError(f"not a path below the document: {self.target}")
+
+
+Inline = Text | Strong | Emphasis | CodeSpan | Link
 Line = tuple[Inline, ...]
 Said = Inline | str | int  # a bare string or number is Text
 
@@ -190,6 +204,8 @@ def _inline_to_markdown(part: Inline) -> str:
             fence = "`" * (_longest_backticks(said) + 1)
             room = " " if said.strip() and (said[0] in " `" or said[-1] in " `") else ""
             return f"{fence}{room}{said}{room}{fence}" if said else ""
+        case Link(said, target):
+            return f"[{_escape(said)}]({target})"
 
 
 def _escape(said: str) -> str:
@@ -255,3 +271,5 @@ def _inline_to_html(part: Inline) -> str:
             return f"<em>{said}</em>"
         case CodeSpan():
             return f"<code>{said}</code>"
+        case Link(target=target):
+            return f'<a href="{escape(target)}">{said}</a>'

@@ -161,7 +161,10 @@ def _rows(report: Report) -> list[tuple[Said, Totals]]:
     whole = report.total
     if not whole.failovers or len(rows) == 1:
         return rows
-    return [*rows, (Strong("all failovers" if whole.outcomes.get(APART) else "all"), whole)]
+    return [
+        *rows,
+        (Strong("all failovers" if any(map(whole.outcomes.get, APART)) else "all"), whole),
+    ]
 
 
 def objectives(report: Report) -> Table:
@@ -310,6 +313,8 @@ def _qualities(report: Report) -> Iterator[str]:
             f"predicted mean {means[0]}, observed {means[1]}: {text.in_band(whole.in_band)}"
             f"{text.residual(whole.residual)}"
         )
+    for said in text.expected_words(whole):
+        yield f"requests {said}"
     for cell, queries in report.queries.items():
         rate = f", {queries.per_second:.2f}/s" if queries.per_second is not None else ""
         yield f"{cell}: {queries.count:,} DNS queries from the proxy{rate}"

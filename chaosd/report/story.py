@@ -65,4 +65,8 @@ def _predicted(whole: Totals) -> str:
     if not whole.in_band.n:
         return "None of them had a prediction; the reason is in what was run, below."
     within = f"{whole.in_band.count} of {whole.in_band.n}"
-    return f"{within} took as long as the proxy's algorithm gives for these settings."
+    lost = whole.expected.get("failed")
+    requests = ""
+    if lost is not None:
+        requests = f", and {lost.inside.count} of {lost.n} failed as many requests,"
+    return f"{within} took as long{requests} as the proxy's algorithm gives for these settings."

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
+from chaosd.analysis.expected_requests import LOST, Expected, ExpectedTotals, expected
 from chaosd.analysis.residuals import Residuals
 from chaosd.analysis.slo import FAIL, OK, Objective
 from chaosd.analysis.statistics import Estimate, Quantiles, Share
@@ -148,15 +149,33 @@ def _phases(cycle: Cycle) -> str:
 
 
 def _requests(cycle: Cycle) -> str:
+    known = expected(cycle)
     text = (
-        f"{cycle.failed} of {cycle.samples} requests failed, {cycle.masked} masked, "
-        f"{cycle.misrouted} misrouted"
+        f"{cycle.failed} of {cycle.samples} requests failed{_foretold(known.get('failed'))}, "
+        f"{cycle.masked} masked{_foretold(known.get('masked'))}, "
+        f"{cycle.misrouted} misrouted{_foretold(known.get('misrouted'))}"
     )
+    if cycle.reused:
+        text += f" ({cycle.reused} of them over connections kept to the old instance)"
     if cycle.dropped:
         text += f", {cycle.dropped} not sent"
     if cycle.doubt is not None:
         text += f"; poor: {words.doubt(cycle.doubt, cycle.proxy)}"
     return text
+
+
+def _foretold(one: Expected | None) -> str:
+    """What was predicted of a kind of request; nothing where none came and none should have."""
+    if one is None or (not one.observed and one.upper < 1):
+        return ""
+    outside = "" if one.is_inside else ", outside of it"
+    return f" (predicted {count_band(one.lower, one.upper)}{outside})"
+
+
+def count_band(lower: float, upper: float) -> str:
+    """Two counts of requests."""
+    least, most = math.floor(lower), math.ceil(upper)
+    return f"{least:,}" if least == most else f"{least:,}–{most:,}"
 
 
 # --- the end of a run ---------------------------------------------------------------------------
@@ -181,6 +200,7 @@ def closing_lines(
             f"requests during failovers: {whole.samples:,}; {whole.failed:,} failed, "
             f"{whole.masked:,} masked, {whole.misrouted:,} misrouted"
         )
+        lines += [f"predicted requests: {said}" for said in expected_words(whole)]
     if whole.failovers and report.availability.n and not report.arms:
         what = "of all requests of the run"
         if any(probe.idle_interval_s is not None for probe in report.probes):
@@ -243,6 +263,9 @@ def share(found: Estimate | Share) -> str:
     return f"{percent(found.value)} [{low}–{high}]"
 
 
+OF_KIND = {"dns": "of DNS", "in-place": "in place"}  # cycles in which nothing moves
+
+
 def headline(report: Report) -> str:
     """The counts of everything that was tried."""
     whole = report.total
@@ -251,8 +274,8 @@ def headline(report: Report) -> str:
         for outcome in ("unaffected", "control", "poor", "invalid", "skipped")
         if whole.outcomes[outcome]
     ]
-    if apart := whole.outcomes.get(APART):
-        others.insert(0, f"{apart} of DNS")
+    apart = [(OF_KIND[kind], count) for kind in APART if (count := whole.outcomes.get(kind))]
+    others = [f"{count} {said}" for said, count in apart] + others
     count = whole.failovers
     text = f"{count} failover{'' if count == 1 else 's'}"
     if whole.outcomes["censored"]:
@@ -349,6 +372,28 @@ def residual(found: Residuals) -> str:
         p = f"fits the predicted distribution (p {found.uniform_p:.2f})"
         said += f"; it {p if fits else f'does not fit its distribution (p < {P_SHOWN_MIN})'}"
     return said
+
+
+def expected_words(whole: Totals) -> list[str]:
+    """For each kind of lost requests, what was predicted of it beside what was observed."""
+    return [
+        f"{kind}, mean of a cycle: predicted {_count(found.predicted_mean)}, observed "
+        f"{_count(found.observed_mean)}{_difference(found)}; {found.inside.count} of "
+        f"{found.inside.n} cycles as predicted"
+        for kind in LOST
+        if (found := whole.expected.get(kind)) is not None
+        and (found.observed_mean or found.predicted_mean)
+    ]
+
+
+def _count(mean: float | None) -> str:
+    return "unknown" if mean is None else f"{mean:,.1f}"
+
+
+def _difference(found: ExpectedTotals) -> str:
+    if found.difference_low is None or found.difference_high is None:
+        return ""
+    return f" (difference {found.difference_low:+,.1f} to {found.difference_high:+,.1f})"
 
 
 def quality(report: Report) -> Iterable[str]:

@@ -137,6 +137,7 @@ def suspicion(found: Suspicion) -> str:
         Suspicion.NOT_RECOVERED: "not recovered within the limit",
         Suspicion.ANOMALY: "outside of the predicted band",
         Suspicion.MISROUTED: "requests answered by somebody else",
+        Suspicion.REQUESTS: "more or fewer requests lost than predicted",
     }[found]
 
 
@@ -330,6 +331,8 @@ def _remark(found: Remark) -> str:
             return f"{count:,} requests were answered by another app (misrouted)"
         case RemarkKind.ANOMALIES:
             return f"{cycles} outside of the predicted band: anomalies"
+        case RemarkKind.SURPRISING:
+            return f"{cycles} lost more or fewer requests than predicted"
         case RemarkKind.INVALID:
             return f"{cycles} invalid: not counted in any number"
         case RemarkKind.POOR_CYCLES:

@@ -18,6 +18,7 @@ from chaosd.history.events import (
     InstanceGone,
     InstanceListening,
     InstancePlaced,
+    InstanceRetired,
     NamePublished,
     NameWithdrawn,
 )
@@ -41,10 +42,10 @@ class Entry(Generic[Body]):
     at: str | None  # the address that it is to have; None: a fresh one
     listens: asyncio.Future[str]  # the address that it listens on; "" if it died before
     body: Body | None = None
-    called: str | None = None  # the identity that it answers with, where the world gives it
     instance: Instance | None = None  # once its address is known
     gone: bool = False  # `app/gone` is stored
     is_beside: bool = False  # it never moves, and has no part in the app's name
+    is_aside: bool = False  # the name does not answer its address, although it lives
 
 
 class Roster(ABC, Generic[Body]):
@@ -111,12 +112,34 @@ class Roster(ABC, Generic[Body]):
         return f"{self._cell.run_id}.{self._cell.name}.{self._identities}"
 
     async def start(self, identity: str, at: str | None = None) -> Instance:
-        return await self._bring(identity, at, is_beside=False)
+        return await self._bring(identity, at)
 
-    async def _bring(self, identity: str, at: str | None, *, is_beside: bool) -> Instance:
+    async def start_aside(self, identity: str) -> Instance:
+        return await self._bring(identity, None, is_aside=True)
+
+    async def switch(self, old: Instance, new: Instance) -> None:
+        """As CanSwitch says, where we publish the name ourselves."""
+        self._refuse_if_closed()
+        entries = self._find(old), self._find(new)
+        if None in entries:
+            gone = old if entries[0] is None else new
+            raise MachineError(f"app {gone.identity} is gone before the name was switched")
+        for entry, is_aside in zip(entries, (True, False), strict=True):
+            assert entry is not None  # noqa: S101 - looked at above
+            entry.is_aside = is_aside
+            if is_aside:
+                self._published.pop(entry.name, None)
+            elif entry.instance is not None:
+                self._published[entry.name] = entry.instance.address.host
+        self._recorder.record(InstanceRetired(identity=old.identity))
+        self._store_name(None, 0)
+
+    async def _bring(
+        self, identity: str, at: str | None, *, is_beside: bool = False, is_aside: bool = False
+    ) -> Instance:
         self._refuse_if_closed()
         listens = asyncio.get_running_loop().create_future()
-        entry: Entry[Body] = Entry(identity, at, listens, is_beside=is_beside)
+        entry: Entry[Body] = Entry(identity, at, listens, is_beside=is_beside, is_aside=is_aside)
         self._entries[identity] = entry  # events may name it before the call that starts it is back
         try:
             instance = await self._create(entry)
@@ -170,15 +193,18 @@ class Roster(ABC, Generic[Body]):
 
     # --- what a driver tells ---
 
-    def place(self, entry: Entry[Body], ip: str, node: str | None = None) -> Instance:
+    def place(
+        self, entry: Entry[Body], ip: str, called: str | None = None, node: str | None = None
+    ) -> Instance:
         """Its address is known: store it. The engine judges whether it is a fresh one.
 
-        `node` is where it runs, if there are several.
+        `called` is the identity that its answers carry, where they know nothing of ours; `node` is
+        where it runs, if there are several.
         """
         app = self._cell.app
-        identity = app.identity(entry.called or entry.name, ip)
+        identity = app.identity(called or entry.name, ip)
         instance = entry.instance = Instance(identity, Address(ip, app.port))
-        # Where answers carry an address, what was expected under a name comes under another.
+        # Where answers carry an address, say, what was expected under a name comes as another.
         expected = None if identity == entry.name else entry.name
         self._recorder.record(
             InstancePlaced(identity=identity, ip=ip, port=app.port, expected=expected, node=node)
@@ -222,7 +248,7 @@ class Roster(ABC, Generic[Body]):
 
     def publish(self, entry: Entry[Body], at_ns: int | None = None, error_ns: int = 0) -> None:
         """The name has its address, too. May be called twice."""
-        if entry.is_beside:
+        if entry.is_beside or entry.is_aside:
             return
         if entry.instance is not None and entry.name not in self._published:
             self._published[entry.name] = entry.instance.address.host
@@ -230,10 +256,15 @@ class Roster(ABC, Generic[Body]):
 
     def withdraw(self, name: str, at_ns: int | None = None, error_ns: int = 0) -> None:
         """The name does not have the address of this instance any more. May be called twice."""
-        if self._published.pop(name, None) is not None:
+        if self._published.pop(name, None) is not None and not self._is_stale():
             self._store_name(at_ns, error_ns)
 
     # --- helpers ---
+
+    def _is_stale(self) -> bool:
+        """Whether nobody notices that an instance is gone until its successor is there."""
+        stale = self.owns_name and self._cell.dns.missing == "stale"
+        return stale and len(self._published) < self._cell.app.replicas
 
     async def _set_up_app(self) -> None:
         """Bring up as many instances as the config wants, side by side."""

@@ -34,10 +34,19 @@ class OfProcess:
     """Believes a process of ours, and those of its session: its workers."""
 
     def __init__(
-        self, pid: Callable[[], int | None], clock: Clock, transport: Transport = "udp"
+        self,
+        pid: Callable[[], int | None],
+        clock: Clock,
+        transport: Transport = "udp",
+        *,
+        leaving: Callable[[], int | None] = lambda: None,
     ) -> None:
-        """`pid` is None as long as it is not started, and when it has ended."""
+        """`pid` is None as long as it is not started, and when it has ended.
+
+        `leaving` is the one that it has taken over from, as long as that one ends its work.
+        """
         self._pid, self._clock, self._transport = pid, clock, transport
+        self._leaving = leaving
         self._known: set[tuple[str, int]] = set()
         self._strangers: dict[Address, int] = {}  # until when
         self._second = self._looks = 0
@@ -49,6 +58,8 @@ class OfProcess:
         if pid is None or now_ns < self._strangers.get(sender, 0) or not self._may_look(now_ns):
             return False
         self._known = sockets_of(pid, self._transport)
+        if (leaving := self._leaving()) is not None:
+            self._known |= sockets_of(leaving, self._transport)
         if self._is_known(sender):
             return True
         if len(self._strangers) >= STRANGERS_MAX:

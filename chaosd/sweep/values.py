@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from chaosd.plugins.timeline import Foretold as Foretold  # noqa: PLC0414 - others take it from here
+
 
 class Objective(StrEnum):
     """What a sweep makes small; of several faults the worst counts."""
@@ -42,18 +44,6 @@ class Seen:
     rest_queries_per_s: float | None = None  # None: nobody counted
     trouble_queries_per_s: float | None = None
     fresh: bool = False  # of the last blocks, which nobody has looked at before
-
-
-@dataclass(frozen=True, kw_only=True)
-class Foretold:
-    """What the model says of an arm under one fault; the same units as `Seen`."""
-
-    recovery_p50_s: float
-    recovery_p95_s: float
-    failed_s: float
-    misrouted_s: float
-    rest_queries_per_s: float
-    trouble_queries_per_s: float
 
 
 @dataclass(frozen=True, kw_only=True)

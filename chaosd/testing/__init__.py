@@ -55,7 +55,7 @@ class _Cycle(CellRecorder):
     def expect(self, identity: str) -> None:
         self.expected.append(identity)
 
-    def begin(self, *, old: Instance | None, new: str | None) -> None:
+    def begin(self, *, old: Instance | None, new: str | None, lasts: bool = False) -> None:
         self.began_ns = self.clock.now_ns()
         self.began.append((old, new))
 

@@ -12,6 +12,18 @@ from chaosd.system.clock import sleep
 from chaosd.testing import check_fault
 
 VARIANTS = [
+    {"type": "bluegreen"},
+    {"type": "bluegreen", "keep": "0s", "signal": "KILL"},
+    {"type": "hang", "window": "1s"},
+    {"type": "partition", "window": "1s"},
+    {"type": "pause", "window": "1s"},
+    {"type": "proxy-restart"},
+    {"type": "reload"},
+    {"type": "rolling"},
+    {"type": "rolling", "surge": False, "pause": "0s"},
+    {"type": "scale", "by": 2, "window": "1s"},
+    {"type": "scale", "by": -1, "window": "1s"},
+    {"type": "slow-start", "cold": "500ms"},
     {"type": "command", "inject": ["true"]},
     {"type": "command", "inject": ["echo", "begin"], "heal": ["true"], "t0": "line"},
     {"type": "dns", "answer": "servfail", "qtype": "AAAA"},

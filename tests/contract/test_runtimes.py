@@ -16,6 +16,7 @@ WHEN_READY = {"app": {"start_delay": "300ms"}, "dns": {"publish": "ready"}}
 STALE = {"dns": {"missing": "stale"}}
 # Of each runtime: its own part, and the parts of the config around it.
 CASES = {
+    "compose": [],  # it needs a project that runs: tests/docker/test_compose.py
     "docker": [({}, {}), ({"dns": "forward"}, REPLICAS)],
     "external": [],  # it makes nothing: tests/unit/test_external_runtime.py
     "local": [({}, {}), ({}, REPLICAS), ({}, WHEN_READY), ({}, STALE)],

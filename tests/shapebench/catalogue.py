@@ -106,6 +106,11 @@ def lost(gap_s: float = 1.0) -> Scenario:
     return replace(move(gap_s), happening=Happening.NODE_LOST)
 
 
+def taken(gap_s: float = 1.0, missing: Failure | None = Failure.NXDOMAIN) -> Scenario:
+    """Another application answers at the old address."""
+    return replace(move(gap_s, missing), happening=Happening.TAKEN)
+
+
 trouble = partial(Scenario, happening=Happening.DNS_TROUBLE)
 
 _ASKED = replace(move(), additional=False)
@@ -186,6 +191,15 @@ def _single() -> list[Shape]:
             ),
             scenario=move(0.5, missing=None),
             horizon_s=6.0,
+        ),
+        one(
+            name="checks ask DNS, hold valid 2s",
+            config=config(
+                server(words=f"check inter 223ms fall 3 rise 2 {FOLLOWS}"),
+                timeout_resolve="5s",
+                hold_valid="2s",
+            ),
+            horizon_s=9.0,
         ),
         one(name="two servers of one name", config=config(*both)),
         one(
@@ -323,4 +337,46 @@ def _troubled() -> list[Shape]:
     ]
 
 
-SHAPES = (*_single(), *_single_special(), *_several(), *_troubled())
+def _taken() -> list[Shape]:
+    """The old address is another application's from T0 on: what it answers is misrouted."""
+    one = partial(Shape, scenario=taken(), horizon_s=5.0)
+    pool = partial(one, names=_THREE, ready=3, turns=3)
+    kept = {"hold_nx": "2s", "hold_obsolete": "6s"}
+    return [
+        one(name="imposter, single", config=config(server())),
+        one(name="imposter, no gap", config=config(server()), scenario=taken(0.0)),
+        one(
+            name="imposter, hold obsolete 3s",
+            config=config(server(), hold_obsolete="3s"),
+            horizon_s=7.0,
+        ),
+        one(
+            name="imposter, away for 5s beyond hold nx",
+            config=config(server(), **kept),
+            scenario=taken(5.0),
+            horizon_s=10.0,
+        ),
+        one(name="imposter, no check", config=config(server(words=FOLLOWS))),
+        one(
+            name="imposter, primary and backup",
+            config=config(server("s1"), f"{server('s2', OTHER)} backup"),
+            names=_TWO_NAMES,
+            ready=2,
+        ),
+        pool(name="imposter, template, one of three", config=config(template())),
+        pool(
+            name="imposter, template, hold obsolete 3s",
+            config=config(template(), hold_obsolete="3s"),
+            turns=4,
+            horizon_s=7.0,
+        ),
+        pool(
+            name="imposter, SRV",
+            config=config(f"server-template s 4 {SERVICE} {CHECK} {FOLLOWS}"),
+            app=SERVICE,
+            names=((SERVICE, 3),),
+        ),
+    ]
+
+
+SHAPES = (*_single(), *_single_special(), *_several(), *_troubled(), *_taken())

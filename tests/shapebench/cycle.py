@@ -27,7 +27,7 @@ from chaosd.runtimes.local.loopback import Loopback
 from shapebench.catalogue import Shape
 from shapebench.world import CHECK_PORT, PORT, Instance, Nameservers, Proxy
 
-NEW = "new"
+NEW, IMPOSTER = "new", "imposter"
 RATE = 40.0  # requests per second
 LOOK_S = 0.1  # between two looks at the servers
 READY_S_MAX = 5.0  # until every server is where it should be
@@ -267,6 +267,8 @@ async def _leave(stage: Stage) -> None:
     old = stage.instances[stage.shape.app][0]
     if scenario.happening == Happening.NODE_LOST:
         old.vanish()
+    elif scenario.happening == Happening.TAKEN:
+        old.identity = IMPOSTER
     else:
         old.stop()
     if scenario.missing is None:

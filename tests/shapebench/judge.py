@@ -41,7 +41,7 @@ WORDS = {
     "ns2": "127.0.0.3:53",
     "old": "127.0.0.10",
 }
-NUMBERS = ("recovery_s", "stable_s", "failed_s", "masked_s", "queries")
+NUMBERS = ("recovery_s", "stable_s", "failed_s", "misrouted_s", "masked_s", "queries")
 
 
 class Number(NamedTuple):
@@ -103,7 +103,7 @@ def _number(
     """`seen` are the values, each with how late its cycle was."""
     wait_s = shape.turns / RATE
     early, late, slack, wait = EARLY_S, LATE_S + wait_s, SLACK_S, wait_s
-    if name in ("failed_s", "masked_s"):
+    if name in ("failed_s", "misrouted_s", "masked_s"):
         early, late, slack, wait = wait_s + LATE_S, wait_s + LATE_S, wait_s, 0.0
     elif name == "queries":
         early = late = slack = float(shape.nameservers)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from chaosd.proxies.haproxy.model.backend import SLOW_S, Happening
 from shapebench.catalogue import Shape
-from shapebench.cycle import NEW, RATE, SETTLE_S, Observation, Sample
+from shapebench.cycle import IMPOSTER, NEW, RATE, SETTLE_S, Observation, Sample
 
 LATE_S_MAX = 0.05  # by more than that, and the cycle says nothing of HAProxy
 AFTER_S = 0.5  # lateness is looked at until so long after all is over
@@ -21,6 +21,7 @@ class Measured:
     recovery_s: float
     stable_s: float
     failed_s: float
+    misrouted_s: float
     masked_s: float
     unaffected: bool
     slowest_s: float
@@ -39,6 +40,7 @@ def measured(seen: Observation, shape: Shape) -> Measured:
     samples = [sample for sample in seen.samples if 0 <= sample.scheduled_s < shape.horizon_s]
     good = [sample for sample in samples if is_good(sample)]
     bad = [sample for sample in samples if not is_good(sample)]
+    misrouted = sum(sample.outcome == IMPOSTER for sample in bad)
     last_bad_s = max((sample.scheduled_s for sample in bad), default=-math.inf)
     stable_s = _first(good, last_bad_s) if bad else 0.0
     if shape.scenario.happening == Happening.DNS_TROUBLE:
@@ -51,7 +53,8 @@ def measured(seen: Observation, shape: Shape) -> Measured:
     return Measured(
         recovery_s=recovery_s,
         stable_s=stable_s,
-        failed_s=len(bad) / RATE,
+        failed_s=(len(bad) - misrouted) / RATE,
+        misrouted_s=misrouted / RATE,
         masked_s=sum(_is_slow(sample) for sample in good if sample.scheduled_s < judged_s) / RATE,
         unaffected=not bad,
         slowest_s=max((sample.done_s - sample.scheduled_s for sample in samples), default=0.0),

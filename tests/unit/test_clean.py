@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
+
 import pytest
 
 from chaosd import plugins
@@ -21,6 +23,14 @@ def clean(monkeypatch, capsys):
         return code, said.out.splitlines(), said.err.splitlines()
 
     return clean
+
+
+def test_runtimes_of_one_engine_are_named_together(clean, monkeypatch) -> None:
+    both = {each.name: each for each in entry_points(group="chaosd.runtimes")}
+    both = {name: both[name] for name in ("compose", "docker")}
+    monkeypatch.setattr(plugins, "available", lambda _: both)
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere")
+    assert clean()[2] == ["chaosd: compose, docker: not looked at: it does not answer"]
 
 
 def test_an_engine_that_is_named_and_does_not_answer_is_a_failure(clean, monkeypatch) -> None:

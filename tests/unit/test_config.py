@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +8,7 @@ from typing import Any, Literal
 import budget
 import pytest
 import yaml
+from config_texts import VALID, Fail, Load
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -22,32 +22,8 @@ from chaosd.plugins.bases import Between, FaultConfig, ProbeConfig
 from chaosd.units import Duration, Rate
 
 ROOT = Path(__file__).parent.parent.parent
-EXAMPLES = sorted((ROOT / "configs").glob("*.yaml"))
-
-# As in the README, with a part of every kind of plugin.
-VALID = """\
-name: demo
-runtime: {type: local}
-app: {image: http-server, replicas: 2, env: {GREETING: "on"}}
-proxy:
-  type: haproxy
-  resolvers: {timeout_resolve: 1s, hold: {valid: 10s, obsolete: 0s}}
-faults:
-  - type: recreate
-    every: {min: 4s, max: 9s}
-    old_ip: imposter
-  - {type: noop, cron: "*/5 * * * mon-fri"}
-probes:
-  - {type: http, rate: 100/s, timeout: 2s}
-  - {type: httpx, name: slow, rate: 6/m}
-measure: {stable_for: 2s}
-metrics: {listen: "[::1]:0"}
-until: {cycles: 50}
-"""
-
-
-Load = Callable[..., Config]
-Fail = Callable[..., list[str]]
+DESIGNS = {"lab"}  # of sweeps: tests/unit/test_sweep_design.py reads them
+EXAMPLES = sorted(p for p in (ROOT / "configs").glob("*.yaml") if p.stem not in DESIGNS)
 
 
 @pytest.fixture
@@ -419,64 +395,6 @@ def test_the_schema_has_other_peoples_plugins() -> None:
     assert {branch["properties"]["type"]["const"] for branch in branches} >= {"strange", "http"}
 
 
-# --- the schema for editors -----------------------------------------------------------------------
-
-
-def test_the_schema_completes_every_plugin() -> None:
-    made = json.loads(json.dumps(shape.schema()))
-    assert made["$schema"] == "https://json-schema.org/draft/2020-12/schema"
-    assert list(made["properties"]) == list(Config.model_fields)
-    faults = {b["properties"]["type"]["const"]: b for b in _branches(made, "faults")}
-    assert set(faults) >= {"noop", "recreate"}
-    assert faults["recreate"]["properties"]["old_ip"]["enum"][0] == "refuse"
-    assert faults["recreate"]["properties"]["every"]["description"]
-    assert made["properties"]["metrics"]["default"] == {"listen": "127.0.0.1:9464"}
-    short = made["properties"]["runtime"]["oneOf"][-1]
-    assert set(short["enum"]) >= {"auto", "local"}
-
-
-def test_the_schema_takes_an_objective_in_either_form() -> None:
-    made = shape.schema()
-    forms = made["$defs"]["Slo"]["properties"]["availability"]["anyOf"]
-    (either,) = [form["oneOf"] for form in forms if "oneOf" in form]
-    assert either == [
-        {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?%$", "examples": ["99.9%", "0.1%"]},
-        {"$ref": "#/$defs/LeastShare"},
-    ]
-
-
-def test_every_key_of_the_schema_is_described() -> None:
-    made = shape.schema()
-    for key, value in made["properties"].items():
-        parts = value.get("$ref", "").rpartition("/")[2]
-        assert "description" in value or "description" in made["$defs"][parts], key
-    parts = (shape.App, shape.Dns, shape.Direct, shape.Measure, shape.Metrics, shape.Slo)
-    for part in (*parts, shape.Until):
-        for key, field in part.model_fields.items():
-            assert field.description, f"{part.__name__}.{key}"
-
-
-def test_all_references_of_the_schema_lead_somewhere() -> None:
-    made = shape.schema()
-
-    def references(node: Any) -> list[str]:
-        if isinstance(node, dict):
-            own = [node["$ref"]] if isinstance(node.get("$ref"), str) else []
-            return own + [found for value in node.values() for found in references(value)]
-        return (
-            [found for item in node for found in references(item)] if isinstance(node, list) else []
-        )
-
-    assert references(made)
-    for reference in references(made):
-        assert reference.removeprefix("#/$defs/") in made["$defs"]
-
-
-def _branches(schema: dict[str, Any], key: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = schema["properties"][key]["items"]["oneOf"]
-    return found
-
-
 # --- the cadence of a fault -----------------------------------------------------------------------
 
 
@@ -506,129 +424,6 @@ def test_an_idle_rate_is_a_part_of_the_rate() -> None:
     assert probe(rate="50/s", idle_rate="25/s").idle_every == 2
     with pytest.raises(ValidationError, match=r"more than half of `rate` \(at most 25/s\)"):
         probe(rate="50/s", idle_rate="26/s")
-
-
-# --- nothing makes a traceback --------------------------------------------------------------------
-
-_bounded = settings(derandomize=True, max_examples=budget.of(25, 150), deadline=None)
-_keys = st.sampled_from(
-    ["name", "runtime", "app", "proxy", "faults", "probes", "type", "every", "until", "env", "x"]
-)
-_scalars = (
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(max_size=20)
-    | st.dates()
-    | st.sampled_from(["local", "auto", "haproxy", "recreate", "noop", "http", "5s", "100/s"])
-)
-_nested = st.recursive(
-    _scalars,
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(_keys | st.text(max_size=5) | st.integers(), inner, max_size=5)
-    ),
-    max_leaves=25,
-)
-
-
-@pytest.fixture(scope="module")
-def survives(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., None]:
-    path = tmp_path_factory.mktemp("fuzz") / "x.yaml"
-
-    def survives(raw: bytes, *overrides: str) -> None:
-        path.write_bytes(raw)
-        try:
-            loaded = shape.load(path, overrides)
-        except ConfigError as error:
-            problems = error.problems
-        else:
-            path.write_text(shape.dump(loaded, with_secrets=True))
-            assert shape.load(path) == loaded
-            return
-        assert problems
-        for problem in problems:
-            assert problem.startswith((f"{path}:", "--set "))
-            assert "\n" not in problem
-            assert problem.encode()
-
-    return survives
-
-
-@_bounded
-@given(st.text())
-def test_any_text(survives: Any, text: str) -> None:
-    survives(text.encode(errors="surrogatepass"))
-
-
-@_bounded
-@given(st.text(st.sampled_from("\n\n  -:{}[],&*!|>'\"%@`#?~<=.\t\\Uxab01")))
-def test_any_text_of_yamls_own_characters(survives: Any, text: str) -> None:
-    survives(b"name: x\n" + text.encode())
-
-
-@_bounded
-@given(st.binary())
-def test_any_bytes(survives: Any, raw: bytes) -> None:
-    survives(raw)
-
-
-@_bounded
-@given(_nested)
-def test_any_data(survives: Any, data: Any) -> None:
-    survives(yaml.safe_dump(data).encode())
-
-
-@_bounded
-@given(st.dictionaries(st.sampled_from([*Config.model_fields]), _nested))
-def test_any_data_in_known_keys(survives: Any, data: dict[str, Any]) -> None:
-    survives(yaml.safe_dump({"name": "x"} | data).encode())
-
-
-@settings(derandomize=True, max_examples=budget.of(30, 400), deadline=None)
-@given(st.data())
-def test_a_valid_config_with_anything_changed(survives: Any, data: st.DataObject) -> None:
-    tree = yaml.safe_load(VALID)
-    for _ in range(data.draw(st.integers(1, 3))):
-        at, key = _somewhere(tree, data)
-        change = data.draw(st.sampled_from(["set", "set", "delete", "add", "wrap"]))
-        if change == "set":
-            at[key] = data.draw(_nested)
-        elif change == "wrap":
-            at[key] = data.draw(st.sampled_from([[at[key]], {"type": at[key]}, {"x": at[key]}]))
-        elif change == "add" and isinstance(at, dict):
-            at[data.draw(_keys | st.text(max_size=5))] = data.draw(_nested)
-        else:
-            del at[key]
-        if not tree:
-            break
-    survives(yaml.safe_dump(tree).encode())
-
-
-def _somewhere(tree: Any, data: st.DataObject) -> tuple[Any, Any]:
-    """Some container in the tree and a key in it."""
-    while True:
-        keys = list(tree) if isinstance(tree, dict) else list(range(len(tree)))
-        key = data.draw(st.sampled_from(keys))
-        if not (tree[key] and isinstance(tree[key], dict | list)) or data.draw(st.booleans()):
-            return tree, key
-        tree = tree[key]
-
-
-@settings(derandomize=True, max_examples=budget.of(30, 400), deadline=None)
-@given(st.integers(0, len(VALID)), st.integers(0, 12), st.text(max_size=6))
-def test_a_valid_text_with_anything_changed(
-    survives: Any, start: int, length: int, text: str
-) -> None:
-    raw = VALID[:start] + text + VALID[start + length :]
-    survives(raw.encode(errors="surrogatepass"))
-
-
-@_bounded
-@given(st.text() | st.builds("{}={}".format, st.text("ab.[]019-fultsnmc"), st.text()))
-def test_any_override(survives: Any, override: str) -> None:
-    survives(VALID.encode(), override)
 
 
 def test_a_secret_is_masked_for_people_and_given_to_the_prober(tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ def stage(shared: Presence, name: str, recorded: list, failed: list) -> DockerSt
         clock=RealClock(), record=lambda what, **_: recorded.append((name, what))
     )
     config, here = DockerRuntime.Config(), "127.0.0.1"
-    found = DockerStage(config, {"": shared}, cell, recorder, failed.append, publish=here)
+    found = DockerStage(config, shared, cell, recorder, failed.append, publish=here)
     found._standing = True
     found._net = Network("n", IPv4Network("10.213.7.0/24"), Random(1))
     (host,) = found._hosts

@@ -25,6 +25,8 @@ from chaosd.doctor.words import between, listed
 from chaosd.proxies.haproxy.cfg.files import BYTES_MAX
 from chaosd.proxies.haproxy.cfg.source import Place
 
+pytestmark = pytest.mark.usefixtures("few_trials")
+
 DEFAULTS = """\
 defaults
     mode http

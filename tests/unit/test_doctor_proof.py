@@ -17,6 +17,8 @@ from chaosd.history.causes import Doubt, DoubtKind
 from chaosd.history.cycles import Cycle, CycleOutcome
 from chaosd.proxies.haproxy.model.backend import Happening
 
+pytestmark = pytest.mark.usefixtures("few_trials")
+
 FILE = """\
 defaults
     mode http

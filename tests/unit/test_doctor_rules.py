@@ -12,6 +12,8 @@ from chaosd.doctor.examine import Diagnosis, Doctor
 from chaosd.doctor.price import Model
 from chaosd.doctor.reading import Files, Program, open_files
 
+pytestmark = pytest.mark.usefixtures("few_trials")
+
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests/data/rules"
 RULES = rule.installed()

@@ -250,6 +250,8 @@ def test_what_a_check_finds_out(tmp_path: Path, more: str, words: str, kind: Che
         ("retry-on all-retryable-errors\n server s app:80", Change.RETRIED),
         ("use-server s if TRUE\n server s app:80", Change.WHO),
         ("balance source\n server s app:80", Change.WHO),
+        ("balance leastconn\n server s app:80", Change.LOAD),
+        ("balance random(3)\n server s app:80", Change.LOAD),
         ("stick on src\n server s app:80", Change.WHO),
         ("cookie C insert\n server s app:80 cookie one", Change.WHO),
         ("option external-check\n server s app:80 check", Change.PROGRAM_CHECKS),
@@ -273,7 +275,6 @@ def test_a_word_that_is_not_modelled_takes_nothing_else_away(
     "lines",
     [
         "retry-on conn-failure\n server s app:80",
-        "balance leastconn\n server s app:80",
         "stick-table type ip size 1m\n server s app:80",
         "cookie C insert\n server s app:80",
         "server s app:80 slowstart 0",
@@ -283,6 +284,14 @@ def test_a_word_that_is_not_modelled_takes_nothing_else_away(
 )
 def test_what_changes_nothing_is_not_mentioned(tmp_path: Path, lines: str) -> None:
     assert not changes(tmp_path, f"backend b\n {lines}\n server t app2:80\n")
+
+
+def test_servers_are_chosen_at_random_since_3_3(tmp_path: Path) -> None:
+    text = "backend b\n server s app:80\n server t app2:80\n"
+    assert not backend(tmp_path, text, "3.2.26").limits
+    (limit,) = backend(tmp_path, text, "3.4.7").limits
+    assert (limit.changes, limit.what) == (Change.LOAD, "balance random")
+    assert not backend(tmp_path, text.replace("b\n", "b\n balance roundrobin\n", 1), "3.4.7").limits
 
 
 def test_what_only_several_servers_have_is_not_said_of_one(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from random import Random
 from statistics import fmean
 from typing import Any
 
+import budget
 import pytest
 import shapes
 from shapes import resolver, server
@@ -19,7 +20,7 @@ from chaosd.proxies.haproxy.model.scene import Scene, SceneWorld
 from chaosd.proxies.haproxy.model.trials import phases_of
 
 S = 1_000_000_000
-TRIALS, RATE, HORIZON_S = 40, 50, 16.0
+TRIALS, RATE, HORIZON_S = budget.of(12, 40), 50, 16.0
 VERSION = "3.2.26"
 
 
@@ -66,6 +67,7 @@ BOTH = (server("a", "a", dns=DNS, inter=1), server("b", "b", dns=DNS, inter=1))
 UNCHECKED = tuple(replace(line, check=CheckKind.NONE) for line in BOTH)
 
 
+@pytest.mark.sized
 @pytest.mark.parametrize("redispatch", [0, -1, 1, 2])
 @pytest.mark.parametrize(
     ("servers", "scenario"),

@@ -22,6 +22,7 @@ VALUES: dict[Any, Any] = {
     "str": "x",
     "int": 7,
     "bool": True,
+    "bool | None": True,
     "float": 1.5,
     "str | None": "y",
     "int | None": 8,

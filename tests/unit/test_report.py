@@ -4,268 +4,26 @@ from __future__ import annotations
 
 import gc
 import json
-import re
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import fake
 import pytest
-from fake import IMPOSTER, INTERVAL, MS, NEW_IP, OLD_IP, SECOND
-from hypothesis import given, settings, strategies
+from fake import IMPOSTER, INTERVAL, MS, SECOND
+from hypothesis import given, strategies
 from recompute import recompute
+from reported import CUT_OFF, FEW, INVALID, LONGER, MANIFEST, Made, summarised
 
 from chaosd import report
-from chaosd.analysis.recovery import Identities, RecoveryFold, measure
-from chaosd.analysis.remarks import Remark, RemarkKind
-from chaosd.analysis.reorder import Reorder
-from chaosd.analysis.statistics import Estimate, Share
-from chaosd.analysis.summary import Report, summarise
 from chaosd.errors import Exit, MachineError
 from chaosd.history.causes import Cause, CauseKind
 from chaosd.history.cycles import Cycle, CycleOutcome
 from chaosd.history.events import AnyEvent, QueriesCounted
 from chaosd.history.reader import RunReader
-from chaosd.history.values import Address, Outcome, Sample
 from chaosd.history.writer import RunStore
-from chaosd.live.prometheus import PrometheusSink
-from chaosd.report import analyse, closing_lines, exit_code, sentence, words, write
-from chaosd.report.text import band, estimate, longest, percent, seconds
-
-FEW = settings(derandomize=True, max_examples=15, deadline=None)
-MANIFEST = {
-    "chaosd": "0.1.0",
-    "name": "made",
-    "run": "abc234",
-    "seed": 7,
-    "cells": ["c1"],
-    "settings": asdict(fake.settings()),
-    "host": {"cpus": 2},
-}
-
-# --- sentences ---
-
-
-def test_the_sentence_of_the_design() -> None:
-    assert sentence(fake.cycle()) == (
-        "cycle 12: app moved 127.64.0.5 → 127.64.0.6, recovered in 1.043 s (predicted 0.30–1.31 s)"
-        ": discover 0.98 s; 0 of 431 requests failed, 104 masked, 0 misrouted"
-    )
-
-
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        (
-            {"predicted": None, "phases": dict.fromkeys(fake.cycle().phases), "anomaly": None},
-            (
-                "app moved A → B, recovered in 1.043 s; 0 of 431 requests failed, 104 masked, "
-                "0 misrouted"
-            ),
-        ),
-        (
-            {
-                "recovery_s": 0.0421,
-                "stable_recovery_s": 3.2,
-                "anomaly": True,
-                "phases": {"replace_s": None, "discover_s": 0.004, "serve_s": 0.038},
-                "predicted": replace(fake.cycle().predicted, lower_s=0.001, upper_s=0.02),
-            },
-            (
-                "app moved A → B, recovered in 42.1 ms, stable after 3.200 s (predicted 1.0–20.0 ms"
-                ", outside of it): serve 38 ms; 0 of 431 requests failed, 104 masked, 0 misrouted"
-            ),
-        ),
-        (
-            {
-                "recovery_s": 12.3456,
-                "stable_recovery_s": None,
-                "failed": 5,
-                "misrouted": 2,
-                "dropped": 3,
-                "doubt": fake.LATE,
-                "phases": {"replace_s": 2.0, "discover_s": 10.0, "serve_s": 0.3456},
-                "predicted": None,
-            },
-            (
-                "app moved A → B, recovered in 12.35 s, not known to be stable: replace 2.00 s, "
-                "discover 10.0 s; 5 of 431 requests failed, 104 masked, 2 misrouted, 3 not sent; "
-                "poor: probes were sent late (1 % by more than 20.0 ms)"
-            ),
-        ),
-        (
-            {
-                "outcome": CycleOutcome.CENSORED,
-                "end_ns": fake.T0 + 30 * SECOND,
-                "recovery_s": None,
-                "stable_recovery_s": None,
-                "failed": 431,
-                "masked": 0,
-                "phases": {"replace_s": 0.25, "publish_s": 0.0, "discover_s": None},
-            },
-            (
-                "app moved A → B, not recovered within 30 s (predicted 0.30–1.31 s): replace 0.25 s"
-                "; 431 of 431 requests failed, 0 masked, 0 misrouted"
-            ),
-        ),
-        (
-            {"outcome": CycleOutcome.INVALID, "cause": fake.NOT_FRESH},
-            "recreate invalid, 127.64.0.6 is not a fresh IP: it was in use lately",
-        ),
-        (
-            {"outcome": CycleOutcome.SKIPPED, "cause": Cause(kind=CauseKind.NOT_SETTLED, cycle=11)},
-            "recreate skipped, cycle 11 had not settled",
-        ),
-        (
-            {
-                "outcome": CycleOutcome.CONTROL,
-                "recovery_s": 0.00123,
-                "masked": 0,
-            },
-            (
-                "control, nothing was taken away: answered after 1.23 ms; 0 of 431 requests failed"
-                ", 0 masked, 0 misrouted"
-            ),
-        ),
-        (
-            {"outcome": CycleOutcome.CONTROL, "recovery_s": None, "failed": 431, "masked": 0},
-            (
-                "control, nothing was taken away: never answered; 431 of 431 requests failed, "
-                "0 masked, 0 misrouted"
-            ),
-        ),
-        (
-            {
-                "outcome": CycleOutcome.CONTROL,
-                "recovery_s": 0.226,
-                "new_ip": "A",
-                "phases": {"replace_s": 0.22, "discover_s": 0.0, "serve_s": 0.006},
-            },
-            (
-                "control, app restarted at A: answered after 0.226 s (replace 0.22 s); "
-                "0 of 431 requests failed, 104 masked, 0 misrouted"
-            ),
-        ),
-        (
-            {"old_ip": None, "predicted": None, "phases": {}},
-            (
-                "app came up at B, recovered in 1.043 s; 0 of 431 requests failed, 104 masked, "
-                "0 misrouted"
-            ),
-        ),
-    ],
-)
-def test_sentences(changes, expected) -> None:
-    ips = {} if changes.get("outcome") == CycleOutcome.CONTROL else {"old_ip": "A", "new_ip": "B"}
-    changed = ips | changes
-    assert sentence(fake.cycle(**changed)) == f"cycle 12: {expected}"
-
-
-def test_wide_runs_name_the_cell() -> None:
-    assert sentence(fake.cycle(), wide=True) == f"c1 {sentence(fake.cycle())}"
-
-
-@pytest.mark.parametrize(
-    ("value_s", "two", "three"),
-    [
-        (None, "unknown", "unknown"),
-        (0.0, "0 s", "0 s"),
-        (0.0000401, "40 µs", "40.1 µs"),
-        (0.00421, "4.2 ms", "4.21 ms"),
-        (0.0431, "43 ms", "43.1 ms"),
-        (0.312, "0.31 s", "0.312 s"),
-        (1.0434, "1.04 s", "1.043 s"),
-        (12.345, "12.3 s", "12.35 s"),
-        (312.44, "312 s", "312.4 s"),
-        (float("inf"), "beyond the limit", "beyond the limit"),
-    ],
-)
-def test_durations_are_told_in_the_unit_that_suits_them(value_s, two, three) -> None:
-    assert (seconds(value_s), seconds(value_s, 3)) == (two, three)
-
-
-def test_bands() -> None:
-    assert band(0.3, 1.31) == "0.30–1.31 s"
-    assert band(0.001, 0.0204) == "1.0–20.4 ms"
-
-
-# --- a run, made as the engine makes one ---
-
-
-class Made:
-    """Drives the store and the fold as the engine does: batches come late and out of order."""
-
-    def __init__(self, directory: Path) -> None:
-        self.store = RunStore(directory, MANIFEST, "name: made\n", threads=False, chunk_samples=999)
-        self.identities = Identities()
-        self.reorder = Reorder()
-        self.samples: list[Sample] = []
-        self.events: list[AnyEvent] = []
-        self.at_ns = 5 * SECOND
-        self.number = 0
-        self.old = "app-0"
-        self.say(fake.stream())
-        self.say(fake.stream(2, probe="direct", via="direct"))
-        self.say(fake.instance(self.old, OLD_IP))
-
-    def say(self, event: AnyEvent) -> None:
-        self.identities.event(event)
-        self.events.append(event)
-        self.store.event(event)
-
-    def cycle(self, outage_ns: int, answer=None, *, listening: bool = True) -> Cycle:
-        """One failover, its samples delivered in the order of their ends."""
-        self.number += 1
-        number, t0_ns, new = self.number, self.at_ns, f"app-{self.number}"
-        self.events.clear()
-        self.say(fake.instance(new, NEW_IP, at_ns=t0_ns, cycle=number))
-        self.say(fake.begin(t0_ns, cycle=number, old=self.old, new=new))
-        self.say(fake.action(t0_ns, "stop", "asked", cycle=number, identity=self.old))
-
-        def said(ms: int, source: str, what: str, **data) -> None:
-            self.say(fake.reading(t0_ns + ms * MS, source, what, cycle=number, **data))
-
-        said(1, "dns", "withdrawn")
-        said(200, "dns", "published", ips=[NEW_IP])
-        if listening:
-            said(250, "app", "listening", identity=new)
-        moved = {"server": "s1", "old": OLD_IP, "new": NEW_IP}
-        said(outage_ns // MS, "proxy.log", "address_changed", **moved)
-        answer = answer or fake.failover(outage_ns, t0_ns=t0_ns, old=self.old, new=new)
-        config = fake.settings()
-        stop_ns = t0_ns + outage_ns + 4 * SECOND
-        rows = fake.row(self.at_ns - SECOND, stop_ns, answer, lag_ns=35_321)
-        rows += fake.row(
-            t0_ns + 270 * MS, t0_ns + SECOND, lambda _: (777_777, Outcome.OK, new), stream=2
-        )
-        rows.sort(key=lambda s: s.done_ns)
-        fold = RecoveryFold(t0_ns, new, self.identities, config)
-        end_ns = None
-        while end_ns is None:
-            batch, rows = rows[:40], rows[40:]
-            self.store.samples(batch)
-            self.store.tick()
-            self.samples += batch
-            for sample in batch:
-                if sample.stream == 1:
-                    self.reorder.push(sample)
-            waiting = [s.scheduled_ns for s in rows if s.stream == 1]
-            complete_ns = min(waiting, default=stop_ns)
-            for sample in self.reorder.release(complete_ns):
-                fold.add(sample)
-            end_ns = fold.over_at_ns(complete_ns)
-        self.store.samples(rows)  # what was already under way at the end
-        self.store.tick()
-        bounds = {"lower_s": 0.3, "mean_s": 0.8, "upper_s": 1.31}
-        said(0, "engine", "predicted", **bounds)
-        self.say(fake.end(end_ns, cycle=number))
-        finished = measure(
-            self.events, self.samples, self.identities, settings=config, stream=1, direct=2
-        )
-        self.store.cycle(finished)
-        self.reorder, self.samples = Reorder(), []
-        self.at_ns, self.old = stop_ns + 2 * SECOND, new
-        return finished
+from chaosd.report import analyse, closing_lines, exit_code, words, write
+from chaosd.report.text import percent
 
 
 @FEW
@@ -293,9 +51,6 @@ def test_a_cycle_that_was_cut_off_is_none(tmp_path) -> None:
     run.say(fake.begin(run.at_ns, cycle=2))
     run.store.tick()
     assert list(recompute(tmp_path)) == [first]
-
-
-# --- the report ---
 
 
 @pytest.fixture
@@ -499,139 +254,6 @@ def test_what_is_left_of_a_killed_run_is_reported(directory) -> None:
     )
 
 
-# --- the verdict ---
-
-
-def verdict(*cycles: Cycle, **manifest) -> tuple[str, tuple[str, ...]]:
-    found = summarise("made", MANIFEST | {"end_unix": 1.0} | manifest, cycles, [], {})
-    assert exit_code(found) == (Exit.OK if found.verdict == "ok" else Exit.UNKNOWN)
-    assert list(map(words.remark, found.doubts)) == words.reasons(found)
-    return found.verdict, tuple(words.reasons(found))
-
-
-POOR = fake.cycle(doubt=fake.LATE)
-INVALID = fake.cycle(outcome=CycleOutcome.INVALID, recovery_s=None, cause=fake.NOT_FRESH)
-STOPPED = replace(INVALID, cause=fake.STOPPED)
-CUT_OFF = replace(
-    INVALID,
-    end_ns=fake.T0 + 50_100 * MS,
-    cause=fake.STOPPED,
-    cut_off=True,
-)
-LONGER = "without a recovery: the quantiles count them as longer than that"
-CENSORED = fake.cycle(
-    outcome=CycleOutcome.CENSORED, recovery_s=None, stable_recovery_s=None, outage_gap_s=None
-)
-
-RESTART = fake.restart(phases={"replace_s": 1.0})
-
-
-@pytest.mark.parametrize(
-    ("cycles", "manifest", "reasons"),
-    [
-        ([fake.cycle()], {}, []),
-        ([CENSORED], {}, []),
-        ([], {}, ["cell c1: no valid cycle"]),
-        ([INVALID], {}, ["cell c1: no valid cycle"]),
-        ([fake.cycle()], {"cells": ["c1", "c2"]}, ["cell c2: no valid cycle"]),
-        ([], {"cells": []}, ["no valid cycle"]),
-        ([POOR], {}, ["1 of 1 cycle poor (at most 5 % may be)"]),
-        ([fake.cycle()] * 2 + [POOR, INVALID], {}, []),  # one of each is allowed to any run
-        ([fake.cycle()] * 38 + [POOR] * 2, {}, []),
-        (
-            [fake.cycle()] * 37 + [POOR] * 2,
-            {},
-            ["2 of 39 cycles poor (at most 5 % may be)"],
-        ),
-        ([fake.cycle()] * 38 + [INVALID] * 2, {}, []),
-        (
-            [fake.cycle()] * 37 + [INVALID] * 2,
-            {},
-            ["2 of 39 cycles invalid (at most 5 % may be)"],
-        ),
-        ([fake.cycle()] * 2 + [STOPPED, CUT_OFF], {}, []),
-        ([CUT_OFF], {}, ["cell c1: no valid cycle"]),
-        (
-            [fake.cycle()] * 80
-            + [replace(cycle, cell="c2") for cycle in (POOR, POOR, INVALID, INVALID, CENSORED)],
-            {"cells": ["c1", "c2"]},
-            [
-                "cell c2: 2 of 3 cycles poor (at most 5 % may be)",
-                "cell c2: 2 of 5 cycles invalid (at most 5 % may be)",
-            ],
-        ),
-        (
-            [fake.cycle()],
-            {"exit": 70, "reason": "a bug of chaosd"},
-            ["the run ended with an error: a bug of chaosd"],
-        ),
-        (
-            [fake.cycle(outcome=CycleOutcome.CONTROL, recovery_s=None)],
-            {},
-            ["1 of 1 cycle of control without a good answer"],
-        ),
-        ([fake.cycle(outcome=CycleOutcome.CONTROL, recovery_s=0.001)], {}, []),
-        # What a fault comes to must not drown among control cycles.
-        (
-            [INVALID, *[fake.cycle(outcome=CycleOutcome.CONTROL, fault="noop")] * 400],
-            {},
-            ["cell c1: fault recreate: no valid cycle"],
-        ),
-        (
-            [INVALID] * 20 + [fake.cycle(outcome=CycleOutcome.CONTROL, fault="noop")] * 400,
-            {},
-            [
-                "cell c1: fault recreate: no valid cycle",
-            ],
-        ),
-        (
-            [fake.cycle(outcome=CycleOutcome.CONTROL, fault="noop")] * 400
-            + [INVALID, INVALID, fake.cycle()],
-            {},
-            ["cell c1: fault recreate: 2 of 3 cycles invalid (at most 5 % may be)"],
-        ),
-        ([STOPPED, fake.cycle(outcome=CycleOutcome.CONTROL, fault="noop")], {}, []),
-        (
-            [fake.cycle(), *[RESTART] * 3, replace(RESTART, recovery_s=None)],
-            {},
-            ["1 of 4 cycles at the same address without a recovery"],
-        ),
-        (
-            [fake.cycle(fault="command", recovery_s=0.0)] * 8,
-            {},
-            [],
-        ),
-        ([fake.cycle(fault="command", recovery_s=0.0), fake.cycle(fault="command")], {}, []),
-    ],
-)
-def test_unknown_outranks_ok_and_says_why(cycles, manifest, reasons) -> None:
-    assert verdict(*cycles, **manifest) == ("unknown" if reasons else "ok", tuple(reasons))
-
-
-@pytest.mark.parametrize(
-    ("cycles", "notes"),
-    [
-        ([INVALID, INVALID], ["2 cycles invalid: not counted in any number"]),
-        ([STOPPED], ["1 cycle cut off: not counted in any number"]),
-        (
-            [CUT_OFF],
-            [f"1 cycle cut off after 50.1 s {LONGER}"],
-        ),
-        (
-            [CUT_OFF, replace(CUT_OFF, end_ns=fake.T0 + SECOND), STOPPED, INVALID],
-            [
-                "1 cycle invalid: not counted in any number",
-                f"2 cycles cut off, the longest after 50.1 s {LONGER}",
-                "1 cycle cut off: not counted in any number",
-            ],
-        ),
-    ],
-)
-def test_what_is_not_among_the_numbers_is_noted(cycles, notes) -> None:
-    found = summarise("made", MANIFEST | {"end_unix": 1.0}, [fake.cycle(), *cycles], [], {})
-    assert list(map(words.remark, found.notes)) == notes
-
-
 def test_a_run_of_invalid_cycles_only_reads_well(tmp_path) -> None:
     run = Made(tmp_path)
     run.store.samples([fake.sample(run.at_ns)])
@@ -654,18 +276,6 @@ def test_a_run_of_invalid_cycles_only_reads_well(tmp_path) -> None:
         assert clumsy not in text, clumsy
 
 
-def test_log_lines_of_others_are_noted(tmp_path) -> None:
-    run = Made(tmp_path)
-    for count in (1, 727):
-        said = {"count": count, "sender": "127.0.0.1:4242"}
-        run.say(fake.reading(run.at_ns, "proxy.log", "refused", cycle=0, **said))
-    run.store.close()
-    line = "727 log lines came from another sender than the proxy (127.0.0.1:4242) and were not "
-    notes = list(map(words.remark, write(tmp_path).notes))
-    assert f"cell c1: {line}believed" in notes
-    assert "727 log lines" in (tmp_path / "report.md").read_text()
-
-
 def test_the_nameservers_counts_are_folded_while_they_are_read(tmp_path, monkeypatch) -> None:
     RunStore(tmp_path, MANIFEST, "").close()
     alive = []
@@ -682,126 +292,12 @@ def test_the_nameservers_counts_are_folded_while_they_are_read(tmp_path, monkeyp
     assert alive[0] < 10
 
 
-def test_censored_cycles_stay_in_the_quantiles() -> None:
-    censored = replace(CENSORED, end_ns=fake.T0 + 30 * SECOND, outage_loss_s=29.0)
-    found = summarise("made", MANIFEST, [fake.cycle()] * 3 + [censored] * 2, [], {}).total
-    assert (found.recovery_s.n, found.recovery_s.censored) == (5, 2)
-    assert found.recovery_s.p50.value == 1.043
-    assert found.recovery_s.p90.value is found.recovery_s.max is None
-    assert (found.recovery_s.p90.beyond, found.recovery_s.max_beyond) == (30.0, 30.0)
-    assert estimate(found.recovery_s.p90) == "unknown, > 30.0 s [1.04–?]"
-    assert longest(found.recovery_s) == "unknown, > 30.0 s"
-    # What a cycle had lost when it was given up is not what it would have lost.
-    assert (found.outage_loss_s.n, found.outage_loss_s.p90.beyond) == (5, 29.0)
-    never_stable = fake.cycle(stable_recovery_s=None, end_ns=fake.T0 + 30 * SECOND)
-    found = summarise("made", MANIFEST, [fake.cycle(), never_stable, censored], [], {}).total
-    assert (found.recovery_s.censored, found.stable_recovery_s.censored) == (1, 2)
-    # It takes `stable_for` to be called stable, so a later one could not have been seen.
-    assert found.stable_recovery_s.p50.beyond == 29.0
-
-
-def test_what_was_cut_off_by_a_stop_was_longer_than_that() -> None:
-    """Else a daemon that is stopped now and then would forget its longest recoveries."""
-    cut_off = replace(CUT_OFF, end_ns=fake.T0 + 1_500 * MS)
-    cycles = [fake.cycle(recovery_s=second / 10) for second in range(1, 21)]
-    found = summarise("made", MANIFEST, [*cycles, *[cut_off] * 5], [], {}).total
-    plain = summarise("made", MANIFEST, cycles, [], {}).total
-    assert (found.failovers, found.recovery_s.n, found.recovery_s.censored) == (20, 25, 5)
-    assert (plain.recovery_s.p50.value, plain.recovery_s.p90.value) == (1.0, 1.8)
-    assert (found.recovery_s.p50.value, found.recovery_s.p90.value) == (1.3, 1.9)
-
-
-def test_an_outage_without_an_end_is_at_least_what_was_lost() -> None:
-    """It answered for a moment, and then no more: the longest outages must not be left out."""
-    short = [fake.cycle(outage_gap_s=0.5, outage_loss_s=0.5)] * 80
-    relapsed = fake.cycle(
-        recovery_s=0.6, stable_recovery_s=None, outage_gap_s=None, outage_loss_s=29.9,
-        end_ns=fake.T0 + 30 * SECOND,
-    )  # fmt: skip
-    cut_off = replace(CUT_OFF, outage_loss_s=12.0)
-    found = summarised(*short, *[relapsed] * 80, cut_off).total
-    assert (found.outage_gap_s.n, found.outage_gap_s.censored) == (161, 81)
-    assert found.outage_gap_s.p95.value is None
-    assert found.outage_gap_s.p95.beyond == 29.9
-    assert (found.outage_loss_s.n, found.outage_loss_s.censored) == (161, 1)
-
-
-def test_a_share_is_shown_so_that_its_interval_is_seen() -> None:
-    def shown(*numbers: float | None) -> str:
-        return report.text.share(Estimate(*numbers))
-
-    assert shown(0.84, 0.73, 0.925) == "84% [73%–92.5%]"
-    assert shown(0.8399, 0.8391, 0.8407) == "83.99% [83.91%–84.07%]"
-    assert shown(0.0, 0.0, 0.036) == "0% [0%–3.6%]"
-    assert shown(0.5, None, None) == "50% [?–?]"
-    assert report.text.in_band(
-        Share(count=9_999, n=10_000, value=0.9999, low=0.9994, high=1.0)
-    ) == ("9999 of 10000 recoveries within their band (95 % interval over 99.940%)")
-
-
-def test_recoveries_that_are_alike_are_noted_with_what_it_means() -> None:
-    """As where checks and polls keep their phase: docs/findings.md, 6."""
-    locked = [fake.cycle(recovery_s=0.5 + 0.3 * (place // 10 % 2)) for place in range(60)]
-    [note] = map(words.remark, summarised(*locked).notes)
-    assert note.startswith("recreate: successive recoveries are alike (serial corr")
-    assert note.endswith(" times as wide, or the run longer")
-    # Two cells that are constant, each in its way, must not end the analysis.
-    constant = [
-        fake.cycle(cell=f"c{1 + place % 2}", recovery_s=1.0 + place % 2) for place in range(60)
-    ]
-    assert "serial correlation 1.00" in words.remark(summarised(*constant).notes[0])
-    # Of two faults that take turns each is looked at by itself.
-    turns = [
-        fake.cycle(recovery_s=1.0 + 0.01 * (place % 7), fault=f"f{place % 2}")
-        for place in range(60)
-    ]
-    assert summarised(*turns).notes == ()
-
-
 def test_a_run_without_a_failover_has_a_report_too(tmp_path) -> None:
     RunStore(tmp_path / "run", MANIFEST, "").close()
     found = write(tmp_path / "run")
     assert found.verdict == "unknown"
     assert "No failover was measured." in (tmp_path / "run" / "report.md").read_text()
     assert closing_lines(found, tmp_path)[0] == "0 failovers"
-
-
-def test_flapping_outages_are_noted() -> None:
-    flapping = fake.cycle(outage_gap_s=0.9, outage_loss_s=0.7)
-    found = summarise("made", MANIFEST | {"end_unix": 1.0}, [flapping, fake.cycle()], [], {})
-    assert found.total.disagreeing == 1
-    note = words.remark(found.notes[0])
-    assert note.startswith("1 cycle of 2 had good answers between bad ones")
-    assert note.endswith("(by 0.200 s at most)")
-    quality = list(report.text.quality(found))
-    assert "outage, first-to-last failure vs lost probes: agree in 1 of 2" in quality
-    # To within twice the error bar they agree, and what could not be sent is no difference.
-    bar = flapping.resolution_s
-    near = fake.cycle(outage_gap_s=0.9, outage_loss_s=0.9 - 1.9 * bar)
-    far = fake.cycle(outage_gap_s=0.9, outage_loss_s=0.9 - 2.1 * bar)
-    unsent = fake.cycle(outage_gap_s=0.9, outage_loss_s=0.85, dropped=4)
-    for cycle, flaps in ((near, 0), (far, 1), (unsent, 0)):
-        assert summarised(cycle).total.disagreeing == flaps
-
-
-def summarised(*cycles: Cycle) -> Report:
-    return summarise("made", MANIFEST | {"end_unix": 1.0}, cycles, [], {})
-
-
-def test_a_restart_with_requests_for_somebody_else_is_a_false_alarm() -> None:
-    restart = fake.restart(phases={"replace_s": 1.0})
-    silent = replace(restart, recovery_s=None, phases={})
-    cycles = [fake.cycle(), *[restart] * 3, silent, replace(restart, misrouted=3)]
-    found = summarised(*cycles)
-    assert list(map(words.remark, found.notes)) == [
-        (
-            "3 requests were answered by another app (misrouted) in 5 cycles in which nobody else "
-            "had its address"
-        )
-    ]
-    again = found.total.restart
-    assert (again.cycles, again.recovery_s.n, again.recovery_s.censored) == (5, 5, 1)
-    assert again.wait_s.p50.value == pytest.approx(0.043)
 
 
 def test_the_floor_of_the_meter_is_said() -> None:
@@ -843,63 +339,6 @@ def test_shares_are_told_to_two_places(part, said) -> None:
     assert percent(part) == said
 
 
-@FEW
-@given(data=strategies.data())
-def test_the_metrics_page_and_the_report_count_alike(data, tmp_path_factory) -> None:
-    """Over all probes, in cycles and between them. The page listens on a free loopback port."""
-    directory = tmp_path_factory.mktemp("run")
-    store = RunStore(directory, MANIFEST, "", threads=False, chunk_samples=50)
-    page = PrometheusSink(
-        Address("127.0.0.1", 0),
-        cells={"c1": "main"},
-        faults=[],
-        slow_after_ns=fake.settings().slow_after_ns,
-        run={},
-        build={},
-    )
-    took_ms = strategies.sampled_from([0, 1, 99, 100, 101, 500])
-    samples = [
-        fake.sample(
-            place * MS,
-            data.draw(took_ms) * MS,
-            data.draw(strategies.sampled_from([Outcome.OK, *Outcome])),
-            data.draw(strategies.sampled_from([fake.OLD, IMPOSTER])),
-            lag_ns=data.draw(took_ms) * MS,
-            stream=1 + place % 2,
-        )
-        for place in range(data.draw(strategies.integers(0, 120)))
-    ]
-    try:
-        for sink in (store, page):
-            sink.event(fake.stream())
-            sink.event(fake.stream(2, probe="direct", via="direct"))
-            sink.event(fake.instance(fake.OLD, OLD_IP))
-            sink.samples(samples)
-            sink.tick()
-        found = {
-            (one.name.removeprefix("chaosd_"), one.labels["probe"], one.labels.get("outcome")): one
-            for family in page.registry.collect()
-            for one in family.samples
-            if "probe" in one.labels
-        }
-    finally:
-        page.close()
-    for probe in analyse(directory).report.probes:
-        mine = [s for s in samples if s.stream == (1 if probe.via == "proxy" else 2)]
-        lags = sorted(s.sent_ns - s.scheduled_ns for s in mine if s.outcome != Outcome.DROPPED)
-        assert probe.sent == len(lags)
-        assert probe.lag_max_s == (lags[-1] / 1e9 if lags else None)
-        for outcome, count in probe.outcomes.items():
-            assert found["probe_requests_total", probe.probe, outcome].value == count
-        for name, count in (
-            ("misrouted_requests_total", probe.misrouted),
-            ("masked_requests_total", probe.masked),
-            ("probe_dropped_total", probe.dropped),
-        ):
-            assert found[name, probe.probe, None].value == count
-    store.close()
-
-
 @pytest.mark.slow
 def test_ten_thousand_cycles_take_seconds(tmp_path) -> None:
     run = RunStore(tmp_path, MANIFEST, "", threads=False)
@@ -914,39 +353,3 @@ def test_ten_thousand_cycles_take_seconds(tmp_path) -> None:
 def test_a_directory_that_is_no_run(tmp_path) -> None:
     with pytest.raises(MachineError, match="not a run directory"):
         report.write(tmp_path)
-
-
-def test_what_is_so_in_many_cells_is_said_once() -> None:
-    none = [Remark(kind=RemarkKind.NO_CYCLE, cell=f"c{n}") for n in range(1, 61)]
-    assert words.remarks(none) == ["60 cells (c1, c2, c3 and 57 more): no valid cycle"]
-    assert words.remarks(none[:2]) == ["2 cells (c1, c2): no valid cycle"]
-    assert words.remarks(none[:1]) == ["cell c1: no valid cycle"]
-    poor = [Remark(kind=RemarkKind.POOR, cell=f"c{n}", count=n, total=99) for n in range(2, 62)]
-    assert words.remarks([*none, *poor]) == [
-        "60 cells (c1, c2, c3 and 57 more): no valid cycle",
-        "cell c2: 2 of 99 cycles poor (at most 5 % may be)",
-        "cell c3: 3 of 99 cycles poor (at most 5 % may be)",
-        "cell c4: 4 of 99 cycles poor (at most 5 % may be)",
-        "57 more cells: the like, with other numbers",
-    ]
-
-
-@pytest.mark.parametrize("kind", RemarkKind)
-def test_no_kind_of_remark_fills_the_screen_however_many_cells_have_it(kind) -> None:
-    found = [
-        Remark(
-            kind=kind,
-            cell=f"c{n}",
-            fault=f"f{n % 3}",
-            count=n,
-            total=2 * n,
-            samples=n,
-            detail=f"d{n}",
-        )
-        for n in range(1, 61)
-    ]
-    said = words.remarks(found)
-    assert len(said) <= words.LIKE_MAX + 1, said
-    # Each of the 60 is in one of the lines.
-    counted = [int(line.split()[0]) for line in said if re.match(r"\d+ (more )?cells", line)]
-    assert sum(counted) + sum(line.startswith("cell ") for line in said) == 60

@@ -48,6 +48,10 @@ def _row(row: Row) -> dict[str, Any]:
         "predicted_fixed": _outlooks(row.fixed),
         "dns_queries_per_s": _queries(row.now),
         "dns_queries_per_s_fixed": _queries(row.fixed),
+        "left_out": [
+            {"file": each.file, "line": each.line, "what": each.what, "changes": str(each.changes)}
+            for each in row.limits
+        ],
     }
 
 

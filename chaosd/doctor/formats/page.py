@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from importlib.resources import files
 
 from chaosd.doctor.examine import Diagnosis
 from chaosd.doctor.finding import Finding
@@ -18,20 +17,17 @@ from chaosd.report.document import (
     Said,
     Strong,
     bullets,
-    escape,
     line,
     paragraph,
     table,
     to_html,
     word_columns,
 )
-
-POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+from chaosd.report.html.shell import shell
 
 
 def render(diagnoses: Sequence[Diagnosis], *, everything: bool) -> str:
     """The whole page. No script, no request to anywhere."""
-    style = (files("chaosd.report.html") / "style.css").read_text(encoding="utf-8")
     last = diagnoses[-1]
     name = ", ".join(source.path.name for source in last.subject.sources)
     blocks: list[Block] = [Heading(f"chaosd doctor: {name}", level=1)]
@@ -44,13 +40,7 @@ def render(diagnoses: Sequence[Diagnosis], *, everything: bool) -> str:
     for finding in last.all if everything else last.findings:
         blocks += _finding(last, finding)
     blocks.append(paragraph(text.summary(last, everything=everything)))
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(name)} - chaosd doctor</title><style>{style}</style></head>"
-        f"<body><main>{to_html(blocks)}</main></body></html>\n"
-    )
+    return shell(f"{name} - doctor", to_html(blocks))
 
 
 def _table(diagnosis: Diagnosis) -> Iterator[Block]:
@@ -71,6 +61,8 @@ def _table(diagnosis: Diagnosis) -> Iterator[Block]:
         yield table(word_columns("backend", *text.TITLES.values(), "DNS queries/s"), rows)
     if unknown:
         yield bullets(unknown)
+    if limits := list(text.left_out(diagnosis.rows)):
+        yield bullets(limits)
 
 
 def _finding(diagnosis: Diagnosis, finding: Finding) -> Iterator[Block]:

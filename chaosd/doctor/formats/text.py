@@ -17,6 +17,7 @@ from chaosd.doctor.words import count, quoted
 from chaosd.proxies.haproxy.cfg.effective import Origin
 from chaosd.proxies.haproxy.cfg.secrets import without_secrets
 from chaosd.proxies.haproxy.cfg.source import Place
+from chaosd.proxies.haproxy.cfg.wording import say_limit
 from chaosd.proxies.haproxy.model.backend import Happening, Outlook, Unknown
 
 TITLES = {
@@ -27,6 +28,7 @@ TITLES = {
 LOST = "(now → with all fixes; 1.5 s of requests lost are 150 at 100 requests a second)"
 _WHOLE_MAX = 3  # findings of a rule that are told with costs and remedy
 _PASTES_MAX = 6  # lines of a remedy
+_LIMITS_MAX = 4  # lines about what is left out
 _NAMES_MAX = 4  # of backends that are alike, in a row
 _SETTINGS = {
     Setting.DOCKER: "in Docker",
@@ -43,6 +45,7 @@ def render(diagnosis: Diagnosis, *, everything: bool) -> Iterator[str]:
     if diagnosis.rows:
         yield ""
         yield from _table(diagnosis.rows)
+        yield from left_out(diagnosis.rows)
     else:
         yield "no backend here has a server: there is nothing to predict"
     told: Counter[str] = Counter()
@@ -61,6 +64,7 @@ def render_all(diagnoses: Sequence[Diagnosis], *, everything: bool) -> Iterator[
         return
     for diagnosis in diagnoses[:-1]:
         yield heading(diagnosis)
+        yield ""
         yield from _table(diagnosis.rows)
         yield ""
     yield from upgrade_lines(diagnoses[0], diagnoses[-1])
@@ -98,7 +102,7 @@ def _changed_findings(old: Diagnosis, new: Diagnosis) -> Iterator[str]:
     before, after = keys(old), keys(new)
     for key, finding in before.items():
         if key not in after:
-            yield f"gone: {finding.rule} ({finding.spot.place})"
+            yield f"gone: {finding.rule} ({finding.spot.place}): {finding.message}"
     for key, finding in after.items():
         if key not in before:
             yield f"new: {finding.rule} ({finding.spot.place}): {finding.message}"
@@ -159,6 +163,16 @@ def _table(rows: Sequence[Row]) -> Iterator[str]:
         yield LOST
     for why, names in unknown.items():
         yield f"{quoted_names(names)}: {why}"
+
+
+def left_out(rows: Sequence[Row]) -> Iterator[str]:
+    """What the numbers leave out of the file, a line each."""
+    said = dict.fromkeys(
+        say_limit(limit) for row in rows if not row.is_fixed for limit in row.limits
+    )
+    yield from (f"not in these numbers: {each}" for each in [*said][:_LIMITS_MAX])
+    if len(said) > _LIMITS_MAX:
+        yield f"not in these numbers: {count(len(said) - _LIMITS_MAX, 'line')} more"
 
 
 def quoted_names(names: Sequence[str]) -> str:
@@ -282,5 +296,7 @@ def summary(diagnosis: Diagnosis, *, everything: bool) -> str:
     findings = diagnosis.all if everything else diagnosis.findings
     parts = [count(len(findings), "finding") if findings else "nothing that costs users anything"]
     if diagnosis.idle and not everything:
-        parts.append(f"{len(diagnosis.idle)} that cost nothing (--all)")
+        parts.append(
+            f"{len(diagnosis.idle)} that cost{'s' * (len(diagnosis.idle) == 1)} nothing (--all)"
+        )
     return ", ".join(parts)

@@ -8,27 +8,28 @@ from chaosd.doctor import mending
 from chaosd.doctor.finding import Confidence, Facts, Finding, Ms, Severity
 from chaosd.doctor.rule import Rule
 from chaosd.doctor.subject import Subject, of_server
-from chaosd.doctor.words import quoted
+from chaosd.doctor.words import listed, quoted
 from chaosd.proxies.haproxy.cfg.effective import Proxy, Server, Value
+from chaosd.proxies.haproxy.cfg.source import Place
 
 _LONG_MS = 600_000
 _WORDS = "on-marked-down shutdown-sessions"
 
 
 class LongSessions(Rule):
-    """One finding for each backend whose connections may be silent for minutes."""
+    """One finding for each timeout by which connections may be silent for minutes."""
 
     id = "long-sessions"
     severity = Severity.WARNING
     confidence = Confidence.MEDIUM  # whether there are such sessions is not in the file
     title = "sessions at the old address last"
     sentence = (
-        "`{timeout}` in backend `{backend}`: a session at an address that has gone lasts until it "
-        "answers with a reset, or that long. Nothing closes it when server {servers} moves or is "
-        "DOWN"
+        "`{timeout}` ({backends}): a session at an address that has gone lasts until it answers "
+        "with a reset, or that long. Nothing closes it when its server moves or is DOWN ({servers})"
     )
 
     def look(self, subject: Subject) -> Iterator[Finding]:
+        homes: dict[Place, tuple[str, Value, list[Server]]] = {}
         for proxy, followers in subject.followers_by_backend():
             long = _timeout(proxy)
             servers = [
@@ -38,19 +39,23 @@ class LongSessions(Rule):
                 and server.values["on-marked-down"].value != "shutdown-sessions"
             ]
             if long is not None and servers:
-                yield self._finding(proxy, servers, *long)
+                home = homes.setdefault(long[1].place or proxy.place, (*long, []))
+                home[2].extend(servers)
+        for name, value, servers in homes.values():
+            yield self._finding(name, value, servers)
 
-    def _finding(self, proxy: Proxy, servers: list[Server], name: str, value: Value) -> Finding:
+    def _finding(self, name: str, value: Value, servers: list[Server]) -> Finding:
+        backends = list(dict.fromkeys(server.backend for server in servers))
         facts: Facts = {
             "timeout": f"{name} {Ms(int(value.value or 0))}",
-            "backend": proxy.name,
+            "backends": listed(backends),
             "servers": quoted([server.name for server in servers]),
         }
         edits = [mending.append(server.statement, _WORDS) for server in servers]
         return self.finding(
             of_server(servers[0]),
             facts,
-            backends=[proxy.name],
+            backends=backends,
             also=[*filter(None, [value.place]), *(server.place for server in servers)],
             remedy=mending.remedy(
                 *edits,

@@ -8,9 +8,6 @@ from chaosd.doctor.finding import Confidence, Facts, Finding, Remedy, Severity
 from chaosd.doctor.rule import Rule
 from chaosd.doctor.subject import Subject, of_server, of_setting
 from chaosd.doctor.words import quoted
-from chaosd.proxies.haproxy.cfg.effective import Server
-
-_IMPLICIT = "default"
 
 
 class MissingResolvers(Rule):
@@ -21,21 +18,16 @@ class MissingResolvers(Rule):
     confidence = Confidence.MEDIUM  # it may stand in a file that was not given
     title = "a resolvers section is in none of the files"
     sentence = (
-        "server {servers} needs `resolvers {name}`, and no such section is in {files}: HAProxy "
+        "server {servers} {needs} `resolvers {name}`, and no such section is in {files}: HAProxy "
         "does not start with this alone"
     )
 
     def look(self, subject: Subject) -> Iterator[Finding]:
-        lacking: dict[str, list[Server]] = {}
-        for _, server in subject.followers:
-            name = str(server.values["resolvers"].value)
-            implicit = name == _IMPLICIT and subject.effective.dialect.has_default_resolvers
-            if name not in subject.effective.resolvers and not implicit:
-                lacking.setdefault(name, []).append(server)
-        for name, servers in lacking.items():
+        for name, servers in subject.lacking.items():
             facts: Facts = {
                 "name": name,
                 "servers": quoted([server.name for server in servers]),
+                "needs": "needs" if len({server.name for server in servers}) == 1 else "need",
                 "files": quoted([source.path.name for source in subject.sources]),
             }
             value = servers[0].values["resolvers"]

@@ -30,6 +30,8 @@ class NoRedispatch(Rule):
 
     def look(self, subject: Subject) -> Iterator[Finding]:
         homes: dict[Place, list[Proxy]] = {}
+        if subject.is_part:
+            return
         for proxy in followed(subject):
             value = proxy.values["option redispatch"]
             if value.value == 0 and retries(proxy) > 0:

@@ -26,6 +26,8 @@ class NoTimeoutConnect(Rule):
 
     def look(self, subject: Subject) -> Iterator[Finding]:
         homes: dict[Place, list[Proxy]] = {}
+        if subject.is_part:
+            return
         for proxy in subject.backends:
             value = proxy.values["timeout connect"]
             if value.value in (None, 0) and value.unclear is None:

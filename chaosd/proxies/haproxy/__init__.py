@@ -7,8 +7,8 @@ import re
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property, partial
-from itertools import islice
 from pathlib import Path, PurePath
 from random import Random
 from typing import Any, ClassVar
@@ -17,9 +17,9 @@ from chaosd.errors import ConfigError, MachineError
 from chaosd.history.cycles import Prediction
 from chaosd.history.values import Address
 from chaosd.plugins.program import COMMAND_S_MAX, run_once
-from chaosd.plugins.proxy import Launch, LogReader, ProxyHost, ProxyLook, StandIn, Wiring
+from chaosd.plugins.proxy import Launch, LogReader, ProxyHost, ProxyLook, Running, StandIn, Wiring
 from chaosd.plugins.simulation import World
-from chaosd.plugins.timeline import Timeline, Unreached
+from chaosd.plugins.timeline import Clients, DnsTrouble, Foretold, Timeline, Unreached
 from chaosd.proxies.haproxy import (
     api,
     builds,
@@ -27,6 +27,7 @@ from chaosd.proxies.haproxy import (
     log,
     render,
 )
+from chaosd.proxies.haproxy.beside import beside
 from chaosd.proxies.haproxy.cfg import own_file
 from chaosd.proxies.haproxy.cfg.address import target
 from chaosd.proxies.haproxy.cfg.backend import read_backends
@@ -36,25 +37,25 @@ from chaosd.proxies.haproxy.cfg.files import BYTES_MAX as OWN_BYTES_MAX
 from chaosd.proxies.haproxy.cfg.files import load
 from chaosd.proxies.haproxy.cfg.foreign import refusals
 from chaosd.proxies.haproxy.cfg.host import CONTAINER, Host, here
-from chaosd.proxies.haproxy.cfg.limits import DECIDES
+from chaosd.proxies.haproxy.cfg.limits import DECIDES, REQUESTS
 from chaosd.proxies.haproxy.cfg.record import record
 from chaosd.proxies.haproxy.cfg.secrets import secrets_of, without_secrets
 from chaosd.proxies.haproxy.cfg.settings import backend_of, settings_of
 from chaosd.proxies.haproxy.cfg.telling import tell
 from chaosd.proxies.haproxy.cfg.wording import say, say_unknown
+from chaosd.proxies.haproxy.foretold import foretell, foretell_simple
 from chaosd.proxies.haproxy.model.algorithm import ProxyModel
 from chaosd.proxies.haproxy.model.backend import Backend, Unknown
 from chaosd.proxies.haproxy.model.predicting import predict, predict_any
 from chaosd.proxies.haproxy.model.settings import Settings
 from chaosd.proxies.haproxy.model.standing import Standing
 from chaosd.proxies.haproxy.outlooks import foresee
+from chaosd.proxies.haproxy.pasting import pasted
 from chaosd.proxies.haproxy.rewired import Facts, RewiredFiles
 from chaosd.system import machine
-from chaosd.system.files import MB, read_bytes, read_utf8
+from chaosd.system.files import read_utf8
 
 _ALERTS_MAX = 20  # that are said
-_ENTRIES_MAX = 10_000  # that are looked at beside it: it may lie in /
-_FILES_MAX, _FILES_BYTES_MAX = 500, 16 * MB  # beside the user's own haproxy.cfg
 
 # `[ALERT]    (123) : config : parsing [/etc/haproxy.cfg:12] : what`, with variations.
 _ALERT = re.compile(r"^\[ALERT\]\s+(?:\(\d+\)|\S+)\s*:\s*(?:config\s*:\s*)?(.*)$")
@@ -95,6 +96,11 @@ class HAProxy:
     def move_to(self, host: ProxyHost) -> None:
         self._host = host
 
+    def met(self, running: Running) -> HAProxy:
+        from chaosd.proxies.haproxy.met import MetHAProxy
+
+        return MetHAProxy(self.config, running, self._host)
+
     @property
     def listen(self) -> Address | None:
         return self.config.door
@@ -130,10 +136,20 @@ class HAProxy:
             files = {self.config_name: self.render(wiring).encode()}
         return Launch(
             directory=wiring.directory,
-            files=files if self._host is None or self._rewired else self._beside() | files,
+            files=files
+            if self._host is None or self._rewired
+            else beside(self.config.files) | files,
             argv=[self._binary, "-db", *self._files(wiring.directory)],
             env=env,
+            state=render.state_file(wiring) if self.config.state_file else None,
         )
+
+    def successor(self, launch: Launch, pid: int) -> Launch:
+        """As reload scripts do it: the new one binds, and tells the old one to finish and go."""
+        return replace(launch, argv=[*launch.argv, "-sf", str(pid)])
+
+    async def read_state(self, api_address: str) -> bytes:
+        return await api.read_state(api_address)
 
     @property
     def _binary(self) -> str:
@@ -384,36 +400,6 @@ class HAProxy:
         except UnicodeDecodeError:  # it was read before, and has changed
             raise MachineError(f"{self._path}: it is no UTF-8 any more") from None
 
-    def _beside(self) -> dict[str, bytes]:
-        """What lies beside the user's own haproxy.cfg: maps, certificates, scripts."""
-        own_path = self.own_file
-        if own_path is None:
-            return {}
-        base = own_path if own_path.is_dir() else own_path.parent
-        too_much = MachineError(
-            f"{base}: too much to be put into a container beside {own_path.name} "
-            f"(at most {_FILES_MAX} files and {_FILES_BYTES_MAX // MB} MB; give it a directory of "
-            "its own)"
-        )
-        entries = list(islice(base.rglob("*"), _ENTRIES_MAX + 1))
-        if len(entries) > _ENTRIES_MAX:
-            raise too_much
-        found: dict[str, bytes] = {}
-        left = _FILES_BYTES_MAX
-        for path in sorted(entries):
-            name = path.relative_to(base).as_posix()
-            is_hidden = name.startswith(".") or "/." in name
-            if is_hidden or not path.is_file() or path in self.config.files:
-                continue
-            try:
-                left -= path.stat().st_size
-                if left < 0 or len(found) >= _FILES_MAX:
-                    raise too_much
-                found[name] = read_bytes(path, _FILES_BYTES_MAX)
-            except OSError as error:
-                raise MachineError(f"{path}: {error.strerror}") from None
-        return found
-
     # --- what it says ---
 
     def log_reader(self) -> LogReader:
@@ -433,34 +419,59 @@ class HAProxy:
         resolve_s = self.config.resolvers.timeout_resolve.s
         return (resolve_s, self.config.server.inter.s) if self.config.server.check else (resolve_s,)
 
-    def predict(self, timeline: Timeline) -> Prediction | Unreached:
+    def predict(self, timeline: Timeline, clients: Clients | None = None) -> Prediction | Unreached:
         """The recovery of a fresh request; or why the model doesn't reach.
 
+        With `clients` also what their requests come to, unless the file has what may change that.
         For the version that `version()` has found or that is simulated; the newest otherwise.
         """
         if not self.config.files:
-            return predict(config.settings_of(self.config), self._version, timeline)
+            return predict(config.settings_of(self.config), self._version, timeline, clients)
         backend = self._backend()
         if not isinstance(backend, Backend):
             return Unreached.UNREAD_SETTINGS
+        if any(limit.changes in REQUESTS for limit in backend.limits):
+            clients = None
         if (settings := settings_of(backend)) is not None:
-            return predict(settings, self._version, timeline)
+            return predict(settings, self._version, timeline, clients)
+        standing = self._standing(backend)
+        if isinstance(standing, Unreached):
+            return standing
+        return predict_any(standing, self._version, timeline, clients)
+
+    def foretell(
+        self, happening: Timeline | DnsTrouble, clients: Clients, *, version: str | None
+    ) -> Foretold | Unreached:
+        """What this does to users and to the nameserver."""
+        if self._version is None:
+            self._version = version
+        if not self.config.files:
+            settings = config.settings_of(self.config)
+            return foretell_simple(settings, version, happening, clients)
+        backend = self._backend()
+        if not isinstance(backend, Backend):
+            return Unreached.UNREAD_SETTINGS
+        standing = self._standing(backend)
+        if isinstance(standing, Unreached):
+            return standing
+        if not standing.moved:
+            return Unreached.LOOKED_UP_ONCE
+        return foretell(backend, version, happening, clients, moved=standing.moved[0].name)
+
+    def lines(self, values: Mapping[str, Any]) -> list[str]:
+        return pasted(values, None if self._rewired is None else self._rewired.sections())
+
+    def _standing(self, backend: Backend) -> Standing | Unreached:
+        """How the backend stands in a run; or why nobody knows."""
         if any(limit.changes in DECIDES for limit in backend.limits):
             return Unreached.LEFT_OUT
-        standing = self._standing(backend)
-        if standing is None:
-            return Unreached.OTHER_SERVERS
-        return predict_any(standing, self._version, timeline)
-
-    def _standing(self, backend: Backend) -> Standing | None:
-        """How the backend stands in a run; None where others stand in it that nobody knows."""
         if self._rewired is not None:
             return self._rewired.standing(backend)
         assert self._path is not None  # noqa: S101 - there is a backend, so there is a file
         apps = own_file.app_servers(self._read_own_file(self._path))
         hosts = {target(server.address.text).host.lower() for server in apps}
         if len(apps) != len(backend.servers) or len(hosts) != 1:
-            return None
+            return Unreached.OTHER_SERVERS
         return Standing(backend=backend, host=hosts.pop())
 
     def _settings(self) -> Settings | None:

@@ -10,6 +10,7 @@ from chaosd.plugins.timeline import ServerHealth
 
 _ANSWER_BYTES_MAX = 4 * 1024 * 1024  # some ten thousand servers
 _ANSWER_S_MAX = 2.0
+_STATE = b"show servers state\n"
 _COMMANDS = b"show servers state;show resolvers\n"
 
 # `timeout` itself is never incremented, in any version: what was sent and never came to one of
@@ -63,14 +64,20 @@ async def read(api: str) -> dict[str, Any]:
     return {"servers": servers, "resolvers": counters}
 
 
-async def _ask(api: str) -> str:
+async def read_state(api: str) -> bytes:
+    """What a state file has: `show servers state` as it is. Raises OSError on any failure."""
+    async with asyncio.timeout(_ANSWER_S_MAX):
+        return (await _ask(api, _STATE)).encode()
+
+
+async def _ask(api: str, commands: bytes = _COMMANDS) -> str:
     if api.startswith("/"):
         reader, writer = await asyncio.open_unix_connection(api)
     else:
         host, _, port = api.rpartition(":")
         reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
     try:
-        writer.write(_COMMANDS)
+        writer.write(commands)
         await writer.drain()
         answer = bytearray()
         while chunk := await reader.read(65536):

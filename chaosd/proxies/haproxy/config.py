@@ -199,6 +199,11 @@ class Config(ProgramConfig):
         None, description="the path of an HTTP check; a check only connects if not set"
     )
     nbthread: int | None = Field(None, ge=1)
+    state_file: bool = Field(
+        False,
+        description="what is known of servers is kept in a file when it is reloaded or restarted "
+        "(server-state-file, load-server-state-from-file)",
+    )
 
     @field_validator("version", mode="before")
     @classmethod
@@ -238,6 +243,13 @@ class Config(ProgramConfig):
     def by_variables(self) -> Path | None:
         """The user's own file, where it has chaosd's addresses in it by variables already."""
         return _by_variables(dict(self))
+
+    @field_validator("state_file")
+    @classmethod
+    def _of_no_own_file(cls, value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001
+        if value and info.data.get("config") is not None:
+            raise ValueError("can't be set beside your own file (leave it out)")
+        return value
 
     @field_validator(*OF_THE_FILE)
     @classmethod

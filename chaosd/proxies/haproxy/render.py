@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
+
 from chaosd.history.values import Address
 from chaosd.plugins.proxy import Wiring
 from chaosd.proxies.haproxy.config import MS, Config
@@ -57,7 +59,14 @@ def _global(config: Config, wiring: Wiring) -> list[str]:
     ]
     if config.nbthread is not None:
         lines.append(f"    nbthread {config.nbthread}")
+    if config.state_file:
+        lines.append(f"    server-state-file {state_file(wiring)}")
     return lines
+
+
+def state_file(wiring: Wiring) -> PurePath:
+    """Where what is known of servers is kept over a reload."""
+    return wiring.scratch / "servers.state"
 
 
 def _defaults(config: Config) -> list[str]:
@@ -76,6 +85,8 @@ def _defaults(config: Config) -> list[str]:
     if config.redispatch_every:
         every = "" if config.redispatch is True else f" {config.redispatch_every}"
         lines.append(f"    option redispatch{every}")
+    if config.state_file:
+        lines.append("    load-server-state-from-file global")
     if config.http_reuse is not None:
         lines.append(f"    http-reuse {config.http_reuse}")
     return lines

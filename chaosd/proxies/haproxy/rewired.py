@@ -27,8 +27,9 @@ from chaosd.proxies.haproxy.cfg.source import Place, Trouble
 from chaosd.proxies.haproxy.config import Config
 from chaosd.proxies.haproxy.model.backend import Backend, Limit, Unknown
 from chaosd.proxies.haproxy.model.standing import BESIDE, NOBODY, Standing
+from chaosd.proxies.haproxy.pasting import Sections
 from chaosd.proxies.haproxy.rewire import Rewired, diff, overrides, wording
-from chaosd.proxies.haproxy.rewire.choose import NotChosenError, candidates
+from chaosd.proxies.haproxy.rewire.choose import NotChosenError, candidates, is_followed
 from chaosd.proxies.haproxy.rewire.own_files import (
     NOBODY_PORT,
     EnvironmentFileError,
@@ -246,6 +247,20 @@ class RewiredFiles:
                 where = NOBODY
             places[server.name] = where
         return Standing(backend=backend, host=choice.name.lower(), places=places)
+
+    def sections(self) -> Sections | None:
+        """What of the user's files a setting of the YAML is set in; None if nobody knows."""
+        if self.problems():
+            return None
+        choice, door = self.files().choice, self.files().door
+        used = {str(s.values["resolvers"].value) for s in choice.moved if is_followed(s)}
+        frontend = choice.backend if door.frontend is None else door.frontend
+        return Sections(
+            resolvers=tuple(sorted(used)),
+            backend=f"{choice.backend.kind} {choice.backend.name}",
+            frontend=f"{frontend.kind} {frontend.name}",
+            servers=tuple(server.name for server in choice.moved),
+        )
 
     def _copied_backend(self) -> Proxy:
         found = self.effective()[0].backend(self.files().choice.backend.name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.resources import files
 
 from chaosd.analysis.heat import Heat
 from chaosd.analysis.slo import OK
@@ -15,10 +14,9 @@ from chaosd.report.html import pictures
 from chaosd.report.html.flights import Flight, worst, worst_cycles
 from chaosd.report.html.flights import render as render_flight
 from chaosd.report.html.pictures import key
+from chaosd.report.html.shell import POLICY, shell
 
 __all__ = ["POLICY", "Flight", "render", "worst", "worst_cycles"]
-
-POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def render(
@@ -32,7 +30,6 @@ def render(
 
     `heats` has one for each arm where there are several, else the run's under "".
     """
-    style = (files(__package__) / "style.css").read_text(encoding="utf-8")
     if report.arms:
         results = [*_side_by_side(report, cycles), *_arms(report, cycles, heats, flights)]
     else:
@@ -44,13 +41,7 @@ def render(
         _section("How to read this", sections.HOW_TO_READ),
         _section("Settings", *sections.settings(report, texts)),
     ]
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(report.run)} - chaosd</title><style>{style}</style></head>"
-        f"<body><main>{''.join(blocks)}</main></body></html>\n"
-    )
+    return shell(report.run, "".join(blocks))
 
 
 def _what_was_run(texts: Mapping[str, str]) -> Iterator[str]:

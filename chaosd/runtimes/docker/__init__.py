@@ -6,32 +6,44 @@ and nothing is mounted from the machine, so that the engine may be anywhere.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
-from functools import cached_property, partial
+from functools import partial
 from ipaddress import IPv4Network, ip_address
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from chaosd.plugins.bases import KeyPath, OldIp, RuntimeConfig
+from chaosd.plugins.bases import KeyPath, OldIp
 from chaosd.plugins.proxy import Launches, Proxy, ProxyHost
 from chaosd.plugins.recording import Recorder
-from chaosd.plugins.runtime import CanFaultDns, CanHoldAddress, CanMove, CellSpec, Pace
-from chaosd.runtimes.realtime import RealTime
-from chaosd.units import Duration
+from chaosd.plugins.runtime import (
+    CanFaultDns,
+    CanHang,
+    CanHoldAddress,
+    CanMove,
+    CanPartition,
+    CanPause,
+    CanRestartProxy,
+    CanSwitch,
+    CellSpec,
+)
+from chaosd.runtimes.docker.engine_runtime import (
+    EngineConfig,
+    EngineRuntime,
+    beyond_docker_dns,
+    published_when_started,
+    standing,
+)
 
 if TYPE_CHECKING:
     from chaosd.runtimes.docker.endpoint import Endpoint
-    from chaosd.runtimes.docker.presence import Presence
 
 OLD_IP: tuple[OldIp, ...] = ("refuse", "imposter", "blackhole", "tarpit", "vacant")
-DNS_TTL_S = 600  # what Docker's DNS says, in every version
 
 
-class EngineConfig(RuntimeConfig):
-    """What is chosen wherever the topology is made of an engine's containers."""
+class TopologyConfig(EngineConfig):
+    """What the config has of every runtime that makes its topology of containers."""
 
     upstream: Literal["none", "host"] = Field(
         "none",
@@ -46,10 +58,6 @@ class EngineConfig(RuntimeConfig):
     subnets: str = Field(
         "10.213.0.0/16", description="each cell's network takes a free /24 of this range"
     )
-    engine_wait: Duration = Field(
-        Duration.parse("2m"),
-        description="an engine that goes away is waited for this long; 0s ends the run at once",
-    )
 
     @field_validator("subnets")
     @classmethod
@@ -63,7 +71,7 @@ class EngineConfig(RuntimeConfig):
         return text
 
 
-class DockerConfig(EngineConfig):
+class DockerConfig(TopologyConfig):
     """Docker, at DOCKER_HOST or where the current CLI context says."""
 
     type: Literal["docker"] = "docker"
@@ -81,20 +89,18 @@ class DockerConfig(EngineConfig):
         return text
 
 
-class EngineRuntime(RealTime):
-    """The part of a Runtime that all have whose topology is made of an engine's containers."""
+class TopologyRuntime(EngineRuntime):
+    """The part of a Runtime that all have that make their topology of containers."""
 
     has_proxy_program: ClassVar[bool] = True
     makes_topology: ClassVar[bool] = True
     runs_programs: ClassVar[bool] = False  # `app.command` is one of its image's
     default_proxy: ClassVar[str | None] = None
 
-    def __init__(self, config: EngineConfig) -> None:
-        self._chosen = config
-
-    def _engine(self) -> Endpoint:
-        """The proxy's engine. Raises MachineError."""
-        raise NotImplementedError
+    def __init__(self, config: TopologyConfig, endpoint: Endpoint | None = None) -> None:
+        """`endpoint` is the proxy's engine; None: the one that the environment names."""
+        super().__init__(config, endpoint)
+        self._dns = config.dns
 
     def proxy_host(self, proxy: Proxy) -> ProxyHost | None:
         from chaosd.runtimes.docker.members import FILES
@@ -103,91 +109,36 @@ class EngineRuntime(RealTime):
 
         if not isinstance(proxy, Launches):
             return None
-        run = partial(run_once, self._engine(), proxy.image)
+        run = partial(run_once, self.endpoint, proxy.image)
         return ProxyHost(
             directory=PurePosixPath(FILES), scratch=SCRATCH, run=run, open_files_max=OPEN_FILES_MAX
         )
-
-    def abilities(self) -> Sequence[type]:
-        if self._chosen.dns == "engine":  # Docker's own DNS can't be told what to answer
-            return (CanMove, CanHoldAddress)
-        return (CanMove, CanHoldAddress, CanFaultDns)
 
     def old_ip(self) -> Sequence[OldIp]:
         return OLD_IP
 
     def problems(self, cell: CellSpec) -> list[tuple[KeyPath, str]]:
         """What Docker's own DNS can't be told."""
-        found: list[tuple[KeyPath, str]] = []
         dns = cell.dns
-        if dns.publish != "start":
-            what = "Docker publishes a name when its container is started"
-            found.append((("dns", "publish"), f"{what} (leave it at start)"))
-        if self._chosen.dns == "forward":
+        found = list(published_when_started(dns))
+        if self._dns == "forward":
             return found
         services = [n for n in (dns.name, *(cell.beside or ())) if n.startswith("_")]
         for name in services:
             what = f"Docker's DNS answers no service names such as {name} (SRV)"
             found.append((("dns", "name"), f"{what} (set runtime.dns to forward)"))
-        instead = "leave it out, or set runtime.dns to forward"
-        if dns.missing != "nxdomain":
-            what = "Docker's DNS answers for a missing name as it likes"
-            found.append((("dns", "missing"), f"{what} ({instead})"))
-        if dns.delay_s:
-            what = "Docker's DNS can't be delayed"
-            found.append((("dns", "delay"), f"{what} ({instead})"))
-        if dns.ttl_s != DNS_TTL_S:
-            what = f"Docker's DNS always says {DNS_TTL_S // 60} minutes"
-            found.append((("dns", "ttl"), f"{what} ({instead})"))
-        return found
-
-    async def _sweep(self, presence: Presence, work: Callable[..., list[str]]) -> list[str]:
-        """Let this remove what dead runs have left on an engine, and say each."""
-        from chaosd.runtimes.docker.endpoint import translated
-        from chaosd.runtimes.docker.presence import hangs, in_thread
-
-        endpoint = presence.endpoint
-
-        def removed() -> list[str]:
-            with endpoint.client() as api:
-                return translated(partial(work, api, self.clock()), endpoint.url)
-
-        try:
-            return await presence.answer(in_thread(removed))
-        except asyncio.CancelledError:
-            if await presence.is_silent([]):  # the user must hear that something is left
-                raise hangs(endpoint) from None
-            raise
+        return found + list(beyond_docker_dns(dns, "leave it out, or set runtime.dns to forward"))
 
 
-class DockerRuntime(EngineRuntime):
+class DockerRuntime(TopologyRuntime):
     """Where HAProxy and the app are containers of a Docker engine."""
 
     Config = DockerConfig
-    # Engine 20.10 on two cores; a busy one takes twice as long.
-    pace: ClassVar[Pace] = Pace(0.3, 0.05, 0.5, 0.4)
 
     def __init__(self, config: DockerConfig, endpoint: Endpoint | None = None) -> None:
         """`endpoint` is the engine; None: the one that the environment names."""
-        super().__init__(config)
-        self.config = config
-        self._named = endpoint
-        self._known: Presence | None = None
-
-    @cached_property
-    def endpoint(self) -> Endpoint:
-        from chaosd.runtimes.docker.endpoint import from_environment
-
-        return self._named or from_environment()
-
-    def _engine(self) -> Endpoint:
-        return self.endpoint
-
-    def unavailable(self) -> str | None:
-        return self.endpoint.unreachable()
-
-    def expected(self) -> bool:
-        return self.endpoint.expected()
+        super().__init__(config, endpoint)
+        self.config: DockerConfig = config
 
     def lacks(self, proxy: Proxy, app_image: str) -> str | None:
         from chaosd.runtimes.docker import images
@@ -230,30 +181,18 @@ class DockerRuntime(EngineRuntime):
     def asks_directly(self) -> bool:
         return True
 
-    async def sweep(self) -> list[str]:
-        from chaosd.runtimes.docker import objects
-
-        return await super().sweep() + await self._sweep(self._presence(), objects.sweep)
-
-    def _presence(self) -> Presence:
-        """What is known of whether the engine answers: one for all cells of a run."""
-        from chaosd.runtimes.docker.presence import Presence
-
-        if self._known is None:
-            self._known = Presence(self.endpoint, self.clock(), wait_s=self.config.engine_wait.s)
-        return self._known
+    def abilities(self) -> Sequence[type]:
+        found = (CanMove, CanHoldAddress, CanPause, CanHang, CanPartition, CanRestartProxy)
+        if self.config.dns == "engine":  # Docker's own DNS can't be told what to answer
+            return found
+        return (*found, CanFaultDns, CanSwitch)
 
     async def set_up(
         self, cell: CellSpec, recorder: Recorder, failed: Callable[[Exception], None]
     ) -> Any:
         from chaosd.runtimes.docker.stage import DockerStage
 
-        engines = {"": self._presence()}
         publish = self.config.publish
-        stage = DockerStage(self.config, engines, cell, recorder, failed, publish=publish)
-        try:
-            await stage.set_up()
-        except BaseException:
-            await stage.close()
-            raise
-        return stage
+        return await standing(
+            DockerStage(self.config, self._presence(), cell, recorder, failed, publish=publish)
+        )

@@ -144,9 +144,16 @@ class Output(Follower):
     """The lines that a container prints, with our clock's instant and its error."""
 
     def __init__(
-        self, engine: Engine, container: str, heard: Callable[[str, int, int], None]
+        self,
+        engine: Engine,
+        container: str,
+        heard: Callable[[str, int, int], None],
+        *,
+        from_now: bool = False,
     ) -> None:
         super().__init__(engine, f"docker-logs-{container[:12]}")
+        if from_now:
+            self._last_ns = engine.clock.unix_ns() + engine.offset_ns
         self._container = container
         self._heard = heard
         self._alive = True

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
 from chaosd.errors import MachineError
-from chaosd.runtimes.docker import objects
-from chaosd.runtimes.docker.endpoint import EngineAwayError, own_container
+from chaosd.runtimes.docker.endpoint import own_container
 from chaosd.runtimes.docker.engine import Engine
 from chaosd.runtimes.docker.follow import Events
 from chaosd.runtimes.docker.members import Member, Members
@@ -83,28 +80,3 @@ class Host:
         if self.members is not None:
             await self.members.settle(limit_s)
         await self.engine.idle(limit_s)
-
-    async def remove_containers(self, run_id: str, cell: str) -> None:
-        """Remove all that it has of this cell, but for networks. Raises MachineError."""
-        await self._remove(0, objects.remove, run_id, cell)
-
-    async def remove_networks(self, run_id: str, cell: str) -> None:
-        """Remove the networks of this cell. Raises MachineError."""
-        await self._remove(1, objects.remove_network, run_id, cell)
-
-    async def _remove(self, kind: int, remove: Callable[..., None], run_id: str, cell: str) -> None:
-        engine = self.engine
-        try:
-            found = await engine.now(lambda api: objects.of_run(api, run_id, cell))
-            works = [partial(_apply, remove, engine.clock, each) for each in found[kind]]
-            await asyncio.gather(*(engine.now(work) for work in works))
-        except EngineAwayError as error:
-            if "chaosd clean" in str(error):
-                raise
-            raise MachineError(
-                f"{error}; what is left there of run {run_id} is removed by `chaosd clean`"
-            ) from None
-
-
-def _apply(remove: Callable[..., None], clock: Clock, each: str, api: Any) -> None:
-    remove(api, clock, each)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from chaosd import shown
 from chaosd.errors import MachineError
@@ -32,9 +32,19 @@ FILES = "/etc/chaosd"  # an anonymous volume: a read-only container takes files 
 Heard = Callable[[str, int, int], None]  # a line, when it was said, and how sure that is
 
 
+class Makes(Protocol):
+    """A container to be made."""
+
+    @property
+    def name(self) -> str: ...
+
+    def make(self, api: Any, network: Network, labels: Mapping[str, str]) -> str:
+        """Make it in this network, not yet started, and return its id; in a thread."""
+
+
 @dataclass(kw_only=True)
 class Blueprint:
-    """A container to be made."""
+    """One of chaosd's own."""
 
     name: str
     image: str
@@ -54,16 +64,58 @@ class Blueprint:
     scratch: str | None = None  # a directory in memory, which it may write
     binds: Mapping[str, Path] = field(default_factory=dict)  # inside → a directory of this machine
     user: str = objects.NOBODY  # of an image of ours
+    labels: Mapping[str, str] = field(default_factory=dict)  # beside those of its cell
+
+    def make(self, api: Any, network: Network, labels: Mapping[str, str]) -> str:
+        """Make it, not yet started. Returns its id."""
+        host_config = objects.host_config(
+            api,
+            memory_mb=self.memory_mb,
+            pids=self.pids,
+            own_image=self.own_image,
+            cap_add=[self.capability] if self.capability else None,
+            port_bindings=dict(self.ports),
+            dns=list(self.dns) or None,
+            sysctls=dict(self.sysctls) or None,
+            tmpfs={self.scratch: objects.SCRATCH_OPTIONS} if self.scratch else None,
+            mounts=objects.mounts(self.binds),
+        )
+        container: str = translated(
+            lambda: api.create_container(
+                self.image,
+                name=self.name,
+                command=list(self.command) if self.command else None,
+                entrypoint=list(self.entrypoint) if self.entrypoint else None,
+                environment=dict(self.environment),
+                user=self._its_user,
+                labels={**labels, **self.labels},
+                ports=list(self.ports),
+                volumes=[FILES] if self.files else None,
+                host_config=host_config,
+                networking_config=network.endpoint(api, self.ip, self.aliases),
+            )
+        )["Id"]
+        if self.files:
+            archive = objects.tar(self.files)
+            translated(lambda: api.put_archive(container, FILES, archive))
+        return container
+
+    @property
+    def _its_user(self) -> str | None:
+        if self.capability is not None:
+            return objects.ROOT
+        return self.user if self.own_image else None
 
 
 @dataclass(eq=False, kw_only=True)
 class Member:
-    """A container that was made."""
+    """A container that was made, or that was met."""
 
     id: str
     name: str
     heard: Heard
     team: Members  # those that it belongs to
+    is_ours: bool = True  # False: it is never removed, nor started again after the engine was
     expected: bool = False  # somebody here asked it to go
     exit_code: int | None = None
     pid: int = 0  # of this machine; 0 where it is not known, or another's
@@ -88,22 +140,26 @@ class Members:
         self._making: dict[str, asyncio.Task[str]] = {}  # by name
         self._work: set[asyncio.Task[Any]] = set()
 
+    @property
+    def engine(self) -> Engine:
+        return self._engine
+
     def get(self, container: str) -> Member | None:
         return self._by_id.get(container)
 
     def __iter__(self) -> Any:
         return iter(list(self._by_id.values()))
 
-    async def create(self, blueprint: Blueprint, heard: Heard) -> Member:
+    async def create(self, blueprint: Makes, heard: Heard) -> Member:
         """Make it, not yet started. What has its name, a half-made one, is removed before."""
         engine = self._engine
 
         def attempt(api: Any) -> str:
             try:
-                return self._create(api, blueprint)
+                return blueprint.make(api, self._network, self._labels)
             except ConflictError:
                 objects.remove(api, engine.clock, blueprint.name)
-                return self._create(api, blueprint)
+                return blueprint.make(api, self._network, self._labels)
 
         # One whose caller was cancelled is made all the same: two would meet under one name.
         if (earlier := self._making.get(blueprint.name)) is not None:
@@ -116,44 +172,18 @@ class Members:
         self._by_id[container] = member
         return member
 
+    def adopt(self, container: str, name: str, heard: Heard, pid: int) -> Member:
+        """One that runs and is not ours."""
+        member = Member(id=container, name=name, heard=heard, team=self, is_ours=False)
+        self._by_id[container] = member
+        self.seen(member, pid)
+        return member
+
     def _forget_making(self, name: str, making: asyncio.Task[str]) -> None:
         if self._making.get(name) is making:
             del self._making[name]
         if not making.cancelled():
             making.exception()  # retrieved: perhaps nobody waits for it any more
-
-    def _create(self, api: Any, blueprint: Blueprint) -> str:
-        host_config = objects.host_config(
-            api,
-            memory_mb=blueprint.memory_mb,
-            pids=blueprint.pids,
-            own_image=blueprint.own_image,
-            cap_add=[blueprint.capability] if blueprint.capability else None,
-            port_bindings=dict(blueprint.ports),
-            dns=list(blueprint.dns) or None,
-            sysctls=dict(blueprint.sysctls) or None,
-            tmpfs={blueprint.scratch: objects.SCRATCH_OPTIONS} if blueprint.scratch else None,
-            mounts=objects.mounts(blueprint.binds),
-        )
-        container: str = translated(
-            lambda: api.create_container(
-                blueprint.image,
-                name=blueprint.name,
-                command=list(blueprint.command) if blueprint.command else None,
-                entrypoint=list(blueprint.entrypoint) if blueprint.entrypoint else None,
-                environment=dict(blueprint.environment),
-                user=_user(blueprint),
-                labels=self._labels,
-                ports=list(blueprint.ports),
-                volumes=[FILES] if blueprint.files else None,
-                host_config=host_config,
-                networking_config=self._network.endpoint(api, blueprint.ip, blueprint.aliases),
-            )
-        )["Id"]
-        if blueprint.files:
-            archive = objects.tar(blueprint.files)
-            translated(lambda: api.put_archive(container, FILES, archive))
-        return container
 
     async def start(self, member: Member) -> None:
         """Start it and listen to it. Raises MachineError."""
@@ -162,6 +192,8 @@ class Members:
         self.follow(member)
 
     def follow(self, member: Member) -> None:
+        """Listen to what it prints; of one that is not ours, to what it prints from now on."""
+
         def heard(line: str, at_ns: int, error_ns: int) -> None:
             if line:
                 member.last_line = shown.line(line)
@@ -169,7 +201,7 @@ class Members:
 
         if member.output is not None:
             member.output.close()
-        member.output = Output(self._engine, member.id, heard)
+        member.output = Output(self._engine, member.id, heard, from_now=not member.is_ours)
         member.output.start()
 
     async def state(self, member: Member) -> dict[str, Any]:
@@ -186,8 +218,8 @@ class Members:
         here = self._engine.is_here and pid and _is_of_container(pid, member.id)
         member.pid = pid if here else 0
 
-    def adopt(self, container: str, name: str, heard: Heard) -> Member:
-        """Take note of one that somebody else has started, and will end; listen to it."""
+    def take_in(self, container: str, name: str, heard: Heard) -> Member:
+        """One of ours that somebody else has started, and will end; listen to it."""
         member = Member(id=container, name=name, heard=heard, team=self, expected=True)
         self._by_id[container] = member
         self.follow(member)
@@ -203,14 +235,15 @@ class Members:
     async def end(self, member: Member, signal: str, grace_s: float) -> None:
         """Signal it and return when it runs no more; it is killed after the grace."""
         member.expected = True
-        await self._signal(member, signal)
+        await self.signal(member, signal)
         if await self._has_ended(member, grace_s if signal != "KILL" else KILL_LIMIT_S):
             return
-        await self._signal(member, "KILL")
+        await self.signal(member, "KILL")
         if not await self._has_ended(member, KILL_LIMIT_S):
             raise MachineError(f"container {member.name} does not die of SIGKILL")
 
-    async def _signal(self, member: Member, signal: str) -> None:
+    async def signal(self, member: Member, signal: str) -> None:
+        """Signal it, if it runs."""
         with suppress(MissingError, ConflictError):  # it is not running
             await self._engine.do(lambda api: api.kill(member.id, signal))
 
@@ -224,9 +257,9 @@ class Members:
         return True
 
     async def discard(self, container: str) -> None:
-        """Remove it, with what it printed. May be called twice."""
+        """Remove it, with what it printed, if it is ours. May be called twice."""
         member = self._by_id.get(container)
-        if member is None:
+        if member is None or not member.is_ours:
             return
         member.expected = True
         if member.output is not None:
@@ -269,12 +302,6 @@ def _is_of_container(pid: int, container: str) -> bool:
         return container in Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8")
     except OSError:
         return False
-
-
-def _user(blueprint: Blueprint) -> str | None:
-    if blueprint.capability is not None:
-        return objects.ROOT
-    return blueprint.user if blueprint.own_image else None
 
 
 async def _quietly(work: Coroutine[Any, Any, None]) -> None:

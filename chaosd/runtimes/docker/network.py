@@ -51,8 +51,14 @@ class Network:
         config = api.create_endpoint_config(ipv4_address=ip, aliases=list(aliases) or None)
         return api.create_networking_config({self.name: config})
 
-    def attach(self, api: Any, container: str, ip: str | None) -> None:
-        translated(lambda: api.connect_container_to_network(container, self.name, ipv4_address=ip))
+    def attach(
+        self, api: Any, container: str, ip: str | None, aliases: tuple[str, ...] = ()
+    ) -> None:
+        translated(
+            lambda: api.connect_container_to_network(
+                container, self.name, ipv4_address=ip, aliases=list(aliases) or None
+            )
+        )
 
     def detach(self, api: Any, container: str) -> None:
         try:

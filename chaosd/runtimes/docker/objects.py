@@ -2,6 +2,8 @@
 
 Only what carries our labels is ever touched. `chaosd.owner` says which process made it, and
 `chaosd.machine` on which machine, so that a run that lives is never taken for a dead one.
+The one exception is what a config allows: `chaosd.restores` names the containers that a run may
+stop. Who removes what carries this label starts them again first.
 """
 
 from __future__ import annotations
@@ -12,15 +14,22 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from chaosd.errors import MachineError
-from chaosd.runtimes.docker.endpoint import ConflictError, MissingError, own_container, translated
+from chaosd.runtimes.docker.endpoint import (
+    ConflictError,
+    EngineAwayError,
+    MissingError,
+    own_container,
+    translated,
+)
 from chaosd.system import processes
 from chaosd.system.clock import SECOND_NS, Clock, pause
 
 RUN, CELL, OWNER = "chaosd.run", "chaosd.cell", "chaosd.owner"
 MACHINE, HOME = "chaosd.machine", "chaosd.home"
+RESTORES = "chaosd.restores"  # ids of containers that are not ours, with spaces between them
 REMOVE_LIMIT_S = 30.0
 REMOVE_PAUSE_S = 0.05
 NOBODY, ROOT = "65534:65534", "0:0"
@@ -125,12 +134,58 @@ def _until_gone(attempt: Callable[[], bool], clock: Clock, what: str) -> None:
     raise MachineError(f"{what} can't be removed within {REMOVE_LIMIT_S:g} s")
 
 
-def of_run(api: Any, run_id: str, cell: str) -> tuple[list[str], list[str]]:
-    """The ids of the containers and networks of one cell."""
+class OfRun(NamedTuple):
+    """What there is of one cell, by ids."""
+
+    containers: list[str]
+    guards: list[tuple[str, str]]  # each with the value of its RESTORES
+    networks: list[str]
+
+
+def of_run(api: Any, run_id: str, cell: str) -> OfRun:
+    """What carries the labels of one cell."""
     wanted = {"label": [f"{RUN}={run_id}", f"{CELL}={cell}", OWNER]}
     containers = translated(lambda: api.containers(all=True, filters=wanted))
     networks = translated(lambda: api.networks(filters=wanted))
-    return [c["Id"] for c in containers], [n["Id"] for n in networks]
+    tags = {each["Id"]: each.get("Labels") or {} for each in containers}
+    return OfRun(
+        containers=[each for each, its in tags.items() if RESTORES not in its],
+        guards=[(each, its[RESTORES]) for each, its in tags.items() if RESTORES in its],
+        networks=[n["Id"] for n in networks],
+    )
+
+
+def hand_back(api: Any, clock: Clock, guard: str, restores: str) -> list[str]:
+    """Start again what a run has stopped, and then remove the guard that says so, in a thread.
+
+    Returns the names of those that were started. One that is gone is somebody else's doing.
+    Raises MachineError if one can't be started: then the guard stays.
+    """
+    started = []
+    for each in restores.split():
+        try:
+            found = translated(partial(api.inspect_container, each))
+        except MissingError:
+            continue
+        if found["State"]["Running"]:
+            continue
+        name = found["Name"].lstrip("/")
+        try:
+            translated(partial(api.start, each))
+        except EngineAwayError:
+            raise
+        except MachineError as error:
+            what = f"container {name} was stopped by chaosd and can't be started again"
+            raise MachineError(f"{what}: {error} (then `chaosd clean` starts it)") from None
+        started.append(name)
+    remove(api, clock, guard)
+    return started
+
+
+def guarded(api: Any) -> set[str]:
+    """The ids of all containers that runs may have stopped."""
+    found = translated(lambda: api.containers(all=True, filters={"label": [RESTORES, OWNER]}))
+    return {id_ for each in found for id_ in (each.get("Labels") or {}).get(RESTORES, "").split()}
 
 
 def sweep(api: Any, clock: Clock) -> list[str]:
@@ -139,11 +194,18 @@ def sweep(api: Any, clock: Clock) -> list[str]:
     Networks of a swarm are left: other nodes may have containers in them.
     """
     swept = []
-    for container, tags in _labelled(api.containers(all=True, filters={"label": [OWNER, RUN]})):
-        if _is_dead(api, tags):
+    containers = api.containers(all=True, filters={"label": [OWNER, RUN]})
+    dead = [(each, tags) for each, tags in _labelled(containers) if _is_dead(api, tags)]
+    # What stands in the place of others goes first: it has their addresses and ports.
+    for container, tags in sorted(dead, key=lambda each: RESTORES in each[1]):
+        name = (container.get("Names") or ["?"])[0].lstrip("/")
+        said = f"container {name} of run {tags[RUN]}"
+        if RESTORES in tags:
+            started = hand_back(api, clock, container["Id"], tags[RESTORES])
+            said += "".join(f", and started {each} again" for each in started)
+        else:
             remove(api, clock, container["Id"])
-            name = (container.get("Names") or ["?"])[0].lstrip("/")
-            swept.append(f"container {name} of run {tags[RUN]}")
+        swept.append(said)
     return swept + _sweep_networks(api, clock, of_swarm=False)
 
 

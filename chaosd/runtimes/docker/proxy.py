@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from logging import makeLogRecord
 from pathlib import Path, PurePosixPath
 from random import SystemRandom
 from subprocess import CompletedProcess
@@ -14,7 +13,7 @@ from typing import Any
 
 from chaosd.errors import MachineError
 from chaosd.history.values import Address
-from chaosd.plugins.proxy import Launch, Launches, ReadsLog, launchable, log_event
+from chaosd.plugins.proxy import Launch, Launches, launchable
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CellSpec
 from chaosd.runtimes.docker import objects
@@ -22,10 +21,10 @@ from chaosd.runtimes.docker.endpoint import Endpoint, MissingError
 from chaosd.runtimes.docker.engine import Engine
 from chaosd.runtimes.docker.members import FILES, Blueprint, Member, Members
 from chaosd.runtimes.docker.presence import watched
+from chaosd.runtimes.docker.proxy_log import ProxyLog
 from chaosd.runtimes.surroundings import Surroundings
 from chaosd.system import processes, scratch
 from chaosd.system.clock import SECOND_NS, pause
-from chaosd.system.processes import OutputFile
 from chaosd.system.tasks import uninterrupted
 
 DOOR_PORT, API_PORT = 8080, 9999
@@ -34,8 +33,8 @@ MEMORY_MB, PIDS = 512, 128
 # would choose others when the container is started again.
 PORT_FIRST, PORT_LAST = 20_000, 32_000
 PORT_ATTEMPTS_MAX = 20
-ECHO_NS = 50_000_000  # a proxy may say the same on its standard output and its standard error
 ONCE_LIMIT_S = 30.0
+TERM_S = 5.0
 ONCE_PAUSE_S = 0.02
 # In the container, in memory. No image has it: a directory that is there would keep its own mode.
 SCRATCH = PurePosixPath("/run/chaosd")
@@ -55,19 +54,10 @@ class DockerProxy:
         self.member: Member | None = None
         self._place: Path | None = None  # ours alone, with the socket of its API
         self._cell = cell
-        self._recorder = recorder
         self._engine = engine
         self._members = members
         self._proxy: Launches = launchable(cell.proxy)
-        name = PurePosixPath(self._proxy.config_name).stem
-        self._log = OutputFile(cell.directory / f"{name}.log")
-        self._read = cell.proxy.log_reader() if isinstance(cell.proxy, ReadsLog) else None
-        self._said: dict[str, int] = {}
-        self._closed = False
-
-    @property
-    def last_line(self) -> str:
-        return self.member.last_line if self.member is not None else ""
+        self._log = ProxyLog(cell, recorder)
 
     async def start(
         self, where: Surroundings, *, publish: str, inside: bool, upstream: Sequence[str]
@@ -139,7 +129,7 @@ class DockerProxy:
             blueprint.ports = {port: (published.host, published.port)}
             if self._place is None:
                 blueprint.ports |= {API_PORT: (publish, api)}
-            self.member = await self._members.create(blueprint, self._on_line)
+            self.member = await self._members.create(blueprint, self._log.heard)
             try:
                 await self._members.start(self.member)
             except MachineError as error:
@@ -160,6 +150,16 @@ class DockerProxy:
                 return
         raise MachineError(f"no free port between {PORT_FIRST} and {PORT_LAST} on {publish}")
 
+    async def restart(self) -> None:
+        """End its process, and start the container again: it keeps its address and its ports."""
+        member = self.member
+        if member is None:
+            raise MachineError("the proxy is gone")
+        await self._members.end(member, "TERM", TERM_S)
+        await self._members.start(member)
+        member.expected = False
+        await self.look()
+
     async def look(self) -> None:
         """Find its process, if it is one of this machine."""
         if self.member is None or not self._engine.is_here:
@@ -173,7 +173,6 @@ class DockerProxy:
         return processes.usage(pid) if pid else {}
 
     def close(self) -> None:
-        self._closed = True
         self._log.close()
         self._forget_place()
 
@@ -181,20 +180,6 @@ class DockerProxy:
         place, self._place = self._place, None
         if place is not None:
             shutil.rmtree(place.parent, ignore_errors=True)
-
-    def _on_line(self, line: str, at_ns: int, error_ns: int) -> None:
-        if self._closed:
-            return
-        self._log.emit(makeLogRecord({"msg": line}))
-        said = self._read(line) if self._read is not None else None
-        if said is None:
-            return
-        what, data = said
-        key = f"{what} {data.get('server')} {data.get('old')} {data.get('new')}"
-        echo = at_ns - self._said.get(key, at_ns - ECHO_NS) < ECHO_NS
-        self._said[key] = at_ns
-        if not echo:
-            self._recorder.record(log_event(what, data), at_ns=at_ns, error_ns=error_ns)
 
 
 def _user() -> str:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
-from signal import SIGKILL, SIGTERM
+from signal import SIGCONT, SIGHUP, SIGKILL, SIGSTOP, SIGTERM, SIGUSR1, SIGUSR2, Signals
 from typing import Any, ClassVar, Literal
 
 from chaosd.dns.actions import Transport
@@ -26,8 +26,14 @@ from chaosd.plugins.proxy import Launches, Proxy, ProxyHost
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import (
     CanFaultDns,
+    CanHang,
     CanHoldAddress,
     CanMove,
+    CanPartition,
+    CanPause,
+    CanReloadProxy,
+    CanRestartProxy,
+    CanSwitch,
     CellSpec,
     Holder,
     OwnProcess,
@@ -55,6 +61,7 @@ OLD_IP: tuple[OldIp, ...] = ("refuse", "imposter", "blackhole", "tarpit")
 # everybody can read a command line.
 STAND_IN = {f"CHAOSD_{name.upper()}": f"--{name}" for name in ("paths", "also", "says", "proxied")}
 SIGNALS = {"KILL": SIGKILL, "TERM": SIGTERM}
+HANG, DEAF, WELL = SIGUSR1, SIGHUP, SIGUSR2  # what chaosd's own app does by them
 
 
 class LocalRuntime(RealTime):
@@ -94,7 +101,8 @@ class LocalRuntime(RealTime):
         return True
 
     def abilities(self) -> Sequence[type]:
-        return (CanMove, CanHoldAddress, CanFaultDns)
+        own = (CanSwitch, CanPause, CanHang, CanPartition, CanReloadProxy, CanRestartProxy)
+        return (CanMove, CanHoldAddress, CanFaultDns, *own)
 
     def old_ip(self) -> Sequence[OldIp]:
         return OLD_IP
@@ -159,8 +167,8 @@ class LocalStage(Roster[Child]):
         self._loopback: Loopback | None = None
         self._proxy = ProxyChild(cell, recorder, self._spawn)
         self._proxies: dict[Transport, OfProcess] = {
-            "udp": OfProcess(self._proxy.pid, self._clock, "udp"),
-            "tcp": OfProcess(self._proxy.pid, self._clock, "tcp"),
+            "udp": self._proxy.sends("udp"),
+            "tcp": self._proxy.sends("tcp"),
         }
 
     # --- setting up and taking down ---
@@ -267,6 +275,48 @@ class LocalStage(Roster[Child]):
             child.signal(SIGKILL)
             raise
         return LocalHolder(child, self._cell.app.port)
+
+    # --- what happens to an instance where it is ---
+
+    async def pause(self, instance: Instance) -> None:
+        self._signal(instance, SIGSTOP)
+
+    async def resume(self, instance: Instance) -> None:
+        self._signal(instance, SIGCONT)
+
+    async def hang(self, instance: Instance) -> None:
+        self._tell(instance, HANG)
+
+    async def cut_off(self, instance: Instance) -> None:
+        self._tell(instance, DEAF)
+
+    async def unhang(self, instance: Instance) -> None:
+        self._tell(instance, WELL)
+
+    rejoin = unhang
+
+    def _tell(self, instance: Instance, number: Signals) -> None:
+        if self._cell.app.command:
+            raise MachineError(f"only {OWN_IMAGE} hears {number.name} (leave app.command out)")
+        self._signal(instance, number)
+
+    def _signal(self, instance: Instance, number: Signals) -> None:
+        """Signal an instance; one that is gone needs no cure."""
+        entry = self._find(instance)
+        if entry is not None and entry.body is not None:
+            entry.body.signal(number)
+        elif number not in (SIGCONT, WELL):
+            raise MachineError(f"app {instance.identity} is gone")
+
+    # --- the proxy ---
+
+    async def reload_proxy(self) -> None:
+        _ = self._network  # it refuses once the cell is closed
+        await self._proxy.reload()
+
+    async def restart_proxy(self) -> None:
+        _ = self._network
+        await self._proxy.restart()
 
     # --- what happens ---
 

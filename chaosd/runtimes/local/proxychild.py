@@ -7,10 +7,12 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from signal import SIGTERM
 
+from chaosd.dns.actions import Transport
 from chaosd.errors import ConfigError, MachineError
 from chaosd.history.values import Address
-from chaosd.plugins.proxy import Checks, Launch, ReadsLog, launchable
+from chaosd.plugins.proxy import Checks, Launch, ReadsLog, Reloads, launchable
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CellSpec
 from chaosd.runtimes import readiness
@@ -20,8 +22,10 @@ from chaosd.runtimes.surroundings import Surroundings
 from chaosd.runtimes.syslog import LogReceiver
 from chaosd.system import processes, scratch
 from chaosd.system.processes import Child
+from chaosd.system.tasks import uncancelled
 
 DOOR_PORT = 8080
+TERM_S, RESTART_LIMIT_S = 5.0, 20.0
 # A UNIX socket's path has 107 bytes, and a proxy may bind it with `.<pid>.tmp` behind it first.
 SOCKET_PATH_BYTES_MAX = 107 - len(".4194304.tmp")
 
@@ -33,19 +37,22 @@ class ProxyChild:
         self.entry = Address("", 0)  # where probes knock
         self.api = ""
         self.child: Child | None = None
+        self._leaving: Child | None = None  # the one that it has taken over from
         self._cell = cell
         self._recorder = recorder
         self._spawn = spawn
         self._log: LogReceiver | None = None
         self._shortcut: Path | None = None
         self._scratch: Path | None = None  # where the program may write until it is closed
+        self._launched = Launch(directory=Path(), files={}, argv=[])  # how it was started
+        self._ended: Callable[[Child], None] = lambda _: None
 
     async def start(self, where: Surroundings, ended: Callable[[Child], None]) -> None:
         """Start it with its door at that IP, unless its own config names another place.
 
         Raises ConfigError if it refuses its config, MachineError if it can't be started.
         """
-        launch = self._launch(where)
+        launch = self._launched = self._launch(where)
         launch.write()
         proxy = self._cell.proxy
         if isinstance(proxy, Checks):
@@ -53,21 +60,60 @@ class ProxyChild:
             if complaint is not None:
                 said = complaint.splitlines()
                 raise ConfigError(*(f"the proxy refuses its config: {each}" for each in said))
-        name = Path(launchable(proxy).config_name).stem
-        self.child = self._spawn(
+        self._ended = ended
+        self.child = self._started(launch)
+
+    def _started(self, launch: Launch) -> Child:
+        name = Path(launchable(self._cell.proxy).config_name).stem
+        return self._spawn(
             Path(launch.argv[0]).name,
             launch.argv,
             dict(launch.env),
-            ended=ended,
+            ended=self._ended,
             output=self._cell.directory / f"{name}.log",
         )
+
+    async def reload(self) -> None:
+        """Let another process take over. Raises MachineError if this proxy can't do that."""
+        proxy, launch, old = self._cell.proxy, self._launched, self._running()
+        if not isinstance(proxy, Reloads):
+            raise MachineError("this proxy can't be reloaded by chaosd (let it be restarted)")
+        await self._keep_state(launch)
+        old.expected = True
+        self._leaving = old
+        self.child = self._started(proxy.successor(launch, old.pid))
+
+    async def restart(self) -> None:
+        """End it and start another, although this is cancelled. Raises MachineError."""
+        old = self._running()
+        await self._keep_state(self._launched)
+        await uncancelled(self._again(old), RESTART_LIMIT_S)
+
+    async def _again(self, old: Child) -> None:
+        await old.end(SIGTERM, TERM_S)
+        self.child = self._started(self._launched)
+
+    def _running(self) -> Child:
+        if self.child is None or self.child.gone:
+            raise MachineError("the proxy is gone")
+        return self.child
+
+    async def _keep_state(self, launch: Launch) -> None:
+        proxy = self._cell.proxy
+        if launch.state is None or not isinstance(proxy, Reloads):
+            return
+        try:
+            state = await proxy.read_state(self.api)
+            await asyncio.to_thread(Path(launch.state).write_bytes, state)
+        except OSError as error:
+            raise MachineError(f"the proxy's state can't be kept: {error}") from error
 
     def _launch(self, where: Surroundings) -> Launch:
         cell, proxy = self._cell, self._cell.proxy
         self.api = str(self._directory() / "api.sock")
         log = Address(where.dns.host, 0)
         if isinstance(proxy, ReadsLog):
-            believes = OfProcess(self.pid, self._recorder.clock)
+            believes = self.sends("udp")
             self._log = LogReceiver(log, proxy.log_reader(), self._recorder, believes=believes)
             log = self._log.address
         directory = self._directory()
@@ -107,6 +153,15 @@ class ProxyChild:
     def pid(self) -> int | None:
         """None as long as it is not started, and when it has ended."""
         return None if self.child is None or self.child.gone else self.child.pid
+
+    def sends(self, transport: Transport) -> OfProcess:
+        """Who tells what it has sent from what others have."""
+
+        def leaving() -> int | None:
+            old = self._leaving
+            return None if old is None or old.gone else old.pid
+
+        return OfProcess(self.pid, self._recorder.clock, transport, leaving=leaving)
 
     def close(self) -> None:
         """Remove what is not the process itself. May be called twice."""

@@ -26,9 +26,15 @@ from chaosd.plugins.proxy import Launches, Proxy, ProxyHost
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import (
     CanFaultDns,
+    CanHang,
     CanHoldAddress,
     CanMove,
+    CanPartition,
+    CanPause,
+    CanReloadProxy,
     CanReschedule,
+    CanRestartProxy,
+    CanSwitch,
     CellSpec,
     Holder,
     Pace,
@@ -78,6 +84,7 @@ class SimStage(Roster[None]):
         self._world, self._weather = world, weather
         self._recent_ips: deque[str] = deque(maxlen=world.cell.app.remember_ips)
         self._timer: asyncio.TimerHandle | None = None
+        self._model: Callable[[int], Model] | None = None  # starts the proxy at an instant
 
     @property
     def dns_queries(self) -> int:
@@ -88,6 +95,7 @@ class SimStage(Roster[None]):
 
     async def set_up(self, model: Callable[[int], Model]) -> None:
         await self._set_up_app()
+        self._model = model
         self._world.model = model(self._now_ns())
         self._arm()
 
@@ -193,6 +201,46 @@ class SimStage(Roster[None]):
             await self.start(self.next_identity())
         for instance in self.app:
             await self.ready(instance)
+
+    async def switch(self, old: Instance, new: Instance) -> None:
+        self._now_ns()
+        await super().switch(old, new)
+
+    # --- what happens to an instance where it is ---
+
+    async def pause(self, instance: Instance) -> None:
+        self._impair(instance, Meets.TARPIT)  # what waits is not answered later, as it really is
+
+    async def hang(self, instance: Instance) -> None:
+        self._impair(instance, Meets.TARPIT)
+
+    async def cut_off(self, instance: Instance) -> None:
+        self._impair(instance, Meets.BLACKHOLE)
+
+    async def resume(self, instance: Instance) -> None:
+        self._impair(instance, None)
+
+    unhang = rejoin = resume
+
+    def _impair(self, instance: Instance, meets: Meets | None) -> None:
+        """Let connects to it meet this; None: itself again, if it is still there."""
+        self._now_ns()
+        entry, ip = self._find(instance), instance.address.host
+        if entry is None and meets is not None:
+            raise MachineError(f"app {instance.identity} is gone")
+        if entry is not None and ip in self._world.at_ip:
+            self._world.at_ip[ip] = (meets or Meets.LISTENING, instance.identity)
+
+    # --- the proxy ---
+
+    async def reload_proxy(self) -> None:
+        await self.restart_proxy()  # in no time, and nobody ends what the old one had begun
+
+    async def restart_proxy(self) -> None:
+        now_ns = self._now_ns()
+        if self._model is not None:
+            self._world.model = self._model(now_ns)
+        self._arm()
 
     async def hold(self, manner: OldIp) -> Holder:
         self._refuse_if_closed()
@@ -318,7 +366,8 @@ class SimRuntime:
         return True
 
     def abilities(self) -> Sequence[type]:
-        return (CanMove, CanHoldAddress, CanReschedule, CanFaultDns)
+        own = (CanSwitch, CanPause, CanHang, CanPartition, CanReloadProxy, CanRestartProxy)
+        return (CanMove, CanHoldAddress, CanReschedule, CanFaultDns, *own)
 
     def old_ip(self) -> Sequence[OldIp]:
         return OLD_IP

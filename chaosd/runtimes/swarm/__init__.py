@@ -17,8 +17,20 @@ from chaosd.errors import MachineError
 from chaosd.plugins.bases import KeyPath
 from chaosd.plugins.proxy import Launches, Proxy
 from chaosd.plugins.recording import Recorder
-from chaosd.plugins.runtime import CanFaultDns, CanReschedule, CellSpec, Pace
-from chaosd.runtimes.docker import EngineConfig, EngineRuntime
+from chaosd.plugins.runtime import (
+    CanFaultDns,
+    CanHang,
+    CanHoldAddress,
+    CanMove,
+    CanPause,
+    CanReschedule,
+    CanRestartProxy,
+    CellSpec,
+    Pace,
+)
+from chaosd.runtimes.docker import TopologyConfig, TopologyRuntime
+from chaosd.runtimes.docker.engine_runtime import standing
+from chaosd.runtimes.realtime import RealTime
 
 if TYPE_CHECKING:
     from chaosd.runtimes.docker.endpoint import Endpoint
@@ -26,7 +38,7 @@ if TYPE_CHECKING:
     from chaosd.runtimes.swarm.nodes import Node, Swarm
 
 
-class SwarmConfig(EngineConfig):
+class SwarmConfig(TopologyConfig):
     """Nodes of one swarm, each by a connection to its engine."""
 
     type: Literal["swarm"] = "swarm"
@@ -70,7 +82,7 @@ class SwarmConfig(EngineConfig):
         return text
 
 
-class SwarmRuntime(EngineRuntime):
+class SwarmRuntime(TopologyRuntime):
     """Where HAProxy and the app are containers on different nodes of a swarm."""
 
     Config = SwarmConfig
@@ -96,7 +108,9 @@ class SwarmRuntime(EngineRuntime):
 
         return survey(self.endpoints, self.config.proxy_on, self.config.app_on)
 
-    def _engine(self) -> Endpoint:
+    @cached_property
+    def endpoint(self) -> Endpoint:
+        """The engine of the proxy's node."""
         return self.swarm.proxy.endpoint
 
     def unavailable(self) -> str | None:
@@ -140,9 +154,10 @@ class SwarmRuntime(EngineRuntime):
         return None
 
     def abilities(self) -> Sequence[type]:
-        if self.config.move == "pinned":
-            return super().abilities()
-        return (CanReschedule, *(each for each in super().abilities() if each is CanFaultDns))
+        pinned = (CanMove, CanHoldAddress, CanPause, CanHang)
+        moves = pinned if self.config.move == "pinned" else (CanReschedule,)
+        told = () if self.config.dns == "engine" else (CanFaultDns,)
+        return (*moves, CanRestartProxy, *told)
 
     def problems(self, cell: CellSpec) -> list[tuple[KeyPath, str]]:
         found = super().problems(cell)
@@ -158,7 +173,7 @@ class SwarmRuntime(EngineRuntime):
         from chaosd.runtimes.docker import objects
         from chaosd.runtimes.swarm import service
 
-        swept = await super().sweep()
+        swept = await RealTime.sweep(self)
         if not self.config.nodes:
             return swept
         manager = self.swarm.manager
@@ -169,11 +184,11 @@ class SwarmRuntime(EngineRuntime):
             *((node, objects.forget_overlays) for node in self.swarm.nodes),
         ]
         for node, work in works:
-            found = await self._sweep(self._presence(node), work)
+            found = await self._swept(self._presence_of(node), work)
             swept += [f"{what} on {node.name}" for what in found]
         return swept
 
-    def _presence(self, node: Node) -> Presence:
+    def _presence_of(self, node: Node) -> Presence:
         """What is known of whether a node's engine answers: one for all cells of a run."""
         from chaosd.runtimes.docker.presence import Presence
 
@@ -189,12 +204,6 @@ class SwarmRuntime(EngineRuntime):
         from chaosd.runtimes.swarm.stage import SwarmStage
 
         swarm = self.swarm
-        presences = {node.name: self._presence(node) for node in swarm.nodes}
+        presences = {node.name: self._presence_of(node) for node in swarm.nodes}
         kind = SwarmStage if self.config.move == "pinned" else ServiceStage
-        stage = kind(self.config, presences, cell, recorder, failed, swarm=swarm)
-        try:
-            await stage.set_up()
-        except BaseException:
-            await stage.close()
-            raise
-        return stage
+        return await standing(kind(self.config, presences, cell, recorder, failed, swarm=swarm))

@@ -189,10 +189,10 @@ class ServiceStage(SwarmStage):
             entry, arrival = self._awaited.popleft()
         else:
             entry = self._new_entry(self.next_identity())
-        entry.called = f"{self._cell.run_id}.{self._cell.name}.{task.id}"
+        called = f"{self._cell.run_id}.{self._cell.name}.{task.id}"
         self._tasks[task.id] = self._entries[entry.name] = entry
         node = next((n.name for n in self._nodes.values() if n.id == task.node), None)
-        instance = self.place(entry, ip, node)
+        instance = self.place(entry, ip, called, node)
         self._count()
         self._take_over_name()  # the proxy's node may have heard of it before we have
         if arrival is not None and not arrival.done():
@@ -204,7 +204,7 @@ class ServiceStage(SwarmStage):
         if host is None or task.container is None:
             return
         name, heard = self._name_of(entry.name), partial(self._on_app_line, host, entry)
-        entry.body = member = host.team.adopt(task.container, name, heard)
+        entry.body = member = host.team.take_in(task.container, name, heard)
         has, pid = await host.engine.do(lambda api: self._network.found(api, member.id))
         host.team.seen(member, pid)
         if has is not None and entry.instance is not None and has != entry.instance.address.host:

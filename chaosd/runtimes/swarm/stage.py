@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 from ipaddress import IPv4Network
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from chaosd.history.events import EngineFound, NameKnown
+from chaosd.history.events import NameKnown
 from chaosd.history.values import Address
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CellSpec
@@ -43,7 +42,17 @@ class SwarmStage(DockerStage):
         swarm: Swarm,
     ) -> None:
         publish = config.publish or swarm.proxy.address
-        super().__init__(config, presences, cell, recorder, failed, publish=publish)
+        name = swarm.proxy.name
+        super().__init__(
+            config,
+            presences[name],
+            cell,
+            recorder,
+            failed,
+            publish=publish,
+            name=name,
+            others={other: each for other, each in presences.items() if other != name},
+        )
         by_name = {host.name: host for host in self._hosts}
         self._nodes = {node.name: node for node in swarm.nodes}
         self._manager = by_name[swarm.manager.name]
@@ -69,9 +78,6 @@ class SwarmStage(DockerStage):
     @property
     def _network_host(self) -> Host:
         return self._manager
-
-    def _found(self, host: Host, net: Network) -> EngineFound:
-        return replace(super()._found(host, net), node=host.name)
 
     async def _nameserver(self) -> Address:
         """Whom the proxy asks; from then on each node is asked for the name, too."""
@@ -126,9 +132,9 @@ class SwarmStage(DockerStage):
         team = entry.body.team if entry is not None and entry.body is not None else None
         return next((host for host in self._hosts if host.members is team), self._hosts[0])
 
-    @property
-    def _can_connect(self) -> bool:
-        return False  # the overlay's addresses are reached from its containers alone
+    def _readiness(self) -> Literal["said", "asked", "unknown"]:
+        # The overlay's addresses are reached from its containers alone.
+        return "unknown" if (found := super()._readiness()) == "asked" else found
 
 
 def _forget(name: str, clock: Clock, api: Any) -> None:

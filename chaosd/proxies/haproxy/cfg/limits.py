@@ -22,6 +22,7 @@ class Change(StrEnum):
     """What a part that is left out may change in the answer."""
 
     WHO = "who"  # which server a request goes to
+    LOAD = "load"  # servers are chosen by the requests that they hold
     OBSERVED = "observed"  # failed requests count as failed checks
     AGENT = "agent"  # an agent tells states and weights
     PROGRAM_CHECKS = "program checks"  # a program finds out who is UP
@@ -29,6 +30,7 @@ class Change(StrEnum):
     CHECK_TIMES = "check times"  # checks come sooner or later than they should
     DRAINED = "drained"  # an answer of 404 takes a server out softly
     SLOW_START = "slow start"  # a server that returns gets its share little by little
+    ROLE = "role"  # a check seems to let one instance of several pass
     RETRIED = "retried"  # more than failed connections is tried again
     REDISPATCH = "redispatch"  # counted from the last retry
     PROGRAM = "program"  # Lua or an agent decides about requests
@@ -64,9 +66,13 @@ TIMES = frozenset(
 )
 # What decides when a request first gets to the new instance.
 DECIDES = TIMES | {Change.WHO}
+# What changes what requests come to in a run, whose stand-in app passes all checks.
+REQUESTS = frozenset(Change) - {Change.ROLE}
 # What an answer depends on only where there is more than one server.
-_OF_SEVERAL = frozenset({Change.WHO, Change.SLOW_START})
+_OF_SEVERAL = frozenset({Change.WHO, Change.LOAD, Change.SLOW_START, Change.ROLE})
+_ROLES = re.compile(r"(?i)(?<![a-z])(?:primary|master|leader|writer|read-write)(?![a-z])")
 _HASHES = ("source", "uri", "url_param", "hdr", "rdp-cookie", "hash", "first")
+_LOADS = ("leastconn", "random")
 _STICKS = ("on", "match", "store-request", "store-response")
 _OUTCOMES = re.compile(r"\b(?:nbsrv|srv_is_up|connslots|be_conn_free)\(([^)/,]+)")
 _ROUTES = ("use_backend", "default_backend", "http-request", "tcp-request", "redirect")
@@ -132,9 +138,11 @@ def _of_values(backend: Proxy) -> Iterator[Limit]:
         yield _of_value(backend, "retry-on", Change.RETRIED)
     if int(backend.values["option redispatch"].value or 0) < -1:
         yield _of_value(backend, "option redispatch", Change.REDISPATCH)
-    balance = str(backend.values["balance"].value)
-    if balance.partition(" ")[0].partition("(")[0] in _HASHES:
+    balance = str(backend.values["balance"].value).partition(" ")[0].partition("(")[0]
+    if balance in _HASHES:
         yield _of_value(backend, "balance", Change.WHO)
+    elif balance in _LOADS:
+        yield _of_value(backend, "balance", Change.LOAD)
     if "dispatch" in backend.values:
         yield _of_value(backend, "dispatch", Change.DESTINATION)
 
@@ -158,12 +166,20 @@ def _of_lines(backend: Proxy) -> Iterator[Limit]:
             or (line.keyword == "cookie" and (named or "dynamic" in texts))
         ):
             yield _of_line(line, Change.WHO, 2)
+        elif texts[:1] in (("option",), ("http-check",), ("tcp-check",)) and _is_role(texts):
+            yield _of_line(line, Change.ROLE, 5)
         elif texts[:2] == ("http-check", "disable-on-404"):
             yield _of_line(line, Change.DRAINED)
         elif texts[:2] == ("filter", "spoe") or _is_program(texts):
             yield _of_line(line, Change.PROGRAM)
         elif texts[1:2] and texts[1].partition("(")[0] in ("set-dst", "set-dst-port", "do-resolve"):
             yield _of_line(line, Change.DESTINATION, 2)
+
+
+def _is_role(texts: Sequence[str]) -> bool:
+    """Whether this is about which instance is the primary."""
+    asks = texts[:2] in (("option", "httpchk"), ("http-check", "send")) or texts[1:2] == ("expect",)
+    return asks and any(_ROLES.search(text) for text in texts[2:])
 
 
 def _is_program(texts: Sequence[str]) -> bool:

@@ -73,6 +73,10 @@ _SENTENCES = {
 # What is not in the prediction, and what the answer may be wrong in.
 _CHANGES = {
     Change.WHO: "which server a request goes to is not modelled: shares may differ",
+    Change.LOAD: (
+        "taken as if servers were chosen in turn: one that holds requests gets fewer of them, one "
+        "that refuses them at once gets more"
+    ),
     Change.OBSERVED: (
         "failed requests count as failed checks: under load the server may be DOWN sooner"
     ),
@@ -84,6 +88,10 @@ _CHANGES = {
     Change.CHECK_TIMES: "checks come sooner or later by this share",
     Change.DRAINED: "a check that is answered 404 takes the server out softly: not modelled",
     Change.SLOW_START: "a server that returns gets its full share only after this time",
+    Change.ROLE: (
+        "the check seems to let one instance of several pass: predicted as if all of them passed, "
+        "but while that one moves all requests may fail"
+    ),
     Change.RETRIED: "more requests are tried again than predicted: fewer may fail",
     Change.REDISPATCH: "taken as `option redispatch`: the last retry only",
     Change.PROGRAM: "what the program does to requests is not known",

@@ -110,6 +110,7 @@ class Happening(StrEnum):
 
     MOVE = "move"  # an instance goes; its successor has another address
     NODE_LOST = "node_lost"  # as MOVE, but packets to the old address vanish
+    TAKEN = "taken"  # as MOVE, but another application answers at the old address
     GROWS = "grows"  # one more instance; nothing goes
     SHRINKS = "shrinks"  # one instance less; nothing comes
     DNS_TROUBLE = "dns_trouble"  # nothing moves; the nameservers fail for some seconds
@@ -138,6 +139,7 @@ class Scenario:
 
 # --- what becomes of it ---
 
+PATIENCE_S = 30.0  # who has no answer by then has gone: the request has failed
 SLOW_S = 0.25  # a good answer that is later is masked: as `measure.slow_after` says by default
 
 
@@ -166,8 +168,8 @@ class Outlook:
     stable_s: Spread  # to the first good answer after which nothing fails; 0: nothing ever failed
     failed_s: Spread
     masked_s: Spread  # answered well, but only after a retry, and `SLOW_S` late or more
-    misrouted_s: Spread  # answered by another instance's successor at the old address
-    unaffected: float  # the share of trials in which no request fails
+    misrouted_s: Spread  # answered by another application, at the old address
+    unaffected: float  # the share of trials in which no request fails or is misrouted
     slowest_s: float  # the longest that a single request is kept waiting, at p95
     queries_per_s: float  # DNS queries of this backend, at rest
     queries_in_trouble_per_s: float  # and while the scenario lasts

@@ -13,7 +13,7 @@ from random import Random
 from typing import NamedTuple
 
 from chaosd.plugins.simulation import NEVER_NS
-from chaosd.plugins.timeline import Failure
+from chaosd.plugins.timeline import Clients, Failure
 from chaosd.proxies.haproxy.model.algorithm import BackendModel, Layout, key_of
 from chaosd.proxies.haproxy.model.backend import (
     Backend,
@@ -30,13 +30,14 @@ from chaosd.proxies.haproxy.model.scene import (
     ALWAYS_NS,
     ENDLESS_S,
     SLOTS_USED,
+    AnyScene,
     Scene,
     SceneWorld,
     instances_of,
 )
 from chaosd.proxies.haproxy.model.server import SECOND_NS
 from chaosd.proxies.haproxy.model.trials import phases_of, quantile_s
-from chaosd.proxies.haproxy.model.users import Seen, Usable, Users
+from chaosd.proxies.haproxy.model.users import PATIENT, Seen, Usable, Users
 from chaosd.proxies.haproxy.model.versions import OLDEST, parse_version
 
 __all__ = [
@@ -107,13 +108,14 @@ def outlook(
     *,
     moved: str | None = None,
     trials: int = TRIALS_MAX,
+    clients: Clients = PATIENT,
 ) -> Outlook | Unknown:
     """What this scenario does to the users of this backend, on this version (None: the newest).
 
     `moved` is the name of the server line whose instance moves. There are at most so many trials:
-    fewer where they are long.
+    fewer where they are long. Clients wait as long as HAProxy lets them, unless others are given.
     """
-    ran = run_trials(backend, version, scenario, moved=moved, most=trials)
+    ran = run_trials(backend, version, scenario, moved=moved, most=trials, clients=clients)
     if isinstance(ran, Unknown):
         return ran
     at_rest_per_s, window_s = queries_per_s(backend), min(scenario.published_s, ENDLESS_S)
@@ -124,7 +126,7 @@ def outlook(
         failed_s=_spread([trial.failed_s for trial in ran]),
         masked_s=_spread([trial.masked_s for trial in ran]),
         misrouted_s=_spread([trial.misrouted_s for trial in ran]),
-        unaffected=sum(not trial.failed_s for trial in ran) / len(ran),
+        unaffected=sum(not trial.failed_s + trial.misrouted_s for trial in ran) / len(ran),
         slowest_s=quantile_s(sorted(trial.slowest_s for trial in ran), 0.95),
         queries_per_s=at_rest_per_s,
         queries_in_trouble_per_s=queries / window_s if window_s else at_rest_per_s,
@@ -141,6 +143,7 @@ def run_trials(
     moved: str | None = None,
     most: int = TRIALS_MAX,
     horizon_s: float | None = None,
+    clients: Clients = PATIENT,
 ) -> list[Trial] | Unknown:
     """The trials that an outlook is of, each in a phase of its own.
 
@@ -162,7 +165,7 @@ def run_trials(
     if horizon_s is None:
         last_ns = max(scene.ends_ns, *(trial.history[-1][0] for trial in ran))
         horizon_s = last_ns / SECOND_NS + ENDLESS_S
-    users = Users(backend, ran[0].model.servers)
+    users = Users(backend, ran[0].model.servers, clients)
     until_ns = round(horizon_s * SECOND_NS)
     return [
         Trial(*trial.seen_by(users, until_ns), queries=trial.world.queries, horizon_s=horizon_s)
@@ -170,13 +173,13 @@ def run_trials(
     ]
 
 
-def _run(scene: Scene, version: str | None, most: int) -> list[_Trial]:
+def _run(scene: Scene, version: str | None, most: int) -> list[SceneTrial]:
     """Trials until there are enough, or their steps are."""
-    ran: list[_Trial] = []
+    ran: list[SceneTrial] = []
     steps = 0
     layout = Layout(scene.backend, version)
     for number in range(most):
-        trial = _Trial(scene, layout, number)
+        trial = SceneTrial(scene, layout, number)
         trial.run()
         ran.append(trial)
         steps += trial.steps
@@ -203,10 +206,10 @@ def queries_per_s(backend: Backend) -> float:
     return per_s
 
 
-class _Trial:
+class SceneTrial:
     """One scene, met in one phase of the polls and one of the checks."""
 
-    def __init__(self, scene: Scene, layout: Layout, number: int) -> None:
+    def __init__(self, scene: AnyScene, layout: Layout, number: int) -> None:
         phases = phases_of(number)
         rng = Random(phases.seed)  # noqa: S311 - repeatable is the point
         self.steps = 0
@@ -249,12 +252,11 @@ class _Trial:
     def seen_by(self, users: Users, until_ns: int) -> Seen:
         """What users saw, of the requests that began from T0 until this instant."""
         scene = self._scene
-        moves = scene.scenario.happening is not Happening.DNS_TROUBLE
         return users.see(
             self.history,
             meets=scene.meets,
             edges_ns=scene.place_edges(),
-            new=scene.new if moves else None,
+            new=scene.awaited,
             until_ns=until_ns,
         )
 

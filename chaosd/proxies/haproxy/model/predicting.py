@@ -7,6 +7,7 @@ from random import Random
 from chaosd.history.cycles import Prediction
 from chaosd.plugins.timeline import (
     ALWAYS,
+    Clients,
     Failure,
     ServerHealth,
     Timeline,
@@ -15,8 +16,9 @@ from chaosd.plugins.timeline import (
     Unreached,
 )
 from chaosd.proxies.haproxy.model import closed_forms, trials
-from chaosd.proxies.haproxy.model.algorithm import ProxyModel
+from chaosd.proxies.haproxy.model.algorithm import BACKEND, ProxyModel, backend_of
 from chaosd.proxies.haproxy.model.backend import Resolver
+from chaosd.proxies.haproxy.model.cycle_requests import with_requests
 from chaosd.proxies.haproxy.model.moves import Move, recognise
 from chaosd.proxies.haproxy.model.resolution import HOLDS
 from chaosd.proxies.haproxy.model.server import SECOND_NS, Server
@@ -26,20 +28,31 @@ from chaosd.proxies.haproxy.model.timeline_world import Tracks, TrackWorld, whol
 from chaosd.proxies.haproxy.model.versions import FORGETS_ANSWERS, OLDEST, parse_version
 
 
-def predict(settings: Settings, version: str | None, timeline: Timeline) -> Prediction | Unreached:
+def predict(
+    settings: Settings, version: str | None, timeline: Timeline, clients: Clients | None = None
+) -> Prediction | Unreached:
     """The recovery of a fresh request, as a band and a distribution; or why there is none.
 
-    The version is as HAProxy says it, "2.6.12"; None: newer than all.
+    The version is as HAProxy says it, "2.6.12"; None: newer than all. With `clients` also what
+    their requests come to.
     """
     band = closed_forms.recovery(settings, version, timeline)
     if isinstance(band, Unreached):
         return band
     found = trials.recoveries(settings, version, timeline)
-    return band if isinstance(found, Unreached) else trials.distribution(band, found)
+    if isinstance(found, Unreached):
+        return band
+    predicted = trials.distribution(band, found)
+    move = recognise(timeline, settings.prefers)
+    if clients is None or isinstance(move, Unreached):
+        return predicted
+    backend = backend_of(settings, servers=1 + len(move.others))
+    standing = Standing(backend=backend, host=BACKEND)
+    return with_requests(predicted, standing, version, timeline, move=move, clients=clients)
 
 
 def predict_any(
-    standing: Standing, version: str | None, timeline: Timeline
+    standing: Standing, version: str | None, timeline: Timeline, clients: Clients | None = None
 ) -> Prediction | Unreached:
     """The same for a backend of any shape, from trials alone."""
     known = parse_version(version)
@@ -60,7 +73,10 @@ def predict_any(
         return Unreached.SLOW_NAMESERVER
     if known < FORGETS_ANSWERS and _may_be_in_maintenance(resolver, move):
         return Unreached.OBSOLETE_IN_MAINTENANCE
-    return trials.predicted(standing, version, move, timeline)
+    predicted = trials.predicted(standing, version, move, timeline)
+    if clients is None or isinstance(predicted, Unreached):
+        return predicted
+    return with_requests(predicted, standing, version, timeline, move=move, clients=clients)
 
 
 def _may_be_in_maintenance(resolver: Resolver, move: Move) -> bool:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
-from typing import Any
+from typing import Any, Protocol
 
 from chaosd.plugins.simulation import NEVER_NS, Reply, below
 from chaosd.plugins.timeline import Answer, Failure, Meets, RecordType
@@ -39,9 +39,50 @@ def instances_of(backend: Backend, server: str) -> int:
 _OLD_MEETS = {
     Happening.MOVE: Meets.REFUSE,
     Happening.NODE_LOST: Meets.BLACKHOLE,
+    Happening.TAKEN: Meets.IMPOSTER,
     Happening.GROWS: Meets.LISTENING,
     Happening.SHRINKS: Meets.REFUSE,
 }
+
+
+class AnyScene(Protocol):
+    """What a backend meets in a trial, whether a scenario says so or a timeline."""
+
+    @property
+    def awaited(self) -> str | None:
+        """The address of the new instance, with which it is over; None where nothing moves."""
+
+    @property
+    def window_ns(self) -> int:
+        """Until when DNS queries are counted."""
+
+    @property
+    def late_targets(self) -> bool:
+        """Whether SRV answers come without the addresses of their targets."""
+
+    def reply(self, now_ns: int, host: str, record: RecordType, resolver: Resolver) -> Reply:
+        """What the nameservers of this section, all together, answer; beyond a round trip."""
+
+    def questions(self, now_ns: int, host: str) -> int:
+        """How many names are asked for in a poll of this one."""
+
+    def poll_takes_ns(self, resolver: Resolver) -> int:
+        """How long a poll takes at rest, but for round trips."""
+
+    def final_name(self, host: str) -> Callable[[int], bool]:
+        """Whether what this name is answered changes no more after an instant."""
+
+    def meets(self, now_ns: int, ip: str) -> Meets:
+        """What a connect to this address meets."""
+
+    def place_edges(self) -> Sequence[int]:
+        """When what is met at any address changes."""
+
+    def final_place(self, now_ns: int, ip: str) -> bool:
+        """Whether what this address meets changes no more after this instant."""
+
+    def settle(self, model: BackendModel) -> None:
+        """Let the servers have what they have had for long before T0."""
 
 
 class Scene:
@@ -52,6 +93,8 @@ class Scene:
         host = _host(moved)
         self._addresses = _addresses(backend, scenario, host)
         self.old, self.new = f"{host}#1", f"{host}#new"
+        moves = scenario.happening is not Happening.DNS_TROUBLE
+        self.awaited = self.new if moves else None
         self.late_targets = not scenario.additional
         self._host = host
         self._services = {line.host for line in backend.servers if line.follows is Follows.SERVICE}
@@ -189,7 +232,7 @@ class SceneWorld:
     It counts the queries of the first seconds, and notes that a server has changed.
     """
 
-    def __init__(self, scene: Scene, rng: Random, *, count_until_ns: int) -> None:
+    def __init__(self, scene: AnyScene, rng: Random, *, count_until_ns: int) -> None:
         self.changed = False
         self.queries = 0
         self.connect = scene.meets
@@ -204,7 +247,7 @@ class SceneWorld:
             reply = scene.reply(now_ns, host, record, resolver)
             if reply.answer is Failure.SILENCE:
                 return reply
-            took_ns = ROUND_TRIP_NS + below(rng, ROUND_TRIP_MORE_NS)
+            took_ns = reply.took_ns + ROUND_TRIP_NS + below(rng, ROUND_TRIP_MORE_NS)
             return Reply(reply.answer, took_ns, reply.partial)
 
         return ask

@@ -15,19 +15,21 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from chaosd.plugins.simulation import NEVER_NS
-from chaosd.plugins.timeline import Meets
-from chaosd.proxies.haproxy.model.backend import SLOW_S, Backend
+from chaosd.plugins.timeline import Clients, Meets
+from chaosd.proxies.haproxy.model.backend import PATIENCE_S, SLOW_S, Backend
 from chaosd.proxies.haproxy.model.requests import (
     attempt_ns,
     candidates,
     redispatches,
 )
 from chaosd.proxies.haproxy.model.server import SECOND_NS, Server
+from chaosd.proxies.haproxy.model.timeline_world import whole_ns
 
 TRIES_MAX = 1000  # of one request that are walked through; it counts as failed then
 WALK_NS, WALKS_MAX = 250_000_000, 12  # how far apart walks of a piece begin, and how many there are
 _BISECTIONS = 8
-_SLOW_NS = round(SLOW_S * SECOND_NS)
+# Clients of whom nothing is known: after so long without an answer nobody waits any more.
+PATIENT = Clients(patience_s=PATIENCE_S, slow_after_s=SLOW_S)
 _SERVED = frozenset({Meets.LISTENING, Meets.IMPOSTER})
 
 # Of each server, in their order: its address if it is usable.
@@ -83,8 +85,12 @@ class _Stretch(NamedTuple):
 class Users:
     """The users of a backend, for all trials of a scene."""
 
-    def __init__(self, backend: Backend, servers: Sequence[Server]) -> None:
+    def __init__(
+        self, backend: Backend, servers: Sequence[Server], clients: Clients = PATIENT
+    ) -> None:
         self.backend = backend
+        self.slow_ns = whole_ns(clients.slow_after_s)
+        self.patience_ns = whole_ns(clients.patience_s)
         self._servers = servers
         self._places = {server.name: place for place, server in enumerate(servers)}
         self._states: dict[Usable, State] = {}
@@ -168,36 +174,39 @@ class _Trial:
             return
         bad: dict[str, Choice] = {}  # those at one address have one fate
         longest_ns = 0
+        misrouted = False
         for choice in state.choices:
             met = self._meets(start_ns, choice.ip)
             if met is Meets.IMPOSTER:
                 self._misrouted += choice.share * (end_ns - start_ns)
+                misrouted = True
             elif met is not Meets.LISTENING:
                 known = bad.get(choice.ip)
                 share = choice.share + (known.share if known else 0.0)
                 bad[choice.ip] = choice._replace(share=share)
                 longest_ns = max(longest_ns, self._users.walk_ns(met))
         if not bad:
-            self._stretches.append(_Stretch(start_ns, end_ns, fails=False))
+            self._stretches.append(_Stretch(start_ns, end_ns, misrouted))
             return
         # Those that end in this piece have one fate; the others are looked at one by one.
         tail_ns = min(longest_ns, end_ns - start_ns)
         if (body_ns := end_ns - start_ns - tail_ns) > 0:
-            self._walk(start_ns, start_ns + body_ns, bad.values())
+            self._walk(start_ns, start_ns + body_ns, bad.values(), misrouted=misrouted)
         number = min(WALKS_MAX, -(-tail_ns // WALK_NS))
         for place in range(number):
             first_ns = start_ns + body_ns + place * tail_ns // number
-            self._walk(first_ns, start_ns + body_ns + (place + 1) * tail_ns // number, bad.values())
+            last_ns = start_ns + body_ns + (place + 1) * tail_ns // number
+            self._walk(first_ns, last_ns, bad.values(), misrouted=misrouted)
 
-    def _walk(self, start_ns: int, end_ns: int, bad: Iterable[Choice]) -> None:
-        fails, worth_ns, middle_ns = False, end_ns - start_ns, (start_ns + end_ns) // 2
+    def _walk(self, start_ns: int, end_ns: int, bad: Iterable[Choice], *, misrouted: bool) -> None:
+        fails, worth_ns, middle_ns = misrouted, end_ns - start_ns, (start_ns + end_ns) // 2
         for choice in bad:
             fate = self._fate(middle_ns, choice)
             worth = choice.share * worth_ns
             self._failed += worth * fate.failed
             self._masked += worth * fate.masked
             self._misrouted += worth * fate.misrouted
-            fails |= fate.failed > 0
+            fails |= fate.failed > 0 or fate.misrouted > 0
             self._slowest_ns = max(self._slowest_ns, fate.ends_ns - middle_ns)
         self._stretches.append(_Stretch(start_ns, end_ns, fails))
 
@@ -212,10 +221,15 @@ class _Trial:
         good_ns = NEVER_NS
         while part > 0:
             met = self._meets(now_ns, choice.ip)
+            gave_up = now_ns - start_ns > users.patience_ns
+            slow = now_ns - start_ns >= users.slow_ns
             if met in _SERVED:
-                misrouted += part if met is Meets.IMPOSTER else 0.0
-                masked += part if met is Meets.LISTENING and _is_slow(start_ns, now_ns) else 0.0
-                good_ns = min(good_ns, now_ns) if met is Meets.LISTENING else good_ns
+                failed += part if gave_up else 0.0
+                if not gave_up and met is Meets.IMPOSTER:
+                    misrouted += part
+                elif not gave_up:
+                    masked += part if slow else 0.0
+                    good_ns = min(good_ns, now_ns)
                 break
             tries += 1
             took_ns, wait_ns = users.attempts_ns[met]
@@ -238,9 +252,12 @@ class _Trial:
             total = sum(other.share for other in rest)
             bad = [o for o in rest if self._meets(now_ns, o.ip) is not Meets.LISTENING]
             good = part * (1 - sum(other.share for other in bad) / total) if bad else part
-            if good > 0:
+            waited_ns = now_ns - start_ns
+            if good > 0 and waited_ns <= users.patience_ns:
                 good_ns = min(good_ns, now_ns)
-                masked += good if _is_slow(start_ns, now_ns) else 0.0
+                masked += good if waited_ns >= users.slow_ns else 0.0
+            elif good > 0:
+                failed += good
             part -= good
             choice = max(bad, key=_share, default=choice)
         return Fate(failed, masked, misrouted, good_ns, now_ns)
@@ -286,17 +303,14 @@ class _Trial:
         state = self._at(now_ns)
         answered_ns, fails = NEVER_NS, not state.choices
         for choice in state.choices:
-            if self._meets(now_ns, choice.ip) in _SERVED:
+            met = self._meets(now_ns, choice.ip)
+            if met is Meets.LISTENING:
                 answered_ns = now_ns
                 continue
             fate = self._fate(now_ns, choice)
             answered_ns = min(answered_ns, fate.good_ns)
-            fails |= fate.failed > 0
+            fails |= fate.failed > 0 or fate.misrouted > 0
         return answered_ns, fails
-
-
-def _is_slow(start_ns: int, now_ns: int) -> bool:
-    return now_ns - start_ns >= _SLOW_NS
 
 
 def _share(choice: Choice) -> float:

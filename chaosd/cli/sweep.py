@@ -1,0 +1,254 @@
+"""`chaosd sweep`: which settings are best, on which version, and what they cost."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chaosd.cli import own_files
+from chaosd.cli.output import say
+from chaosd.errors import ConfigError, Exit
+
+if TYPE_CHECKING:
+    from chaosd.config.shape import Config
+    from chaosd.sweep.answer import Answer
+    from chaosd.sweep.arms import Arm
+    from chaosd.sweep.design import Loaded
+    from chaosd.sweep.predict import Predictions
+    from chaosd.sweep.store import Store
+
+HELP = "try many settings and versions, and recommend the best"
+DIRECTORY = Path("sweeps")
+SHOWN_MAX = 40  # arms of the front that are listed
+MEASURED_MAX = 32  # arms: more are measured only with --all
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("design", type=Path, metavar="DESIGN", help="what to try, as YAML")
+    parser.add_argument(
+        "--haproxy",
+        nargs="+",
+        action="extend",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="your own file, instead of the design's base; it is never changed",
+    )
+    parser.add_argument("--backend", metavar="NAME", help="of your own file: which backend moves")
+    parser.add_argument(
+        "--env", type=Path, metavar="FILE", help="of your own file: its NAME=value lines"
+    )
+    parser.add_argument("--host", help="of your own file: the host to ask for")
+    parser.add_argument("--path", help="of your own file: the path to ask for")
+    parser.add_argument(
+        "--proxy-version",
+        metavar="VERSION",
+        help="of your own file: where proxy.version is not varied",
+    )
+    parser.add_argument(
+        "--predict", action="store_true", help="only ask the model, about all arms, and stop"
+    )
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help=f"measure every arm, also where there are more than {MEASURED_MAX}",
+    )
+    parser.add_argument("--cycles", type=int, metavar="N", help="of each arm under each fault")
+    parser.add_argument("--for", dest="time", metavar="TIME", help="of measuring, such as 20m")
+    parser.add_argument("--seed", type=int, help="repeat the schedules of an earlier sweep")
+    parser.add_argument(
+        "--dir",
+        type=Path,
+        metavar="DIR",
+        help=f"where the sweep is kept, and goes on (default: {DIRECTORY}/NAME)",
+    )
+    parser.add_argument("--json", action="store_true", help="print the answer as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from chaosd.sweep import arms, rounds
+    from chaosd.sweep.store import Store
+
+    loaded = _loaded(arguments)
+    design = loaded.design
+    store = Store(arguments.dir or DIRECTORY / design.name)
+    seed = store.seed() if design.seed is None and not arguments.predict else design.seed
+    seed = _fresh_seed() if seed is None else seed
+    base = arms.Base(loaded)
+    maker = arms.Maker(loaded, base, arms.Programs(loaded, needed=not arguments.predict))
+    wanted = arms.combinations(loaded, base, seed)
+    every, predictions = _predict(maker, wanted, base.config)
+    faults = rounds.faults_of(loaded, base.config)
+    labels = [fault.label for fault in faults]
+    _say_front(loaded, every, predictions, labels)
+    if arguments.predict:
+        return Exit.OK
+    chosen = _chosen(loaded, every, predictions, labels, everything=arguments.all)
+    store.prepare()
+    _write(store, loaded, chosen, predictions, seed)
+    return _measure(store, loaded, arguments)
+
+
+def _loaded(arguments: argparse.Namespace) -> Loaded:
+    from chaosd.config import shape, yamlfile
+    from chaosd.sweep import design
+
+    overrides: dict[str, Any] = {}
+    if arguments.cycles is not None:
+        overrides["until.cycles"] = arguments.cycles
+    if arguments.time is not None:
+        overrides["until.time"] = arguments.time
+    if arguments.seed is not None:
+        overrides["seed"] = arguments.seed
+    loaded = design.load(arguments.design, overrides)
+    said, here = loaded.design, arguments.design.parent
+    own = arguments.haproxy or _paths(said.haproxy, here)
+    if arguments.haproxy and said.base is not None:
+        raise ConfigError(f"{arguments.design}: has a `base`, so --haproxy has no place")
+    if not own:
+        if said.base is None:
+            raise ConfigError(f"{arguments.design}: name a `base`, or your own file by --haproxy")
+        path = here / said.base
+        shape.load(path)  # as it is, it must be right
+        loaded.stand_on(shape.document(path), path)
+        return loaded
+    wishes = {
+        "backend": arguments.backend or said.backend,
+        "env": arguments.env or (said.env and here / said.env),
+        "host": arguments.host or said.host,
+        "path": arguments.path or said.path,
+        "proxy_version": arguments.proxy_version,
+    }
+    text = own_files.text(
+        argparse.Namespace(**{**own_files.NONE, **wishes, "haproxy": own, "runtime": None})
+    )
+    loaded.stand_on(yamlfile.read(text), own[0])
+    return loaded
+
+
+def _paths(said: Path | tuple[Path, ...] | None, here: Path) -> list[Path]:
+    several = said if isinstance(said, tuple) else () if said is None else (said,)
+    return [here / path for path in several]
+
+
+def _fresh_seed() -> int:
+    import secrets
+
+    return secrets.randbits(32)
+
+
+# --- what the model says ---
+
+
+def _predict(maker: Any, wanted: Sequence[Any], config: Config) -> tuple[list[Arm], Predictions]:
+    from chaosd.sweep import predict
+    from chaosd.sweep.progress import Progress
+
+    with Progress() as progress:
+        return predict.predict(maker, wanted, config.runtime.type, progress.predicted)
+
+
+def _say_front(
+    loaded: Loaded, every: Sequence[Arm], predictions: Predictions, faults: Sequence[str]
+) -> None:
+    from chaosd.sweep import foresight
+
+    say(*foresight.lines(loaded, every, predictions, faults, most=SHOWN_MAX))
+
+
+def _chosen(
+    loaded: Loaded,
+    every: Sequence[Arm],
+    predictions: Predictions,
+    faults: Sequence[str],
+    *,
+    everything: bool,
+) -> list[Arm]:
+    from chaosd.sweep import foresight
+
+    if everything or len(every) <= MEASURED_MAX:
+        return list(every)
+    chosen = foresight.chosen(loaded, every, predictions, faults, most=MEASURED_MAX)
+    say(
+        f"measured: {len(chosen)} of {len(every):,} arms: the baseline, the predicted front, its "
+        "neighbours, and arms that the model does not reach (--all: every arm)"
+    )
+    return chosen
+
+
+# --- what is measured ---
+
+
+def _write(
+    store: Store, loaded: Loaded, chosen: Sequence[Arm], predictions: Predictions, seed: int
+) -> None:
+    from chaosd.sweep import foresight, rounds
+    from chaosd.sweep.arms import Base
+    from chaosd.sweep.store import Plan
+
+    design = loaded.design
+    keys = {arm.key for arm in chosen}
+    config = Base(loaded).config
+    store.write(
+        Plan(
+            name=design.name,
+            seed=seed,
+            design=loaded.said,
+            faults={fault.label: fault.hash for fault in rounds.faults_of(loaded, config)},
+            objectives=design.minimize,
+            arms=tuple(chosen),
+            lines={arm.key: foresight.pasted(loaded, arm) for arm in chosen},
+            foretold={k: each for k, each in predictions.foretold.items() if k[0] in keys},
+            unforetold={k: why for k, why in predictions.unforetold.items() if k in keys},
+        )
+    )
+
+
+def _measure(store: Store, loaded: Loaded, arguments: argparse.Namespace) -> int:
+    from chaosd.sweep import arms, rounds
+    from chaosd.sweep.measuring import Limits, Sweep
+
+    until = loaded.design.until
+    limits = Limits(
+        cycles=until.cycles,
+        time_s=None if until.time is None else until.time.s,
+        precision=None if until.precision is None else float(until.precision),
+    )
+    faults = rounds.faults_of(loaded, arms.Base(loaded).config)
+    return publish(Sweep(loaded, store, faults, limits, say).run(), store, as_json=arguments.json)
+
+
+def publish(found: Answer, store: Store, *, as_json: bool) -> int:
+    """Write the answer beside the sweep, and say it. Returns the exit code."""
+    import json as encoding
+
+    from chaosd.history.writer import write_whole
+    from chaosd.sweep import json, page, text
+
+    document = encoding.dumps(json.document(found), indent=1)
+    write_whole(store.directory / "answer.json", document + "\n")
+    write_whole(store.directory / "answer.html", page.html(found))
+    if as_json:
+        say(document)
+    else:
+        say("", *text.lines(found), f"page: {store.directory / 'answer.html'}")
+    return Exit.UNKNOWN if found.recommendation is None else Exit.OK
+
+
+def is_sweep(directory: Path) -> bool:
+    """Whether this is the directory of a sweep."""
+    from chaosd.sweep.store import Store
+
+    return Store(directory).is_there()
+
+
+def answer_again(directory: Path, *, as_json: bool) -> int:
+    """The answer of a sweep from its files alone. Returns the exit code."""
+    from chaosd.sweep.answer import answer
+    from chaosd.sweep.measuring import results_of
+    from chaosd.sweep.store import Store
+
+    store = Store(directory)
+    return publish(answer(results_of(store, store.read())), store, as_json=as_json)

@@ -1,0 +1,165 @@
+"""What a fault does to users, foretold for thousands of settings: alike ones are looked at once.
+
+Arms of a sweep differ in settings of which many change nothing. Most versions are alike for the
+model; where the nameserver's trouble takes no address away, only the `resolvers` section counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+
+from chaosd.plugins.timeline import (
+    ALWAYS,
+    Clients,
+    DnsTrouble,
+    Foretold,
+    Meets,
+    Timeline,
+    Unreached,
+)
+from chaosd.proxies.haproxy.model.algorithm import backend_of
+from chaosd.proxies.haproxy.model.backend import (
+    Backend,
+    Beyond,
+    CheckKind,
+    Happening,
+    Outlook,
+    Scenario,
+    Unknown,
+)
+from chaosd.proxies.haproxy.model.moves import recognise
+from chaosd.proxies.haproxy.model.outlook import outlook
+from chaosd.proxies.haproxy.model.settings import Settings
+from chaosd.proxies.haproxy.model.versions import CHECKS_ASK_AGAIN, HAS_INIT_STATE, parse_version
+from chaosd.proxies.haproxy.outlooks import without_names
+
+_KNOWN_MAX = 20_000
+_HAPPENINGS = {
+    Meets.REFUSE: Happening.MOVE,
+    Meets.VACANT: Happening.MOVE,  # on loopback, nobody's address refuses
+    Meets.BLACKHOLE: Happening.NODE_LOST,
+    Meets.IMPOSTER: Happening.TAKEN,
+}
+_BEYOND = {
+    Beyond.NO_SERVER: Unreached.OTHER_SERVERS,
+    Beyond.NO_NAMESERVER: Unreached.NO_NEW_ADDRESS,
+    Beyond.OLD_VERSION: Unreached.OLD_VERSION,
+    Beyond.TOO_MANY: Unreached.OTHER_SERVERS,
+}
+
+
+def foretell(
+    backend: Backend,
+    version: str | None,
+    happening: Timeline | DnsTrouble,
+    clients: Clients,
+    *,
+    moved: str,
+) -> Foretold | Unreached:
+    """What this does to the users of a backend, of which the server line `moved` is the app."""
+    place = next(n for n, line in enumerate(backend.servers) if line.name == moved)
+    scenario = _scenario(backend, happening, place)
+    if isinstance(scenario, Unreached):
+        return scenario
+    alike = without_names(backend)
+    version = _oldest_alike(alike, version)
+    found = None
+    if scenario.happening is Happening.DNS_TROUBLE:
+        found = _outlook(_resolving_only(alike), version, scenario, clients, place)
+        if isinstance(found, Outlook) and found.unaffected < 1:
+            found = None  # an address is taken away: then all of it counts
+    found = found or _outlook(alike, version, scenario, clients, place)
+    if isinstance(found, Unknown):
+        return _BEYOND.get(Beyond(found.why), Unreached.OTHER_SERVERS)
+    return Foretold(
+        recovery_p50_s=found.recovery_s.p50,
+        recovery_p95_s=found.recovery_s.p95,
+        failed_s=found.failed_s.mean,
+        misrouted_s=found.misrouted_s.mean,
+        rest_queries_per_s=found.queries_per_s,
+        trouble_queries_per_s=found.queries_in_trouble_per_s,
+    )
+
+
+def foretell_simple(
+    settings: Settings, version: str | None, happening: Timeline | DnsTrouble, clients: Clients
+) -> Foretold | Unreached:
+    """The same for the backend of one name that chaosd's own YAML makes."""
+    if settings.unknown_words:
+        return Unreached.UNKNOWN_WORDS
+    servers = 1 if isinstance(happening, DnsTrouble) else len(happening.answer(ALWAYS, "A"))
+    backend = backend_of(settings, servers=servers)
+    return foretell(backend, version, happening, clients, moved=backend.servers[0].name)
+
+
+def _scenario(
+    backend: Backend, happening: Timeline | DnsTrouble, place: int
+) -> Scenario | Unreached:
+    line = backend.servers[place]
+    if isinstance(happening, DnsTrouble):
+        return Scenario(
+            happening=Happening.DNS_TROUBLE,
+            published_s=happening.lasts_s,
+            missing=happening.answer,
+            family=happening.record,
+        )
+    move = recognise(happening, line.prefers)
+    if isinstance(move, Unreached):
+        return move
+    what = _HAPPENINGS.get(move.old_ip)
+    if what is None:
+        return Unreached.OTHER_TIMELINE
+    return Scenario(
+        happening=what,
+        published_s=move.published_s,
+        listening_s=move.listening_s,
+        healthy_s=move.listening_s,
+        missing=None if move.missing_s is None else move.missing,
+        instances=1 + len(move.others),
+    )
+
+
+@lru_cache(maxsize=_KNOWN_MAX)
+def _outlook(
+    backend: Backend, version: str | None, scenario: Scenario, clients: Clients, place: int
+) -> Outlook | Unknown:
+    name = backend.servers[place].name
+    return outlook(backend, version, scenario, moved=name, clients=clients)
+
+
+def _oldest_alike(backend: Backend, version: str | None) -> str | None:
+    """The oldest version that does the same with this backend, in all that is asked here."""
+    has_state = any(line.init_state is not None for line in backend.servers)
+    for since in (HAS_INIT_STATE,) if has_state else ():
+        if parse_version(version) >= since:
+            return ".".join(map(str, since))
+    if parse_version(version) >= CHECKS_ASK_AGAIN:
+        return ".".join(map(str, CHECKS_ASK_AGAIN))
+    return version
+
+
+def _resolving_only(backend: Backend) -> Backend:
+    """The same without what matters only once a server has lost its address."""
+    servers = tuple(
+        replace(
+            line,
+            check=CheckKind.NONE,
+            fall=1,
+            rise=1,
+            shuts_sessions=False,
+            inter_ns=10**9,
+            fastinter_ns=10**9,
+            downinter_ns=10**9,
+        )
+        for line in backend.servers
+    )
+    return replace(
+        backend,
+        servers=servers,
+        retries=0,
+        redispatch_every=0,
+        timeout_connect_ns=None,
+        timeout_server_ns=None,
+        timeout_check_ns=None,
+    )

@@ -1,0 +1,129 @@
+"""What the requests of one move in a run come to: a move's timeline, met by a standing backend.
+
+Each trial runs on until nothing can change any more, and `Users` looks at its requests from T0
+until the cycle's observation is over.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from chaosd.history.cycles import Prediction
+from chaosd.plugins.simulation import NEVER_NS, Reply
+from chaosd.plugins.timeline import Clients, Failure, Meets, RecordType, Timeline
+from chaosd.proxies.haproxy.model.algorithm import BackendModel, Layout
+from chaosd.proxies.haproxy.model.backend import Resolver
+from chaosd.proxies.haproxy.model.moves import Move
+from chaosd.proxies.haproxy.model.outlook import SceneTrial
+from chaosd.proxies.haproxy.model.scene import ALWAYS_NS, ENDLESS_S
+from chaosd.proxies.haproxy.model.server import SECOND_NS
+from chaosd.proxies.haproxy.model.standing import BESIDE, NOBODY, Standing
+from chaosd.proxies.haproxy.model.timeline_world import Tracks, whole_ns
+from chaosd.proxies.haproxy.model.users import Seen, Users
+
+# Trials, of which some say how far apart requests may be; fewer where they are very long.
+TRIALS_MIN, TRIALS_LEAST, STEPS_MOST = 32, 12, 12_000
+WIDER = 0.1  # of the range of all trials, at each end: they only come near to what is possible
+
+
+class StandingScene:
+    """A move's timeline as a scene: what names are answered and what addresses meet."""
+
+    late_targets = False
+
+    def __init__(
+        self, standing: Standing, move: Move, timeline: Timeline, tracks: Tracks, vacant: Meets
+    ) -> None:
+        self.backend = standing.backend
+        self.awaited = move.new
+        self.window_ns = whole_ns(move.published_s)
+        self._standing, self._move, self._tracks, self._vacant = standing, move, tracks, vacant
+        self._edges = sorted({whole_ns(edge.at_s) for edge in timeline.places if edge.at_s >= 0})
+        self._last_ns: dict[str, int] = {}
+        for edge in timeline.places:
+            self._last_ns[edge.address] = whole_ns(max(0.0, edge.at_s))
+        self._answers_ns = max(whole_ns(max(0.0, edge.at_s)) for edge in timeline.names)
+
+    # --- the names ---
+
+    def reply(self, now_ns: int, host: str, record: RecordType, resolver: Resolver) -> Reply:
+        if host == self._standing.host:
+            return self._tracks.reply(now_ns, record)
+        return Reply((BESIDE,) if record == "A" else Failure.EMPTY)
+
+    def questions(self, now_ns: int, host: str) -> int:
+        return 1
+
+    def poll_takes_ns(self, resolver: Resolver) -> int:
+        return 0
+
+    def final_name(self, host: str) -> Callable[[int], bool]:
+        last_ns = self._answers_ns if host == self._standing.host else ALWAYS_NS
+        return lambda now_ns: now_ns >= last_ns
+
+    # --- the addresses ---
+
+    def meets(self, now_ns: int, ip: str) -> Meets:
+        if ip in (BESIDE, NOBODY):
+            return Meets.LISTENING if ip == BESIDE else Meets.REFUSE
+        met = self._tracks.meets(now_ns, ip)
+        return self._vacant if met is Meets.VACANT else met
+
+    def place_edges(self) -> Sequence[int]:
+        return self._edges
+
+    def final_place(self, now_ns: int, ip: str) -> bool:
+        return now_ns >= self._last_ns.get(ip, ALWAYS_NS)
+
+    # --- before T0 ---
+
+    def settle(self, model: BackendModel) -> None:
+        self._standing.settle(model, self._move)
+        for server in model.servers:
+            server.sleep(ALWAYS_NS)
+
+
+def with_requests(
+    predicted: Prediction,
+    standing: Standing,
+    version: str | None,
+    timeline: Timeline,
+    *,
+    move: Move,
+    clients: Clients,
+) -> Prediction:
+    """The prediction, and what requests come to beside it."""
+    layout, tracks = Layout(standing.backend, version), Tracks(timeline)
+    # A vacant address refuses on loopback and is a black hole on a bridge: half of each.
+    vacant = (Meets.REFUSE, Meets.BLACKHOLE)
+    scenes = [StandingScene(standing, move, timeline, tracks, each) for each in vacant]
+    ran: list[SceneTrial] = []
+    steps = 0
+    while len(ran) < TRIALS_MIN and (len(ran) < TRIALS_LEAST or steps < STEPS_MOST):
+        trial = SceneTrial(scenes[len(ran) % 2], layout, len(ran))
+        trial.run()
+        ran.append(trial)
+        steps += trial.steps
+    last_s = max(trial.history[-1][0] for trial in ran) / SECOND_NS
+    until_s = min(clients.until_s, max(0.0, last_s) + predicted.upper_s + ENDLESS_S)
+    users = Users(standing.backend, ran[0].model.servers, clients)
+    seen = [trial.seen_by(users, min(whole_ns(until_s), NEVER_NS)) for trial in ran]
+    return replace(
+        predicted,
+        failed_s=_spread(seen, lambda one: one.failed_s),
+        masked_s=_spread(seen, lambda one: one.masked_s),
+        misrouted_s=_spread(seen, lambda one: one.misrouted_s),
+    )
+
+
+def _spread(seen: Sequence[Seen], of: Callable[[Seen], float]) -> dict[str, float]:
+    values = [of(one) for one in seen]
+    low, high = min(values), max(values)
+    wider = WIDER * (high - low)
+    return {
+        "lower": round(max(0.0, low - wider), 6),
+        "mean": round(math.fsum(values) / len(values), 6),
+        "upper": round(high + wider, 6),
+    }

@@ -1,0 +1,184 @@
+"""What the model says of all arms, before anything runs: thousands of them, on all cores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Any, NamedTuple
+
+from chaosd import plan, plugins
+from chaosd.config import shape
+from chaosd.history.cycles import CycleKind
+from chaosd.plan.fitting import fitted_to_files
+from chaosd.plan.foretelling import circumstances, clients
+from chaosd.plugins.bases import FaultConfig
+from chaosd.plugins.fault import CanForetell, Circumstances, Fault, TroublesDns
+from chaosd.plugins.proxy import ForetellsUsers
+from chaosd.plugins.runtime import Pace
+from chaosd.plugins.timeline import DnsTrouble, Timeline, Unreached
+from chaosd.report import words
+from chaosd.sweep.arms import Arm, Base, Maker, Programs, distinct
+from chaosd.sweep.axes import Combination
+from chaosd.sweep.design import Loaded
+from chaosd.sweep.values import Foretold, Objective
+from chaosd.system import usage
+
+ALONE_MAX = 60  # arms for which starting processes takes longer than it saves
+CHUNK = 40  # arms that are given to a process at once
+AUTO = "auto"
+USUAL_RUNTIME = "local"
+
+Said = Callable[[int, int], None]  # so many of so many are done
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """By arm and fault; of arms that the model does not reach, why."""
+
+    foretold: Mapping[tuple[str, str], Foretold]
+    unforetold: Mapping[str, str]
+
+    def worst(self, key: str, faults: Sequence[str], objective: Objective) -> float | None:
+        """Of several faults the worst counts; None where one is not known."""
+        found = [self.foretold.get((key, fault)) for fault in faults]
+        if not found or any(each is None for each in found):
+            return None
+        return max(value(each, objective) for each in found if each is not None)
+
+
+def value(foretold: Foretold, objective: Objective) -> float:
+    """What of a prediction an objective is about."""
+    return {
+        Objective.RECOVERY_P95: foretold.recovery_p95_s,
+        Objective.FAILED: foretold.failed_s,
+        Objective.MISROUTED: foretold.misrouted_s,
+        Objective.DNS_QUERIES: foretold.rest_queries_per_s,
+        Objective.DNS_TROUBLE: foretold.trouble_queries_per_s,
+    }[objective]
+
+
+class Predicted(NamedTuple):
+    """An arm, what is foretold of it by fault, and why there is nothing."""
+
+    arm: Arm
+    foretold: dict[str, Foretold]
+    why: str = ""
+
+
+def predict(
+    maker: Maker, wanted: Sequence[Combination], runtime: str, said: Said
+) -> tuple[list[Arm], Predictions]:
+    """Make the arms, the baseline first, and ask the model about each under every fault.
+
+    `runtime` is where they would run. Raises ConfigError for combinations that can't be.
+    """
+    maker.ask_programs()
+    found = [_one(maker, maker.baseline(), pace_of(runtime))]
+    for some in _chunks(maker, wanted, pace_of(runtime)):
+        found += some
+        said(len(found) - 1, len(wanted))
+    arms = distinct(each.arm for each in found)
+    return arms, Predictions(
+        foretold={(p.arm.key, fault): each for p in found for fault, each in p.foretold.items()},
+        unforetold={each.arm.key: each.why for each in found if each.why},
+    )
+
+
+def pace_of(runtime: str) -> Pace:
+    """How long the steps of a runtime take, about."""
+    kind: Any = plugins.find("runtimes", USUAL_RUNTIME if runtime in ("", AUTO) else runtime)
+    pace: Pace = kind.pace
+    return pace
+
+
+def _chunks(maker: Maker, wanted: Sequence[Combination], pace: Pace) -> Iterator[list[Predicted]]:
+    cores = max(1, round(usage.limits().cores))
+    if len(wanted) <= ALONE_MAX or cores == 1:
+        for values in wanted:
+            yield [_one(maker, maker.arm(values), pace)]
+        return
+    parts = [wanted[first : first + CHUNK] for first in range(0, len(wanted), CHUNK)]
+    own = maker.loaded, maker.programs, pace
+    with ProcessPoolExecutor(cores, get_context("spawn"), _begin, own) as pool:
+        try:
+            yield from pool.map(_several, parts)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+_HERE: list[tuple[Maker, Pace]] = []  # of a process of the pool
+
+
+def _begin(loaded: Loaded, programs: Programs, pace: Pace) -> None:
+    _HERE[:] = [(Maker(loaded, Base(loaded), programs), pace)]
+
+
+def _several(some: Sequence[Combination]) -> list[Predicted]:
+    ((maker, pace),) = _HERE
+    return [_one(maker, maker.arm(values), pace) for values in some]
+
+
+def _one(maker: Maker, arm: Arm, pace: Pace) -> Predicted:
+    config = shape.of_data(maker.loaded.with_values(arm.said), maker.loaded.called)
+    proxy = plan.proxy_of(config)
+    if not isinstance(proxy, ForetellsUsers):
+        return Predicted(arm, {}, f"there is no model of {config.proxy.type}")
+    config = fitted_to_files(config, proxy)
+    known, asking = circumstances(config, pace), clients(config)
+    found: dict[str, Foretold] = {}
+    for part in config.faults:
+        happening = _happening(part, known)
+        if isinstance(happening, str):
+            return Predicted(arm, {}, f"{part.label}: {happening}")
+        foretold = proxy.foretell(happening, asking, version=arm.program.version)
+        if isinstance(foretold, Unreached):
+            return Predicted(arm, {}, f"{part.label}: {words.unreached(foretold)}")
+        found[part.label] = foretold
+    return Predicted(arm, found)
+
+
+def _happening(part: FaultConfig, known: Circumstances) -> Timeline | DnsTrouble | str:
+    """What a fault does to the world, or why no model knows."""
+    fault: Fault = plugins.find("faults", part.type)(part)
+    if part.companions:
+        return "the model knows no fault that comes with others"
+    if isinstance(fault, TroublesDns):
+        trouble = fault.trouble()
+        return "the model does not know what this nameserver does" if trouble is None else trouble
+    is_failover = fault.kind is CycleKind.FAILOVER
+    if is_failover and isinstance(fault, CanForetell):
+        return fault.foretell(known)
+    return "the model knows nothing of this fault before it has happened"
+
+
+# --- the front ---
+
+
+def front(
+    keys: Sequence[str],
+    predictions: Predictions,
+    faults: Sequence[str],
+    objectives: Sequence[Objective],
+) -> list[str]:
+    """The arms that no other one is as good as in all objectives and better in one.
+
+    Of arms that are foretold the same only the first is taken.
+    """
+    points: dict[tuple[float, ...], str] = {}
+    for key in keys:
+        values = [predictions.worst(key, faults, objective) for objective in objectives]
+        if all(each is not None for each in values):
+            points.setdefault(tuple(_coarse(each) for each in values if each is not None), key)
+    found: list[tuple[float, ...]] = []
+    for point in sorted(points):  # whoever dominates another comes before it
+        if not any(all(a <= b for a, b in zip(other, point, strict=True)) for other in found):
+            found.append(point)
+    return [points[point] for point in found]
+
+
+def _coarse(number: float) -> float:
+    """Three digits: what differs by less is the same for people, and for trials."""
+    return float(f"{number:.3g}")

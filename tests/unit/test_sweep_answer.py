@@ -1,0 +1,118 @@
+"""The answer of a sweep: what it recommends, what it promises, what it marks; in text and JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import cache
+
+import sweeps
+
+from chaosd.sweep import text
+from chaosd.sweep.answer import Answer, answer
+from chaosd.sweep.effects import Direction
+from chaosd.sweep.json import document
+from chaosd.sweep.oddities import OddityKind
+from chaosd.sweep.recommend import Rule
+from chaosd.sweep.standing import Basis
+from chaosd.sweep.values import Objective
+
+
+@cache
+def measured() -> Answer:
+    """30 blocks of 24 arms under two faults; then ten fresh ones of the two that matter."""
+    found, truths, rng = sweeps.lab(blocks=30)
+    chosen = answer(found).recommendation
+    assert chosen is not None
+    return answer(sweeps.with_fresh(found, [chosen.arm.key, "k00"], truths, rng, 10))
+
+
+def test_it_recommends_the_cheapest_of_the_fastest() -> None:
+    found = measured().recommendation
+    assert found is not None
+    values = found.arm.values
+    assert values["proxy.resolvers.timeout_resolve"] == "200ms"
+    assert values["proxy.redispatch"] is True
+    assert values["proxy.version"] == "2.6"  # the baseline's: nothing speaks for another one
+    assert found.rule is Rule.CHEAPEST_BY_VALUE  # 30 cycles have no upper bound of a p95
+    assert (found.lines, found.without) == (("redispatch True",), ("redispatch False",))
+
+
+def test_only_fresh_blocks_are_promised_and_they_choose_nothing() -> None:
+    found, truths, rng = sweeps.lab(blocks=30)
+    before = answer(found).recommendation
+    assert before is not None
+    assert {gain.basis for gain in before.gains} == {Basis.MEASURED}
+    for seed in (1, 2):
+        # However bad the fresh ones are, the choice stands: only what is promised changes.
+        bad = {key: replace(t, least_s=t.least_s + 3 * seed) for key, t in truths.items()}
+        after = answer(sweeps.with_fresh(found, [before.arm.key, "k00"], bad, rng, 10))
+        assert after.recommendation is not None
+        assert after.recommendation.arm == before.arm
+        assert {gain.basis for gain in after.recommendation.gains} == {Basis.FRESH}
+        gain = after.recommendation.gains[0]
+        assert gain.after is not None
+        assert gain.after > 3 * seed
+
+
+def test_the_model_alone_gives_an_answer_that_says_so() -> None:
+    found, _, _ = sweeps.lab(blocks=1)
+    foretold = answer(replace(found, seen=()))
+    assert foretold.basis is Basis.FORETOLD
+    assert foretold.recommendation is not None
+    assert foretold.recommendation.basis is Basis.FORETOLD
+    assert {gain.basis for gain in foretold.recommendation.gains} == {Basis.FORETOLD}
+    said = "\n".join(text.lines(foretold))
+    assert "Predicted, not measured: Take" in said
+    assert "Predicted front:" in said
+
+
+def test_nothing_known_is_no_recommendation() -> None:
+    found, _, _ = sweeps.lab(blocks=2)
+    nothing = answer(replace(found, foretold={}))
+    assert nothing.recommendation is None
+    assert "No recommendation" in "\n".join(text.lines(nothing))
+    assert document(nothing)["recommendation"] is None
+    never = tuple(replace(each, recovery_s=None) for each in sweeps.lab(blocks=6)[0].seen)
+    assert answer(replace(found, seen=never)).recommendation is None
+
+
+def test_main_effects_and_interactions_are_what_was_built_in() -> None:
+    found = measured()
+    by_name = {(each.name, each.objective): each for each in found.effects}
+    recovery, queries = Objective.RECOVERY_P95, Objective.DNS_QUERIES
+    assert by_name["timeout_resolve", recovery].direction is Direction.RISES
+    assert by_name["timeout_resolve", queries].direction is Direction.FALLS
+    assert by_name["inter", queries].direction is Direction.NONE
+    assert by_name["version", recovery].direction is Direction.NONE
+    pairs = {frozenset((i.name, i.other)) for i in found.interactions}
+    assert pairs == {frozenset(("inter", "redispatch"))}
+    only = next(i for i in found.interactions if i.name == "inter")
+    assert (only.other, only.most_at, only.only) == ("redispatch", "false", True)
+
+
+def test_a_version_that_is_slower_is_marked_and_no_other_is() -> None:
+    assert measured().oddities == ()
+    found = answer(sweeps.lab(blocks=30, off=1.4)[0]).oddities
+    assert {o.kind for o in found} == {OddityKind.NEIGHBOUR, OddityKind.MODEL}
+    first = found[0]
+    assert (first.kind, first.before, first.version) == (OddityKind.NEIGHBOUR, "2.6", "3.4")
+    assert {o.version for o in found} == {"3.4"}
+
+
+def test_text_and_json_say_the_same() -> None:
+    found = measured()
+    written = json.loads(json.dumps(document(found), allow_nan=False))
+    assert written["format"] == 1
+    assert written["words"] == text.lines(found)
+    assert found.recommendation is not None
+    assert written["recommendation"]["arm"] == found.recommendation.arm.key
+    assert len(written["arms"]) == 24
+    said = "\n".join(text.lines(found))
+    for sentence in written["recommendation"]["words"]:
+        assert sentence in said
+    for part in ("buys", "gains"):
+        assert written["recommendation"][part]
+    for key in written["front"]:
+        assert written["arms"][key]["name"] in said
+        assert written["arms"][key]["membership"] > 0
