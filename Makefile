@@ -10,7 +10,7 @@ RUN_OPTIONS ?= # such as --set proxy.resolvers.timeout_resolve=200ms
 # Tests start hundreds of processes, none of which should compile all of chaosd anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo images test test-fast test-long attack check lint bench lock clean
+.PHONY: help setup demo images swarm-box test test-fast test-long attack check lint bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ demo: $(VENV)/.installed ## set up what is needed and watch real failovers (CYCL
 
 images: $(VENV)/.installed ## make the images for Docker: by a registry, or else of Debian's packages
 	@./.ci/get-images $(BIN)/chaosd --all
+
+swarm-box: $(VENV)/.installed ## a shell on a swarm of two engines on this machine, for runtime: swarm (root)
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tests/docker/swarm_box.py
 
 test: $(VENV)/.dev haproxy ## all but the long tests; those that need what this machine lacks say so and are skipped
 	@if $(BIN)/chaosd images --engine 2>/dev/null; then \

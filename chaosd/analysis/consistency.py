@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 
 from chaosd.analysis.recovery import ANOMALY_MARGIN_S
 from chaosd.analysis.remarks import Remark, RemarkKind
-from chaosd.history.cycles import PHASES, Cycle
+from chaosd.history.cycles import PHASES, PHASES_OF_NODES, Cycle
 
-UNTIL_RECOVERY = PHASES[: PHASES.index("settle")]
+UNTIL_RECOVERY = PHASES_OF_NODES[: PHASES_OF_NODES.index("settle")]
 ROUNDED_S = 0.002  # what rounding and clocks may do to a sum
 
 
@@ -33,7 +33,11 @@ def contradicts_itself(cycle: Cycle) -> bool:
         below, above = predicted.lower_s - margin_s, predicted.upper_s + margin_s
         if cycle.anomaly is False and not below <= fresh_s <= above:
             return True
-    phases = [cycle.phases.get(f"{phase}_s") for phase in UNTIL_RECOVERY]
+    phases = [
+        cycle.phases.get(f"{phase}_s")
+        for phase in UNTIL_RECOVERY
+        if phase in PHASES or f"{phase}_s" in cycle.phases
+    ]
     known = [seconds for seconds in phases if seconds is not None]
     if not known or len(known) < len(phases):
         return False

@@ -7,7 +7,7 @@ from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any, NamedTuple, TypeVar
 
-from chaosd.history.cycles import PHASES
+from chaosd.history.cycles import PHASES, PHASES_OF_NODES
 from chaosd.history.disturbances import AppRolled, AppScaled
 from chaosd.history.events import (
     AnyEvent,
@@ -22,6 +22,7 @@ from chaosd.history.events import (
     InstancePlaced,
     InstanceReachable,
     InstanceRetired,
+    NameKnown,
     NamePublished,
     NameWithdrawn,
     RenewProxy,
@@ -39,6 +40,7 @@ from chaosd.plugins.timeline import Timeline
 # The log says things when they happen, the API when it is asked: the log goes first.
 TELLERS = (Teller.LOG, Teller.API)
 LEFT = (ServerChange.DOWN, ServerChange.MAINT)
+Named = TypeVar("Named", NamePublished, NameKnown)
 Lifecycle = TypeVar("Lifecycle", InstanceListening, InstanceReachable)
 
 
@@ -50,6 +52,8 @@ class Edges(NamedTuple):
     switched_ns: int | None  # the proxy has the new IP
     usable_ns: int | None  # the proxy holds the server there for usable
     error_ns: int = 0  # of the one that is known worst
+    # The first node's nameserver answers the new IP, where each has its own.
+    announced_ns: int | None = None
 
 
 def first_answer_ns(
@@ -114,16 +118,18 @@ def edges(
     fault = begin.what
     listening = _of_instance(events, InstanceListening, fault.new)
     published = _published(events, fault.old_ip, fault.new_ip) if fault.new_ip else None
+    announced = _announced(events, fault.old_ip, fault.new_ip) if fault.new_ip else None
     moved = _switch(events, fault.new_ip) if fault.new_ip else None
     if moved is None and stays(fault):
         moved = _stayed(events, begin)
     usable = _usable(events, begin.at_ns, moved, recovered_ns) if moved else None
     known: list[Event[Any]] = [
-        said for said in (listening, published, moved, usable) if said is not None
+        said for said in (listening, announced, published, moved, usable) if said is not None
     ]
     return Edges(
         serving_ns=direct.well_ns if listening is None or direct.was_unwell else listening.at_ns,
         published_ns=published.at_ns if published else None,
+        announced_ns=announced.at_ns if announced else None,
         switched_ns=moved.at_ns if moved else None,
         usable_ns=usable.at_ns if usable else None,
         error_ns=max((said.error_ns for said in known), default=0),
@@ -137,12 +143,15 @@ def phases(
 
     Each edge counts as the latest of itself and those before it, and as no later than the recovery,
     so that the known phases before `settle` add up to the recovery. A phase with an unknown edge at
-    either side is unknown.
+    either side is unknown. There is a `gossip_s` only where each node has its own nameserver: from
+    when the first one answered the new address until the proxy's did.
     """
     ends: list[int | None] = []
     latest_ns = t0_ns
-    known = edges.serving_ns, edges.published_ns, edges.switched_ns, edges.usable_ns
-    for edge_ns in (*known, recovered_ns):
+    names = [edges.published_ns]
+    if has_gossip := edges.announced_ns is not None:
+        names.insert(0, edges.announced_ns)
+    for edge_ns in (edges.serving_ns, *names, edges.switched_ns, edges.usable_ns, recovered_ns):
         if edge_ns is not None:
             latest_ns = max(latest_ns, edge_ns)
             if recovered_ns is not None:
@@ -150,9 +159,10 @@ def phases(
         ends.append(None if edge_ns is None else latest_ns)
     ends.append(stable_ns)
     starts = [t0_ns, *ends]
+    told = PHASES_OF_NODES if has_gossip else PHASES
     return {
         f"{phase}_s": None if start is None or end is None else (end - start) / 1e9
-        for phase, start, end in zip(PHASES, starts, ends, strict=False)
+        for phase, start, end in zip(told, starts, ends, strict=False)
     }
 
 
@@ -267,7 +277,20 @@ def _published(
 
     As long as the old one is among the answers, a proxy may well stay there.
     """
-    found = [e for e in only(events, NamePublished) if new_ip in e.what.ips]
+    return _first_alone(only(events, NamePublished), old_ip, new_ip)
+
+
+def _announced(
+    events: Iterable[AnyEvent], old_ip: str | None, new_ip: str | None
+) -> Event[NameKnown] | None:
+    """The same of the first node to know; None where there is one nameserver for all."""
+    return _first_alone(only(events, NameKnown), old_ip, new_ip)
+
+
+def _first_alone(
+    said: Iterable[Event[Named]], old_ip: str | None, new_ip: str | None
+) -> Event[Named] | None:
+    found = [e for e in said if new_ip in e.what.ips]
     alone = [e for e in found if old_ip not in e.what.ips]
     return min(alone or found, key=_at_ns, default=None)
 

@@ -22,7 +22,7 @@ from chaosd.analysis.statistics import (
     share,
 )
 from chaosd.history.causes import CauseKind
-from chaosd.history.cycles import PHASES, Cycle, CycleKind, CycleOutcome
+from chaosd.history.cycles import PHASES, PHASES_OF_NODES, Cycle, CycleKind, CycleOutcome
 
 MEASURED = ("recovery_s", "stable_recovery_s", "outage_gap_s", "outage_loss_s")
 COUNTS = ("samples", "failed", "masked", "misrouted", "dropped")
@@ -164,7 +164,7 @@ class Tally:
         self.restart, self.restart_censored = list[float](), list[float]()
         self.restart_wait: list[float] = []
         self.requests = {name: array("q") for name in ("sent", "bad", *BAD)}  # of each failover
-        self.phases: dict[str, list[float]] = {phase: [] for phase in PHASES}
+        self.phases: dict[str, list[float]] = {phase: [] for phase in PHASES_OF_NODES}
         self.phases_error_s: float | None = None
         self.known: list[tuple[float, float]] = []  # recovery, its error bar
         self.known_outages: list[tuple[float, float]] = []
@@ -321,6 +321,7 @@ class Tally:
                 share=sum(seconds) / recovered_s if recovered_s and phase != "settle" else None,
             )
             for phase, seconds in self.phases.items()
+            if seconds or phase in PHASES
         }
         known = [phase.share for phase in phases.values() if phase.share is not None]
         means, recoveries = zip(*self.predicted, strict=True) if self.predicted else ((), ())

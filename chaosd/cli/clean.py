@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from chaosd.cli.output import say
@@ -11,15 +12,27 @@ from chaosd.errors import Exit, MachineError
 HELP = "remove whatever dead runs of chaosd left behind, and nothing else"
 
 
-def add_options(_: argparse.ArgumentParser) -> None:
-    """Take none."""
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "config",
+        type=Path,
+        nargs="?",
+        metavar="CONFIG",
+        help="clean where its runtime is, too: the nodes of a swarm are known from there alone",
+    )
 
 
-def run(_: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     import asyncio
 
     from chaosd import plugins
     from chaosd.plugins.runtime import CanBeAway
+
+    named: Any = None
+    if arguments.config is not None:
+        from chaosd.config.shape import load
+
+        named = load(arguments.config).runtime
 
     removed: list[str] = []
     unseen: dict[str, list[str]] = {}  # runtimes by why they were not looked at
@@ -27,7 +40,8 @@ def run(_: argparse.Namespace) -> int:
     missed: list[str] = []
     for name in plugins.available("runtimes"):
         kind: Any = plugins.find("runtimes", name)
-        runtime = kind(kind.Config(type=name))
+        is_named = named is not None and named.type == name
+        runtime = kind(named if is_named else kind.Config(type=name))
         reason = runtime.unavailable()
         if reason is None:
             try:

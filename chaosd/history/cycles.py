@@ -46,6 +46,8 @@ class CycleOutcome(StrEnum):
 
 
 PHASES = ("replace", "publish", "discover", "rejoin", "serve", "settle")
+# With the one that a cycle has only where each node has a nameserver of its own.
+PHASES_OF_NODES = ("replace", "publish", "gossip", "discover", "rejoin", "serve", "settle")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,6 +51,16 @@ class StopInstance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RescheduleInstance:
+    """What runs the app is told to replace an instance: where and how is its own choice."""
+
+    identity: str
+    ip: str
+    by: str  # update, drain
+    order: str  # stop-first, start-first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HoldAddress:
     """Something else takes an old address."""
 
@@ -132,6 +142,7 @@ Deed = (
     | TearDown
     | StartInstance
     | StopInstance
+    | RescheduleInstance
     | HoldAddress
     | ReleaseAddress
     | RunProgram
@@ -203,6 +214,7 @@ class InstancePlaced:
     ip: str = ""
     port: int = 0
     expected: str | None = None
+    node: str | None = None  # the machine that it runs on, where there are several
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -371,6 +383,18 @@ class NameWithdrawn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NameKnown:
+    """A node's own nameserver answers the app's name with these addresses, asked from inside.
+
+    Where there is one nameserver for all, NamePublished and NameWithdrawn say it. Where each node
+    has one, they are about the proxy's.
+    """
+
+    node: str
+    ips: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NameAnswered:
     """The proxy asked for the app's name and got an answer that differs from the last one."""
 
@@ -498,6 +522,7 @@ class EngineFound:
     missing: str | None
     clock_offset_ns: int
     clock_error_ns: int
+    node: str | None = None  # which one it is, where a cell has several
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -559,6 +584,7 @@ What = (
     | InstanceRetired
     | NamePublished
     | NameWithdrawn
+    | NameKnown
     | NameAnswered
     | QueriesCounted
     | ServerChanged

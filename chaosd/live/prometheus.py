@@ -34,7 +34,7 @@ from chaosd.analysis.expected_requests import LOST, expected, surprises
 from chaosd.analysis.recovery import Identities
 from chaosd.analysis.samples import kind_of
 from chaosd.analysis.tally import POOR
-from chaosd.history.cycles import PHASES, Cycle, CycleOutcome
+from chaosd.history.cycles import PHASES, PHASES_OF_NODES, Cycle, CycleOutcome
 from chaosd.history.events import (
     AnyEvent,
     FaultBegan,
@@ -291,7 +291,7 @@ class _Cycles:
         ):
             seconds = beyond_s if value is None else value
             metric.labels(*labels).observe(seconds, exemplar=exemplar)
-        for phase in PHASES:
+        for phase in PHASES_OF_NODES:
             if (part_s := cycle.phases.get(f"{phase}_s")) is not None:
                 self.phase.labels(*labels, phase).observe(part_s)
 

@@ -259,6 +259,34 @@ class CanHoldAddress(CanMove, Protocol):
 
 
 @runtime_checkable
+class CanReschedule(Protocol):
+    """A stage whose platform replaces an instance by itself: where and how is its own choice."""
+
+    app: tuple[Instance, ...]
+
+    def next_identity(self) -> str:
+        """Name the next instance, before it has an address. Declare it by `cycle.expect`."""
+
+    async def reschedule(
+        self,
+        identity: str,
+        by: Literal["update", "drain"],
+        order: Literal["stop-first", "start-first"],
+    ) -> Instance:
+        """Have the oldest instance replaced; return when the new one has its address.
+
+        `update` replaces it as a deployment does, in this order; `drain` takes away the node that
+        it runs on. Stores `InstancePlaced`, whose `expected` is the identity.
+        """
+
+    async def ready(self, instance: Instance) -> None:
+        """Return when it listens at its address. Raises MachineError if not."""
+
+    async def settle(self) -> None:
+        """Give the node back, and return when as many instances serve as the config wants."""
+
+
+@runtime_checkable
 class CanSwitch(CanMove, Protocol):
     """A stage whose name can be given from one living instance to another."""
 
@@ -347,7 +375,7 @@ class CanReloadProxy(Protocol):
 
 
 # What only one fault of a cycle can use at once: two would wait for each other's instances.
-EXCLUSIVE: tuple[type, ...] = (CanMove, CanHoldAddress, CanSwitch)
+EXCLUSIVE: tuple[type, ...] = (CanMove, CanHoldAddress, CanSwitch, CanReschedule)
 
 
 @runtime_checkable

@@ -12,6 +12,7 @@ from chaosd.report import text
 _UNTIL = {
     "replace": "until the new instance answered",
     "publish": "until its name answered with the new address",
+    "gossip": "until the DNS of the proxy's node had heard of that",
     "discover": "until the proxy had the new address",
     "rejoin": "until the proxy used the server again",
     "serve": "until a request was answered by it",

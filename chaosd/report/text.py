@@ -13,7 +13,7 @@ from chaosd.analysis.slo import FAIL, OK, Objective
 from chaosd.analysis.statistics import Estimate, Quantiles, Share
 from chaosd.analysis.summary import Report, Totals
 from chaosd.analysis.tally import APART
-from chaosd.history.cycles import PHASES, Cycle, CycleOutcome, is_only
+from chaosd.history.cycles import PHASES_OF_NODES, Cycle, CycleOutcome, is_only
 from chaosd.report import words
 from chaosd.units import Duration, Percent
 
@@ -137,7 +137,11 @@ def _predicted(cycle: Cycle) -> str:
 
 def _phases(cycle: Cycle) -> str:
     """The phases that took most of the time, in their order. Unknown ones are left out."""
-    known = {phase: cycle.phases.get(f"{phase}_s") or 0.0 for phase in PHASES if phase != "settle"}
+    known = {
+        phase: cycle.phases.get(f"{phase}_s") or 0.0
+        for phase in PHASES_OF_NODES
+        if phase != "settle"
+    }
     whole_s = sum(known.values()) if cycle.recovery_s is None else cycle.recovery_s
     told = [
         f"{phase} {seconds(part_s)}"

@@ -193,10 +193,13 @@ class Roster(ABC, Generic[Body]):
 
     # --- what a driver tells ---
 
-    def place(self, entry: Entry[Body], ip: str, called: str | None = None) -> Instance:
+    def place(
+        self, entry: Entry[Body], ip: str, called: str | None = None, node: str | None = None
+    ) -> Instance:
         """Its address is known: store it. The engine judges whether it is a fresh one.
 
-        `called` is the identity that its answers carry, where they know nothing of ours.
+        `called` is the identity that its answers carry, where they know nothing of ours; `node` is
+        where it runs, if there are several.
         """
         app = self._cell.app
         identity = app.identity(called or entry.name, ip)
@@ -204,7 +207,7 @@ class Roster(ABC, Generic[Body]):
         # Where answers carry an address, say, what was expected under a name comes as another.
         expected = None if identity == entry.name else entry.name
         self._recorder.record(
-            InstancePlaced(identity=identity, ip=ip, port=app.port, expected=expected)
+            InstancePlaced(identity=identity, ip=ip, port=app.port, expected=expected, node=node)
         )
         return instance
 

@@ -34,6 +34,9 @@ VARIANTS = [
     {"type": "restart"},
     {"type": "restart", "signal": "TERM", "grace": "1s", "gap": "0s"},
     {"type": "recreate", "signal": "TERM", "grace": "1s", "old_ip": "blackhole"},
+    {"type": "reschedule"},
+    {"type": "reschedule", "order": "start-first"},
+    {"type": "reschedule", "by": "drain"},
     {"type": "recreate", "order": "make-before-break", "old_ip": "imposter"},
 ]
 

@@ -20,6 +20,7 @@ CASES = {
     "docker": [({}, {}), ({"dns": "forward"}, REPLICAS)],
     "external": [],  # it makes nothing: tests/unit/test_external_runtime.py
     "local": [({}, {}), ({}, REPLICAS), ({}, WHEN_READY), ({}, STALE)],
+    "swarm": [],  # it needs several engines: tests/docker/test_swarm.py
     "sim": [({}, {}), ({"app_start": "500ms"}, REPLICAS), ({}, WHEN_READY), ({}, STALE)],
 }
 MARKS = {"docker": [pytest.mark.docker, pytest.mark.timeout(180)], "local": [pytest.mark.haproxy]}

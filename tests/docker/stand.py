@@ -35,7 +35,8 @@ def why_not(version: str = images.DEFAULT_HAPROXY) -> str | None:
     endpoint = from_environment()
     if (reason := endpoint.unreachable()) is not None:
         return reason
-    lacking = images.missing(endpoint.client(), [images.app_tag(), images.haproxy_tag(version)])
+    with endpoint.client() as api:
+        lacking = images.missing(api, [images.app_tag(), images.haproxy_tag(version)])
     return f"the engine has no image {', '.join(lacking)} (make images)" if lacking else None
 
 

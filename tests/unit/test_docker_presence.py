@@ -156,10 +156,12 @@ def stage(shared: Presence, name: str, recorded: list, failed: list) -> DockerSt
     recorder = SimpleNamespace(
         clock=RealClock(), record=lambda what, **_: recorded.append((name, what))
     )
-    found = DockerStage(DockerRuntime.Config(), shared, cell, recorder, failed.append)
+    config, here = DockerRuntime.Config(), "127.0.0.1"
+    found = DockerStage(config, shared, cell, recorder, failed.append, publish=here)
     found._standing = True
     found._net = Network("n", IPv4Network("10.213.7.0/24"), Random(1))
-    found._members = Members(found._engine, found._net, {})
+    (host,) = found._hosts
+    host.members = Members(host.engine, found._net, {})
     return found
 
 
@@ -172,10 +174,10 @@ def test_cells_do_not_tell_each_other_again_and_again_that_it_is_lost(fake) -> N
         shared = known(wait_s=0.05)
         stages = [stage(shared, f"c{number}", recorded, failed) for number in range(6)]
         with pytest.raises(EngineAwayError):
-            await stages[0]._engine.do(lambda _: fake.call())
+            await stages[0]._hosts[0].engine.do(lambda _: fake.call())
         await asyncio.sleep(0.2)
         with pytest.raises(EngineAwayError):  # one that undoes what it did
-            await stages[1]._engine.do(lambda _: fake.call())
+            await stages[1]._hosts[0].engine.do(lambda _: fake.call())
         await asyncio.sleep(0.2)
         assert {name for name, _ in recorded} == {f"c{number}" for number in range(6)}
         assert len(recorded) == len(failed) == len(stages)

@@ -55,6 +55,33 @@ def test_the_error_is_that_of_the_edge_that_is_known_worst() -> None:
     assert found().error_ns == 0
 
 
+def test_gossip_is_from_the_first_node_that_knows_until_the_proxys_does() -> None:
+    def known(ms: int, node: str, *ips: str):
+        return at(ms, "dns", "known", node=node, ips=list(ips))
+
+    events = (
+        at(300, "app", "listening", identity=NEW),
+        known(320, "node-2", NEW_IP, OLD_IP),
+        known(350, "node-2", NEW_IP),
+        known(900, "node-1", NEW_IP),
+        at(900, "dns", "published", ips=[NEW_IP]),
+        at(1500, "proxy.log", "address_changed", server="s1", old=OLD_IP, new=NEW_IP),
+    )
+    edge = found(*events)
+    assert edge.announced_ns == T0 + 350 * MS
+    parts = phases(T0, edge, T0 + 2000 * MS, None)
+    told = {name: round(1000 * s) for name, s in parts.items() if s is not None}
+    assert told.pop("rejoin_s") == 0
+    assert told == {
+        "replace_s": 300,
+        "publish_s": 50,
+        "gossip_s": 550,
+        "discover_s": 600,
+        "serve_s": 500,
+    }
+    assert "gossip_s" not in phases(T0, found(*events[-2:]), T0 + 2000 * MS, None)
+
+
 def test_at_its_own_address_there_is_nothing_to_discover() -> None:
     begin = fake.begin(new_ip=OLD_IP, control=True)
     listening = at(260, "app", "listening", identity=NEW)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from chaosd.analysis.heat import Heat
 from chaosd.analysis.slo import OK
 from chaosd.analysis.summary import Report
-from chaosd.history.cycles import PHASES, Cycle
+from chaosd.history.cycles import Cycle
 from chaosd.report import sections, text, words
 from chaosd.report.document import Block, Heading, bullets, escape, to_html
 from chaosd.report.html import pictures
@@ -172,7 +172,7 @@ def _pictures(report: Report, cycles: Sequence[Cycle], heat: Heat, level: int) -
         pictures.phases(cycles),
         "".join(
             key(phase, escape(f"{phase}{_share(report, phase)}"))
-            for phase in (*(p for p in PHASES if p != "settle"), "unknown")
+            for phase in (*(p for p in whole.phases if p != "settle"), "unknown")
         ),
         f"n {whole.outcomes['recovered']} recoveries; a bar is one, or the mean of neighbours.",
     )

@@ -10,14 +10,14 @@ from chaosd.analysis.observed import observed
 from chaosd.analysis.residuals import share_below
 from chaosd.analysis.samples import KINDS
 from chaosd.analysis.survival import kaplan_meier
-from chaosd.history.cycles import PHASES, Cycle, CycleOutcome
+from chaosd.history.cycles import PHASES_OF_NODES, Cycle, CycleOutcome
 from chaosd.report.html import charts
 from chaosd.report.html.charts import Frame
 from chaosd.system.clock import SECOND_NS, utc
 
 COLUMNS_MAX = 120  # of bars, and of steps of a curve
 MIXED_MAX = 400  # predictions that are mixed into one curve
-BEFORE = [phase for phase in PHASES if phase != "settle"]
+BEFORE = [phase for phase in PHASES_OF_NODES if phase != "settle"]
 MANY = 1_000
 BAND_SHOWN_MAX = 2.0  # times the longest recovery
 LONG_SPAN = 200

@@ -25,7 +25,7 @@ from chaosd.runtimes.compose import addresses, as_it_was, project
 from chaosd.runtimes.compose.addresses import Addresses, Place, ProjectNetwork
 from chaosd.runtimes.compose.project import Inspected, Project, ip_of, name_of
 from chaosd.runtimes.compose.recreation import Recreation
-from chaosd.runtimes.docker import images, missing_name, objects, placeholder
+from chaosd.runtimes.docker import images, missing_name, objects
 from chaosd.runtimes.docker.endpoint import MissingError, translated
 from chaosd.runtimes.docker.engine_stage import EngineStage, OtherAddressError
 from chaosd.runtimes.docker.members import Blueprint, Member
@@ -162,7 +162,7 @@ class ComposeStage(EngineStage):
         for gone in self._names.keys() - self._entries.keys() - self._published.keys():
             del self._names[gone], self._of[gone]
         if entry.at is not None:
-            await placeholder.Nobody(self._engine, self._network).take(entry.at)
+            await self._vacancy().take(entry.at)
             await ways.make_way(entry.at)
         ip = entry.at or await ways.fresh()
         name = self._names[entry.name] = f"chaosd-{entry.name.replace('.', '-')}"

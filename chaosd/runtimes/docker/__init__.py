@@ -42,10 +42,9 @@ if TYPE_CHECKING:
 OLD_IP: tuple[OldIp, ...] = ("refuse", "imposter", "blackhole", "tarpit", "vacant")
 
 
-class DockerConfig(EngineConfig):
-    """Docker, at DOCKER_HOST or where the current CLI context says."""
+class TopologyConfig(EngineConfig):
+    """What the config has of every runtime that makes its topology of containers."""
 
-    type: Literal["docker"] = "docker"
     upstream: Literal["none", "host"] = Field(
         "none",
         description="who Docker's DNS asks for names that it does not know, as the app's is while "
@@ -59,9 +58,6 @@ class DockerConfig(EngineConfig):
     subnets: str = Field(
         "10.213.0.0/16", description="each cell's network takes a free /24 of this range"
     )
-    publish: str = Field(
-        "127.0.0.1", description="where the engine publishes the proxy's door and Runtime API"
-    )
 
     @field_validator("subnets")
     @classmethod
@@ -74,6 +70,15 @@ class DockerConfig(EngineConfig):
             raise ValueError("should be private, and a /24 at least (such as 10.213.0.0/16)")
         return text
 
+
+class DockerConfig(TopologyConfig):
+    """Docker, at DOCKER_HOST or where the current CLI context says."""
+
+    type: Literal["docker"] = "docker"
+    publish: str = Field(
+        "127.0.0.1", description="where the engine publishes the proxy's door and Runtime API"
+    )
+
     @field_validator("publish")
     @classmethod
     def _one_address(cls, text: str) -> str:
@@ -84,14 +89,51 @@ class DockerConfig(EngineConfig):
         return text
 
 
-class DockerRuntime(EngineRuntime):
-    """Where HAProxy and the app are containers of a Docker engine."""
+class TopologyRuntime(EngineRuntime):
+    """The part of a Runtime that all have that make their topology of containers."""
 
-    Config = DockerConfig
     has_proxy_program: ClassVar[bool] = True
     makes_topology: ClassVar[bool] = True
     runs_programs: ClassVar[bool] = False  # `app.command` is one of its image's
     default_proxy: ClassVar[str | None] = None
+
+    def __init__(self, config: TopologyConfig, endpoint: Endpoint | None = None) -> None:
+        """`endpoint` is the proxy's engine; None: the one that the environment names."""
+        super().__init__(config, endpoint)
+        self._dns = config.dns
+
+    def proxy_host(self, proxy: Proxy) -> ProxyHost | None:
+        from chaosd.runtimes.docker.members import FILES
+        from chaosd.runtimes.docker.objects import OPEN_FILES_MAX
+        from chaosd.runtimes.docker.proxy import SCRATCH, run_once
+
+        if not isinstance(proxy, Launches):
+            return None
+        run = partial(run_once, self.endpoint, proxy.image)
+        return ProxyHost(
+            directory=PurePosixPath(FILES), scratch=SCRATCH, run=run, open_files_max=OPEN_FILES_MAX
+        )
+
+    def old_ip(self) -> Sequence[OldIp]:
+        return OLD_IP
+
+    def problems(self, cell: CellSpec) -> list[tuple[KeyPath, str]]:
+        """What Docker's own DNS can't be told."""
+        dns = cell.dns
+        found = list(published_when_started(dns))
+        if self._dns == "forward":
+            return found
+        services = [n for n in (dns.name, *(cell.beside or ())) if n.startswith("_")]
+        for name in services:
+            what = f"Docker's DNS answers no service names such as {name} (SRV)"
+            found.append((("dns", "name"), f"{what} (set runtime.dns to forward)"))
+        return found + list(beyond_docker_dns(dns, "leave it out, or set runtime.dns to forward"))
+
+
+class DockerRuntime(TopologyRuntime):
+    """Where HAProxy and the app are containers of a Docker engine."""
+
+    Config = DockerConfig
 
     def __init__(self, config: DockerConfig, endpoint: Endpoint | None = None) -> None:
         """`endpoint` is the engine; None: the one that the environment names."""
@@ -136,18 +178,6 @@ class DockerRuntime(EngineRuntime):
             f"its own {self.config.publish} (set runtime.publish to an address that you can reach)"
         )
 
-    def proxy_host(self, proxy: Proxy) -> ProxyHost | None:
-        from chaosd.runtimes.docker.members import FILES
-        from chaosd.runtimes.docker.objects import OPEN_FILES_MAX
-        from chaosd.runtimes.docker.proxy import SCRATCH, run_once
-
-        if not isinstance(proxy, Launches):
-            return None
-        run = partial(run_once, self.endpoint, proxy.image)
-        return ProxyHost(
-            directory=PurePosixPath(FILES), scratch=SCRATCH, run=run, open_files_max=OPEN_FILES_MAX
-        )
-
     def asks_directly(self) -> bool:
         return True
 
@@ -157,24 +187,12 @@ class DockerRuntime(EngineRuntime):
             return found
         return (*found, CanFaultDns, CanSwitch)
 
-    def old_ip(self) -> Sequence[OldIp]:
-        return OLD_IP
-
-    def problems(self, cell: CellSpec) -> list[tuple[KeyPath, str]]:
-        """What Docker's own DNS can't be told."""
-        dns = cell.dns
-        found = list(published_when_started(dns))
-        if self.config.dns == "forward":
-            return found
-        services = [n for n in (dns.name, *(cell.beside or ())) if n.startswith("_")]
-        for name in services:
-            what = f"Docker's DNS answers no service names such as {name} (SRV)"
-            found.append((("dns", "name"), f"{what} (set runtime.dns to forward)"))
-        return found + list(beyond_docker_dns(dns, "leave it out, or set runtime.dns to forward"))
-
     async def set_up(
         self, cell: CellSpec, recorder: Recorder, failed: Callable[[Exception], None]
     ) -> Any:
         from chaosd.runtimes.docker.stage import DockerStage
 
-        return await standing(DockerStage(self.config, self._presence(), cell, recorder, failed))
+        publish = self.config.publish
+        return await standing(
+            DockerStage(self.config, self._presence(), cell, recorder, failed, publish=publish)
+        )

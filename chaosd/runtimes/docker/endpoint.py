@@ -71,7 +71,11 @@ class Endpoint:
 
     def _client(self, version: str, limit_s: int) -> Any:
         return docker.APIClient(
-            base_url=self.url, tls=self.tls or False, version=version, timeout=limit_s
+            base_url=self.url,
+            tls=self.tls or False,
+            version=version,
+            timeout=limit_s,
+            use_ssh_client=urlsplit(self.url).scheme == "ssh",  # the user's own ssh and its keys
         )
 
     def unreachable(self) -> str | None:
@@ -105,6 +109,19 @@ def from_environment() -> Endpoint:
         named, context = {}, {}
     both = context | named
     return Endpoint(both.get("base_url") or DEFAULT_URL, both.get("tls"), "base_url" in named)
+
+
+def named(name: str) -> Endpoint:
+    """The engine at this URL, or of the CLI's context of this name. Raises MachineError."""
+    if "://" in name:
+        return Endpoint(name)
+    try:
+        found = docker.ContextAPI.kwargs_from_context(name)
+    except (docker.errors.DockerException, OSError, ValueError):
+        found = {}
+    if not found:
+        raise MachineError(f"there is no Docker context {name} (docker context ls shows them)")
+    return Endpoint(found["base_url"], found.get("tls"))
 
 
 def translated(call: Callable[[], T], url: str = "") -> T:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
@@ -59,18 +59,22 @@ class EngineRuntime(RealTime):
 
     async def sweep(self) -> list[str]:
         from chaosd.runtimes.docker import objects
+
+        return await super().sweep() + await self._swept(self._presence(), objects.sweep)
+
+    async def _swept(self, presence: Presence, work: Callable[..., list[str]]) -> list[str]:
+        """Let this remove what dead runs have left on an engine, and say each."""
         from chaosd.runtimes.docker.endpoint import translated
         from chaosd.runtimes.docker.presence import hangs, in_thread
 
-        endpoint = self.endpoint
+        endpoint = presence.endpoint
 
         def removed() -> list[str]:
             with endpoint.client() as api:
-                return translated(partial(objects.sweep, api, self.clock()), endpoint.url)
+                return translated(partial(work, api, self.clock()), endpoint.url)
 
-        presence = self._presence()
         try:
-            return await super().sweep() + await presence.answer(in_thread(removed))
+            return await presence.answer(in_thread(removed))
         except asyncio.CancelledError:
             if await presence.is_silent([]):  # the user must hear that something is left
                 raise hangs(endpoint) from None

@@ -178,7 +178,7 @@ def _from_debian(ask: Ask, api: Any, image: Image, mirror: str | None, say: Say)
     say(f"{image.tag}: unpacking {packages} of Debian {suite}")
     with tempfile.TemporaryDirectory(prefix="chaosd-image-") as scratch:
         raw, packed = Path(scratch) / "raw.tar", Path(scratch) / "image.tar"
-        _mmdebstrap(suite, packages, mirror or debian_mirror(), raw)
+        unpack(suite, packages, mirror or debian_mirror(), raw)
         with tarfile.open(packed, "w") as archive:
             _copy(raw, archive, extra)
         name, _, tag = image.tag.partition(":")
@@ -190,7 +190,13 @@ def _from_debian(ask: Ask, api: Any, image: Image, mirror: str | None, say: Say)
     say(f"{image.tag}: made of Debian {suite}'s packages")
 
 
-def _mmdebstrap(suite: str, packages: str, mirror: str, archive: Path) -> None:
+def unpack(
+    suite: str, packages: str, mirror: str, archive: Path, limit_s: float = BUILD_LIMIT_S
+) -> None:
+    """Unpack packages of a suite, and what they need, as an archive or into a directory.
+
+    Nothing of them is run. Raises MachineError.
+    """
     program = shutil.which("mmdebstrap")
     if program is None:
         raise MachineError(
@@ -209,13 +215,11 @@ def _mmdebstrap(suite: str, packages: str, mirror: str, archive: Path) -> None:
             capture_output=True,
             encoding="utf-8",
             errors="replace",
-            timeout=BUILD_LIMIT_S,
+            timeout=limit_s,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise MachineError(
-            f"mmdebstrap {suite}: not done after {BUILD_LIMIT_S} s ({mirror})"
-        ) from None
+        raise MachineError(f"mmdebstrap {suite}: not done after {limit_s:g} s ({mirror})") from None
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if line.startswith("E:")]
         said = (errors or done.stderr.strip().splitlines() or ["it does not say why"])[0]

@@ -23,33 +23,36 @@ class Impairable(EngineStage):
         raise NotImplementedError
 
     async def pause(self, instance: Instance) -> None:
-        await self._engine.do(partial(_pause, self._body(instance).id))
+        member = self._body(instance)
+        await member.team.engine.do(partial(_pause, member.id))
 
     async def resume(self, instance: Instance) -> None:
         if (entry := self._find(instance)) is not None and entry.body is not None:
-            await self._engine.do(partial(_resume, entry.body.id))
+            await entry.body.team.engine.do(partial(_resume, entry.body.id))
 
     async def hang(self, instance: Instance) -> None:
         if not self._is_own or self._cell.app.command:
             raise MachineError("only chaosd's own app can be told to hang (leave app.image out)")
-        await self._team.signal(self._body(instance), HANG)
+        member = self._body(instance)
+        await member.team.signal(member, HANG)
 
     async def unhang(self, instance: Instance) -> None:
         if (entry := self._find(instance)) is not None and entry.body is not None:
-            await self._team.signal(entry.body, WELL)
+            await entry.body.team.signal(entry.body, WELL)
 
     async def cut_off(self, instance: Instance) -> None:
         net, member = self._network, self._body(instance)
-        await self._engine.do(lambda api: net.detach(api, member.id))
+        await member.team.engine.do(lambda api: net.detach(api, member.id))
 
     async def rejoin(self, instance: Instance) -> None:
         entry, net = self._find(instance), self._network
         if entry is None or entry.body is None:
             return
         member, ip, name = entry.body, instance.address.host, self._cell.dns.name
-        has = await self._engine.do(lambda api: net.address_of(api, member.id))
+        engine = member.team.engine
+        has = await engine.do(lambda api: net.address_of(api, member.id))
         if has is None:
-            await self._engine.do(lambda api: net.attach(api, member.id, ip, (name,)))
+            await engine.do(lambda api: net.attach(api, member.id, ip, (name,)))
 
     def _body(self, instance: Instance) -> Member:
         entry = self._find(instance)

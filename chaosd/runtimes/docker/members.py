@@ -114,6 +114,7 @@ class Member:
     id: str
     name: str
     heard: Heard
+    team: Members  # those that it belongs to
     is_ours: bool = True  # False: it is never removed, nor started again after the engine was
     expected: bool = False  # somebody here asked it to go
     exit_code: int | None = None
@@ -139,6 +140,10 @@ class Members:
         self._making: dict[str, asyncio.Task[str]] = {}  # by name
         self._work: set[asyncio.Task[Any]] = set()
 
+    @property
+    def engine(self) -> Engine:
+        return self._engine
+
     def get(self, container: str) -> Member | None:
         return self._by_id.get(container)
 
@@ -163,13 +168,13 @@ class Members:
         self._making[blueprint.name] = making
         making.add_done_callback(partial(self._forget_making, blueprint.name))
         container = await asyncio.shield(making)
-        member = Member(id=container, name=blueprint.name, heard=heard)
+        member = Member(id=container, name=blueprint.name, heard=heard, team=self)
         self._by_id[container] = member
         return member
 
     def adopt(self, container: str, name: str, heard: Heard, pid: int) -> Member:
         """One that runs and is not ours."""
-        member = Member(id=container, name=name, heard=heard, is_ours=False)
+        member = Member(id=container, name=name, heard=heard, team=self, is_ours=False)
         self._by_id[container] = member
         self.seen(member, pid)
         return member
@@ -212,6 +217,20 @@ class Members:
         """The engine says that this is its process: believed if it is one of this machine."""
         here = self._engine.is_here and pid and _is_of_container(pid, member.id)
         member.pid = pid if here else 0
+
+    def take_in(self, container: str, name: str, heard: Heard) -> Member:
+        """One of ours that somebody else has started, and will end; listen to it."""
+        member = Member(id=container, name=name, heard=heard, team=self, expected=True)
+        self._by_id[container] = member
+        self.follow(member)
+        return member
+
+    async def leave(self, container: str) -> None:
+        """Listen to it no more, once it has said its last words."""
+        await sleep(self._engine.clock, DEATH_PAUSE_S)
+        member = self._by_id.pop(container, None)
+        if member is not None and member.output is not None:
+            member.output.close()
 
     async def end(self, member: Member, signal: str, grace_s: float) -> None:
         """Signal it and return when it runs no more; it is killed after the grace."""

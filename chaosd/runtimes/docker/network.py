@@ -12,7 +12,7 @@ from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 import docker.types
 
@@ -89,9 +89,19 @@ class Network:
 
 
 def create(
-    api: Any, name: str, pool: IPv4Network, rng: Random, labels: dict[str, str], *, local: bool
+    api: Any,
+    name: str,
+    pool: IPv4Network,
+    rng: Random,
+    labels: dict[str, str],
+    *,
+    local: bool,
+    driver: Literal["bridge", "overlay"] = "bridge",
 ) -> Network:
-    """Make a network with a subnet that nobody uses. Raises MachineError."""
+    """Make a network with a subnet that nobody uses. Raises MachineError.
+
+    `local`: packets to it may meet the routes of this machine. An overlay is made by a manager.
+    """
     taken = [*_subnets_of_engine(api), *(_routes() if local else [])]
     last = "every subnet of it is in use"
     for _ in range(ATTEMPTS_MAX):
@@ -108,9 +118,10 @@ def create(
                 )
             ]
         )
-        create_it = partial(api.create_network, name, ipam=ipam, labels=labels)
+        create_it = partial(api.create_network, name, ipam=ipam, labels=labels, driver=driver)
+        attachable = True if driver == "overlay" else None
         try:
-            translated(partial(create_it, driver="bridge", check_duplicate=True))
+            translated(partial(create_it, attachable=attachable, check_duplicate=True))
         except MachineError as error:
             last = str(error)
             if "overlap" not in last.lower():

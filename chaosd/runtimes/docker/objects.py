@@ -189,7 +189,10 @@ def guarded(api: Any) -> set[str]:
 
 
 def sweep(api: Any, clock: Clock) -> list[str]:
-    """Remove what dead owners have left, and say each in a few words."""
+    """Remove what dead owners have left on this engine, and say each in a few words.
+
+    Networks of a swarm are left: other nodes may have containers in them.
+    """
     swept = []
     containers = api.containers(all=True, filters={"label": [OWNER, RUN]})
     dead = [(each, tags) for each, tags in _labelled(containers) if _is_dead(api, tags)]
@@ -203,11 +206,46 @@ def sweep(api: Any, clock: Clock) -> list[str]:
         else:
             remove(api, clock, container["Id"])
         swept.append(said)
+    return swept + _sweep_networks(api, clock, of_swarm=False)
+
+
+def sweep_overlays(api: Any, clock: Clock) -> list[str]:
+    """The same of the swarm's networks, on a manager, once no node has containers of ours."""
+    return _sweep_networks(api, clock, of_swarm=True)
+
+
+def forget_overlays(api: Any, clock: Clock) -> list[str]:
+    """Return when this node knows no more of those: it hears a little later that they are gone."""
     for network, tags in _labelled(api.networks(filters={"label": [OWNER, RUN]})):
-        if _is_dead(api, tags):
+        if network.get("Scope") == "swarm" and _is_dead(api, tags):
+            forget_network(api, clock, network["Id"])
+    return []
+
+
+def forget_network(api: Any, clock: Clock, network: str) -> None:
+    """Return when this node knows no more of a network that a manager has removed."""
+
+    def attempt() -> bool:
+        translated(lambda: api.inspect_network(network))
+        return False
+
+    _until_gone(attempt, clock, f"network {network[:12]}")
+
+
+def _sweep_networks(api: Any, clock: Clock, *, of_swarm: bool) -> list[str]:
+    swept = []
+    for network, tags in _labelled(api.networks(filters={"label": [OWNER, RUN]})):
+        if (network.get("Scope") == "swarm") is of_swarm and _is_dead(api, tags):
             remove_network(api, clock, network["Id"])
             swept.append(f"network {network['Name']} of run {tags[RUN]}")
     return swept
+
+
+def tags_of_dead(api: Any, labels: Mapping[str, str] | None) -> dict[str, str] | None:
+    """Our labels on something that a dead owner has left; None if it is no such thing."""
+    tags = dict(labels or {})
+    complete = all(tags.get(label) for label in (RUN, CELL, OWNER, MACHINE))
+    return tags if complete and _is_dead(api, tags) else None
 
 
 def _labelled(found: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from chaosd.errors import MachineError
 from chaosd.runtimes.docker.endpoint import EngineAwayError
@@ -51,19 +52,20 @@ class DockerHolder:
 class Nobody:
     """Takes the IP by leaving it vacant: nobody answers for it on the network."""
 
-    def __init__(self, engine: Engine, network: Network) -> None:
-        self._engine = engine
+    def __init__(self, engines: Sequence[Engine], network: Network) -> None:
+        self._engines = engines
         self._network = network
 
     async def take(self, ip: str) -> None:
-        """Make sure that it is vacant."""
+        """Make sure that it is vacant, on each of the network's engines."""
         network = self._network
-        clock = self._engine.clock
+        clock = self._engines[0].clock
         limit_ns = clock.now_ns() + round(TAKE_LIMIT_S * SECOND_NS)
-        while (holder := await self._engine.do(lambda api: network.holder_of(api, ip))) is not None:
-            if clock.now_ns() > limit_ns:
-                raise MachineError(f"{ip} is not vacant: {holder} has it")
-            await sleep(clock, TAKE_PAUSE_S)
+        for engine in self._engines:
+            while (holder := await engine.do(lambda api: network.holder_of(api, ip))) is not None:
+                if clock.now_ns() > limit_ns:
+                    raise MachineError(f"{ip} is not vacant: {holder} has it")
+                await sleep(clock, TAKE_PAUSE_S)
 
     async def release(self) -> None:
         """Nothing holds it."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from ipaddress import IPv4Network
 from random import Random
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from chaosd.dns.rules import Rule, does
@@ -15,9 +16,10 @@ from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CellSpec
 from chaosd.runtimes.dns_answers import DnsAnswers
 from chaosd.runtimes.docker import images, missing_name, network
+from chaosd.runtimes.docker.host import Host
 from chaosd.runtimes.docker.impairable import Impairable
 from chaosd.runtimes.docker.members import Blueprint, Member
-from chaosd.runtimes.docker.network import NAMESERVER, PROXY
+from chaosd.runtimes.docker.network import NAMESERVER, PROXY, Network
 from chaosd.runtimes.docker.presence import Presence
 from chaosd.runtimes.docker.proxy import DockerProxy
 from chaosd.runtimes.docker.sidecar import EMBEDDED_DNS, Sidecar
@@ -26,7 +28,7 @@ from chaosd.runtimes.surroundings import Surroundings
 from chaosd.system.tasks import uncancelled
 
 if TYPE_CHECKING:
-    from chaosd.runtimes.docker import DockerConfig
+    from chaosd.runtimes.docker import TopologyConfig
 
 OWN_IMAGE = "http-server"
 DNS_PORT = 53
@@ -40,29 +42,33 @@ class DockerStage(Impairable):
 
     def __init__(
         self,
-        config: DockerConfig,
+        config: TopologyConfig,
         presence: Presence,
         cell: CellSpec,
         recorder: Recorder,
         failed: Callable[[Exception], None],
+        *,
+        publish: str = "127.0.0.1",
+        name: str = "",
+        others: Mapping[str, Presence] = MappingProxyType({}),
     ) -> None:
-        super().__init__(presence, cell, recorder, failed)
+        """`publish` is where the proxy's door is published; the rest is as of EngineStage."""
+        super().__init__(presence, cell, recorder, failed, name=name, others=others)
         self._config = config
+        self._publish = publish
         self._proxy: DockerProxy | None = None
         self._sidecar: Sidecar | None = None
+        self._labels: dict[str, str] = {}
 
     # --- setting up ---
 
     async def set_up(self) -> None:
         """Bring everything up, in the order in which it needs each other."""
         cell, engine = self._cell, self._engine
-        labels = await self._meet()
-        rng, pool = Random(cell.seed), IPv4Network(self._config.subnets)  # noqa: S311
+        labels = self._labels = await self._meet()
         name = f"chaosd-{cell.run_id}-{cell.name}"
         self._made = True  # from when it is asked for: who is cancelled does not hear of it
-        net = await engine.do(
-            lambda api: network.create(api, name, pool, rng, labels, local=engine.is_here)
-        )
+        net = await self._make_network(name, labels)
         self._settle_in(net, labels)
         if self._home is not None:
             home = self._home
@@ -75,6 +81,13 @@ class DockerStage(Impairable):
         await self._start_proxy(where)
         self._record_engine()
         self._standing = True
+
+    async def _make_network(self, name: str, labels: dict[str, str]) -> Network:
+        engine = self._engine
+        rng, pool = Random(self._cell.seed), IPv4Network(self._config.subnets)  # noqa: S311
+        return await engine.do(
+            lambda api: network.create(api, name, pool, rng, labels, local=engine.is_here)
+        )
 
     async def _nameservers(self) -> list[Address]:
         """Whom the proxy asks; and how they answer for a name that nobody has."""
@@ -93,7 +106,7 @@ class DockerStage(Impairable):
         self._proxy = DockerProxy(self._cell, self._recorder, self._engine, self._team)
         await self._proxy.start(
             where,
-            publish=self._config.publish,
+            publish=self._publish,
             inside=self._home is not None,
             upstream=self._upstream,
         )
@@ -112,16 +125,21 @@ class DockerStage(Impairable):
 
     async def _create(self, entry: Entry[Member]) -> Instance:
         ip = entry.at or self._network.fresh({each.address.host for each in self.app})
-        instance = self.place(entry, ip)
-        member = entry.body = await self._team.create(
-            self._blueprint(entry, ip), partial(self._on_app_line, entry)
+        host = self._next_host(entry)
+        instance = self.place(entry, ip, node=host.name or None)
+        member = entry.body = await host.team.create(
+            self._blueprint(entry, ip), partial(self._on_app_line, host, entry)
         )
         try:
             await self._start(member, ip)
         except BaseException:
-            self._team.soon(self._team.discard(member.id))
+            host.team.soon(host.team.discard(member.id))
             raise
         return instance
+
+    def _next_host(self, entry: Entry[Member]) -> Host:
+        """Where the next instance of the app runs."""
+        return self._hosts[-1]
 
     def _name_of(self, identity: str) -> str:
         return f"chaosd-{identity.replace('.', '-')}"
@@ -188,12 +206,14 @@ class DockerStage(Impairable):
 
     # --- what happens ---
 
-    def _on_app_line(self, entry: Entry[Member], line: str, at_ns: int, error_ns: int) -> None:
+    def _on_app_line(
+        self, host: Host, entry: Entry[Member], line: str, at_ns: int, error_ns: int
+    ) -> None:
         if not line.startswith("listening ") or entry.instance is None:
             return
         _, _, *stamp = line.split()
         # Its own stamp tells it best, if it is of our clock.
-        if stamp and stamp[0].isdecimal() and self._engine.is_here and int(stamp[0]) <= at_ns:
+        if stamp and stamp[0].isdecimal() and host.engine.is_here and int(stamp[0]) <= at_ns:
             at_ns, error_ns = int(stamp[0]), 0
         # It listens on all addresses of its container, of which there is one.
         self.listening(entry, str(entry.instance.address), at_ns, error_ns)

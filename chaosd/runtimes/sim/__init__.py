@@ -34,6 +34,7 @@ from chaosd.plugins.runtime import (
     CanPartition,
     CanPause,
     CanReloadProxy,
+    CanReschedule,
     CanRestartProxy,
     CanSwitch,
     CellSpec,
@@ -177,6 +178,31 @@ class SimStage(Roster[None]):
                 "the simulated nameserver has no messages to spoil so (use runtime local or docker)"
             )
         self._world.rules.set(owner, rules)
+
+    async def reschedule(
+        self,
+        identity: str,
+        by: Literal["update", "drain"],
+        order: Literal["stop-first", "start-first"],
+    ) -> Instance:
+        """As an orchestrator does; a drain is the same here, for there are no nodes."""
+        old = self.app[0]
+        if order == "stop-first":
+            await self.stop(old, "TERM", 1.0)
+            return await self.start(identity)
+        new = await self.start(identity)
+        await self.ready(new)
+        await self.stop(old, "TERM", 1.0)
+        return new
+
+    async def settle(self) -> None:
+        count = self._cell.app.replicas
+        while len(self.app) > count:
+            await self.stop(self.app[0], "TERM", 1.0)
+        while len(self.app) < count:
+            await self.start(self.next_identity())
+        for instance in self.app:
+            await self.ready(instance)
 
     async def switch(self, old: Instance, new: Instance) -> None:
         self._now_ns()
@@ -347,7 +373,8 @@ class SimRuntime:
 
     def abilities(self) -> Sequence[type]:
         own = (CanSwitch, CanPause, CanHang, CanPartition, CanReloadProxy, CanRestartProxy)
-        return (CanMove, CanHoldAddress, CanFaultDns, CanMoveNameserver, *own)
+        can = (CanMove, CanHoldAddress, CanReschedule, CanFaultDns, CanMoveNameserver)
+        return (*can, *own)
 
     def old_ip(self) -> Sequence[OldIp]:
         return OLD_IP
