@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from chaosd import shown
 from chaosd.cli import own_files
 from chaosd.cli.output import say
 from chaosd.errors import ConfigError, Exit
@@ -68,7 +70,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from chaosd.sweep import arms, rounds
+    from chaosd.sweep import arms, foresight, rounds
     from chaosd.sweep.store import Store
 
     loaded = _loaded(arguments)
@@ -82,10 +84,18 @@ def run(arguments: argparse.Namespace) -> int:
     every, predictions = _predict(maker, wanted, base.config)
     faults = rounds.faults_of(loaded, base.config)
     labels = [fault.label for fault in faults]
-    _say_front(loaded, every, predictions, labels)
+    # What is said on the way; with --json the answer comes alone.
+    tell = _say_beside if arguments.json else say
+    tell(*foresight.lines(loaded, every, predictions, labels, most=SHOWN_MAX))
     if arguments.predict:
         return Exit.OK
-    chosen = _chosen(loaded, every, predictions, labels, everything=arguments.all)
+    chosen: list[Arm] = list(every)
+    if len(every) > MEASURED_MAX and not arguments.all:
+        chosen = foresight.chosen(loaded, every, predictions, labels, most=MEASURED_MAX)
+        tell(
+            f"measured: {len(chosen)} of {len(every):,} arms: the baseline, the predicted front, "
+            "its neighbours, and arms that the model does not reach (--all: every arm)"
+        )
     store.prepare()
     _write(store, loaded, chosen, predictions, seed)
     return _measure(store, loaded, arguments)
@@ -150,32 +160,8 @@ def _predict(maker: Any, wanted: Sequence[Any], config: Config) -> tuple[list[Ar
         return predict.predict(maker, wanted, config.runtime.type, progress.predicted)
 
 
-def _say_front(
-    loaded: Loaded, every: Sequence[Arm], predictions: Predictions, faults: Sequence[str]
-) -> None:
-    from chaosd.sweep import foresight
-
-    say(*foresight.lines(loaded, every, predictions, faults, most=SHOWN_MAX))
-
-
-def _chosen(
-    loaded: Loaded,
-    every: Sequence[Arm],
-    predictions: Predictions,
-    faults: Sequence[str],
-    *,
-    everything: bool,
-) -> list[Arm]:
-    from chaosd.sweep import foresight
-
-    if everything or len(every) <= MEASURED_MAX:
-        return list(every)
-    chosen = foresight.chosen(loaded, every, predictions, faults, most=MEASURED_MAX)
-    say(
-        f"measured: {len(chosen)} of {len(every):,} arms: the baseline, the predicted front, its "
-        "neighbours, and arms that the model does not reach (--all: every arm)"
-    )
-    return chosen
+def _say_beside(*texts: str) -> None:
+    print(shown.text("\n".join(texts)), file=sys.stderr, flush=True)
 
 
 # --- what is measured ---
@@ -217,7 +203,9 @@ def _measure(store: Store, loaded: Loaded, arguments: argparse.Namespace) -> int
         precision=None if until.precision is None else float(until.precision),
     )
     faults = rounds.faults_of(loaded, arms.Base(loaded).config)
-    return publish(Sweep(loaded, store, faults, limits, say).run(), store, as_json=arguments.json)
+    stream = sys.stderr if arguments.json else sys.stdout
+    found = Sweep(loaded, store, faults, limits, stream).run()
+    return publish(found, store, as_json=arguments.json)
 
 
 def publish(found: Answer, store: Store, *, as_json: bool) -> int:

@@ -179,6 +179,18 @@ class DnsServer:
         """Stop answering. May be called twice."""
         self._closed = True
         doors, self._doors = self._doors, []
+        await self._leave(doors)
+
+    async def move(self, host: str) -> None:
+        """The first nameserver listens there instead, on the same port. Raises MachineError."""
+        if self.address is None or self.address.host == host:
+            return
+        await self._leave(self._doors[:1])
+        door = self._doors[0] = Door(self.receive, self._connections, self._clock, 0)
+        self.address = door.listen(host, [self.address.port])
+        await door.listens()
+
+    async def _leave(self, doors: Sequence[Door]) -> None:
         for connection in list(self._connections):
             connection.abort()
         for door in doors:

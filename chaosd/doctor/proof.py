@@ -18,6 +18,7 @@ from chaosd.analysis.tally import VALID
 from chaosd.doctor.examine import Diagnosis, Row, same_rows
 from chaosd.doctor.price import is_felt
 from chaosd.doctor.scenarios import usual
+from chaosd.doctor.subject import Subject
 from chaosd.history.cycles import Cycle, CycleOutcome
 from chaosd.plugins.timeline import Failure
 from chaosd.proxies.haproxy.model.backend import PATIENCE_S, Happening, Outlook, Scenario, Unknown
@@ -26,6 +27,7 @@ RATE_PER_S = 50
 _SETTLED_S = 8.0  # after a recovery, before the next cycle
 REPLICAS = 4  # cells of each side, which meet the same at once: so much sooner it is done
 _WAITS_S_MAX = 60.0  # for a recovery that comes, though late
+_FILLED = 0.5  # of the connections that HAProxy takes
 _NEVER_S = 30.0  # how long a recovery that never comes is waited for
 
 
@@ -47,6 +49,16 @@ class Experiment:
     scenario: Scenario
     sides: tuple[Side, Side]
     instances: int = 1  # of the app
+    connections: int | None = None  # HAProxy takes no more at once: the least `maxconn`
+
+    @property
+    def rate_per_s(self) -> int:
+        """Of requests. Those that wait must not fill HAProxy: the model knows no such limit."""
+        if self.connections is None:
+            return RATE_PER_S
+        slowest = max(side.outlook.slowest_s for side in self.sides)
+        held = max(1.0, min(PATIENCE_S, slowest))
+        return max(1, min(RATE_PER_S, int(_FILLED * self.connections / held)))
 
     @property
     def every_s(self) -> float:
@@ -99,7 +111,7 @@ class Experiment:
             "until": {"cycles": self.blocks(cycles)},
         }
         if probe is not None:
-            ours = {"rate": f"{RATE_PER_S}/s", "timeout": f"{self.patience_s:g}s"}
+            ours = {"rate": f"{self.rate_per_s}/s", "timeout": f"{self.patience_s:g}s"}
             config["probes"] = [{**probe, **ours}]
         return json.dumps(config)
 
@@ -144,7 +156,13 @@ def of_remedies(
             Side(arm="fixed", paths=tuple(fixed), version=version, outlook=after),
         )
         found.append(
-            Experiment(backend=best.name, scenario=scenario, sides=sides, instances=best.instances)
+            Experiment(
+                backend=best.name,
+                scenario=scenario,
+                sides=sides,
+                instances=best.instances,
+                connections=connections_of(diagnosis.subject),
+            )
         )
     return found
 
@@ -171,10 +189,22 @@ def of_versions(diagnoses: Sequence[Diagnosis], paths: Sequence[Path]) -> list[E
             )
             found.append(
                 Experiment(
-                    backend=row.name, scenario=scenario, sides=sides, instances=row.instances
+                    backend=row.name,
+                    scenario=scenario,
+                    sides=sides,
+                    instances=row.instances,
+                    connections=connections_of(new.subject),
                 )
             )
     return found
+
+
+def connections_of(subject: Subject) -> int | None:
+    """How many connections at once the files let in at most; None where they don't say."""
+    lines = subject.statements("global", "defaults", "frontend", "listen")
+    said = [line.texts[1] for _, line in lines if line.says("maxconn") and line.words[1:]]
+    numbers = [int(text) for text in said if text.isdigit() and int(text)]
+    return min(numbers, default=None)
 
 
 def _arm(diagnosis: Diagnosis) -> str:
@@ -225,7 +255,9 @@ def evidence(experiment: Experiment, side: Side, cycles: Iterable[Cycle]) -> Evi
         cycles=len(mine),
         recovery_p95_s=quantiles(recoveries, censored).p95,
         recovery_mean_s=mean_of(recoveries),
-        lost_s=mean_of([(cycle.failed + cycle.misrouted) / RATE_PER_S for cycle in mine]),
+        lost_s=mean_of(
+            [(cycle.failed + cycle.misrouted) / experiment.rate_per_s for cycle in mine]
+        ),
     )
 
 

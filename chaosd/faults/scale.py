@@ -23,7 +23,8 @@ class Scale:
     """What an autoscaler does: instances come or go, and after the window it is as before.
 
     Up, the recovery ends with the first good answer of the last one that came: so it needs a slot
-    in the proxy's template. Down, nobody comes: users are unaffected where others serve.
+    in the proxy's template (`spare_slots`). Down, nobody comes: users are unaffected where others
+    serve.
     """
 
     class Config(WindowedFaultConfig):

@@ -316,6 +316,14 @@ class CanPartition(Protocol):
 
 
 @runtime_checkable
+class CanMoveNameserver(Protocol):
+    """A stage whose nameserver can go to another address, which the proxy is not told."""
+
+    async def move_nameserver(self, *, away: bool) -> None:
+        """Let it listen elsewhere; not `away`: where it was. May be called twice."""
+
+
+@runtime_checkable
 class CanRestartProxy(Protocol):
     """A stage whose proxy can be ended and started again."""
 

@@ -21,6 +21,7 @@ from chaosd.system.clock import SECOND_NS, Clock
 # A look at the kernel's tables takes a millisecond. Who floods us makes no more of them than this.
 LOOKS_PER_SECOND_MAX = 50
 STRANGER_NS = 20_000_000  # how long an address that was not the proxy's is not looked at again
+LAST_WORDS_NS = 5 * SECOND_NS  # how long a process that was replaced is believed
 STRANGERS_MAX = 1000
 PROCESSES_MAX = 10_000
 STRANGERS_S = 1.0  # how often it is said how many there were
@@ -47,6 +48,9 @@ class OfProcess:
         """
         self._pid, self._clock, self._transport = pid, clock, transport
         self._leaving = leaving
+        self._looked_at: int | None = None
+        self._former: set[tuple[str, int]] = set()  # sockets of the one before it,
+        self._former_until_ns = 0  # whose last words may be read when it is gone
         self._known: set[tuple[str, int]] = set()
         self._strangers: dict[Address, int] = {}  # until when
         self._second = self._looks = 0
@@ -57,7 +61,12 @@ class OfProcess:
         now_ns, pid = self._clock.now_ns(), self._pid()
         if pid is None or now_ns < self._strangers.get(sender, 0) or not self._may_look(now_ns):
             return False
-        self._known = sockets_of(pid, self._transport)
+        if pid != self._looked_at:
+            self._former, self._former_until_ns = self._known, now_ns + LAST_WORDS_NS
+            self._looked_at = pid
+        elif now_ns > self._former_until_ns:
+            self._former = set()
+        self._known = sockets_of(pid, self._transport) | self._former
         if (leaving := self._leaving()) is not None:
             self._known |= sockets_of(leaving, self._transport)
         if self._is_known(sender):

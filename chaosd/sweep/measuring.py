@@ -9,10 +9,13 @@ the next start reads what is there and goes on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import TextIO
 
+from chaosd import shown as masking
 from chaosd.sweep import racing, rounds, seeing
 from chaosd.sweep import words as sweep_words
 from chaosd.sweep.answer import Answer, answer
@@ -22,7 +25,6 @@ from chaosd.sweep.rounds import ARMS_MAX, Fault, Wanted
 from chaosd.sweep.seeing import REPORT, Shown
 from chaosd.sweep.store import Plan, Stopped, Store
 from chaosd.sweep.values import Results, Seen
-from chaosd.units import Duration
 
 FIRST_BLOCKS = 5  # before the first look
 FRESH_CELLS = 4  # of each of the two that get fresh blocks: so much sooner they are done
@@ -30,8 +32,6 @@ FRESH_TRIES = 3  # until there are enough: some may be poor, or not carried at o
 FRESH_TIME_SHARE = 0.25  # of the time: so much is kept for the fresh blocks
 REPEATED_SHARE = 0.5  # of the cycles that are wanted: so many blocks more are made for poor ones
 _SECONDS_MIN = 5.0  # a round that has less time would end before its first block
-
-Say = Callable[[str], None]
 
 
 def results_of(store: Store, plan: Plan) -> Results:
@@ -90,11 +90,11 @@ class Sweep:
         store: Store,
         faults: Sequence[Fault],
         limits: Limits,
-        say: Say,
+        stream: TextIO,
     ) -> None:
         plan = store.read()
         self._loaded, self._store, self._plan = loaded, store, plan
-        self._faults, self._limits, self._say = faults, limits, say
+        self._faults, self._limits, self._stream = faults, limits, stream
         self._arms = {arm.key: arm for arm in plan.arms}
         self._baseline = next(arm for arm in plan.arms if arm.sweep.baseline)
         self._stopped = store.stopped()
@@ -118,6 +118,9 @@ class Sweep:
             self._fresh(found.recommendation.arm.key)
             found = answer(self.results())
         return found
+
+    def _say(self, text: str) -> None:
+        print(masking.line(text), file=self._stream, flush=True)
 
     def results(self) -> Results:
         return _results(self._plan, self._shown, self._stopped)
@@ -212,9 +215,12 @@ class Sweep:
         )
         seen: list[Seen] = [s for each in self._shown for s in each.seen]
         slow_s = rounds.slowest_s(arms, fault, seen, self._plan.foretold)
-        self._is_over = rounds.run(self._loaded, self._store, wanted, self._number, slow_s)
+        self._is_over = rounds.run(
+            self._loaded, self._store, wanted, self._number, slow_s, stream=self._stream
+        )
         self._shown = _read(self._store, self._shown)
-        self._progress(fault, fresh=fresh)
+        if not self._is_over:
+            self._progress(fault, fresh=fresh)
 
     def _rng(self, purpose: str) -> Random:
         return Random(f"{self._plan.seed} {purpose}")  # noqa: S311 - repeatable is the point
@@ -240,7 +246,7 @@ class Sweep:
             f"{len(living)} arms living, {len(self._stopped)} stopped",
             *([f"{poor} poor blocks"] if poor else []),
             *self._leader(),
-            f"about {Duration(round(self._ahead_s()) * 10**9)} left",
+            f"about {_about(self._ahead_s())} left",
         ]
         self._say(", ".join(parts))
 
@@ -259,3 +265,8 @@ class Sweep:
             ahead += max(0, self._limits.cycles - min(counts))
         ahead_s = block_s * (ahead + len(self._faults) * self._limits.cycles / FRESH_CELLS)
         return min(ahead_s, max(0.0, self._left_s(whole=True)))
+
+
+def _about(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes > 1 else f"{math.ceil(seconds / 10) * 10} s"

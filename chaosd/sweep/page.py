@@ -101,7 +101,7 @@ def _fronts(answer: Answer) -> Iterator[str]:
 
 
 def _arms(answer: Answer) -> Iterator[Block]:
-    some = text.shown(answer, ARMS_MAX)
+    some = text.shown(answer, ARMS_MAX, ARMS_MAX)
     if not some:
         return
     yield Heading("Arms")

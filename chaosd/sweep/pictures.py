@@ -16,7 +16,7 @@ from chaosd.sweep.standing import Basis, Standing
 from chaosd.sweep.values import Objective
 
 BOXES_MAX = 60  # arms with an interval box; beyond, those of the front only
-NAMED_MAX = 12  # arms with their name
+NAME_WIDTH, NAME_HEIGHT = 90, 12  # the room of an arm's name
 AXIS_BEYOND = 1.08
 PER_ROW, PANEL_HEIGHT, PANEL_LEFT, PANEL_TOP, PANEL_BOTTOM = 3, 190, 46, 26, 34
 LABEL_MAX = 9  # characters of a level below a panel
@@ -67,21 +67,28 @@ def front(answer: Answer, across: Objective, up: Objective) -> str:
     if answer.basis is Basis.MEASURED:
         parts += [_box(frame, standing, across, up, (right, top)) for standing in boxed]
     chosen = None if answer.recommendation is None else answer.recommendation.arm.key
-    names = 0
-    for standing in sorted(some, key=lambda s: (s.in_front, s.arm.baseline, s.arm.key == chosen)):
+    named: list[tuple[float, float, str]] = []  # where, and what, the first ones first
+    # What matters most is drawn last, and named first.
+    order = sorted(some, key=lambda s: (s.arm.key == chosen, s.arm.baseline, s.in_front))
+    for standing in order:
         x, y = points[standing.arm.key]
-        if x is None or y is None:
-            continue
-        is_chosen = standing.arm.key == chosen
-        parts.append(charts.dots(frame, [(x, y)], _kind(standing, is_chosen=is_chosen)))
-        if is_chosen or standing.arm.baseline or (standing.in_front and names < NAMED_MAX):
-            names += 1
-            parts.append(
-                f'<text class="name" x="{frame.x(x) + 7}" y="{frame.y(y) - 6}">'
-                f"{escape(standing.arm.name)}</text>"
-            )
+        if x is not None and y is not None:
+            kind = _kind(standing, is_chosen=standing.arm.key == chosen)
+            parts.append(charts.dots(frame, [(x, y)], kind))
+            if kind != "other":
+                named.insert(0, (frame.x(x) + 7, frame.y(y) - 6, standing.arm.name))
+    parts += _names(named)
     title = f"{words.NAMES[across]} against {words.NAMES[up]} of {len(some)} arms"
     return frame.svg(title, parts, x=axis_name(across), y=axis_name(up))
+
+
+def _names(named: Sequence[tuple[float, float, str]]) -> Iterator[str]:
+    """As many as there is room for."""
+    there: list[tuple[float, float]] = []
+    for x, y, name in named:
+        if all(abs(x - a) > NAME_WIDTH or abs(y - b) > NAME_HEIGHT for a, b in there):
+            there.append((x, y))
+            yield f'<text class="name" x="{x:.1f}" y="{y:.1f}">{escape(name)}</text>'
 
 
 def _kind(standing: Standing, *, is_chosen: bool) -> str:
@@ -123,7 +130,7 @@ def _box(
         bounds.append((min(measured.estimate.low, end), far))
     kind = "box front" if standing.in_front else "box"
     box = charts.bar(frame, bounds[0], bounds[1], kind)
-    if not is_open:
+    if not is_open or not standing.in_front:
         return box
     y = frame.y(min(standing.numbers[up].value(Basis.MEASURED) or 0.0, most[1]))
     return (

@@ -177,10 +177,18 @@ class _Race:
             return False
         said, of_other = self.foretold[arm.key, objective], self.foretold[other.key, objective]
         if said is not None and of_other is not None:
-            room, least = measure.margin(of_other), self.interval(other, objective).low
-            if said >= of_other - room and (least is None or least <= of_other + room):
+            room = measure.margin(of_other)
+            if said >= of_other - room and not self._contradicts(other, objective, of_other + room):
                 return True
         return self._is_beyond(arm, other, objective, -margin)
+
+    def _contradicts(self, arm: SweepArm, objective: Objective, most: float) -> bool:
+        """Whether the arm is surely worse than the model says."""
+        value = self.values[arm.key, objective].value
+        if value is None or value <= most:
+            return False
+        low = self.interval(arm, objective).low
+        return low is not None and low > most
 
     def _is_beyond(
         self, arm: SweepArm, other: SweepArm, objective: Objective, by: float = 0.0

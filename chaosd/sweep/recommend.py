@@ -40,7 +40,7 @@ class Gain:
     before: float | None
     after: float | None
     change: Estimate
-    n: int  # blocks, of the fault that is worst; 0 where it is foretold
+    n: int  # cycles of each of the two, under the worst fault if it is paired; 0: foretold
     basis: Basis
 
 

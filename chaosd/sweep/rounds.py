@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
 
 from chaosd import plan, report
 from chaosd.config import shape
@@ -30,7 +30,7 @@ _UNKNOWN_S = 10.0  # how long a recovery takes of which nobody knows anything
 _SPREAD_S_MIN, _SPREAD_S_MAX = 1.0, 5.0  # by which fault times differ: phases must not lock
 _FEW = 3  # cycles below which what was foretold counts, too
 # What is said while a round goes on; its cycles are not.
-_LOUD = ("stopping", "removed what", "this machine carries", "metrics", "waiting for")
+_LOUD = ("stopping", "removed what", "this machine carries")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,12 +153,15 @@ def _of_fault(said: Mapping[str, Any], place: int) -> dict[str, Any]:
 class _Quiet(Console):
     """Says what a person must know of a round, and on a terminal how far it is."""
 
-    def __init__(self, called: str, cells: int, cycles: int) -> None:
-        super().__init__()
+    def __init__(self, called: str, cells: int, cycles: int, stream: TextIO) -> None:
+        super().__init__(stream)
         self._called, self._wanted, self._made = called, cells * cycles, 0
+        self._said = set[str]()  # a machine that carries little would say so again and again
 
     def say(self, text: str) -> None:
-        if text.startswith(_LOUD):
+        loud = next((word for word in _LOUD if text.startswith(word)), None)
+        if loud is not None and loud not in self._said:
+            self._said.add(loud)
             super().say(text)
 
     def cycle(self, cycle: Cycle) -> None:
@@ -169,7 +172,9 @@ class _Quiet(Console):
         return f"{self._called}: {self._made} of {self._wanted} cycles"
 
 
-def run(loaded: Loaded, store: Store, wanted: Wanted, number: int, slow_s: float) -> bool:
+def run(
+    loaded: Loaded, store: Store, wanted: Wanted, number: int, slow_s: float, *, stream: TextIO
+) -> bool:
     """Run it, and write its report. Returns whether it was stopped by somebody.
 
     Raises what `chaosd run` raises.
@@ -191,7 +196,7 @@ def run(loaded: Loaded, store: Store, wanted: Wanted, number: int, slow_s: float
         fresh=wanted.fresh,
     )
     cells = wanted.replicas * len(wanted.arms)
-    console = _Quiet(f"round {number}, {wanted.fault.label}", cells, wanted.cycles)
+    console = _Quiet(f"round {number}, {wanted.fault.label}", cells, wanted.cycles, stream)
     with session.private(planned, loaded.called):
         store.begin(begun)
         try:

@@ -10,6 +10,7 @@ from typing import Any
 
 from chaosd.analysis.tally import VALID
 from chaosd.errors import MachineError
+from chaosd.history.causes import CauseKind
 from chaosd.history.cycles import Cycle, CycleOutcome
 from chaosd.history.events import QueriesCounted
 from chaosd.history.reader import RunReader
@@ -42,7 +43,7 @@ def look(directory: Path, begun: Round, first_block: int) -> Shown:
         reader = RunReader(directory / begun.directory)
     except MachineError:  # killed before it had begun
         return none
-    cycles = [cycle for cycle in reader.cycles() if cycle.arm in begun.arms]
+    cycles = [c for c in reader.cycles() if c.arm in begun.arms and not _is_stopped(c)]
     if not cycles:
         return none
     manifest = reader.manifest
@@ -96,8 +97,13 @@ def _turns(cycles: Sequence[Cycle]) -> Iterator[list[Cycle]]:
         yield some
 
 
+def _is_stopped(cycle: Cycle) -> bool:
+    """Whether it was cut off because somebody, or the time, has ended the round."""
+    return cycle.cut_off or (cycle.cause is not None and cycle.cause.kind is CauseKind.STOPPED)
+
+
 def _counts(cycle: Cycle) -> bool:
-    return cycle.outcome in VALID and cycle.doubt is None and not cycle.cut_off
+    return cycle.outcome in VALID and cycle.doubt is None
 
 
 def _seen(

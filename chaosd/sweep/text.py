@@ -10,6 +10,7 @@ from chaosd.sweep.standing import Basis, Standing
 
 ARMS_MAX = 12  # beside the front and the baseline
 BRACKETS = "In brackets: predicted. n: cycles. Intervals: 95 %, valid at every look."
+FRONT_MAX = 20
 LINES_MAX = 20  # of each kind
 
 
@@ -75,8 +76,10 @@ def row(answer: Answer, standing: Standing) -> tuple[str, ...]:
     return (standing.arm.name, *cells, count, share, words.status(answer, standing))
 
 
-def shown(answer: Answer, most: int) -> list[Standing]:
+def shown(answer: Answer, most: int, most_front: int) -> list[Standing]:
     """The front and the baseline, then `most` others at most, by their probability.
+
+    Of a longer front than `most_front`, its ends, and every so many between them.
 
     In the order of the first objective.
     """
@@ -87,19 +90,30 @@ def shown(answer: Answer, most: int) -> list[Standing]:
         value = number.value(answer.basis) if number is not None else None
         return value is None, value or 0.0
 
-    kept = [s for s in answer.standings if s.in_front or s.arm.baseline]
-    others = [s for s in answer.standings if s not in kept and (s.cycles or s.in_foretold_front)]
+    front, chosen = sorted(answer.front, key=order), answer.recommendation
+    if len(front) > most_front:
+        step = (len(front) - 1) / (most_front - 1)
+        front = [front[round(k * step)] for k in range(most_front)]
+    keys = {s.arm.key for s in front} | ({chosen.arm.key} if chosen is not None else set())
+    kept = [s for s in answer.standings if s.arm.key in keys or s.arm.baseline]
+    others = [
+        s
+        for s in answer.standings
+        if not (s.in_front or s.arm.baseline) and (s.cycles or s.in_foretold_front)
+    ]
     others.sort(key=lambda s: (-(s.membership or 0.0), order(s)))
     return sorted([*kept, *others[:most]], key=order)
 
 
 def _arms(answer: Answer) -> list[str]:
-    some = shown(answer, ARMS_MAX)
+    some = shown(answer, ARMS_MAX, FRONT_MAX)
     if not some:
         return []
     found = columns([titles(answer), *(row(answer, standing) for standing in some)])
     left = len(answer.standings) - len(some)
-    found += [f"and {left:,} more arms"] if left else []
+    on_front = len(answer.front) - sum(s.in_front for s in some)
+    those = f", {on_front:,} of them on the front" if on_front else ""
+    found += [f"and {left:,} more arms{those}"] if left else []
     return [*found, BRACKETS]
 
 

@@ -13,7 +13,7 @@ from chaosd.sweep.factors import label
 from chaosd.sweep.measures import MEASURES, Measured
 from chaosd.sweep.oddities import P50, Oddity, OddityKind
 from chaosd.sweep.racing import Stop, StopKind
-from chaosd.sweep.recommend import AS_FAST, Buy, Gain, Recommendation, Rule
+from chaosd.sweep.recommend import AS_FAST, COSTS, Buy, Gain, Recommendation, Rule
 from chaosd.sweep.standing import Basis, Standing
 from chaosd.sweep.values import Objective, Results
 
@@ -174,12 +174,22 @@ def recommendation(answer: Answer) -> Iterator[str]:
         yield f"{how}Keep the baseline, {found.arm.name} ({arm_settings(chosen)})."
     else:
         yield f"{how}Take {found.arm.name} ({arm_settings(chosen)})."
-    yield _rule(found)
+    yield _rule(found, answer.results.objectives)
     if found.gains:
         yield _promise(found)
-        if worse := [gain for gain in found.gains if _is_worse(gain)]:
-            names = ", ".join(_gain_name(gain) for gain in worse)
-            yield f"The price: {names} is worse than the baseline's (see the table)."
+        yield from _price(found)
+
+
+def _price(found: Recommendation) -> Iterator[str]:
+    """What the recommended arm is worse in, and whether that takes the recommendation back."""
+    worse = [gain for gain in found.gains if _is_worse(gain)]
+    recovery = [gain for gain in worse if gain.objective is Objective.RECOVERY_P95]
+    if recovery and recovery[0].basis is Basis.FRESH:
+        yield "The fresh blocks do not confirm it: it recovers later than the baseline."
+    others = [_gain_name(gain) for gain in worse if gain not in recovery]
+    if others:
+        are = "is" if len(others) == 1 else "are"
+        yield f"The price: {' and '.join(others)} {are} worse than the baseline's."
 
 
 def _why_none(answer: Answer) -> Iterator[str]:
@@ -191,7 +201,7 @@ def _why_none(answer: Answer) -> Iterator[str]:
         yield "No arm has five cycles under each fault, and the model reaches none of them."
 
 
-def _rule(found: Recommendation) -> str:
+def _rule(found: Recommendation, objectives: Sequence[Objective]) -> str:
     if found.rule is Rule.KNEE:
         return "Rule: the knee of the front, the arm whose worst objective is the least bad."
     what = {
@@ -200,12 +210,14 @@ def _rule(found: Recommendation) -> str:
     }[found.rule]
     if found.basis is Basis.FORETOLD:
         what = "whose predicted recovery p95"
+    cost = next((each for each in COSTS if each in objectives), None)
+    cheapest = "changes the fewest settings" if cost is None else f"has the least {NAMES[cost]}"
     more = count(found.rivals, "other arm")
     are = "is" if found.rivals == 1 else "are"
     rivals = f" {more} of the front {are} as fast." if found.rivals else ""
     return (
         f"Rule: of the arms of the front {what} is within {AS_FAST:.0%} of the best, the one that "
-        f"asks the fewest DNS questions at rest.{rivals}"
+        f"{cheapest}.{rivals}"
     )
 
 

@@ -11,6 +11,7 @@ from chaosd.history.events import Event, InstanceRetired, NamePublished
 from chaosd.history.values import Address, Instance
 from chaosd.plugins.runtime import (
     CanHang,
+    CanMoveNameserver,
     CanPartition,
     CanPause,
     CanReloadProxy,
@@ -33,6 +34,9 @@ async def check_more(stage: Any, abilities: Sequence[type], stored: Stored) -> N
         await _check_impaired(stage, stage.hang, stage.unhang, "hangs")
     if CanPartition in abilities:
         await _check_impaired(stage, stage.cut_off, stage.rejoin, "cuts off")
+    if CanMoveNameserver in abilities:
+        for away in (True, True, False, False):
+            await stage.move_nameserver(away=away)
     if CanReloadProxy in abilities:
         await stage.reload_proxy()
     if CanRestartProxy in abilities:

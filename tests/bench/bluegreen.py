@@ -61,7 +61,7 @@ def cycles_of(part: dict[str, Any], runs: Path) -> list[dict[str, Any]]:
     )
     if done.returncode:
         print(done.stdout[-2000:], done.stderr[-2000:], file=sys.stderr)
-    found = next(runs.glob("bluegreen-*/cycles.jsonl"))
+    found = next(runs.glob("*-*/cycles.jsonl"))
     return [json.loads(line) for line in found.read_text().splitlines()]
 
 

@@ -28,6 +28,7 @@ VARIANTS = [
     {"type": "command", "inject": ["echo", "begin"], "heal": ["true"], "t0": "line"},
     {"type": "dns", "answer": "servfail", "qtype": "AAAA"},
     {"type": "dns", "delay": "200ms", "window": "1s"},
+    {"type": "nameserver", "window": "1s"},
     {"type": "noop"},
     {"type": "recreate"},
     {"type": "restart"},

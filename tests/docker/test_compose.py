@@ -7,13 +7,11 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from shop import API_PORT, Shop
 from stand import Daemon, left_of, why_not
 
-from chaosd.config.shape import load
 from chaosd.history.cycles import CycleOutcome
 from chaosd.history.events import Asked, HoldAddress, OtherDeed, StartInstance, StopInstance
 from chaosd.history.reader import RunReader
@@ -249,9 +247,3 @@ def test_one_run_at_a_time(shop, daemon, tmp_path) -> None:
     assert f"another run of chaosd has {project.name}-web-1" in second.err
     first.process.send_signal(signal.SIGINT)
     first.wait()
-
-
-def test_the_example_is_understood(tmp_path) -> None:
-    example = Path(__file__).parents[2] / "configs/compose.yaml"
-    runtime = load(example).runtime
-    assert runtime.allow == runtime.project == "shop"

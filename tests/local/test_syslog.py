@@ -25,7 +25,7 @@ from chaosd.history.values import Address
 from chaosd.proxies.haproxy.log import read
 from chaosd.runtimes.senders import OfAddress, OfProcess
 from chaosd.runtimes.syslog import LogReceiver
-from chaosd.system.clock import RealClock
+from chaosd.system.clock import SECOND_NS, RealClock
 
 CHANGED = b"<133>Nov 25 12:00:00 haproxy[7]: be/app changed its IP from 1.1.1.1 to 1.1.1.2 by r/n."
 BUSY_S = 0.3
@@ -192,3 +192,27 @@ def test_what_came_to_a_full_buffer_is_told_once_and_with_its_count() -> None:
     recorder = Recording()
     asyncio.run(flooded(recorder, 1))
     assert recorder.readings == []
+
+
+def test_the_last_words_of_a_process_that_was_replaced_are_believed_for_a_while() -> None:
+    class Clock:
+        ns = SECOND_NS
+
+        def now_ns(self) -> int:
+            return self.ns
+
+    clock, pids = Clock(), [os.getpid()]
+    believes = OfProcess(lambda: pids[0], clock)
+    other = Address("127.0.0.1", 9)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ours:
+        ours.bind(("127.0.0.1", 0))
+        sender = Address(*ours.getsockname())
+        assert believes(sender)
+        with subprocess.Popen(["sleep", "30"], start_new_session=True) as successor:
+            pids[0] = successor.pid
+            assert not believes(other)  # so it has looked at the other one
+            assert believes(sender)
+            clock.ns += 6 * SECOND_NS
+            assert not believes(other)
+            assert not believes(sender)
+            successor.kill()

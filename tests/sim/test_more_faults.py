@@ -93,6 +93,19 @@ def test_a_reload_alone_costs_the_look_up(simulate) -> None:
         assert cycle.failed < 20
 
 
+def test_who_scales_up_needs_a_free_slot(simulate) -> None:
+    fault = {"type": "scale", "by": 1, "window": "2s"}
+    proxy = FAST | {"spare_slots": 1}
+    ran = simulate(faults=[fault | {"every": "9s"}], proxy=proxy, until={"cycles": 1})
+    [cycle] = ran.cycles
+    assert cycle.outcome is CycleOutcome.RECOVERED
+    assert cycle.recovery_s < 1
+    assert cycle.predicted is None
+    limit = {"measure": {"recovery_limit": "4s"}, "until": {"cycles": 1}}
+    ran = simulate(faults=[fault | {"every": "9s"}], proxy=FAST, **limit)
+    assert [c.outcome for c in ran.cycles] == [CycleOutcome.CENSORED]
+
+
 def test_who_scales_down_leaves_the_others(simulate) -> None:
     ran = cycles_of(simulate, {"type": "scale", "by": -1, "window": "3s"}, app={"replicas": 3})
     assert {span.data["after"] for cycle in ran.cycles for span in cycle.disturbances} == {2}

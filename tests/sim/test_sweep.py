@@ -238,11 +238,10 @@ def test_a_stop_ends_it_with_an_answer(tmp_path, monkeypatch) -> None:
         return True  # as after Ctrl-C
 
     monkeypatch.setattr(module, "run", stopped)
-    code, said = sweep()
+    code, _ = sweep()
     assert code in (0, 4)
     assert len(rounds()) == 1
     assert (PATH / "answer.json").exists()
-    assert "round 1" in said
 
 
 @pytest.mark.slow

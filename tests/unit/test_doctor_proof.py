@@ -101,6 +101,18 @@ def test_a_lost_node_stays_in_dns_until_the_next_one_is_there(experiments) -> No
     assert '"gap": "10s"' in config
 
 
+def test_requests_that_wait_do_not_fill_haproxy(tmp_path, experiments) -> None:
+    assert {each.rate_per_s for each in experiments} == {proof.RATE_PER_S}
+    small = diagnosed(tmp_path, "global\n    maxconn 100\n" + FILE)
+    found = proof.of_remedies(small, "3.2", [tmp_path / "haproxy.cfg"], [tmp_path / "fixed.cfg"])
+    lost = next(each for each in found if each.scenario.happening is Happening.NODE_LOST)
+    waits_s = max(side.outlook.slowest_s for side in lost.sides)
+    assert lost.rate_per_s * min(waits_s, 30.0) <= 50
+    assert f'"rate": "{lost.rate_per_s}/s"' in lost.config(
+        cycles=1, env=None, probe={"type": "http"}
+    )
+
+
 def test_versions_are_held_against_each_other_where_they_differ(tmp_path) -> None:
     text = FILE.replace(" resolve-prefer ipv4", "")
     slow = text.replace("hold obsolete 10s", "timeout resolve 20s\n    hold valid 1s")

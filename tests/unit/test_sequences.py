@@ -10,7 +10,7 @@ import pytest
 
 from chaosd.analysis import sequences
 
-LOOKS_MAX = budget.of(40, 120)  # of a mean, and 150 of a quantile: p95 has no bound below 90
+LOOKS_MAX = budget.of(40, 80)  # of a mean, and 150 of a quantile: p95 has no bound below 90
 
 
 def uniform(rng: Random) -> float:
@@ -83,7 +83,7 @@ def test_a_quantile_is_right_at_every_look(draw, p) -> None:
 @pytest.mark.sized
 @pytest.mark.parametrize("draw", DRAWS)
 def test_a_mean_is_right_at_every_look(draw) -> None:
-    rng, runs = Random(2), budget.of(10, 500)
+    rng, runs = Random(2), budget.of(10, 150)
     wrong = sum(
         ever_wrong(
             [draw(rng) for _ in range(LOOKS_MAX)],

@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from functools import cache
+from random import Random
+from statistics import fmean
 
+import budget
+import pytest
 import sweeps
 
 from chaosd.sweep import text
@@ -53,6 +57,19 @@ def test_only_fresh_blocks_are_promised_and_they_choose_nothing() -> None:
         gain = after.recommendation.gains[0]
         assert gain.after is not None
         assert gain.after > 3 * seed
+
+
+def test_fresh_blocks_that_do_not_confirm_it_say_so() -> None:
+    found, truths, rng = sweeps.lab(blocks=30)
+    chosen = answer(found).recommendation
+    assert chosen is not None
+    worse = {
+        key: replace(t, least_s=t.least_s + (3 if key[0] == chosen.arm.key else 0))
+        for key, t in truths.items()
+    }
+    said = text.lines(answer(sweeps.with_fresh(found, [chosen.arm.key, "k00"], worse, rng, 10)))
+    assert "The fresh blocks do not confirm it: it recovers later than the baseline." in said
+    assert "The price: failed is worse than the baseline's." in said
 
 
 def test_the_model_alone_gives_an_answer_that_says_so() -> None:
@@ -116,3 +133,27 @@ def test_text_and_json_say_the_same() -> None:
     for key in written["front"]:
         assert written["arms"][key]["name"] in said
         assert written["arms"][key]["membership"] > 0
+
+
+@pytest.mark.sized
+def test_the_best_of_many_looks_better_than_it_is_and_fresh_blocks_do_not() -> None:
+    """Six arms that are the same: what was chosen for its luck has none in fresh blocks."""
+    truth = sweeps.Truth(least_s=0.2, width_s=1.0, queries_per_s=1.0)
+    some = sweeps.arms(p=range(6))
+    truths = {(arm.key, "recreate"): truth for arm in some}
+    rng, looked_at, fresh = Random(8), list[float](), list[float]()
+    for _ in range(budget.of(12, 120)):
+        found = sweeps.results(some, truths, rng, blocks=8, model=False)
+        before = answer(found).recommendation
+        if before is None or before.arm.baseline:
+            continue
+        after = answer(sweeps.with_fresh(found, [before.arm.key, "k00"], truths, rng, 8))
+        assert after.recommendation is not None
+        for gains, where in ((before.gains, looked_at), (after.recommendation.gains, fresh)):
+            change = next(gain for gain in gains if gain.of_mean).change.value
+            assert change is not None
+            where.append(change)
+    assert len(fresh) >= 5
+    error = 0.29 * (2 / 8 / len(fresh)) ** 0.5  # of a mean of such differences
+    assert fmean(looked_at) < -2 * error
+    assert abs(fmean(fresh)) < 3 * error

@@ -66,7 +66,7 @@ def stopped_in(found: Results, step: int) -> dict[str, Stop]:
 )
 def test_hardly_any_sweep_loses_an_arm_that_nothing_replaces(model, off, rare) -> None:
     """A wrong elimination: no other arm is as good in every objective."""
-    rng, runs = Random(4), budget.of(12, 300)
+    rng, runs = Random(4), budget.of(12, 100)
     wrong = right = 0
     for _ in range(runs):
         some = sweeps.arms(p=range(6))
@@ -75,7 +75,7 @@ def test_hardly_any_sweep_loses_an_arm_that_nothing_replaces(model, off, rare) -
         found = sweeps.results(some, by_fault, rng, blocks=BLOCKS, model=model)
         if off:
             found = replace(found, foretold=_off(found.foretold, off, rng))
-        stops = stopped_in(found, budget.of(7, 1))
+        stops = stopped_in(found, budget.of(7, 2))
         lost = [
             key
             for key in stops
@@ -83,7 +83,7 @@ def test_hardly_any_sweep_loses_an_arm_that_nothing_replaces(model, off, rare) -
         ]
         wrong += bool(lost)
         right += len(stops) - len(lost)
-    assert wrong <= 0.05 * runs + (0 if runs >= 300 else 1)
+    assert wrong <= 0.05 * runs
     if model:
         assert right >= runs  # it does stop arms: one of six at least, on average
 

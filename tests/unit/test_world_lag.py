@@ -18,9 +18,13 @@ from chaosd.history.events import (
     Asked,
     DatagramUnread,
     DeedDue,
+    Done,
     Event,
+    ImpairInstance,
     Inbox,
     RecoveryPredicted,
+    RenewProxy,
+    RestoreInstance,
     RunProgram,
     StartInstance,
     WorldWatched,
@@ -177,3 +181,35 @@ def test_a_poor_cycle_is_in_no_number(outcome) -> None:
     assert (found.poor, found.valid, found.good, found.failovers) == (1, 6, 5, 5)
     assert replace(found, poor=0, outcomes=without.outcomes) == without
     assert observed(poor) is None
+
+
+def deed(kind, at_ms: float, what) -> Event:
+    return at(T0 + round(at_ms * MS), kind(deed=what))
+
+
+PAUSED = (
+    deed(Asked, 0, ImpairInstance(identity=fake.OLD, how="pause")),
+    deed(Done, 1, ImpairInstance(identity=fake.OLD, how="pause")),
+    deed(Asked, 1000, RestoreInstance(identity=fake.OLD, how="pause")),
+    deed(Done, 1001, RestoreInstance(identity=fake.OLD, how="pause")),
+)
+RELOADED = (
+    deed(Asked, 0, RenewProxy(how="restart")),
+    deed(Done, 500, RenewProxy(how="restart")),
+)
+
+
+@pytest.mark.parametrize(
+    ("deeds", "kind", "from_ms", "ms", "poor"),
+    [
+        (PAUSED, LagKind.APP_STOPPED, 5, 990, False),  # that is the fault
+        (PAUSED, LagKind.APP_STOPPED, 5, 2600, True),  # somebody else has stopped it for longer
+        (PAUSED, LagKind.PROXY_STOPPED, 5, 990, True),  # and nobody has paused the proxy
+        (RELOADED, LagKind.PROXY_SILENT, 10, 480, False),
+        (RELOADED, LagKind.PROXY_SILENT, 2000, 480, True),
+        (RELOADED, LagKind.APP_STOPPED, 10, 480, True),
+    ],
+)
+def test_what_a_faults_own_deed_stops_is_no_lag(deeds, kind, from_ms, ms, poor) -> None:
+    found = cycle(lag(kind, ms, from_ms), more=deeds)
+    assert named(found.doubt) is (kind if poor else None)

@@ -420,15 +420,10 @@ class HAProxy:
         return (resolve_s, self.config.server.inter.s) if self.config.server.check else (resolve_s,)
 
     def predict(self, timeline: Timeline, clients: Clients | None = None) -> Prediction | Unreached:
-        """The recovery of a fresh request; or why the model doesn't reach.
-
-        With `clients` also what their requests come to, unless the file has what may change that.
-        For the version that `version()` has found or that is simulated; the newest otherwise.
-        """
+        """As `Predicts` says, for the version that is found or simulated, or else the newest."""
         if not self.config.files:
             return predict(config.settings_of(self.config), self._version, timeline, clients)
-        backend = self._backend()
-        if not isinstance(backend, Backend):
+        if not isinstance(backend := self._backend(), Backend):
             return Unreached.UNREAD_SETTINGS
         if any(limit.changes in REQUESTS for limit in backend.limits):
             clients = None
@@ -495,4 +490,5 @@ class HAProxy:
             )
         self._version = version
         settings = config.settings_of(self.config)
-        return ProxyModel(settings, version, world, rng, start_ns=start_ns, servers=servers)
+        slots = servers + self.config.spare_slots
+        return ProxyModel(settings, version, world, rng, start_ns=start_ns, servers=slots)

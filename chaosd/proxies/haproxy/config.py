@@ -199,6 +199,9 @@ class Config(ProgramConfig):
         None, description="the path of an HTTP check; a check only connects if not set"
     )
     nbthread: int | None = Field(None, ge=1)
+    spare_slots: int = Field(
+        0, ge=0, le=100, description="so many more slots than instances has the server-template"
+    )
     state_file: bool = Field(
         False,
         description="what is known of servers is kept in a file when it is reloaded or restarted "
@@ -244,9 +247,9 @@ class Config(ProgramConfig):
         """The user's own file, where it has chaosd's addresses in it by variables already."""
         return _by_variables(dict(self))
 
-    @field_validator("state_file")
+    @field_validator("spare_slots", "state_file")
     @classmethod
-    def _of_no_own_file(cls, value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001
+    def _of_no_own_file(cls, value: int, info: ValidationInfo) -> int:
         if value and info.data.get("config") is not None:
             raise ValueError("can't be set beside your own file (leave it out)")
         return value

@@ -128,8 +128,9 @@ def _backend(config: Config, wiring: Wiring) -> list[str]:
             "    http-response set-header X-Chaosd-Instance @%si",
         ]
     target = f"{wiring.app_name}:{wiring.app_port}"
-    if wiring.replicas > 1:
-        head = f"    server-template {SERVER} {wiring.replicas} {target}"
+    slots = wiring.replicas + config.spare_slots
+    if slots > 1:
+        head = f"    server-template {SERVER} {slots} {target}"
     else:
         head = f"    server {SERVER} {target}"
     return [*lines, " ".join((head, *_server(config)))]

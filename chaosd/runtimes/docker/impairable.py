@@ -8,7 +8,7 @@ from typing import Any
 
 from chaosd.errors import MachineError
 from chaosd.history.values import Instance
-from chaosd.runtimes.docker.endpoint import ConflictError, MissingError, translated
+from chaosd.runtimes.docker.endpoint import MissingError, translated
 from chaosd.runtimes.docker.engine_stage import EngineStage
 from chaosd.runtimes.docker.members import Member
 
@@ -63,5 +63,6 @@ def _pause(container: str, api: Any) -> None:
 
 
 def _resume(container: str, api: Any) -> None:
-    with suppress(ConflictError, MissingError):  # it is not paused, or gone
-        translated(lambda: api.unpause(container))
+    with suppress(MissingError):  # it is gone
+        if translated(lambda: api.inspect_container(container))["State"]["Paused"]:
+            translated(lambda: api.unpause(container))

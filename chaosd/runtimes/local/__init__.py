@@ -29,6 +29,7 @@ from chaosd.plugins.runtime import (
     CanHang,
     CanHoldAddress,
     CanMove,
+    CanMoveNameserver,
     CanPartition,
     CanPause,
     CanReloadProxy,
@@ -53,9 +54,9 @@ from chaosd.runtimes.surroundings import Surroundings
 from chaosd.system import processes
 from chaosd.system.processes import Child
 
-CACHE = 9
-TRANSPORTS: tuple[Transport, ...] = ("udp", "tcp")
 DOOR, SERVICES = 1, 2  # the last byte of their addresses; further nameservers come after these
+CACHE, ELSEWHERE = 9, 8  # the cache, and where a nameserver goes that moves
+TRANSPORTS: tuple[Transport, ...] = ("udp", "tcp")
 ARM_LIMIT_S = 10.0
 TAKE_LIMIT_S = 3.0
 OWN_IMAGE = "http-server"
@@ -105,7 +106,7 @@ class LocalRuntime(RealTime):
 
     def abilities(self) -> Sequence[type]:
         own = (CanSwitch, CanPause, CanHang, CanPartition, CanReloadProxy, CanRestartProxy)
-        return (CanMove, CanHoldAddress, CanFaultDns, *own)
+        return (CanMove, CanHoldAddress, CanFaultDns, CanMoveNameserver, *own)
 
     def old_ip(self) -> Sequence[OldIp]:
         return OLD_IP
@@ -272,6 +273,9 @@ class LocalStage(Roster[Child]):
     async def answer_by(self, rules: Sequence[Rule], owner: str = "") -> None:
         _ = self._network  # it refuses once the cell is closed
         self._dns.rules.set(owner, rules)
+
+    async def move_nameserver(self, *, away: bool) -> None:
+        await self._dns.move(self._network.address(ELSEWHERE if away else SERVICES))
 
     async def hold(self, manner: OldIp) -> Holder:
         if manner not in OLD_IP:

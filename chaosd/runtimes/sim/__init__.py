@@ -30,6 +30,7 @@ from chaosd.plugins.runtime import (
     CanHang,
     CanHoldAddress,
     CanMove,
+    CanMoveNameserver,
     CanPartition,
     CanPause,
     CanReloadProxy,
@@ -217,6 +218,10 @@ class SimStage(Roster[None]):
             self._world.model = self._model(now_ns)
         self._arm()
 
+    async def move_nameserver(self, *, away: bool) -> None:
+        # The proxy asks where nobody is any more.
+        await self.answer_by([Rule(answer="drop")] if away else [], "nameserver")
+
     async def hold(self, manner: OldIp) -> Holder:
         self._refuse_if_closed()
         await sleep(self._clock, TAKE_NS / SECOND_NS)
@@ -342,7 +347,7 @@ class SimRuntime:
 
     def abilities(self) -> Sequence[type]:
         own = (CanSwitch, CanPause, CanHang, CanPartition, CanReloadProxy, CanRestartProxy)
-        return (CanMove, CanHoldAddress, CanFaultDns, *own)
+        return (CanMove, CanHoldAddress, CanFaultDns, CanMoveNameserver, *own)
 
     def old_ip(self) -> Sequence[OldIp]:
         return OLD_IP

@@ -113,7 +113,7 @@ def outlook(
     """What this scenario does to the users of this backend, on this version (None: the newest).
 
     `moved` is the name of the server line whose instance moves. There are at most so many trials:
-    fewer where they are long. Clients wait as long as HAProxy lets them, unless others are given.
+    fewer where they are long. Clients wait for 30 s, unless others are given.
     """
     ran = run_trials(backend, version, scenario, moved=moved, most=trials, clients=clients)
     if isinstance(ran, Unknown):
