@@ -67,4 +67,8 @@ def _pause(container: str, api: Any) -> None:
 
 def _resume(container: str, api: Any) -> None:
     with suppress(ConflictError, MissingError):  # it is not paused, or gone
-        translated(lambda: api.unpause(container))
+        try:
+            translated(lambda: api.unpause(container))
+        except MachineError as error:
+            if "is not paused" not in str(error):  # which some engines say as an error of theirs
+                raise
