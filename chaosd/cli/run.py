@@ -31,5 +31,6 @@ def _run(arguments: argparse.Namespace) -> int:
             missing = f", and {count} thing{'s' * (count != 1)} that it leaves out" if count else ""
             say(*copied.choices)
             say(f"your files stay as they are; a copy is run (chaosd check shows it{missing})")
-    say(*plan.deeds(planned))
+    if deeds := plan.deeds(planned):
+        say(*deeds)
     return session.run(planned, rehearsals, arguments.config or arguments.haproxy[0])

@@ -115,7 +115,7 @@ def test_what_is_at_the_old_address_decides_what_users_see() -> None:
         ({"preset": "servfail-aaaa"}, (Failure.SERVFAIL, "AAAA")),
         ({"delay": "300ms"}, None),
         ({"preset": "flap"}, None),
-        ({"preset": "formerr"}, None),
+        ({"preset": "formerr"}, (Failure.ERROR, None)),
     ],
 )
 def test_dns_faults_that_the_model_knows(said, is_) -> None:

@@ -19,10 +19,8 @@ from chaosd.plugins.proxy import Launches, Proxy
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import (
     CanFaultDns,
-    CanHang,
     CanHoldAddress,
     CanMove,
-    CanPause,
     CanReschedule,
     CanRestartProxy,
     CellSpec,
@@ -154,7 +152,7 @@ class SwarmRuntime(TopologyRuntime):
         return None
 
     def abilities(self) -> Sequence[type]:
-        pinned = (CanMove, CanHoldAddress, CanPause, CanHang)
+        pinned = (CanMove, CanHoldAddress)
         moves = pinned if self.config.move == "pinned" else (CanReschedule,)
         told = () if self.config.dns == "engine" else (CanFaultDns,)
         return (*moves, CanRestartProxy, *told)
