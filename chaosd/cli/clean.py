@@ -51,6 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
             continue
         # Where there is none nothing can be left; one that does not answer may have much of ours.
         expected = isinstance(runtime, CanBeAway) and runtime.expected()
+        if expected and missed:
+            continue  # the same engine: that it is away has been said
         (away if expected else unseen).setdefault(reason, []).append(name)
     missed += _not_looked_at(away)
     lines = [f"removed {what}" for what in removed] + _not_looked_at(unseen)

@@ -384,10 +384,11 @@ class RunStore:
 
     def _put_off(self, event: AnyEvent) -> bool:
         """Whether this is not written now, because its like was only just written."""
-        if isinstance(event.what, RARE) and not _is_edge(event):
+        if isinstance(event.what, RARE):
             key = (event.cell, type(event.what))
             written = self._rare.get(key)
-            if written is not None and event.at_ns < written[0] + RARE_NS:
+            is_new = written is None or event.at_ns >= written[0] + RARE_NS
+            if written is not None and not is_new and not _is_edge(event):
                 self._rare[key] = (written[0], event)
                 return True
             self._rare[key] = (event.at_ns, None)

@@ -45,6 +45,7 @@ CONFIG = {
     "runtime": "local",
     "metrics": None,
     "app": {"env": {"DB_PASSWORD": "hunter2-env"}},
+    "dns": {"missing": "stale"},  # strangers are answered at any moment
     "proxy": {"type": "haproxy", "config": "./own.cfg"},
     "faults": [
         {"type": "recreate", "every": "6s", "jitter": "0s"},

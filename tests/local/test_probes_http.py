@@ -336,7 +336,7 @@ def test_a_probe_leaves_nothing_behind_without_the_garbage_collector(connection,
                 1,
                 HttpProbe(config, "x"),
                 sink,
-                interval_ns=2_000_000,
+                interval_ns=5_000_000,
                 timeout_ns=200_000_000,
             )
             stream.aim(here, stream.now_ns())

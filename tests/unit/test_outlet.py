@@ -15,11 +15,12 @@ class Reader:
     """A descriptor whose reader may stop reading."""
 
     def __init__(self) -> None:
-        self.reads = threading.Event()
+        self.reads, self.asked = threading.Event(), threading.Event()
         self.got = b""
 
     def write(self, descriptor: int, data: bytes) -> int:
         assert descriptor == 7
+        self.asked.set()
         self.reads.wait(30)
         taken = bytes(data[:10])  # a kernel may take a part
         self.got += taken
@@ -41,7 +42,9 @@ def test_who_does_not_read_is_not_waited_for_and_told_what_is_missing() -> None:
     reader = Reader()
     outlet = Outlet(7, "utf-8", reader.write, patience_s=0.01)
     began_s = time.monotonic()
-    for number in range(3 * WAITING_MAX):
+    outlet.write("0\n")
+    assert reader.asked.wait(30)  # from now on nothing is taken
+    for number in range(1, 3 * WAITING_MAX):
         outlet.write(f"{number}\n")
     outlet.finish()
     assert time.monotonic() - began_s < 5
