@@ -178,6 +178,16 @@ def test_counters_are_written_once_a_minute_and_at_the_end(tmp_path) -> None:
     assert kept == [(c, n) for n in (0, 60, 120, 150) for c in ("c1", "c2")]
 
 
+def test_the_count_at_the_edge_of_a_cycle_is_written_at_once_and_none_before_it_comes_later(
+    tmp_path,
+) -> None:
+    run = stored_samples(tmp_path)
+    for s, cycle in ((0, 0), (5, 0), (7, 1)):
+        run.event(fake.reading(s * SECOND, "dns", "queries", cycle=cycle, cell="c1", count=s))
+    run.close()
+    assert [e.what.count for e in RunReader(tmp_path).events("queries")] == [0, 7]
+
+
 def test_a_flood_of_answers_is_cut_to_some_a_second(tmp_path) -> None:
     run = stored_samples(tmp_path)
     for ms in range(3000):
