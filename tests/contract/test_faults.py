@@ -12,7 +12,7 @@ from chaosd.system.clock import sleep
 from chaosd.testing import check_fault
 
 VARIANTS = [
-    {"type": "bluegreen"},
+    {"type": "bluegreen", "keep": "200ms"},
     {"type": "bluegreen", "keep": "0s", "signal": "KILL"},
     {"type": "hang", "window": "1s"},
     {"type": "partition", "window": "1s"},

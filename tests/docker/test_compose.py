@@ -168,6 +168,7 @@ def test_after_kill_9_the_next_start_puts_it_back(shop, daemon, tmp_path, moment
     assert left_of(project.api, run.run_id) == []
 
 
+@pytest.mark.slow  # test_clean.py and the other cases have it each time
 def test_the_next_run_itself_puts_it_back_first(shop, daemon, tmp_path) -> None:
     project = shop("10.214.78.0/24")
     before = look(project)

@@ -42,6 +42,7 @@ def test_a_pause_is_the_fault_and_no_lag_of_the_world(tmp_path) -> None:
     assert not cycle.world_lag_s.get("app-stopped")
 
 
+@pytest.mark.slow  # the simulated world has it each time
 def test_a_reload_with_a_state_file_goes_on_with_the_same_servers(tmp_path) -> None:
     """Without one the new process has to ask for the name first."""
     proxy = QUICK["proxy"]
