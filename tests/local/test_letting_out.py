@@ -57,7 +57,7 @@ CONFIG = {
             "inject": ["/bin/sh", "-c", "echo $0", "hunter2-env"],
         },
     ],
-    "until": {"cycles": 2},
+    "until": {"cycles": 3},
 }
 ASKED = 600
 FORGED = b"<133>Nov 25 12:00:00 haproxy[7]: app/app changed its IP from 1.1.1.1 to 6.6.6.6 by a/b."
