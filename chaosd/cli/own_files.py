@@ -18,7 +18,19 @@ NONE: dict[str, Any] = {"haproxy": [], **dict.fromkeys(_WISHES)}  # for commands
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("your own HAProxy configuration, instead of a CONFIG")
+    group = add_files(parser, "a CONFIG", backend="which backend moves; all: each in turn")
+    group.add_argument(
+        "--runtime",
+        choices=tuple(_RUNTIMES),
+        help="where it runs: on this machine's loopback (local)",
+    )
+
+
+def add_files(
+    parser: argparse.ArgumentParser, instead_of: str, *, backend: str = "which backend moves"
+) -> argparse._ArgumentGroup:
+    """The options that say which files, what moves, and what is asked for."""
+    group = parser.add_argument_group(f"your own HAProxy configuration, instead of {instead_of}")
     group.add_argument(
         "--haproxy",
         nargs="+",
@@ -28,7 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="your file as it is, several files or a directory; they are never changed",
     )
-    group.add_argument("--backend", metavar="NAME", help="which backend moves; all: each in turn")
+    group.add_argument("--backend", metavar="NAME", help=backend)
     group.add_argument(
         "--env", type=Path, metavar="FILE", help="NAME=value lines: the variables it needs"
     )
@@ -37,11 +49,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--proxy-version", metavar="VERSION", help="of HAProxy, such as 3.0 (haproxy install 3.0)"
     )
-    group.add_argument(
-        "--runtime",
-        choices=tuple(_RUNTIMES),
-        help="where it runs: on this machine's loopback (local)",
-    )
+    return group
 
 
 def problem(arguments: argparse.Namespace) -> str | None:

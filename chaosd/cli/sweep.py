@@ -29,26 +29,7 @@ MEASURED_MAX = 32  # arms: more are measured only with --all
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("design", type=Path, metavar="DESIGN", help="what to try, as YAML")
-    parser.add_argument(
-        "--haproxy",
-        nargs="+",
-        action="extend",
-        default=[],
-        type=Path,
-        metavar="FILE",
-        help="your own file, instead of the design's base; it is never changed",
-    )
-    parser.add_argument("--backend", metavar="NAME", help="of your own file: which backend moves")
-    parser.add_argument(
-        "--env", type=Path, metavar="FILE", help="of your own file: its NAME=value lines"
-    )
-    parser.add_argument("--host", help="of your own file: the host to ask for")
-    parser.add_argument("--path", help="of your own file: the path to ask for")
-    parser.add_argument(
-        "--proxy-version",
-        metavar="VERSION",
-        help="of your own file: where proxy.version is not varied",
-    )
+    own_files.add_files(parser, "the design's base")
     parser.add_argument(
         "--predict", action="store_true", help="only ask the model, about all arms, and stop"
     )

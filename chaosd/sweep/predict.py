@@ -173,7 +173,7 @@ def front(
         if all(each is not None for each in values):
             points.setdefault(tuple(_coarse(each) for each in values if each is not None), key)
     found: list[tuple[float, ...]] = []
-    for point in sorted(points):  # whoever dominates another comes before it
+    for point in sorted(points):  # one that dominates another comes before it
         if not any(all(a <= b for a, b in zip(other, point, strict=True)) for other in found):
             found.append(point)
     return [points[point] for point in found]

@@ -1,8 +1,8 @@
 """One cell in what runs already: the app's containers stop and others take their place.
 
 The containers that were there stay there, stopped, under their own names, with all that they have.
-A guard, a container that never runs, says which they are: whoever removes it starts them first, be
-it this run at its end or the next one after this was killed.
+A guard says which they are: it is a container that never runs. Before it is removed they are
+started: by this run at its end, or by the next one if this was killed.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ def beyond_docker_dns(dns: DnsSpec, instead: str) -> Iterator[tuple[KeyPath, str
 
 
 def published_when_started(dns: DnsSpec) -> Iterator[tuple[KeyPath, str]]:
-    """The same of when a name is published, whoever answers for it."""
+    """The same of when a name is published, by Docker's DNS or by chaosd's."""
     if dns.publish != "start":
         what = "Docker publishes a name when its container is started"
         yield ("dns", "publish"), f"{what} (leave it at start)"

@@ -1,4 +1,4 @@
-"""What every cell on Docker engines does alike, whoever has made its network and its proxy.
+"""What all cells on Docker engines do alike, whether chaosd made the network and the proxy or not.
 
 It asks the engine and hears its events, starts, stops and removes containers, holds old addresses,
 lives through an engine that goes away, and takes down what carries its labels.
