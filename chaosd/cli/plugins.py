@@ -7,7 +7,7 @@ import argparse
 from chaosd.cli.output import say
 from chaosd.errors import Exit
 
-HELP = "list the runtimes, proxies, faults and probes that are installed"
+HELP = "list the runtimes, proxies, faults, probes and rules that are installed"
 
 
 def add_options(_: argparse.ArgumentParser) -> None:
@@ -17,8 +17,13 @@ def add_options(_: argparse.ArgumentParser) -> None:
 def run(_: argparse.Namespace) -> int:
     from chaosd import plugins
 
-    for kind in plugins.KINDS:
-        for name, point in plugins.available(kind).items():
-            package = point.dist.name if point.dist else "?"
-            say(f"{kind:9} {name:12} {package:12} {point.value}")
+    rows = [
+        (kind, name, point.dist.name if point.dist else "?", point.value)
+        for kind in plugins.KINDS
+        for name, point in plugins.available(kind).items()
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (text.ljust(width) for text, width in zip(row, widths, strict=True))
+        say("  ".join(cells).rstrip())
     return Exit.OK
