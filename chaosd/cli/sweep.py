@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from chaosd import shown
 from chaosd.cli import own_files
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
     from chaosd.sweep.answer import Answer
     from chaosd.sweep.arms import Arm
     from chaosd.sweep.design import Loaded
+    from chaosd.sweep.machines.joining import On
     from chaosd.sweep.predict import Predictions
+    from chaosd.sweep.rounds import Fault
     from chaosd.sweep.store import Store
+    from chaosd.sweep.where import Where
 
 HELP = "try many settings and versions, and recommend the best"
 DIRECTORY = Path("sweeps")
@@ -47,13 +51,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help=f"where the sweep is kept, and goes on (default: {DIRECTORY}/NAME)",
     )
+    parser.add_argument(
+        "--on",
+        metavar="WHERE",
+        help="the machines to measure on: dask://HOST:PORT, or local:N workers on this one",
+    )
     parser.add_argument("--json", action="store_true", help="print the answer as JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
     from chaosd.sweep import arms, foresight, rounds
+    from chaosd.sweep.machines import joining
     from chaosd.sweep.store import Store
 
+    machines = None if arguments.on is None else joining.on(arguments.on)
     loaded = _loaded(arguments)
     design = loaded.design
     store = Store(arguments.dir or DIRECTORY / design.name)
@@ -79,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     store.prepare()
     _write(store, loaded, chosen, predictions, seed)
-    return _measure(store, loaded, arguments)
+    return _measure(store, loaded, arguments, machines)
 
 
 def _loaded(arguments: argparse.Namespace) -> Loaded:
@@ -173,7 +184,9 @@ def _write(
     )
 
 
-def _measure(store: Store, loaded: Loaded, arguments: argparse.Namespace) -> int:
+def _measure(
+    store: Store, loaded: Loaded, arguments: argparse.Namespace, machines: On | None
+) -> int:
     from chaosd.sweep import arms, rounds
     from chaosd.sweep.measuring import Limits, Sweep
 
@@ -185,8 +198,30 @@ def _measure(store: Store, loaded: Loaded, arguments: argparse.Namespace) -> int
     )
     faults = rounds.faults_of(loaded, arms.Base(loaded).config)
     stream = sys.stderr if arguments.json else sys.stdout
-    found = Sweep(loaded, store, faults, limits, stream).run()
+    with _where(store, loaded, faults[0], machines, stream) as where:
+        found = Sweep(loaded, store, faults, limits, where, stream=stream).run()
     return publish(found, store, as_json=arguments.json)
+
+
+@contextmanager
+def _where(
+    store: Store, loaded: Loaded, fault: Fault, machines: On | None, stream: TextIO
+) -> Iterator[Where]:
+    from chaosd.sweep.where import Here
+
+    if machines is None:
+        yield Here(store, stream)
+        return
+    from chaosd.sweep.machines import crew, joining
+
+    def tell(what: str) -> None:
+        print(shown.line(what), file=stream, flush=True)
+
+    with joining.joined(machines) as joined:
+        sample = crew.sample(loaded, store.read().arms, fault)
+        workers = crew.Crew(joined, store, sample, tell)
+        workers.admit()
+        yield workers
 
 
 def publish(found: Answer, store: Store, *, as_json: bool) -> int:

@@ -113,6 +113,11 @@ def _proxies(rehearsals: Sequence[Rehearsal]) -> str:
     return ", ".join(f"{r.arm.name}: {said}" for r, said in zip(rehearsals, found, strict=True))
 
 
+def is_real(plan: Plan) -> bool:
+    """Whether it takes time."""
+    return isinstance(plan.runtime.clock(), RealClock)
+
+
 def measured(
     plan: Plan,
     rehearsals: Sequence[Rehearsal],
@@ -122,8 +127,7 @@ def measured(
     latest: bool = False,
 ) -> tuple[RunStore, ChaosdError | None]:
     """Run `measure` in a loop of its own, before other programs of this machine."""
-    real = isinstance(plan.runtime.clock(), RealClock)
-    turns = priority.before_others() if real else nullcontext()
+    turns = priority.before_others() if is_real(plan) else nullcontext()
     with turns, asyncio.Runner(loop_factory=plan.runtime.loop_factory()) as runner:
         return runner.run(measure(plan, rehearsals, directory, console, latest=latest))
 

@@ -90,18 +90,11 @@ class Base:
         self.proxy: Proxy = plan.proxy_of(self.config)
         self._tree = self.config.model_dump(mode="json")
         self._own: dict[str, Any] | None = None
-        self.digest = ""  # of the user's own files
-        if isinstance(self.proxy, Rewires) and (files := self.proxy.own_files()):
-            hashed = hashlib.sha256()
-            for path in files:
-                inside = sorted(path.iterdir()) if path.is_dir() else [path]
-                for each in inside:
-                    hashed.update(read_bytes(each, _FILE_BYTES_MAX))
-            self.digest = hashed.hexdigest()
-            if isinstance(self.proxy, TakesOwnFile):
-                if problems := self.proxy.problems():
-                    raise ConfigError(*problems)
-                self._own = self.proxy.settings()
+        self.digest = own_digest(self.proxy)
+        if self.digest and isinstance(self.proxy, TakesOwnFile):
+            if problems := self.proxy.problems():
+                raise ConfigError(*problems)
+            self._own = self.proxy.settings()
 
     def value(self, path: str) -> Any:
         """What holds at a path, where no arm says it; None if nobody knows."""
@@ -109,6 +102,17 @@ class Base:
         if head == "proxy" and self._own is not None and rest.split(".")[0] in self._own:
             return at(self._own, rest)
         return at(self._tree, path)
+
+
+def own_digest(proxy: Proxy) -> str:
+    """Of the user's own files; empty if there are none. Raises OSError."""
+    own = proxy.own_files() if isinstance(proxy, Rewires) else ()
+    hashed = hashlib.sha256()
+    for path in own:
+        inside = sorted(path.iterdir()) if path.is_dir() else [path]
+        for each in inside:
+            hashed.update(read_bytes(each, _FILE_BYTES_MAX))
+    return hashed.hexdigest() if own else ""
 
 
 def at(tree: Any, path: str) -> Any:

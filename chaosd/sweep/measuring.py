@@ -5,12 +5,15 @@ fault; the faults take turns. After each pass all that was seen is looked at, an
 precise enough or dominated (`racing.py`). When nothing is left to measure, the arm that would be
 recommended and the baseline get fresh blocks, which nobody has looked at before. Whatever happens,
 the next start reads what is there and goes on.
+
+On several machines a pass is cut into pieces, each a round on one of them. How it is cut, and each
+piece's schedule, don't depend on who makes which piece: one that was lost is the same again.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import TextIO
@@ -24,19 +27,21 @@ from chaosd.sweep.design import Loaded
 from chaosd.sweep.rounds import ARMS_MAX, Fault, Wanted
 from chaosd.sweep.seeing import REPORT, Shown
 from chaosd.sweep.store import Plan, Stopped, Store
-from chaosd.sweep.values import Results, Seen
+from chaosd.sweep.values import Host, Results, Seen
+from chaosd.sweep.where import Where
 
 FIRST_BLOCKS = 5  # before the first look
 FRESH_CELLS = 4  # of each of the two that get fresh blocks: so much sooner they are done
 FRESH_TRIES = 3  # until there are enough: some may be poor, or not carried at once
 FRESH_TIME_SHARE = 0.25  # of the time: so much is kept for the fresh blocks
 REPEATED_SHARE = 0.5  # of the cycles that are wanted: so many blocks more are made for poor ones
+PIECES = 4  # of FIRST_BLOCKS blocks: a pass over several machines, or more if there are more
 _SECONDS_MIN = 5.0  # a round that has less time would end before its first block
 
 
 def results_of(store: Store, plan: Plan) -> Results:
     """All that was seen so far, from the files alone."""
-    return _results(plan, _read(store), store.stopped())
+    return _results(plan, _read(store), store.stopped(), store.hosts())
 
 
 def _read(store: Store, known: Sequence[Shown] = ()) -> list[Shown]:
@@ -48,7 +53,9 @@ def _read(store: Store, known: Sequence[Shown] = ()) -> list[Shown]:
     return found
 
 
-def _results(plan: Plan, every: Sequence[Shown], stopped: dict[str, str]) -> Results:
+def _results(
+    plan: Plan, every: Sequence[Shown], stopped: dict[str, str], hosts: Mapping[str, Host]
+) -> Results:
     keys = [arm.key for arm in plan.arms]
     # Those of faults that the design still has.
     shown = [each for each in every if plan.faults.get(each.round.fault) == each.round.fault_hash]
@@ -69,6 +76,7 @@ def _results(plan: Plan, every: Sequence[Shown], stopped: dict[str, str]) -> Res
         lines=plan.lines,
         links={key: tuple(paths) for key, paths in links.items() if paths},
         poor_blocks=sum(each.poor for each in shown),
+        hosts=hosts,
     )
 
 
@@ -90,10 +98,12 @@ class Sweep:
         store: Store,
         faults: Sequence[Fault],
         limits: Limits,
+        where: Where,
+        *,
         stream: TextIO,
     ) -> None:
         plan = store.read()
-        self._loaded, self._store, self._plan = loaded, store, plan
+        self._loaded, self._store, self._plan, self._where = loaded, store, plan, where
         self._faults, self._limits, self._stream = faults, limits, stream
         self._arms = {arm.key: arm for arm in plan.arms}
         self._baseline = next(arm for arm in plan.arms if arm.sweep.baseline)
@@ -111,8 +121,7 @@ class Sweep:
             blocks = self._missing()
             if not blocks or self._left_s(whole=False) < _SECONDS_MIN:
                 break
-            for fault in self._faults:
-                self._pass(fault, blocks.get(fault.label, 0))
+            self._pass(blocks)
         found = answer(self.results())
         if not self._is_over and found.recommendation is not None:
             self._fresh(found.recommendation.arm.key)
@@ -123,7 +132,7 @@ class Sweep:
         print(masking.line(text), file=self._stream, flush=True)
 
     def results(self) -> Results:
-        return _results(self._plan, self._shown, self._stopped)
+        return _results(self._plan, self._shown, self._stopped, self._store.hosts())
 
     # --- which arms, how many blocks ---
 
@@ -160,10 +169,16 @@ class Sweep:
             counts = [self._count(arm.key, fault.label) for arm in living]
             left = wanted - min(counts)
             if left > 0 and max(counts) < most:
-                found[fault.label] = min(left, max(FIRST_BLOCKS, min(counts) // 2))
+                found[fault.label] = min(left, max(self._look_after(), min(counts) // 2))
         return found
 
-    def _groups(self, fault: Fault) -> Iterator[list[Arm]]:
+    def _look_after(self) -> int:
+        """How many blocks of each fault are made before the next look, at least."""
+        if self._where.width == 1:
+            return FIRST_BLOCKS
+        return FIRST_BLOCKS * max(PIECES, -(-self._where.width // len(self._faults)))
+
+    def _groups(self, fault: Fault, more: str = "") -> Iterator[list[Arm]]:
         """The living arms, as many at once as a run and this machine carry, the baseline in each.
 
         They are drawn anew for each round, so that any two of them meet some time.
@@ -171,7 +186,7 @@ class Sweep:
         carried = [s.at_once for s in self._shown if 0 < s.at_once < len(s.round.arms)]
         size = max(2, min([ARMS_MAX, *carried]))
         others = [arm for arm in self._living() if arm is not self._baseline]
-        rng = self._rng(f"groups {fault.label} {self._number}")
+        rng = self._rng(f"groups {fault.label} {self._number}{more}")
         rng.shuffle(others)
         count = max(1, -(-len(others) // (size - 1)))
         for place in range(count):
@@ -179,32 +194,61 @@ class Sweep:
 
     # --- rounds ---
 
-    def _pass(self, fault: Fault, blocks: int) -> None:
-        if not blocks:
+    def _pass(self, blocks: Mapping[str, int]) -> None:
+        if self._where.width > 1:
+            every = [w for fault in self._faults for w in self._pieces(fault, blocks)]
+            self._make([self._of_arms(fault, arms, count) for fault, arms, count in every])
             return
-        for arms in self._groups(fault):
-            if self._is_over or self._left_s(whole=False) < _SECONDS_MIN:
-                return
-            self._round(fault, arms, blocks, replicas=1, fresh=False)
+        for fault in self._faults:
+            for arms in self._groups(fault) if blocks.get(fault.label) else ():
+                if self._is_over or self._left_s(whole=False) < _SECONDS_MIN:
+                    return
+                self._make([self._of_arms(fault, arms, blocks[fault.label])])
+
+    def _pieces(
+        self, fault: Fault, blocks: Mapping[str, int]
+    ) -> Iterator[tuple[Fault, list[Arm], int]]:
+        """Groups are drawn anew for each, so that every arm comes to every machine some time."""
+        left = blocks.get(fault.label, 0)
+        for piece in range(-(-left // FIRST_BLOCKS)):
+            count = min(FIRST_BLOCKS, left - piece * FIRST_BLOCKS)
+            for arms in self._groups(fault, f" {piece}" if piece else ""):
+                yield fault, arms, count
+
+    def _of_arms(self, fault: Fault, arms: Sequence[Arm], blocks: int) -> Wanted:
+        return self._wanted(fault, arms, blocks, replicas=1, fresh=False)
 
     def _fresh(self, recommended: str) -> None:
         """Blocks of the recommended arm and the baseline that nobody has looked at before."""
         is_baseline = recommended == self._baseline.key
         arms = [self._baseline, self._arms[recommended]][: 1 if is_baseline else 2]
-        for fault in [fault for _ in range(FRESH_TRIES) for fault in self._faults]:
-            there = min(self._count(arm.key, fault.label, fresh=True) for arm in arms)
-            left = self._limits.cycles - there
-            if left <= 0 or self._is_over or self._left_s(whole=True) < _SECONDS_MIN:
-                continue
-            replicas = min(FRESH_CELLS, left)
-            self._round(fault, arms, -(-left // replicas), replicas=replicas, fresh=True)
+        together = self._where.width > 1
+        for _ in range(FRESH_TRIES):
+            some = []
+            for fault in self._faults:
+                there = min(self._count(arm.key, fault.label, fresh=True) for arm in arms)
+                left = self._limits.cycles - there
+                if left <= 0 or self._is_over or self._left_s(whole=True) < _SECONDS_MIN:
+                    continue
+                replicas = min(FRESH_CELLS, left)
+                cycles = -(-left // replicas)
+                some += [
+                    self._wanted(fault, arms, each, replicas=replicas, fresh=True)
+                    for each in (_cut(cycles) if together else [cycles])
+                ]
+                if not together:
+                    self._make(some)
+                    some = []
+            if some:
+                self._make(some)
 
-    def _round(
+    def _wanted(
         self, fault: Fault, arms: Sequence[Arm], blocks: int, *, replicas: int, fresh: bool
-    ) -> None:
+    ) -> Wanted:
         self._number += 1
         left_s = self._left_s(whole=fresh)
-        wanted = Wanted(
+        return Wanted(
+            number=self._number,
             fault=fault,
             arms=arms,
             cycles=blocks,
@@ -213,14 +257,17 @@ class Sweep:
             seed=self._rng(f"round {self._number}").getrandbits(32),
             time_s=None if left_s == float("inf") else left_s,
         )
+
+    def _make(self, some: Sequence[Wanted]) -> None:
         seen: list[Seen] = [s for each in self._shown for s in each.seen]
-        slow_s = rounds.slowest_s(arms, fault, seen, self._plan.foretold)
-        self._is_over = rounds.run(
-            self._loaded, self._store, wanted, self._number, slow_s, stream=self._stream
-        )
+        prepared = []
+        for wanted in some:
+            slow_s = rounds.slowest_s(wanted.arms, wanted.fault, seen, self._plan.foretold)
+            prepared.append(rounds.prepare(self._loaded, wanted, slow_s))
+        self._is_over = self._where.make(prepared)
         self._shown = _read(self._store, self._shown)
-        if not self._is_over:
-            self._progress(fault, fresh=fresh)
+        for fault in {w.fault.label: w.fault for w in some}.values() if not self._is_over else ():
+            self._progress(fault, fresh=some[0].fresh)
 
     def _rng(self, purpose: str) -> Random:
         return Random(f"{self._plan.seed} {purpose}")  # noqa: S311 - repeatable is the point
@@ -232,12 +279,19 @@ class Sweep:
         if self._limits.time_s is None:
             return float("inf")
         share = 1.0 if whole else 1 - FRESH_TIME_SHARE
-        return share * self._limits.time_s - sum(each.took_s for each in self._shown)
+        return share * self._limits.time_s - self._took_s(self._shown)
+
+    def _took_s(self, some: Sequence[Shown]) -> float:
+        if self._where.width > 1:
+            return seeing.took_s(some)
+        return sum(each.took_s for each in some)
 
     def _progress(self, fault: Fault, *, fresh: bool) -> None:
         living, latest = self._living(), self._shown[-1]
         if fresh:
-            self._say(f"round {self._number}: fresh blocks of {fault.label}: {latest.blocks}")
+            made = [e for e in self._shown if e.round.fresh and e.round.fault == fault.label]
+            blocks = latest.blocks if self._where.width == 1 else sum(e.blocks for e in made)
+            self._say(f"round {self._number}: fresh blocks of {fault.label}: {blocks}")
             return
         done = min(self._count(arm.key, fault.label) for arm in living)
         poor = sum(each.poor for each in self._shown)
@@ -258,13 +312,19 @@ class Sweep:
     def _ahead_s(self) -> float:
         """What is left to be measured, by what blocks took so far; no more than the time."""
         made = [each for each in self._shown if each.blocks and not each.round.fresh]
-        block_s = sum(each.took_s for each in made) / max(1, sum(each.blocks for each in made))
+        block_s = self._took_s(made) / max(1, sum(each.blocks for each in made))
         ahead = 0
         for fault in self._faults:
             counts = [self._count(arm.key, fault.label) for arm in self._living()]
             ahead += max(0, self._limits.cycles - min(counts))
         ahead_s = block_s * (ahead + len(self._faults) * self._limits.cycles / FRESH_CELLS)
         return min(ahead_s, max(0.0, self._left_s(whole=True)))
+
+
+def _cut(cycles: int) -> list[int]:
+    """Into as few pieces of FIRST_BLOCKS or less as there can be, about as long as each other."""
+    count = max(1, -(-cycles // FIRST_BLOCKS))
+    return [cycles // count + (place < cycles % count) for place in range(count)]
 
 
 def _about(seconds: float) -> str:

@@ -7,20 +7,22 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TextIO
 
 from chaosd import plan, report
-from chaosd.config import shape
+from chaosd.config import shape, yamlfile
 from chaosd.config.shape import Config
 from chaosd.engine import session
 from chaosd.errors import ChaosdError, MachineError
 from chaosd.history.cycles import Cycle
 from chaosd.history.endings import EndKind, ending_of
 from chaosd.live.console import Console
-from chaosd.plugins.bases import WindowedFaultConfig
-from chaosd.sweep.arms import Arm
+from chaosd.plan.arms import Plan
+from chaosd.plugins.bases import KeyPath, WindowedFaultConfig
+from chaosd.sweep.arms import Arm, Program
 from chaosd.sweep.design import Loaded
-from chaosd.sweep.store import ROUNDS, Round, Store
+from chaosd.sweep.store import ROUNDS, Round
 from chaosd.sweep.values import Foretold, Seen
 
 ARMS_MAX = 32  # of a run
@@ -72,6 +74,7 @@ def faults_of(loaded: Loaded, config: Config) -> list[Fault]:
 class Wanted:
     """What a round is to make."""
 
+    number: int
     fault: Fault
     arms: Sequence[Arm]  # at most ARMS_MAX
     cycles: int  # of each cell
@@ -172,21 +175,22 @@ class _Quiet(Console):
         return f"{self._called}: {self._made} of {self._wanted} cycles"
 
 
-def run(
-    loaded: Loaded, store: Store, wanted: Wanted, number: int, slow_s: float, *, stream: TextIO
-) -> bool:
-    """Run it, and write its report. Returns whether it was stopped by somebody.
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A round that can be made on any machine that has the same programs and files."""
 
-    Raises what `chaosd run` raises.
-    """
-    data = data_of(loaded, wanted, slow_s)
-    config = shape.of_text(json.dumps(data), loaded.called)
-    planned = plan.build(config, loaded.complain)
-    rehearsals = plan.rehearse(planned)
-    name = f"{number:04}-{wanted.fault.label}{'-fresh' if wanted.fresh else ''}"
-    directory = store.rounds_directory / name
+    begun: Round  # without its host
+    data: Mapping[str, Any]  # its config
+    called: Path  # whose directory the config's relative paths belong to
+    programs: Mapping[str, Program]  # by the arm's name in the run
+    cells: int
+
+
+def prepare(loaded: Loaded, wanted: Wanted, slow_s: float) -> Prepared:
+    """A round as plain data; nothing is touched. Raises ConfigError."""
+    name = f"{wanted.number:04}-{wanted.fault.label}{'-fresh' if wanted.fresh else ''}"
     begun = Round(
-        number=number,
+        number=wanted.number,
         directory=f"{ROUNDS}/{name}",
         fault=wanted.fault.label,
         fault_hash=wanted.fault.hash,
@@ -195,20 +199,48 @@ def run(
         arms={arm.sweep.name: arm.key for arm in wanted.arms},
         fresh=wanted.fresh,
     )
-    cells = wanted.replicas * len(wanted.arms)
-    console = _Quiet(f"round {number}, {wanted.fault.label}", cells, wanted.cycles, stream)
-    with session.private(planned, loaded.called):
-        store.begin(begun)
-        try:
-            directory.mkdir(parents=True)
-        except OSError as failure:
-            raise MachineError(f"{directory}: can't be made: {failure.strerror}") from None
-        done, error = session.measured(planned, rehearsals, directory, console)
-        console.close()
-        try:
-            report.save(report.analyse(directory), directory)
-        except ChaosdError as unwritten:
-            raise error or unwritten from None
+    return Prepared(
+        begun=begun,
+        data=data_of(loaded, wanted, slow_s),
+        called=loaded.called.absolute(),
+        programs={arm.sweep.name: arm.program for arm in wanted.arms},
+        cells=wanted.replicas * len(wanted.arms),
+    )
+
+
+def planned(data: Mapping[str, Any], called: Path) -> Plan:
+    """What a round's config means. Raises ConfigError and MachineError."""
+
+    def complain(where: KeyPath, what: str) -> str:
+        return f"{called}: {yamlfile.show(where)}: {what}"
+
+    return plan.build(shape.of_text(json.dumps(data), called), complain)
+
+
+def console_of(prepared: Prepared, stream: TextIO) -> Console:
+    """What people are shown while it is made."""
+    begun = prepared.begun
+    called = f"round {begun.number}, {begun.fault}"
+    return _Quiet(called, prepared.cells, begun.cycles, stream)
+
+
+def make(
+    built: Plan, rehearsals: Sequence[plan.Rehearsal], directory: Path, console: Console
+) -> bool:
+    """Run it in a directory of its own, and write its report.
+
+    Returns whether it was stopped by somebody. Raises what `chaosd run` raises.
+    """
+    try:
+        directory.mkdir(parents=True)
+    except OSError as failure:
+        raise MachineError(f"{directory}: can't be made: {failure.strerror}") from None
+    done, error = session.measured(built, rehearsals, directory, console)
+    console.close()
+    try:
+        report.save(report.analyse(directory), directory)
+    except ChaosdError as unwritten:
+        raise error or unwritten from None
     if error is not None:
         raise error
     ending = ending_of(done.manifest)

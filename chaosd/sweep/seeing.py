@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,13 +32,14 @@ class Shown:
     seen: tuple[Seen, ...]
     blocks: int  # that were made, poor ones included
     poor: int  # blocks in which an arm's cycle does not count
+    start_unix: float  # by its host's clock
     took_s: float
     at_once: int  # arms that ran side by side
 
 
 def look(directory: Path, begun: Round, first_block: int) -> Shown:
     """Read a round as far as it came; its blocks are counted from `first_block` on."""
-    none = Shown(round=begun, seen=(), blocks=0, poor=0, took_s=0.0, at_once=0)
+    none = Shown(round=begun, seen=(), blocks=0, poor=0, start_unix=0.0, took_s=0.0, at_once=0)
     try:
         reader = RunReader(directory / begun.directory)
     except MachineError:  # killed before it had begun
@@ -62,15 +63,27 @@ def look(directory: Path, begun: Round, first_block: int) -> Shown:
         poor += len(valid) < len(blocks[key])
         seen += [_seen(c, begun, manifest, queries, first_block + place) for c in valid]
     last_s = max(cycle.t0_unix + cycle.lasted_s for cycle in cycles)
-    took_s = float(manifest.get("end_unix") or last_s) - float(manifest["start_unix"])
+    start_unix = float(manifest["start_unix"])
+    took_s = float(manifest.get("end_unix") or last_s) - start_unix
     return Shown(
         round=begun,
         seen=tuple(seen),
         blocks=len(blocks),
         poor=poor,
+        start_unix=start_unix,
         took_s=max(0.0, took_s),
         at_once=at_once,
     )
+
+
+def took_s(some: Iterable[Shown]) -> float:
+    """How long rounds were made, in all: the time in which several were counts once."""
+    total_s = until = 0.0
+    for each in sorted(some, key=lambda shown: shown.start_unix):
+        end = each.start_unix + each.took_s
+        total_s += max(0.0, end - max(until, each.start_unix))
+        until = max(until, end)
+    return total_s
 
 
 def _replicas(manifest: Mapping[str, Any]) -> dict[str, int]:
@@ -124,6 +137,7 @@ def _seen(
         rest_queries_per_s=rest,
         trouble_queries_per_s=trouble,
         fresh=begun.fresh,
+        host=begun.host,
     )
 
 

@@ -1,7 +1,8 @@
 """The directory of a sweep, safe from kill -9 at any moment.
 
     sweep.json      the design, the seed, and all arms by their keys; replaced as a whole
-    blocks.jsonl    appended: each round before it begins, each arm that is stopped
+    blocks.jsonl    appended: each round before it begins, each arm that is stopped, and of a sweep
+                    over machines each host, and each round that was brought here
     rounds/0001-…/  a round: an ordinary run directory
     answer.json, answer.html
 
@@ -25,7 +26,7 @@ from chaosd.history import strict
 from chaosd.history.reader import lines_of, unreadable
 from chaosd.history.writer import write_whole
 from chaosd.sweep.arms import Arm, Program
-from chaosd.sweep.values import Foretold, Objective, SweepArm
+from chaosd.sweep.values import Foretold, Host, Objective, SweepArm
 from chaosd.system import files
 
 FORMAT = 1
@@ -45,6 +46,7 @@ class Round:
     replicas: int
     arms: Mapping[str, str]  # name in the run → key
     fresh: bool
+    host: str = ""  # where it was made; empty: by a version of chaosd that did not say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,17 @@ class Stopped:
 
     key: str
     why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Brought:
+    """A round that was made elsewhere and is here now."""
+
+    number: int
+    host: str
+    took_s: float  # from the moment it was given to the host until it was here
+    run_s: float  # of that the run itself, from its begin to its end
+    bytes: int  # that came over the network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,8 +152,25 @@ class Store:
     def stop(self, stopped: Stopped) -> None:
         self._append({"stopped": asdict(stopped)})
 
+    def admit(self, host: Host) -> None:
+        """A machine that makes rounds from now on."""
+        self._append({"host": asdict(host)})
+
+    def bring(self, brought: Brought) -> None:
+        self._append({"brought": asdict(brought)})
+
     def rounds(self) -> list[Round]:
-        return [Round(**line["round"]) for line in self._lines() if "round" in line]
+        """In their order; of one that was begun again after its host was lost, the last try."""
+        every = (Round(**line["round"]) for line in self._lines() if "round" in line)
+        return list({begun.number: begun for begun in every}.values())
+
+    def hosts(self) -> dict[str, Host]:
+        """By their names, as they were last."""
+        every = (Host(**line["host"]) for line in self._lines() if "host" in line)
+        return {host.name: host for host in every}
+
+    def brought(self) -> list[Brought]:
+        return [Brought(**line["brought"]) for line in self._lines() if "brought" in line]
 
     def stopped(self) -> dict[str, str]:
         lines = (line["stopped"] for line in self._lines() if "stopped" in line)

@@ -44,6 +44,18 @@ class Seen:
     rest_queries_per_s: float | None = None  # None: nobody counted
     trouble_queries_per_s: float | None = None
     fresh: bool = False  # of the last blocks, which nobody has looked at before
+    host: str = ""  # on which the block was made
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """A machine that makes rounds, as it was when it was admitted."""
+
+    name: str
+    cores: float
+    memory_bytes: int  # that were not in use
+    meter_worst_s: float | None = None  # the largest error of its meter; None: not calibrated
+    meter_n: int = 0  # outages that it was calibrated by
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,3 +77,4 @@ class Results:
     lines: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # key → haproxy.cfg lines
     links: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # key → its reports' paths
     poor_blocks: int = 0
+    hosts: Mapping[str, Host] = field(default_factory=dict)  # those that were admitted, by name

@@ -1,0 +1,339 @@
+"""Who makes which round: a worker has one at a time, and what a lost one had is made again.
+
+A worker is greeted, looked at (has it the same programs and files?) and calibrated before it gets a
+round. Only the scheduler knows who is there, so it is asked twice a second. A worker that is gone
+costs the round that it had: the same round, with the same seed, goes to the next one that is free.
+"""
+
+from __future__ import annotations
+
+import platform
+import signal
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from threading import Event
+from types import FrameType
+from typing import Any
+
+from chaosd import __version__
+from chaosd.engine import session
+from chaosd.errors import Exit, MachineError
+from chaosd.history.reader import RunReader
+from chaosd.plan.arms import Plan
+from chaosd.sweep import rounds
+from chaosd.sweep.arms import Arm, own_digest
+from chaosd.sweep.design import Loaded
+from chaosd.sweep.machines import bring, worker
+from chaosd.sweep.machines.joining import Joined
+from chaosd.sweep.machines.task import Greeting, Task, raised
+from chaosd.sweep.rounds import ARMS_MAX, Fault, Prepared, Wanted
+from chaosd.sweep.store import Brought, Store
+from chaosd.sweep.values import Host
+from chaosd.system.clock import SECOND_NS, RealClock
+
+LOOK_S = 0.5
+WAIT_S = 60.0  # for the first worker, and for another one where none is left
+STOP_S = 60.0  # for rounds to be undone
+FAILURES_MAX = 2  # rounds in a row that a worker can't make: then it gets no more
+OUTAGES = 10  # that a meter is calibrated by
+_LOCAL_RUNTIME = "local"
+
+Say = Callable[[str], None]
+
+
+def sample(loaded: Loaded, arms: Sequence[Arm], fault: Fault) -> Prepared:
+    """A round with an arm of each program."""
+    of_program = {(arm.program.version, arm.program.sha256): arm for arm in reversed(arms)}
+    wanted = Wanted(
+        number=0,
+        fault=fault,
+        arms=list(of_program.values())[:ARMS_MAX],
+        cycles=1,
+        replicas=1,
+        fresh=False,
+        seed=0,
+        time_s=None,
+    )
+    return rounds.prepare(loaded, wanted, 1.0)
+
+
+@dataclass(kw_only=True)
+class _Worker:
+    address: str
+    name: str = ""  # as people know it, once it was greeted
+    boot: str = ""
+    host: Host | None = None
+    ready: bool = False
+    refused: str = ""  # why it gets nothing
+    future: Any = None  # what it does now
+    then: Callable[[_Worker, dict[str, Any]], None] | None = None
+    prepared: Prepared | None = None
+    built: Plan | None = None
+    since_ns: int = 0
+    failures: int = 0
+
+
+class Crew:
+    """All workers. `sample` is a round with an arm of each program, by which they are looked at."""
+
+    def __init__(self, joined: Joined, store: Store, sample: Prepared, say: Say) -> None:
+        self._client, self._store, self._say = joined.client, store, say
+        self._is_local, self._can_isolate = joined.is_local, joined.can_isolate
+        self._sample, self._clock = sample, RealClock()
+        self._workers: dict[str, _Worker] = {}
+        self._todo: deque[Prepared] = deque()
+        self._meters: dict[str, dict[str, Any] | None] = {}  # by boot; None: not known yet
+        self._woken = Event()
+        self._stop_ns: int | None = None
+        self._alone_ns = self._clock.now_ns()  # since when there is nobody
+        built = rounds.planned(sample.data, sample.called)
+        probe = built.config.probes[0]
+        self._rate = f"{probe.rate:g}"
+        if not session.is_real(built):  # under virtual time there is no meter
+            self._meters = {}
+            self._rate = ""
+
+    @property
+    def width(self) -> int:
+        """At least 2: rounds are cut for several machines, however many there are."""
+        return max(2, sum(each.ready for each in self._workers.values()))
+
+    def admit(self) -> None:
+        """Wait until all who are there now are ready, or are not taken. Raises MachineError."""
+        with self._signals():
+            while self._stop_ns is None:
+                self._turn()
+                every = self._workers.values()
+                if every and not any(each.future is not None for each in every):
+                    break
+
+    def make(self, some: Sequence[Prepared]) -> bool:
+        self._todo.extend(some)
+        with self._signals():
+            while self._todo or any(each.prepared for each in self._workers.values()):
+                self._turn()
+        return self._stop_ns is not None
+
+    def _turn(self) -> None:
+        self._see_who_is_there()
+        if self._stop_ns is not None:
+            self._todo.clear()
+            if self._clock.now_ns() - self._stop_ns > STOP_S * SECOND_NS:
+                raise MachineError(f"a round did not end within {STOP_S:.0f} s")
+        for each in self._workers.values():
+            if each.ready and each.future is None and not each.refused and self._todo:
+                self._give(each, self._todo.popleft())
+        self._refuse_to_wait()
+        self._woken.wait(LOOK_S)
+        self._woken.clear()
+        for each in list(self._workers.values()):
+            if each.future is not None and each.future.done():
+                self._take(each)
+
+    # --- who is there ---
+
+    def _see_who_is_there(self) -> None:
+        there = set(self._client.nthreads())
+        for address in there - self._workers.keys():
+            each = self._workers[address] = _Worker(address=address)
+            self._do(each, self._greeted, worker.greet)
+        for address in self._workers.keys() - there:
+            self._lost(self._workers.pop(address))
+
+    def _lost(self, gone: _Worker) -> None:
+        if gone.future is not None:
+            gone.future.cancel()
+        if gone.boot and self._meters.get(gone.boot, {}) is None:
+            del self._meters[gone.boot]  # another one of that machine is calibrated
+        if gone.prepared is not None:
+            number = gone.prepared.begun.number
+            self._say(f"{gone.name} is gone: round {number} is made again")
+            self._todo.appendleft(gone.prepared)
+
+    def _refuse_to_wait(self) -> None:
+        """Raises MachineError if nobody makes anything, nor will."""
+        now_ns = self._clock.now_ns()
+        if any(not each.refused for each in self._workers.values()):
+            self._alone_ns = now_ns
+            return
+        if not self._workers and now_ns - self._alone_ns < WAIT_S * SECOND_NS:
+            return
+        whys = [f"{each.name}: {each.refused}" for each in self._workers.values()]
+        nobody = "there is no worker" if not whys else "no worker can be used"
+        raise MachineError(nobody, *dict.fromkeys(whys))
+
+    def _do(
+        self, each: _Worker, then: Callable[[_Worker, dict[str, Any]], None], what: Any, *data: Any
+    ) -> None:
+        each.then, each.since_ns = then, self._clock.now_ns()
+        each.future = self._client.submit(
+            what, *data, workers=[each.address], allow_other_workers=False, pure=False, retries=0
+        )
+        each.future.add_done_callback(lambda _: self._woken.set())
+
+    def _take(self, each: _Worker) -> None:
+        future, then = each.future, each.then
+        each.future = each.then = None
+        if future.status != "finished":
+            error = future.exception() if future.status == "error" else None
+            if error is None:  # it is gone, which is seen soon
+                return
+            found = {"problems": [f"{type(error).__name__}: {error}"[:300]], "exit": Exit.SETUP}
+        else:
+            found = future.result()
+        future.release()
+        if then is not None:
+            then(each, found)
+
+    def _refuse(self, each: _Worker, why: str) -> None:
+        each.refused = why
+        self._say(f"not used: {each.name or each.address}: {why}")
+
+    # --- before it gets anything ---
+
+    def _greeted(self, each: _Worker, found: dict[str, Any]) -> None:
+        if "problems" in found:
+            self._refuse(each, f"chaosd can't be loaded there ({found['problems'][0]})")
+            return
+        said = Greeting(**found)
+        each.name, each.boot = self._name(said), said.boot
+        if said.chaosd != __version__:
+            self._refuse(each, f"has chaosd {said.chaosd}, and this is {__version__}")
+        elif any(e.name == each.name and e is not each for e in self._workers.values()):
+            self._refuse(each, "is there already (several workers of one host: `--name` each)")
+        else:
+            each.host = Host(name=each.name, cores=said.cores, memory_bytes=said.memory_bytes)
+            self._do(each, self._looked_at, worker.look, self._task(self._sample)[0].tree())
+
+    def _name(self, said: Greeting) -> str:
+        if self._is_local:
+            return f"{platform.node()}/{int(said.name) + 1}"
+        return said.name or said.host
+
+    def _looked_at(self, each: _Worker, found: dict[str, Any]) -> None:
+        if "problems" in found:
+            self._refuse(each, "; ".join(found["problems"]))
+        elif not self._rate:
+            self._admitted(each)
+        elif each.boot not in self._meters:
+            self._meters[each.boot] = None
+            self._do(each, self._calibrated, worker.calibrate, self._rate, OUTAGES)
+        else:
+            self._after_calibration(each)
+
+    def _calibrated(self, each: _Worker, found: dict[str, Any]) -> None:
+        self._meters[each.boot] = found
+        for other in self._workers.values():
+            if other.boot == each.boot and other.host is not None and other.future is None:
+                self._after_calibration(other)
+
+    def _after_calibration(self, each: _Worker) -> None:
+        """Its machine's meter is known, or another worker of that machine looks at it now."""
+        found = self._meters[each.boot]
+        if found is None or each.ready or each.refused:
+            return
+        if each.host is not None and "worst_s" in found:
+            each.host = replace(each.host, meter_worst_s=found["worst_s"], meter_n=found["n"])
+        if found.get("ok") is not True:
+            worst = f": it is off by {1e3 * found['worst_s']:.1f} ms" if "worst_s" in found else ""
+            self._refuse(each, f"its meter can't be relied on{worst} (chaosd calibrate)")
+        else:
+            self._admitted(each)
+
+    def _admitted(self, each: _Worker) -> None:
+        if each.host is None:
+            return
+        each.ready = True
+        self._store.admit(each.host)
+        worst_s = each.host.meter_worst_s
+        meter = "" if worst_s is None else f", meter within {1e3 * worst_s:.1f} ms"
+        memory = each.host.memory_bytes / (1 << 30)
+        self._say(f"worker {each.name}: {each.host.cores:g} cores, {memory:.1f} GB{meter}")
+
+    # --- rounds ---
+
+    def _task(self, prepared: Prepared) -> tuple[Task, Plan]:
+        built = rounds.planned(prepared.data, prepared.called)
+        task = Task(
+            data=prepared.data,
+            called=str(prepared.called),
+            programs=prepared.programs,
+            digests={arm.name: own_digest(arm.proxy) for arm in built.arms},
+            isolated=self._can_isolate and built.runtime_name == _LOCAL_RUNTIME,
+        )
+        return task, built
+
+    def _give(self, each: _Worker, prepared: Prepared) -> None:
+        task, each.built = self._task(prepared)
+        each.prepared = prepared
+        self._store.begin(replace(prepared.begun, host=each.name))
+        self._do(each, self._made, worker.make, prepared.begun.directory, task.tree())
+
+    def _made(self, each: _Worker, found: dict[str, Any]) -> None:
+        prepared, built = each.prepared, each.built
+        each.prepared = each.built = None
+        assert prepared is not None  # noqa: S101
+        assert built is not None  # noqa: S101
+        if "problems" in found:
+            error = raised(found)
+            if not isinstance(error, MachineError):  # it would be so everywhere
+                raise error
+            self._todo.appendleft(prepared)
+            each.failures += 1
+            number = prepared.begun.number
+            self._say(f"{each.name} can't make round {number}: {'; '.join(error.problems)}")
+            if each.failures >= FAILURES_MAX:
+                self._refuse(each, f"{FAILURES_MAX} rounds in a row failed")
+            return
+        each.failures = 0
+        directory = self._store.directory / prepared.begun.directory
+        with session.private(built, prepared.called):
+            bring.unpack(found["files"], directory)
+        manifest = RunReader(directory).manifest
+        run_s = float(manifest.get("end_unix", 0.0)) - float(manifest["start_unix"])
+        took_s = (self._clock.now_ns() - each.since_ns) / SECOND_NS
+        size = sum(map(len, found["files"].values()))
+        self._store.bring(
+            Brought(
+                number=prepared.begun.number,
+                host=each.name,
+                took_s=took_s,
+                run_s=run_s,
+                bytes=size,
+            )
+        )
+        begun = prepared.begun
+        blocks = begun.cycles * begun.replicas
+        self._say(
+            f"round {begun.number}: {blocks} blocks of {begun.fault} in {took_s:.0f} s on "
+            f"{each.name}"
+        )
+
+    # --- being stopped ---
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        before = {number: signal.getsignal(number) for number in session.STOPS}
+        for number in session.STOPS:
+            if before[number] is not signal.SIG_IGN or number != signal.SIGHUP:
+                signal.signal(number, self._stopping)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _stopping(self, number: int, _: FrameType | None) -> None:
+        if self._stop_ns is not None:
+            return
+        self._stop_ns = self._clock.now_ns()
+        self._say(f"stopping ({signal.Signals(number).name}): undoing what is under way")
+        for each in self._workers.values():
+            if each.prepared is not None:
+                name = each.prepared.begun.directory
+                self._client.run(
+                    worker.stop, name, workers=[each.address], wait=False, on_error="ignore"
+                )
+        self._woken.set()
