@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from chaosd.sweep.effects import Effect, Interaction, effects
+from chaosd.sweep.hosts import HostPart, hosts
 from chaosd.sweep.oddities import Oddity, oddities
 from chaosd.sweep.recommend import Recommendation, recommend
 from chaosd.sweep.standing import Basis, Standing, board
@@ -24,6 +25,7 @@ class Answer:
     oddities: tuple[Oddity, ...]
     blocks: int  # that are not fresh
     fresh_blocks: int
+    hosts: tuple[HostPart, ...] = ()
 
     @property
     def front(self) -> tuple[Standing, ...]:
@@ -52,4 +54,5 @@ def answer(results: Results) -> Answer:
         oddities=oddities(found),
         blocks=len({seen.block for seen in results.seen if not seen.fresh}),
         fresh_blocks=len({seen.block for seen in results.seen if seen.fresh}),
+        hosts=hosts(results),
     )

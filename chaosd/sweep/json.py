@@ -53,6 +53,9 @@ def document(answer: Answer) -> dict[str, Any]:
             {**_plain(asdict(o)), "arm": o.arm.key if o.arm else None, "words": words.oddity(o)}
             for o in answer.oddities
         ],
+        "hosts": [
+            {**_plain(asdict(h)), "words": words.host(h, len(answer.hosts))} for h in answer.hosts
+        ],
         "words": text.lines(answer),
     }
 

@@ -146,6 +146,7 @@ def _rest(answer: Answer) -> Iterator[Block]:
     parts = {
         "Interactions": [words.interaction(each) for each in answer.interactions],
         "Not as expected": [words.oddity(each) for each in answer.oddities],
+        "Hosts": words.hosts(answer),
         "Stopped": text.stopped(answer),
         "Without a prediction": text.unforetold(answer),
         "How to read this": words.HOW_TO_READ,

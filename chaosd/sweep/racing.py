@@ -14,6 +14,9 @@ margin, and certainly worse in at least one.
 With 95 % no arm of the sweep is ever called certainly worse and is not: the other 5 % are shared
 evenly by the two tests and, within each, by all ordered pairs, objectives and faults, or by all
 arms and objectives.
+
+On several hosts only what is compared within blocks counts: no intervals of two arms are held
+against each other, as each arm may have had its cycles elsewhere.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from enum import StrEnum
 from chaosd.analysis import sequences
 from chaosd.analysis.statistics import Estimate
 from chaosd.sweep.grid import grid
+from chaosd.sweep.hosts import are_several
 from chaosd.sweep.measures import (
     BLOCKS_MIN,
     MEASURES,
@@ -104,6 +108,7 @@ class _Race:
         self.values = {(a.key, o): measured(o, seen[a.key], None) for a, o in every}
         self.foretold = {(a.key, o): foretold(results, a, o) for a, o in every}
         self.grids = {o: grid(results, arms, o) for o in results.objectives}
+        self.on_several_hosts = are_several(results)
         self._intervals: dict[tuple[str, Objective, float], Estimate] = {}
 
     def interval(
@@ -194,6 +199,8 @@ class _Race:
         self, arm: SweepArm, other: SweepArm, objective: Objective, by: float = 0.0
     ) -> bool:
         """Whether all of the one's interval is beyond all of the other's."""
+        if self.on_several_hosts:
+            return False
         ours, theirs = (self.values[each.key, objective].value for each in (arm, other))
         if ours is None or theirs is None or ours <= theirs + by:
             return False

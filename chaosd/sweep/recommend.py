@@ -208,6 +208,7 @@ def _gain(
 ) -> Gain:
     """Paired by block where the same fault is worst for both; else of the two intervals."""
     half = sequences.ALPHA / 2
+    before, after = _in_the_same_blocks(before, after)
     one, two = measured(objective, before, half), measured(objective, after, half)
     if objective is not Objective.RECOVERY_P95 and one.fault == two.fault:
         return _paired(objective, before, after, basis, fault=one.fault)
@@ -225,6 +226,22 @@ def _gain(
         n=two.n,
         basis=basis,
     )
+
+
+def _in_the_same_blocks(
+    before: Mapping[str, Sequence[Seen]], after: Mapping[str, Sequence[Seen]]
+) -> tuple[Mapping[str, Sequence[Seen]], Mapping[str, Sequence[Seen]]]:
+    """Of several hosts, those in which both were: their cycles are shared out in the same way."""
+    blocks = [{s.block for some in each.values() for s in some} for each in (before, after)]
+    hosts = {s.host for each in (before, after) for some in each.values() for s in some}
+    if len(hosts) == 1:
+        return before, after
+    both = blocks[0] & blocks[1]
+    first, second = (
+        {fault: [s for s in some if s.block in both] for fault, some in each.items()}
+        for each in (before, after)
+    )
+    return first, second
 
 
 def _paired(

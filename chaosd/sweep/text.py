@@ -25,6 +25,7 @@ def lines(answer: Answer) -> list[str]:
         *_section("Main effects", _some(words.effects(answer))),
         *_section("Interactions", _some([words.interaction(i) for i in answer.interactions])),
         *_section("Not as expected", _some([words.oddity(o) for o in answer.oddities])),
+        *_section("Hosts", words.hosts(answer)),
         *_section("Stopped", _some(stopped(answer))),
         *_section("Without a prediction", _some(unforetold(answer))),
     ]

@@ -10,6 +10,7 @@ from chaosd.analysis.statistics import Estimate
 from chaosd.sweep.answer import Answer
 from chaosd.sweep.effects import Direction, Effect, Interaction
 from chaosd.sweep.factors import label
+from chaosd.sweep.hosts import HostPart
 from chaosd.sweep.measures import MEASURES, Measured
 from chaosd.sweep.oddities import P50, Oddity, OddityKind
 from chaosd.sweep.racing import Stop, StopKind
@@ -31,6 +32,7 @@ MEANINGS = {
     Objective.DNS_QUERIES: "questions per second while nothing happens; mean",
     Objective.DNS_TROUBLE: "questions per second while a cycle lasts; mean",
 }
+UNNAMED = "a host that was not recorded"
 BASES = {
     Basis.FRESH: "fresh blocks",
     Basis.MEASURED: "measured",
@@ -364,6 +366,31 @@ def oddity(found: Oddity) -> str:
     )
 
 
+def host(found: HostPart, of: int) -> str:
+    """What was made on one of so many hosts, and whether it took longer there."""
+    blocks, cycles = count(found.blocks, "block"), count(found.cycles, "cycle")
+    parts = [f"{found.name or UNNAMED}: {blocks}, {cycles}"]
+    if of > 1:
+        change = estimate(found.beyond, Objective.RECOVERY_P95, sign=True)
+        verdict = "differs" if found.differs else "no difference beyond noise and margin"
+        if found.beyond.low is None:
+            verdict = "too few blocks to say"
+        parts.append(f"mean recovery {change} against the same arms elsewhere: {verdict}")
+    if found.facts is not None:
+        parts.append(f"{found.facts.cores:g} cores")
+        if found.facts.meter_worst_s is not None:
+            worst_ms, n = 1e3 * found.facts.meter_worst_s, found.facts.meter_n
+            parts.append(f"meter within {worst_ms:.1f} ms ({count(n, 'outage')})")
+    return ", ".join(parts)
+
+
+def hosts(answer: Answer) -> list[str]:
+    """A line for each; none where one machine did it all by itself."""
+    if len(answer.hosts) == 1 and answer.hosts[0].facts is None:
+        return []
+    return [host(each, len(answer.hosts)) for each in answer.hosts]
+
+
 HOW_TO_READ = """\
 Intervals have 95 % and hold at every look: the sweep may be stopped at any time.
 A `?` is a bound that takes more cycles; the upper one of a p95 takes 90 or more under each fault.
@@ -371,6 +398,8 @@ Of several faults the worst counts.
 Numbers that differ by less than 5 % (or 0.02 s, or 0.05 questions/s) are as good as each other.
 An arm is on the front if no other arm is as good in every objective and better in one. \
 The percentage is the part of block-bootstrap resamples in which it is.
+A block is made on one host: arms are compared within it, and arms are stopped by that alone where \
+there are several hosts.
 Only numbers of fresh blocks are promised. All others were looked at when the arm was chosen, \
 and look better than they are.
 """.splitlines()
