@@ -1,0 +1,85 @@
+"""A sweep on two workers with real HAProxy: each in namespaces of its own; Ctrl-C; and going on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from chaosd.history.codec import decode_cycle
+
+pytest.importorskip("distributed")
+pytestmark = [pytest.mark.haproxy, pytest.mark.slow, pytest.mark.timeout(600)]
+LIMIT_S = 250
+PATH = Path("sweeps/real")
+
+
+def start(*options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "chaosd", "sweep", "real.yaml", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def namespaces() -> set[str]:
+    """Of network, in which a proxy of this sweep runs now."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            if "machines.child\0make" in (path / "cmdline").read_text():
+                found.add(str((path / "ns" / "net").readlink()))
+        except OSError:
+            continue
+    return found
+
+
+def test_two_workers_with_real_haproxy(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    base = {"name": "b", "runtime": "local", "probes": [{"type": "http", "rate": "50/s"}]}
+    Path("base.yaml").write_text(yaml.safe_dump(base))
+    resolve, retry = "proxy.resolvers.timeout_resolve", "proxy.resolvers.timeout_retry"
+    design = {
+        "name": "real",
+        "base": "base.yaml",
+        "vary": {resolve: ["200ms", "1s"], retry: {"same_as": resolve}},
+        "faults": ["recreate", "noop"],
+        "until": {"cycles": 5},
+        "seed": 7,
+    }
+    Path("real.yaml").write_text(yaml.safe_dump(design))
+    with start("--on", "local:2") as running:
+        deadline = time.monotonic() + LIMIT_S
+        while len(seen := namespaces()) < 2 and time.monotonic() < deadline:
+            assert running.poll() is None, running.communicate()[0]
+            time.sleep(0.2)
+        assert len(seen) == 2
+        if os.geteuid() == 0:
+            assert str(Path("/proc/self/ns/net").readlink()) not in seen
+        time.sleep(5)
+        running.send_signal(signal.SIGINT)
+        said, _ = running.communicate(timeout=LIMIT_S)
+    assert running.returncode in (0, 4), said
+    assert "stopping (SIGINT)" in said
+    assert not namespaces()
+    with start("--on", "local:2") as on:
+        said, _ = on.communicate(timeout=LIMIT_S)
+    assert on.returncode in (0, 4), said
+    answer = json.loads((PATH / "answer.json").read_text())
+    assert answer["cycles"] >= 2 * 2 * 5
+    assert all(each["facts"]["meter_n"] >= 8 for each in answer["hosts"])
+    cycles = [
+        decode_cycle(line)
+        for path in PATH.glob("rounds/*/cycles.jsonl")
+        for line in path.read_text().splitlines()
+    ]
+    assert sum(cycle.outcome == "recovered" for cycle in cycles) >= 5
