@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -31,16 +32,25 @@ def start(*options: str) -> subprocess.Popen[str]:
     )
 
 
-def namespaces() -> set[str]:
-    """Of network, in which a proxy of this sweep runs now."""
-    found = set()
+def rounds(sweep: subprocess.Popen[str]) -> dict[str, Path]:
+    """By network namespace: the directory of each round that its workers make now."""
+    parents, words = {}, {}
     for path in Path("/proc").glob("[0-9]*"):
-        try:
-            if "machines.child\0make" in (path / "cmdline").read_text():
-                found.add(str((path / "ns" / "net").readlink()))
-        except OSError:
-            continue
+        with contextlib.suppress(OSError):
+            parents[path] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            words[path] = (path / "cmdline").read_text().split("\0")
+    workers = {int(path.name) for path, parent in parents.items() if parent == sweep.pid}
+    found = {}
+    for path, parent in parents.items():
+        if parent in workers and "make" in words.get(path, ()):
+            with contextlib.suppress(OSError):
+                found[str((path / "ns" / "net").readlink())] = Path(words[path][-2])
     return found
+
+
+def has_begun(directory: Path) -> bool:
+    events = directory / "events.jsonl"
+    return events.exists() and events.stat().st_size > 0
 
 
 def test_two_workers_with_real_haproxy(tmp_path, monkeypatch) -> None:
@@ -59,18 +69,19 @@ def test_two_workers_with_real_haproxy(tmp_path, monkeypatch) -> None:
     Path("real.yaml").write_text(yaml.safe_dump(design))
     with start("--on", "local:2") as running:
         deadline = time.monotonic() + LIMIT_S
-        while len(seen := namespaces()) < 2 and time.monotonic() < deadline:
+        while len([each for each in rounds(running).values() if has_begun(each)]) < 2:
             assert running.poll() is None, running.communicate()[0]
+            assert time.monotonic() < deadline
             time.sleep(0.2)
+        seen = rounds(running)
         assert len(seen) == 2
         if os.geteuid() == 0:
             assert str(Path("/proc/self/ns/net").readlink()) not in seen
-        time.sleep(5)
         running.send_signal(signal.SIGINT)
         said, _ = running.communicate(timeout=LIMIT_S)
     assert running.returncode in (0, 4), said
     assert "stopping (SIGINT)" in said
-    assert not namespaces()
+    assert not any(directory.parent.exists() for directory in seen.values())
     with start("--on", "local:2") as on:
         said, _ = on.communicate(timeout=LIMIT_S)
     assert on.returncode in (0, 4), said

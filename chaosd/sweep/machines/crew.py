@@ -71,6 +71,7 @@ class _Worker:
     then: Callable[[_Worker, dict[str, Any]], None] | None = None
     prepared: Prepared | None = None
     built: Plan | None = None
+    stopped: bool = False  # it was told to end what it makes
     since_ns: int = 0
     failures: int = 0
 
@@ -120,6 +121,7 @@ class Crew:
         self._see_who_is_there()
         if self._stop_ns is not None:
             self._todo.clear()
+            self._stop_them()
             if self._clock.now_ns() - self._stop_ns > STOP_S * SECOND_NS:
                 raise MachineError(f"a round did not end within {STOP_S:.0f} s")
         for each in self._workers.values():
@@ -276,6 +278,8 @@ class Crew:
         each.prepared = each.built = None
         assert prepared is not None  # noqa: S101
         assert built is not None  # noqa: S101
+        if "problems" in found and self._stop_ns is not None:
+            return  # it had not begun
         if "problems" in found:
             error = raised(found)
             if not isinstance(error, MachineError):  # it would be so everywhere
@@ -330,10 +334,11 @@ class Crew:
             return
         self._stop_ns = self._clock.now_ns()
         self._say(f"stopping ({signal.Signals(number).name}): undoing what is under way")
-        for each in self._workers.values():
-            if each.prepared is not None:
-                name = each.prepared.begun.directory
-                self._client.run(
-                    worker.stop, name, workers=[each.address], wait=False, on_error="ignore"
-                )
         self._woken.set()
+
+    def _stop_them(self) -> None:
+        for each in self._workers.values():
+            if each.prepared is not None and not each.stopped:
+                each.stopped = True
+                name = each.prepared.begun.directory
+                self._client.run(worker.stop, name, workers=[each.address], on_error="ignore")
