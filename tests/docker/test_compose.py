@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 
 import pytest
+from docker.errors import NotFound
 from shop import API_PORT, Shop
 from stand import Daemon, left_of, why_not
 
@@ -124,8 +126,9 @@ def until_made(run: Daemon, shop: Shop) -> list:
     limit = time.monotonic() + MOMENT_LIMIT_S
     wanted = {"label": ["chaosd.run", f"com.docker.compose.project={shop.name}"]}
     while time.monotonic() < limit:
-        if found := shop.api.containers(all=True, filters=wanted):
-            return [shop.api.inspect_container(each["Id"]) for each in found]
+        with contextlib.suppress(NotFound):  # one was removed meanwhile
+            if found := shop.api.containers(all=True, filters=wanted):
+                return [shop.api.inspect_container(each["Id"]) for each in found]
         time.sleep(0.02)
     pytest.fail("nothing takes the app's place")
 
@@ -158,7 +161,7 @@ def test_after_kill_9_the_next_start_puts_it_back(shop, daemon, tmp_path, moment
     run = daemon(tmp_path / "d", **config(project, gap="500ms"))
     until(run, moment)
     run.process.kill()
-    run.process.wait()
+    run.process.communicate()
     if moment in (HoldAddress, StartInstance):
         assert not project.inspect("web")["State"]["Running"]
     clean = [sys.executable, "-m", "chaosd", "clean"]
@@ -175,7 +178,7 @@ def test_the_next_run_itself_puts_it_back_first(shop, daemon, tmp_path) -> None:
     killed = daemon(tmp_path / "d", **config(project, gap="500ms"))
     until(killed, StartInstance)
     killed.process.kill()
-    killed.process.wait()
+    killed.process.communicate()
     run = daemon(tmp_path / "e", "--cycles", "1", **config(project))
     assert run.wait() == 0, run.err
     assert f"and started {project.name}-web-1 again" in run.out
