@@ -1,0 +1,82 @@
+"""What a block costs beyond its own time, and what it weighs: a small sweep on workers here.
+
+python tests/bench/machines.py [--workers 2] [--cycles 10]: real HAProxy, 8 arms, one fault. The
+numbers of docs/scaling.md are from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from chaosd.history.reader import RunReader
+from chaosd.sweep.store import Store
+
+DESIGN = """\
+name: machines
+base: base.yaml
+vary:
+  proxy.resolvers.timeout_resolve: [200ms, 1s]
+  proxy.resolvers.timeout_retry: {same_as: proxy.resolvers.timeout_resolve}
+  proxy.redispatch: [false, 1]
+  proxy.retries: [2, 3]
+faults: [recreate]
+seed: 7
+"""
+BASE = "name: b\nruntime: local\nprobes: [{type: http, rate: 50/s}]\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--cycles", type=int, default=10)
+    wanted = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        here = Path(place)
+        (here / "base.yaml").write_text(BASE)
+        (here / "d.yaml").write_text(DESIGN)
+        command = [sys.executable, "-m", "chaosd", "sweep", "d.yaml", "--dir", "s"]
+        command += ["--on", f"local:{wanted.workers}", "--cycles", str(wanted.cycles)]
+        done = subprocess.run(command, cwd=here, check=False)
+        if done.returncode not in (0, 4):
+            sys.exit(done.returncode)
+        tell(Store(here / "s"))
+
+
+def tell(store: Store) -> None:
+    """A line for each number, medians over rounds, with n."""
+    begun = {each.number: each for each in store.rounds()}
+    beyond, set_up, block, brought, kept = [], [], [], [], []
+    for each in store.brought():
+        directory = store.directory / begun[each.number].directory
+        reader = RunReader(directory)
+        cycles = list(reader.cycles())
+        first = min(cycle.t0_unix for cycle in cycles)
+        last = max(cycle.t0_unix + cycle.lasted_s for cycle in cycles)
+        set_up.append(first - float(reader.manifest["start_unix"]))
+        beyond.append(each.took_s - each.run_s)
+        block.append((last - first) / begun[each.number].cycles)
+        brought.append(each.bytes / len(cycles) / 1e3)
+        size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+        kept.append(size / len(cycles) / 1e3)
+    rows = {
+        "a block itself": (block, "s"),
+        "a round: until the first fault (cells set up, and the wait for it)": (set_up, "s"),
+        "a round: beyond the run (process, report, packing, bringing)": (beyond, "s"),
+        "a cycle: brought over the network": (brought, "kB"),
+        "a cycle: kept on the disk": (kept, "kB"),
+    }
+    print(json.dumps([vars(each) for each in store.hosts().values()]))
+    for what, (values, unit) in rows.items():
+        low, high = min(values), max(values)
+        middle = statistics.median(values)
+        print(f"{what}: {middle:.1f} {unit} ({low:.1f} to {high:.1f}, n {len(values)} rounds)")
+
+
+if __name__ == "__main__":
+    main()
