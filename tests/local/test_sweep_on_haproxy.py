@@ -17,8 +17,8 @@ import yaml
 from chaosd.history.codec import decode_cycle
 
 pytest.importorskip("distributed")
-pytestmark = [pytest.mark.haproxy, pytest.mark.slow, pytest.mark.timeout(600)]
-LIMIT_S = 250
+pytestmark = [pytest.mark.haproxy, pytest.mark.slow, pytest.mark.timeout(900)]
+LIMIT_S = 400
 PATH = Path("sweeps/real")
 
 
@@ -62,8 +62,8 @@ def test_two_workers_with_real_haproxy(tmp_path, monkeypatch) -> None:
         "name": "real",
         "base": "base.yaml",
         "vary": {resolve: ["200ms", "1s"], retry: {"same_as": resolve}},
-        "faults": ["recreate", "noop"],
-        "until": {"cycles": 5},
+        "faults": ["recreate"],
+        "until": {"cycles": 6},
         "seed": 7,
     }
     Path("real.yaml").write_text(yaml.safe_dump(design))
@@ -86,11 +86,11 @@ def test_two_workers_with_real_haproxy(tmp_path, monkeypatch) -> None:
         said, _ = on.communicate(timeout=LIMIT_S)
     assert on.returncode in (0, 4), said
     answer = json.loads((PATH / "answer.json").read_text())
-    assert answer["cycles"] >= 2 * 2 * 5
+    assert answer["cycles"] >= 2 * 6
     assert all(each["facts"]["meter_n"] >= 8 for each in answer["hosts"])
     cycles = [
         decode_cycle(line)
         for path in PATH.glob("rounds/*/cycles.jsonl")
         for line in path.read_text().splitlines()
     ]
-    assert sum(cycle.outcome == "recovered" for cycle in cycles) >= 5
+    assert sum(cycle.outcome == "recovered" for cycle in cycles) >= 2 * 6
