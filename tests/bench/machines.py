@@ -15,6 +15,8 @@ import tempfile
 from pathlib import Path
 
 from chaosd.history.reader import RunReader
+from chaosd.sweep.measuring import FIRST_BLOCKS
+from chaosd.sweep.rounds import ARMS_MAX
 from chaosd.sweep.store import Store
 
 DESIGN = """\
@@ -35,7 +37,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--cycles", type=int, default=10)
+    parser.add_argument(
+        "--plan", metavar="ARMS,FAULTS,CYCLES", help="only the arithmetic, for 1 to 50 machines"
+    )
+    parser.add_argument("--block", type=float, default=8.0, help="s that a block takes")
+    parser.add_argument("--beyond", type=float, default=20.0, help="s that a round takes beyond it")
+    parser.add_argument(
+        "--kept", type=float, default=40.0, help="kB that a cycle takes on the disk"
+    )
     wanted = parser.parse_args()
+    if wanted.plan:
+        arithmetic(*map(int, wanted.plan.split(",")), wanted)
+        return
     with tempfile.TemporaryDirectory() as place:
         here = Path(place)
         (here / "base.yaml").write_text(BASE)
@@ -46,6 +59,18 @@ def main() -> None:
         if done.returncode not in (0, 4):
             sys.exit(done.returncode)
         tell(Store(here / "s"))
+
+
+def arithmetic(arms: int, faults: int, cycles: int, wanted: argparse.Namespace) -> None:
+    """As docs/scaling.md has it; fresh blocks at the end are left out."""
+    together = min(arms, ARMS_MAX)
+    groups = 1 if arms <= ARMS_MAX else -(-arms // (ARMS_MAX - 1))
+    rounds = groups * faults * -(-cycles // FIRST_BLOCKS)
+    made = groups * faults * cycles * together
+    round_s = FIRST_BLOCKS * wanted.block + wanted.beyond
+    hours = [f"{-(-rounds // w) * round_s / 3600:.1f} h on {w}" for w in (1, 4, 10, 50)]
+    kept = f"{made * wanted.kept / 1e6:.1f} GB"
+    print(f"{groups} groups, {rounds:,} rounds, {made:,} cycles, {kept}: {', '.join(hours)}")
 
 
 def tell(store: Store) -> None:
