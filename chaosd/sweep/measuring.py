@@ -24,7 +24,7 @@ from chaosd.sweep import words as sweep_words
 from chaosd.sweep.answer import Answer, answer
 from chaosd.sweep.arms import Arm
 from chaosd.sweep.design import Loaded
-from chaosd.sweep.rounds import ARMS_MAX, Fault, Wanted
+from chaosd.sweep.rounds import ARMS_MAX, SECONDS_MIN, Fault, Wanted
 from chaosd.sweep.seeing import REPORT, Shown
 from chaosd.sweep.store import Plan, Stopped, Store
 from chaosd.sweep.values import Host, Results, Seen
@@ -36,7 +36,6 @@ FRESH_TRIES = 3  # until there are enough: some may be poor, or not carried at o
 FRESH_TIME_SHARE = 0.25  # of the time: so much is kept for the fresh blocks
 REPEATED_SHARE = 0.5  # of the cycles that are wanted: so many blocks more are made for poor ones
 PIECES = 4  # of FIRST_BLOCKS blocks: a pass over several machines, or more if there are more
-_SECONDS_MIN = 5.0  # a round that has less time would end before its first block
 
 
 def results_of(store: Store, plan: Plan) -> Results:
@@ -119,7 +118,7 @@ class Sweep:
         while not self._is_over:
             self._look()
             blocks = self._missing()
-            if not blocks or self._left_s(whole=False) < _SECONDS_MIN:
+            if not blocks or self._left_s(whole=False) < SECONDS_MIN:
                 break
             self._pass(blocks)
         found = answer(self.results())
@@ -201,7 +200,7 @@ class Sweep:
             return
         for fault in self._faults:
             for arms in self._groups(fault) if blocks.get(fault.label) else ():
-                if self._is_over or self._left_s(whole=False) < _SECONDS_MIN:
+                if self._is_over or self._left_s(whole=False) < SECONDS_MIN:
                     return
                 self._make([self._of_arms(fault, arms, blocks[fault.label])])
 
@@ -228,7 +227,7 @@ class Sweep:
             for fault in self._faults:
                 there = min(self._count(arm.key, fault.label, fresh=True) for arm in arms)
                 left = self._limits.cycles - there
-                if left <= 0 or self._is_over or self._left_s(whole=True) < _SECONDS_MIN:
+                if left <= 0 or self._is_over or self._left_s(whole=True) < SECONDS_MIN:
                     continue
                 replicas = min(FRESH_CELLS, left)
                 cycles = -(-left // replicas)

@@ -26,6 +26,7 @@ from chaosd.sweep.store import ROUNDS, Round
 from chaosd.sweep.values import Foretold, Seen
 
 ARMS_MAX = 32  # of a run
+SECONDS_MIN = 5.0  # a round that has less time would end before its first block
 _AFTER_S = 1.5  # from the end of an observation to the next fault, at least
 _EVERY_S_MIN = 3.0
 _UNKNOWN_S = 10.0  # how long a recovery takes of which nobody knows anything
@@ -113,7 +114,7 @@ def data_of(loaded: Loaded, wanted: Wanted, slow_s: float) -> dict[str, Any]:
         fault["every"] = _every(loaded, wanted, slow_s)
     until: dict[str, Any] = {"cycles": wanted.cycles}
     if wanted.time_s is not None:
-        until["time"] = f"{max(1.0, wanted.time_s):.0f}s"
+        until["time"] = _time(wanted.time_s)
     return {
         **data,
         "name": loaded.design.name,
@@ -127,6 +128,15 @@ def data_of(loaded: Loaded, wanted: Wanted, slow_s: float) -> dict[str, Any]:
             for arm in wanted.arms
         ],
     }
+
+
+def with_time(data: Mapping[str, Any], time_s: float) -> dict[str, Any]:
+    """The config of a run that ends after so long at the latest."""
+    return {**data, "until": {**data["until"], "time": _time(time_s)}}
+
+
+def _time(time_s: float) -> str:
+    return f"{max(1.0, time_s):.0f}s"
 
 
 def _every(loaded: Loaded, wanted: Wanted, slow_s: float) -> dict[str, str]:
@@ -184,6 +194,7 @@ class Prepared:
     called: Path  # whose directory the config's relative paths belong to
     programs: Mapping[str, Program]  # by the arm's name in the run
     cells: int
+    time_s: float | None  # that is left for it, if nothing is made before
 
 
 def prepare(loaded: Loaded, wanted: Wanted, slow_s: float) -> Prepared:
@@ -205,6 +216,7 @@ def prepare(loaded: Loaded, wanted: Wanted, slow_s: float) -> Prepared:
         called=loaded.called.absolute(),
         programs={arm.sweep.name: arm.program for arm in wanted.arms},
         cells=wanted.replicas * len(wanted.arms),
+        time_s=wanted.time_s,
     )
 
 

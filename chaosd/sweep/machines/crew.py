@@ -28,7 +28,7 @@ from chaosd.sweep.design import Loaded
 from chaosd.sweep.machines import bring, worker
 from chaosd.sweep.machines.joining import Joined
 from chaosd.sweep.machines.task import Greeting, Task, raised
-from chaosd.sweep.rounds import ARMS_MAX, Fault, Prepared, Wanted
+from chaosd.sweep.rounds import ARMS_MAX, SECONDS_MIN, Fault, Prepared, Wanted
 from chaosd.sweep.store import Brought, Store
 from chaosd.sweep.values import Host
 from chaosd.system.clock import SECOND_NS, RealClock
@@ -88,6 +88,7 @@ class Crew:
         self._meters: dict[str, dict[str, Any] | None] = {}  # by boot; None: not known yet
         self._woken = Event()
         self._stop_ns: int | None = None
+        self._begun_ns = self._clock.now_ns()  # the pass
         self._alone_ns = self._clock.now_ns()  # since when there is nobody
         built = rounds.planned(sample.data, sample.called)
         probe = built.config.probes[0]
@@ -112,6 +113,7 @@ class Crew:
 
     def make(self, some: Sequence[Prepared]) -> bool:
         self._todo.extend(some)
+        self._begun_ns = self._clock.now_ns()
         with self._signals():
             while self._todo or any(each.prepared for each in self._workers.values()):
                 self._turn()
@@ -148,7 +150,10 @@ class Crew:
         if gone.future is not None:
             gone.future.cancel()
         if gone.boot and self._meters.get(gone.boot, {}) is None:
-            del self._meters[gone.boot]  # another one of that machine is calibrated
+            del self._meters[gone.boot]
+            for other in self._workers.values():  # the first of that machine is calibrated now
+                if other.boot == gone.boot and other.future is None and not other.refused:
+                    self._looked_at(other, {})
         if gone.prepared is not None:
             number = gone.prepared.begun.number
             self._say(f"{gone.name} is gone: round {number} is made again")
@@ -268,6 +273,11 @@ class Crew:
         return task, built
 
     def _give(self, each: _Worker, prepared: Prepared) -> None:
+        if prepared.time_s is not None:
+            left_s = prepared.time_s - (self._clock.now_ns() - self._begun_ns) / SECOND_NS
+            if left_s < SECONDS_MIN:
+                return
+            prepared = replace(prepared, data=rounds.with_time(prepared.data, left_s))
         task, each.built = self._task(prepared)
         each.prepared = prepared
         self._store.begin(replace(prepared.begun, host=each.name))
