@@ -12,12 +12,19 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
+from random import Random
 
 from chaosd.history.reader import RunReader
+from chaosd.sweep import racing
+from chaosd.sweep.answer import answer
 from chaosd.sweep.measuring import FIRST_BLOCKS
 from chaosd.sweep.rounds import ARMS_MAX
 from chaosd.sweep.store import Store
+
+sys.path.append(str(Path(__file__).parent.parent / "unit"))
+import sweeps
 
 DESIGN = """\
 name: machines
@@ -40,6 +47,9 @@ def main() -> None:
     parser.add_argument(
         "--plan", metavar="ARMS,FAULTS,CYCLES", help="only the arithmetic, for 1 to 50 machines"
     )
+    parser.add_argument(
+        "--answer", metavar="ARMS,FAULTS,CYCLES", help="only the CPU time of an answer, and a look"
+    )
     parser.add_argument("--block", type=float, default=8.0, help="s that a block takes")
     parser.add_argument("--beyond", type=float, default=20.0, help="s that a round takes beyond it")
     parser.add_argument(
@@ -48,6 +58,9 @@ def main() -> None:
     wanted = parser.parse_args()
     if wanted.plan:
         arithmetic(*map(int, wanted.plan.split(",")), wanted)
+        return
+    if wanted.answer:
+        answering(*map(int, wanted.answer.split(",")))
         return
     with tempfile.TemporaryDirectory() as place:
         here = Path(place)
@@ -71,6 +84,29 @@ def arithmetic(arms: int, faults: int, cycles: int, wanted: argparse.Namespace) 
     hours = [f"{-(-rounds // w) * round_s / 3600:.1f} h on {w}" for w in (1, 4, 10, 50)]
     kept = f"{made * wanted.kept / 1e6:.1f} GB"
     print(f"{groups} groups, {rounds:,} rounds, {made:,} cycles, {kept}: {', '.join(hours)}")
+
+
+def answering(arms: int, faults: int, cycles: int) -> None:
+    """Of cycles that are drawn; reading them from files is not in it."""
+    some, rng = sweeps.arms(proxy__retries=list(range(arms))), Random(1)
+    names = [f"fault-{number}" for number in range(faults)]
+    truths = {
+        (arm.key, name): sweeps.Truth(
+            least_s=0.5 + rng.random(), width_s=1.0, queries_per_s=1 + 4 * rng.random()
+        )
+        for arm in some
+        for name in names
+    }
+    made = sweeps.results(some, truths, rng, blocks=cycles, faults=names)
+    began_s = time.process_time()
+    answer(made)
+    answered_s = time.process_time()
+    racing.look(made, None)
+    looked_s = time.process_time()
+    print(
+        f"{len(made.seen):,} cycles: answer {answered_s - began_s:.1f} s of CPU, "
+        f"look {looked_s - answered_s:.1f} s"
+    )
 
 
 def tell(store: Store) -> None:
