@@ -209,8 +209,7 @@ class Sweep:
     ) -> Iterator[tuple[Fault, list[Arm], int]]:
         """Groups are drawn anew for each, so that every arm comes to every machine some time."""
         left = blocks.get(fault.label, 0)
-        for piece in range(-(-left // FIRST_BLOCKS)):
-            count = min(FIRST_BLOCKS, left - piece * FIRST_BLOCKS)
+        for piece, count in enumerate(_cut(left) if left else ()):
             for arms in self._groups(fault, f" {piece}" if piece else ""):
                 yield fault, arms, count
 
