@@ -231,13 +231,13 @@ def test_a_stop_ends_it_with_an_answer(tmp_path, monkeypatch) -> None:
     from chaosd.sweep import rounds as module
 
     monkeypatch.chdir(tmp_path)
-    run = module.run
+    make = module.make
 
     def stopped(*arguments, **keys) -> bool:
-        run(*arguments, **keys)
+        make(*arguments, **keys)
         return True  # as after Ctrl-C
 
-    monkeypatch.setattr(module, "run", stopped)
+    monkeypatch.setattr(module, "make", stopped)
     code, _ = sweep()
     assert code in (0, 4)
     assert len(rounds()) == 1
