@@ -171,7 +171,12 @@ def test_only_ids_addresses_and_times_may_differ() -> None:
     before["NetworkSettings"]["Networks"]["shop_default"]["Aliases"] = ["shop-web-1", "web"]
     after["State"] |= {"Pid": 43, "StartedAt": "10:00"}
     after["NetworkSettings"]["SandboxID"] = "b"
+    mounts = [{"Destination": "/own", "Name": "f00"}, {"Destination": "/data", "Name": "b"}]
+    before["Mounts"], after["Mounts"] = mounts, mounts[::-1]
     assert differences(before, after) == []
+    after["Mounts"] = [{**mounts[0], "Name": "another"}, mounts[1]]
+    assert differences(before, after) == ["Mounts"]
+    after["Mounts"] = mounts
     after["HostConfig"]["Binds"] = []
     after["Config"]["Labels"] = after["Config"]["Labels"] | {"more": "x"}
     assert differences(before, after) == ["Config.Labels.more", "HostConfig.Binds"]

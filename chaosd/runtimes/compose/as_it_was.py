@@ -58,6 +58,9 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
             if not (of_network and key in DIFFERS_IN_NETWORK):
                 yield from _leaves(each, f"{path}.{key}" if path else str(key))
         return
-    # The order of these says nothing.
-    ordered = sorted(value) if path.endswith((".Aliases", ".DNSNames")) and value else value
-    yield path, ordered
+    # The order of these says nothing, and the engine tells mounts in a new one each time.
+    if path == "Mounts" and value:
+        value = sorted(value, key=lambda mount: str(mount.get("Destination")))
+    elif path.endswith((".Aliases", ".DNSNames")) and value:
+        value = sorted(value)
+    yield path, value
