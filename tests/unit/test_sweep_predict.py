@@ -242,7 +242,7 @@ def test_the_front_its_neighbours_and_the_unknown_are_measured(tmp_path) -> None
     assert said[:3] == [
         "predicted: 80 of 161 arms under recreate",
         "  not predicted: why",
-        "predicted front: 10 arms, of which none is worse in all than another",
+        "predicted front: 10 arms that no other arm replaces",
     ]
     assert said[-1] == "  and 7 more"
 
