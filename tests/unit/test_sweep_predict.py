@@ -252,16 +252,16 @@ def test_lines_to_paste_are_those_of_the_settings(tmp_path) -> None:
     found, every, _ = predicted(tmp_path, vary)
     assert [foresight.pasted(found, arm) for arm in every] == [
         (
-            "resolvers chaosd",
+            "resolvers chaosd  # your resolvers section",
             "    timeout resolve 1s",
-            "backend app",
+            "backend app  # your backend",
             "    no option redispatch",
             "    # server app …: inter 2s",
         ),
         (
-            "resolvers chaosd",
+            "resolvers chaosd  # your resolvers section",
             "    timeout resolve 200ms",
-            "backend app",
+            "backend app  # your backend",
             "    option redispatch 1",
             "    # server app …: inter 500ms",
         ),
