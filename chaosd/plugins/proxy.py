@@ -21,7 +21,6 @@ from chaosd.plugins.bases import ProxyConfig
 from chaosd.plugins.probe import Knock
 from chaosd.plugins.timeline import (
     Clients,
-    DnsTrouble,
     Foretold,
     ServerHealth,
     Timeline,
@@ -293,7 +292,7 @@ class ForetellsUsers(Protocol):
     """A proxy whose model says what users see, quickly enough for thousands of settings."""
 
     def foretell(
-        self, happening: Timeline | DnsTrouble, clients: Clients, *, version: str | None
+        self, happening: Timeline, clients: Clients, *, version: str | None
     ) -> Foretold | Unreached:
         """What this does to users and to the nameserver, on this version (None: the newest)."""
 

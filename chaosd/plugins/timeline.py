@@ -71,15 +71,6 @@ class Clients:
     until_s: float = math.inf  # so long after T0 requests are counted
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DnsTrouble:
-    """Nothing moves; from T0 on the nameserver fails for a while."""
-
-    lasts_s: float
-    answer: Failure
-    record: RecordType | None = None  # only questions for this record type; None: all
-
-
 @dataclass(frozen=True, kw_only=True)
 class Foretold:
     """What a model says of one fault: distributions and means over the phases of timers.

@@ -23,7 +23,7 @@ from chaosd.sweep.values import SweepArm
 from chaosd.system.files import MB, read_bytes
 
 BASELINE = "baseline"
-_NAME_CHARS_MAX = 40
+_NOTHING: Mapping[str, Any] = {}
 _KEY_CHARS = 12
 # What changes nothing that is measured.
 _RUN_ONLY = ("name", "cells", "seed", "metrics", "runs", "slo", "until", "arms", "faults")
@@ -83,10 +83,13 @@ class Programs:
 
 
 class Base:
-    """What an arm is that says nothing: its config, and the value at each path."""
+    """What an arm is that says nothing: its config, and the value at each path.
 
-    def __init__(self, loaded: Loaded) -> None:
-        self.config = shape.of_data(loaded.with_values({}), loaded.called)
+    With `said` it is one that says so, such as a baseline that is a config of its own.
+    """
+
+    def __init__(self, loaded: Loaded, said: Mapping[str, Any] = _NOTHING) -> None:
+        self.config = shape.of_data(loaded.with_values(said), loaded.called)
         self.proxy: Proxy = plan.proxy_of(self.config)
         self._tree = self.config.model_dump(mode="json")
         self._own: dict[str, Any] | None = None
@@ -151,8 +154,9 @@ def combinations(loaded: Loaded, base: Base, seed: int) -> Sequence[axes.Combina
         found = axes.one_at_a_time(loaded.axes, {p: base.value(p) for p in loaded.axes})
     else:
         found = axes.all_of(loaded.axes)
-    distinct = {json.dumps(each, sort_keys=True): each for each in found}
-    return list(distinct.values())
+    distinct = list({json.dumps(each, sort_keys=True): each for each in found}.values())
+    loaded.find_baseline(distinct)
+    return distinct
 
 
 class Maker:
@@ -163,7 +167,7 @@ class Maker:
 
     def baseline(self) -> Arm:
         """The arm that others are held against."""
-        return self.arm(self.loaded.design.baseline, BASELINE)
+        return self.arm(self.loaded.baseline, BASELINE)
 
     def arm(self, values: Mapping[str, Any], name: str = "") -> Arm:
         """Raises ConfigError for values that can't be together."""
@@ -176,10 +180,12 @@ class Maker:
             config = shape.of_data(loaded.with_values(said), loaded.called)
             tree = config.model_dump(mode="json")
         program = self.programs.of(config)
+        if "proxy" in said:  # another config altogether
+            base = Base(loaded, said)
         held = {path: at(tree, path) if path in said else base.value(path) for path in loaded.axes}
         if held.get("proxy.version", "") is None:
             held["proxy.version"] = program.version
-        name = name or name_of(loaded, held)
+        name = name or axes.name_of(loaded.axes, held)
         key = key_of(config, said, program, base.digest)
         arm = SweepArm(key=key, name=name, values=held, baseline=name == BASELINE)
         return Arm(sweep=arm, said=said, program=program)
@@ -210,18 +216,3 @@ def distinct(arms: Iterable[Arm]) -> list[Arm]:
 def _text(value: Any) -> str:
     """For comparing: to Python, true and 1 are equal."""
     return json.dumps(value, sort_keys=True)
-
-
-def name_of(loaded: Loaded, values: Mapping[str, Any]) -> str:
-    """A short name of what varies: its values, in the order of the axes."""
-    free = [path for path, axis in loaded.axes.items() if not isinstance(axis, axes.SameAs)]
-    words = [_word(path, values[path]) for path in free]
-    slug = re.sub(r"[^a-z0-9]+", "-", "-".join(words).lower()).strip("-")
-    return slug[:_NAME_CHARS_MAX].strip("-") or "arm"
-
-
-def _word(path: str, value: Any) -> str:
-    if isinstance(value, bool):
-        last = path.rpartition(".")[2].replace("_", "")
-        return last if value else f"no{last}"
-    return f"v{value}" if path.endswith("version") else str(value)

@@ -19,7 +19,7 @@ from chaosd.history.values import Address
 from chaosd.plugins.program import COMMAND_S_MAX, run_once
 from chaosd.plugins.proxy import Launch, LogReader, ProxyHost, ProxyLook, Running, StandIn, Wiring
 from chaosd.plugins.simulation import World
-from chaosd.plugins.timeline import Clients, DnsTrouble, Foretold, Timeline, Unreached
+from chaosd.plugins.timeline import Clients, Foretold, Timeline, Unreached
 from chaosd.proxies.haproxy import (
     api,
     builds,
@@ -435,7 +435,7 @@ class HAProxy:
         return predict_any(standing, self._version, timeline, clients)
 
     def foretell(
-        self, happening: Timeline | DnsTrouble, clients: Clients, *, version: str | None
+        self, happening: Timeline, clients: Clients, *, version: str | None
     ) -> Foretold | Unreached:
         """What this does to users and to the nameserver."""
         if self._version is None:
