@@ -16,7 +16,7 @@ from chaosd.plugins.timeline import Clients, Failure, Meets, RecordType, Timelin
 from chaosd.proxies.haproxy.model.algorithm import BackendModel, Layout
 from chaosd.proxies.haproxy.model.backend import Resolver
 from chaosd.proxies.haproxy.model.moves import Move
-from chaosd.proxies.haproxy.model.outlook import SceneTrial
+from chaosd.proxies.haproxy.model.outlook import Ran, SceneTrials
 from chaosd.proxies.haproxy.model.scene import ALWAYS_NS, ENDLESS_S
 from chaosd.proxies.haproxy.model.server import SECOND_NS
 from chaosd.proxies.haproxy.model.standing import BESIDE, NOBODY, Standing
@@ -81,8 +81,6 @@ class StandingScene:
 
     def settle(self, model: BackendModel) -> None:
         self._standing.settle(model, (self._move.old, *self._move.others))
-        for server in model.servers:
-            server.sleep(ALWAYS_NS)
 
 
 def with_requests(
@@ -97,19 +95,22 @@ def with_requests(
     """The prediction, and what requests come to beside it."""
     layout, tracks = Layout(standing.backend, version), Tracks(timeline)
     # A vacant address refuses on loopback and is a black hole on a bridge: half of each.
-    vacant = (Meets.REFUSE, Meets.BLACKHOLE)
-    scenes = [StandingScene(standing, move, timeline, tracks, each) for each in vacant]
-    ran: list[SceneTrial] = []
+    both = [
+        SceneTrials(StandingScene(standing, move, timeline, tracks, vacant), layout)
+        for vacant in (Meets.REFUSE, Meets.BLACKHOLE)
+    ]
+    ran: list[Ran] = []
     steps = 0
     while len(ran) < TRIALS_MIN and (len(ran) < TRIALS_LEAST or steps < STEPS_MOST):
-        trial = SceneTrial(scenes[len(ran) % 2], layout, len(ran))
-        trial.run()
-        ran.append(trial)
-        steps += trial.steps
+        ran.append(both[len(ran) % 2].run(len(ran)))
+        steps = sum(trials.steps for trials in both)
     last_s = max(trial.history[-1][0] for trial in ran) / SECOND_NS
     until_s = min(clients.until_s, max(0.0, last_s) + predicted.upper_s + ENDLESS_S)
-    users = Users(standing.backend, ran[0].model.servers, clients)
-    seen = [trial.seen_by(users, min(whole_ns(until_s), NEVER_NS)) for trial in ran]
+    users, until_ns = Users(standing.backend, both[0].servers, clients), whole_ns(until_s)
+    seen = [
+        both[number % 2].seen_by(users, trial, min(until_ns, NEVER_NS))
+        for number, trial in enumerate(ran)
+    ]
     return replace(
         predicted,
         failed_s=_spread(seen, lambda one: one.failed_s),

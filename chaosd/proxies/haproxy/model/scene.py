@@ -222,8 +222,6 @@ class Scene:
             by_dns = line.follows in (Follows.NAME, Follows.SERVICE)
             if not by_dns and line.init_addr[:1] != ("none",):
                 server.settle(f"{_host(line)}#1")
-        for server in model.servers:
-            server.sleep(ALWAYS_NS)
 
 
 class SceneWorld:
@@ -233,10 +231,14 @@ class SceneWorld:
     """
 
     def __init__(self, scene: AnyScene, rng: Random, *, count_until_ns: int) -> None:
-        self.changed = False
-        self.queries = 0
         self.connect = scene.meets
         self._scene, self._rng, self._count_until_ns = scene, rng, count_until_ns
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin (anew)."""
+        self.changed = False
+        self.queries = 0
 
     def ask(self, resolver: Resolver, host: str) -> Ask:
         scene, rng = self._scene, self._rng
