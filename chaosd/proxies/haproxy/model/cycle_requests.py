@@ -44,6 +44,7 @@ class StandingScene:
         self._last_ns: dict[str, int] = {}
         for edge in timeline.places:
             self._last_ns[edge.address] = whole_ns(max(0.0, edge.at_s))
+        self._name_edges = [whole_ns(edge.at_s) for edge in timeline.names]
         self._answers_ns = max(whole_ns(max(0.0, edge.at_s)) for edge in timeline.names)
 
     # --- the names ---
@@ -55,6 +56,9 @@ class StandingScene:
 
     def questions(self, now_ns: int, host: str) -> int:
         return 1
+
+    def name_edges(self) -> Sequence[int]:
+        return self._name_edges
 
     def poll_takes_ns(self, resolver: Resolver) -> int:
         return 0
@@ -108,8 +112,9 @@ def with_requests(
     until_s = min(clients.until_s, max(0.0, last_s) + predicted.upper_s + ENDLESS_S)
     users, until_ns = Users(standing.backend, both[0].servers, clients), whole_ns(until_s)
     seen = [
-        both[number % 2].seen_by(users, trial, min(until_ns, NEVER_NS))
-        for number, trial in enumerate(ran)
+        each
+        for place, trials in enumerate(both)
+        for each in trials.seen_by(users, ran[place::2], min(until_ns, NEVER_NS))
     ]
     return replace(
         predicted,

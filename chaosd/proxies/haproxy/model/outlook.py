@@ -169,11 +169,19 @@ def run_trials(
         horizon_s = last_ns / SECOND_NS + ENDLESS_S
     users = Users(backend, trials.servers, clients)
     until_ns = round(horizon_s * SECOND_NS)
+    seen = trials.seen_by(users, ran, until_ns)
     return [
         Trial(
-            *trials.seen_by(users, trial, until_ns), queries=trial.queries, horizon_s=horizon_s
+            recovery_s=each.recovery_s,
+            stable_s=each.stable_s,
+            failed_s=each.failed_s,
+            masked_s=each.masked_s,
+            misrouted_s=each.misrouted_s,
+            slowest_s=each.slowest_s,
+            queries=trial.queries,
+            horizon_s=horizon_s,
         )
-        for trial in ran
+        for trial, each in zip(ran, seen, strict=True)
     ]
 
 
@@ -263,16 +271,18 @@ class SceneTrials:
         takes_ns = self._scene.poll_takes_ns(resolver)
         return round(part * (resolver.timeout_resolve_ns + takes_ns)) - takes_ns
 
-    def seen_by(self, users: Users, trial: Ran, until_ns: int) -> Seen:
-        """What users saw, of the requests that began from T0 until this instant."""
-        scene = self._scene
-        return users.see(
-            trial.history,
-            meets=scene.meets,
-            edges_ns=scene.place_edges(),
-            new=scene.awaited,
-            until_ns=until_ns,
-        )
+    def seen_by(self, users: Users, ran: Sequence[Ran], until_ns: int) -> list[Seen]:
+        """What users saw of each, of the requests that began from T0 until this instant.
+
+        In many trials all servers are usable all the time: what is alike is looked at once.
+        """
+        scene, edges_ns = self._scene, self._scene.place_edges()
+        found: dict[tuple[tuple[int, Usable], ...], Seen] = {}
+        for history in {tuple(trial.history) for trial in ran}:
+            found[history] = users.see(
+                history, meets=scene.meets, edges_ns=edges_ns, new=scene.awaited, until_ns=until_ns
+            )
+        return [found[tuple(trial.history)] for trial in ran]
 
 
 def _spread(values: Sequence[float]) -> Spread:
