@@ -69,29 +69,38 @@ class Resolution:
         late_targets: bool = False,
     ) -> None:
         self.resolver, self.host, self.servers, self.peers = resolver, host, servers, peers
-        self.at_ns = poll_at_ns
-        self.step: Step = self._poll
         self._prefers, self._version, self._ask_world, self._rng = prefers, version, ask, rng
         self.services, self._final = services, final
-        self._second_ns = second_ns  # where its clock's seconds begin
         self._asks_other = not services and len(resolver.families) > 1
         self._retry_timer_ns = resolver.timeout_retry_ns
         self._whole_seconds = version < COUNTS_MILLISECONDS
         self._late_targets = late_targets and services
         # Servers that no failure puts into maintenance.
         self._stays = services and not late_targets and not _forgets_services(version)
+        self._start_ns = start_ns
+        self._settled: Sequence[str] | None = None  # what it was answered for long before it began
+        self.begin(poll_at_ns, second_ns)
+
+    def begin(self, poll_at_ns: int, second_ns: int) -> None:
+        """Begin (anew), as it was settled; the first poll is then, the clock's seconds begin so."""
+        self.at_ns = poll_at_ns
+        self.step: Step = self._poll
+        self._second_ns = second_ns
         self._targets: frozenset[str] = frozenset()  # of the last answer
         self._last_seen: dict[str, int] = {}
         self._order: dict[str, float] = {}
-        self._last_valid_ns = self._last_resolution_ns = start_ns
+        self._last_valid_ns = self._last_resolution_ns = self._start_ns
         self._valid = self._resolving = False
         self._rounds_left = 0
-        self._record: RecordType = prefers
+        self._record: RecordType = self._prefers
         self._began_ns = self._sent_ns = 0
         self._quiet_until_ns = 0  # until then polls are left out, and checks need not ask
+        if self._settled is not None:
+            self.settle(self._start_ns, self._settled)
 
     def settle(self, now_ns: int, ips: Sequence[str]) -> None:
         """Have been answered so for long."""
+        self._settled = ips
         last_ns = min(now_ns, self.at_ns - self.resolver.timeout_resolve_ns)
         self._last_seen = dict.fromkeys(ips, last_ns)
         self._targets = frozenset(ips)
