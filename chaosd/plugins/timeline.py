@@ -131,12 +131,14 @@ class Timeline:
     """What the proxy meets. Edges are sorted by their time; of two at one instant the later holds.
 
     A record type without an edge is answered EMPTY; an address without one meets VACANT.
+    `undisturbed` is the same without the DNS trouble that came with it; None: there was none.
     """
 
     names: tuple[NameEdge, ...]
     places: tuple[PlaceEdge, ...]
     proxy: tuple[ProxyEdge, ...] = ()
     nameservers: int = 1
+    undisturbed: Timeline | None = None
 
     def __post_init__(self) -> None:
         for edges in (self.names, self.places, self.proxy):

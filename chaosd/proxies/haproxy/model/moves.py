@@ -48,7 +48,11 @@ class _Name:
 
 
 def recognise(timeline: Timeline, prefers: RecordType) -> Move | Unreached:
-    """The move that this timeline is, for a proxy that asks for this record type first."""
+    """The move that this timeline is, for a proxy that asks for this record type first.
+
+    DNS trouble that came with it makes it no other move.
+    """
+    timeline = timeline.undisturbed or timeline
     if timeline.proxy:
         return Unreached.PROXY_CHANGES
     if timeline.nameservers > 1 or any(edge.nameserver is not None for edge in timeline.names):

@@ -36,14 +36,14 @@ def predict(
     The version is as HAProxy says it, "2.6.12"; None: newer than all. With `clients` also what
     their requests come to.
     """
-    if trouble.is_trouble(timeline):
+    if timeline.undisturbed is not None or trouble.is_trouble(timeline):
         if (why := closed_forms.unreached(settings, version)) is not None:
             return why
         answered = timeline.answer(ALWAYS, "A")
         backend = backend_of(
             settings, servers=1 if isinstance(answered, Failure) else len(answered)
         )
-        return trouble.predicted(Standing(backend=backend, host=BACKEND), version, timeline)
+        return predict_any(Standing(backend=backend, host=BACKEND), version, timeline, clients)
     band = closed_forms.recovery(settings, version, timeline)
     if isinstance(band, Unreached):
         return band
@@ -79,19 +79,26 @@ def predict_any(
         return move
     if sum(each.slots for each in standing.moved) < 1 + len(move.others):
         return Unreached.OTHER_TIMELINE
-    if whole_ns(move.took_s) >= resolver.timeout_retry_ns:
+    slowest_s = max(edge.took_s + edge.jitter_s for edge in timeline.names)
+    if whole_ns(slowest_s) >= resolver.timeout_retry_ns:
         return Unreached.SLOW_NAMESERVER
-    if known < FORGETS_ANSWERS and _may_be_in_maintenance(resolver, move):
+    disturbed = timeline.undisturbed is not None
+    if known < FORGETS_ANSWERS and _may_be_in_maintenance(resolver, move, disturbed=disturbed):
         return Unreached.OBSOLETE_IN_MAINTENANCE
     predicted = trials.predicted(standing, version, move, timeline)
-    if clients is None or isinstance(predicted, Unreached):
+    by_chance = not all(edge.is_plain for edge in timeline.names)
+    if clients is None or by_chance or isinstance(predicted, Unreached):
         return predicted
     return with_requests(predicted, standing, version, timeline, move=move, clients=clients)
 
 
-def _may_be_in_maintenance(resolver: Resolver, move: Move) -> bool:
+def _may_be_in_maintenance(resolver: Resolver, move: Move, *, disturbed: bool) -> bool:
     """Whether the name may be missing for so long that the address is taken away while it holds."""
-    if move.missing_s is None or not resolver.holds.obsolete_ns:
+    if not resolver.holds.obsolete_ns:
+        return False
+    if disturbed:
+        return True
+    if move.missing_s is None:
         return False
     missing_ns = whole_ns(move.published_s - move.missing_s)
     cycle_ns = resolver.timeout_resolve_ns + resolver.resolve_retries * resolver.timeout_retry_ns

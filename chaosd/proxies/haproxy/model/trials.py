@@ -103,7 +103,8 @@ def predicted(
     is possible.
     """
     layout, tracks = Layout(standing.backend, version), Tracks(timeline)
-    trials = _Trials(standing, layout, move, tracks, turn_ns=TURN_NS)
+    calm_ns = 0 if timeline.undisturbed is None else _calm_ns(standing, timeline)
+    trials = _Trials(standing, layout, move, tracks, turn_ns=TURN_NS, calm_ns=calm_ns)
     extreme = [trials.run(phases) for phases in corners()]
     found: list[Recovery] = []
     before = trials.steps
@@ -120,6 +121,15 @@ def predicted(
     lower_s, upper_s = widened(ends)
     band = Prediction(lower_s=max(move.listening_s, lower_s), mean_s=0.0, upper_s=upper_s)
     return distribution(band, sorted(found))
+
+
+def _calm_ns(standing: Standing, timeline: Timeline) -> int:
+    """When a resolution that began after the last change of answers is over."""
+    resolver, last_s = standing.moved[0].resolver, timeline.names[-1].at_s
+    if resolver is None:
+        return whole_ns(last_s)
+    asked_ns = resolver.resolve_retries * resolver.timeout_retry_ns
+    return whole_ns(last_s) + 2 * (resolver.timeout_resolve_ns + asked_ns)
 
 
 def widened(found: Sequence[float]) -> tuple[float, float]:
@@ -188,12 +198,14 @@ class _Trials:
         tracks: Tracks,
         *,
         turn_ns: int = 0,
+        calm_ns: int = 0,
     ) -> None:
         self.steps = 0  # in all trials together
         self._move = move
         self._listening_ns = whole_ns(move.listening_s)
         self._reachable_ns = None if move.reachable_s is None else whole_ns(move.reachable_s)
         self._turns_ns = turn_ns
+        self._calm_ns = calm_ns  # from then on DNS troubles nobody any more
         self._is_checked = standing.is_checked
         self._rng = rng = Random(0)  # noqa: S311 - seeded by each trial: repeatable is the point
         self._world = world = StandingWorld(standing, tracks, rng, vacant_refuses=True)
@@ -256,10 +268,10 @@ class _Trials:
         """When it recovered for good, if it first did at this instant.
 
         A check that began at the old address may still take the server DOWN. The first one that the
-        new instance passes makes it whole again, from then on nothing changes.
+        new instance passes makes it whole again, from then on nothing changes: unless by DNS.
         """
         world, stable_ns = self._world, recovered_ns
-        if not self._is_checked:
+        if not self._is_checked and recovered_ns >= self._calm_ns:
             return stable_ns
         usable, world.passed = True, None
         for at_ns, _ in islice(instants, STEPS_OF_A_TRIAL_MAX):
@@ -268,7 +280,8 @@ class _Trials:
                 world.changed = False
                 if usable and not was_usable:
                     stable_ns = at_ns
-            if usable and world.passed == self._move.new:
+            whole = world.passed == self._move.new or not self._is_checked
+            if usable and whole and at_ns >= self._calm_ns:
                 break
             world.passed = None
         return stable_ns
