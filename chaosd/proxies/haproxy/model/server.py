@@ -95,6 +95,11 @@ class Server:
         """Whether new requests may be given to it."""
         return not self.maintenance and self._health >= self._rise
 
+    @property
+    def awaits_check(self) -> bool:
+        """Whether a check is under way, which may be of another address than it has."""
+        return self.check_step == self._time_out
+
     def settle(self, ip: str) -> None:
         """Have had this address for long, in full health."""
         self._settled = ip

@@ -107,7 +107,7 @@ class TrackWorld:
         """What one nameserver answers."""
         times, replies, chances = track
         place = bisect_right(times, now_ns) - 1
-        while place >= 0 and not self._takes(chances[place]):
+        while place >= 0 and (chance := chances[place]) is not None and not self._takes(chance):
             place -= 1
         if place < 0:
             return self._after_trip(Failure.EMPTY, 0)
@@ -120,10 +120,8 @@ class TrackWorld:
     def _after_trip(self, answer: Answer, took_ns: int) -> Reply:
         return Reply(answer, took_ns + ROUND_TRIP_NS + below(self._rng, ROUND_TRIP_MORE_NS))
 
-    def _takes(self, chance: Chance | None) -> bool:
+    def _takes(self, chance: Chance) -> bool:
         """Whether it is about this question."""
-        if chance is None:
-            return True
         if chance.every > 1:
             self._asked[chance.counter] = count = self._asked.get(chance.counter, 0) + 1
             if count % chance.every:

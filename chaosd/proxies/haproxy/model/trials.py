@@ -195,6 +195,7 @@ class _Trials:
         self._reachable_ns = None if move.reachable_s is None else whole_ns(move.reachable_s)
         self._turns_ns = turn_ns
         self._is_checked = standing.is_checked
+        self._is_uniform = len(standing.backend.servers) == 1
         self._rng = rng = Random(0)  # noqa: S311 - seeded by each trial: repeatable is the point
         self._world = world = StandingWorld(standing, tracks, rng, vacant_refuses=True)
         host, others = standing.host, (BESIDE, *move.others)
@@ -259,7 +260,7 @@ class _Trials:
         new instance passes makes it whole again, from then on nothing changes.
         """
         world, stable_ns = self._world, recovered_ns
-        if not self._is_checked:
+        if not self._is_checked or self._is_certain():
             return stable_ns
         usable, world.passed = True, None
         for at_ns, _ in islice(instants, STEPS_OF_A_TRIAL_MAX):
@@ -272,6 +273,16 @@ class _Trials:
                 break
             world.passed = None
         return stable_ns
+
+    def _is_certain(self) -> bool:
+        """Whether the server of the new instance stays as it is: it asks that one alone, and passes.
+
+        Where lines are of several kinds, others may take its place.
+        """
+        servers = self._model.servers
+        if not self._is_uniform or servers[0].line.backup:
+            return False
+        return not any(server.awaits_check for server in servers if server.ip == self._move.new)
 
     def _reached_ns(self, asked_ns: int, again_ns: int) -> int:
         """When packets arrive at the new host, if the first one was sent at this instant.
