@@ -73,6 +73,7 @@ class Resolution:
         self.resolver, self.host, self.servers, self.peers = resolver, host, servers, peers
         self._prefers, self._version, self._ask_world, self._rng = prefers, version, ask, rng
         self.services, self._final = services, final
+        self._holds_ns = {hold: resolver.holds.after_ns(hold) for hold in Hold}
         self._asks_other = not services and len(resolver.families) > 1
         self._retry_timer_ns = resolver.timeout_retry_ns
         self._whole_seconds = version < COUNTS_MILLISECONDS
@@ -193,9 +194,8 @@ class Resolution:
         self._then(late(self._rng, now_ns + resolve_ns), self._poll)
 
     def _give_up(self, now_ns: int, hold: Hold) -> None:
-        hold_ns = self.resolver.holds.after_ns(hold)
         servers = self.servers
-        if now_ns >= self._last_valid_ns + hold_ns and not self._stays:
+        if now_ns >= self._last_valid_ns + self._holds_ns[hold] and not self._stays:
             # One that is in maintenance already keeps what the answers held alive.
             keeps = not self.services and any(server.maintenance for server in servers)
             for server in servers:
