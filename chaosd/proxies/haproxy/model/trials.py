@@ -275,7 +275,7 @@ class _Trials:
         return stable_ns
 
     def _is_certain(self) -> bool:
-        """Whether the server of the new instance stays as it is: it asks that one alone, and passes.
+        """Whether the new instance's server stays as it is: all its checks are of that, and pass.
 
         Where lines are of several kinds, others may take its place.
         """
