@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
 
@@ -160,6 +160,16 @@ class Timeline:
         """The edges of one record type at one nameserver."""
         mine = (None, nameserver)
         return tuple(e for e in self.names if e.record == record and e.nameserver in mine)
+
+    def later(self, by_s: float) -> Timeline:
+        """The same, with all that happens so much later."""
+        return replace(
+            self,
+            names=tuple(replace(edge, at_s=edge.at_s + by_s) for edge in self.names),
+            places=tuple(replace(edge, at_s=edge.at_s + by_s) for edge in self.places),
+            proxy=tuple(replace(edge, at_s=edge.at_s + by_s) for edge in self.proxy),
+            undisturbed=self.undisturbed and self.undisturbed.later(by_s),
+        )
 
     def places_of(self, address: str) -> tuple[PlaceEdge, ...]:
         """The edges of one address."""

@@ -6,7 +6,7 @@ The closed forms go by these. What is not such a move is said so, by a value.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chaosd.plugins.timeline import (
     Failure,
@@ -33,6 +33,21 @@ class Move:
     held_s: float  # until then, it refuses
     took_s: float  # how long the nameserver takes for an answer, beyond a round trip
     reachable_s: float | None  # the new host answers ARP; None: as soon as it is published
+
+    def later(self, by_s: float) -> Move:
+        """The same, with all that happens so much later."""
+
+        def after(at_s: float | None) -> float | None:
+            return None if at_s is None else at_s + by_s
+
+        return replace(
+            self,
+            published_s=self.published_s + by_s,
+            listening_s=self.listening_s + by_s,
+            held_s=self.held_s + by_s,
+            missing_s=after(self.missing_s),
+            reachable_s=after(self.reachable_s),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 from chaosd.history.cycles import Prediction
@@ -85,11 +86,42 @@ def predict_any(
     disturbed = timeline.undisturbed is not None
     if known < FORGETS_ANSWERS and _may_be_in_maintenance(resolver, move, disturbed=disturbed):
         return Unreached.OBSOLETE_IN_MAINTENANCE
+    if (early_s := _began_early_s(timeline)) > 0:  # trials begin in steady state
+        timeline, move = timeline.later(early_s), move.later(early_s)
     predicted = trials.predicted(standing, version, move, timeline)
-    by_chance = not all(edge.is_plain for edge in timeline.names)
-    if clients is None or by_chance or isinstance(predicted, Unreached):
+    if isinstance(predicted, Unreached):
         return predicted
-    return with_requests(predicted, standing, version, timeline, move=move, clients=clients)
+    if clients is not None and all(edge.is_plain for edge in timeline.names):
+        meet = replace(clients, until_s=clients.until_s + early_s)
+        predicted = with_requests(
+            predicted, standing, version, timeline, move=move, clients=meet
+        )
+    return predicted if early_s == 0 else _earlier(predicted, early_s)
+
+
+def _began_early_s(timeline: Timeline) -> float:
+    """How long before T0 the DNS trouble began that came with a move."""
+    if timeline.undisturbed is None:
+        return 0.0
+    return max(0.0, *(-edge.at_s for edge in timeline.names if edge.at_s > ALWAYS))
+
+
+def _earlier(predicted: Prediction, by_s: float) -> Prediction:
+    """The same with all its instants so much earlier."""
+
+    def quantiles_s(found: dict[str, float] | None) -> dict[str, float] | None:
+        return found and {name: round(value_s - by_s, 6) for name, value_s in found.items()}
+
+    stable_s = predicted.stable_mean_s
+    return replace(
+        predicted,
+        lower_s=predicted.lower_s - by_s,
+        mean_s=predicted.mean_s - by_s,
+        upper_s=predicted.upper_s - by_s,
+        quantiles_s=quantiles_s(predicted.quantiles_s),
+        stable_mean_s=None if stable_s is None else stable_s - by_s,
+        stable_quantiles_s=quantiles_s(predicted.stable_quantiles_s),
+    )
 
 
 def _may_be_in_maintenance(resolver: Resolver, move: Move, *, disturbed: bool) -> bool:

@@ -8,10 +8,19 @@ from random import Random
 from typing import Any, NamedTuple
 
 from chaosd.plugins.simulation import ANSWERS, NEVER_NS, Reply, below, together
-from chaosd.plugins.timeline import RECORD_TYPES, Answer, Failure, Meets, NameEdge, RecordType, Timeline
+from chaosd.plugins.timeline import (
+    RECORD_TYPES,
+    Failure,
+    Meets,
+    NameEdge,
+    RecordType,
+    Timeline,
+)
 
 # To a near nameserver: at least so much, and less than that more.
 ROUND_TRIP_NS, ROUND_TRIP_MORE_NS = 50_000, 350_000
+
+_BEFORE = Reply(Failure.EMPTY)  # all edges
 
 
 def whole_ns(seconds: float) -> int:
@@ -31,7 +40,10 @@ class Chance(NamedTuple):
 
 
 class Track(NamedTuple):
-    """What one nameserver answers to questions for one record type, over time."""
+    """What one nameserver answers to questions for one record type, over time.
+
+    The first of the replies is what it answers before all edges.
+    """
 
     times: list[int]
     replies: list[Reply]
@@ -41,8 +53,8 @@ class Track(NamedTuple):
     def of(cls, edges: tuple[NameEdge, ...], nameserver: int) -> Track:
         return cls(
             [whole_ns(edge.at_s) for edge in edges],
-            [Reply(edge.answer, whole_ns(edge.took_s)) for edge in edges],
-            [_chance(edge, nameserver) for edge in edges],
+            [_BEFORE, *(Reply(edge.answer, whole_ns(edge.took_s)) for edge in edges)],
+            [None, *(_chance(edge, nameserver) for edge in edges)],
         )
 
 
@@ -74,8 +86,7 @@ class Tracks:
     def reply(self, at_ns: int, record: RecordType) -> Reply:
         """What the first nameserver answers, where nothing is left to chance."""
         track = self.names[record][0]
-        place = bisect_right(track.times, at_ns)
-        return track.replies[place - 1] if place else Reply(Failure.EMPTY)
+        return track.replies[bisect_right(track.times, at_ns)]
 
     def meets(self, at_ns: int, address: str) -> Meets:
         if address not in self._meets:
@@ -106,24 +117,18 @@ class TrackWorld:
     def _reply(self, now_ns: int, track: Track) -> Reply:
         """What one nameserver answers."""
         times, replies, chances = track
-        place = bisect_right(times, now_ns) - 1
-        while place >= 0 and not self._takes(chances[place]):
+        place = bisect_right(times, now_ns)
+        while (chance := chances[place]) is not None and not self._takes(chance):
             place -= 1
-        if place < 0:
-            return self._after_trip(Failure.EMPTY, 0)
-        reply, chance = replies[place], chances[place]
+        reply = replies[place]
         late_ns = below(self._rng, chance.jitter_ns) if chance and chance.jitter_ns else 0
         if reply.answer is Failure.SILENCE:
             return reply
-        return self._after_trip(reply.answer, reply.took_ns + late_ns)
+        late_ns += ROUND_TRIP_NS + below(self._rng, ROUND_TRIP_MORE_NS)
+        return Reply(reply.answer, reply.took_ns + late_ns)
 
-    def _after_trip(self, answer: Answer, took_ns: int) -> Reply:
-        return Reply(answer, took_ns + ROUND_TRIP_NS + below(self._rng, ROUND_TRIP_MORE_NS))
-
-    def _takes(self, chance: Chance | None) -> bool:
+    def _takes(self, chance: Chance) -> bool:
         """Whether it is about this question."""
-        if chance is None:
-            return True
         if chance.every > 1:
             self._asked[chance.counter] = count = self._asked.get(chance.counter, 0) + 1
             if count % chance.every:

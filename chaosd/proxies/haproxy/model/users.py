@@ -98,7 +98,7 @@ class Users:
     ) -> Seen:
         """Look at the requests that begin from T0 until this instant."""
         states = {at_ns: self._state(usable) for at_ns, usable in history}
-        return Seen(self, states, meets, edges_ns, new, until_ns)
+        return Seen(self, states, meets=meets, edges_ns=edges_ns, new=new, until_ns=until_ns)
 
     def _state(self, usable: Usable) -> State:
         if (known := self._states.get(usable)) is not None:
@@ -134,6 +134,7 @@ class Seen:
         self,
         users: Users,
         states: dict[int, State],
+        *,
         meets: Look,
         edges_ns: Sequence[int],
         new: str | None,
@@ -147,7 +148,8 @@ class Seen:
         self._stretches: list[_Stretch] = []
         self._failed = self._masked = self._misrouted = 0.0
         self._slowest_ns = 0
-        for start_ns, end_ns, state in zip(times, [*times[1:], until_ns], self._states, strict=True):
+        ends = [*times[1:], until_ns]
+        for start_ns, end_ns, state in zip(times, ends, self._states, strict=True):
             self._piece(start_ns, end_ns, state)
         self.failed_s = self._failed / SECOND_NS
         self.masked_s = self._masked / SECOND_NS
