@@ -93,9 +93,7 @@ def predict_any(
         return predicted
     if clients is not None and all(edge.is_plain for edge in timeline.names):
         meet = replace(clients, until_s=clients.until_s + early_s)
-        predicted = with_requests(
-            predicted, standing, version, timeline, move=move, clients=meet
-        )
+        predicted = with_requests(predicted, standing, version, timeline, move=move, clients=meet)
     return predicted if early_s == 0 else _earlier(predicted, early_s)
 
 

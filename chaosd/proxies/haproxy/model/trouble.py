@@ -30,6 +30,7 @@ from chaosd.proxies.haproxy.model.standing import BESIDE, Standing, StandingWorl
 from chaosd.proxies.haproxy.model.timeline_world import Tracks, whole_ns
 from chaosd.proxies.haproxy.model.trials import (
     AT_ONCE,
+    LATE_SHARE,
     STEPS_OF_A_TRIAL_MAX,
     TRIALS_MAX,
     WHOLE_STEPS_MAX,
@@ -44,11 +45,8 @@ from chaosd.proxies.haproxy.model.versions import OLDEST, parse_version
 
 LOOKED_S = 5.0  # how long requests are looked at after the last change
 ALWAYS_NS = -NEVER_NS
-# Polls go on from one timer to the next while the trouble lasts. On a machine that does other work
-# each is a little later than the trials have it, and so much of the time it comes to.
-LATE_SHARE = 0.01
-# There each answer is later, too, so that a poll meets the end of the trouble or a hold the other
-# way round: so many trials more are made with answers that are so much later.
+# On a machine that does other work each answer is later, too, so that a poll meets the end of the
+# trouble or a hold the other way round: so many trials more have answers that are so much later.
 SLOWER_NS, SLOWER_TRIALS = 8_000_000, 24
 
 
