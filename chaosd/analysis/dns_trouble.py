@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from chaosd.dns.rules import Rule
 from chaosd.history.disturbances import DnsAnswersWrongly
 from chaosd.history.events import (
     AnyEvent,
@@ -17,7 +16,7 @@ from chaosd.history.events import (
     earliest,
     only,
 )
-from chaosd.plugins.dns_trouble import disturbed, rules_of, trouble
+from chaosd.plugins.dns_trouble import disturbed, rules_as_said, trouble
 from chaosd.plugins.timeline import Timeline, Unreached
 
 
@@ -36,7 +35,7 @@ def met(
         return Unreached.OTHER_TIMELINE
     began_ns, fault = faults[0]
     return trouble(
-        _rules(fault),
+        rules_as_said(fault),
         begins_s=(began_ns - begin.at_ns) / 1e9,
         ends_s=(ends[-1] - begin.at_ns) / 1e9,
         replicas=replicas,
@@ -65,18 +64,8 @@ def beside(
         begins_s, ends_s = (
             (at_ns - begin.at_ns) / 1e9 for at_ns in (began[label].at_ns, ended_ns[label])
         )
-        laid = disturbed(found, _rules(wrong), begins_s=begins_s, ends_s=ends_s)
+        laid = disturbed(found, rules_as_said(wrong), begins_s=begins_s, ends_s=ends_s)
         if isinstance(laid, Unreached):
             return laid
         found = laid
     return found
-
-
-def _rules(said: FaultDns | DnsAnswersWrongly) -> Sequence[Rule]:
-    return rules_of(
-        preset=said.preset,
-        answer=said.answer,
-        delay_s=said.delay_s,
-        qtype=said.qtype,
-        nameserver=said.nameserver,
-    )

@@ -13,6 +13,8 @@ from typing import get_args
 
 from chaosd.dns.presets import PRESETS
 from chaosd.dns.rules import Answer, Does, Parameter, Rule, Wrong
+from chaosd.history.disturbances import DnsAnswersWrongly
+from chaosd.history.events import FaultDns
 from chaosd.plugins.timeline import (
     ALWAYS,
     RECORD_TYPES,
@@ -149,6 +151,17 @@ def rules_of(
     if nameserver is None:
         return rules
     return [replace(rule, nameserver=nameserver - 1) for rule in rules]
+
+
+def rules_as_said(said: FaultDns | DnsAnswersWrongly) -> Sequence[Rule]:
+    """The rules of a DNS fault that a history tells of."""
+    return rules_of(
+        preset=said.preset,
+        answer=said.answer,
+        delay_s=said.delay_s,
+        qtype=said.qtype,
+        nameserver=said.nameserver,
+    )
 
 
 def trouble(
