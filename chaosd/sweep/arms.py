@@ -164,6 +164,14 @@ class Maker:
 
     def __init__(self, loaded: Loaded, base: Base, programs: Programs) -> None:
         self.loaded, self.base, self.programs = loaded, base, programs
+        self._latest: tuple[Mapping[str, Any], Config] | None = None
+
+    def config(self, said: Mapping[str, Any]) -> Config:
+        """The base's config with these values over it; that of the latest arm is known still."""
+        if self._latest is None or self._latest[0] is not said:
+            data = self.loaded.with_values(said)
+            self._latest = said, shape.of_data(data, self.loaded.called)
+        return self._latest[1]
 
     def baseline(self) -> Arm:
         """The arm that others are held against."""
@@ -172,13 +180,14 @@ class Maker:
     def arm(self, values: Mapping[str, Any], name: str = "") -> Arm:
         """Raises ConfigError for values that can't be together."""
         loaded, base = self.loaded, self.base
-        config = shape.of_data(loaded.with_values(values), loaded.called)
+        config = self.config(values)
         tree = config.model_dump(mode="json")
         # What the base has anyway is not said: the same settings are the same arm.
         said = {p: v for p, v in values.items() if _text(at(tree, p)) != _text(base.value(p))}
         if len(said) < len(values):
-            config = shape.of_data(loaded.with_values(said), loaded.called)
+            config = self.config(said)
             tree = config.model_dump(mode="json")
+        self._latest = said, config
         program = self.programs.of(config)
         if "proxy" in said:  # another config altogether
             base = Base(loaded, said)

@@ -107,6 +107,7 @@ class Loaded:
     ) -> None:
         self.design, self.path, self._document = design, path, document
         self._problems = list(problems)
+        self._defaults = shape.defaults()
         self.base: dict[str, Any] = {}
         said = design.baseline
         self.baseline: Mapping[str, Any] = {} if isinstance(said, str) else said
@@ -222,7 +223,7 @@ class Loaded:
         document = yamlfile.Document(_copy(self.base))
         for target, value in values.items():
             place = f"{self.path}:{self._place(target)}"
-            yamlfile.assign(document, target, value, place, shape.defaults())
+            yamlfile.assign(document, target, value, place, self._defaults)
         return document
 
     def _place(self, target: str) -> int | str:

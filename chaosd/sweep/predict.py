@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -10,7 +11,6 @@ from typing import Any, NamedTuple
 
 from chaosd import plan, plugins
 from chaosd.analysis.front import front as undominated
-from chaosd.config import shape
 from chaosd.plan.fitting import fitted_to_files
 from chaosd.plan.foretelling import circumstances, clients
 from chaosd.plugins.bases import FaultConfig
@@ -62,15 +62,36 @@ def predict(
     `runtime` is where they would run. Raises ConfigError for combinations that can't be.
     """
     maker.ask_programs()
-    found = [_one(maker, maker.baseline(), pace_of(runtime))]
-    for some in _chunks(maker, wanted, pace_of(runtime)):
-        found += some
-        said(len(found) - 1, len(wanted))
+    order = _alike_together(wanted)
+    made: list[Predicted] = []
+    said(0, len(wanted))
+    for some in _chunks(maker, [wanted[place] for place in order], pace_of(runtime)):
+        made += some
+        said(len(made), len(wanted))
+    by_place = dict(zip(order, made, strict=True))
+    baseline = _one(maker, maker.baseline(), pace_of(runtime))
+    found = [baseline, *(by_place[place] for place in range(len(wanted)))]
     arms = distinct(each.arm for each in found)
     return arms, Predictions(
         foretold={(p.arm.key, fault): each for p in found for fault, each in p.foretold.items()},
         unforetold={each.arm.key: each.why for each in found if each.why},
     )
+
+
+def _alike_together(wanted: Sequence[Combination]) -> list[int]:
+    """The places of all combinations, in an order in which those beside each other are alike.
+
+    Those that differ in versions alone stand together: most versions are alike to a model, and what
+    one process has looked at another one has not.
+    """
+
+    def without_versions(place: int) -> str:
+        values = wanted[place]
+        return json.dumps([v for path, v in values.items() if not path.endswith("version")])
+
+    firsts: dict[str, int] = {}
+    keys = [firsts.setdefault(without_versions(place), place) for place in range(len(wanted))]
+    return sorted(range(len(wanted)), key=lambda place: (keys[place], place))
 
 
 def pace_of(runtime: str) -> Pace:
@@ -109,7 +130,7 @@ def _several(some: Sequence[Combination]) -> list[Predicted]:
 
 
 def _one(maker: Maker, arm: Arm, pace: Pace) -> Predicted:
-    config = shape.of_data(maker.loaded.with_values(arm.said), maker.loaded.called)
+    config = maker.config(arm.said)
     proxy = plan.proxy_of(config)
     if not isinstance(proxy, ForetellsUsers):
         return Predicted(arm, {}, f"there is no model of {config.proxy.type}")

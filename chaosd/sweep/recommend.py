@@ -91,7 +91,7 @@ def recommend(board: Board) -> Recommendation | None:
     fresh = by_arm(results, fresh=True).get(chosen.arm.key, {})
     gains: tuple[Gain, ...] = ()
     if baseline is not None and baseline.arm.key != chosen.arm.key:
-        gains = tuple(_gains(board, baseline.arm, chosen.arm))
+        gains = tuple(gains_of(board, baseline.arm, chosen.arm))
     return Recommendation(
         arm=chosen.arm,
         rule=rule,
@@ -159,8 +159,11 @@ def _knee(board: Board, some: Sequence[Standing]) -> Standing:
 # --- differences ---------------------------------------------------------------------------------
 
 
-def _gains(board: Board, before: SweepArm, after: SweepArm) -> Iterator[Gain]:
-    """From the fresh blocks, if both arms have enough of them; else from all; else by the model."""
+def gains_of(board: Board, before: SweepArm, after: SweepArm) -> Iterator[Gain]:
+    """What the one arm is against the other, by objective.
+
+    From the fresh blocks, if both arms have enough of them; else from all; else by the model.
+    """
     results = board.results
     basis, ours, theirs = Basis.FORETOLD, None, None
     for kind in (Basis.FRESH, Basis.MEASURED):
@@ -308,7 +311,7 @@ def _buys(board: Board, baseline: SweepArm, chosen: SweepArm) -> Iterator[Buy]:
             after=tuple(chosen.values[path] for path in paths),
             lines=differing(lines, others),
             of_baseline=of_baseline,
-            gains=tuple(_gains(board, *pair)),
+            gains=tuple(gains_of(board, *pair)),
         )
 
 

@@ -116,6 +116,10 @@ def median(values: list[float]) -> tuple[float, float, float]:
     )
 
 
+def said(found: tuple[float, float, float], values: list[float]) -> str:
+    return f"{found[0]:.2f} s ({found[1]:.2f}–{found[2]:.2f}, n {len(values)})"
+
+
 def compared(place: Path, count: int, cycles: int) -> bool:
     """A few arms alone, beside what the sweep has seen of them. Returns whether they are alike."""
     from chaosd.sweep.measuring import results_of
@@ -138,12 +142,8 @@ def compared(place: Path, count: int, cycles: int) -> bool:
         one, other = median(ours), median(theirs)
         is_alike = one[1] <= other[2] and other[1] <= one[2]
         alike &= is_alike
-        said = [
-            f"{m[0]:.2f} s ({m[1]:.2f}–{m[2]:.2f}, n {n})"
-            for m, n in ((one, len(ours)), (other, len(theirs)))
-        ]
         print(
-            f"{arm.sweep.name}: median in the sweep {said[0]}, alone {said[1]}: "
+            f"{arm.sweep.name}: median in sweep {said(one, ours)}, alone {said(other, theirs)}: "
             f"{'alike' if is_alike else 'DIFFERENT'}",
             flush=True,
         )
@@ -152,10 +152,10 @@ def compared(place: Path, count: int, cycles: int) -> bool:
 
 def measured(place: Path) -> bool:
     """The sweep itself. Returns whether it is as quick and as clean as is asked."""
-    code, said, took_s = chaosd("sweep", "design.yaml", cwd=place, limit_s=SWEEP_LIMIT_S + 240)
-    print("\n".join(line for line in said.splitlines() if line.startswith(("round", "bench:"))))
+    code, text, took_s = chaosd("sweep", "design.yaml", cwd=place, limit_s=SWEEP_LIMIT_S + 240)
+    print("\n".join(line for line in text.splitlines() if line.startswith(("round", "bench:"))))
     if code not in (0, 4, 124):
-        print(said[-3000:])
+        print(text[-3000:])
         return False
     answer = json.loads((place / "sweeps/bench/answer.json").read_text())
     alone = one_after_the_other(place / "sweeps/bench")
