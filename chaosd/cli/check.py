@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from chaosd.cli import loading, own_files
 from chaosd.cli.output import say
 from chaosd.cli.verdict import with_verdicts
-from chaosd.errors import Exit, MachineError
+from chaosd.errors import ConfigError, Exit, MachineError
 
 if TYPE_CHECKING:
     from chaosd.plan import Copied, Outlook
@@ -37,7 +37,7 @@ def _check(arguments: argparse.Namespace) -> int:
     try:
         planned = plan.build(loaded, at_line)
         rehearsals = with_verdicts(plan.rehearse(planned))
-    except MachineError:  # such as a machine without HAProxy: the model needs none
+    except (ConfigError, MachineError):  # refused, or no HAProxy here: the model needs none
         if outlook is not None and outlook.lines:
             say(_OUTLOOK, *outlook.lines, "")
         raise

@@ -210,11 +210,11 @@ class HAProxy:
     def _placed(self, launch: Launch, alert: str) -> str:
         """What HAProxy complains of, as `file:line: what`; the line is one of the user's file."""
         place = _PLACE.match(alert)
+        if self._rewired is not None:
+            said = alert if place is None else f"{place[1]}:{place[2]}: {place[3]}"
+            return self._rewired.in_users_lines(launch.directory, said)
         if place is None:
             return f"{launch.directory / self.config_name}: {alert}"
-        if self._rewired is not None and place[1].startswith(str(launch.directory)):
-            users = self._rewired.users(PurePath(place[1]).name, int(place[2]))
-            return f"{users}: {place[3]}"
         said = f"{place[1]}:{place[2]}: {place[3]}"
         if self._path is not None:  # the run's copy has the same lines
             said = said.replace(str(launch.directory / self.config_name), str(self._path))

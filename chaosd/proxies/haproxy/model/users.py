@@ -221,7 +221,7 @@ class _Trial:
         good_ns = NEVER_NS
         while part > 0:
             met = self._meets(now_ns, choice.ip)
-            gave_up = now_ns - start_ns > users.patience_ns
+            gave_up = now_ns - start_ns >= users.patience_ns  # the answer takes a while, too
             slow = now_ns - start_ns >= users.slow_ns
             if met in _SERVED:
                 failed += part if gave_up else 0.0
@@ -253,7 +253,7 @@ class _Trial:
             bad = [o for o in rest if self._meets(now_ns, o.ip) is not Meets.LISTENING]
             good = part * (1 - sum(other.share for other in bad) / total) if bad else part
             waited_ns = now_ns - start_ns
-            if good > 0 and waited_ns <= users.patience_ns:
+            if good > 0 and waited_ns < users.patience_ns:
                 good_ns = min(good_ns, now_ns)
                 masked += good if waited_ns >= users.slow_ns else 0.0
             elif good > 0:

@@ -17,6 +17,7 @@ class Reason(Enum):
     # The door.
     DOOR = "door"  # the bind that probes ask
     OWN_DOOR = "own door"  # a frontend of chaosd's own
+    NO_PROXY_LINE = "no PROXY line"  # the probe that speaks TLS sends none
     UNBOUND = "unbound"  # any other bind
     FOLLOWED = "followed"  # a server at a bind of the same files
     # Names and addresses.

@@ -13,6 +13,7 @@ from chaosd.proxies.haproxy.rewire.reasons import Lost, Reason
 _WHY = {
     Reason.DOOR: "the probe comes in here",
     Reason.OWN_DOOR: "a frontend of chaosd's own leads to the backend",
+    Reason.NO_PROXY_LINE: "the probe sends no PROXY line",
     Reason.UNBOUND: "no address of yours is bound: a private socket instead",
     Reason.FOLLOWED: "it points at a bind of these files and follows it",
     Reason.NAMESERVER: "chaosd's DNS answers your names",
@@ -68,6 +69,10 @@ _LOST = {
         "no request that chaosd can make gets past `{detail}` to the backend, so it comes in by a "
         "frontend of its own: what your frontends do is not in the answer "
         "(say what to ask for: --host, --path)"
+    ),
+    Reason.NO_PROXY_LINE: (
+        "`accept-proxy` is left out: chaosd's probe sends no PROXY line where it speaks TLS, which "
+        "changes nothing for the backend"
     ),
     Reason.MISSING_RESOLVERS: (
         "resolvers `{detail}` is in none of the files, so HAProxy's defaults hold for its timers "
