@@ -20,6 +20,9 @@ from chaosd.units import Duration
 _EVERY_S_MIN = 6.0
 _JITTER_S = 3.0  # so that faults don't lock to the proxy's timers
 _LIMIT_S_MIN = 60.0
+# Each is a handshake or two, some ms of processor time: with the usual rate a busy machine of two
+# processors comes to a stand.
+_TLS_RATE = "50/s"
 
 
 def fitted(config: Config, proxy: Proxy, runtime: Runtime) -> Config:
@@ -53,8 +56,9 @@ def fitted_to_files(config: Config, proxy: Proxy) -> Config:
 
 
 def _probe(knock: Knock) -> Part:
+    asked: dict[str, Any]
     if knock.tls:
-        asked = {"type": "httpx", "scheme": "https", "verify": False}
+        asked = {"type": "httpx", "scheme": "https", "verify": False, "rate": _TLS_RATE}
     else:
         asked = {"type": "http", "proxy_protocol": knock.proxy_line}
     values = asked | {"host": knock.host, "path": knock.path}

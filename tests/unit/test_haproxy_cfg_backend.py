@@ -250,10 +250,15 @@ def test_what_a_check_finds_out(tmp_path: Path, more: str, words: str, kind: Che
         ("retry-on all-retryable-errors\n server s app:80", Change.RETRIED),
         ("use-server s if TRUE\n server s app:80", Change.WHO),
         ("balance source\n server s app:80", Change.WHO),
-        ("balance leastconn\n server s app:80", Change.LOAD),
+        ("balance leastconn\n server s app:80", Change.LEAST),
+        ("balance hdr(Host)\n server s app:80", Change.WHO),
+        ("balance hdr(X-Room)\n server s app:80", Change.BROUGHT),
+        ("balance url_param user\n server s app:80", Change.BROUGHT),
         ("balance random(3)\n server s app:80", Change.LOAD),
         ("stick on src\n server s app:80", Change.WHO),
-        ("cookie C insert\n server s app:80 cookie one", Change.WHO),
+        ("cookie C insert\n server s app:80 cookie one", Change.BROUGHT),
+        ("cookie C insert dynamic\n server s app:80", Change.BROUGHT),
+        ("server s app:80 maxconn 5", Change.QUEUED),
         ("option external-check\n server s app:80 check", Change.PROGRAM_CHECKS),
         ("http-check disable-on-404\n server s app:80", Change.DRAINED),
         ("http-request lua.do\n server s app:80", Change.PROGRAM),
@@ -279,11 +284,22 @@ def test_a_word_that_is_not_modelled_takes_nothing_else_away(
         "cookie C insert\n server s app:80",
         "server s app:80 slowstart 0",
         "server s app:80 observe none",
-        "server s app:80 ssl verify none sni str(x) maxconn 5 send-proxy proto h2",
+        "server s app:80 ssl verify none sni str(x) maxconn 500 send-proxy proto h2",
     ],
 )
 def test_what_changes_nothing_is_not_mentioned(tmp_path: Path, lines: str) -> None:
     assert not changes(tmp_path, f"backend b\n {lines}\n server t app2:80\n")
+
+
+def test_few_places_on_the_way_to_the_backend_are_said(tmp_path: Path) -> None:
+    text = (
+        "global\n maxconn 50\ndefaults\n maxconn 5\n"
+        "frontend other\n bind :81\n default_backend c\n maxconn 1\n"
+        "frontend f\n bind :80\n default_backend b\nbackend b\n server s app:80\n"
+    )
+    limits = backend(tmp_path, text).limits
+    assert {limit.changes for limit in limits} == {Change.QUEUED}
+    assert [(limit.line, limit.what) for limit in limits] == [(4, "maxconn 50"), (6, "maxconn 5")]
 
 
 def test_servers_are_chosen_at_random_since_3_3(tmp_path: Path) -> None:

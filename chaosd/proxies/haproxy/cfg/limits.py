@@ -22,7 +22,10 @@ class Change(StrEnum):
     """What a part that is left out may change in the answer."""
 
     WHO = "who"  # which server a request goes to
+    BROUGHT = "brought"  # the same, only for requests that bring something: a cookie, a header
     LOAD = "load"  # servers are chosen by the requests that they hold
+    LEAST = "least"  # the one that holds the fewest gets the next
+    QUEUED = "queued"  # few requests at a time: the others wait in line
     OBSERVED = "observed"  # failed requests count as failed checks
     AGENT = "agent"  # an agent tells states and weights
     PROGRAM_CHECKS = "program checks"  # a program finds out who is UP
@@ -65,14 +68,20 @@ TIMES = frozenset(
     }
 )
 # What decides when a request first gets to the new instance.
-DECIDES = TIMES | {Change.WHO}
-# What changes what requests come to in a run, whose stand-in app passes all checks.
-REQUESTS = frozenset(Change) - {Change.ROLE}
+DECIDES = TIMES | {Change.WHO, Change.LEAST, Change.QUEUED}
+# What changes what requests come to in a run, whose stand-in app passes all checks, and whose
+# probes bring nothing.
+REQUESTS = frozenset(Change) - {Change.ROLE, Change.BROUGHT}
 # What an answer depends on only where there is more than one server.
-_OF_SEVERAL = frozenset({Change.WHO, Change.LOAD, Change.SLOW_START, Change.ROLE})
+_OF_SEVERAL = frozenset(
+    {Change.WHO, Change.BROUGHT, Change.LOAD, Change.LEAST, Change.SLOW_START, Change.ROLE}
+)
 _ROLES = re.compile(r"(?i)(?<![a-z])(?:primary|master|leader|writer|read-write)(?![a-z])")
-_HASHES = ("source", "uri", "url_param", "hdr", "rdp-cookie", "hash", "first")
-_LOADS = ("leastconn", "random")
+_HASHES = ("source", "uri", "hash", "first")
+# By something that requests may lack: those are given to servers in turn.
+_BROUGHT = ("url_param", "hdr", "rdp-cookie")
+_BY_HOST = re.compile(r"^hdr\(\s*host\b", re.IGNORECASE)  # which no request lacks
+_PLACES_FEW = 100  # requests at a time; with more, the line is short at common rates
 _STICKS = ("on", "match", "store-request", "store-response")
 _OUTCOMES = re.compile(r"\b(?:nbsrv|srv_is_up|connslots|be_conn_free)\(([^)/,]+)")
 _ROUTES = ("use_backend", "default_backend", "http-request", "tcp-request", "redirect")
@@ -85,6 +94,7 @@ def limits_of(effective: Effective, backend: Proxy, *, several: bool) -> tuple[L
         *_of_process(effective, backend),
         *_of_nameservers(effective, backend),
         *_of_values(backend),
+        *_of_places(effective, backend),
         *_of_lines(backend),
         *_of_others(effective, backend),
     ]
@@ -138,13 +148,47 @@ def _of_values(backend: Proxy) -> Iterator[Limit]:
         yield _of_value(backend, "retry-on", Change.RETRIED)
     if int(backend.values["option redispatch"].value or 0) < -1:
         yield _of_value(backend, "option redispatch", Change.REDISPATCH)
-    balance = str(backend.values["balance"].value).partition(" ")[0].partition("(")[0]
-    if balance in _HASHES:
-        yield _of_value(backend, "balance", Change.WHO)
-    elif balance in _LOADS:
-        yield _of_value(backend, "balance", Change.LOAD)
+    if (change := _balance(str(backend.values["balance"].value))) is not None:
+        yield _of_value(backend, "balance", change)
     if "dispatch" in backend.values:
         yield _of_value(backend, "dispatch", Change.DESTINATION)
+
+
+def _balance(said: str) -> Change | None:
+    """What this way of choosing servers changes."""
+    algorithm = said.partition(" ")[0].partition("(")[0]
+    if algorithm in _HASHES or _BY_HOST.match(said):
+        return Change.WHO
+    if algorithm in _BROUGHT:
+        return Change.BROUGHT
+    return {"leastconn": Change.LEAST, "random": Change.LOAD}.get(algorithm)
+
+
+def _of_places(effective: Effective, backend: Proxy) -> Iterator[Limit]:
+    """Where few requests at a time are let in, or given to a server."""
+    for _, line in effective.document.statements("global"):
+        if line.says("maxconn") and _few(line.texts[1:2]):
+            yield _of_line(line, Change.QUEUED)
+    for proxy in effective.proxies:
+        leads = proxy.place == backend.place or (
+            proxy.kind in ("frontend", "listen")
+            and any(
+                line.keyword in ("default_backend", "use_backend")
+                and line.texts[1:2] == (backend.name,)
+                for line in (*proxy.inherited, *proxy.statements)
+            )
+        )
+        value = proxy.values.get("maxconn")
+        if leads and value is not None and value.is_said and _few((str(value.value),)):
+            yield _of_value(proxy, "maxconn", Change.QUEUED)
+    for server in backend.servers:
+        value = server.values["maxconn"]
+        if value.is_said and value.unclear is None and _few((str(value.value),)):
+            yield limit(value.place or server.place, f"maxconn {value.value}", Change.QUEUED)
+
+
+def _few(texts: Sequence[str]) -> bool:
+    return any(text.isdecimal() and 0 < int(text) < _PLACES_FEW for text in texts)
 
 
 def _of_value(backend: Proxy, name: str, change: Change) -> Limit:
@@ -160,12 +204,12 @@ def _of_lines(backend: Proxy) -> Iterator[Limit]:
         if line.modifier:
             continue
         texts = line.texts
-        if (
-            line.keyword == "use-server"
-            or (line.keyword == "stick" and texts[1:2] and texts[1] in _STICKS)
-            or (line.keyword == "cookie" and (named or "dynamic" in texts))
+        if line.keyword == "use-server" or (
+            line.keyword == "stick" and texts[1:2] and texts[1] in _STICKS
         ):
             yield _of_line(line, Change.WHO, 2)
+        elif line.keyword == "cookie" and (named or "dynamic" in texts):
+            yield _of_line(line, Change.BROUGHT, 2)
         elif texts[:1] in (("option",), ("http-check",), ("tcp-check",)) and _is_role(texts):
             yield _of_line(line, Change.ROLE, 5)
         elif texts[:2] == ("http-check", "disable-on-404"):

@@ -77,6 +77,18 @@ _CHANGES = {
         "taken as if servers were chosen in turn: one that holds requests gets fewer of them, one "
         "that refuses them at once gets more"
     ),
+    Change.BROUGHT: (
+        "requests that bring it keep to the server that it stands for, also while that one does "
+        "not answer: more of them fail, or fewer. Those without it are as predicted"
+    ),
+    Change.LEAST: (
+        "taken as if servers were chosen in turn: one that holds requests which still try the old "
+        "address gets no others before those end. So fewer fail, and the new instance answers later"
+    ),
+    Change.QUEUED: (
+        "so few requests at a time: those that try the old address keep the others waiting until "
+        "their retries are over, so all of it may take that much longer"
+    ),
     Change.OBSERVED: (
         "failed requests count as failed checks: under load the server may be DOWN sooner"
     ),

@@ -14,6 +14,7 @@ _WHY = {
     Reason.DOOR: "the probe comes in here",
     Reason.OWN_DOOR: "a frontend of chaosd's own leads to the backend",
     Reason.NO_PROXY_LINE: "the probe sends no PROXY line",
+    Reason.SOURCE_LET_IN: "a rule lets in who comes from there, so the probe does",
     Reason.UNBOUND: "no address of yours is bound: a private socket instead",
     Reason.FOLLOWED: "it points at a bind of these files and follows it",
     Reason.NAMESERVER: "chaosd's DNS answers your names",
@@ -196,6 +197,8 @@ def choices(choice: Choice, door: Door) -> Iterator[str]:
     if choice.beside:
         yield f"do not move: {', '.join(server.name for server in choice.beside)}"
     request = f"{'https' if door.tls else 'http'}, Host {door.request.host}, {door.request.path}"
+    if door.request.source is not None:
+        request += f", as if from {door.request.source}"
     if door.frontend is None:
         yield f"probes go to: a frontend of chaosd's own ({request})"
         return
