@@ -51,6 +51,13 @@ def told(tmp_path: Path, version: str = "3.0.11", **parts: str) -> str:
     return "\n".join(tell(foreseen(tmp_path, version, **parts), version))  # type: ignore[arg-type]
 
 
+def test_servers_that_are_found_alike_are_said_together(tmp_path: Path) -> None:
+    more = "\n    server t other.example:80 check resolvers r"
+    said = told(tmp_path, old=f"resolvers r{more}\n    server u 192.0.2.1:80 backup")
+    how = "2 servers by name at old.example, other.example, resolvers r"
+    assert f": {how}, 1 server at a fixed address (backup); s is the one that moves; " in said
+
+
 def test_backends_that_are_alike_have_one_answer(tmp_path: Path) -> None:
     alike, alone = foreseen(tmp_path)
     assert isinstance(alike, Foreseen)
