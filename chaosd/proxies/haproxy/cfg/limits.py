@@ -44,6 +44,7 @@ class Change(StrEnum):
     SOCKS = "socks"  # a SOCKS proxy says what an address meets
     PROCESSES = "processes"  # each one asks DNS and checks by itself
     DISABLED = "disabled"  # a server that stays out until somebody enables it
+    NO_RESOLVERS = "no resolvers"  # the section is in none of the files: defaults are taken
     UNSET = "unset"  # a variable without a value: HAProxy's default is taken
     UNDECIDED = "undecided"  # whether a part of the file holds
 
@@ -65,10 +66,11 @@ TIMES = frozenset(
         *(Change.OBSERVED, Change.AGENT, Change.PROGRAM_CHECKS, Change.CHECK_ADDRESS),
         *(Change.CHECK_TIMES, Change.DRAINED, Change.DESTINATION, Change.DNS_BY_TCP),
         *(Change.SOCKS, Change.PROCESSES, Change.DISABLED, Change.UNSET, Change.UNDECIDED),
+        *(Change.QUEUED, Change.NO_RESOLVERS),
     }
 )
 # What decides when a request first gets to the new instance.
-DECIDES = TIMES | {Change.WHO, Change.LEAST, Change.QUEUED}
+DECIDES = TIMES | {Change.WHO, Change.LEAST}
 # What changes what requests come to in a run, whose stand-in app passes all checks, and whose
 # probes bring nothing.
 REQUESTS = frozenset(Change) - {Change.ROLE, Change.BROUGHT}
@@ -165,30 +167,38 @@ def _balance(said: str) -> Change | None:
 
 
 def _of_places(effective: Effective, backend: Proxy) -> Iterator[Limit]:
-    """Where few requests at a time are let in, or given to a server."""
+    """Where the fewest requests at a time are let in, or given to a server, if that is few."""
+    found: list[tuple[int, Place]] = []
     for _, line in effective.document.statements("global"):
-        if line.says("maxconn") and _few(line.texts[1:2]):
-            yield _of_line(line, Change.QUEUED)
+        if line.says("maxconn") and line.words[1:] and line.texts[1].isdecimal():
+            found.append((int(line.texts[1]), line.place))
     for proxy in effective.proxies:
-        leads = proxy.place == backend.place or (
-            proxy.kind in ("frontend", "listen")
-            and any(
-                line.keyword in ("default_backend", "use_backend")
-                and line.texts[1:2] == (backend.name,)
-                for line in (*proxy.inherited, *proxy.statements)
-            )
-        )
         value = proxy.values.get("maxconn")
-        if leads and value is not None and value.is_said and _few((str(value.value),)):
-            yield _of_value(proxy, "maxconn", Change.QUEUED)
+        if value is not None and value.is_said and _leads(proxy, backend):
+            found.append((_number(value), value.place or proxy.place))
     for server in backend.servers:
         value = server.values["maxconn"]
-        if value.is_said and value.unclear is None and _few((str(value.value),)):
-            yield limit(value.place or server.place, f"maxconn {value.value}", Change.QUEUED)
+        found.append((_number(value), value.place or server.place))
+    few = [(number, place) for number, place in found if 0 < number < _PLACES_FEW]
+    if few:
+        number, place = min(few)
+        yield limit(place, f"maxconn {number}", Change.QUEUED)
 
 
-def _few(texts: Sequence[str]) -> bool:
-    return any(text.isdecimal() and 0 < int(text) < _PLACES_FEW for text in texts)
+def _leads(proxy: Proxy, backend: Proxy) -> bool:
+    if proxy.place == backend.place:
+        return True
+    lines = (*proxy.inherited, *proxy.statements)
+    return proxy.kind in ("frontend", "listen") and any(
+        line.keyword in ("default_backend", "use_backend") and line.texts[1:2] == (backend.name,)
+        for line in lines
+    )
+
+
+def _number(value: Value) -> int:
+    """0 where it is not known."""
+    said = str(value.value)
+    return int(said) if value.unclear is None and said.isdecimal() else 0
 
 
 def _of_value(backend: Proxy, name: str, change: Change) -> Limit:

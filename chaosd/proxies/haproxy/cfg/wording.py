@@ -114,13 +114,15 @@ _CHANGES = {
     Change.SOCKS: "the SOCKS proxy says how long an address that is gone is tried",
     Change.PROCESSES: "each process asks DNS and checks by itself: that many times the queries",
     Change.DISABLED: "the server stays out until somebody enables it",
+    Change.NO_RESOLVERS: (
+        "none of the files has this section: HAProxy's defaults are taken (give that file, too)"
+    ),
     Change.UNSET: "no value here: HAProxy's default is taken (--env FILE gives the value)",
     Change.UNDECIDED: "taken as if it did not hold",
 }
 _UNREAD = {
     Unread.REFUSED: "{what}",
     Unread.UNKNOWN_WORD: "`{what}` is not a keyword that chaosd knows: the line is not read",
-    Unread.NO_RESOLVERS: "there is no `resolvers {what}` (give the file that has it, too)",
     Unread.NO_SLOTS: "`{what}` is not a number of servers (write it like 3 or 1-3)",
     Unread.NO_REQUESTS: "`{what}` serves no requests",
 }
