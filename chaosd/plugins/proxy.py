@@ -208,6 +208,7 @@ class StandIn:
     env: Mapping[str, str]  # of the app
     knock: Knock  # how a request gets to it
     settled_s: float  # how long a failover should take at most, until nothing moves any more
+    shakes_hands: bool = False  # a request takes a TLS handshake, or two
 
 
 @runtime_checkable

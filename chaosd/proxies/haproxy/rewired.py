@@ -133,11 +133,12 @@ class RewiredFiles:
             return None
         files = self.files()
         choice, request = files.choice, files.door.request
+        app_env = files.rewired(_for_port(app_port)).app_env
         return StandIn(
             name=choice.name.lower().rstrip("."),
             instances=choice.instances,
             beside=choice.names_beside if choice.beside else None,
-            env=files.rewired(_for_port(app_port)).app_env,
+            env=app_env,
             knock=Knock(
                 host=request.host,
                 path=request.path,
@@ -146,6 +147,7 @@ class RewiredFiles:
                 identified=True,
             ),
             settled_s=_settled_s(files.effective, choice.moved[0]),
+            shakes_hands=request.tls or "CHAOSD_CERTIFICATE" in app_env,
         )
 
     def choices(self) -> list[str]:
