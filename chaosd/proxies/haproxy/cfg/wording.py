@@ -82,8 +82,9 @@ _CHANGES = {
         "not answer: more of them fail, or fewer. Those without it are as predicted"
     ),
     Change.LEAST: (
-        "taken as if servers were chosen in turn: one that holds requests which still try the old "
-        "address gets no others before those end. So fewer fail, and the new instance answers later"
+        "taken as if servers were chosen in turn. In truth one that holds requests which still try "
+        "the old address gets no others before those end: while another server answers nearly none "
+        "fail, and the new instance answers some seconds later"
     ),
     Change.QUEUED: (
         "so few requests at a time: those that try the old address keep the others waiting until "
