@@ -167,6 +167,14 @@ class Launches(Protocol):
 
 
 @runtime_checkable
+class HasVersions(Protocol):
+    """A proxy of which several versions may be at hand."""
+
+    def taken_by(self, launch: Launch) -> list[str]:
+        """Which others of them take a configuration that was refused, the oldest first."""
+
+
+@runtime_checkable
 class Checks(Protocol):
     """A proxy that can check its configuration before it is started."""
 

@@ -175,6 +175,21 @@ def test_what_the_backend_itself_refuses_counts_without_a_frontend_too():
     assert found.request.path == "/in"
 
 
+def test_what_lets_nobody_in_is_left_out_of_the_backend():
+    rules = (
+        "redirect scheme https if !{ ssl_fc }",
+        "http-request auth unless { http_auth(u) }",
+        "http-request deny if { path_beg /admin }",
+        "tcp-request content reject if { src_conn_rate(b) gt 9 }",
+    )
+    front = "userlist u\nfrontend f\n bind :1\n default_backend b\n"
+    copy = rewiring.make(ONE.format(front=front, back="\n ".join(rules)))
+    lines = [line.strip() for line in copy.text.splitlines()]
+    gone = [line for line in lines if line.startswith("# ")]
+    assert gone == [f"# {rules[place]}" for place in (0, 1, 3)]
+    assert "default_backend b" in copy.added
+
+
 @pytest.mark.parametrize(
     ("rule", "source"),
     [

@@ -176,13 +176,15 @@ class HAProxy:
         said = list(dict.fromkeys(self._placed(launch, alert) for alert in alerts))
         shown, more = said[:_ALERTS_MAX], len(said) - _ALERTS_MAX
         shown[-1] += f" (and {more} more)" if more > 0 else ""
-        shown[-1] += self._taken_by(launch)
+        if found := self.taken_by(launch):
+            said_of = f"HAProxy {', '.join(found)} takes the files"
+            shown[-1] += f" ({said_of}: --proxy-version {found[-1]})"
         return "\n".join(shown)
 
-    def _taken_by(self, launch: Launch) -> str:
-        """Which of the other builds at hand take the user's files, as a remedy."""
+    def taken_by(self, launch: Launch) -> list[str]:
+        """Which of the builds at hand take the user's files, the oldest first."""
         if self._rewired is None or self._host is not None:
-            return ""
+            return []
         found = []
         for build in builds.installed():
             with suppress(OSError, subprocess.TimeoutExpired):
@@ -195,9 +197,7 @@ class HAProxy:
                     check=False,
                 )
                 found += [build.name] if done.returncode == 0 else []
-        if not found:
-            return ""
-        return f" (HAProxy {', '.join(found)} takes the files: --proxy-version {found[-1]})"
+        return found
 
     def _checked(self, launch: Launch) -> subprocess.CompletedProcess[str]:
         # What the user's file knows by name need not be known here; `-dr` lets it be unknown.

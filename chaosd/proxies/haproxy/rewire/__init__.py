@@ -89,6 +89,9 @@ def _added(scene: Scene, sources: Sequence[SourceText]) -> list[Edit]:
             f"    default_backend {backend.name}",
         )
         found.append(Insert(end, Reason.OWN_DOOR, lines=lines))
-        if door.why is not None:
+        for rule in door.left_out:
+            found.append(Drop(rule.place, Reason.SHUT))
+            scene.lose(rule.place, Reason.SHUT, " ".join(rule.texts[:3]))
+        if door.why is not None and door.why not in door.left_out:
             scene.lose(door.why.place, Reason.OWN_DOOR, " ".join(door.why.texts[:3]))
     return found

@@ -24,6 +24,7 @@ class Door:
     request: Request
     accept_proxy: bool = False
     why: Statement | None = None  # the rule that is in the way, or that is not understood
+    left_out: tuple[Statement, ...] = ()  # rules of the backend that let no request in
 
     @property
     def is_own(self) -> bool:
@@ -55,7 +56,8 @@ def find(effective: Effective, choice: Choice, host: str | None, path: str | Non
         return Door(backend, None, plain)
     # A redirect may lead to another bind, and what stops requests there is what matters.
     in_the_way.sort(key=lambda line: "redirect" in line.texts[:2])
-    return Door(None, None, plain, why=in_the_way[0] if in_the_way else None)
+    why = in_the_way[0] if in_the_way else None
+    return Door(None, None, plain, why=why, left_out=(*routes.in_the_way(backend, plain),))
 
 
 def _past_its_own_rules(choice: Choice, host: str | None, path: str | None) -> Request:

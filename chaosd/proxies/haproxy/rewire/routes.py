@@ -82,6 +82,12 @@ def follow(proxy: Proxy, request: Request) -> Outcome:
     return Outcome(proxy.name if proxy.kind == "listen" else None, None, unknown)
 
 
+def in_the_way(proxy: Proxy, request: Request) -> list[Statement]:
+    """The rules of this section that stop the request, or may."""
+    acls = _acls(proxy)
+    return [line for line in _stops(proxy) if _holds(line, acls, request) is not False]
+
+
 def literals(proxy: Proxy) -> tuple[list[str], list[str]]:
     """Hosts and paths that its conditions name: what a request may have to say to get through."""
     hosts, paths = dict[str, None](), dict[str, None]()

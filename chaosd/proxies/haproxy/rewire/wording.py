@@ -14,6 +14,7 @@ _WHY = {
     Reason.DOOR: "the probe comes in here",
     Reason.OWN_DOOR: "a frontend of chaosd's own leads to the backend",
     Reason.NO_PROXY_LINE: "the probe sends no PROXY line",
+    Reason.SHUT: "no request that chaosd can make is sure to get past it",
     Reason.SOURCE_LET_IN: "a rule lets in who comes from there, so the probe does",
     Reason.UNBOUND: "no address of yours is bound: a private socket instead",
     Reason.FOLLOWED: "it points at a bind of these files and follows it",
@@ -70,6 +71,10 @@ _LOST = {
         "no request that chaosd can make gets past `{detail}` to the backend, so it comes in by a "
         "frontend of its own: what your frontends do is not in the answer "
         "(say what to ask for: --host, --path)"
+    ),
+    Reason.SHUT: (
+        "`{detail}` is left out: no request that chaosd can make is sure to get past it. What it "
+        "does to requests is not in the answer"
     ),
     Reason.NO_PROXY_LINE: (
         "`accept-proxy` is left out: chaosd's probe sends no PROXY line where it speaks TLS, which "
