@@ -214,10 +214,10 @@ def _of_lines(backend: Proxy) -> Iterator[Limit]:
         if line.modifier:
             continue
         texts = line.texts
-        if line.keyword == "use-server" or (
-            line.keyword == "stick" and texts[1:2] and texts[1] in _STICKS
-        ):
+        if line.keyword == "use-server":
             yield _of_line(line, Change.WHO, 2)
+        elif line.keyword == "stick" and texts[1:2] and texts[1] in _STICKS:
+            yield _of_line(line, Change.BROUGHT if _is_brought(texts) else Change.WHO, 3)
         elif line.keyword == "cookie" and (named or "dynamic" in texts):
             yield _of_line(line, Change.BROUGHT, 2)
         elif texts[:1] in (("option",), ("http-check",), ("tcp-check",)) and _is_role(texts):
@@ -228,6 +228,16 @@ def _of_lines(backend: Proxy) -> Iterator[Limit]:
             yield _of_line(line, Change.PROGRAM)
         elif texts[1:2] and texts[1].partition("(")[0] in ("set-dst", "set-dst-port", "do-resolve"):
             yield _of_line(line, Change.DESTINATION, 2)
+
+
+def _is_brought(texts: Sequence[str]) -> bool:
+    """Whether a user is kept by something that requests may lack, as the probes' do."""
+    fetch = texts[2].lower() if texts[2:] else ""
+    if fetch.startswith(("hdr(", "req.hdr(")) and not _BY_HOST.match(fetch.removeprefix("req.")):
+        return "if" in texts[3:]  # else a rule may have set the header for all of them
+    return fetch.startswith(
+        ("cook(", "req.cook(", "res.cook(", "urlp(", "url_param(", "rdp_cookie")
+    )
 
 
 def _is_role(texts: Sequence[str]) -> bool:
