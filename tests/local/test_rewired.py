@@ -128,6 +128,14 @@ def test_a_copy_of_everything_is_taken_by_haproxy(haproxy, tmp_path):
     launch.write()
     line = len(file.read_text().splitlines())
     assert (proxy.check(launch) or "").startswith(f"{file}:{line}: unknown keyword 'frobnicate'")
+    # Also where its sentence names other lines.
+    file.write_text(text(80, "plain").replace("\nbackend static", "\nbackend static\n    mode tcp"))
+    proxy = HAProxy(Config.model_validate({"type": "haproxy", "binary": haproxy, "config": file}))
+    launch = proxy.launch(wiring)
+    launch.write()
+    said = proxy.check(launch) or ""
+    assert f"({file}:" in said
+    assert str(tmp_path / "run") not in said
 
 
 class Run:

@@ -108,9 +108,9 @@ def test_what_is_left_out_is_said_once(tmp_path: Path) -> None:
 
 
 def test_a_backend_that_is_not_read_has_its_reason(tmp_path: Path) -> None:
-    said = told(tmp_path, old="resolvers nowhere")
+    said = told(tmp_path, old="resolvers r new-word 5")
     assert "backend old: no prediction: " in said
-    assert "h.cfg:17: there is no `resolvers nowhere`" in said
+    assert "h.cfg:17: `new-word` is not a keyword that chaosd knows" in said
     assert "backends shop (" in said
 
 

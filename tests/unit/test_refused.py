@@ -10,9 +10,24 @@ import pytest
 
 from chaosd.cli import own_files
 from chaosd.errors import ConfigError, RefusedError
+from chaosd.proxies import haproxy
 
 REFUSED = RefusedError("h.cfg:3: unknown", taken_by="2.2")
 NOBODY = RefusedError("h.cfg:3: unknown", taken_by=None)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[ALERT] 330/165105 (24876) : parsing [/x.cfg:2] : unknown",
+        "[ALERT]    (7) : config : parsing [/x.cfg:2] : unknown",
+        "[ALERT]    (7) : parsing [/x.cfg:2] : unknown",
+    ],
+)
+def test_a_refusal_is_read_as_each_version_says_it(line: str) -> None:
+    found = haproxy._ALERT.match(line)
+    assert found is not None
+    assert found[1] == "parsing [/x.cfg:2] : unknown"
 
 
 def tried(error: ConfigError, **options: Any) -> list[str | None]:

@@ -57,8 +57,9 @@ from chaosd.system.files import read_utf8
 
 _ALERTS_MAX = 20  # that are said
 
-# `[ALERT]    (123) : config : parsing [/etc/haproxy.cfg:12] : what`, with variations.
-_ALERT = re.compile(r"^\[ALERT\]\s+(?:\(\d+\)|\S+)\s*:\s*(?:config\s*:\s*)?(.*)$")
+# `[ALERT]    (123) : config : parsing [/etc/haproxy.cfg:12] : what`, with variations; before 2.4
+# `[ALERT] 330/165105 (123) : parsing …`.
+_ALERT = re.compile(r"^\[ALERT\]\s+(?:\d+/\d+\s+)?(?:\(\d+\)|\S+)\s*:\s*(?:config\s*:\s*)?(.*)$")
 _PLACE = re.compile(r"^(?:parsing )?\[(.+?):(\d+)\]\s*:\s*(.*)$")
 DEFAULT_VERSION = "3.0"
 _SUMMARY = re.compile(r"^(Error\(s\) found in|Fatal errors found in)")
