@@ -213,13 +213,19 @@ class CellRun:
             await self.clock.sleep_until(self.clock.now_ns() + SECOND_NS // 20)
 
     def _unsteady(self) -> str:
-        """Why it is not, as far as is known: the proxy's own words, or else the last answer."""
-        return self._complaints.said(self.clock.now_ns()) or self._last_answer()
+        """Why it is not, as far as is known: what probes saw, and the proxy's own words.
+
+        A server that the proxy complains of may have nothing to do with it.
+        """
+        said = self._complaints.said(self.clock.now_ns())
+        return f"{self._last_answer()}; the proxy says: {said}" if said else self._last_answer()
 
     def _last_answer(self) -> str:
+        """The last bad one, if there was one of late."""
         if not self.recent:
             return "no probe was sent"
-        last = self.recent[-1]
+        bad = (each for each in reversed(self.recent) if each.outcome != Outcome.OK or not each.who)
+        last = next(bad, self.recent[-1])
         if last.outcome == Outcome.OK and not last.who:
             return (
                 f"it answers, but without the header {self._identity_header()}: send its "
@@ -227,7 +233,8 @@ class CellRun:
             )
         status = f" with status {last.status}" if last.status else ""
         who = f" by {last.who}" if last.outcome == Outcome.OK else ""
-        return f"the last probe ended as {Outcome(last.outcome).name}{status}{who}"
+        which = "last probe" if last.outcome == Outcome.OK else "last bad probe"
+        return f"the {which} ended as {Outcome(last.outcome).name}{status}{who}"
 
     def is_steady(self) -> bool:
         """Whether every answer of late was good, as far as is known, and that is not long ago."""

@@ -166,6 +166,14 @@ class Launches(Protocol):
 
 
 @runtime_checkable
+class HasVersions(Protocol):
+    """A proxy of which several versions may be at hand."""
+
+    def taken_by(self, launch: Launch) -> list[str]:
+        """Which others of them take a configuration that was refused, the oldest first."""
+
+
+@runtime_checkable
 class Checks(Protocol):
     """A proxy that can check its configuration before it is started."""
 
@@ -207,6 +215,7 @@ class StandIn:
     env: Mapping[str, str]  # of the app
     knock: Knock  # how a request gets to it
     settled_s: float  # how long a failover should take at most, until nothing moves any more
+    shakes_hands: bool = False  # a request takes a TLS handshake, or two
 
 
 @runtime_checkable

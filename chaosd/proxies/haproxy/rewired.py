@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from chaosd import shown
@@ -39,6 +40,7 @@ from chaosd.proxies.haproxy.rewire.own_files import (
 )
 
 _NOT_READ = (Trouble.UNREADABLE, Trouble.REFUSED, Trouble.UNDECIDED)
+_PLACED = re.compile(r"^\S+:\d+: ")
 DIFFERENCE = "haproxy.diff"  # beside the copies, for people
 _SETTLED_S_MAX = 60.0  # with longer timers a cycle ends unrecovered
 _TRY = Wiring(  # where only what does not depend on addresses is wanted
@@ -131,11 +133,12 @@ class RewiredFiles:
             return None
         files = self.files()
         choice, request = files.choice, files.door.request
+        app_env = files.rewired(_for_port(app_port)).app_env
         return StandIn(
             name=choice.name.lower().rstrip("."),
             instances=choice.instances,
             beside=choice.names_beside if choice.beside else None,
-            env=files.rewired(_for_port(app_port)).app_env,
+            env=app_env,
             knock=Knock(
                 host=request.host,
                 path=request.path,
@@ -144,6 +147,7 @@ class RewiredFiles:
                 identified=True,
             ),
             settled_s=_settled_s(files.effective, choice.moved[0]),
+            shakes_hands=request.tls or "CHAOSD_CERTIFICATE" in app_env,
         )
 
     def choices(self) -> list[str]:
@@ -196,6 +200,14 @@ class RewiredFiles:
     def base(self) -> Path:
         """What relative paths are relative to."""
         return self.files().base
+
+    def in_users_lines(self, directory: PurePath, said: str) -> str:
+        """What HAProxy says of copies in this directory, with the user's lines for theirs."""
+        at_copies = re.compile(rf"{re.escape(str(directory))}/([^/\s:]+):(\d+)")
+        users = at_copies.sub(lambda at: self.users(at[1], int(at[2])), said)
+        if users != said or _PLACED.match(said):
+            return users
+        return f"{', '.join(map(str, self.files().paths))}: {said}"
 
     def users(self, copy: str, line: int) -> str:
         """A line of a copy, as `file:line` of the user's."""

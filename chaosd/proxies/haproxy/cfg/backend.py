@@ -39,7 +39,6 @@ class Unread(StrEnum):
 
     REFUSED = "refused"  # a value that HAProxy does not take
     UNKNOWN_WORD = "unknown word"  # on a server's line, so the rest of it is not read
-    NO_RESOLVERS = "no resolvers"  # its section is in none of the files
     NO_SLOTS = "no slots"  # a template's number that HAProxy does not take
     NO_REQUESTS = "no requests"  # of a mode without users
 
@@ -158,10 +157,13 @@ class _Reader:
         follows = Follows.SERVICE if there.is_service else Follows.NAME
         if section is not None:
             return follows, self._resolver(section)
-        if name == _IMPLICIT and self.effective.dialect.has_default_resolvers:
-            values = {key: Value(value) for key, value in RESOLVERS_DEFAULTS.items()}
-            return follows, self._with_values(name, max(1, self.host.nameservers), values)
-        raise _UnreadError(Unread.NO_RESOLVERS, used.place or server.place, name)
+        implicit = name == _IMPLICIT and self.effective.dialect.has_default_resolvers
+        if not implicit:  # the section may be in a file that was not given
+            said = limit(used.place or server.place, f"resolvers {name}", Change.NO_RESOLVERS)
+            self.unset.append(said)
+        values = {key: Value(value) for key, value in RESOLVERS_DEFAULTS.items()}
+        count = max(1, self.host.nameservers) if implicit else 1
+        return follows, self._with_values(name, count, values)
 
     def _resolver(self, section: Resolvers) -> Resolver:
         count = len(section.nameservers)

@@ -213,7 +213,7 @@ class Seen:
             met = meets(now_ns, choice.ip)
             if met in _SERVED:
                 waited_ns = now_ns - start_ns
-                if waited_ns > users.patience_ns:
+                if waited_ns >= users.patience_ns:  # the answer takes a while, too
                     failed += part
                 elif met is Meets.IMPOSTER:
                     misrouted += part
@@ -246,7 +246,7 @@ class Seen:
             bad = [o for o in rest if meets(now_ns, o.ip) is not Meets.LISTENING]
             good = part * (1 - sum(other.share for other in bad) / total) if bad else part
             waited_ns = now_ns - start_ns
-            if good > 0 and waited_ns <= users.patience_ns:
+            if good > 0 and waited_ns < users.patience_ns:
                 good_ns = min(good_ns, now_ns)
                 masked += good if waited_ns >= users.slow_ns else 0.0
             elif good > 0:

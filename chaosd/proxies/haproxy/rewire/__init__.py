@@ -70,6 +70,10 @@ def _added(scene: Scene, sources: Sequence[SourceText]) -> list[Edit]:
     end = Place(last.path, last.text.count("\n") + (not last.text.endswith("\n")))
     found = [*process.additions(scene, top), *missing.sections(scene, end)]
     door, backend = scene.door, scene.choice.backend
+    source = door.request.source
+    comes_from = [] if source is None else [f"    tcp-request connection set-src str({source})"]
+    if comes_from and door.frontend is not None:
+        found.append(Insert(door.frontend.place, Reason.SOURCE_LET_IN, lines=tuple(comes_from)))
     if door.frontend is backend and door.bind is None:
         line = f"    bind {scene.ours.entry}"
         found.append(Insert(backend.place, Reason.DOOR, lines=(line,)))
@@ -81,9 +85,13 @@ def _added(scene: Scene, sources: Sequence[SourceText]) -> list[Edit]:
             f"    mode {mode}",
             f"    {scene.overrides.frontend.get('timeout client', 'timeout client 60s')}",
             f"    bind {scene.ours.entry}",
+            *comes_from,
             f"    default_backend {backend.name}",
         )
         found.append(Insert(end, Reason.OWN_DOOR, lines=lines))
-        if door.why is not None:
+        for rule in door.left_out:
+            found.append(Drop(rule.place, Reason.SHUT))
+            scene.lose(rule.place, Reason.SHUT, " ".join(rule.texts[:3]))
+        if door.why is not None and door.why not in door.left_out:
             scene.lose(door.why.place, Reason.OWN_DOOR, " ".join(door.why.texts[:3]))
     return found

@@ -38,8 +38,9 @@ def bind(scene: Scene, section: Section, line: Statement) -> Iterator[Edit]:
         line, line.words[1], scene.ours.entry if is_door else scene.socket(line), reason
     )
     gone = {**_OF_THE_ADDRESS, **_OF_CLIENTS, **({"proto": 1} if is_door else {})}
-    if is_door and scene.door.tls:
-        gone["accept-proxy"] = 0  # the probe that speaks TLS sends no PROXY line
+    if is_door and scene.door.tls and scene.door.accept_proxy:
+        gone["accept-proxy"] = 0
+        scene.lose(line.place, Reason.NO_PROXY_LINE)
     yield from _without(line, gone, reason)
     yield from _certificates(scene, line)
 

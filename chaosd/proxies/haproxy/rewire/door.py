@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from chaosd.proxies.haproxy.cfg.effective import Effective, Proxy
@@ -11,7 +11,8 @@ from chaosd.proxies.haproxy.rewire import routes
 from chaosd.proxies.haproxy.rewire.choose import Choice
 from chaosd.proxies.haproxy.rewire.routes import Request
 
-_HOSTS_MAX, _PATHS_MAX = 40, 40  # that are tried, of those that a frontend's conditions name
+# That are tried, of those that conditions name.
+_HOSTS_MAX, _PATHS_MAX, _SOURCES_MAX = 40, 40, 3
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Door:
     request: Request
     accept_proxy: bool = False
     why: Statement | None = None  # the rule that is in the way, or that is not understood
+    left_out: tuple[Statement, ...] = ()  # rules of the backend that let no request in
 
     @property
     def is_own(self) -> bool:
@@ -35,24 +37,37 @@ class Door:
 
 def find(effective: Effective, choice: Choice, host: str | None, path: str | None) -> Door:
     """The simplest way to the backend: plain before `accept-proxy` before TLS."""
-    in_the_way: Statement | None = None
+    in_the_way: list[Statement] = []
     doors: list[tuple[tuple[int, ...], Door]] = []
     for number, proxy in enumerate(effective.proxies):
         if proxy.kind not in ("frontend", "listen") or not _leads(proxy, choice.backend):
             continue
         for bind in (line for line in proxy.statements if line.says("bind") and line.words[1:]):
             door, stopped = _way_in(proxy, bind, choice, host, path)
-            in_the_way = in_the_way or stopped
+            in_the_way += [] if stopped is None else [stopped]
             if door is not None:
                 cost = (door.tls, door.accept_proxy, door.request.path != "/", number)
                 doors.append((cost, door))
     if doors:
         return min(doors, key=lambda pair: pair[0])[1]
-    plain = Request(host or choice.name, path or "/")
     backend = choice.backend
+    plain = _past_its_own_rules(choice, host, path)
     if backend.kind == "listen" and not any(line.says("bind") for line in backend.statements):
         return Door(backend, None, plain)
-    return Door(None, None, plain, why=in_the_way)
+    # A redirect may lead to another bind, and what stops requests there is what matters.
+    in_the_way.sort(key=lambda line: "redirect" in line.texts[:2])
+    why = in_the_way[0] if in_the_way else None
+    return Door(None, None, plain, why=why, left_out=(*routes.in_the_way(backend, plain),))
+
+
+def _past_its_own_rules(choice: Choice, host: str | None, path: str | None) -> Request:
+    """What to ask for where no frontend looks at it: the plainest that the backend lets in."""
+    requests = list(_requests((choice.backend,), choice, host, path, tls=False))
+    for request in requests:
+        inside = routes.follow(choice.backend, request)
+        if inside.stopped is None and inside.unknown is None:
+            return request
+    return requests[0]
 
 
 def _leads(proxy: Proxy, backend: Proxy) -> bool:
@@ -71,7 +86,10 @@ def _way_in(
     """The first request that gets from this bind to the backend, or the rule that is in the way."""
     stopped: Statement | None = None
     tls = "ssl" in bind.texts[2:]
-    for request in _requests(proxy, choice, host, path, tls=tls):
+    accept_proxy = "accept-proxy" in bind.texts[2:]
+    for request in _requests((proxy, choice.backend), choice, host, path, tls=tls):
+        if request.source is not None and accept_proxy:
+            continue  # the PROXY line says where it comes from
         outcome = routes.follow(proxy, request)
         if outcome.unknown is None and outcome.backend == choice.backend.name:
             if choice.backend is not proxy:
@@ -79,19 +97,21 @@ def _way_in(
                 if inside.stopped is not None or inside.unknown is not None:
                     stopped = stopped or inside.stopped or inside.unknown
                     continue
-            return Door(proxy, bind, request, "accept-proxy" in bind.texts[2:]), None
+            return Door(proxy, bind, request, accept_proxy), None
         stopped = stopped or outcome.unknown or outcome.stopped
     to = [s for s in proxy.statements if s.says("use_backend", choice.backend.name)]
     return None, stopped or (to[0] if to else None)
 
 
 def _requests(
-    proxy: Proxy, choice: Choice, host: str | None, path: str | None, *, tls: bool
+    proxies: Sequence[Proxy], choice: Choice, host: str | None, path: str | None, *, tls: bool
 ) -> Iterator[Request]:
     """What may get through, the plainest first."""
-    said_hosts, said_paths = routes.literals(proxy)
-    hosts = [host] if host else [choice.name, *said_hosts[:_HOSTS_MAX]]
-    paths = [path] if path else ["/", *said_paths[:_PATHS_MAX]]
-    for said_path in paths:
-        for said_host in hosts:
-            yield Request(said_host, said_path, tls)
+    said = [routes.literals(proxy) for proxy in proxies]
+    hosts = list(dict.fromkeys(each for hosts, _ in said for each in hosts))
+    paths = list(dict.fromkeys(each for _, paths in said for each in paths))
+    sources = list(dict.fromkeys(each for proxy in proxies for each in routes.sources(proxy)))
+    for source in (None, *sources[:_SOURCES_MAX]):
+        for said_path in [path] if path else ["/", *paths[:_PATHS_MAX]]:
+            for said_host in [host] if host else [choice.name, *hosts[:_HOSTS_MAX]]:
+                yield Request(said_host, said_path, tls, source)

@@ -13,6 +13,9 @@ from chaosd.proxies.haproxy.rewire.reasons import Lost, Reason
 _WHY = {
     Reason.DOOR: "the probe comes in here",
     Reason.OWN_DOOR: "a frontend of chaosd's own leads to the backend",
+    Reason.NO_PROXY_LINE: "the probe sends no PROXY line",
+    Reason.SHUT: "no request that chaosd can make is sure to get past it",
+    Reason.SOURCE_LET_IN: "a rule lets in who comes from there, so the probe does",
     Reason.UNBOUND: "no address of yours is bound: a private socket instead",
     Reason.FOLLOWED: "it points at a bind of these files and follows it",
     Reason.NAMESERVER: "chaosd's DNS answers your names",
@@ -68,6 +71,14 @@ _LOST = {
         "no request that chaosd can make gets past `{detail}` to the backend, so it comes in by a "
         "frontend of its own: what your frontends do is not in the answer "
         "(say what to ask for: --host, --path)"
+    ),
+    Reason.SHUT: (
+        "`{detail}` is left out: no request that chaosd can make is sure to get past it. What it "
+        "does to requests is not in the answer"
+    ),
+    Reason.NO_PROXY_LINE: (
+        "`accept-proxy` is left out: chaosd's probe sends no PROXY line where it speaks TLS, which "
+        "changes nothing for the backend"
     ),
     Reason.MISSING_RESOLVERS: (
         "resolvers `{detail}` is in none of the files, so HAProxy's defaults hold for its timers "
@@ -191,6 +202,8 @@ def choices(choice: Choice, door: Door) -> Iterator[str]:
     if choice.beside:
         yield f"do not move: {', '.join(server.name for server in choice.beside)}"
     request = f"{'https' if door.tls else 'http'}, Host {door.request.host}, {door.request.path}"
+    if door.request.source is not None:
+        request += f", as if from {door.request.source}"
     if door.frontend is None:
         yield f"probes go to: a frontend of chaosd's own ({request})"
         return
