@@ -21,7 +21,6 @@ from chaosd.proxies.haproxy.cfg.resolve import resolve
 from chaosd.proxies.haproxy.cfg.source import Document, Problem, Trouble
 from chaosd.proxies.haproxy.rewire.edits import Copy, Edit, apply
 from chaosd.proxies.haproxy.rewire.own_files import (
-    STAND_IN,
     EnvironmentFileError,
     read_environment,
 )
@@ -66,7 +65,7 @@ class Files:
         build = program.build
         document = read_texts(self.sources, environment=self.environment, build=build)
         if unset := _unset(document):  # read again with stand-ins: nothing is left out for want
-            environment = {**dict.fromkeys(unset, STAND_IN), **self.environment}
+            environment = {**{name: _stand_in(name) for name in unset}, **self.environment}
             document = read_texts(self.sources, environment=environment, build=build)
         return resolve(document, build.dialect), frozenset(unset)
 
@@ -79,6 +78,11 @@ class Files:
         )
         sources = tuple(SourceText(copy.path, copy.text) for copy in copies)
         return Files(sources, self.environment), copies
+
+
+def _stand_in(name: str) -> str:
+    """What a variable without a value is taken for: what two of them say is not the same."""
+    return f"${{{name}}}"
 
 
 def open_files(paths: Sequence[Path], environment: Mapping[str, str]) -> Files:

@@ -49,6 +49,28 @@ def _aged(subject: Subject, users: Users) -> Users:
 # From the tracker and the log of commits; the versions are those of releases.
 BUGS = (
     Bug(
+        "no questions of its own",
+        (1, 6),
+        (1, 8),
+        "a name is asked for only when a check of its server starts, and at most every "
+        "`hold valid`; without `check` never",
+        _all,
+    ),
+    Bug(
+        "#345",
+        (1, 8),
+        (1, 8, 23),
+        "a name is asked for every `hold valid`, whatever `timeout resolve` says",
+        _all,
+    ),
+    Bug(
+        "#345",
+        (2, 0),
+        (2, 0, 9),
+        "a name is asked for every `hold valid`, whatever `timeout resolve` says",
+        _all,
+    ),
+    Bug(
         "whole seconds",
         (1, 8),
         (2, 5),
