@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from chaosd.doctor.finding import Change, Cost, Toll
 from chaosd.doctor.subject import Subject
 from chaosd.proxies.haproxy.cfg.backend import read_backends
 from chaosd.proxies.haproxy.cfg.host import here
 from chaosd.proxies.haproxy.model.backend import Backend, Outlook, Scenario, Unknown
-from chaosd.proxies.haproxy.model.outlook import outlook
+from chaosd.proxies.haproxy.model.outlook import outlook, queries_per_s
 from chaosd.proxies.haproxy.outlooks import without_names
 
 Priced = Mapping[str, Backend | Unknown]  # by the backend's name
@@ -78,8 +79,7 @@ class Model:
         """
         scenarios = (*usual, *rare)
         tolls: list[Toll] = []
-        queries_now = queries_fixed = 0.0
-        known = False
+        met: list[tuple[Backend, Backend]] = []
         for name, backend in now.items():
             if about and name not in about:
                 continue
@@ -92,20 +92,27 @@ class Model:
                 after = before if is_same else self.outlook(mended, version, scenario)
                 if isinstance(before, Unknown) or isinstance(after, Unknown):
                     continue
-                known = True
+                if number == 0:
+                    met.append((backend, mended))
                 if is_same:
                     break
                 tolls.append(_toll(name, scenario, before, after, usual=scenario in usual))
-                if number == 0:
-                    queries_now += before.queries_per_s
-                    queries_fixed += after.queries_per_s
-        if not known:
+        if not met:
             return None
         return Cost(
             tolls=_worst(tolls),
-            queries_per_s=Change(now=queries_now, fixed=queries_fixed),
+            queries_per_s=Change(
+                now=_queries_per_s([now for now, _ in met]),
+                fixed=_queries_per_s([fixed for _, fixed in met]),
+            ),
             loss_s=sum(_loss(t) * (1.0 if t.usual else _RARE) for t in tolls),
         )
+
+
+def _queries_per_s(backends: Sequence[Backend]) -> float:
+    """Of all of them together: backends that ask for one name in one way share the question."""
+    servers = tuple(server for backend in backends for server in backend.servers)
+    return queries_per_s(replace(backends[0], servers=servers))
 
 
 def _toll(name: str, scenario: Scenario, now: Outlook, fixed: Outlook, *, usual: bool) -> Toll:

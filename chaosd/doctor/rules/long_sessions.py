@@ -39,7 +39,7 @@ class LongSessions(Rule):
                 server
                 for server in followers
                 if server.values["on-marked-down"].value != "shutdown-sessions"
-                and not any(word in server.values for word in _BESIDE)
+                and not any(word in server.values and server.values[word].value for word in _BESIDE)
             ]
             if long is not None and servers:
                 home = homes.setdefault(long[1].place or proxy.place, (*long, []))
