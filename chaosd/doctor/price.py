@@ -102,14 +102,14 @@ class Model:
         return Cost(
             tolls=_worst(tolls),
             queries_per_s=Change(
-                now=_queries_per_s([now for now, _ in met]),
-                fixed=_queries_per_s([fixed for _, fixed in met]),
+                now=queries_together_per_s([now for now, _ in met]),
+                fixed=queries_together_per_s([fixed for _, fixed in met]),
             ),
             loss_s=sum(_loss(t) * (1.0 if t.usual else _RARE) for t in tolls),
         )
 
 
-def _queries_per_s(backends: Sequence[Backend]) -> float:
+def queries_together_per_s(backends: Sequence[Backend]) -> float:
     """Of all of them together: backends that ask for one name in one way share the question."""
     servers = tuple(server for backend in backends for server in backend.servers)
     return queries_per_s(replace(backends[0], servers=servers))
