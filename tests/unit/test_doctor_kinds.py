@@ -138,6 +138,13 @@ def test_an_old_version_has_no_init_addr(tmp_path) -> None:
     assert "only when a check of its server starts" in found.message
 
 
+def test_a_part_without_servers_has_the_bugs_of_its_resolvers(tmp_path) -> None:
+    (found, *_) = look(tmp_path, "known-bug", DNS, "2.6.2")
+    assert "does not start if a nameserver can't be reached" in found.message
+    assert found.spot.place.line == 1
+    assert look(tmp_path, "known-bug", f"{DNS}{HEAD}backend b\n    server s 192.0.2.2:80") == []
+
+
 # --- times ---
 
 
