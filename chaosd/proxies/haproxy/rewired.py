@@ -21,6 +21,7 @@ from chaosd.proxies.haproxy.cfg.address import target
 from chaosd.proxies.haproxy.cfg.backend import read_backend
 from chaosd.proxies.haproxy.cfg.effective import Effective, Proxy, Server
 from chaosd.proxies.haproxy.cfg.host import Host
+from chaosd.proxies.haproxy.cfg.limits import before_backends
 from chaosd.proxies.haproxy.cfg.record import record
 from chaosd.proxies.haproxy.cfg.secrets import without_secrets
 from chaosd.proxies.haproxy.cfg.settings import backend_of
@@ -233,8 +234,9 @@ class RewiredFiles:
             effective = self.files().effective
         except EnvironmentFileError:
             return ()
+        before = before_backends(effective)
         return tuple(
-            read_backend(effective, proxy, host)
+            read_backend(effective, proxy, host, before)
             for proxy in effective.proxies
             if proxy.servers and self._config.backend in (None, proxy.name)
         )

@@ -6,7 +6,7 @@ modelled is a `Limit` (`limits.py`). HAProxy's own defaults are those of the ver
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, NoReturn, cast, get_args
@@ -17,7 +17,13 @@ from chaosd.proxies.haproxy.cfg.checks import check_kind
 from chaosd.proxies.haproxy.cfg.effective import Effective, Proxy, Resolvers, Server, Value
 from chaosd.proxies.haproxy.cfg.host import Host, here
 from chaosd.proxies.haproxy.cfg.keywords import RESOLVERS_DEFAULTS, proxy_defaults, server_defaults
-from chaosd.proxies.haproxy.cfg.limits import Change, limit, limits_of
+from chaosd.proxies.haproxy.cfg.limits import (
+    Before,
+    Change,
+    before_backends,
+    limit,
+    limits_of,
+)
 from chaosd.proxies.haproxy.cfg.source import Place
 from chaosd.proxies.haproxy.model.backend import (
     Backend,
@@ -56,13 +62,18 @@ def read_backends(effective: Effective, host: Host | None = None) -> tuple[Backe
     """
     where = here() if host is None else host
     proxies = (p for p in effective.proxies if p.kind in ("backend", "listen") and p.servers)
-    return tuple(read_backend(effective, proxy, where) for proxy in proxies)
+    before = before_backends(effective)
+    return tuple(read_backend(effective, proxy, where, before) for proxy in proxies)
 
 
-def read_backend(effective: Effective, backend: Proxy, host: Host) -> Backend | Unknown:
-    """One section. It has to have servers."""
+def read_backend(
+    effective: Effective, backend: Proxy, host: Host, before: Sequence[Before] | None = None
+) -> Backend | Unknown:
+    """One section. It has to have servers. `before`: what frontends do, if that is known."""
+    if before is None:
+        before = before_backends(effective)
     try:
-        return _Reader(effective, backend, host).backend()
+        return _Reader(effective, backend, host, before).backend()
     except _UnreadError as error:
         return Unknown(
             why=error.why,
@@ -80,6 +91,7 @@ class _Reader:
     effective: Effective
     proxy: Proxy
     host: Host
+    before: Sequence[Before]
     unset: list[Limit] = field(default_factory=list)
 
     def backend(self) -> Backend:
@@ -104,7 +116,10 @@ class _Reader:
             timeout_check_ns=self._time(values["timeout check"], None) or None,
             retries=0 if never else self._count(values["retries"], own["retries"], 0),
             redispatch_every=max(-1, self._count(values["option redispatch"], 0, None)),
-            limits=(*limits_of(self.effective, self.proxy, several=_several(servers)), *self.unset),
+            limits=(
+                *limits_of(self.effective, self.proxy, self.before, several=_several(servers)),
+                *self.unset,
+            ),
         )
 
     def _server(self, server: Server) -> ServerLine:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
+from typing import NamedTuple
 
 from chaosd.proxies.haproxy.cfg.checks import is_option
 from chaosd.proxies.haproxy.cfg.effective import Effective, Proxy, Server, Value
@@ -90,7 +91,17 @@ _ROUTES = ("use_backend", "default_backend", "http-request", "tcp-request", "red
 _ALWAYS_RETRIED = frozenset({"conn-failure", "none"})
 
 
-def limits_of(effective: Effective, backend: Proxy, *, several: bool) -> tuple[Limit, ...]:
+class Before(NamedTuple):
+    """What a frontend does before a request comes to a backend: that one, or None: any."""
+
+    section: Place
+    backend: str | None
+    limit: Limit
+
+
+def limits_of(
+    effective: Effective, backend: Proxy, before: Sequence[Before], *, several: bool
+) -> tuple[Limit, ...]:
     """All that is left out of this backend. `several`: it has more than one server."""
     found = [
         *_of_process(effective, backend),
@@ -98,7 +109,7 @@ def limits_of(effective: Effective, backend: Proxy, *, several: bool) -> tuple[L
         *_of_values(backend),
         *_of_places(effective, backend),
         *_of_lines(backend),
-        *_of_others(effective, backend),
+        *(each.limit for each in before if _is_before(backend, each)),
     ]
     for server in backend.servers:
         found += _of_server(server)
@@ -250,17 +261,25 @@ def _is_program(texts: Sequence[str]) -> bool:
     return any(text.startswith("lua.") for text in texts[1:4])
 
 
-def _of_others(effective: Effective, backend: Proxy) -> Iterator[Limit]:
-    """What frontends do before a request comes to this backend."""
+def before_backends(effective: Effective) -> tuple[Before, ...]:
+    """What all frontends do; looked for once, as the files of some have thousands of backends."""
+    return tuple(_of_frontends(effective))
+
+
+def _of_frontends(effective: Effective) -> Iterator[Before]:
     for section, line in effective.document.statements("frontend", "listen"):
-        if line.modifier or section.header.place == backend.place:
+        if line.modifier:
             continue
-        if texts := line.texts:
-            if texts[:2] == ("filter", "spoe") or _is_program(texts):
-                yield _of_line(line, Change.PROGRAM)
-            named = backend.name in _OUTCOMES.findall(" ".join(texts))
-            if named and (texts[0] in _ROUTES or _is_used(section.statements, texts)):
-                yield _of_line(line, Change.FALLBACK, 5)
+        texts, place = line.texts, section.header.place
+        if texts[:2] == ("filter", "spoe") or _is_program(texts):
+            yield Before(place, None, _of_line(line, Change.PROGRAM))
+        named = dict.fromkeys(_OUTCOMES.findall(" ".join(texts)))
+        if named and (texts[0] in _ROUTES or _is_used(section.statements, texts)):
+            yield from (Before(place, each, _of_line(line, Change.FALLBACK, 5)) for each in named)
+
+
+def _is_before(backend: Proxy, before: Before) -> bool:
+    return before.section != backend.place and before.backend in (None, backend.name)
 
 
 def _is_used(lines: Sequence[Statement], acl: Sequence[str]) -> bool:
