@@ -25,6 +25,7 @@ from chaosd.system.files import MB, read_bytes
 BASELINE = "baseline"
 _NOTHING: Mapping[str, Any] = {}
 _KEY_CHARS = 12
+_VERSION = "proxy.version"
 # What changes nothing that is measured.
 _RUN_ONLY = ("name", "cells", "seed", "metrics", "runs", "slo", "until", "arms", "faults")
 _PROGRAM = ("version", "binary", "image")
@@ -192,8 +193,8 @@ class Maker:
         if "proxy" in said:  # another config altogether
             base = Base(loaded, said)
         held = {path: at(tree, path) if path in said else base.value(path) for path in loaded.axes}
-        if held.get("proxy.version", "") is None:
-            held["proxy.version"] = program.version
+        if held.get(_VERSION, "") is None:
+            held[_VERSION] = _line_of(program.version, loaded.values_at(_VERSION))
         name = name or axes.name_of(loaded.axes, held)
         key = key_of(config, said, program, base.digest)
         arm = SweepArm(key=key, name=name, values=held, baseline=name == BASELINE)
@@ -220,6 +221,12 @@ def distinct(arms: Iterable[Arm]) -> list[Arm]:
         names.add(name)
         found[arm.key] = replace(arm, sweep=replace(arm.sweep, name=name))
     return list(found.values())
+
+
+def _line_of(version: str | None, tried: Sequence[Any]) -> str | None:
+    """The version that is tried of which this one is, as 2.6.12 is of 2.6; else itself."""
+    lines = [str(each) for each in tried if f"{version}.".startswith(f"{each}.")]
+    return max(lines, key=len, default=version)
 
 
 def _text(value: Any) -> str:

@@ -200,7 +200,7 @@ def _bought(found: Recommendation) -> str:
     """What is surely better than the baseline's, and what is not."""
     better = [gain for gain in found.gains if _is_better(gain)]
     if not better:
-        return "Nothing is surely better than with the baseline: keeping that is as good."
+        return "Nothing is surely better than with the baseline: keep that, or make more cycles."
     still = [_gain_name(gain) for gain in found.gains if not _is_better(gain) | _is_worse(gain)]
     said = f"Better than the baseline: {_moves(better)}."
     return f"{said} No sure change: {', '.join(still)}." if still else said

@@ -311,6 +311,14 @@ def test_faults_come_by_name_by_preset_and_from_the_base(tmp_path) -> None:
     assert "old_ip" not in found.base["faults"][1]
 
 
+@pytest.mark.parametrize(
+    ("version", "is_"),
+    [("2.6.12", "2.6"), ("2.6", "2.6"), ("3.4.7", "3.4.7"), ("2.60.1", "2.60.1"), (None, None)],
+)
+def test_a_version_is_of_the_line_that_is_tried(version, is_) -> None:
+    assert arms._line_of(version, ["2.6", "3.4", "3.4.7"]) == is_
+
+
 def test_the_example_is_right() -> None:
     path = Path(__file__).parents[2] / "configs/lab.yaml"
     found = design.load(path)
