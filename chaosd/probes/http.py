@@ -58,7 +58,7 @@ class _Connection:
         "whole",
     )
 
-    def __init__(self, sock: socket.socket, target: Address, identity: bytes) -> None:
+    def __init__(self, sock: socket.SocketType, target: Address, identity: bytes) -> None:
         self.sock = sock
         self.fd = sock.fileno()
         self.target = target

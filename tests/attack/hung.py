@@ -1,6 +1,6 @@
 """Lets the Docker engine hang (it takes connections, and answers nothing) at every step of a run.
 
-    python tests/attack/hung.py [--n 12] [--seed 1] [--minutes 30]
+    python tests/attack/hung.py [--size 12] [--seed 1] [--minutes 15]
 
 It must end with exit 3 and one line, soon, with and without SIGTERM, whatever the number of cells.
 """
@@ -23,6 +23,7 @@ from tally import Budget, Tally
 from chaosd.errors import Exit
 from chaosd.runtimes.docker.endpoint import from_environment
 
+MINUTES = 15.0
 WAIT_S = 4  # runtime.engine_wait
 LIMIT_S = WAIT_S + 45  # and until it is found out, and reported, on a busy machine
 REACHED_S = 120
@@ -45,7 +46,7 @@ def attack(n: int, seed: int, budget: Budget) -> Tally:
         return found
     with tempfile.TemporaryDirectory(prefix="chaosd-hung-") as scratch:
         for number in range(n):
-            if not budget.is_left:
+            if not budget.is_left(found):
                 break
             step, times = STEPS[number % len(STEPS)], rng.randint(1, TIMES_MAX)
             where = Path(scratch) / str(number)
@@ -103,4 +104,4 @@ def _labelled() -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(tally.command(attack, len(STEPS)))
+    sys.exit(tally.command(attack, len(STEPS), MINUTES))

@@ -1,6 +1,6 @@
 """Stops a part of a run at a random instant of a cycle, for 2 s or 15 s: that cycle must be poor.
 
-    python tests/attack/stops.py [--n 40] [--seed 1] [--minutes 30]
+    python tests/attack/stops.py [--size 40] [--seed 1] [--minutes 20]
 
 The parts are chaosd itself, HAProxy, the new app, the prober, and chaosd's DNS in a container. On
 `runtime: local` chaosd answers DNS itself.
@@ -22,6 +22,7 @@ DELAY_S_MAX = 0.8  # after T0: the cycle goes on for at least a second more
 SHORT_S, LONG_S, LONG_EVERY = 2.0, 15.0, 5  # one of so many is a long one
 AT_ONCE = 5  # stops in one run
 WAIT_S = 240
+STOPS, MINUTES = 40, 20.0
 
 
 def attack(n: int, seed: int, budget: Budget) -> Tally:
@@ -29,14 +30,14 @@ def attack(n: int, seed: int, budget: Budget) -> Tally:
     found, rng = Tally("stops"), Random(seed)
     with tempfile.TemporaryDirectory(prefix="chaosd-stops-") as scratch:
         where, number = Path(scratch), 0
-        while found.tries < n and budget.is_left:
+        while found.tries < n and budget.is_left(found):
             number += 1
             count = min(AT_ONCE, n - found.tries)
             is_long = number % LONG_EVERY == 0
             _stop_some(found, where / str(number), rng, LOCAL, count, is_long=is_long)
         if (reason := _no_engine()) is not None:
             found.notes.append(f"DNS in a container was not stopped: {reason}")
-        elif budget.is_left:
+        elif budget.is_left(found):
             keys = {"runtime": {"type": "docker", "dns": "forward"}}
             _stop_some(found, where / "dns", rng, ["dns"], max(1, n // 10), **keys)
     return found
@@ -77,4 +78,4 @@ def _no_engine() -> str | None:
 
 
 if __name__ == "__main__":
-    sys.exit(tally.command(attack, 40))
+    sys.exit(tally.command(attack, STOPS, MINUTES))
