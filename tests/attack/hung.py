@@ -15,13 +15,13 @@ import time
 from pathlib import Path
 from random import Random
 
-import hanging
 import tally
+from hanging import HangingEngine
+from kills import on_engine
 from stand import Daemon, why_not
 from tally import Budget, Tally
 
 from chaosd.errors import Exit
-from chaosd.runtimes.docker.endpoint import from_environment
 
 MINUTES = 15.0
 WAIT_S = 4  # runtime.engine_wait
@@ -52,13 +52,14 @@ def attack(n: int, seed: int, budget: Budget) -> Tally:
             where = Path(scratch) / str(number)
             where.mkdir()
             _hang(found, where, [step] * times, rng.choice(CELLS), stop=rng.random() < 0.5)
-    found.left += _labelled()
+        runs = {path.name.rpartition("-")[2] for path in Path(scratch).glob("*/runs/*-*")}
+    found.left += on_engine(runs)
     return found
 
 
 def _hang(found: Tally, where: Path, steps: list[str], cells: int, *, stop: bool) -> None:
     what = f"{steps[0]} for the {len(steps)}. time, {cells} cells{', SIGTERM' if stop else ''}"
-    proxied = hanging.HangingEngine(where)
+    proxied = HangingEngine(where)
     runtime = {"type": "docker", "engine_wait": f"{WAIT_S}s"}
     env = {"DOCKER_HOST": proxied.url}
     run = Daemon(where, "--cycles", "3", env=env, runtime=runtime, cells=cells)
@@ -96,11 +97,6 @@ def _hang(found: Tally, where: Path, steps: list[str], cells: int, *, stop: bool
             run.process.kill()
             run.process.communicate()
         subprocess.run([sys.executable, "-m", "chaosd", "clean"], check=True, capture_output=True)
-
-
-def _labelled() -> list[str]:
-    with from_environment().client() as api:
-        return [c["Names"][0] for c in api.containers(all=True, filters={"label": "chaosd.run"})]
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ The parts are chaosd itself, HAProxy, the new app, the prober, and chaosd's DNS 
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -59,6 +60,9 @@ def _stop_some(
                 stopped.append(stop(run, part, rng.uniform(0, DELAY_S_MAX), stop_s, after))
                 found.tries += 1
             cycles = run.wait(WAIT_S)
+        except subprocess.TimeoutExpired:
+            found.late.append(f"{where.name}: it goes on after {WAIT_S} s")
+            return
         except (NeverError, AssertionError) as error:
             found.notes.append(f"not tried: {str(error)[-tally.SAID_MAX :]}")
             return

@@ -35,10 +35,14 @@ def attack(n: int, seed: int, budget: Budget) -> Tally:
             (where / "c.yaml").write_text(yaml.safe_dump(CONFIG | {"seed": seed + number}))
             (where / "fill.py").write_text(FILL)
             script = f"{TRACK} && exec '{sys.executable}' fill.py"
-            done = subprocess.run(
-                ["unshare", "-n", "sh", "-c", script], cwd=where, capture_output=True, text=True,
-                timeout=WAIT_S, check=False,
-            )  # fmt: skip
+            try:
+                done = subprocess.run(
+                    ["unshare", "-n", "sh", "-c", script], cwd=where, capture_output=True,
+                    text=True, timeout=WAIT_S, check=False,
+                )  # fmt: skip
+            except subprocess.TimeoutExpired:
+                found.late.append(f"run {number}: it goes on after {WAIT_S} s")
+                continue
             found.tries += 1
             lines = (where / "runs/latest/cycles.jsonl").read_text().splitlines()
             cycles = [decode_cycle(line) for line in lines]
