@@ -86,7 +86,9 @@ def _hang(found: Tally, where: Path, steps: list[str], cells: int, *, stop: bool
             return
         took_s = time.monotonic() - began_s
         code = run.process.returncode
-        found.ended(code, err, what, fine=(Exit.SETUP,))
+        # Before the run has begun, as while the config is tried, the signal itself ends it.
+        stopped = (128 + signal.SIGTERM,) if stop else ()
+        found.ended(code, err, what, fine=(Exit.SETUP, *stopped))
         if took_s > LIMIT_S:
             found.late.append(f"{what}: took {took_s:.0f} s")
         if code == Exit.SETUP and (err.count("\n") != 1 or "`chaosd clean`" not in err):
