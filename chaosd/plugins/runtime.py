@@ -395,6 +395,7 @@ class ProcessRole(StrEnum):
 
     PROXY = "proxy"
     APP = "app"
+    DNS = "dns"  # a nameserver or a cache that the proxy asks, but for chaosd itself
 
 
 class OwnProcess(NamedTuple):

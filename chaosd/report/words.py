@@ -78,6 +78,8 @@ def _lag(found: Doubt, proxy: str) -> str:
             return f"{proxy} was stopped for {seconds}"
         case LagKind.APP_STOPPED:
             return f"the app was stopped for {seconds}"
+        case LagKind.DNS_STOPPED:
+            return f"the DNS server was stopped for {seconds}"
         case LagKind.DAEMON_STOPPED:
             return f"chaosd stood still for {seconds} (it, or the machine, was stopped)"
         case LagKind.ENGINE_SILENT:
@@ -92,6 +94,8 @@ def _lag(found: Doubt, proxy: str) -> str:
             return f"{proxy} waited {seconds} for a CPU"
         case LagKind.APP_WAITED:
             return f"the app waited {seconds} for a CPU"
+        case LagKind.DNS_WAITED:
+            return f"the DNS server waited {seconds} for a CPU"
         case LagKind.APP_START_WAITED:
             return f"the app waited {seconds} for a CPU until it listened"
         case LagKind.DAEMON_WAITED:

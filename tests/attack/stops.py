@@ -2,8 +2,8 @@
 
     python tests/attack/stops.py [--size 40] [--seed 1] [--minutes 20]
 
-The parts are chaosd itself, HAProxy, the new app, the prober, and chaosd's DNS in a container. On
-`runtime: local` chaosd answers DNS itself.
+The parts are chaosd itself, HAProxy, the new app, the prober, a DNS cache before chaosd's DNS, and
+chaosd's DNS in a container. On `runtime: local` chaosd answers DNS itself.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from pathlib import Path
 from random import Random
 
 import tally
-from starving import NeverError, Run, running, stop
+from starving import CACHES, NeverError, Run, running, stop
 from tally import Budget, Tally
+
+from chaosd.runtimes.local.cache import lacking
 
 LOCAL = ("daemon", "haproxy", "app", "prober")
 DELAY_S_MAX = 0.8  # after T0: the cycle goes on for at least a second more
@@ -36,6 +38,12 @@ def attack(n: int, seed: int, budget: Budget) -> Tally:
             count = min(AT_ONCE, n - found.tries)
             is_long = number % LONG_EVERY == 0
             _stop_some(found, where / str(number), rng, LOCAL, count, is_long=is_long)
+        cache = next((each for each in CACHES if lacking(each) is None), None)
+        if cache is None:
+            found.notes.append("no DNS cache was stopped: none is installed")
+        elif budget.is_left(found):
+            keys = {"dns": {"cache": cache}}
+            _stop_some(found, where / "cache", rng, [cache], max(1, n // 10), **keys)
         if (reason := _no_engine()) is not None:
             found.notes.append(f"DNS in a container was not stopped: {reason}")
         elif budget.is_left(found):

@@ -375,6 +375,8 @@ class LocalStage(Roster[Child]):
         ]
         if self._proxy.child is not None and not self._proxy.child.gone:
             found.append(OwnProcess(ProcessRole.PROXY, "", self._proxy.child.pid))
+        if self._cache is not None and (pid := self._cache.pid()) is not None:
+            found.append(OwnProcess(ProcessRole.DNS, "", pid))
         return found
 
     @property
