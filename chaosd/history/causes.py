@@ -18,6 +18,7 @@ class CauseKind(StrEnum):
     TOO_LONG = "too-long"  # the fault took more than `seconds`
     NO_BEGINNING = "no-beginning"  # the fault never said when it began
     NO_SAMPLES = "no-samples"  # the prober delivers nothing any more
+    ENTRY_SHARED = "entry-shared"  # another process listens at `detail`, the proxy's address, too
     ENGINE_AWAY = "engine-away"
     ENGINE_RESTARTED = "engine-restarted"
     MACHINE = "machine"  # `detail` is the machine's own complaint

@@ -415,6 +415,14 @@ class HasProcesses(Protocol):
 
 
 @runtime_checkable
+class WatchesEntry(Protocol):
+    """A stage that knows who else may answer where its proxy does."""
+
+    def is_entry_shared(self) -> bool:
+        """Whether a process that is not this run's listens at `entry`, too."""
+
+
+@runtime_checkable
 class IsFound(Protocol):
     """A stage that chaosd has not made, and so does not know much about."""
 

@@ -42,7 +42,7 @@ def attack(n: int, seed: int, budget: Budget) -> Tally:
         if cache is None:
             found.notes.append("no DNS cache was stopped: none is installed")
         elif budget.is_left(found):
-            keys = {"dns": {"cache": cache}}
+            keys = {"dns": {"cache": cache, "negative_ttl": "1s"}}
             _stop_some(found, where / "cache", rng, [cache], max(1, n // 10), **keys)
         if (reason := _no_engine()) is not None:
             found.notes.append(f"DNS in a container was not stopped: {reason}")
