@@ -41,9 +41,7 @@ def cause(found: Cause) -> str:
             return "the prober delivers nothing any more"
         case CauseKind.ENTRY_SHARED:
             other = "a process that is not this run's"
-            return (
-                f"{other} listens at the proxy's address {found.detail}, too, and may have answered"
-            )
+            return f"{other} listens at {found.detail}, the proxy's address, and may have answered"
         case CauseKind.ENGINE_AWAY:
             return "the Docker engine went away"
         case CauseKind.ENGINE_RESTARTED:

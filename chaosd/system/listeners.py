@@ -9,7 +9,6 @@ What this kernel does not tell is left out, and then nothing may be claimed.
 
 from __future__ import annotations
 
-import os
 import socket
 from contextlib import suppress
 from pathlib import Path
@@ -41,7 +40,7 @@ def sockets(address: Address) -> set[int]:
 def _listening(port: int, host: bytes) -> list[int]:
     body = _ASK.pack(socket.AF_INET, socket.IPPROTO_TCP, 0, 0, _LISTEN, socket.htons(port), 0)
     head = _HEAD.pack(_HEAD.size + len(body), _BY_FAMILY, _REQUEST | _DUMP, 1, 0)
-    found = []
+    found: list[int] = []
     with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _SOCK_DIAG) as asking:
         asking.settimeout(_WAIT_S)
         asking.send(head + body)
@@ -59,11 +58,11 @@ def _listening(port: int, host: bytes) -> list[int]:
 
 def held_by(pid: int) -> set[int]:
     """The inodes of its sockets; none if it has ended, or is somebody else's."""
-    found = set()
+    found: set[int] = set()
     with suppress(OSError):
-        for entry in os.scandir(PROC / str(pid) / "fd"):
+        for entry in (PROC / str(pid) / "fd").iterdir():
             with suppress(OSError, ValueError):
-                kind, _, inode = os.readlink(entry.path).partition(":")
+                kind, _, inode = str(entry.readlink()).partition(":")
                 if kind == "socket":
                     found.add(int(inode.strip("[]")))
     return found
