@@ -49,8 +49,8 @@ WAITS = tests/local tests/docker tests/deploy tests/contract
 phases = tally=$$(mktemp -d); code=0; \
 	run() { $(BIN)/pytest -q --tally "$$tally/reports" $(1) "$$@"; }; \
 	run $(COMPUTES) -m "not real" || code=$$?; \
-	run -n $(ENGINE_POOL) --maxschedchunk=2 -m "docker and not quiet" $(WAITS) > "$$tally/docker" 2>&1 & \
-	run -n $(POOL) --maxschedchunk=2 -m "real and not docker and not quiet" $(WAITS) || code=$$?; \
+	run -n $(ENGINE_POOL) --dist loadgroup -m "docker and not quiet" $(WAITS) > "$$tally/docker" 2>&1 & \
+	run -n $(POOL) --dist loadgroup -m "real and not docker and not quiet" $(WAITS) || code=$$?; \
 	wait $$! || code=$$?; cat "$$tally/docker"; \
 	run -m quiet $(WAITS) || code=$$?; \
 	rm -r "$$tally"; exit $$code

@@ -36,7 +36,7 @@ BEGAN_S = pytest.StashKey[float]()
 LEFT = pytest.StashKey[int]()  # tests that are for `make test-long`
 
 settings.register_profile("long", max_examples=500)
-settings.register_profile("quick", max_examples=20)
+settings.register_profile("quick", max_examples=8)
 
 
 def pytest_addoption(parser) -> None:

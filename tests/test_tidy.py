@@ -73,8 +73,13 @@ def modules() -> list[tuple[Path, ast.Module]]:
     return [(path, ast.parse(path.read_text())) for path in sorted(PACKAGE.rglob("*.py"))]
 
 
+@cache
+def nodes(tree: ast.Module) -> list[ast.AST]:
+    return list(ast.walk(tree))
+
+
 def imported(tree: ast.Module) -> Iterator[str]:
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("chaosd"):
             module = node.module or ""
             if module == "chaosd":
@@ -160,14 +165,14 @@ def by_prose(text: str) -> list[int]:
 def sentences(tree: ast.Module) -> list[int]:
     """Lines with words for people, but for docstrings and errors."""
     aside = set()
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         error = isinstance(node, ast.Raise | ast.Assert)
         error |= isinstance(node, ast.Call) and ast.unparse(node.func).endswith("Error")
         if error or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
             aside |= {id(part) for part in ast.walk(node)}
     return [
         node.lineno
-        for node in ast.walk(tree)
+        for node in nodes(tree)
         if isinstance(node, ast.Constant)
         and isinstance(node.value, str)
         and id(node) not in aside
@@ -191,7 +196,7 @@ def guesses(tree: ast.Module) -> list[ast.Call]:
     """Looks for a name in something, to see what it can do."""
     return [
         node
-        for node in ast.walk(tree)
+        for node in nodes(tree)
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
         and (
@@ -223,7 +228,7 @@ def test_only_the_clock_asks_for_the_time() -> None:
         name = path.relative_to(PACKAGE).as_posix()
         if name in TIME | OWN_PROGRAMS:
             continue
-        for node in ast.walk(tree):
+        for node in nodes(tree):
             if isinstance(node, ast.Call):
                 called = ast.unparse(node.func)
                 if called in BANNED:
@@ -236,7 +241,7 @@ def test_text_is_utf8_whatever_the_locale() -> None:
     wrong = []
     for path, tree in modules():
         name = path.relative_to(PACKAGE).as_posix()
-        for node in ast.walk(tree):
+        for node in nodes(tree):
             if not isinstance(node, ast.Call) or "encoding" in {k.arg for k in node.keywords}:
                 continue
             called = ast.unparse(node.func).rpartition(".")[2]
@@ -255,7 +260,7 @@ def test_functions_fit_a_screen_and_files_are_one_room() -> None:
         name = path.relative_to(PACKAGE).as_posix()
         if (lines := len(path.read_text().splitlines())) > LONG_FILES.get(name, FILE_LINES_MAX):
             wrong.append(f"{name}: {lines} lines")
-        for node in ast.walk(tree):
+        for node in nodes(tree):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 lines = (node.end_lineno or 0) - node.lineno + 1
                 if lines > FUNCTION_LINES_MAX:

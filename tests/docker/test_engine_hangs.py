@@ -95,7 +95,7 @@ def test_for_some_seconds_in_a_cycle_makes_it_poor(daemon, proxied, tmp_path) ->
             steps,
             stop,
             id=f"{name}-{'stopped' if stop else 'left'}",
-            marks=[] if (name, stop) == ("network", None) else pytest.mark.slow,
+            marks=pytest.mark.slow,
         )
         for name, steps in (
             ("network", [NETWORK]),

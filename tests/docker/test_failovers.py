@@ -43,6 +43,7 @@ def test_the_app_is_found_again_on_verified_fresh_addresses(engine, daemon, tmp_
 
 
 @pytest.mark.sized
+@pytest.mark.slow  # on local each time
 def test_a_container_comes_back_at_its_own_address(engine, daemon, tmp_path) -> None:
     count, faults = budget.of(2, 6), [{"type": "restart", "every": "4s"}]
     run = daemon(tmp_path / "d", "--cycles", str(count), faults=faults)
@@ -84,7 +85,7 @@ def check_stamps(run) -> None:
     ("old_ip", "misrouted"),
     [
         pytest.param("imposter", True, marks=pytest.mark.slow),
-        # What is met there, of each kind, is asked in test_old_ip.py each time.
+        # What is met there, of each kind, is asked in test_old_ip.py.
         *(
             pytest.param(old_ip, False, marks=pytest.mark.slow)
             for old_ip in ("blackhole", "tarpit", "vacant")

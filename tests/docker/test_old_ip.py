@@ -35,6 +35,7 @@ def ask(ip: str, limit_s: float) -> str:
         return "imposter" if "X-Chaosd-Instance: imposter" in answer else answer[:40]
 
 
+@pytest.mark.slow  # on local each time
 def test_each_old_ip_is_what_it_is_called(engine, tmp_path) -> None:
     config = Config.model_validate(BASE)
     plan = build(config, lambda _, what: what)

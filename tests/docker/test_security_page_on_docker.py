@@ -57,6 +57,7 @@ def privileges(config: dict) -> tuple[str, str]:
     return config["Config"]["User"], said + (f", add {', '.join(added)}" if added else "")
 
 
+@pytest.mark.slow  # on local each time
 def test_what_listens_is_what_the_page_says(engine, daemon, tmp_path: Path) -> None:
     run = daemon(
         tmp_path / "run",

@@ -33,6 +33,7 @@ def test_the_old_one_answers_until_haproxy_has_the_new_address(tmp_path) -> None
     assert cycle.reused == 0
 
 
+@pytest.mark.slow  # simulated each time
 def test_a_pause_is_the_fault_and_no_lag_of_the_world(tmp_path) -> None:
     [cycle] = ran(tmp_path, {"type": "pause", "window": "1s"}).cycles
     # Answered late, once it went on: within the probe's patience, so nothing failed.

@@ -22,7 +22,7 @@ from chaosd.proxies.haproxy.cfg.resolve import resolve
 from chaosd.proxies.haproxy.cfg.source import Document, Trouble
 
 pytestmark = pytest.mark.haproxy
-SEEDS = range(2)
+SEEDS = (0, pytest.param(1, marks=pytest.mark.slow))
 ENVIRONMENT = {"A": "one", "B": "two  words ", "EMPTY": "", "N": "7", "Q": "a\"b'c#d\\e"}
 SAID = re.compile(
     r"\[(?:WARNING|ALERT|NOTICE)\]\s+\(\d+\)\s*:\s*(.*?)(?=^\[(?:WARNING|ALERT|NOTICE)\]|\Z)",

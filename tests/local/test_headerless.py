@@ -45,6 +45,7 @@ def run(where: Path, *options: str, **keys) -> subprocess.CompletedProcess:
     return done
 
 
+@pytest.mark.slow  # its rules are a unit test's
 def test_its_recovery_is_that_of_the_new_address(tmp_path) -> None:
     done = run(tmp_path, "--cycles", "2")
     assert done.returncode == 0, done.stderr

@@ -214,7 +214,7 @@ def test_what_a_child_says_is_bounded(tmp_path):
 
         output = tmp_path / "output"
         one = child(
-            "head -c 3000000 /dev/zero | tr '\\0' x; yes 'a line of some length' | head -n 100000",
+            "head -c 1000000 /dev/zero | tr '\\0' x; yes 'a line of some length' | head -n 40000",
             heard=heard,
             output=output,
         )

@@ -13,6 +13,7 @@ import pytest
 SIZE = 4096  # of the pipe
 
 
+@pytest.mark.slow  # thirty cells; the sinks are tested each time
 @pytest.mark.timeout(60)
 def test_a_whole_run_ends_although_nobody_reads_its_output(tmp_path) -> None:
     config = {"name": "stuck", "runtime": "sim", "metrics": None, "cells": 30}

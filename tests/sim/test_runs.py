@@ -88,16 +88,16 @@ def test_phases_add_up_to_the_recovery(simulate) -> None:
 
 def test_no_fresh_ip_was_lately_in_use(simulate) -> None:
     probes = [{"type": "http", "rate": "20/s"}]
-    ran = simulate(until={"cycles": 40}, app={"remember_ips": 16}, probes=probes)
+    ran = simulate(until={"cycles": 12}, app={"remember_ips": 6}, probes=probes)
     ips = [ran.cycles[0].old_ip, *(c.new_ip for c in ran.cycles)]
     for place, ip in enumerate(ips):
-        assert ip not in ips[max(0, place - 16) : place]
+        assert ip not in ips[max(0, place - 6) : place]
 
 
 def test_what_stands_at_the_old_address_shows(simulate) -> None:
     def cycles(manner: str):
         faults = [{"type": "recreate", "every": "6s", "old_ip": manner}]
-        return simulate(faults=faults, until={"cycles": 5}).cycles
+        return simulate(faults=faults, until={"cycles": 3}).cycles
 
     assert all(c.misrouted > 10 for c in cycles("imposter"))
     assert all(c.misrouted == 0 and c.failed > 0 for c in cycles("refuse"))
@@ -114,11 +114,11 @@ def test_a_control_cycle_shows_the_meters_floor(simulate) -> None:
 
 def test_a_restart_at_its_own_address_is_a_control_and_no_failover(simulate) -> None:
     faults = [{"type": "recreate", "every": "6s"}, {"type": "restart", "every": "6s"}]
-    ran = simulate(faults=faults, until={"cycles": 30})
+    ran = simulate(faults=faults, until={"cycles": 16})
     moved = [c for c in ran.cycles if c.fault == "recreate" and c.recovery_s]
     stayed = [c for c in ran.cycles if c.fault == "restart" and c.recovery_s]
-    assert len(moved) > 5
-    assert len(stayed) > 5
+    assert len(moved) > 3
+    assert len(stayed) > 3
     for cycle in stayed:
         assert (cycle.outcome, cycle.old_ip) == (CycleOutcome.CONTROL, cycle.new_ip)
         assert (cycle.misrouted, cycle.predicted, cycle.anomaly) == (0, None, None)
@@ -334,7 +334,7 @@ def test_a_retried_request_may_get_through_before_any_fresh_one(simulate) -> Non
 def test_what_is_kept_as_counts_is_no_surer_of_availability(simulate, monkeypatch) -> None:
     """Each time from one T0 to the next stays a witness of its own."""
     monkeypatch.setitem(RunStore.__init__.__kwdefaults__, "chunk_samples", 1000)  # not an hour
-    probes, until = [{"type": "http", "rate": "20/s"}], {"cycles": budget.of(20, 200)}
+    probes, until = [{"type": "http", "rate": "20/s"}], {"cycles": budget.of(10, 200)}
     ran = [simulate(probes=probes, until=until, runs={"keep_raw": keep}) for keep in (None, "30s")]
     assert [(each.directory / FOLDED).exists() for each in ran] == [False, True]
     whole, counted = (each.report for each in ran)
@@ -343,7 +343,7 @@ def test_what_is_kept_as_counts_is_no_surer_of_availability(simulate, monkeypatc
 
 
 def test_a_slow_nameserver_and_a_slow_app_are_part_of_the_prediction(simulate) -> None:
-    ran = simulate(dns={"delay": "150ms"}, app={"start_delay": "700ms"}, until={"cycles": 20})
+    ran = simulate(dns={"delay": "150ms"}, app={"start_delay": "700ms"}, until={"cycles": 8})
     assert all(c.predicted is not None and c.anomaly is False for c in ran.cycles)
     assert min(c.recovery_s for c in ran.cycles) > 0.9  # the gap and the app's start
 
@@ -424,7 +424,7 @@ def test_an_address_that_is_not_fresh_makes_a_cycle_invalid(simulate, monkeypatc
 
 def test_a_probe_that_idles_measures_the_same(simulate) -> None:
     """Dense from before each T0 until the cycle is over, sparse between: the same failovers."""
-    more = {"faults": [{"type": "recreate", "every": "12s"}], "until": {"cycles": 12}, "seed": 7}
+    more = {"faults": [{"type": "recreate", "every": "12s"}], "until": {"cycles": 5}, "seed": 7}
     whole = simulate(probes=[{"type": "http", "rate": "100/s"}], **more)
     probe = {"type": "http", "rate": "100/s", "idle_rate": "4/s"}
     idling = simulate(probes=[probe], **more)

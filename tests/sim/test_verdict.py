@@ -6,23 +6,28 @@ import json
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import budget
 import pytest
 
 from chaosd import report
 from chaosd.cli import main
 
 # Recoveries are 0.2 to 1.3 s, evenly: half of them longer than 0.75 s.
-KEPT = {"recovery_p50": "1s", "recovery_p95": "1400ms", "misrouted": 0, "availability": "70%"}
+KEPT = {"recovery_p50": "1s", "misrouted": 0, "availability": "70%"}
+P95 = {"recovery_p95": "1400ms"}
 BROKEN = {"recovery_p95": "500ms"}
 PROBES = [{"type": "http", "rate": "20/s"}]
 
 
 @pytest.fixture(scope="module")
 def kept(simulate_once):
-    """A run of so many cycles as p95's upper bound takes, and some more."""
-    return simulate_once(slo=KEPT, until={"cycles": 80}, probes=PROBES)
+    """A run of so many cycles as p95's upper bound takes, and some more, where it is asked for."""
+    cycles = budget.of(20, 80)
+    slo = KEPT | P95 if budget.LONG else KEPT
+    return simulate_once(slo=slo, until={"cycles": cycles}, probes=PROBES)
 
 
+@pytest.mark.sized
 def test_objectives_decide_the_exit_code(kept, simulate) -> None:
     def run(slo, cycles: int):
         ran = simulate(slo=slo, until={"cycles": cycles}, probes=PROBES)
@@ -31,11 +36,11 @@ def test_objectives_decide_the_exit_code(kept, simulate) -> None:
 
     assert kept.code == kept.report["manifest"]["exit"]
     assert (kept.code, kept.report["verdict"]) == (0, "ok")
-    assert "verdict: ok (measurement good; all 4 objectives are kept)" in kept.said
-    broken = run(KEPT | BROKEN, cycles=50)
+    assert f"verdict: ok (measurement good; all {budget.of(3, 4)} objectives are kept)" in kept.said
+    broken = run(KEPT | BROKEN, cycles=20)
     assert (broken.code, broken.report["verdict"]) == (1, "fail")
     assert [o["result"] for o in broken.report["objectives"]] == ["ok", "fail", "ok", "ok"]
-    unknown = run(KEPT, cycles=50)
+    unknown = run(KEPT | P95, cycles=20)
     assert (unknown.code, unknown.report["verdict"]) == (4, "unknown")
     assert unknown.report["reasons"] == ["recovery_p95: its upper bound takes 72 cycles"]
     # All of it is in the run directory, to be judged again at any time.
@@ -48,16 +53,17 @@ def test_objectives_decide_the_exit_code(kept, simulate) -> None:
 
 
 def test_check_says_which_objectives_so_few_cycles_can_not_keep(simulate, capsys) -> None:
-    simulate("--cycles", "1", slo=KEPT, until={"cycles": 30})
+    simulate("--cycles", "1", slo=KEPT | P95, until={"cycles": 20})
     assert main(["check", "t.yaml"]) == 0
     out = capsys.readouterr().out
-    assert "slo.recovery_p95 takes 72 cycles, this run makes 30: it will be unknown\n" in out
+    assert "slo.recovery_p95 takes 72 cycles, this run makes 20: it will be unknown\n" in out
     assert out.count("it will be unknown") == 1
-    for more in (["--cycles", "100"], ["--set", "cells=3"]):
+    for more in (["--cycles", "100"], ["--set", "cells=4"]):
         assert main(["check", "t.yaml", *more]) == 0
         assert "it will be unknown" not in capsys.readouterr().out
 
 
+@pytest.mark.slow  # it takes ninety failovers to know anything
 def test_a_run_ends_when_it_knows_enough(simulate) -> None:
     ran = simulate(until={"cycles": 400, "precision": "7%"}, probes=PROBES)
     assert (ran.code, ran.report["manifest"]["reason"]) == (0, "done")
@@ -67,6 +73,7 @@ def test_a_run_ends_when_it_knows_enough(simulate) -> None:
     assert "p95 is known to ± 6." in ran.said
 
 
+@pytest.mark.slow  # ninety failovers
 def test_the_example_of_a_gate_keeps_its_objectives(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     gate = Path(__file__).parent.parent.parent / "configs/gate.yaml"
@@ -79,8 +86,8 @@ def test_the_example_of_a_gate_keeps_its_objectives(tmp_path, monkeypatch, capsy
 
 
 def test_a_run_that_never_knows_enough_ends_all_the_same(simulate) -> None:
-    ran = simulate(until={"cycles": 74, "precision": "0.1%"}, probes=PROBES)
-    assert len(ran.cycles) == 74
+    ran = simulate(until={"cycles": 12, "precision": "0.1%"}, probes=PROBES)
+    assert len(ran.cycles) == 12
     assert "no more cycles" not in ran.said
 
 

@@ -19,7 +19,7 @@ from chaosd.history.values import Outcome, Sample
 from chaosd.history.writer import RunStore
 from chaosd.report import exit_code, words
 
-FEW = settings(derandomize=True, max_examples=15, deadline=None)
+FEW = settings(derandomize=True, max_examples=8, deadline=None)
 MANIFEST = {
     "chaosd": "0.1.0",
     "name": "made",

@@ -62,7 +62,7 @@ def known(rng: Random, interval_ns: int, *, dropped: bool = False) -> tuple[Cycl
 def test_ideal_probes_have_no_bias_and_are_wrong_by_less_than_an_interval(rate) -> None:
     """As docs/measuring.md works it out: an sd of I/√6, and a recovery that is I/2 too long."""
     interval_ns, rng = SECOND // rate, Random(rate)
-    tried = budget.of(200, 400)
+    tried = budget.of(100, 400)
     found = [known(rng, interval_ns) for _ in range(tried)]
     errors = []
     for cycle, outage in found:
@@ -74,7 +74,7 @@ def test_ideal_probes_have_no_bias_and_are_wrong_by_less_than_an_interval(rate) 
     assert gap.sd_s == pytest.approx(1 / rate / math.sqrt(6), rel=2 / math.sqrt(tried))
     assert [error.loss_s for error in errors] == pytest.approx([error.gap_s for error in errors])
     recovery = Accuracy.of([error.recovery_s for error in errors])
-    assert recovery.bias_s == pytest.approx(0.5 / rate + 0.0001, rel=0.1)
+    assert recovery.bias_s == pytest.approx(0.5 / rate + 0.0001, abs=1 / rate / math.sqrt(tried))
     assert min(error.recovery_s for error in errors) >= 0
 
 

@@ -153,7 +153,7 @@ def test_a_dump_spells_everything_out(load: Load) -> None:
 
 @settings(
     derandomize=True,
-    max_examples=budget.of(25, 200),
+    max_examples=budget.of(10, 200),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

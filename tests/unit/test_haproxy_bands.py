@@ -97,7 +97,7 @@ MOVES = st.builds(
 VERSIONS = st.sampled_from(["2.2.9", "2.4.20", "2.6.12", "3.0.11", "3.2.26"])
 
 
-@settings(max_examples=budget.of(50, 400), derandomize=True, deadline=None)
+@settings(max_examples=budget.of(20, 400), derandomize=True, deadline=None)
 @given(CONFIGS, MOVES, VERSIONS, st.integers(0, 10**6))
 def test_every_simulated_recovery_lies_in_the_predicted_band(
     config: Settings, move: Timeline, version: str, seed: int
@@ -235,7 +235,7 @@ def test_where_the_model_does_not_reach_it_says_why(
     assert closed_forms.recovery(config(**settings), version, move(**happens)) == why
 
 
-@settings(max_examples=budget.of(50, 400), derandomize=True, deadline=None)
+@settings(max_examples=budget.of(20, 400), derandomize=True, deadline=None)
 @given(
     *(CONFIGS, VERSIONS, st.sampled_from(["refuse", "imposter", "blackhole", "tarpit"])),
     *(st.integers(0, 6000), st.integers(0, 6000), st.integers(0, 10**6)),

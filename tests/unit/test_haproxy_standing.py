@@ -13,6 +13,7 @@ from chaosd.history.cycles import Prediction
 from chaosd.plugins.timeline import OLD, RECORD_TYPES, Unreached, move
 from chaosd.proxies.haproxy import HAProxy
 from chaosd.proxies.haproxy.cfg.settings import settings_of
+from chaosd.proxies.haproxy.model import trials
 from chaosd.proxies.haproxy.model.backend import (
     Backend,
     CheckKind,
@@ -167,7 +168,8 @@ def test_a_spare_slot_takes_the_new_address_before_the_old_one_is_dropped() -> N
     assert band(replace(full, slots=3), others=1).upper_s < 2
 
 
-def test_a_backup_gets_nothing_while_others_answer() -> None:
+def test_a_backup_gets_nothing_while_others_answer(monkeypatch) -> None:
+    monkeypatch.setattr(trials, "STEPS_OF_A_TRIAL_MAX", 2_000)  # of those that end in nothing
     backup = replace(LINE, backup=True)
     assert predicted(backup, FIXED) is Unreached.NO_RECOVERY
     dead = {"fixed": NOBODY}

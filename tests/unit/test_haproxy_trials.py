@@ -107,7 +107,7 @@ def test_no_trial_leaves_the_band(others) -> None:
     rng, hosts = Random(f"trials {others}"), Random("hosts")
     early, late = [], []
     outside = []
-    tried = budget.of(100, 800)
+    tried = budget.of(50, 800)
     for _ in range(tried):
         config, version, happens = settings(rng), rng.choice(VERSIONS), move(rng, others=others)
         if (nobody_s := hosts.random()) < 1 / 3:  # published before the host answers ARP
@@ -173,7 +173,7 @@ def test_a_vacant_address_refuses_in_half_of_the_trials() -> None:
 
 def test_the_distribution_is_the_trials() -> None:
     rng = Random("distribution")
-    for _ in range(50):
+    for _ in range(20):
         config, happens = settings(rng), timeline.move(**move(rng, others=False))
         band = closed_forms.recovery(config, "3.0.11", happens)
         if not isinstance(band, Prediction):

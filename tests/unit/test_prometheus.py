@@ -386,7 +386,8 @@ def test_a_prediction_without_a_cell_known_before(page) -> None:
     assert said("cycles_total", outcome="recovered", **of) == 1
 
 
-def test_slow_clients_hold_few_threads_and_nobody_up(page) -> None:
+def test_slow_clients_hold_few_threads_and_nobody_up(page, monkeypatch) -> None:
+    monkeypatch.setattr("chaosd.live.page.REQUEST_LIMIT_S", 0.5)
     before = threading.active_count()
     slow = []
     for number in range(200):

@@ -24,7 +24,7 @@ from chaosd.history.values import Outcome, Sample
 from chaosd.report import words
 
 OURS = {OLD, NEW}
-FEW = settings(derandomize=True, max_examples=budget.of(30, 300), deadline=None)
+FEW = settings(derandomize=True, max_examples=budget.of(12, 300), deadline=None)
 
 
 def measured(samples: list[Sample], end_ns: int, **changes) -> Cycle:

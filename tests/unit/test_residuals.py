@@ -52,7 +52,7 @@ def test_a_world_that_is_the_model_is_not_refuted(resolvers, moved):
     predicted = predict(config, "3.0.11", happens)
     found = [trial.first_s for trial in recoveries(config, "3.0.11", happens)]
     interval_s, low, means = 0.02, 0, []
-    runs = budget.of(12, 40)
+    runs = budget.of(6, 40)
     for seed in range(runs):
         rng = random.Random(seed)
         seen = [rng.choice(found) + rng.random() * interval_s for _ in range(200)]

@@ -29,7 +29,7 @@ from chaosd.analysis.statistics import (
     student,
 )
 
-FEW = settings(derandomize=True, max_examples=budget.of(30, 200), deadline=None)
+FEW = settings(derandomize=True, max_examples=budget.of(12, 200), deadline=None)
 TIMES = strategies.floats(0, 100)
 VALUES = strategies.lists(strategies.floats(0, 100), max_size=40)
 

@@ -27,7 +27,7 @@ from chaosd.history.reader import RunReader
 from chaosd.history.values import Outcome, Sample, rounded_ns
 from chaosd.history.writer import RECORD, RECORDS, RunStore, read_chunk
 
-FEW = settings(derandomize=True, max_examples=budget.of(20, 60), deadline=None)
+FEW = settings(derandomize=True, max_examples=budget.of(8, 60), deadline=None)
 EVERYTHING = (0, 10**19)
 
 

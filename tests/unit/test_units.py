@@ -75,7 +75,7 @@ def test_durations_are_written_short(ns: int, text: str) -> None:
     assert str(Duration(ns)) == text
 
 
-@settings(derandomize=True, max_examples=budget.of(50, 500), deadline=None)
+@settings(derandomize=True, max_examples=budget.of(20, 500), deadline=None)
 @given(st.integers(0, YEAR_NS) | st.integers(0, 366 * 86_400).map(lambda s: s * 10**9))
 def test_a_duration_is_read_as_it_is_written(ns: int) -> None:
     assert Duration.parse(str(Duration(ns))) == ns
@@ -118,7 +118,7 @@ def test_what_is_no_rate_is_said_in_words(text: Any, message: str) -> None:
     assert str(caught.value).startswith(message)
 
 
-@settings(derandomize=True, max_examples=budget.of(50, 500), deadline=None)
+@settings(derandomize=True, max_examples=budget.of(20, 500), deadline=None)
 @given(
     st.decimals(1, 100_000, places=3).map(str) | st.integers(1, 100_000).map(str),
     st.sampled_from("smh"),
