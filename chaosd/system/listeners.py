@@ -1,6 +1,6 @@
 """Who listens at an address of this machine, by the kernel's own list.
 
-    sockets(Address("127.0.0.1", 80))      # the inodes of those that listen exactly there
+    sockets("127.0.0.1", 80)               # the inodes of those that listen exactly there
     held_by(pid)                           # the inodes of a process's sockets
 
 Several processes may listen at one address (SO_REUSEPORT): each gets a part of the connections.
@@ -14,8 +14,6 @@ from contextlib import suppress
 from pathlib import Path
 from struct import Struct
 
-from chaosd.history.values import Address
-
 PROC = Path("/proc")
 _SOCK_DIAG, _BY_FAMILY = 4, 20  # NETLINK_SOCK_DIAG, SOCK_DIAG_BY_FAMILY
 _REQUEST, _DUMP = 0x1, 0x300  # NLM_F_…
@@ -28,16 +26,15 @@ _ANSWER_MAX = 1 << 16
 _WAIT_S = 1.0
 
 
-def sockets(address: Address) -> set[int]:
+def sockets(host: str, port: int) -> set[int]:
     """The inodes of the sockets that listen at this address of IPv4, and not at all addresses."""
     try:
-        host = socket.inet_aton(address.host)
-        return set(_listening(address.port, host))
+        return set(_listening(socket.inet_aton(host), port))
     except OSError:
         return set()
 
 
-def _listening(port: int, host: bytes) -> list[int]:
+def _listening(host: bytes, port: int) -> list[int]:
     body = _ASK.pack(socket.AF_INET, socket.IPPROTO_TCP, 0, 0, _LISTEN, socket.htons(port), 0)
     head = _HEAD.pack(_HEAD.size + len(body), _BY_FAMILY, _REQUEST | _DUMP, 1, 0)
     found: list[int] = []

@@ -31,15 +31,15 @@ def test_those_are_found_that_listen_exactly_there() -> None:
     with listening(Address("127.0.0.1", 0)) as one:
         here = Address(*one.getsockname())
         inode = os.fstat(one.fileno()).st_ino
-        assert listeners.sockets(here) == {inode}
+        assert listeners.sockets(*here) == {inode}
         with listening(here) as two, listening(here._replace(host="127.0.0.2")) as elsewhere:
             both = {inode, os.fstat(two.fileno()).st_ino}
-            assert listeners.sockets(here) == both
+            assert listeners.sockets(*here) == both
             mine = listeners.held_by(os.getpid())
             assert both | {os.fstat(elsewhere.fileno()).st_ino} <= mine
         with socket.create_connection(here):
-            assert listeners.sockets(here) == {inode}
-    assert listeners.sockets(here) == set()
+            assert listeners.sockets(*here) == {inode}
+    assert listeners.sockets(*here) == set()
     assert listeners.held_by(0) == set()
 
 

@@ -381,7 +381,7 @@ class LocalStage(Roster[Child]):
 
     def is_entry_shared(self) -> bool:
         child = self._proxy.child
-        there = listeners.sockets(self.entry)
+        there = listeners.sockets(*self.entry)
         others = there if child is None else there - listeners.held_by(child.pid)
         if others:  # HAProxy lets others listen at its address; the old one does in a reload
             for pid in processes.of_run(self._cell.run_id):
