@@ -54,7 +54,7 @@ from chaosd.plan.work import DENSE_BEFORE_NS
 from chaosd.plugins.bases import FaultConfig, ProbeConfig, WindowedFaultConfig
 from chaosd.plugins.probe import Prober
 from chaosd.plugins.proxy import Predicts
-from chaosd.plugins.runtime import IsFound, Stage
+from chaosd.plugins.runtime import IsFound, Stage, WatchesEntry
 from chaosd.plugins.timeline import Clients, Timeline
 from chaosd.report import words
 from chaosd.system.clock import SECOND_NS, Clock
@@ -417,12 +417,13 @@ class CellRun:
             disturbances.append(Disturbance(other, self.stage, seen))
         driver = CycleDriver(cycle, machine, disturbances, self._owner)
         api = self.stage.api if self.stage is not None else None
+        shared = self._entry_shared()
         try:
             unsteady = None if self.is_steady() else self._unsteady()
             await driver.run(unsteady=unsteady, poller=self.server_poller, api=api)
             self._count_queries()
         finally:
-            self._finish(cycle, driver.end)
+            self._finish(cycle, driver.end, shared or self._entry_shared())
 
     def _count_queries(self) -> None:
         """Store the count at a cycle's edges, too: what it costs is told from what rest costs."""
@@ -439,7 +440,14 @@ class CellRun:
             undo_at_stop_ns=round(HEAL_LIMIT_AT_STOP_S * SECOND_NS),
         )
 
-    def _finish(self, cycle: CycleRun, end: End) -> None:
+    def _entry_shared(self) -> Cause | None:
+        """Why no answer can be trusted: a stranger gets a part of the probes' connections."""
+        stage = self.stage
+        if not isinstance(stage, WatchesEntry) or not stage.is_entry_shared():
+            return None
+        return Cause(kind=CauseKind.ENTRY_SHARED, detail=str(stage.entry))
+
+    def _finish(self, cycle: CycleRun, end: End, spoilt: Cause | None) -> None:
         """Turn what was gathered into the cycle's line."""
         cycle.write_begin()
         self._owner.world.tell(cycle)
@@ -450,7 +458,7 @@ class CellRun:
             end_ns = now_ns if cycle.fold is None else max(cycle.fold.t0_ns, self._complete_ns)
         self._predict(cycle, end_ns)
         unix = (self.clock.unix_ns() - now_ns + end_ns) / SECOND_NS
-        ended = CycleEnded(fault=cycle.label, unix=unix, cause=end.cause)
+        ended = CycleEnded(fault=cycle.label, unix=unix, cause=end.cause or spoilt)
         cycle.record(ended, at_ns=end_ns)
         self.cycle, self.recorder.cycle = None, 0
         self.pacing.around_fault(dense=False)

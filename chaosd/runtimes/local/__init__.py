@@ -51,7 +51,7 @@ from chaosd.runtimes.realtime import RealTime
 from chaosd.runtimes.roster import Entry, Roster, Signal
 from chaosd.runtimes.senders import OfProcess
 from chaosd.runtimes.surroundings import Surroundings
-from chaosd.system import processes
+from chaosd.system import listeners, processes
 from chaosd.system.processes import Child
 
 DOOR, SERVICES = 1, 2  # the last byte of their addresses; further nameservers come after these
@@ -375,7 +375,18 @@ class LocalStage(Roster[Child]):
         ]
         if self._proxy.child is not None and not self._proxy.child.gone:
             found.append(OwnProcess(ProcessRole.PROXY, "", self._proxy.child.pid))
+        if self._cache is not None and (pid := self._cache.pid()) is not None:
+            found.append(OwnProcess(ProcessRole.DNS, "", pid))
         return found
+
+    def is_entry_shared(self) -> bool:
+        child = self._proxy.child
+        there = listeners.sockets(*self.entry)
+        others = there if child is None else there - listeners.held_by(child.pid)
+        if others:  # HAProxy lets others listen at its address; the old one does in a reload
+            for pid in processes.of_run(self._cell.run_id):
+                others -= listeners.held_by(pid)
+        return bool(others)
 
     @property
     def _network(self) -> Loopback:
