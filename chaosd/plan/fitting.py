@@ -11,7 +11,7 @@ from typing import Any
 
 from chaosd.config.shape import Config
 from chaosd.plugins.bases import Part
-from chaosd.plugins.parts import plugin_config
+from chaosd.plugins.config_parts import plugin_config
 from chaosd.plugins.probe import Knock
 from chaosd.plugins.proxy import CanBeMet, Proxy, Rewires, StandIn
 from chaosd.plugins.runtime import Runtime, TouchesOthers

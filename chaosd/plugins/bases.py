@@ -14,9 +14,9 @@ from pydantic import (
     model_validator,
 )
 
-from chaosd.plugins.parts import BASES, COMPANION, Plugin, at
-from chaosd.plugins.parts import KeyPath as KeyPath  # noqa: PLC0414 - others take it from here
-from chaosd.plugins.parts import Part as Part  # noqa: PLC0414
+from chaosd.plugins.config_parts import BASES, COMPANION, Plugin, at
+from chaosd.plugins.config_parts import KeyPath as KeyPath  # noqa: PLC0414 - others take it from here
+from chaosd.plugins.config_parts import Part as Part  # noqa: PLC0414
 from chaosd.units import Cron, Duration, Offset, PositiveDuration, Rate
 
 

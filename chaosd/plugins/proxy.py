@@ -153,7 +153,7 @@ class Launches(Protocol):
 
     @property
     def listen(self) -> Address | None:
-        """Where the config wants the door; the runtime chooses if None."""
+        """Where the config wants the entry; the runtime chooses if None."""
 
     def move_to(self, host: ProxyHost) -> None:
         """From now on its program is there."""

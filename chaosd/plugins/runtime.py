@@ -106,7 +106,7 @@ class CellSpec:
 class Stage(Protocol):
     """One cell's topology, standing."""
 
-    entry: Address  # where probes knock at the proxy's door
+    entry: Address  # where probes knock at the proxy's entry
     way_in: str  # how they come there, for the record: "loopback", "published port", …
     # Who serves now, the one that has served longest first. Each has its `InstancePlaced` stored
     # when its address is known: identity, ip, port.

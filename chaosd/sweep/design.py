@@ -24,7 +24,7 @@ from chaosd.config.yamlfile import Problem
 from chaosd.dns.presets import PRESETS
 from chaosd.errors import ConfigError
 from chaosd.plugins.bases import KeyPath, Part
-from chaosd.plugins.parts import concrete
+from chaosd.plugins.config_parts import concrete
 from chaosd.sweep import baseline
 from chaosd.sweep.axes import COMBINATIONS_MAX, AnyAxis, Axis, SameAs, all_of, values_of
 from chaosd.sweep.values import Objective

@@ -133,7 +133,7 @@ defaults
     timeout client 5s
     timeout connect 1s
     timeout server 5s
-frontend door
+frontend entry
     bind {address} ssl crt {certificate} alpn h2,http/1.1
     http-request return status 200 hdr X-Chaosd-Instance "v%[fc_http_major]"
 """

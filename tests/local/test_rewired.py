@@ -89,7 +89,7 @@ APP = {"plain": "shop.internal:443", "service": "_http._tcp.shop.internal"}
 
 
 def text(port: int, shape: str) -> str:
-    """Everything at once, with its door at this port: plain with a PROXY line, or by TLS only."""
+    """Everything at once, with its entry at this port: plain with a PROXY line, or by TLS only."""
     bind = f"bind 127.0.0.1:{port} accept-proxy"
     if shape == "service":
         bind = f"bind 127.0.0.1:{port} ssl crt /etc/haproxy/site.pem alpn h2,http/1.1"

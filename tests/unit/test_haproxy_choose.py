@@ -16,13 +16,13 @@ def choice(text, **wish):
     return rewiring.own_files(RESOLVERS + text, **wish).choice
 
 
-def door(front, back="", **wish):
-    return rewiring.own_files(ONE.format(front=front, back=back), **wish).door
+def route(front, back="", **wish):
+    return rewiring.own_files(ONE.format(front=front, back=back), **wish).probe_route
 
 
 def way(front, back="", **wish):
     """What the probe asks for at which bind, or None: at a frontend of chaosd's own."""
-    found = door(front, back, **wish)
+    found = route(front, back, **wish)
     if found.frontend is None:
         return None
     return found.bind.texts[1], found.request.host, found.request.path
@@ -94,7 +94,7 @@ def test_a_template_stands_for_several_instances():
     assert [instances(count) for count in ("1", "2", "10", "1-8", "x")] == [1, 2, 3, 3, 1]
 
 
-# --- the door ---
+# --- where the probe comes in ---
 
 
 def test_the_plainest_bind_is_taken():
@@ -103,9 +103,9 @@ def test_the_plainest_bind_is_taken():
         "frontend g\n bind :3\n default_backend b\n"
     )
     assert way(front) == (":3", "app.example", "/")
-    found = door("frontend f\n bind :1 ssl crt x\n bind :2 accept-proxy\n default_backend b\n")
+    found = route("frontend f\n bind :1 ssl crt x\n bind :2 accept-proxy\n default_backend b\n")
     assert (found.bind.texts[1], found.accept_proxy, found.tls) == (":2", True, False)
-    assert door("frontend f\n bind :1 ssl crt x\n default_backend b\n").tls
+    assert route("frontend f\n bind :1 ssl crt x\n default_backend b\n").tls
 
 
 @pytest.mark.parametrize(
@@ -152,11 +152,11 @@ def test_a_redirect_to_https_leads_to_the_tls_bind():
 
 def test_the_rule_in_the_way_is_named_and_the_user_can_say_what_to_ask():
     front = "frontend f\n bind :1\n use_backend b if { hdr(host) -m reg ^v[0-9]+[.] }\n"
-    found = door(front)
+    found = route(front)
     assert found.is_own
     assert found.why.texts[:2] == ("use_backend", "b")
     assert way(front, host="v2.example") == (":1", "v2.example", "/")
-    assert door(front, host="elsewhere").is_own
+    assert route(front, host="elsewhere").is_own
 
 
 def test_what_the_backend_itself_refuses_counts_too():
@@ -170,7 +170,7 @@ def test_what_the_backend_itself_refuses_counts_too():
 
 
 def test_what_the_backend_itself_refuses_counts_without_a_frontend_too():
-    found = door("", back="http-request deny unless { path_beg /in }")
+    found = route("", back="http-request deny unless { path_beg /in }")
     assert found.is_own
     assert found.request.path == "/in"
 
@@ -200,10 +200,10 @@ def test_what_lets_nobody_in_is_left_out_of_the_backend():
     ],
 )
 def test_the_probe_comes_from_where_it_is_let_in(rule, source):
-    found = door(f"frontend f\n bind :1\n {rule}\n")
+    found = route(f"frontend f\n bind :1\n {rule}\n")
     assert (found.frontend.name, found.request.source) == ("f", source)
     # A PROXY line says where it comes from, and is not forged.
-    assert door(f"frontend f\n bind :1 accept-proxy\n {rule}\n").is_own is (source is not None)
+    assert route(f"frontend f\n bind :1 accept-proxy\n {rule}\n").is_own is (source is not None)
     copy = rewiring.make(ONE.format(front=f"frontend f\n bind :1\n {rule}\n", back=""))
     said = [line for line in copy.added if "set-src" in line]
     assert said == ([] if source is None else [f"tcp-request connection set-src str({source})"])
@@ -220,7 +220,7 @@ def test_the_rule_behind_a_redirect_is_named():
         "frontend f\n bind :1\n bind :2 ssl crt x\n redirect scheme https if !{ ssl_fc }\n"
         " http-request deny if { sc_http_req_rate(0) gt 9 }\n default_backend b\n"
     )
-    assert door(front).why.texts[:2] == ("http-request", "deny")
+    assert route(front).why.texts[:2] == ("http-request", "deny")
 
 
 def test_a_listen_section_without_a_bind_is_its_own_door():

@@ -98,13 +98,13 @@ class HAProxy:
         self._host = host
 
     def met(self, running: Running) -> HAProxy:
-        from chaosd.proxies.haproxy.met import MetHAProxy
+        from chaosd.proxies.haproxy.running import MetHAProxy
 
         return MetHAProxy(self.config, running, self._host)
 
     @property
     def listen(self) -> Address | None:
-        return self.config.door
+        return self.config.entry
 
     # --- the program ---
 

@@ -26,7 +26,7 @@ class Sections(NamedTuple):
 OWN = Sections(
     (f"{RESOLVERS}  # your resolvers section",),
     f"backend {BACKEND}  # your backend",
-    "frontend door  # your frontend",
+    "frontend entry  # your frontend",
     (SERVER,),
 )
 

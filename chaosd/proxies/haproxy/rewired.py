@@ -123,7 +123,7 @@ class RewiredFiles:
         if found:
             return found
         try:
-            _ = files.door
+            _ = files.probe_route
         except NotChosenError as error:
             where = ", ".join(map(str, files.paths))
             return [f"{where}: {wording.not_chosen(str(error), error.names)}"]
@@ -133,7 +133,7 @@ class RewiredFiles:
         if self.problems():
             return None
         files = self.files()
-        choice, request = files.choice, files.door.request
+        choice, request = files.choice, files.probe_route.request
         app_env = files.rewired(_for_port(app_port)).app_env
         return StandIn(
             name=choice.name.lower().rstrip("."),
@@ -144,7 +144,7 @@ class RewiredFiles:
                 host=request.host,
                 path=request.path,
                 tls=request.tls,
-                proxy_line=files.door.accept_proxy and not request.tls,
+                proxy_line=files.probe_route.accept_proxy and not request.tls,
                 identified=True,
             ),
             settled_s=_settled_s(files.effective, choice.moved[0]),
@@ -154,7 +154,7 @@ class RewiredFiles:
     def choices(self) -> list[str]:
         files = self.files()
         unset = [wording.unset(name, place) for name, place in files.unset.items()]
-        return [*wording.choices(files.choice, files.door), *unset]
+        return [*wording.choices(files.choice, files.probe_route), *unset]
 
     def not_carried(self) -> list[str]:
         rewired = self._last or self.files().rewired(_TRY)
@@ -266,9 +266,9 @@ class RewiredFiles:
         """What of the user's files a setting of the YAML is set in; None if nobody knows."""
         if self.problems():
             return None
-        choice, door = self.files().choice, self.files().door
+        choice, route = self.files().choice, self.files().probe_route
         used = {str(s.values["resolvers"].value) for s in choice.moved if is_followed(s)}
-        frontend = choice.backend if door.frontend is None else door.frontend
+        frontend = choice.backend if route.frontend is None else route.frontend
         return Sections(
             resolvers=tuple(sorted(used)),
             backend=f"{choice.backend.kind} {choice.backend.name}",

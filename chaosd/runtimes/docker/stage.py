@@ -52,7 +52,7 @@ class DockerStage(Impairable):
         name: str = "",
         others: Mapping[str, Presence] = MappingProxyType({}),
     ) -> None:
-        """`publish` is where the proxy's door is published; the rest is as of EngineStage."""
+        """`publish` is where the proxy's entry is published; the rest is as of EngineStage."""
         super().__init__(presence, cell, recorder, failed, name=name, others=others)
         self._config = config
         self._publish = publish

@@ -1,6 +1,6 @@
 """The topology on this machine's loopback: real processes, real packets, no privileges.
 
-In the /24 of a cell .1 is the proxy's door, .2 the DNS server and the log receiver, and the app's
+In the /24 of a cell .1 is the proxy's entry, .2 the DNS server and the log receiver, and the app's
 instances live from .10 on. There is no `vacant` old IP: on Linux every address of 127.0.0.0/8 is
 there, so that a host that is gone can't be played.
 """
@@ -54,7 +54,7 @@ from chaosd.runtimes.surroundings import Surroundings
 from chaosd.system import listeners, processes
 from chaosd.system.processes import Child
 
-DOOR, SERVICES = 1, 2  # the last byte of their addresses; further nameservers come after these
+ENTRY, SERVICES = 1, 2  # the last byte of their addresses; further nameservers come after these
 CACHE, ELSEWHERE = 9, 8  # the cache, and where a nameserver goes that moves
 TRANSPORTS: tuple[Transport, ...] = ("udp", "tcp")
 ARM_LIMIT_S = 10.0
@@ -204,7 +204,7 @@ class LocalStage(Roster[Child]):
             for name in cell.beside or ():
                 self._dns.publish(name, [beside.address.host])
         where = Surroundings(
-            self._loopback.address(DOOR), dns, self.app[0].address, beside, tuple(more)
+            self._loopback.address(ENTRY), dns, self.app[0].address, beside, tuple(more)
         )
         await self._proxy.start(where, self._on_end)
         self.entry, self.api = self._proxy.entry, self._proxy.api

@@ -16,7 +16,7 @@ _HOSTS_MAX, _PATHS_MAX, _SOURCES_MAX = 40, 40, 3
 
 
 @dataclass(frozen=True)
-class Door:
+class ProbeRoute:
     """The way to the app. Without a frontend chaosd adds one of its own, and `why` says so."""
 
     frontend: Proxy | None
@@ -35,29 +35,29 @@ class Door:
         return self.request.tls
 
 
-def find(effective: Effective, choice: Choice, host: str | None, path: str | None) -> Door:
+def find(effective: Effective, choice: Choice, host: str | None, path: str | None) -> ProbeRoute:
     """The simplest way to the backend: plain before `accept-proxy` before TLS."""
     in_the_way: list[Statement] = []
-    doors: list[tuple[tuple[int, ...], Door]] = []
+    found: list[tuple[tuple[int, ...], ProbeRoute]] = []
     for number, proxy in enumerate(effective.proxies):
         if proxy.kind not in ("frontend", "listen") or not _leads(proxy, choice.backend):
             continue
         for bind in (line for line in proxy.statements if line.says("bind") and line.words[1:]):
-            door, stopped = _way_in(proxy, bind, choice, host, path)
+            route, stopped = _way_in(proxy, bind, choice, host, path)
             in_the_way += [] if stopped is None else [stopped]
-            if door is not None:
-                cost = (door.tls, door.accept_proxy, door.request.path != "/", number)
-                doors.append((cost, door))
-    if doors:
-        return min(doors, key=lambda pair: pair[0])[1]
+            if route is not None:
+                cost = (route.tls, route.accept_proxy, route.request.path != "/", number)
+                found.append((cost, route))
+    if found:
+        return min(found, key=lambda pair: pair[0])[1]
     backend = choice.backend
     plain = _past_its_own_rules(choice, host, path)
     if backend.kind == "listen" and not any(line.says("bind") for line in backend.statements):
-        return Door(backend, None, plain)
+        return ProbeRoute(backend, None, plain)
     # A redirect may lead to another bind, and what stops requests there is what matters.
     in_the_way.sort(key=lambda line: "redirect" in line.texts[:2])
     why = in_the_way[0] if in_the_way else None
-    return Door(None, None, plain, why=why, left_out=(*routes.in_the_way(backend, plain),))
+    return ProbeRoute(None, None, plain, why=why, left_out=(*routes.in_the_way(backend, plain),))
 
 
 def _past_its_own_rules(choice: Choice, host: str | None, path: str | None) -> Request:
@@ -82,7 +82,7 @@ def _leads(proxy: Proxy, backend: Proxy) -> bool:
 
 def _way_in(
     proxy: Proxy, bind: Statement, choice: Choice, host: str | None, path: str | None
-) -> tuple[Door | None, Statement | None]:
+) -> tuple[ProbeRoute | None, Statement | None]:
     """The first request that gets from this bind to the backend, or the rule that is in the way."""
     stopped: Statement | None = None
     tls = "ssl" in bind.texts[2:]
@@ -97,7 +97,7 @@ def _way_in(
                 if inside.stopped is not None or inside.unknown is not None:
                     stopped = stopped or inside.stopped or inside.unknown
                     continue
-            return Door(proxy, bind, request, accept_proxy), None
+            return ProbeRoute(proxy, bind, request, accept_proxy), None
         stopped = stopped or outcome.unknown or outcome.stopped
     to = [s for s in proxy.statements if s.says("use_backend", choice.backend.name)]
     return None, stopped or (to[0] if to else None)
