@@ -32,6 +32,14 @@ class ConfigError(ChaosdError):
     exit_code = Exit.USAGE
 
 
+class RefusedError(ConfigError):
+    """The proxy's program refuses its configuration. `taken_by`: a version here that takes it."""
+
+    def __init__(self, *problems: str, taken_by: str | None) -> None:
+        super().__init__(*problems)
+        self.taken_by = taken_by
+
+
 class MachineError(ChaosdError):
     """The machine can't do it: a binary is missing, a port is taken, the disk is full."""
 

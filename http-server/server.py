@@ -297,6 +297,9 @@ class Server:
                 return
             data = came = connection.socket.recv(READ_BYTES)
             if connection.wire is not None and came:
+                if connection.wire.is_costly(came) and has_left(connection.socket):
+                    self.drop(connection)
+                    return
                 data, back = connection.wire.received(came)
         except BlockingIOError:
             return
@@ -357,6 +360,14 @@ class Server:
             connection.writing = bool(connection.outbox)
             events = select.EPOLLOUT if connection.writing else select.EPOLLIN
             self.epoll.modify(connection.socket.fileno(), events)
+
+
+def has_left(client: socket.socket) -> bool:
+    """Whether it sends nothing more. A crowd that has given up is not worked off one by one."""
+    try:
+        return not client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
 
 
 def parse(text: str) -> tuple[str, int]:

@@ -63,6 +63,7 @@ def _context(pem: str) -> ssl.SSLContext:
     try:
         os.write(memory, pem.encode())
         made.load_cert_chain(f"/proc/self/fd/{memory}")
+        made.num_tickets = 1  # of two, one is never used, and each costs a third of a handshake
     finally:
         os.close(memory)
     return made
@@ -78,6 +79,12 @@ class Wire:
         self._waiting = b""  # the first bytes, as long as it is not clear what they are
         self._begun = False  # that is clear
         self._tls: Tls | None = None
+
+    def is_costly(self, data: bytes) -> bool:
+        """Whether what came is of a handshake: it takes a while, so somebody should wait for it."""
+        if self._tls is not None:
+            return not self._tls.is_open
+        return self._context is not None and data.startswith((HANDSHAKE, V1, V2[:4]))
 
     def received(self, data: bytes) -> tuple[bytes, bytes]:
         """Take what came: what of it is HTTP, and what has to be sent back. Raises OSError."""
@@ -106,12 +113,14 @@ class Tls:
         self._ssl = ssl
         self._heard, self._said = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._object = context.wrap_bio(self._heard, self._said, server_side=True)
+        self.is_open = False  # the handshake is over
 
     def received(self, data: bytes) -> tuple[bytes, bytes]:
         self._heard.write(data)
         parts = []
         try:
             self._object.do_handshake()
+            self.is_open = True
             while part := self._object.read(READ_BYTES):
                 parts.append(part)
         except self._ssl.SSLWantReadError:  # the rest is still to come

@@ -25,6 +25,7 @@ CONFIG = {
 }
 BEGUN_S = 40.0  # until the first cycle begins, on a busy machine
 BEGIN, PLACED = '"what":"begin"', '"what":"instance"'
+CACHES = ("unbound", "dnsmasq")  # `dns.cache`
 PROBER = b"chaosd.probes.worker"  # in its command line
 # A plain loop; it ends with who has started it, however that ends.
 LOOP = """
@@ -77,12 +78,15 @@ class Run:
             return _container_pid(f"chaosd-{self.run_id}-c1-dns")
         if part == "prober":  # a child without a label: it ends with its parent
             return self._child(PROBER)
-        socket = None if part == "haproxy" else f"socket:[{self._new_door()}]"
+        program = part in ("haproxy", *CACHES)
+        socket = None if program else f"socket:[{self._new_door()}]"
         for entry in self.processes():
             try:
-                if socket is None and b"haproxy" in (entry / "cmdline").read_bytes():
+                if program and part.encode() in (entry / "cmdline").read_bytes().split(b"\0")[0]:
                     return int(entry.name)
-                if socket in (str(file.readlink()) for file in (entry / "fd").iterdir()):
+                if not program and socket in (
+                    str(file.readlink()) for file in (entry / "fd").iterdir()
+                ):
                     return int(entry.name)
             except OSError:
                 continue

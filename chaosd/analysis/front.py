@@ -17,26 +17,35 @@ def front(values: Any, floors: Sequence[float], share: float) -> list[int]:
     """
     import numpy as np
 
-    values = np.asarray(values, dtype=float)
-    if not len(values):
+    rows = np.asarray(values, dtype=float)
+    if not len(rows):
         return []
-    finite = np.where(np.isfinite(values), values, np.nan)
-    low, high = np.zeros(values.shape[1]), np.ones(values.shape[1])
-    some = ~np.all(np.isnan(finite), axis=0)
-    low[some], high[some] = np.nanmin(finite[:, some], axis=0), np.nanmax(finite[:, some], axis=0)
-    scaled = (values - low) / np.where(high > low, high - low, 1.0)
-    order = np.argsort(
-        np.where(np.isfinite(scaled), scaled, len(values)).sum(axis=1), kind="stable"
+    return [int(row) for row in np.flatnonzero(_kept(rows[None], floors, share)[0])]
+
+
+def _kept(values: Any, floors: Sequence[float], share: float) -> Any:
+    """`kept[time, row]` of `values[time, row, column]`: each time is a front of its own."""
+    import numpy as np
+
+    finite = np.isfinite(values)
+    low = np.where(finite, values, np.inf).min(axis=1, keepdims=True)
+    high = np.where(finite, values, -np.inf).max(axis=1, keepdims=True)
+    low, spread = np.where(np.isfinite(low), low, 0.0), np.where(high > low, high - low, 1.0)
+    scaled = np.where(finite, values - low, 0.0) / spread
+    sums = np.where(finite, scaled, values.shape[1]).sum(axis=2)
+    order = np.argsort(sums, axis=1, kind="stable")
+    with_room = values + np.maximum(
+        np.asarray(floors), share * np.where(np.isfinite(values), values, 0.0)
     )
-    margins = np.maximum(np.asarray(floors), share * np.where(np.isfinite(values), values, 0.0))
-    kept: list[int] = []
-    for row in order:
-        others, room = values[kept], margins[kept]
-        no_worse = (others <= values[row] + room).all(axis=1)
-        better = (values[row] > others + room).any(axis=1)
-        if not (no_worse & better).any():
-            kept.append(int(row))
-    return sorted(kept)
+    kept = np.zeros(values.shape[:2], dtype=bool)
+    times = np.arange(len(values))
+    for place in order.T:
+        among = np.flatnonzero(kept.any(axis=0))
+        row, row_with_room = values[times, place][:, None], with_room[times, place][:, None]
+        no_worse = (values[:, among] <= row_with_room).all(axis=2)
+        better = (row > with_room[:, among]).any(axis=2)
+        kept[times, place] = ~(kept[:, among] & no_worse & better).any(axis=1)
+    return kept
 
 
 def membership(resampled: Any, floors: Sequence[float], share: float) -> list[float]:
@@ -46,9 +55,5 @@ def membership(resampled: Any, floors: Sequence[float], share: float) -> list[fl
     replacement, and with each all that was seen in it (Efron and Tibshirani, An Introduction to
     the Bootstrap, 1993, 8.6). So what disturbed all rows at once does so in the resamples, too.
     """
-    import numpy as np
-
-    counts = np.zeros(resampled.shape[1])
-    for values in resampled:
-        counts[front(values, floors, share)] += 1
-    return [float(count / len(resampled)) for count in counts]
+    found = _kept(resampled, floors, share).mean(axis=0)
+    return [float(each) for each in found]

@@ -57,11 +57,14 @@ ANYBODYS = (LagKind.LISTEN_DROPPED,)
 KNOWN = (LagKind.APP_START_WAITED, LagKind.DEED_LATE)
 # Nobody waits like this: somebody has stopped it.
 STANDING = (
-    *(LagKind.PROXY_STOPPED, LagKind.APP_STOPPED, LagKind.DAEMON_STOPPED),
-    *(LagKind.ENGINE_SILENT, LagKind.PROXY_SILENT),
+    *(LagKind.PROXY_STOPPED, LagKind.APP_STOPPED, LagKind.DNS_STOPPED),
+    *(LagKind.DAEMON_STOPPED, LagKind.ENGINE_SILENT, LagKind.PROXY_SILENT),
 )
 # What a program of the user's may have done: then it is the fault, and no lag.
-STOPS = (LagKind.PROXY_STOPPED, LagKind.APP_STOPPED, LagKind.PROXY_SILENT)
+STOPS = (
+    *(LagKind.PROXY_STOPPED, LagKind.APP_STOPPED, LagKind.DNS_STOPPED),
+    LagKind.PROXY_SILENT,
+)
 # What a fault's own deed stops is the fault, and no lag.
 STOPPED_BY: tuple[tuple[type[Any], type[Any], tuple[LagKind, ...]], ...] = (
     (ImpairInstance, RestoreInstance, (LagKind.APP_STOPPED, LagKind.APP_WAITED)),

@@ -41,8 +41,8 @@ class Backend:
     def __init__(self, control: str) -> None:
         self._ready = selectors.DefaultSelector()
         self._address = ("127.0.0.1", 0)
-        self._door = self._open()
-        self._address = self._door.getsockname()
+        self._listener = self._open()
+        self._address = self._listener.getsockname()
         self._held: list[socket.socket] = []  # connections that are never answered
         self._control = socket.socket(socket.AF_UNIX)
         self._control.bind(control)
@@ -84,18 +84,20 @@ class Backend:
         return min(max(0.0, left_s), NAP_S_MAX)
 
     def _open(self) -> socket.socket:
-        door = socket.socket(socket.AF_INET)
-        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        door.setblocking(False)
-        door.bind(self._address)
-        door.listen(BACKLOG)
-        self._ready.register(door, selectors.EVENT_READ, self._accept)
-        return door
+        listener = socket.socket(socket.AF_INET)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setblocking(False)
+        listener.bind(self._address)
+        listener.listen(BACKLOG)
+        self._ready.register(listener, selectors.EVENT_READ, self._accept)
+        return listener
 
-    def _accept(self, door: socket.socket) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         with suppress(BlockingIOError):
-            while door is self._door and not self._closed:  # else it was closed a moment ago
-                asked, _ = door.accept()
+            while (
+                listener is self._listener and not self._closed
+            ):  # else it was closed a moment ago
+                asked, _ = listener.accept()
                 if self._hangs:
                     self._held.append(asked)
                     continue
@@ -108,7 +110,7 @@ class Backend:
                 asked.sendall(ANSWER)
                 return
         # Closed by who asked: TIME_WAIT lies there. Tens of thousands of them at this port would
-        # make opening the door anew take milliseconds, in which nobody knows whether it is open.
+        # make listening anew take milliseconds, in which nobody knows whether it is open.
         self._ready.unregister(asked)
         asked.close()
 
@@ -132,12 +134,12 @@ class Backend:
 
     def _go_away(self) -> None:
         # What has come before is answered: what comes from now on is not.
-        self._accept(self._door)
+        self._accept(self._listener)
         if self._manner == "hang":
             self._hangs = True
         else:
-            self._ready.unregister(self._door)
-            self._door.close()
+            self._ready.unregister(self._listener)
+            self._listener.close()
             self._closed = True
         away_ns, self._away_ns = monotonic_ns(), None
         self._back_ns = away_ns + self._length_ns
@@ -150,12 +152,12 @@ class Backend:
 
     def _come_back(self) -> None:
         if self._hangs:
-            self._accept(self._door)  # what came until now came in the outage
+            self._accept(self._listener)  # what came until now came in the outage
             self._hangs = False
             back_ns = monotonic_ns()
         else:
             back_ns = monotonic_ns()
-            self._door, self._closed = self._open(), False
+            self._listener, self._closed = self._open(), False
         self._tell(f"back {back_ns}")
         if self._told is not None:
             self._told.close()

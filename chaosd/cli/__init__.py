@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -33,6 +32,7 @@ from chaosd.cli import (
     version,
 )
 from chaosd.errors import ChaosdError, Exit
+from chaosd.system import stops
 
 EPILOG = """\
   chaosd demo                               real failovers in a minute or two, nothing to prepare
@@ -84,6 +84,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     output.open_missing_streams()
     output.escape_unknown_letters()
+    if argv is None:  # it is the whole program
+        stops.heed()
     arguments = parser().parse_args(argv)
     command: Command = arguments.command
     try:
@@ -93,8 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for problem in error.problems:
             output.complain(problem)
         return error.exit_code
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+    except KeyboardInterrupt as interrupt:
+        return stops.exit_code(interrupt)
     except Exception as error:  # noqa: BLE001 - the last line of defence
         return _bug(error)
 

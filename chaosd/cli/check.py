@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from chaosd.cli import loading, own_files
 from chaosd.cli.output import say
 from chaosd.cli.verdict import with_verdicts
-from chaosd.errors import Exit, MachineError
+from chaosd.errors import ConfigError, Exit, MachineError
 
 if TYPE_CHECKING:
     from chaosd.plan import Copied, Outlook
@@ -23,7 +23,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    return max(_check(each) for each in own_files.each(arguments))
+    return max(own_files.by_what_takes_them(each, _check) for each in own_files.each(arguments))
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -37,7 +37,9 @@ def _check(arguments: argparse.Namespace) -> int:
     try:
         planned = plan.build(loaded, at_line)
         rehearsals = with_verdicts(plan.rehearse(planned))
-    except MachineError:  # such as a machine without HAProxy: the model needs none
+    except (ConfigError, MachineError) as error:  # no HAProxy takes it: the model needs none
+        if own_files.may_be_another(arguments, error):
+            raise
         if outlook is not None and outlook.lines:
             say(_OUTLOOK, *outlook.lines, "")
         raise
@@ -68,10 +70,14 @@ def _not_chosen(arguments: argparse.Namespace, outlook: Outlook) -> int:
 
     names = ", ".join(outlook.movable)
     first = argparse.Namespace(**vars(arguments) | {"backend": outlook.movable[0]})
+    said = (_OUTLOOK, *outlook.lines, "", f"{len(outlook.movable)} backends can move: {names}")
     try:
         plan.rehearse(plan.build(*loading.load(first)))
-    finally:
-        say(_OUTLOOK, *outlook.lines, "", f"{len(outlook.movable)} backends can move: {names}")
+    except (ConfigError, MachineError) as error:
+        if not own_files.may_be_another(arguments, error):
+            say(*said)
+        raise
+    say(*said)
     say("to measure one of them: chaosd run --haproxy … --backend NAME (all: each in turn)")
     return Exit.OK
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from chaosd.cli.output import say
+from chaosd.errors import RefusedError
 
 CYCLES = 20
 ALL = "all"
@@ -76,6 +79,30 @@ def each(arguments: argparse.Namespace) -> Iterator[argparse.Namespace]:
 
     for name in movable(arguments.haproxy, arguments.env):
         yield argparse.Namespace(**{**vars(arguments), "backend": name})
+
+
+def by_what_takes_them(
+    arguments: argparse.Namespace, do: Callable[[argparse.Namespace], int]
+) -> int:
+    """Do it; where this machine's proxy refuses the files, by another version that takes them.
+
+    What the user's files run on is not a version that refuses them.
+    """
+    try:
+        return do(arguments)
+    except RefusedError as error:
+        if not may_be_another(arguments, error):
+            raise
+        say(error.problems[-1], f"so HAProxy {error.taken_by} is used", "")
+        return do(argparse.Namespace(**vars(arguments) | {"proxy_version": error.taken_by}))
+
+
+def may_be_another(arguments: argparse.Namespace, error: Exception) -> bool:
+    """Whether another version is tried after this: not where only an exit code is wanted."""
+    if not isinstance(error, RefusedError) or error.taken_by is None:
+        return False
+    strict = arguments.proxy_version is not None or vars(arguments).get("quiet")
+    return bool(arguments.haproxy) and not strict
 
 
 def text(arguments: argparse.Namespace) -> str:

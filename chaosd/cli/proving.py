@@ -81,5 +81,5 @@ def _run(experiment: Experiment, *, cycles: int, env: Path | None) -> tuple[list
     (directory,) = planned.config.runs.directory.glob(f"*-{planned.run_id}")
     analysed = report.analyse(directory)
     ending = ending_of(analysed.report.manifest)
-    both = [proof.evidence(experiment, side, analysed.cycles) for side in experiment.sides]
-    return both, ending is not None and ending.kind is EndKind.STOPPED
+    both = proof.evidence(experiment, analysed.cycles)
+    return [*both], ending is not None and ending.kind is EndKind.STOPPED

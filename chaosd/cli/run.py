@@ -16,7 +16,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    return max(_run(each) for each in own_files.each(arguments))
+    return max(own_files.by_what_takes_them(each, _run) for each in own_files.each(arguments))
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ from chaosd.cli.output import say
 from chaosd.errors import ConfigError, Exit
 
 if TYPE_CHECKING:
+    from chaosd.config import yamlfile
     from chaosd.config.shape import Config
     from chaosd.sweep.answer import Answer
     from chaosd.sweep.arms import Arm
@@ -108,14 +109,50 @@ def _loaded(arguments: argparse.Namespace) -> Loaded:
     said, here = loaded.design, arguments.design.parent
     own = arguments.haproxy or _paths(said.haproxy, here)
     if arguments.haproxy and said.base is not None:
-        raise ConfigError(f"{arguments.design}: has a `base`, so --haproxy has no place")
-    if not own:
-        if said.base is None:
-            raise ConfigError(f"{arguments.design}: name a `base`, or your own file by --haproxy")
+        loaded.refuse(f"{arguments.design}: has a `base`, so --haproxy has no place")
+    if not own and said.base is None:
+        loaded.refuse(f"{arguments.design}: name a `base`, or your own file by --haproxy")
+    if any(not path.exists() for path in (*own, *([here / said.base] if said.base else ()))):
+        loaded.refuse(*(f"{path}: there is no such file" for path in arguments.haproxy))
+    if not own and said.base is not None:
         path = here / said.base
-        shape.load(path)  # as it is, it must be right
-        loaded.stand_on(shape.document(path), path)
-        return loaded
+        try:
+            shape.load(path)  # as it is, it must be right
+        except ConfigError as error:
+            loaded.refuse(*error.problems)
+        document = shape.document(path)
+    else:
+        path, document = own[0], yamlfile.read(_own_text(loaded, own, arguments))
+    loaded.stand_on(document, path, _against(loaded, document, arguments))
+    return loaded
+
+
+def _against(
+    loaded: Loaded, base: yamlfile.Document, arguments: argparse.Namespace
+) -> tuple[yamlfile.Document, Path] | None:
+    """The baseline, if it is a config or a file of its own."""
+    from chaosd.config import shape, yamlfile
+    from chaosd.sweep.design import CONFIGS
+
+    path = loaded.baseline_file
+    if path is None or not path.exists():
+        return None
+    if path.suffix in CONFIGS:
+        try:
+            return shape.document(path), path
+        except ConfigError as error:
+            loaded.refuse(*error.problems)
+    read = yamlfile.read(_own_text(loaded, [path], arguments))
+    proxy = base.data.get("proxy")
+    for key in ("version", "binary", "image") if isinstance(proxy, dict) else ():
+        if key in proxy:
+            read.data["proxy"][key] = proxy[key]
+    return read, path
+
+
+def _own_text(loaded: Loaded, own: Sequence[Path], arguments: argparse.Namespace) -> str:
+    """The config that the user's own files stand for."""
+    said, here = loaded.design, arguments.design.parent
     wishes = {
         "backend": arguments.backend or said.backend,
         "env": arguments.env or (said.env and here / said.env),
@@ -123,11 +160,9 @@ def _loaded(arguments: argparse.Namespace) -> Loaded:
         "path": arguments.path or said.path,
         "proxy_version": arguments.proxy_version,
     }
-    text = own_files.text(
+    return own_files.text(
         argparse.Namespace(**{**own_files.NONE, **wishes, "haproxy": own, "runtime": None})
     )
-    loaded.stand_on(yamlfile.read(text), own[0])
-    return loaded
 
 
 def _paths(said: Path | tuple[Path, ...] | None, here: Path) -> list[Path]:

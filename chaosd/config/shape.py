@@ -33,7 +33,7 @@ from chaosd.errors import ConfigError
 from chaosd.history.cycles import ONLY_ARM
 from chaosd.history.values import Address
 from chaosd.plugins.bases import FaultConfig, KeyPath, Part, ProbeConfig, ProxyConfig, RuntimeConfig
-from chaosd.plugins.parts import AUTO, Plugin, at, concrete, plugin_config
+from chaosd.plugins.config_parts import AUTO, Plugin, at, concrete, plugin_config
 from chaosd.system.files import open_regular
 from chaosd.units import Duration, Percent, PositiveDuration, Rate
 

@@ -29,7 +29,7 @@ import dns.rrset
 from chaosd.dns.actions import Sending, Transport
 from chaosd.dns.actions.code import soa
 from chaosd.dns.rules import Answer, RuleBook, Wrong
-from chaosd.dns.sockets import Came, Door
+from chaosd.dns.sockets import Came, Listener
 from chaosd.dns.spoiling import spoil
 from chaosd.history.values import Address
 from chaosd.system.clock import Clock
@@ -120,7 +120,7 @@ class DnsServer:
         self._targets: set[dns.name.Name] = set()  # of SRV records: hosts that we have made up
         self._waiting = 0
         self._closed = False
-        self._doors: list[Door] = []  # one for each nameserver
+        self._listeners: list[Listener] = []  # one for each nameserver
         self._connections: dict[asyncio.Transport, None] = {}  # the oldest first
 
     def publish(self, name: str, ips: Sequence[str]) -> None:
@@ -160,41 +160,41 @@ class DnsServer:
         Each time once more, as another nameserver that has the same names.
         """
         ports = [PORT, 0, 0, 0] if port is None else [port] * (1 if port else 4)
-        door = Door(self.receive, self._connections, self._clock, len(self._doors))
-        address = door.listen(host, ports)
-        self._doors.append(door)
+        listener = Listener(self.receive, self._connections, self._clock, len(self._listeners))
+        address = listener.listen(host, ports)
+        self._listeners.append(listener)
         self.address = self.address or address
-        await door.listens()
+        await listener.listens()
         return address
 
     def _open_and_close(self) -> None:
         """Close the ports of the nameservers that rules want closed. Raises MachineError."""
-        for number, door in enumerate(self._doors):
+        for number, listener in enumerate(self._listeners):
             if any(rule.closes(number) for rule in self.rules.rules):
-                door.shut()
+                listener.shut()
             elif not self._closed:
-                door.listen_again()
+                listener.listen_again()
 
     async def close(self) -> None:
         """Stop answering. May be called twice."""
         self._closed = True
-        doors, self._doors = self._doors, []
-        await self._leave(doors)
+        listeners, self._listeners = self._listeners, []
+        await self._leave(listeners)
 
     async def move(self, host: str) -> None:
         """The first nameserver listens there instead, on the same port. Raises MachineError."""
         if self.address is None or self.address.host == host:
             return
-        await self._leave(self._doors[:1])
-        door = self._doors[0] = Door(self.receive, self._connections, self._clock, 0)
-        self.address = door.listen(host, [self.address.port])
-        await door.listens()
+        await self._leave(self._listeners[:1])
+        listener = self._listeners[0] = Listener(self.receive, self._connections, self._clock, 0)
+        self.address = listener.listen(host, [self.address.port])
+        await listener.listens()
 
-    async def _leave(self, doors: Sequence[Door]) -> None:
+    async def _leave(self, listeners: Sequence[Listener]) -> None:
         for connection in list(self._connections):
             connection.abort()
-        for door in doors:
-            await door.close()
+        for listener in listeners:
+            await listener.close()
 
     # --- one message ------------------------------------------------------------------------------
 

@@ -180,7 +180,7 @@ class TcpDoor(asyncio.Protocol):
             loop.call_later(sending.pause_s, self._write, left, sending)
 
 
-class Door:
+class Listener:
     """Where one nameserver listens, over UDP and TCP; it may be shut for a while."""
 
     def __init__(

@@ -100,7 +100,8 @@ class Doctor:
     def _priced(self, files: Files, subject: Subject, finding: Finding, now: Priced) -> Finding:
         if finding.beyond or finding.remedy is None or not finding.remedy.edits:
             return finding
-        mended, _ = files.edited(finding.remedy.edits)
+        part = files.about(subject, finding.backends, finding.remedy.edits)
+        mended, _ = part.edited(finding.remedy.edits)
         after, _ = mended.subject(self.program, subject.setting)
         cost = self.model.cost(
             self.program.version,

@@ -44,9 +44,11 @@ class Ms(int):
 
 
 def _time(ms: int) -> str:
-    for size, unit, limit in ((1, "ms", 1000), (1000, "s", 120_000), (60_000, "min", 7_200_000)):
+    for size, unit, limit in ((1, "ms", 1000), (1000, "s", 120_000)):
         if ms < limit:
             return f"{ms / size:.4g} {unit}" if ms else "0 s"
+    if ms < 7_200_000:  # noqa: PLR2004 - two hours
+        return f"{ms / 60_000:.3g} min"
     return f"{ms / 3_600_000:.3g} h"
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from chaosd.doctor.finding import Change, Cost, Toll
 from chaosd.doctor.subject import Subject
 from chaosd.proxies.haproxy.cfg.backend import read_backends
 from chaosd.proxies.haproxy.cfg.host import here
 from chaosd.proxies.haproxy.model.backend import Backend, Outlook, Scenario, Unknown
-from chaosd.proxies.haproxy.model.outlook import outlook
+from chaosd.proxies.haproxy.model.outlook import outlook, queries_per_s
 from chaosd.proxies.haproxy.outlooks import without_names
 
 Priced = Mapping[str, Backend | Unknown]  # by the backend's name
@@ -29,21 +30,33 @@ class Model:
 
     def __init__(self) -> None:
         self._host = here()  # whose routes and nameservers count where the file leaves it open
-        self._known: dict[tuple[Backend, str | None, Scenario], Outlook] = {}
+        self._known: dict[tuple[int, str | None, Scenario], Outlook] = {}  # by id of the alike
+        self._same: dict[Backend, Backend] = {}  # those that are alike, as one value
+        self._bare: dict[int, tuple[Backend, Backend]] = {}  # by id: hashing one takes long
 
     def backends(self, subject: Subject) -> Priced:
         """What the model has of the backends that have servers."""
         found = read_backends(subject.effective, self._host)
         return {p.name: b for p, b in zip(subject.backends, found, strict=True)}
 
+    def _alike(self, backend: Backend) -> Backend:
+        """The one value, without names, of all backends that are alike to the model."""
+        found = self._bare.get(id(backend))
+        if found is None:
+            bare = without_names(backend)
+            found = backend, self._same.setdefault(bare, bare)
+            self._bare[id(backend)] = found
+        return found[1]
+
     def outlook(
         self, backend: Backend | Unknown, version: str | None, scenario: Scenario
     ) -> Outlook | Unknown:
         if isinstance(backend, Unknown):
             return backend
-        key = (without_names(backend), version, scenario)
+        bare = self._alike(backend)
+        key = (id(bare), version, scenario)
         if key not in self._known:
-            found = outlook(key[0], version, scenario)
+            found = outlook(bare, version, scenario)
             if isinstance(found, Unknown):  # it names the backend and its line
                 return outlook(backend, version, scenario)
             self._known[key] = found
@@ -66,33 +79,40 @@ class Model:
         """
         scenarios = (*usual, *rare)
         tolls: list[Toll] = []
-        queries_now = queries_fixed = 0.0
-        known = False
+        met: list[tuple[Backend, Backend]] = []
         for name, backend in now.items():
             if about and name not in about:
                 continue
             mended = fixed.get(name, backend)
-            if isinstance(backend, Backend) and isinstance(mended, Backend):
-                known = True
-                if backend == mended or without_names(backend) == without_names(mended):
-                    continue
+            if isinstance(backend, Unknown) or isinstance(mended, Unknown):
+                continue
+            is_same = self._alike(backend) is self._alike(mended)
             for number, scenario in enumerate(scenarios):
                 before = self.outlook(backend, version, scenario)
-                after = self.outlook(mended, version, scenario)
+                after = before if is_same else self.outlook(mended, version, scenario)
                 if isinstance(before, Unknown) or isinstance(after, Unknown):
                     continue
-                known = True
-                tolls.append(_toll(name, scenario, before, after, usual=scenario in usual))
                 if number == 0:
-                    queries_now += before.queries_per_s
-                    queries_fixed += after.queries_per_s
-        if not known:
+                    met.append((backend, mended))
+                if is_same:
+                    break
+                tolls.append(_toll(name, scenario, before, after, usual=scenario in usual))
+        if not met:
             return None
         return Cost(
             tolls=_worst(tolls),
-            queries_per_s=Change(now=queries_now, fixed=queries_fixed),
+            queries_per_s=Change(
+                now=queries_together_per_s([now for now, _ in met]),
+                fixed=queries_together_per_s([fixed for _, fixed in met]),
+            ),
             loss_s=sum(_loss(t) * (1.0 if t.usual else _RARE) for t in tolls),
         )
+
+
+def queries_together_per_s(backends: Sequence[Backend]) -> float:
+    """Of all of them together: backends that ask for one name in one way share the question."""
+    servers = tuple(server for backend in backends for server in backend.servers)
+    return queries_per_s(replace(backends[0], servers=servers))
 
 
 def _toll(name: str, scenario: Scenario, now: Outlook, fixed: Outlook, *, usual: bool) -> Toll:

@@ -233,19 +233,40 @@ class Evidence:
 
     experiment: Experiment
     side: Side
-    cycles: int  # that count
+    cycles: int  # that count: as many as of the other side
     recovery_p95_s: Estimate
     recovery_mean_s: Estimate
     lost_s: Estimate  # seconds' worth of failed and misrouted requests in a cycle
 
 
-def evidence(experiment: Experiment, side: Side, cycles: Iterable[Cycle]) -> Evidence:
-    """Of the cycles of a run those of this side, as far as their numbers can be trusted."""
-    mine = [
-        cycle
-        for cycle in cycles
-        if cycle.arm == side.arm and cycle.outcome in VALID and cycle.doubt is None
-    ]
+def evidence(experiment: Experiment, cycles: Iterable[Cycle]) -> tuple[Evidence, Evidence]:
+    """Of the cycles of a run those that count on both sides: what one met, the other met, too.
+
+    A cycle that can't be trusted counts for neither, and where one side had more cells than the
+    other, as the machine carries no more, those without a partner don't.
+    """
+    first, second = experiment.sides
+    known: dict[str, dict[tuple[int, int], Cycle]] = {first.arm: {}, second.arm: {}}
+    for cycle in filter(_counts, cycles):
+        known[cycle.arm][_block(cycle)] = cycle
+    one, other = known[first.arm], known[second.arm]
+    blocks = [block for block in one if block in other]
+    return (
+        _side(experiment, first, [one[block] for block in blocks]),
+        _side(experiment, second, [other[block] for block in blocks]),
+    )
+
+
+def _counts(cycle: Cycle) -> bool:
+    return cycle.outcome in VALID and cycle.doubt is None
+
+
+def _block(cycle: Cycle) -> tuple[int, int]:
+    """Which pair of cells it is of, and which of their cycles: the arms take turns from c1 on."""
+    return (int(cycle.cell.removeprefix("c")) - 1) // 2, cycle.cycle
+
+
+def _side(experiment: Experiment, side: Side, mine: Sequence[Cycle]) -> Evidence:
     ended = [cycle for cycle in mine if cycle.outcome is not CycleOutcome.CENSORED]
     recoveries = [cycle.recovery_s or 0.0 for cycle in ended]  # unaffected: none was needed
     censored = [c.took_at_least_s for c in mine if c.outcome is CycleOutcome.CENSORED]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,10 +18,9 @@ from chaosd.proxies.haproxy.cfg.effective import Effective
 from chaosd.proxies.haproxy.cfg.files import BYTES_MAX, SourceText, load, of_bytes
 from chaosd.proxies.haproxy.cfg.reader import read_texts
 from chaosd.proxies.haproxy.cfg.resolve import resolve
-from chaosd.proxies.haproxy.cfg.source import Document, Problem, Trouble
+from chaosd.proxies.haproxy.cfg.source import Document, Place, Problem, Trouble
 from chaosd.proxies.haproxy.rewire.edits import Copy, Edit, apply
 from chaosd.proxies.haproxy.rewire.own_files import (
-    STAND_IN,
     EnvironmentFileError,
     read_environment,
 )
@@ -66,9 +65,29 @@ class Files:
         build = program.build
         document = read_texts(self.sources, environment=self.environment, build=build)
         if unset := _unset(document):  # read again with stand-ins: nothing is left out for want
-            environment = {**dict.fromkeys(unset, STAND_IN), **self.environment}
+            environment = {**{name: _stand_in(name) for name in unset}, **self.environment}
             document = read_texts(self.sources, environment=environment, build=build)
         return resolve(document, build.dialect), frozenset(unset)
+
+    def about(self, subject: Subject, backends: Collection[str], edits: Sequence[Edit]) -> Files:
+        """The same, with blank lines for the frontends and for all other backends.
+
+        It is read again for each finding: a large file would take a minute. What an edit is in
+        stays, and so does everything where one server goes by the checks of another.
+        """
+        if not backends or subject.has_tracks:
+            return self
+        places = {edit.place for edit in edits}
+        blank: dict[Path, set[int]] = {}
+        for section, lines in subject.extents:
+            kept = section.name in backends and section.kind != "frontend"
+            if not kept and not any(Place(section.place.file, line) in places for line in lines):
+                blank.setdefault(section.place.file, set()).update(lines)
+        sources = tuple(
+            SourceText(source.path, _without(source.text, blank.get(source.path, set())))
+            for source in self.sources
+        )
+        return Files(sources, self.environment)
 
     def edited(self, edits: Iterable[Edit]) -> tuple[Files, tuple[Copy, ...]]:
         """The same with edits, in memory."""
@@ -79,6 +98,19 @@ class Files:
         )
         sources = tuple(SourceText(copy.path, copy.text) for copy in copies)
         return Files(sources, self.environment), copies
+
+
+def _without(text: str, numbers: Collection[int]) -> str:
+    """A text without these lines; conditions such as `.if` stay."""
+    return "\n".join(
+        "" if number in numbers and not line.lstrip().startswith(".") else line
+        for number, line in enumerate(text.split("\n"), start=1)
+    )
+
+
+def _stand_in(name: str) -> str:
+    """What a variable without a value is taken for: what two of them say is not the same."""
+    return f"${{{name}}}"
 
 
 def open_files(paths: Sequence[Path], environment: Mapping[str, str]) -> Files:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 
 from chaosd.doctor.finding import Spot
@@ -107,6 +107,28 @@ class Subject:
         return not (word.variables & self.unset or word.unset)
 
     # --- lines ---
+
+    @cached_property
+    def extents(self) -> tuple[tuple[Proxy, range], ...]:
+        """The lines of each `frontend`, `backend` and `listen`: up to the next section."""
+        headers = sorted(section.header.place for section in self.effective.document.sections)
+        after = {
+            one: other.line if other.file == one.file else self._lines_of(one.file) + 1
+            for one, other in pairwise([*headers, Place(Path(), 0)])
+        }
+        return tuple(
+            (proxy, range(proxy.place.line, after[proxy.place]))
+            for proxy in self.effective.proxies
+            if proxy.kind != "defaults"
+        )
+
+    def _lines_of(self, file: Path) -> int:
+        return max(self._lines.get(file, {}), default=0)
+
+    @cached_property
+    def has_tracks(self) -> bool:
+        """Whether a server goes by the checks of another."""
+        return any("track" in server.values for server in self.effective.servers)
 
     @cached_property
     def _sections(self) -> dict[Place, Section]:

@@ -22,6 +22,16 @@ def quoted(names: Sequence[str], most: int = _NAMES_MAX) -> str:
     return listed([f"`{name}`" for name in names], most)
 
 
+def servers_of(names: Sequence[str]) -> str:
+    """Servers by their names, for the middle of a sentence and for its beginning."""
+    return f"{verb(names, 'server', 'servers')} {quoted(names)}"
+
+
+def verb(names: Sequence[str], one: str, many: str) -> str:
+    """The form that goes with so many names."""
+    return one if len(dict.fromkeys(names)) == 1 else many
+
+
 def count(number: int, one: str, many: str = "") -> str:
     """A number and its noun."""
     return f"{number} {one if number == 1 else many or one + 's'}"

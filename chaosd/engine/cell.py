@@ -54,7 +54,7 @@ from chaosd.plan.work import DENSE_BEFORE_NS
 from chaosd.plugins.bases import FaultConfig, ProbeConfig, WindowedFaultConfig
 from chaosd.plugins.probe import Prober
 from chaosd.plugins.proxy import Predicts
-from chaosd.plugins.runtime import IsFound, Stage
+from chaosd.plugins.runtime import IsFound, Stage, WatchesEntry
 from chaosd.plugins.timeline import Clients, Timeline
 from chaosd.report import words
 from chaosd.system.clock import SECOND_NS, Clock
@@ -213,13 +213,19 @@ class CellRun:
             await self.clock.sleep_until(self.clock.now_ns() + SECOND_NS // 20)
 
     def _unsteady(self) -> str:
-        """Why it is not, as far as is known: the proxy's own words, or else the last answer."""
-        return self._complaints.said(self.clock.now_ns()) or self._last_answer()
+        """Why it is not, as far as is known: what probes saw, and the proxy's own words.
+
+        A server that the proxy complains of may have nothing to do with it.
+        """
+        said = self._complaints.said(self.clock.now_ns())
+        return f"{self._last_answer()}; the proxy says: {said}" if said else self._last_answer()
 
     def _last_answer(self) -> str:
+        """The last bad one, if there was one of late."""
         if not self.recent:
             return "no probe was sent"
-        last = self.recent[-1]
+        bad = (each for each in reversed(self.recent) if each.outcome != Outcome.OK or not each.who)
+        last = next(bad, self.recent[-1])
         if last.outcome == Outcome.OK and not last.who:
             return (
                 f"it answers, but without the header {self._identity_header()}: send its "
@@ -227,7 +233,8 @@ class CellRun:
             )
         status = f" with status {last.status}" if last.status else ""
         who = f" by {last.who}" if last.outcome == Outcome.OK else ""
-        return f"the last probe ended as {Outcome(last.outcome).name}{status}{who}"
+        which = "last probe" if last.outcome == Outcome.OK else "last bad probe"
+        return f"the {which} ended as {Outcome(last.outcome).name}{status}{who}"
 
     def is_steady(self) -> bool:
         """Whether every answer of late was good, as far as is known, and that is not long ago."""
@@ -410,12 +417,13 @@ class CellRun:
             disturbances.append(Disturbance(other, self.stage, seen))
         driver = CycleDriver(cycle, machine, disturbances, self._owner)
         api = self.stage.api if self.stage is not None else None
+        shared = self._entry_shared()
         try:
             unsteady = None if self.is_steady() else self._unsteady()
             await driver.run(unsteady=unsteady, poller=self.server_poller, api=api)
             self._count_queries()
         finally:
-            self._finish(cycle, driver.end)
+            self._finish(cycle, driver.end, shared or self._entry_shared())
 
     def _count_queries(self) -> None:
         """Store the count at a cycle's edges, too: what it costs is told from what rest costs."""
@@ -432,7 +440,14 @@ class CellRun:
             undo_at_stop_ns=round(HEAL_LIMIT_AT_STOP_S * SECOND_NS),
         )
 
-    def _finish(self, cycle: CycleRun, end: End) -> None:
+    def _entry_shared(self) -> Cause | None:
+        """Why no answer can be trusted: a stranger gets a part of the probes' connections."""
+        stage = self.stage
+        if not isinstance(stage, WatchesEntry) or not stage.is_entry_shared():
+            return None
+        return Cause(kind=CauseKind.ENTRY_SHARED, detail=str(stage.entry))
+
+    def _finish(self, cycle: CycleRun, end: End, spoilt: Cause | None) -> None:
         """Turn what was gathered into the cycle's line."""
         cycle.write_begin()
         self._owner.world.tell(cycle)
@@ -443,7 +458,7 @@ class CellRun:
             end_ns = now_ns if cycle.fold is None else max(cycle.fold.t0_ns, self._complete_ns)
         self._predict(cycle, end_ns)
         unix = (self.clock.unix_ns() - now_ns + end_ns) / SECOND_NS
-        ended = CycleEnded(fault=cycle.label, unix=unix, cause=end.cause)
+        ended = CycleEnded(fault=cycle.label, unix=unix, cause=end.cause or spoilt)
         cycle.record(ended, at_ns=end_ns)
         self.cycle, self.recorder.cycle = None, 0
         self.pacing.around_fault(dense=False)

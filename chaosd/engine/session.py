@@ -32,10 +32,10 @@ from chaosd.plugins.proxy import Launches, TakesOwnFile
 from chaosd.report import words
 from chaosd.system import priority
 from chaosd.system.clock import SECOND_NS, RealClock, utc
+from chaosd.system.stops import STOPS
 
 BUG = "a bug of chaosd"
 ARM_FACTS = ("proxy", "proxy_version", "proxy_settings", "proxy_config", "settings")
-STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run(plan: Plan, rehearsals: Sequence[Rehearsal], source: Path) -> int:

@@ -45,8 +45,16 @@ READINGS_KEPT = 64  # of what a process had run: some seconds
 TURNS = 5
 BUSY_SHARE = 0.5  # of a delay that was spent on the CPU, or waiting for one, to call it so
 
-STOPPED = {ProcessRole.PROXY: LagKind.PROXY_STOPPED, ProcessRole.APP: LagKind.APP_STOPPED}
-WAITED = {ProcessRole.PROXY: LagKind.PROXY_WAITED, ProcessRole.APP: LagKind.APP_WAITED}
+STOPPED = {
+    ProcessRole.PROXY: LagKind.PROXY_STOPPED,
+    ProcessRole.APP: LagKind.APP_STOPPED,
+    ProcessRole.DNS: LagKind.DNS_STOPPED,
+}
+WAITED = {
+    ProcessRole.PROXY: LagKind.PROXY_WAITED,
+    ProcessRole.APP: LagKind.APP_WAITED,
+    ProcessRole.DNS: LagKind.DNS_WAITED,
+}
 DROPPED = {
     Counter.CONNTRACK_DROP: LagKind.CONNTRACK_FULL,
     Counter.CONNTRACK_EARLY_DROP: LagKind.CONNTRACK_FULL,

@@ -12,7 +12,7 @@ from chaosd.history.cycles import CycleKind
 from chaosd.history.disturbances import InstanceReplaced
 from chaosd.history.events import StartInstance, StopInstance, SwitchName
 from chaosd.history.values import Instance
-from chaosd.plugins.bases import FaultConfig, Wait
+from chaosd.plugins.bases import EndingFaultConfig, Signal, Wait
 from chaosd.plugins.fault import Circumstances, undoing, wait
 from chaosd.plugins.recording import CycleContext
 from chaosd.plugins.runtime import CanSwitch
@@ -28,17 +28,12 @@ class BlueGreen:
     it keeps. At the end of `keep` the old instance goes as it is told.
     """
 
-    class Config(FaultConfig):
+    class Config(EndingFaultConfig):
         type: Literal["bluegreen"] = "bluegreen"
         keep: Wait = Field(
             Duration.parse("5s"), description="how long the old instance lives on after the switch"
         )
-        signal: Literal["KILL", "TERM"] = Field(
-            "TERM", description="how the old instance is told to go in the end"
-        )
-        grace: Wait = Field(
-            Duration.parse("10s"), description="after TERM, how long before it is killed"
-        )
+        signal: Signal = "TERM"
 
     needs: ClassVar[tuple[type, ...]] = (CanSwitch,)
     kind: ClassVar[CycleKind] = CycleKind.FAILOVER

@@ -18,11 +18,11 @@ from chaosd.history.cycles import CycleKind
 from chaosd.history.disturbances import DnsAnswersWrongly
 from chaosd.history.events import FaultDns, RestoreDns
 from chaosd.plugins.bases import Wait, WindowedFaultConfig
-from chaosd.plugins.dns_trouble import meaning, rules_of, trouble
+from chaosd.plugins.dns_trouble import rules_of, trouble
 from chaosd.plugins.fault import Circumstances, undoing
 from chaosd.plugins.recording import CycleContext
 from chaosd.plugins.runtime import CanFaultDns
-from chaosd.plugins.timeline import RECORD_TYPES, DnsTrouble, RecordType, Timeline, Unreached
+from chaosd.plugins.timeline import Timeline, Unreached
 from chaosd.units import Duration
 
 
@@ -76,20 +76,6 @@ class Dns:
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def trouble(self) -> DnsTrouble | None:
-        rules = self._rules
-        if len(rules) != 1 or not _is_whole(rules[0]):
-            return None
-        means = meaning(rules[0])
-        if means is None or means.failure is None or means.late_s or means.jitter_s:
-            return None
-        record: RecordType | None = None
-        if rules[0].qtype is not None:
-            record = next((each for each in RECORD_TYPES if each == rules[0].qtype), None)
-            if record is None:
-                return None
-        return DnsTrouble(lasts_s=self.config.window.s, answer=means.failure, record=record)
-
     @property
     def _rules(self) -> Sequence[Rule]:
         config = self.config
@@ -134,9 +120,3 @@ class Dns:
             took_s=circumstances.answer_s,
             nameservers=circumstances.nameservers,
         )
-
-
-def _is_whole(rule: Rule) -> bool:
-    """Whether every question of its record type meets it, at each nameserver."""
-    is_all = rule.every == 1 and rule.share == 1 and rule.nameserver is None
-    return is_all and rule.name is None and rule.transport is None

@@ -13,7 +13,7 @@ from chaosd.history.cycles import CycleKind
 from chaosd.history.disturbances import InstanceMoves
 from chaosd.history.events import HoldAddress, ReleaseAddress, StartInstance, StopInstance
 from chaosd.history.values import Instance
-from chaosd.plugins.bases import FaultConfig, OldIp, Wait
+from chaosd.plugins.bases import EndingFaultConfig, OldIp, Wait
 from chaosd.plugins.fault import Circumstances, undoing, wait
 from chaosd.plugins.recording import CycleContext
 from chaosd.plugins.runtime import CanHoldAddress, CanMove, Holder
@@ -24,14 +24,8 @@ from chaosd.units import Duration
 class Recreate:
     """What a container platform does at every deployment, crash and move."""
 
-    class Config(FaultConfig):
+    class Config(EndingFaultConfig):
         type: Literal["recreate"] = "recreate"
-        signal: Literal["KILL", "TERM"] = Field(
-            "KILL", description="how the old instance is told to go"
-        )
-        grace: Wait = Field(
-            Duration.parse("10s"), description="after TERM, how long before it is killed"
-        )
         old_ip: OldIp = Field(
             "refuse",
             description="what is found at the old address afterwards: nobody listens (refuse), "

@@ -12,8 +12,8 @@ from chaosd.history.cycles import CycleKind
 from chaosd.history.disturbances import InstanceMoves
 from chaosd.history.events import RescheduleInstance
 from chaosd.plugins.bases import FaultConfig
+from chaosd.plugins.config_parts import at
 from chaosd.plugins.fault import undoing
-from chaosd.plugins.parts import at
 from chaosd.plugins.recording import CycleContext
 from chaosd.plugins.runtime import CanReschedule
 

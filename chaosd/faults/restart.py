@@ -12,7 +12,7 @@ from chaosd.history.cycles import CycleKind
 from chaosd.history.disturbances import InstanceRestarts
 from chaosd.history.events import StartInstance, StopInstance
 from chaosd.history.values import Instance
-from chaosd.plugins.bases import FaultConfig, Wait
+from chaosd.plugins.bases import EndingFaultConfig, Wait
 from chaosd.plugins.fault import undoing, wait
 from chaosd.plugins.recording import CycleContext
 from chaosd.plugins.runtime import CanHoldAddress, CanMove
@@ -26,12 +26,8 @@ class Restart:
     So the difference of the two is what finding it costs, and no answer can be misrouted.
     """
 
-    class Config(FaultConfig):
+    class Config(EndingFaultConfig):
         type: Literal["restart"] = "restart"
-        signal: Literal["KILL", "TERM"] = Field("KILL", description="how the instance is ended")
-        grace: Wait = Field(
-            Duration.parse("10s"), description="after TERM, how long before it is killed"
-        )
         gap: Wait = Field(
             Duration.parse("200ms"), description="between the instance gone and started again"
         )

@@ -12,7 +12,7 @@ from chaosd.history.cycles import CycleKind
 from chaosd.history.disturbances import AppRolled
 from chaosd.history.events import StartInstance, StopInstance
 from chaosd.history.values import Instance
-from chaosd.plugins.bases import FaultConfig, Wait
+from chaosd.plugins.bases import EndingFaultConfig, Signal, Wait
 from chaosd.plugins.fault import undoing, wait
 from chaosd.plugins.recording import CycleContext
 from chaosd.plugins.runtime import CanMove
@@ -26,7 +26,7 @@ class Rolling:
     before the first deed, and the recovery ends with the first good answer of the last new one.
     """
 
-    class Config(FaultConfig):
+    class Config(EndingFaultConfig):
         type: Literal["rolling"] = "rolling"
         surge: bool = Field(
             True, description="start the new one first; false: stop an old one first"
@@ -34,10 +34,7 @@ class Rolling:
         pause: Wait = Field(
             Duration.parse("1s"), description="between one instance replaced and the next"
         )
-        signal: Literal["KILL", "TERM"] = Field("TERM", description="how old ones are told to go")
-        grace: Wait = Field(
-            Duration.parse("10s"), description="after TERM, how long before it is killed"
-        )
+        signal: Signal = "TERM"
 
     needs: ClassVar[tuple[type, ...]] = (CanMove,)
     kind: ClassVar[CycleKind] = CycleKind.FAILOVER

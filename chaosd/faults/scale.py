@@ -12,11 +12,10 @@ from chaosd.history.cycles import CycleKind
 from chaosd.history.disturbances import AppScaled
 from chaosd.history.events import StartInstance, StopInstance
 from chaosd.history.values import Instance
-from chaosd.plugins.bases import Wait, WindowedFaultConfig
+from chaosd.plugins.bases import EndingFaultConfig, Signal, WindowedFaultConfig
 from chaosd.plugins.fault import undoing
 from chaosd.plugins.recording import CycleContext
 from chaosd.plugins.runtime import CanMove
-from chaosd.units import Duration
 
 
 class Scale:
@@ -27,15 +26,12 @@ class Scale:
     serve.
     """
 
-    class Config(WindowedFaultConfig):
+    class Config(EndingFaultConfig, WindowedFaultConfig):
         type: Literal["scale"] = "scale"
         by: int = Field(
             1, ge=-8, le=8, description="so many more instances, or fewer if it is negative"
         )
-        signal: Literal["KILL", "TERM"] = Field("TERM", description="how instances are told to go")
-        grace: Wait = Field(
-            Duration.parse("10s"), description="after TERM, how long before it is killed"
-        )
+        signal: Signal = "TERM"
 
     needs: ClassVar[tuple[type, ...]] = (CanMove,)
     kind: ClassVar[CycleKind] = CycleKind.FAILOVER

@@ -12,7 +12,7 @@ from chaosd.history.cycles import CycleKind
 from chaosd.history.disturbances import InstanceMoves
 from chaosd.history.events import ImpairInstance, RestoreInstance, StartInstance, StopInstance
 from chaosd.history.values import Instance
-from chaosd.plugins.bases import FaultConfig, Wait
+from chaosd.plugins.bases import EndingFaultConfig, Wait
 from chaosd.plugins.fault import undoing, wait
 from chaosd.plugins.recording import CycleContext
 from chaosd.plugins.runtime import CanMove, CanPause
@@ -31,14 +31,10 @@ class SlowStart:
     `app.healthy_after` lets it answer 503.)
     """
 
-    class Config(FaultConfig):
+    class Config(EndingFaultConfig):
         type: Literal["slow-start"] = "slow-start"
         cold: Wait = Field(
             Duration.parse("3s"), description="how long the new instance answers nothing"
-        )
-        signal: Literal["KILL", "TERM"] = Field("KILL", description="how the old one is ended")
-        grace: Wait = Field(
-            Duration.parse("10s"), description="after TERM, how long before it is killed"
         )
         gap: Wait = Field(
             Duration.parse("200ms"), description="between one instance gone and the other started"

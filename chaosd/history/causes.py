@@ -18,6 +18,7 @@ class CauseKind(StrEnum):
     TOO_LONG = "too-long"  # the fault took more than `seconds`
     NO_BEGINNING = "no-beginning"  # the fault never said when it began
     NO_SAMPLES = "no-samples"  # the prober delivers nothing any more
+    ENTRY_SHARED = "entry-shared"  # another process listens at `detail`, the proxy's address, too
     ENGINE_AWAY = "engine-away"
     ENGINE_RESTARTED = "engine-restarted"
     MACHINE = "machine"  # `detail` is the machine's own complaint
@@ -42,6 +43,7 @@ class LagKind(StrEnum):
 
     PROXY_STOPPED = "proxy-stopped"  # by a signal, a debugger or a frozen control group
     APP_STOPPED = "app-stopped"
+    DNS_STOPPED = "dns-stopped"  # a nameserver or a cache that is a process of its own
     DAEMON_STOPPED = "daemon-stopped"  # chaosd neither ran nor waited: stopped, or the machine was
     ENGINE_SILENT = "engine-silent"  # the Docker engine did not answer
     CONNTRACK_FULL = "conntrack-full"  # `count` packets were dropped: the table was full
@@ -49,6 +51,7 @@ class LagKind(StrEnum):
     LISTEN_DROPPED = "listen-dropped"  # `count` connections came to a full queue
     PROXY_WAITED = "proxy-waited"  # for a CPU
     APP_WAITED = "app-waited"
+    DNS_WAITED = "dns-waited"
     APP_START_WAITED = "app-start-waited"  # … from its start until it listened
     DAEMON_WAITED = "daemon-waited"
     DAEMON_BUSY = "daemon-busy"  # with other work of chaosd's own

@@ -208,6 +208,8 @@ def _event(value: dict[str, Any]) -> AnyEvent:
 def deed_of(verb: str, data: dict[str, Any]) -> tuple[Deed, str]:
     """A deed from its stored form, and the error it failed with, if any."""
     error = str(data.get("error", ""))
+    strict.check(ev.OtherDeed, {"verb": verb})
+    strict.check(ev.Failed, {"error": error})
     if verb in PROGRAMS and "program" in data:
         strict.check(ev.RunProgram, {"program": data["program"]})
         return ev.RunProgram(role=verb, program=tuple(data["program"])), error
@@ -219,6 +221,7 @@ def deed_of(verb: str, data: dict[str, Any]) -> tuple[Deed, str]:
 
 def reading_of(source: str, what: str, data: dict[str, Any]) -> ev.What:
     """What was said, from its stored form."""
+    strict.check(ev.OtherReading, {"source": source, "what": what})
     if source in set(Teller) and what in set(ServerChange):
         told = ("server", "old", "new", "reason")
         known = {name: data[name] for name in told if name in data}

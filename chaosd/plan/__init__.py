@@ -17,7 +17,7 @@ from chaosd import plugins
 from chaosd.analysis.precision import cycles_wanted
 from chaosd.analysis.slo import cycles_needed
 from chaosd.config.shape import Config
-from chaosd.errors import ConfigError, MachineError
+from chaosd.errors import ConfigError, MachineError, RefusedError
 from chaosd.history.cycles import CycleKind
 from chaosd.history.values import Address
 from chaosd.plan import combinations, limits, privacy
@@ -30,6 +30,7 @@ from chaosd.plugins.proxy import (
     Advises,
     Checks,
     Foresees,
+    HasVersions,
     HidesSecrets,
     Launch,
     Launches,
@@ -295,9 +296,13 @@ def _rehearse(plan: Plan, cell: Cell) -> Rehearsal:
             complaint = None
             if plan.runtime.has_proxy_program and isinstance(proxy, Checks):
                 complaint = proxy.check(launch)
-        if complaint is not None:
-            file = launch.directory / proxy.config_name
-            raise ConfigError(*(_refused(each, file, rendered) for each in complaint.splitlines()))
+            if complaint is not None:
+                file = launch.directory / proxy.config_name
+                others = proxy.taken_by(launch) if isinstance(proxy, HasVersions) else []
+                raise RefusedError(
+                    *(_refused(each, file, rendered) for each in complaint.splitlines()),
+                    taken_by=others[-1] if others else None,
+                )
     return Rehearsal(
         arm=arm,
         binary_sha256=checksum,

@@ -11,7 +11,7 @@ from typing import Any
 
 from chaosd.config.shape import Config
 from chaosd.plugins.bases import Part
-from chaosd.plugins.parts import plugin_config
+from chaosd.plugins.config_parts import plugin_config
 from chaosd.plugins.probe import Knock
 from chaosd.plugins.proxy import CanBeMet, Proxy, Rewires, StandIn
 from chaosd.plugins.runtime import Runtime, TouchesOthers
@@ -20,6 +20,9 @@ from chaosd.units import Duration
 _EVERY_S_MIN = 6.0
 _JITTER_S = 3.0  # so that faults don't lock to the proxy's timers
 _LIMIT_S_MIN = 60.0
+# A handshake takes some ms of processor time: at the usual rate a busy machine of two processors
+# comes to a stand.
+_TLS_RATE = "50/s"
 
 
 def fitted(config: Config, proxy: Proxy, runtime: Runtime) -> Config:
@@ -43,7 +46,7 @@ def fitted_to_files(config: Config, proxy: Proxy) -> Config:
     if "replicas" not in config.app.model_fields_set:
         found["app"] = config.app.model_copy(update={"replicas": stand_in.instances})
     if "probes" not in config.model_fields_set:
-        found["probes"] = (_probe(stand_in.knock),)
+        found["probes"] = (_probe(stand_in.knock, shakes_hands=stand_in.shakes_hands),)
     if "faults" not in config.model_fields_set:
         found["faults"] = (_fault(stand_in),)
     if "recovery_limit" not in config.measure.model_fields_set:
@@ -52,11 +55,13 @@ def fitted_to_files(config: Config, proxy: Proxy) -> Config:
     return config.model_copy(update=found)
 
 
-def _probe(knock: Knock) -> Part:
+def _probe(knock: Knock, *, shakes_hands: bool) -> Part:
+    asked: dict[str, Any]
     if knock.tls:
         asked = {"type": "httpx", "scheme": "https", "verify": False}
     else:
         asked = {"type": "http", "proxy_protocol": knock.proxy_line}
+    asked |= {"rate": _TLS_RATE} if shakes_hands else {}
     values = asked | {"host": knock.host, "path": knock.path}
     return plugin_config("probes", str(asked["type"])).model_validate(values)
 

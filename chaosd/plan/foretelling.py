@@ -21,7 +21,7 @@ def foretold(part: FaultConfig, fault: Fault, config: Config, proxy: Proxy, pace
         return "a control cycle: it recovers without a new address"
     if part.companions:
         labels = ", ".join(companion.label for companion in part.companions)
-        return f"no prediction: the model knows no fault that comes with others ({labels})"
+        return f"no prediction before it has happened: others come with it ({labels})"
     if not isinstance(fault, CanForetell):
         if fault.kind.is_still:
             return "no prediction: the model knows moves, and here nothing moves"

@@ -14,9 +14,9 @@ from pydantic import (
     model_validator,
 )
 
-from chaosd.plugins.parts import BASES, COMPANION, Plugin, at
-from chaosd.plugins.parts import KeyPath as KeyPath  # noqa: PLC0414 - others take it from here
-from chaosd.plugins.parts import Part as Part  # noqa: PLC0414
+from chaosd.plugins.config_parts import BASES, COMPANION, Plugin, at
+from chaosd.plugins.config_parts import KeyPath as KeyPath  # noqa: PLC0414 - others take it from here
+from chaosd.plugins.config_parts import Part as Part  # noqa: PLC0414
 from chaosd.units import Cron, Duration, Offset, PositiveDuration, Rate
 
 
@@ -60,6 +60,8 @@ def _not_for_ever(wait: Duration) -> Duration:
 
 Wait = Annotated[Duration, AfterValidator(_not_for_ever)]
 PositiveWait = Annotated[PositiveDuration, AfterValidator(_not_for_ever)]
+
+Signal = Literal["KILL", "TERM"]
 
 COMPANIONS_MAX = 8  # of a fault
 _SCHEDULE = ("every", "cron", "jitter", "with")  # what a companion has not: it comes with its fault
@@ -161,6 +163,15 @@ class WindowedFaultConfig(FaultConfig):
 
     window: PositiveWait = Field(
         Duration.parse("5s"), description="how long it lasts, from T0; the app is probed meanwhile"
+    )
+
+
+class EndingFaultConfig(FaultConfig):
+    """The config of a fault that ends an instance. A fault may have another default."""
+
+    signal: Signal = Field("KILL", description="how an instance is told to go")
+    grace: Wait = Field(
+        Duration.parse("10s"), description="after TERM, how long before it is killed"
     )
 
 

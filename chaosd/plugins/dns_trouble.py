@@ -6,12 +6,15 @@ client. It is not known of all: of some it depends on the client's version, or o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import get_args
 
 from chaosd.dns.presets import PRESETS
 from chaosd.dns.rules import Answer, Does, Parameter, Rule, Wrong
+from chaosd.history.disturbances import DnsAnswersWrongly
+from chaosd.history.events import FaultDns
 from chaosd.plugins.timeline import (
     ALWAYS,
     RECORD_TYPES,
@@ -150,6 +153,17 @@ def rules_of(
     return [replace(rule, nameserver=nameserver - 1) for rule in rules]
 
 
+def rules_as_said(said: FaultDns | DnsAnswersWrongly) -> Sequence[Rule]:
+    """The rules of a DNS fault that a history tells of."""
+    return rules_of(
+        preset=said.preset,
+        answer=said.answer,
+        delay_s=said.delay_s,
+        qtype=said.qtype,
+        nameserver=said.nameserver,
+    )
+
+
 def trouble(
     rules: Sequence[Rule],
     *,
@@ -198,6 +212,52 @@ def trouble(
         places=tuple(PlaceEdge(at_s=ALWAYS, address=app, meets=Meets.LISTENING) for app in apps),
         nameservers=nameservers,
     )
+
+
+def disturbed(
+    known: Timeline, rules: Sequence[Rule], *, begins_s: float, ends_s: float
+) -> Timeline | Unreached:
+    """The same timeline, with answers to the app's name by these rules in that time.
+
+    OTHER_ANSWERS where it is not known what a proxy makes of the answers.
+    """
+    names: list[NameEdge] = []
+    for record in RECORD_TYPES:
+        edges = known.names_of(record)
+        rule = next((each for each in rules if _is_about(each, record, 0)), None)
+        means = _USUAL if rule is None else meaning(rule)
+        if rule is None or means == _USUAL:
+            names += edges
+            continue
+        # Of a few questions or of two troubles by chance it is not known here which come together.
+        if means is None or rule.every > 1 or not all(edge.is_plain for edge in edges):
+            return Unreached.OTHER_ANSWERS
+        names += _laid_over(edges, rule, means, begins_s=begins_s, ends_s=ends_s)
+    names.sort(key=lambda edge: edge.at_s)
+    return replace(known, names=tuple(names), undisturbed=known.undisturbed or known)
+
+
+def _laid_over(
+    edges: Sequence[NameEdge], rule: Rule, means: Meaning, *, begins_s: float, ends_s: float
+) -> Iterator[NameEdge]:
+    """These edges, each with what the rule makes of it while the rule is in force."""
+
+    def wrong(edge: NameEdge) -> NameEdge:
+        return replace(
+            edge,
+            answer=means.failure or edge.answer,
+            took_s=edge.took_s + means.late_s,
+            jitter_s=means.jitter_s,
+            share=rule.share,
+        )
+
+    for edge, later in zip(edges, [*edges[1:], None], strict=True):
+        until_s = math.inf if later is None else later.at_s
+        yield edge
+        if edge.at_s < ends_s and begins_s < until_s:
+            yield replace(wrong(edge), at_s=max(edge.at_s, begins_s))
+        if edge.at_s < ends_s < until_s:
+            yield replace(edge, at_s=ends_s)
 
 
 def _is_about(rule: Rule, record: RecordType, nameserver: int) -> bool:

@@ -13,7 +13,7 @@ from chaosd.history.disturbances import Disturbance
 from chaosd.history.events import DeedDue
 from chaosd.plugins.bases import FaultConfig, OldIp
 from chaosd.plugins.recording import CycleContext
-from chaosd.plugins.timeline import DnsTrouble, Timeline, Unreached
+from chaosd.plugins.timeline import Timeline, Unreached
 from chaosd.system.clock import SECOND_NS
 
 
@@ -101,11 +101,3 @@ class CanForetell(Protocol):
 
     def foretell(self, circumstances: Circumstances) -> Timeline | Unreached:
         """What the proxy meets, as far as that is known before a run; or why it is unknown."""
-
-
-@runtime_checkable
-class TroublesDns(Protocol):
-    """A fault in which nothing moves and the nameserver fails."""
-
-    def trouble(self) -> DnsTrouble | None:
-        """How it fails; None where a model knows no such thing."""

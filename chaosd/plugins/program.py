@@ -32,12 +32,12 @@ def whole(value: Duration, unit_ns: int, complaint: str) -> Duration:
 
 
 def address(text: str) -> Address:
-    """Read `host:port` of a door. Raises ValueError in words for the user."""
+    """Read `host:port` of an entry. Raises ValueError in words for the user."""
     host, _, port = text.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) <= _PORT_MAX:
         raise ValueError("not an address (write it like 127.0.0.1:8080)")
     if ":" in host:
-        raise ValueError("an IPv6 address; the door is an IPv4 one (write it like 127.0.0.1:8080)")
+        raise ValueError("an IPv6 address; the entry is an IPv4 one (write it like 127.0.0.1:8080)")
     return Address(host, int(port))
 
 
@@ -51,7 +51,7 @@ class ProgramConfig(ProxyConfig):
         None, min_length=1, description="an image of your own, where images are used"
     )
     listen: str | None = Field(
-        None, description="host:port of the door; the runtime chooses if not set"
+        None, description="host:port of the entry; the runtime chooses if not set"
     )
 
     @field_validator("image")
@@ -69,8 +69,8 @@ class ProgramConfig(ProxyConfig):
         return value
 
     @property
-    def door(self) -> Address | None:
-        """Where the config wants the door; the runtime chooses if None."""
+    def entry(self) -> Address | None:
+        """Where the config wants the entry; the runtime chooses if None."""
         return address(self.listen) if self.listen else None
 
 

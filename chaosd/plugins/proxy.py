@@ -21,7 +21,6 @@ from chaosd.plugins.bases import ProxyConfig
 from chaosd.plugins.probe import Knock
 from chaosd.plugins.timeline import (
     Clients,
-    DnsTrouble,
     Foretold,
     ServerHealth,
     Timeline,
@@ -154,7 +153,7 @@ class Launches(Protocol):
 
     @property
     def listen(self) -> Address | None:
-        """Where the config wants the door; the runtime chooses if None."""
+        """Where the config wants the entry; the runtime chooses if None."""
 
     def move_to(self, host: ProxyHost) -> None:
         """From now on its program is there."""
@@ -164,6 +163,14 @@ class Launches(Protocol):
 
     def launch(self, wiring: Wiring) -> Launch:
         """Say how it is started. Raises MachineError."""
+
+
+@runtime_checkable
+class HasVersions(Protocol):
+    """A proxy of which several versions may be at hand."""
+
+    def taken_by(self, launch: Launch) -> list[str]:
+        """Which others of them take a configuration that was refused, the oldest first."""
 
 
 @runtime_checkable
@@ -208,6 +215,7 @@ class StandIn:
     env: Mapping[str, str]  # of the app
     knock: Knock  # how a request gets to it
     settled_s: float  # how long a failover should take at most, until nothing moves any more
+    shakes_hands: bool = False  # a request takes a TLS handshake, or two
 
 
 @runtime_checkable
@@ -293,7 +301,7 @@ class ForetellsUsers(Protocol):
     """A proxy whose model says what users see, quickly enough for thousands of settings."""
 
     def foretell(
-        self, happening: Timeline | DnsTrouble, clients: Clients, *, version: str | None
+        self, happening: Timeline, clients: Clients, *, version: str | None
     ) -> Foretold | Unreached:
         """What this does to users and to the nameserver, on this version (None: the newest)."""
 

@@ -106,7 +106,7 @@ class CellSpec:
 class Stage(Protocol):
     """One cell's topology, standing."""
 
-    entry: Address  # where probes knock at the proxy's door
+    entry: Address  # where probes knock at the proxy's entry
     way_in: str  # how they come there, for the record: "loopback", "published port", …
     # Who serves now, the one that has served longest first. Each has its `InstancePlaced` stored
     # when its address is known: identity, ip, port.
@@ -395,6 +395,7 @@ class ProcessRole(StrEnum):
 
     PROXY = "proxy"
     APP = "app"
+    DNS = "dns"  # a nameserver or a cache that the proxy asks, but for chaosd itself
 
 
 class OwnProcess(NamedTuple):
@@ -411,6 +412,14 @@ class HasProcesses(Protocol):
 
     def processes(self) -> Sequence[OwnProcess]:
         """Those that run now. Called several times a second: it must be quick."""
+
+
+@runtime_checkable
+class WatchesEntry(Protocol):
+    """A stage that knows who else may answer where its proxy does."""
+
+    def is_entry_shared(self) -> bool:
+        """Whether a process that is not this run's listens at `entry`, too."""
 
 
 @runtime_checkable

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
 
@@ -69,15 +69,6 @@ class Clients:
     patience_s: float  # from when a request is due; without an answer by then it has failed
     slow_after_s: float  # a good answer that is later was masked
     until_s: float = math.inf  # so long after T0 requests are counted
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DnsTrouble:
-    """Nothing moves; from T0 on the nameserver fails for a while."""
-
-    lasts_s: float
-    answer: Failure
-    record: RecordType | None = None  # only questions for this record type; None: all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,12 +131,14 @@ class Timeline:
     """What the proxy meets. Edges are sorted by their time; of two at one instant the later holds.
 
     A record type without an edge is answered EMPTY; an address without one meets VACANT.
+    `undisturbed` is the same without the DNS trouble that came with it; None: there was none.
     """
 
     names: tuple[NameEdge, ...]
     places: tuple[PlaceEdge, ...]
     proxy: tuple[ProxyEdge, ...] = ()
     nameservers: int = 1
+    undisturbed: Timeline | None = None
 
     def __post_init__(self) -> None:
         for edges in (self.names, self.places, self.proxy):
@@ -167,6 +160,16 @@ class Timeline:
         """The edges of one record type at one nameserver."""
         mine = (None, nameserver)
         return tuple(e for e in self.names if e.record == record and e.nameserver in mine)
+
+    def later(self, by_s: float) -> Timeline:
+        """The same, with all that happens so much later."""
+        return replace(
+            self,
+            names=tuple(replace(edge, at_s=edge.at_s + by_s) for edge in self.names),
+            places=tuple(replace(edge, at_s=edge.at_s + by_s) for edge in self.places),
+            proxy=tuple(replace(edge, at_s=edge.at_s + by_s) for edge in self.proxy),
+            undisturbed=self.undisturbed and self.undisturbed.later(by_s),
+        )
 
     def places_of(self, address: str) -> tuple[PlaceEdge, ...]:
         """The edges of one address."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Iterator
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import anyio
@@ -127,7 +128,10 @@ class HttpxProbe:
             headers["host"] = config.host
         if config.connection == "new" and not config.http2:
             headers["connection"] = "close"
+        # Each probe is a new user: one that brought a cookie would be bound to one server for ever.
+        no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
         return httpx.AsyncClient(
+            cookies=no_cookies,
             headers=headers,
             auth=(config.auth.username, config.auth.password) if config.auth else None,
             verify=verify,

@@ -149,7 +149,7 @@ class Nginx:
 
     @property
     def listen(self) -> Address | None:
-        return self.config.door
+        return self.config.entry
 
     def move_to(self, host: ProxyHost) -> None:
         self._host = host

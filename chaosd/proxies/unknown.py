@@ -1,4 +1,4 @@
-"""A proxy of which nothing is known but its door: for what chaosd has not made itself."""
+"""A proxy of which nothing is known but its entry: for what chaosd has not made itself."""
 
 from __future__ import annotations
 

@@ -39,6 +39,9 @@ def cause(found: Cause) -> str:
             return "the fault never said when it began"
         case CauseKind.NO_SAMPLES:
             return "the prober delivers nothing any more"
+        case CauseKind.ENTRY_SHARED:
+            other = "a process that is not this run's"
+            return f"{other} listens at {found.detail}, the proxy's address, and may have answered"
         case CauseKind.ENGINE_AWAY:
             return "the Docker engine went away"
         case CauseKind.ENGINE_RESTARTED:
@@ -78,6 +81,8 @@ def _lag(found: Doubt, proxy: str) -> str:
             return f"{proxy} was stopped for {seconds}"
         case LagKind.APP_STOPPED:
             return f"the app was stopped for {seconds}"
+        case LagKind.DNS_STOPPED:
+            return f"the DNS server was stopped for {seconds}"
         case LagKind.DAEMON_STOPPED:
             return f"chaosd stood still for {seconds} (it, or the machine, was stopped)"
         case LagKind.ENGINE_SILENT:
@@ -92,6 +97,8 @@ def _lag(found: Doubt, proxy: str) -> str:
             return f"{proxy} waited {seconds} for a CPU"
         case LagKind.APP_WAITED:
             return f"the app waited {seconds} for a CPU"
+        case LagKind.DNS_WAITED:
+            return f"the DNS server waited {seconds} for a CPU"
         case LagKind.APP_START_WAITED:
             return f"the app waited {seconds} for a CPU until it listened"
         case LagKind.DAEMON_WAITED:

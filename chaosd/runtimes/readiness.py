@@ -1,4 +1,4 @@
-"""The proxy's door, from the outside: whether the app answers through it."""
+"""The proxy's entry, from the outside: whether the app answers through it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from chaosd.history.values import Address
 from chaosd.plugins.probe import Knock, proxy_line
 from chaosd.system.clock import SECOND_NS, Clock, sleep
 
-DOOR_LIMIT_S = 30.0  # until the proxy has found the app for the first time
+ENTRY_LIMIT_S = 30.0  # until the proxy has found the app for the first time
 KNOCK_PAUSE_S = 0.02
 KNOCK_LIMIT_S = 1.0
 FIELDS_MAX = 100  # of an answer
@@ -30,30 +30,30 @@ async def answers(
 
     Raises MachineError if it is not within 30 s.
     """
-    limit_ns = clock.now_ns() + round(DOOR_LIMIT_S * SECOND_NS)
+    limit_ns = clock.now_ns() + round(ENTRY_LIMIT_S * SECOND_NS)
     while problem := await _knock(entry, knock):
         if in_trouble():
             return
         if clock.now_ns() > limit_ns:
             raise MachineError(
-                f"the app does not answer through the proxy at {entry} within {DOOR_LIMIT_S:g} s: "
+                f"the app does not answer through the proxy at {entry} within {ENTRY_LIMIT_S:g} s: "
                 f"{problem}; the proxy said last: {last_word() or 'nothing'}"
             )
         await sleep(clock, KNOCK_PAUSE_S)
 
 
-async def _knock(door: Address, knock: Knock) -> str:
+async def _knock(entry: Address, knock: Knock) -> str:
     """Ask once through the proxy: what is wrong with the answer, "" if nothing."""
-    host = knock.host or str(door)
+    host = knock.host or str(entry)
     request = f"GET {knock.path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
     name = host.partition(":")[0] if knock.tls else None
     try:
         async with asyncio.timeout(KNOCK_LIMIT_S):
             reader, writer = await asyncio.open_connection(
-                *door, ssl=_tls() if knock.tls else None, server_hostname=name
+                *entry, ssl=_tls() if knock.tls else None, server_hostname=name
             )
             try:
-                writer.write((proxy_line(door) if knock.proxy_line else b"") + request.encode())
+                writer.write((proxy_line(entry) if knock.proxy_line else b"") + request.encode())
                 words = (await reader.readline()).split()
                 fields = [field async for field in _fields(reader)]
             finally:

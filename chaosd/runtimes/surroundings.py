@@ -10,7 +10,7 @@ from chaosd.history.values import Address, Instance
 class Surroundings(NamedTuple):
     """What stands when the proxy is started."""
 
-    door: str  # the IP of its door
+    entry: str  # the IP of its entry
     dns: Address
     app: Address  # of an instance
     beside: Instance | None  # the app that never moves

@@ -23,8 +23,9 @@ from chaosd.sweep.values import SweepArm
 from chaosd.system.files import MB, read_bytes
 
 BASELINE = "baseline"
-_NAME_CHARS_MAX = 40
+_NOTHING: Mapping[str, Any] = {}
 _KEY_CHARS = 12
+_VERSION = "proxy.version"
 # What changes nothing that is measured.
 _RUN_ONLY = ("name", "cells", "seed", "metrics", "runs", "slo", "until", "arms", "faults")
 _PROGRAM = ("version", "binary", "image")
@@ -83,10 +84,13 @@ class Programs:
 
 
 class Base:
-    """What an arm is that says nothing: its config, and the value at each path."""
+    """What an arm is that says nothing: its config, and the value at each path.
 
-    def __init__(self, loaded: Loaded) -> None:
-        self.config = shape.of_data(loaded.with_values({}), loaded.called)
+    With `said` it is one that says so, such as a baseline that is a config of its own.
+    """
+
+    def __init__(self, loaded: Loaded, said: Mapping[str, Any] = _NOTHING) -> None:
+        self.config = shape.of_data(loaded.with_values(said), loaded.called)
         self.proxy: Proxy = plan.proxy_of(self.config)
         self._tree = self.config.model_dump(mode="json")
         self._own: dict[str, Any] | None = None
@@ -155,8 +159,9 @@ def combinations(loaded: Loaded, base: Base, seed: int) -> Sequence[axes.Combina
         found = axes.one_at_a_time(loaded.axes, {p: base.value(p) for p in loaded.axes})
     else:
         found = axes.all_of(loaded.axes)
-    distinct = {json.dumps(each, sort_keys=True): each for each in found}
-    return list(distinct.values())
+    distinct = list({json.dumps(each, sort_keys=True): each for each in found}.values())
+    loaded.find_baseline(distinct)
+    return distinct
 
 
 class Maker:
@@ -164,26 +169,37 @@ class Maker:
 
     def __init__(self, loaded: Loaded, base: Base, programs: Programs) -> None:
         self.loaded, self.base, self.programs = loaded, base, programs
+        self._latest: tuple[Mapping[str, Any], Config] | None = None
+
+    def config(self, said: Mapping[str, Any]) -> Config:
+        """The base's config with these values over it; that of the latest arm is known still."""
+        if self._latest is None or self._latest[0] is not said:
+            data = self.loaded.with_values(said)
+            self._latest = said, shape.of_data(data, self.loaded.called)
+        return self._latest[1]
 
     def baseline(self) -> Arm:
         """The arm that others are held against."""
-        return self.arm(self.loaded.design.baseline, BASELINE)
+        return self.arm(self.loaded.baseline, BASELINE)
 
     def arm(self, values: Mapping[str, Any], name: str = "") -> Arm:
         """Raises ConfigError for values that can't be together."""
         loaded, base = self.loaded, self.base
-        config = shape.of_data(loaded.with_values(values), loaded.called)
+        config = self.config(values)
         tree = config.model_dump(mode="json")
         # What the base has anyway is not said: the same settings are the same arm.
         said = {p: v for p, v in values.items() if _text(at(tree, p)) != _text(base.value(p))}
         if len(said) < len(values):
-            config = shape.of_data(loaded.with_values(said), loaded.called)
+            config = self.config(said)
             tree = config.model_dump(mode="json")
+        self._latest = said, config
         program = self.programs.of(config)
+        if "proxy" in said:  # another config altogether
+            base = Base(loaded, said)
         held = {path: at(tree, path) if path in said else base.value(path) for path in loaded.axes}
-        if held.get("proxy.version", "") is None:
-            held["proxy.version"] = program.version
-        name = name or name_of(loaded, held)
+        if held.get(_VERSION, "") is None:
+            held[_VERSION] = _line_of(program.version, loaded.values_at(_VERSION))
+        name = name or axes.name_of(loaded.axes, held)
         key = key_of(config, said, program, base.digest)
         arm = SweepArm(key=key, name=name, values=held, baseline=name == BASELINE)
         return Arm(sweep=arm, said=said, program=program)
@@ -211,21 +227,12 @@ def distinct(arms: Iterable[Arm]) -> list[Arm]:
     return list(found.values())
 
 
+def _line_of(version: str | None, tried: Sequence[Any]) -> str | None:
+    """The version that is tried of which this one is, as 2.6.12 is of 2.6; else itself."""
+    lines = [str(each) for each in tried if f"{version}.".startswith(f"{each}.")]
+    return max(lines, key=len, default=version)
+
+
 def _text(value: Any) -> str:
     """For comparing: to Python, true and 1 are equal."""
     return json.dumps(value, sort_keys=True)
-
-
-def name_of(loaded: Loaded, values: Mapping[str, Any]) -> str:
-    """A short name of what varies: its values, in the order of the axes."""
-    free = [path for path, axis in loaded.axes.items() if not isinstance(axis, axes.SameAs)]
-    words = [_word(path, values[path]) for path in free]
-    slug = re.sub(r"[^a-z0-9]+", "-", "-".join(words).lower()).strip("-")
-    return slug[:_NAME_CHARS_MAX].strip("-") or "arm"
-
-
-def _word(path: str, value: Any) -> str:
-    if isinstance(value, bool):
-        last = path.rpartition(".")[2].replace("_", "")
-        return last if value else f"no{last}"
-    return f"v{value}" if path.endswith("version") else str(value)

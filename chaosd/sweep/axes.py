@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from random import Random
@@ -16,6 +17,7 @@ from chaosd.units import Duration
 
 VALUES_MAX = 1_000  # of one axis
 COMBINATIONS_MAX = 20_000
+_NAME_CHARS_MAX = 40
 _DIGITS = 3  # of a value on a logarithmic scale
 
 Values = Sequence[Any]
@@ -212,3 +214,18 @@ def neighbours(axes: Mapping[str, Axis], one: Combination, other: Combination) -
     if here not in values or there not in values:
         return False
     return abs(values.index(here) - values.index(there)) == 1
+
+
+def name_of(axes: Mapping[str, Axis], values: Combination) -> str:
+    """A short name of what varies: its values, in the order of the axes."""
+    free = [path for path, axis in axes.items() if not isinstance(axis, SameAs)]
+    words = [_word(path, values[path]) for path in free]
+    slug = re.sub(r"[^a-z0-9]+", "-", "-".join(words).lower()).strip("-")
+    return slug[:_NAME_CHARS_MAX].strip("-") or "arm"
+
+
+def _word(path: str, value: Any) -> str:
+    if isinstance(value, bool):
+        last = path.rpartition(".")[2].replace("_", "")
+        return last if value else f"no{last}"
+    return f"v{value}" if path.endswith("version") else str(value)

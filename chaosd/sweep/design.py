@@ -7,7 +7,8 @@ right)`, like those of a run's config (`config/shape.py`).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -17,18 +18,22 @@ from chaosd import plugins
 from chaosd.config import shape, yamlfile
 from chaosd.config.arms import ArmPart, arm_problems
 from chaosd.config.complaints import complaints
+from chaosd.config.shape import Config
 from chaosd.config.values import Name
 from chaosd.config.yamlfile import Problem
 from chaosd.dns.presets import PRESETS
 from chaosd.errors import ConfigError
 from chaosd.plugins.bases import KeyPath, Part
-from chaosd.plugins.parts import concrete
-from chaosd.sweep.axes import COMBINATIONS_MAX, AnyAxis, Axis, SameAs, values_of
+from chaosd.plugins.config_parts import concrete
+from chaosd.sweep import baseline
+from chaosd.sweep.axes import COMBINATIONS_MAX, AnyAxis, Axis, SameAs, all_of, values_of
 from chaosd.sweep.values import Objective
 from chaosd.units import Percent, PositiveDuration
 
 CYCLES = 30  # of each arm and fault, where nobody says otherwise
 _CADENCE = {"every", "cron"}
+CONFIGS = (".yaml", ".yml", ".json")
+_ALIKE = "all arms share it"
 ROUND_EVERY = "10s"  # stands for a cadence that a sweep chooses itself
 
 
@@ -66,8 +71,10 @@ class Design(Part):
     faults: tuple[str | dict[str, Any], ...] = Field(
         (), max_length=8, description="what each arm meets; not set: the faults of the base"
     )
-    baseline: dict[str, Any] = Field(
-        {}, description="by config path: what is held against; the base itself if not set"
+    baseline: dict[str, Any] | str = Field(
+        {},
+        description="what is held against: values by config path, the name of an arm, or the path "
+        "of another config or of your own file; the base itself if not set",
     )
     minimize: tuple[Objective, ...] = Field(
         (Objective.RECOVERY_P95, Objective.FAILED, Objective.MISROUTED, Objective.DNS_QUERIES),
@@ -91,9 +98,19 @@ class Design(Part):
 class Loaded:
     """A design and what it is a variant of: the plain data of the base, with its faults."""
 
-    def __init__(self, design: Design, path: Path, document: yamlfile.Document) -> None:
+    def __init__(
+        self,
+        design: Design,
+        path: Path,
+        document: yamlfile.Document,
+        problems: Sequence[Problem] = (),
+    ) -> None:
         self.design, self.path, self._document = design, path, document
+        self._problems = list(problems)
+        self._defaults = shape.defaults()
         self.base: dict[str, Any] = {}
+        said = design.baseline
+        self.baseline: Mapping[str, Any] = {} if isinstance(said, str) else said
         self.called = path  # whose directory relative paths of the base belong to
         self.paced: tuple[bool, ...] = ()  # of each fault: whether the design says its cadence
 
@@ -107,8 +124,31 @@ class Loaded:
         data: Mapping[str, Any] = self._document.data
         return data
 
-    def stand_on(self, base: yamlfile.Document, called: Path) -> None:
-        """Take this as the base. Raises ConfigError for all that is wrong with both."""
+    @property
+    def baseline_file(self) -> Path | None:
+        """Where the baseline is a config or a file of its own."""
+        said = self.design.baseline
+        if not isinstance(said, str):
+            return None
+        path = self.path.parent / said
+        return None if baseline.is_name(said) and not path.exists() else path
+
+    def refuse(self, *others: str) -> None:
+        """Raises ConfigError for what is wrong so far, and for other lines, if there is any."""
+        lines = [*map(self._line, sorted(self._problems, key=_by)), *others]
+        if lines:
+            raise ConfigError(*dict.fromkeys(lines))
+
+    def stand_on(
+        self,
+        base: yamlfile.Document,
+        called: Path,
+        against: tuple[yamlfile.Document, Path] | None = None,
+    ) -> None:
+        """Take this as the base. Raises ConfigError for all that is wrong with both.
+
+        `against` is the baseline, if it is a config of its own.
+        """
         data = base.data
         data.pop("arms", None)
         self.called = called
@@ -120,12 +160,42 @@ class Loaded:
         says = [isinstance(said, dict) and said.keys() & _CADENCE for said in self.design.faults]
         self.paced = tuple(map(bool, says or [False] * len(listed)))
         self.base = data
+        self._problems += problems
+        others: Sequence[str] = ()
         try:
-            shape.of_data(_copy(data), called)
+            config = shape.of_data(_copy(data), called)
+            if against is not None:
+                self._hold_against(config, *against)
         except ConfigError as error:
-            raise ConfigError(*map(self._line, problems), *error.problems) from None
-        problems += [*self._untied(), *self._shared(), *self._impossible_values()]
-        self._refuse(problems)
+            others = error.problems
+        else:
+            self._problems += [*self._untied(), *self._shared(), *self._impossible_values()]
+            if self.design.how == "product" and not self._problems:
+                self.find_baseline(all_of(self.axes))
+        self.refuse(*others)
+
+    def find_baseline(self, combinations: Iterable[Mapping[str, Any]]) -> None:
+        """If the baseline is the name of an arm, find it. Raises ConfigError if none has it."""
+        said = self.design.baseline
+        if not isinstance(said, str) or self.baseline_file is not None or self.baseline:
+            return
+        found = baseline.named(said, self.axes, combinations)
+        if isinstance(found, str):
+            self._problems.append(self._problem(("baseline",), found))
+            self.refuse()
+        else:
+            self.baseline = found
+
+    def _hold_against(self, base: Config, document: yamlfile.Document, path: Path) -> None:
+        is_own_file = path.suffix not in CONFIGS
+        document.data.pop("arms", None)
+        other = shape.validated(document, path)
+        found = [] if is_own_file else [*baseline.shared(base, other)]
+        self._problems += [
+            self._problem(("baseline",), f"{path}: its `{part}` is not the base's ({_ALIKE})")
+            for part in found
+        ]
+        self.baseline = baseline.values_of(base, other, is_own_file=is_own_file)
 
     def with_values(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The data of an arm's config. Raises ConfigError."""
@@ -153,10 +223,12 @@ class Loaded:
         document = yamlfile.Document(_copy(self.base))
         for target, value in values.items():
             place = f"{self.path}:{self._place(target)}"
-            yamlfile.assign(document, target, value, place, shape.defaults())
+            yamlfile.assign(document, target, value, place, self._defaults)
         return document
 
     def _place(self, target: str) -> int | str:
+        if isinstance(self.design.baseline, str):
+            return self._document.place(("vary", target) if target in self.axes else ("baseline",))
         for part in ("vary", "baseline"):
             if (place := self._document.lines.get((part, target))) is not None:
                 return place
@@ -166,6 +238,8 @@ class Loaded:
         for target, axis in self.axes.items():
             if isinstance(axis, SameAs):
                 other = self.axes.get(axis.same_as)
+                if other is None and axis.same_as in (self.said.get("vary") or ()):
+                    continue  # it is wrong itself
                 if other is None or isinstance(other, SameAs):
                     what = f"`{axis.same_as}` has no values of its own in `vary`"
                     yield self._problem(("vary", target), what)
@@ -178,12 +252,12 @@ class Loaded:
             yield self._problem((section, target), problem.what)
 
     def _targets(self) -> list[str]:
-        return [*dict.fromkeys((*self.axes, *self.design.baseline))]
+        return [*dict.fromkeys((*self.axes, *self.baseline))]
 
     def _impossible_values(self) -> Iterator[Problem]:
         """Each value by itself: what is wrong with it is said once, at its line."""
         tried = [(target, value) for target in self.axes for value in self.values_at(target)]
-        for target, value in [*tried, *self.design.baseline.items()]:
+        for target, value in [*tried, *self.baseline.items()]:
             document = self._assigned({target: value})
             try:
                 shape.validated(document, self.called)
@@ -213,29 +287,81 @@ class Loaded:
     def _line(self, problem: Problem) -> str:
         return str(problem.place) if not problem.what else shape.line(self.path, problem)
 
-    def _refuse(self, problems: list[Problem]) -> None:
-        if problems:
-            raise ConfigError(*dict.fromkeys(map(self._line, problems)))
-
 
 def load(path: Path, overrides: Mapping[str, Any] | None = None) -> Loaded:
-    """Read a design. Raises ConfigError with every problem there is."""
+    """Read a design. Raises ConfigError with every problem there is, if nothing can be made of it.
+
+    Else the loaded design knows them, and `refuse` and `stand_on` raise them with their own.
+    """
     document = shape.document(path)
     for key, value in (overrides or {}).items():
         yamlfile.assign(document, key, value, f"--{key.rpartition('.')[2]}", {})
-    try:
-        text = json.dumps(document.data)
-        design = Design.model_validate_json(text, strict=True)
-    except ValidationError as error:
-        taken = {problem.path for problem in document.problems}
-        document.problems += [
-            Problem(document.place(where), where, what)
-            for where, what in complaints(error, Design, document.data, concrete)
-            if where not in taken
-        ]
-    if document.problems:
-        raise ConfigError(*(shape.line(path, problem) for problem in document.problems))
-    return Loaded(design, path, document)
+    data, design = document.data, None
+    while design is None:
+        try:
+            design = Design.model_validate_json(json.dumps(data), strict=True)
+        except ValidationError as error:
+            taken = {problem.path for problem in document.problems}
+            found = [
+                Problem(document.place(where), where, what)
+                for where, what in complaints(error, Design, data, concrete)
+                if where not in taken
+            ]
+            document.problems += found
+            rest = _without(data, [problem.path for problem in found])
+            if rest is None:
+                raise ConfigError(*_lines(path, document.problems)) from None
+            data = rest
+    missing = [*_missing_files(document, path.parent)]
+    return Loaded(design, path, document, [*document.problems, *missing])
+
+
+def _without(data: dict[str, Any], wrong: Sequence[KeyPath]) -> dict[str, Any] | None:
+    """The same without what is wrong, so that the rest can be looked at; None if nothing is left.
+
+    A name that is wrong is another one.
+    """
+    rest = _copy(data)
+    for where in wrong:
+        if not where:
+            return None
+        if where[0] == "name":
+            rest["name"] = "x"
+        elif where[0] == "vary" and len(where) > 1:
+            rest.get("vary", {}).pop(where[1], None)
+        else:
+            rest.pop(str(where[0]), None)
+    return None if rest == data or not rest.get("vary") else rest
+
+
+def _missing_files(document: yamlfile.Document, here: Path) -> Iterator[Problem]:
+    """Paths of the design at which nothing is."""
+    for key in ("base", "haproxy", "env", "baseline"):
+        said = document.data.get(key)
+        for place, each in enumerate(said if isinstance(said, list) else [said]):
+            where: KeyPath = (key, place) if isinstance(said, list) else (key,)
+            if not isinstance(each, str) or (key == "baseline" and baseline.is_name(each)):
+                continue
+            if not (here / each).exists():
+                what = f"there is no {here / each} (paths are relative to the design's directory)"
+                yield Problem(document.place(where), where, what)
+            elif key == "base" and (here / each).suffix not in CONFIGS:
+                what = f"{each} is no YAML (a file of HAProxy's own: haproxy: {each})"
+                yield Problem(document.place(where), where, what)
+            elif key == "haproxy" and (here / each).suffix in CONFIGS:
+                what = f"{each} is a config of chaosd's (say base: {each})"
+                yield Problem(document.place(where), where, what)
+
+
+def _lines(path: Path, problems: Sequence[Problem]) -> list[str]:
+    return [shape.line(path, problem) for problem in sorted(problems, key=_by)]
+
+
+def _by(problem: Problem) -> int:
+    if isinstance(problem.place, int):
+        return problem.place
+    found = re.search(r":(\d+): ", problem.place)
+    return int(found[1]) if found else 0
 
 
 def _copy(data: dict[str, Any]) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def lines(
     said += [f"  not predicted: {why}" for why in reasons[:_REASONS_MAX]]
     if not found:
         return said
-    said.append(f"predicted front: {len(found)} arms, of which none is worse in all than another")
+    said.append(f"predicted front: {_arms(len(found))} that no other arm replaces")
     chosen = [by_key[key] for key in found[:most]]
     baseline = next(arm for arm in arms if arm.sweep.baseline)
     if baseline not in chosen and baseline.key not in predictions.unforetold:
@@ -53,6 +53,10 @@ def lines(
     if len(found) > most:
         said.append(f"  and {len(found) - most} more")
     return said
+
+
+def _arms(count: int) -> str:
+    return f"{count:,} arm{'' if count == 1 else 's'}"
 
 
 def _table(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from chaosd.analysis import sequences
 from chaosd.analysis.statistics import Estimate
-from chaosd.sweep.values import Foretold, Objective, Results, Seen, SweepArm
+from chaosd.sweep.values import Foretold, Objective, Results, Seen
 
 MARGIN_SHARE = 0.05  # by which two arms may differ and be as good as each other
 BLOCKS_MIN = 5  # of an arm under each fault, below which nothing is said of it
@@ -174,9 +174,14 @@ def recovery(some: Sequence[Seen], p: float, alpha: float = sequences.ALPHA) -> 
     return sequences.quantile(known, censored, p, alpha)
 
 
-def foretold(results: Results, arm: SweepArm, objective: Objective) -> float | None:
-    """What the model says of it, under the worst fault; None where it does not reach one."""
-    found = [results.foretold.get((arm.key, fault)) for fault in results.faults]
+def foretold(
+    every: Mapping[tuple[str, str], Foretold],
+    key: str,
+    faults: Sequence[str],
+    objective: Objective,
+) -> float | None:
+    """What the model says of an arm, under the worst fault; None where it does not reach one."""
+    found = [every.get((key, fault)) for fault in faults]
     values = [MEASURES[objective].of_foretold(each) for each in found if each is not None]
     return max(values) if values and len(values) == len(found) else None
 

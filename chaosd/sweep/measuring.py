@@ -24,8 +24,10 @@ from chaosd.sweep import words as sweep_words
 from chaosd.sweep.answer import Answer, answer
 from chaosd.sweep.arms import Arm
 from chaosd.sweep.design import Loaded
+from chaosd.sweep.recommend import recommend
 from chaosd.sweep.rounds import ARMS_MAX, SECONDS_MIN, Fault, Wanted
 from chaosd.sweep.seeing import REPORT, Shown
+from chaosd.sweep.standing import board
 from chaosd.sweep.store import Plan, Stopped, Store
 from chaosd.sweep.values import Host, Results, Seen
 from chaosd.sweep.where import Where
@@ -303,7 +305,7 @@ class Sweep:
         self._say(", ".join(parts))
 
     def _leader(self) -> Iterator[str]:
-        found = answer(self.results()).recommendation
+        found = recommend(board(self.results()))
         if found is not None:
             yield f"leader {found.arm.name}"
 

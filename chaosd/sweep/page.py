@@ -68,7 +68,7 @@ def _recommendation(answer: Answer) -> Iterator[Block]:
         yield Heading("Lines to paste", 3)
         yield Code("\n".join(found.lines))
     if found.without:
-        yield paragraph("In place of:")
+        yield paragraph(text.IN_PLACE)
         yield Code("\n".join(found.without))
     if found.buys:
         yield Heading("What each line buys", 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -9,19 +10,19 @@ from multiprocessing import get_context
 from typing import Any, NamedTuple
 
 from chaosd import plan, plugins
-from chaosd.config import shape
-from chaosd.history.cycles import CycleKind
+from chaosd.analysis.front import front as undominated
 from chaosd.plan.fitting import fitted_to_files
 from chaosd.plan.foretelling import circumstances, clients
 from chaosd.plugins.bases import FaultConfig
-from chaosd.plugins.fault import CanForetell, Circumstances, Fault, TroublesDns
+from chaosd.plugins.fault import CanForetell, Circumstances, Fault
 from chaosd.plugins.proxy import ForetellsUsers
 from chaosd.plugins.runtime import Pace
-from chaosd.plugins.timeline import DnsTrouble, Timeline, Unreached
+from chaosd.plugins.timeline import Timeline, Unreached
 from chaosd.report import words
 from chaosd.sweep.arms import Arm, Base, Maker, Programs, distinct
 from chaosd.sweep.axes import Combination
 from chaosd.sweep.design import Loaded
+from chaosd.sweep.measures import MARGIN_SHARE, MEASURES, foretold
 from chaosd.sweep.values import Foretold, Objective
 from chaosd.system import usage
 
@@ -42,21 +43,7 @@ class Predictions:
 
     def worst(self, key: str, faults: Sequence[str], objective: Objective) -> float | None:
         """Of several faults the worst counts; None where one is not known."""
-        found = [self.foretold.get((key, fault)) for fault in faults]
-        if not found or any(each is None for each in found):
-            return None
-        return max(value(each, objective) for each in found if each is not None)
-
-
-def value(foretold: Foretold, objective: Objective) -> float:
-    """What of a prediction an objective is about."""
-    return {
-        Objective.RECOVERY_P95: foretold.recovery_p95_s,
-        Objective.FAILED: foretold.failed_s,
-        Objective.MISROUTED: foretold.misrouted_s,
-        Objective.DNS_QUERIES: foretold.rest_queries_per_s,
-        Objective.DNS_TROUBLE: foretold.trouble_queries_per_s,
-    }[objective]
+        return foretold(self.foretold, key, faults, objective)
 
 
 class Predicted(NamedTuple):
@@ -75,15 +62,36 @@ def predict(
     `runtime` is where they would run. Raises ConfigError for combinations that can't be.
     """
     maker.ask_programs()
-    found = [_one(maker, maker.baseline(), pace_of(runtime))]
-    for some in _chunks(maker, wanted, pace_of(runtime)):
-        found += some
-        said(len(found) - 1, len(wanted))
+    order = _alike_together(wanted)
+    made: list[Predicted] = []
+    said(0, len(wanted))
+    for some in _chunks(maker, [wanted[place] for place in order], pace_of(runtime)):
+        made += some
+        said(len(made), len(wanted))
+    by_place = dict(zip(order, made, strict=True))
+    baseline = _one(maker, maker.baseline(), pace_of(runtime))
+    found = [baseline, *(by_place[place] for place in range(len(wanted)))]
     arms = distinct(each.arm for each in found)
     return arms, Predictions(
         foretold={(p.arm.key, fault): each for p in found for fault, each in p.foretold.items()},
         unforetold={each.arm.key: each.why for each in found if each.why},
     )
+
+
+def _alike_together(wanted: Sequence[Combination]) -> list[int]:
+    """The places of all combinations, in an order in which those beside each other are alike.
+
+    Those that differ in versions alone stand together: most versions are alike to a model, and what
+    one process has looked at another one has not.
+    """
+
+    def without_versions(place: int) -> str:
+        values = wanted[place]
+        return json.dumps([v for path, v in values.items() if not path.endswith("version")])
+
+    firsts: dict[str, int] = {}
+    keys = [firsts.setdefault(without_versions(place), place) for place in range(len(wanted))]
+    return sorted(range(len(wanted)), key=lambda place: (keys[place], place))
 
 
 def pace_of(runtime: str) -> Pace:
@@ -122,7 +130,7 @@ def _several(some: Sequence[Combination]) -> list[Predicted]:
 
 
 def _one(maker: Maker, arm: Arm, pace: Pace) -> Predicted:
-    config = shape.of_data(maker.loaded.with_values(arm.said), maker.loaded.called)
+    config = maker.config(arm.said)
     proxy = plan.proxy_of(config)
     if not isinstance(proxy, ForetellsUsers):
         return Predicted(arm, {}, f"there is no model of {config.proxy.type}")
@@ -140,18 +148,15 @@ def _one(maker: Maker, arm: Arm, pace: Pace) -> Predicted:
     return Predicted(arm, found)
 
 
-def _happening(part: FaultConfig, known: Circumstances) -> Timeline | DnsTrouble | str:
+def _happening(part: FaultConfig, known: Circumstances) -> Timeline | str:
     """What a fault does to the world, or why no model knows."""
     fault: Fault = plugins.find("faults", part.type)(part)
     if part.companions:
         return "the model knows no fault that comes with others"
-    if isinstance(fault, TroublesDns):
-        trouble = fault.trouble()
-        return "the model does not know what this nameserver does" if trouble is None else trouble
-    is_failover = fault.kind is CycleKind.FAILOVER
-    if is_failover and isinstance(fault, CanForetell):
-        return fault.foretell(known)
-    return "the model knows nothing of this fault before it has happened"
+    if not isinstance(fault, CanForetell):
+        return "the model knows nothing of this fault before it has happened"
+    found = fault.foretell(known)
+    return words.unreached(found) if isinstance(found, Unreached) else found
 
 
 # --- the front ---
@@ -163,20 +168,19 @@ def front(
     faults: Sequence[str],
     objectives: Sequence[Objective],
 ) -> list[str]:
-    """The arms that no other one is as good as in all objectives and better in one.
+    """The arms that no other one is as good as in all objectives and better in one; best p95 first.
 
-    Of arms that are foretold the same only the first is taken.
+    It is the front of the answer (`analysis/front.py`), with the same margins; but of arms that are
+    foretold the same only the first is taken.
     """
     points: dict[tuple[float, ...], str] = {}
     for key in keys:
         values = [predictions.worst(key, faults, objective) for objective in objectives]
         if all(each is not None for each in values):
             points.setdefault(tuple(_coarse(each) for each in values if each is not None), key)
-    found: list[tuple[float, ...]] = []
-    for point in sorted(points):  # one that dominates another comes before it
-        if not any(all(a <= b for a, b in zip(other, point, strict=True)) for other in found):
-            found.append(point)
-    return [points[point] for point in found]
+    ordered = sorted(points)
+    floors = [MEASURES[objective].floor for objective in objectives]
+    return [points[ordered[place]] for place in undominated(ordered, floors, MARGIN_SHARE)]
 
 
 def _coarse(number: float) -> float:

@@ -106,7 +106,9 @@ class _Race:
         self.alpha = sequences.ALPHA / 2 / of_bounds
         every = [(arm, objective) for arm in arms for objective in results.objectives]
         self.values = {(a.key, o): measured(o, seen[a.key], None) for a, o in every}
-        self.foretold = {(a.key, o): foretold(results, a, o) for a, o in every}
+        self.foretold = {
+            (a.key, o): foretold(results.foretold, a.key, results.faults, o) for a, o in every
+        }
         self.grids = {o: grid(results, arms, o) for o in results.objectives}
         self.on_several_hosts = are_several(results)
         self._intervals: dict[tuple[str, Objective, float], Estimate] = {}

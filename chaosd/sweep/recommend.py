@@ -11,6 +11,7 @@ from typing import Any
 from chaosd.analysis import sequences
 from chaosd.analysis.statistics import Estimate, student
 from chaosd.sweep.factors import label, same
+from chaosd.sweep.lines import differing
 from chaosd.sweep.measures import BLOCKS_MIN, MEASURES, by_arm, difference, longest, measured
 from chaosd.sweep.standing import Basis, Board, Standing, finite
 from chaosd.sweep.values import Objective, Results, Seen, SweepArm
@@ -90,13 +91,13 @@ def recommend(board: Board) -> Recommendation | None:
     fresh = by_arm(results, fresh=True).get(chosen.arm.key, {})
     gains: tuple[Gain, ...] = ()
     if baseline is not None and baseline.arm.key != chosen.arm.key:
-        gains = tuple(_gains(board, baseline.arm, chosen.arm))
+        gains = tuple(gains_of(board, baseline.arm, chosen.arm))
     return Recommendation(
         arm=chosen.arm,
         rule=rule,
         basis=board.basis,
-        lines=tuple(line for line in lines if line not in theirs),
-        without=tuple(line for line in theirs if line not in lines),
+        lines=differing(lines, theirs),
+        without=differing(theirs, lines),
         gains=gains,
         buys=tuple(_buys(board, baseline.arm, chosen.arm)) if gains and baseline else (),
         fresh_blocks=len({seen.block for some_ in fresh.values() for seen in some_}),
@@ -127,8 +128,8 @@ def _cost(board: Board, standing: Standing) -> tuple[float, ...]:
     costs = []
     for objective in (each for each in COSTS if each in board.results.objectives):
         values = [_value(s, objective, board.basis) for s in board.ranked]
-        value, measure = _value(standing, objective, board.basis), MEASURES[objective]
-        costs.append(round(value / measure.margin(min(values))))
+        value, least = _value(standing, objective, board.basis), min(values)
+        costs.append(math.floor((value - least) / MEASURES[objective].margin(least)))
     changed = 0
     if baseline is not None:
         values_of = baseline.arm.values
@@ -158,8 +159,11 @@ def _knee(board: Board, some: Sequence[Standing]) -> Standing:
 # --- differences ---------------------------------------------------------------------------------
 
 
-def _gains(board: Board, before: SweepArm, after: SweepArm) -> Iterator[Gain]:
-    """From the fresh blocks, if both arms have enough of them; else from all; else by the model."""
+def gains_of(board: Board, before: SweepArm, after: SweepArm) -> Iterator[Gain]:
+    """What the one arm is against the other, by objective.
+
+    From the fresh blocks, if both arms have enough of them; else from all; else by the model.
+    """
     results = board.results
     basis, ours, theirs = Basis.FORETOLD, None, None
     for kind in (Basis.FRESH, Basis.MEASURED):
@@ -322,9 +326,9 @@ def _buys(board: Board, baseline: SweepArm, chosen: SweepArm) -> Iterator[Buy]:
             paths=tuple(paths),
             before=tuple(baseline.values[path] for path in paths),
             after=tuple(chosen.values[path] for path in paths),
-            lines=tuple(line for line in lines if line not in others),
+            lines=differing(lines, others),
             of_baseline=of_baseline,
-            gains=tuple(_gains(board, *pair)),
+            gains=tuple(gains_of(board, *pair)),
         )
 
 

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from chaosd.analysis.tally import VALID
-from chaosd.errors import MachineError
 from chaosd.history.causes import CauseKind
 from chaosd.history.cycles import Cycle, CycleOutcome
 from chaosd.history.events import QueriesCounted
-from chaosd.history.reader import RunReader
+from chaosd.history.reader import RunReader, unreadable
 from chaosd.report import load_run
 from chaosd.sweep.store import Round
 from chaosd.sweep.values import Seen
@@ -38,17 +37,23 @@ class Shown:
 
 
 def look(directory: Path, begun: Round, first_block: int) -> Shown:
-    """Read a round as far as it came; its blocks are counted from `first_block` on."""
+    """Read a round as far as it came; its blocks are counted from `first_block` on.
+
+    Raises MachineError for what is damaged.
+    """
     none = Shown(round=begun, seen=(), blocks=0, poor=0, start_unix=0.0, took_s=0.0, at_once=0)
-    try:
-        reader = RunReader(directory / begun.directory)
-    except MachineError:  # killed before it had begun
+    path = directory / begun.directory / "run.json"
+    if not path.exists():  # killed before it had begun
         return none
+    reader = RunReader(path.parent)
     cycles = [c for c in reader.cycles() if c.arm in begun.arms and not _is_stopped(c)]
     if not cycles:
         return none
     manifest = reader.manifest
-    replicas = _replicas(manifest)
+    replicas, start_s = _replicas(manifest), manifest.get("start_unix")
+    strangers = sorted({cycle.cell for cycle in cycles} - replicas.keys())
+    if strangers or start_s is None:
+        raise unreadable(path, ValueError(f"start_unix is {start_s}, no arm has {strangers}"))
     blocks: dict[tuple[int, int, int], list[Cycle]] = {}
     at_once = 0
     for number, together in _numbers(cycles):
@@ -63,7 +68,7 @@ def look(directory: Path, begun: Round, first_block: int) -> Shown:
         poor += len(valid) < len(blocks[key])
         seen += [_seen(c, begun, manifest, queries, first_block + place) for c in valid]
     last_s = max(cycle.t0_unix + cycle.lasted_s for cycle in cycles)
-    start_unix = float(manifest["start_unix"])
+    start_unix = float(start_s)
     took_s = float(manifest.get("end_unix") or last_s) - start_unix
     return Shown(
         round=begun,

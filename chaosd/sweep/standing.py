@@ -88,7 +88,7 @@ def board(results: Results) -> Board:
         numbers = {
             objective: Number(
                 measured=measured(objective, by_fault) if cycles else None,
-                foretold=foretold(results, arm, objective),
+                foretold=foretold(results.foretold, arm.key, results.faults, objective),
             )
             for objective in results.objectives
         }

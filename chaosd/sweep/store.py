@@ -17,8 +17,9 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from math import inf, isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from chaosd import __version__
 from chaosd.errors import ConfigError, MachineError
@@ -32,6 +33,8 @@ from chaosd.system import files
 FORMAT = 1
 SWEEP, BLOCKS, ROUNDS = "sweep.json", "blocks.jsonl", "rounds"
 _BYTES_MAX = 64 * files.MB
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +86,9 @@ class Plan:
     unforetold: Mapping[str, str] = field(default_factory=dict)
 
 
+_Line = Round | Stopped | Host | Brought
+
+
 class Store:
     """One sweep's directory."""
 
@@ -122,14 +128,16 @@ class Store:
         write_whole(self.directory / SWEEP, json.dumps(tree, indent=1) + "\n")
 
     def seed(self) -> int | None:
-        """The seed that it was begun with."""
-        return int(self._tree["seed"]) if self.is_there() else None
+        """The seed that it was begun with. Raises MachineError for what is damaged."""
+        return self.read().seed if self.is_there() else None
 
     def read(self) -> Plan:
         """Raises MachineError for what is damaged."""
         try:
             return _plan(self._tree)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except KeyError as error:
+            raise unreadable(self.directory / SWEEP, ValueError(f"no {error}")) from error
+        except (TypeError, ValueError, AttributeError) as error:
             raise unreadable(self.directory / SWEEP, error) from error
 
     @cached_property
@@ -160,21 +168,24 @@ class Store:
         self._append({"brought": asdict(brought)})
 
     def rounds(self) -> list[Round]:
-        """In their order; of one that was begun again after its host was lost, the last try."""
-        every = (Round(**line["round"]) for line in self._lines() if "round" in line)
+        """In their order; of one that was begun again after its host was lost, the last try.
+
+        Raises MachineError for what is damaged.
+        """
+        every = (line for line in self._lines() if isinstance(line, Round))
         return list({begun.number: begun for begun in every}.values())
 
     def hosts(self) -> dict[str, Host]:
-        """By their names, as they were last."""
-        every = (Host(**line["host"]) for line in self._lines() if "host" in line)
-        return {host.name: host for host in every}
+        """By their names, as they were last. Raises MachineError for what is damaged."""
+        return {line.name: line for line in self._lines() if isinstance(line, Host)}
 
     def brought(self) -> list[Brought]:
-        return [Brought(**line["brought"]) for line in self._lines() if "brought" in line]
+        """Raises MachineError for what is damaged."""
+        return [line for line in self._lines() if isinstance(line, Brought)]
 
     def stopped(self) -> dict[str, str]:
-        lines = (line["stopped"] for line in self._lines() if "stopped" in line)
-        return {line["key"]: line["why"] for line in lines}
+        """Raises MachineError for what is damaged."""
+        return {line.key: line.why for line in self._lines() if isinstance(line, Stopped)}
 
     def _append(self, line: Mapping[str, Any]) -> None:
         path = self.directory / BLOCKS
@@ -189,22 +200,51 @@ class Store:
         except OSError as error:
             raise MachineError(f"{path}: can't be written: {error.strerror}") from None
 
-    def _lines(self) -> Iterator[dict[str, Any]]:
+    def _lines(self) -> Iterator[_Line | None]:
         path = self.directory / BLOCKS
         if path.exists():
-            yield from (line for line in lines_of(path, _line) if line is not None)
+            yield from lines_of(path, _line)
 
 
-def _line(text: str) -> dict[str, Any] | None:
+def _line(text: str) -> _Line | None:
+    """Raises ValueError for what no version writes."""
     try:
-        found = json.loads(text)
+        found = strict.parse(text)
     except ValueError:  # torn, and something was appended later
         return None
-    return found if isinstance(found, dict) else None
+    if not isinstance(found, dict):
+        return None
+    if "round" in found:
+        begun = _checked(Round, found["round"])
+        # A round's own name: a directory that somebody sends must not lead elsewhere.
+        parts = Path(begun.directory).parts
+        if len(parts) != 2 or parts[0] != ROUNDS or parts[1] == "..":  # noqa: PLR2004
+            raise ValueError(f"directory can't be {strict.shown(begun.directory)}")
+        return begun
+    if "host" in found:
+        return _checked(Host, found["host"])
+    if "brought" in found:
+        return _checked(Brought, found["brought"])
+    return _checked(Stopped, found["stopped"]) if "stopped" in found else None
+
+
+def _checked(kind: type[T], values: Any) -> T:
+    """The dataclass of these stored values. Raises ValueError for any that is of another type."""
+    if not isinstance(values, dict) or not strict.is_plain([values]):
+        raise ValueError(f"a {kind.__name__.lower()} can't be {strict.shown(values)}")
+    strict.check(kind, values)
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ValueError(str(error).partition(") ")[2]) from error
 
 
 def _arm_tree(arm: Arm, plan: Plan) -> dict[str, Any]:
-    foretold = {f: asdict(each) for (key, f), each in plan.foretold.items() if key == arm.key}
+    foretold = {
+        fault: {name: value if isfinite(value) else None for name, value in asdict(each).items()}
+        for (key, fault), each in plan.foretold.items()
+        if key == arm.key
+    }
     return {
         "name": arm.sweep.name,
         "baseline": arm.sweep.baseline,
@@ -218,26 +258,56 @@ def _arm_tree(arm: Arm, plan: Plan) -> dict[str, Any]:
 
 
 def _plan(tree: Mapping[str, Any]) -> Plan:
-    arms: Mapping[str, Mapping[str, Any]] = tree["arms"]
-    return Plan(
-        name=str(tree["name"]),
-        seed=int(tree["seed"]),
+    arms = {key: _arm_values(each) for key, each in _mapping(tree["arms"]).items()}
+    return _checked_plan(
+        name=tree["name"],
+        seed=tree["seed"],
         design=tree["design"],
         faults=tree["faults"],
         objectives=tuple(Objective(each) for each in tree["objectives"]),
         arms=tuple(_arm(key, each) for key, each in arms.items()),
         lines={key: tuple(each["lines"]) for key, each in arms.items()},
         foretold={
-            (key, fault): Foretold(**found)
+            (key, fault): _foretold(found)
             for key, each in arms.items()
-            for fault, found in each["foretold"].items()
+            for fault, found in _mapping(each["foretold"]).items()
         },
         unforetold={key: each["unforetold"] for key, each in arms.items() if each["unforetold"]},
     )
 
 
+def _checked_plan(**values: Any) -> Plan:
+    strict.check(Plan, values)
+    if not strict.is_plain([values["design"]]) or not values["objectives"] or not values["arms"]:
+        raise ValueError("no sweep has such a design, no objective, or no arm")
+    return Plan(**values)
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{strict.shown(value)} has no names")
+    return value
+
+
+def _arm_values(tree: Any) -> dict[str, Any]:
+    values = _mapping(tree)
+    if not strict.is_plain([values]):
+        raise ValueError("a value that can't be written again")
+    shape = {"lines": list[str], "unforetold": str | None, "said": dict[str, Any]}
+    for name, hint in shape.items():
+        if not strict.fitting(name, hint)(values[name]):
+            raise ValueError(f"{name} can't be {strict.shown(values[name])}")
+    return values
+
+
 def _arm(key: str, tree: Mapping[str, Any]) -> Arm:
-    arm = SweepArm(
-        key=key, name=tree["name"], values=tree["values"], baseline=bool(tree["baseline"])
-    )
-    return Arm(sweep=arm, said=tree["said"], program=Program(**tree["program"]))
+    arm = {name: tree[name] for name in ("name", "values", "baseline")}
+    program = _checked(Program, tree["program"])
+    return Arm(sweep=_checked(SweepArm, {"key": key, **arm}), said=tree["said"], program=program)
+
+
+def _foretold(values: Any) -> Foretold:
+    """What never comes is stored as null: JSON has no infinity."""
+    said = {name: inf if value is None else value for name, value in _mapping(values).items()}
+    strict.check(Foretold, {name: value for name, value in said.items() if value != inf})
+    return Foretold(**said)

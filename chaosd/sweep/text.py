@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from chaosd.sweep import words
 from chaosd.sweep.answer import Answer
@@ -10,6 +10,7 @@ from chaosd.sweep.standing import Basis, Standing
 
 ARMS_MAX = 12  # beside the front and the baseline
 BRACKETS = "In brackets: predicted. n: cycles. Intervals: 95 %, valid at every look."
+IN_PLACE = "In place of these (what your file does not say is the default of the version):"
 FRONT_MAX = 20
 LINES_MAX = 20  # of each kind
 
@@ -41,7 +42,7 @@ def _recommended(answer: Answer) -> Iterator[str]:
     if found.lines:
         yield from ("", "Lines to paste:", *(f"    {line}" for line in found.lines))
     if found.without:
-        yield from ("In place of:", *(f"    {line}" for line in found.without))
+        yield from (IN_PLACE, *(f"    {line}" for line in found.without))
     if found.buys:
         yield from ("", "What each line buys:")
         for buy in found.buys:
@@ -119,14 +120,18 @@ def _arms(answer: Answer) -> list[str]:
 
 
 def stopped(answer: Answer) -> list[str]:
-    results = answer.results
-    return [f"{words.name_of(results, key)}: {why}" for key, why in results.stopped.items()]
+    """Arms that are not measured any more; those with the same reason together."""
+    return _together(answer, answer.results.stopped)
 
 
 def unforetold(answer: Answer) -> list[str]:
-    """Arms that the model does not reach, those with the same reason together."""
+    """Arms that the model does not reach."""
+    return _together(answer, answer.results.unforetold)
+
+
+def _together(answer: Answer, reasons: Mapping[str, str]) -> list[str]:
     by_reason: dict[str, list[str]] = {}
-    for key, why in answer.results.unforetold.items():
+    for key, why in reasons.items():
         by_reason.setdefault(why, []).append(words.name_of(answer.results, key))
     return [
         f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}: {why}"  # noqa: PLR2004

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from chaosd.analysis.statistics import Estimate
 from chaosd.sweep.answer import Answer
 from chaosd.sweep.effects import Direction, Effect, Interaction
-from chaosd.sweep.factors import label
+from chaosd.sweep.factors import label, same
 from chaosd.sweep.hosts import HostPart
 from chaosd.sweep.measures import MEASURES, Measured
 from chaosd.sweep.oddities import P50, Oddity, OddityKind
@@ -171,15 +171,49 @@ def recommendation(answer: Answer) -> Iterator[str]:
         yield from _why_none(answer)
         return
     chosen = next(s for s in answer.standings if s.arm.key == found.arm.key)
-    how = "Predicted, not measured: " if found.basis is Basis.FORETOLD else ""
+    said = f"take {found.arm.name}: {_change(answer, found)}."
     if found.arm.baseline:
-        yield f"{how}Keep the baseline, {found.arm.name} ({arm_settings(chosen)})."
-    else:
-        yield f"{how}Take {found.arm.name} ({arm_settings(chosen)})."
+        said = f"keep the baseline ({arm_settings(chosen)})."
+    is_foretold = found.basis is Basis.FORETOLD
+    yield f"Predicted, not measured: {said}" if is_foretold else said[0].upper() + said[1:]
+    if found.gains:
+        yield _bought(found)
+        yield from _price(found)
     yield _rule(found, answer.results.objectives)
     if found.gains:
         yield _promise(found)
-        yield from _price(found)
+
+
+def _change(answer: Answer, found: Recommendation) -> str:
+    """What is set, what it is in the baseline, and what stays."""
+    baseline, ours = answer.baseline, found.arm.values
+    theirs = baseline.arm.values if baseline is not None else {}
+    new = [path for path in ours if path not in theirs or not same(ours[path], theirs[path])]
+    rest = [path for path in ours if path not in new]
+    said = settings(new, [ours[path] for path in new])
+    if theirs:
+        said += f" instead of {settings(new, [theirs[path] for path in new])}"
+    if rest:
+        said += f"; {settings(rest, [ours[path] for path in rest])} unchanged"
+    return said
+
+
+def _bought(found: Recommendation) -> str:
+    """What is surely better than the baseline's, and what is not."""
+    better = [gain for gain in found.gains if _is_better(gain)]
+    if not better:
+        return "Nothing is surely better than with the baseline: keep that, or make more cycles."
+    still = [_gain_name(gain) for gain in found.gains if not _is_better(gain) | _is_worse(gain)]
+    said = f"Better than the baseline: {_moves(better)}."
+    return f"{said} No sure change: {', '.join(still)}." if still else said
+
+
+def _moves(gains: Sequence[Gain]) -> str:
+    return ", ".join(
+        f"{_gain_name(gain)} {amount(gain.before, gain.objective)} → "
+        f"{amount(gain.after, gain.objective)}"
+        for gain in gains
+    )
 
 
 def _price(found: Recommendation) -> Iterator[str]:
@@ -188,10 +222,9 @@ def _price(found: Recommendation) -> Iterator[str]:
     recovery = [gain for gain in worse if gain.objective is Objective.RECOVERY_P95]
     if recovery and recovery[0].basis is Basis.FRESH:
         yield "The fresh blocks do not confirm it: it recovers later than the baseline."
-    others = [_gain_name(gain) for gain in worse if gain not in recovery]
+    others = [gain for gain in worse if gain not in recovery]
     if others:
-        are = "is" if len(others) == 1 else "are"
-        yield f"The price: {' and '.join(others)} {are} worse than the baseline's."
+        yield f"The price: {_moves(others)}."
 
 
 def _why_none(answer: Answer) -> Iterator[str]:
@@ -242,6 +275,12 @@ def _is_worse(gain: Gain) -> bool:
     """Surely, and by more than the margin."""
     least = gain.change.low if gain.n else gain.change.value
     return least is not None and least > MEASURES[gain.objective].margin(gain.before or 0.0)
+
+
+def _is_better(gain: Gain) -> bool:
+    """Surely, and by more than the margin."""
+    most = gain.change.high if gain.n else gain.change.value
+    return most is not None and most < -MEASURES[gain.objective].margin(gain.before or 0.0)
 
 
 def _gain_name(gain: Gain) -> str:
@@ -394,6 +433,8 @@ def hosts(answer: Answer) -> list[str]:
 HOW_TO_READ = """\
 Intervals have 95 % and hold at every look: the sweep may be stopped at any time.
 A `?` is a bound that takes more cycles; the upper one of a p95 takes 90 or more under each fault.
+An interval is wide where there are few cycles, also where nothing was seen: \
+12 cycles without a failed request don't prove that there is never one.
 Of several faults the worst counts.
 Numbers that differ by less than 5 % (or 0.02 s, or 0.05 questions/s) are as good as each other.
 An arm is on the front if no other arm is as good in every objective and better in one. \

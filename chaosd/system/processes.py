@@ -332,6 +332,15 @@ def sweep() -> list[str]:
     return swept
 
 
+def of_run(run_id: str) -> Iterator[int]:
+    """The processes that have this run's label."""
+    wanted = f"{RUN}={run_id}".encode()
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            if entry.name.isdigit() and wanted in (entry / "environ").read_bytes().split(b"\0"):
+                yield int(entry.name)
+
+
 def _leftovers() -> Iterator[tuple[int, str, int]]:
     """The processes of dead owners: number, run, and a handle that the caller closes."""
     for entry in Path("/proc").iterdir():

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from threading import Event, current_thread, main_thread
 from typing import Any, TypeVar
 
+from chaosd.system.stops import STOPS
+
 T = TypeVar("T")
 
 
@@ -34,22 +36,32 @@ async def uncancelled(work: Coroutine[Any, Any, T], limit_s: float) -> T:
 
 @contextmanager
 def uninterrupted() -> Iterator[Event]:
-    """Put a Ctrl-C off until this is done; meanwhile the event says whether it was pressed.
+    """Put a Ctrl-C, or another signal to end, off until this is done.
 
-    It could come between any two steps, also while somebody else makes what we asked for.
+    Meanwhile the event says whether one came. It could come between any two steps, also while
+    somebody else makes what we asked for.
     """
-    pressed = Event()
-    before = signal.getsignal(signal.SIGINT)
-    if current_thread() is not main_thread() or not callable(before):
+    pressed, came = Event(), list[int]()
+    heard = {number: signal.getsignal(number) for number in STOPS}
+    before = {number: each for number, each in heard.items() if callable(each)}
+    if current_thread() is not main_thread() or not before:
         yield pressed  # nobody is interrupted here
         return
-    signal.signal(signal.SIGINT, lambda *_: pressed.set())
+
+    def put_off(number: int, _frame: object) -> None:
+        came.append(number)
+        pressed.set()
+
+    for number in before:
+        signal.signal(number, put_off)
     try:
         yield pressed
     finally:
-        signal.signal(signal.SIGINT, before)
-        if pressed.is_set():
-            before(signal.SIGINT, None)
+        for number, each in before.items():
+            signal.signal(number, each)
+        if came:
+            heed_now = before[signal.Signals(came[0])]
+            heed_now(came[0], None)
 
 
 async def together(works: Sequence[Coroutine[Any, Any, None]], end_limit_s: float) -> None:
@@ -60,6 +72,8 @@ async def together(works: Sequence[Coroutine[Any, Any, None]], end_limit_s: floa
     """
     loop = asyncio.get_running_loop()
     tasks = [loop.create_task(work) for work in works]
+    for task in tasks:  # one failure is raised; the loop must not complain of the others
+        task.add_done_callback(_seen)
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
     finally:
@@ -70,6 +84,11 @@ async def together(works: Sequence[Coroutine[Any, Any, None]], end_limit_s: floa
         for task in tasks:
             if not task.cancelled():
                 task.result()
+
+
+def _seen(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        task.exception()
 
 
 async def _all_done(tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -33,7 +33,7 @@ from chaosd.plugins.proxy import (
 )
 from chaosd.system.clock import RealClock, sleep
 
-NAME, PORT, DOOR_PORT = "app.chaosd", 8080, 8080
+NAME, PORT, ENTRY_PORT = "app.chaosd", 8080, 8080
 HEADER = b"X-Chaosd-Instance"
 MOVE_LIMIT_S = 20.0  # for what comes within some seconds on an idle machine
 PAUSE_S = 0.02
@@ -80,7 +80,7 @@ def _wiring(directory: Path) -> Wiring:
     rng = SystemRandom()
     network = f"127.{rng.randrange(100, 200)}.{rng.randrange(256)}"
     return Wiring(
-        listen=Address(f"{network}.1", DOOR_PORT),
+        listen=Address(f"{network}.1", ENTRY_PORT),
         dns=Address(f"{network}.2", 5353),
         app_name=NAME,
         app_port=PORT,
@@ -185,11 +185,11 @@ async def _serve(ip: str, identity: str) -> asyncio.Server:
     return await asyncio.start_server(serve, ip, PORT)
 
 
-async def _ask(door: Address) -> str:
+async def _ask(entry: Address) -> str:
     """Who answers a request; "" if nobody does."""
     try:
         async with asyncio.timeout(1):
-            reader, writer = await asyncio.open_connection(*door)
+            reader, writer = await asyncio.open_connection(*entry)
             try:
                 host = f"{NAME}:{PORT}"
                 writer.write(
@@ -204,12 +204,12 @@ async def _ask(door: Address) -> str:
     return found[1].decode() if found and b" 200 " in head.splitlines()[0] else ""
 
 
-async def _answers_from(door: Address, identity: str) -> None:
+async def _answers_from(entry: Address, identity: str) -> None:
     last = ""
     clock = RealClock()
     limit_ns = clock.now_ns() + round(MOVE_LIMIT_S * 1e9)
     while clock.now_ns() < limit_ns:
-        if (last := await _ask(door)) == identity:
+        if (last := await _ask(entry)) == identity:
             return
         await sleep(clock, PAUSE_S)
     raise AssertionError(f"{last or 'nobody'} answers through the proxy, not {identity}")

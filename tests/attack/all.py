@@ -1,10 +1,11 @@
 """Attacks chaosd in every way that was tried once, and counts what must not be.
 
-    python tests/attack/all.py [PART ...] [--n N] [--seed 1] [--minutes 10]
+    python tests/attack/all.py [PART ...] [--size N] [--seed 1] [--minutes M]
 
 Wrong truths, exit 70 and what is left behind must be 0; of right cycles under plain busy loops at
-most 2 % may be called poor. Each part can be run alone (`python tests/attack/PART.py --n N`). Parts
-that stop or starve processes want the machine for themselves: what others compute beside them
+most 2 % may be called poor. Each part has its own size and the minutes that it may take at most,
+can be run alone (`python tests/attack/PART.py --size N`), and says how far it is every ten seconds.
+Parts that stop or starve processes want the machine for themselves: what others compute beside them
 makes cycles poor, and rightly so.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import NamedTuple
 
 import crowds
 import damaged
@@ -19,37 +21,52 @@ import hung
 import kills
 import loops
 import stops
+import tally
 import tracking
-from tally import Attack, Budget, Tally
+from tally import Attack
 
-PARTS: dict[str, tuple[Attack, int]] = {
-    "stops": (stops.attack, 40),
-    "crowds": (crowds.attack, 2),
-    "loops": (loops.attack, 20),
-    "tracking": (tracking.attack, 2),
-    "hung": (hung.attack, len(hung.STEPS)),
-    "damaged": (damaged.attack, damaged.CASES),
-    "kills": (kills.attack, 200),
+
+class Part(NamedTuple):
+    """One way to attack."""
+
+    attack: Attack
+    size: int
+    minutes: float  # at most
+
+
+PARTS = {
+    "stops": Part(stops.attack, stops.STOPS, stops.MINUTES),
+    "crowds": Part(crowds.attack, len(crowds.CELLS), crowds.MINUTES),
+    "loops": Part(loops.attack, loops.CYCLES, loops.MINUTES),
+    "tracking": Part(tracking.attack, tracking.RUNS, tracking.MINUTES),
+    "hung": Part(hung.attack, len(hung.STEPS), hung.MINUTES),
+    "damaged": Part(damaged.attack, damaged.CASES, damaged.MINUTES),
+    "kills": Part(kills.on_local, kills.KILLS["local"], kills.MINUTES),
+    "kills-docker": Part(kills.on_docker, kills.KILLS["docker"], kills.MINUTES),
 }
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="PART")
-    parser.add_argument("--n", type=int, help="tries of each part (its own number)")
+    parser.add_argument("--size", type=int, help="tries of each part (its own number)")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--minutes", type=float, default=10.0, help="of each part, at most")
+    parser.add_argument("--minutes", type=float, help="of each part, at most (its own)")
     arguments = parser.parse_args()
-    found: list[Tally] = []
+    found = []
     for name in arguments.parts or PARTS:
-        attack, n = PARTS[name]
-        budget = Budget(arguments.minutes)
-        found.append(attack(arguments.n or n, arguments.seed, budget))
-        print("\n".join(found[-1].lines()), flush=True)
-    ok = all(tally.ok for tally in found)
-    counts = [sum(len(getattr(t, name)) for t in found) for name in ("wrong", "bugs", "left")]
+        part = PARTS[name]
+        minutes = arguments.minutes or part.minutes
+        print(f"{name}: {minutes:g} min at most", file=sys.stderr, flush=True)
+        size = arguments.size or part.size
+        found.append(tally.tried(name, part.attack, size, arguments.seed, minutes))
+        print("\n".join(found[-1].lines()), file=sys.stderr, flush=True)
+    code = tally.shown(found)
+    counts = [sum(len(getattr(each, name)) for each in found) for name in ("wrong", "bugs", "left")]
     print(f"wrong truths: {counts[0]}; exit 70: {counts[1]}; left behind: {counts[2]}")
-    return 0 if ok else 1
+    return code
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Starts 60 and 120 cells at once: what is measured must be right, or poor, or not started.
 
-python tests/attack/crowds.py [--n 2] [--minutes 15]
+python tests/attack/crowds.py [--size 2] [--minutes 15]
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from tally import Budget, Tally
 
 CELLS = (60, 120)
 FOR_S = 40
-WAIT_S = 600
+WAIT_S = 300
+MINUTES = 10.0
 
 
 def attack(n: int, seed: int, budget: Budget) -> Tally:
@@ -24,7 +25,7 @@ def attack(n: int, seed: int, budget: Budget) -> Tally:
     found = Tally("crowds")
     with tempfile.TemporaryDirectory(prefix="chaosd-crowds-") as scratch:
         for number in range(n):
-            if not budget.is_left:
+            if not budget.is_left(found):
                 break
             cells = CELLS[number % len(CELLS)]
             keys = {
@@ -52,4 +53,4 @@ def attack(n: int, seed: int, budget: Budget) -> Tally:
 
 
 if __name__ == "__main__":
-    sys.exit(tally.command(attack, 2, 15))
+    sys.exit(tally.command(attack, len(CELLS), MINUTES))

@@ -1,10 +1,10 @@
 """Run directories come to harm in every way that we can think of, and chaosd reads them.
 
-    python tests/attack/damaged.py [--n 1500] [--seed 1] [--minutes 30]
+    python tests/attack/damaged.py [--size 1500] [--seed 1] [--minutes 30]
 
 Each case copies a run directory, harms it, and runs `report`, `compare` or `check` on it in a child
 of bounded memory. None may end in exit 70, a traceback, a hang, or much memory. It prints each
-case that did, by a number that `--only` repeats.
+case that did, by a number that `--only` repeats; of a sweep's directory, only `report`.
 """
 
 from __future__ import annotations
@@ -23,21 +23,23 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
+import tally
 from tally import Budget, Tally
 
 ROOT = Path(__file__).parents[2]
-GOLDEN = ROOT / "tests/data/format-0"
+GOLDENS = (ROOT / "tests/data/format-0", ROOT / "tests/data/format-1")
 MEMORY_MB = 300  # how much a case may add to the largest so far
 ROOM_MB = 1500  # of address space, so that the machine survives what we look for
 CASE_S = 20
 FINE = {0, 1, 2, 3, 4}
 DEEP = 100_000
-CASES = 1500
-FEW = 100  # cases: not worth making run directories for
+CASES, MINUTES = 1500, 15.0
+SWEPT = 6  # times as often as another directory: it has more files
 
 
 class Outcome(NamedTuple):
@@ -130,13 +132,16 @@ def foreign(path: Path, rng: Random) -> None:
 
 def exchanged(path: Path, rng: Random) -> None:
     """Another file of a run, perhaps of another run."""
-    shutil.copyfile(rng.choice([p for p in sorted(GOLDEN.glob("*/*")) if p.is_file()]), path)
+    shutil.copyfile(rng.choice(_stored("*/*")), path)
 
 
 def of_another_run(path: Path, rng: Random) -> None:
-    others = [p for p in sorted(GOLDEN.glob(f"*/{path.name}")) if p.is_file()]
-    if others:
+    if others := _stored(f"*/{path.name}"):
         shutil.copyfile(rng.choice(others), path)
+
+
+def _stored(pattern: str) -> list[Path]:
+    return [path for place in GOLDENS for path in sorted(place.glob(pattern)) if path.is_file()]
 
 
 def repeated(path: Path, rng: Random) -> None:
@@ -307,9 +312,7 @@ def harm(directory: Path, rng: Random) -> str:
 
 
 def today(where: Path) -> list[Path]:
-    """Run directories as this version writes them: of one arm, and of two."""
-    from chaosd.cli import main
-
+    """Run directories as this version writes them, and a sweep's, which has some in it."""
     config = {
         "name": "one",
         "runtime": "sim",
@@ -320,14 +323,38 @@ def today(where: Path) -> list[Path]:
         "until": {"cycles": 3},
     }
     arms = {"quick": {"proxy.resolvers.timeout_resolve": "200ms"}, "plain": {}}
-    for each in (config, config | {"name": "two", "cells": 2, "arms": arms}):
-        file = where / f"{each['name']}.yaml"
-        file.write_text(json.dumps(each))
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            code = main(["run", str(file)])
-        assert code in FINE, f"{file}: exit {code}"
+    trouble = {"type": "dns", "answer": "servfail", "window": "2s", "every": "9s"}
+    for each in (
+        config,
+        config | {"name": "two", "cells": 2, "arms": arms},
+        config | {"name": "dns", "faults": [trouble]},
+    ):
+        _make(["run", _file(where, each)])
+    base = {"name": "base", "runtime": "sim", "proxy": {"type": "haproxy"}}
+    design = {
+        "name": "swept",
+        "base": Path(_file(where, base)).name,
+        "vary": {"proxy.resolvers.timeout_resolve": ["200ms", "2s"]},
+        "faults": ["recreate"],
+        "until": {"cycles": 2},
+        "seed": 1,
+    }
+    _make(["sweep", _file(where, design), "--dir", str(where / "swept")])
     (where / "latest").unlink()
     return sorted(path for path in where.iterdir() if path.is_dir())
+
+
+def _file(where: Path, config: dict[str, Any]) -> str:
+    (file := where / f"{config['name']}.yaml").write_text(json.dumps(config))
+    return str(file)
+
+
+def _make(command: list[str]) -> None:
+    from chaosd.cli import main
+
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        code = main(command)
+    assert code in FINE, f"{command}: exit {code}"
 
 
 def case(number: int, seed: int, scratch: Path, goldens: Sequence[Path]) -> Outcome:
@@ -339,13 +366,15 @@ def case(number: int, seed: int, scratch: Path, goldens: Sequence[Path]) -> Outc
     directory = scratch / golden.name.partition("-2")[0]
     shutil.copytree(golden, directory)
     if rng.random() < 0.8:
-        (directory / "report.json").unlink()
+        (directory / "report.json").unlink(missing_ok=True)
     for made in ("report.md", "report.html", "junit.xml"):
         (directory / made).unlink(missing_ok=True)
     done = harm(directory, rng)
     one, other = str(directory), str(golden)
     command = rng.choice(
-        [
+        [["report", one], ["report", one, "--json"]]
+        if is_sweep(golden)
+        else [
             *(["report", one], ["report", one], ["report", one, "--json"], ["compare", one, other]),
             *(["compare", other, one], ["check", "-q", f"{one}/config.yaml"]),
             *(["compare", f"{one}/{name}", other] for name in ("report.json", "cycles.jsonl")),
@@ -377,6 +406,10 @@ def _too_long(*_: object) -> None:
     raise TimeoutError("the case takes too long")
 
 
+def is_sweep(directory: Path) -> bool:
+    return (directory / "sweep.json").exists()
+
+
 def child(seed: int, first: int, last: int) -> None:
     """Cases one after the other, a line of JSON each."""
     import chaosd.report.compare  # what is large is loaded before it is measured  # noqa: F401
@@ -387,9 +420,8 @@ def child(seed: int, first: int, last: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (room, room))
     with tempfile.TemporaryDirectory(prefix="chaosd-damaged-") as scratch:
         (made := Path(scratch) / "made").mkdir()
-        goldens = sorted(path for path in GOLDEN.iterdir() if path.is_dir())
-        if last > FEW:  # they take some seconds
-            goldens += today(made)
+        stored = [x for place in GOLDENS for x in sorted(place.iterdir()) if x.is_dir()]
+        goldens = stored + [x for x in today(made) for _ in range(SWEPT if is_sweep(x) else 1)]
         for number in range(first, last):
             print(json.dumps({"begins": number}), flush=True)
             print(json.dumps(case(number, seed, Path(scratch), goldens)), flush=True)
@@ -426,41 +458,36 @@ def _lines(process: subprocess.Popen[bytes]) -> Iterator[str]:
             yield line.decode()
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--n", type=int, default=CASES)
-    parser.add_argument("--minutes", type=float, default=30.0, help="at most")
-    parser.add_argument("--only", type=int, help="this case alone")
-    parser.add_argument("--child", nargs=3, type=int, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.child:
-        child(*arguments.child)
-        return 0
-    if arguments.only is not None:
-        cases = range(arguments.only, arguments.only + 1)
-        for each in outcomes(arguments.seed, cases):
-            print(f"{each.number}: {each.harm}: {each.command}: {each.wrong or each}", flush=True)
-        return 0
-    found = attack(arguments.n, arguments.seed, Budget(arguments.minutes))
-    print("\n".join(found.lines()))
-    return 0 if found.ok else 1
-
-
-def attack(n: int, seed: int, budget: Budget) -> Tally:
-    """So many damaged directories."""
+def attack(n: int, seed: int, budget: Budget, only: int | None = None) -> Tally:
+    """So many damaged directories, or only the one of this number."""
     found, codes = Tally("damaged"), dict.fromkeys(sorted(FINE), 0)
-    for each in outcomes(seed, range(n)):
+    for each in outcomes(seed, range(n) if only is None else range(only, only + 1)):
         found.tries += 1
         codes[each.code] = codes.get(each.code, 0) + 1
         if each.wrong is not None:
             line = f"{each.number}: {each.harm}: {each.command}: {each.wrong}"
             (found.bugs if each.code not in FINE else found.late).append(line)
-        if not budget.is_left:
+        if only is not None:
+            found.notes.append(str(each))
+        if not budget.is_left(found):
             break
     counts = ", ".join(f"exit {code}: {count}" for code, count in codes.items() if count)
     found.notes.append(counts)
     return found
+
+
+def main() -> int:
+    parser = tally.options(CASES, MINUTES)
+    parser.add_argument("--only", type=int, help="the case of this number alone")
+    parser.add_argument("--child", nargs=3, type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        child(*arguments.child)
+        return 0
+    one = partial(attack, only=arguments.only)
+    return tally.shown(
+        [tally.tried("damaged", one, arguments.size, arguments.seed, arguments.minutes)]
+    )
 
 
 if __name__ == "__main__":

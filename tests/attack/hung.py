@@ -1,6 +1,6 @@
 """Lets the Docker engine hang (it takes connections, and answers nothing) at every step of a run.
 
-    python tests/attack/hung.py [--n 12] [--seed 1] [--minutes 30]
+    python tests/attack/hung.py [--size 12] [--seed 1] [--minutes 15]
 
 It must end with exit 3 and one line, soon, with and without SIGTERM, whatever the number of cells.
 """
@@ -15,14 +15,15 @@ import time
 from pathlib import Path
 from random import Random
 
-import hanging
 import tally
+from hanging import HangingEngine
+from kills import on_engine
 from stand import Daemon, why_not
 from tally import Budget, Tally
 
 from chaosd.errors import Exit
-from chaosd.runtimes.docker.endpoint import from_environment
 
+MINUTES = 15.0
 WAIT_S = 4  # runtime.engine_wait
 LIMIT_S = WAIT_S + 45  # and until it is found out, and reported, on a busy machine
 REACHED_S = 120
@@ -45,19 +46,20 @@ def attack(n: int, seed: int, budget: Budget) -> Tally:
         return found
     with tempfile.TemporaryDirectory(prefix="chaosd-hung-") as scratch:
         for number in range(n):
-            if not budget.is_left:
+            if not budget.is_left(found):
                 break
             step, times = STEPS[number % len(STEPS)], rng.randint(1, TIMES_MAX)
             where = Path(scratch) / str(number)
             where.mkdir()
             _hang(found, where, [step] * times, rng.choice(CELLS), stop=rng.random() < 0.5)
-    found.left += _labelled()
+        runs = {path.name.rpartition("-")[2] for path in Path(scratch).glob("*/runs/*-*")}
+    found.left += on_engine(runs)
     return found
 
 
 def _hang(found: Tally, where: Path, steps: list[str], cells: int, *, stop: bool) -> None:
     what = f"{steps[0]} for the {len(steps)}. time, {cells} cells{', SIGTERM' if stop else ''}"
-    proxied = hanging.HangingEngine(where)
+    proxied = HangingEngine(where)
     runtime = {"type": "docker", "engine_wait": f"{WAIT_S}s"}
     env = {"DOCKER_HOST": proxied.url}
     run = Daemon(where, "--cycles", "3", env=env, runtime=runtime, cells=cells)
@@ -84,7 +86,9 @@ def _hang(found: Tally, where: Path, steps: list[str], cells: int, *, stop: bool
             return
         took_s = time.monotonic() - began_s
         code = run.process.returncode
-        found.ended(code, err, what, fine=(Exit.SETUP,))
+        # Before the run has begun, as while the config is tried, the signal itself ends it.
+        stopped = (128 + signal.SIGTERM,) if stop else ()
+        found.ended(code, err, what, fine=(Exit.SETUP, *stopped))
         if took_s > LIMIT_S:
             found.late.append(f"{what}: took {took_s:.0f} s")
         if code == Exit.SETUP and (err.count("\n") != 1 or "`chaosd clean`" not in err):
@@ -97,10 +101,5 @@ def _hang(found: Tally, where: Path, steps: list[str], cells: int, *, stop: bool
         subprocess.run([sys.executable, "-m", "chaosd", "clean"], check=True, capture_output=True)
 
 
-def _labelled() -> list[str]:
-    with from_environment().client() as api:
-        return [c["Names"][0] for c in api.containers(all=True, filters={"label": "chaosd.run"})]
-
-
 if __name__ == "__main__":
-    sys.exit(tally.command(attack, len(STEPS)))
+    sys.exit(tally.command(attack, len(STEPS), MINUTES))

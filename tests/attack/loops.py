@@ -1,6 +1,6 @@
 """Lets 8 and 64 plain loops compute beside a run: its cycles are right, and must stay good.
 
-    python tests/attack/loops.py [--n 20] [--minutes 15]
+    python tests/attack/loops.py [--size 20] [--minutes 15]
 
 On a machine on which others compute, too, more cycles are poor, and rightly so.
 """
@@ -17,7 +17,8 @@ from starving import BEGIN, NeverError, busy, running
 from tally import Budget, Tally
 
 LOOPS = (8, 64)
-WAIT_S = 600
+WAIT_S = 300
+CYCLES, MINUTES = 20, 10.0
 
 
 def attack(n: int, seed: int, budget: Budget) -> Tally:
@@ -25,7 +26,7 @@ def attack(n: int, seed: int, budget: Budget) -> Tally:
     found = Tally("loops", judges_poor=True)
     with tempfile.TemporaryDirectory(prefix="chaosd-loops-") as scratch:
         for loops in LOOPS:
-            if not budget.is_left:
+            if not budget.is_left(found):
                 found.notes.append(f"{loops} loops: no time was left")
                 continue
             with running(Path(scratch) / str(loops), cycles=n, seed=seed) as run:
@@ -50,4 +51,4 @@ def attack(n: int, seed: int, budget: Budget) -> Tally:
 
 
 if __name__ == "__main__":
-    sys.exit(tally.command(attack, 20, 15))
+    sys.exit(tally.command(attack, CYCLES, MINUTES))

@@ -1,27 +1,31 @@
 """Stops a part of a run at a random instant of a cycle, for 2 s or 15 s: that cycle must be poor.
 
-    python tests/attack/stops.py [--n 40] [--seed 1] [--minutes 30]
+    python tests/attack/stops.py [--size 40] [--seed 1] [--minutes 20]
 
-The parts are chaosd itself, HAProxy, the new app, the prober, and chaosd's DNS in a container. On
-`runtime: local` chaosd answers DNS itself.
+The parts are chaosd itself, HAProxy, the new app, the prober, a DNS cache before chaosd's DNS, and
+chaosd's DNS in a container. On `runtime: local` chaosd answers DNS itself.
 """
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from random import Random
 
 import tally
-from starving import NeverError, Run, running, stop
+from starving import CACHES, NeverError, Run, running, stop
 from tally import Budget, Tally
+
+from chaosd.runtimes.local.cache import lacking
 
 LOCAL = ("daemon", "haproxy", "app", "prober")
 DELAY_S_MAX = 0.8  # after T0: the cycle goes on for at least a second more
 SHORT_S, LONG_S, LONG_EVERY = 2.0, 15.0, 5  # one of so many is a long one
 AT_ONCE = 5  # stops in one run
 WAIT_S = 240
+STOPS, MINUTES = 40, 20.0
 
 
 def attack(n: int, seed: int, budget: Budget) -> Tally:
@@ -29,14 +33,20 @@ def attack(n: int, seed: int, budget: Budget) -> Tally:
     found, rng = Tally("stops"), Random(seed)
     with tempfile.TemporaryDirectory(prefix="chaosd-stops-") as scratch:
         where, number = Path(scratch), 0
-        while found.tries < n and budget.is_left:
+        while found.tries < n and budget.is_left(found):
             number += 1
             count = min(AT_ONCE, n - found.tries)
             is_long = number % LONG_EVERY == 0
             _stop_some(found, where / str(number), rng, LOCAL, count, is_long=is_long)
+        cache = next((each for each in CACHES if lacking(each) is None), None)
+        if cache is None:
+            found.notes.append("no DNS cache was stopped: none is installed")
+        elif budget.is_left(found):
+            keys = {"dns": {"cache": cache, "negative_ttl": "1s"}}
+            _stop_some(found, where / "cache", rng, [cache], max(1, n // 10), **keys)
         if (reason := _no_engine()) is not None:
             found.notes.append(f"DNS in a container was not stopped: {reason}")
-        elif budget.is_left:
+        elif budget.is_left(found):
             keys = {"runtime": {"type": "docker", "dns": "forward"}}
             _stop_some(found, where / "dns", rng, ["dns"], max(1, n // 10), **keys)
     return found
@@ -58,6 +68,9 @@ def _stop_some(
                 stopped.append(stop(run, part, rng.uniform(0, DELAY_S_MAX), stop_s, after))
                 found.tries += 1
             cycles = run.wait(WAIT_S)
+        except subprocess.TimeoutExpired:
+            found.late.append(f"{where.name}: it goes on after {WAIT_S} s")
+            return
         except (NeverError, AssertionError) as error:
             found.notes.append(f"not tried: {str(error)[-tally.SAID_MAX :]}")
             return
@@ -77,4 +90,4 @@ def _no_engine() -> str | None:
 
 
 if __name__ == "__main__":
-    sys.exit(tally.command(attack, 40))
+    sys.exit(tally.command(attack, STOPS, MINUTES))

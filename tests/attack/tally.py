@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,9 @@ from chaosd.history.cycles import Cycle, CycleOutcome  # noqa: E402
 POOR_SHARE_MAX = 0.02  # of right cycles under plain busy loops
 SHOWN_MAX = 5  # of each kind
 SAID_MAX = 300
+TOLD_EVERY_S = 10.0
+COUNTED = ("wrong", "bugs", "left", "late")
+HEADS = ("tries", "wrong truths", "exit 70", "left behind", "other faults")
 
 
 @dataclass
@@ -33,6 +36,7 @@ class Tally:
     poor: int = 0  # … that were called poor
     judges_poor: bool = False  # whether that is counted against chaosd
     notes: list[str] = field(default_factory=list)  # what could not be tried, and why
+    took_s: float = 0.0
 
     def judge(self, cycles: Iterable[Cycle], *, disturbed: Iterable[int] = ()) -> None:
         """Look for what is false; in the `disturbed` cycles the world was certainly late."""
@@ -67,48 +71,92 @@ class Tally:
         too_many = self.judges_poor and self.poor_share > POOR_SHARE_MAX
         return not (self.wrong or self.bugs or self.left or self.late or too_many)
 
+    @property
+    def found(self) -> int:
+        return sum(len(getattr(self, name)) for name in COUNTED)
+
     def lines(self) -> list[str]:
-        """A line of counts, and the first of each kind."""
-        counts = ", ".join(
-            (
-                f"{self.tries} tries",
-                f"wrong truths {len(self.wrong)}",
-                f"exit 70 {len(self.bugs)}",
-                f"left behind {len(self.left)}",
-                f"too late or otherwise {len(self.late)}",
-                f"right cycles called poor {self.poor} of {self.right}",
-            )
-        )
-        found = [f"{'ok  ' if self.ok else 'FAIL'} {self.part}: {counts}"]
-        for name in ("wrong", "bugs", "left", "late", "notes"):
+        """The first of each kind of what was found."""
+        lines = []
+        for name in (*COUNTED, "notes"):
             some = getattr(self, name)
-            found += [f"     {name}: {line}" for line in some[:SHOWN_MAX]]
+            lines += [f"{self.part}: {name}: {line}" for line in some[:SHOWN_MAX]]
             if len(some) > SHOWN_MAX:
-                found.append(f"     {name}: and {len(some) - SHOWN_MAX} more")
-        return found
+                lines.append(f"{self.part}: {name}: and {len(some) - SHOWN_MAX} more")
+        return lines
+
+
+def shown(found: Sequence[Tally]) -> int:
+    """Print what was found, and a table of the counts; 0 if nothing was, else 1."""
+    print()
+    for tally in found:
+        print("\n".join(tally.lines()))
+    heads = ("", *HEADS, "poor of right", "min")
+    print(f"\n{'part':16}{heads[0]:6}" + "".join(f"{head:>14}" for head in heads[1:]))
+    for tally in found:
+        counts = [tally.tries, *(len(getattr(tally, name)) for name in COUNTED)]
+        cells = [*map(str, counts), f"{tally.poor} of {tally.right}", f"{tally.took_s / 60:.1f}"]
+        is_ok = "ok" if tally.ok else "FAIL"
+        print(f"{tally.part:16}{is_ok:6}" + "".join(f"{cell:>14}" for cell in cells))
+    return 0 if all(tally.ok for tally in found) else 1
 
 
 class Budget:
-    """How long a part may take; what it has begun it ends."""
+    """How long a part may take; what it has begun it ends. Says how far it is."""
 
-    def __init__(self, minutes: float) -> None:
-        self._end_s = time.monotonic() + 60 * minutes
+    def __init__(self, minutes: float, size: int) -> None:
+        self._began_s = self._told_s = time.monotonic()
+        self._end_s = self._began_s + 60 * minutes
+        self._size = size
 
-    @property
-    def is_left(self) -> bool:
-        return time.monotonic() < self._end_s
+    def is_left(self, found: Tally) -> bool:
+        """Whether there is time for another try."""
+        now_s = time.monotonic()
+        found.took_s = now_s - self._began_s
+        if now_s >= self._told_s + TOLD_EVERY_S:
+            self._told_s = now_s
+            print(
+                f"{found.part}: {found.tries} of {self._size} tries, {found.found} found, "
+                f"{found.took_s / 60:.1f} min",
+                file=sys.stderr,
+                flush=True,
+            )
+        if now_s >= self._end_s and found.tries < self._size:
+            found.notes.append(f"its time was over after {found.tries} of {self._size}")
+        return now_s < self._end_s
+
+    def ended(self, found: Tally) -> None:
+        found.took_s = time.monotonic() - self._began_s
 
 
 Attack = Callable[[int, int, Budget], Tally]  # how many, the seed, how long
 
 
-def command(attack: Attack, n: int, minutes: float = 30.0) -> int:
-    """Run one part from the command line; 0 if nothing was found."""
-    parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
-    parser.add_argument("--n", type=int, default=n, help=f"tries ({n})")
+def options(size: int, minutes: float) -> argparse.ArgumentParser:
+    """The options that every part has."""
+    parser = argparse.ArgumentParser(
+        description=sys.modules["__main__"].__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--size", type=int, default=size, help=f"how many tries ({size})")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--minutes", type=float, default=minutes, help="at most")
-    arguments = parser.parse_args()
-    tally = attack(arguments.n, arguments.seed, Budget(arguments.minutes))
-    print("\n".join(tally.lines()))
-    return 0 if tally.ok else 1
+    parser.add_argument("--minutes", type=float, default=minutes, help=f"at most ({minutes:g})")
+    return parser
+
+
+def tried(part: str, attack: Attack, size: int, seed: int, minutes: float) -> Tally:
+    """What a part has found; that it fell over itself is told, and hides no other part."""
+    budget = Budget(minutes, size)
+    try:
+        found = attack(size, seed, budget)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is told
+        found = Tally(part, late=[f"{type(error).__name__}: {error}"[:SAID_MAX]])
+    budget.ended(found)
+    return found
+
+
+def command(attack: Attack, size: int, minutes: float) -> int:
+    """Run one part from the command line; 0 if nothing was found."""
+    arguments = options(size, minutes).parse_args()
+    part = Path(sys.argv[0]).stem
+    return shown([tried(part, attack, arguments.size, arguments.seed, arguments.minutes)])

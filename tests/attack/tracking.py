@@ -1,6 +1,6 @@
 """Fills the connection-tracking table in a network namespace of its own, in a cycle.
 
-python tests/attack/tracking.py [--n 2] [--minutes 10]
+python tests/attack/tracking.py [--size 2] [--minutes 6]
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from tally import Budget, Tally
 from chaosd.history.codec import decode_cycle
 
 WAIT_S = 150
+RUNS, MINUTES = 2, 6.0
 
 
 def attack(n: int, seed: int, budget: Budget) -> Tally:
@@ -28,16 +29,20 @@ def attack(n: int, seed: int, budget: Budget) -> Tally:
         return found
     with tempfile.TemporaryDirectory(prefix="chaosd-tracking-") as scratch:
         for number in range(n):
-            if not budget.is_left:
+            if not budget.is_left(found):
                 break
             (where := Path(scratch) / str(number)).mkdir()
             (where / "c.yaml").write_text(yaml.safe_dump(CONFIG | {"seed": seed + number}))
             (where / "fill.py").write_text(FILL)
             script = f"{TRACK} && exec '{sys.executable}' fill.py"
-            done = subprocess.run(
-                ["unshare", "-n", "sh", "-c", script], cwd=where, capture_output=True, text=True,
-                timeout=WAIT_S, check=False,
-            )  # fmt: skip
+            try:
+                done = subprocess.run(
+                    ["unshare", "-n", "sh", "-c", script], cwd=where, capture_output=True,
+                    text=True, timeout=WAIT_S, check=False,
+                )  # fmt: skip
+            except subprocess.TimeoutExpired:
+                found.late.append(f"run {number}: it goes on after {WAIT_S} s")
+                continue
             found.tries += 1
             lines = (where / "runs/latest/cycles.jsonl").read_text().splitlines()
             cycles = [decode_cycle(line) for line in lines]
@@ -48,4 +53,4 @@ def attack(n: int, seed: int, budget: Budget) -> Tally:
 
 
 if __name__ == "__main__":
-    sys.exit(tally.command(attack, 2, 10))
+    sys.exit(tally.command(attack, RUNS, MINUTES))

@@ -147,11 +147,11 @@ class World:
                     found.append(int(entry.name))
         return found
 
-    async def answered_by(self, identity, door=None):
+    async def answered_by(self, identity, entry=None):
         """Ask again and again until this one answers; everything else that was heard."""
         heard = set()
         deadline_ns = self.recorder.clock.now_ns() + int(WAIT_S * 1e9)
-        while (who := await ask(door or self.stage.entry)) != identity:
+        while (who := await ask(entry or self.stage.entry)) != identity:
             heard.add(who)
             assert self.recorder.clock.now_ns() < deadline_ns, heard
             await asyncio.sleep(0.02)
@@ -430,9 +430,9 @@ def test_a_door_that_is_taken_is_one_line(tmp_path):
     async def scenario():
         with socket.socket() as stranger:
             stranger.bind(("127.0.0.1", 0))
-            door = "{}:{}".format(*stranger.getsockname())
-            world = World(tmp_path, proxy={"listen": door})
-            with pytest.raises(MachineError, match=rf"door {door} is taken .* proxy\.listen"):
+            entry = "{}:{}".format(*stranger.getsockname())
+            world = World(tmp_path, proxy={"listen": entry})
+            with pytest.raises(MachineError, match=rf"entry {entry} is taken .* proxy\.listen"):
                 await world.set_up()
         assert world.processes() == []
 
@@ -440,7 +440,7 @@ def test_a_door_that_is_taken_is_one_line(tmp_path):
 
 
 def test_a_proxy_that_never_finds_the_app_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(readiness, "DOOR_LIMIT_S", 0.5)
+    monkeypatch.setattr(readiness, "ENTRY_LIMIT_S", 0.5)
 
     async def scenario():
         world = World(tmp_path, proxy={"server": {"extra": "disabled"}})

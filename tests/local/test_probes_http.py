@@ -277,6 +277,50 @@ def test_a_kept_connection_that_is_reset_on_use_is_that_probes_failure():
     asyncio.run(main())
 
 
+def test_that_the_other_side_closes_wakes_nobody_and_is_seen_at_the_next_shot():
+    """A wake-up of its own for each is a tenth of what a probe costs."""
+
+    async def main():
+        probe = HttpProbe(HttpProbe.Config(connection="new"), "X-Chaosd-Instance")
+        loop, wakes = asyncio.get_running_loop(), []
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            server.settimeout(5)
+            here = Address(*server.getsockname())
+
+            async def ask(*, in_parts=False):
+                attempt = Attempt()
+                probe.fire(attempt, here)
+                there, _ = server.accept()
+                there.recv(4096)
+                if in_parts:  # each part must be waited for
+                    there.sendall(ANSWERS["/ok"][:20])
+                    await asyncio.sleep(0.02)
+                there.sendall(ANSWERS["/ok"][20 if in_parts else 0 :])
+                assert await asyncio.wait_for(attempt.ended, 5) == ("OK", 200, "app-1")
+                return there
+
+            async def pause():
+                await asyncio.sleep(0.02)
+                return len(probe._open)
+
+            one = await ask(in_parts=True)
+            loop.remove_reader(probe._epoll.fileno())
+            loop.add_reader(probe._epoll.fileno(), lambda: (wakes.append(1), probe._ready()))
+            one.close()
+            assert await pause() == 1
+            assert not wakes
+            two = await ask()  # it closes only later, so that somebody must wait for it
+            assert await pause() == 1
+            three = await ask()
+            assert await pause() == 2
+            two.close()
+            assert await pause() == 1
+            three.close()
+            await probe.close()
+
+    asyncio.run(main())
+
+
 def test_who_answers_is_told_for_each_probe_by_itself():
     async def main():
         server = Server()

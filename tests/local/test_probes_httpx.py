@@ -133,7 +133,7 @@ defaults
     timeout client 5s
     timeout connect 1s
     timeout server 5s
-frontend door
+frontend entry
     bind {address} ssl crt {certificate} alpn h2,http/1.1
     http-request return status 200 hdr X-Chaosd-Instance "v%[fc_http_major]"
 """
@@ -183,7 +183,8 @@ def test_headers_and_authentication():
                 headers={"X-Asked-By": "us"},
                 auth={"username": "user", "password": "pass"},
             )
-            server.answers["/ok?a=%20b"] = server.answers["/ok"]
+            first, rest = server.answers["/ok"].split(b"\r\n", 1)
+            server.answers["/ok?a=%20b"] = b"\r\n".join((first, b"Set-Cookie: to=one", rest))
             prober.aim(stream, here)
             await prober.count(stream, 3)
             (samples,) = await prober.pause(stream)
@@ -199,6 +200,7 @@ def test_headers_and_authentication():
             "user-agent: chaosd",
         ):
             assert f"\r\n{line}\r\n" in head
+        assert "\r\ncookie:" not in head  # each is a new user
 
     asyncio.run(main())
 

@@ -1,4 +1,4 @@
-"""The proxy's door as the probe finds it: with its host, path, TLS and PROXY line."""
+"""The proxy's entry as the probe finds it: with its host, path, TLS and PROXY line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ APP = b"HTTP/1.1 200 OK\r\nX-Chaosd-Instance: i\r\n\r\n"
 
 
 def knock(knock: Knock, *answers: bytes, tls: ssl.SSLContext | None = None) -> bytes:
-    """What is asked for at a door that answers so, the last answer again and again."""
+    """What is asked for at an entry that answers so, the last answer again and again."""
     asked, left = [], list(answers)
 
     async def answer(reader, writer):
@@ -67,6 +67,6 @@ def test_an_answer_of_somebody_else_is_not_the_app():
 
 
 def test_who_never_answers_well_is_said(monkeypatch):
-    monkeypatch.setattr(readiness, "DOOR_LIMIT_S", 0.0)
+    monkeypatch.setattr(readiness, "ENTRY_LIMIT_S", 0.0)
     with pytest.raises(MachineError, match=r"it says HTTP/1\.1 200 OK, and not who answered"):
         knock(Knock(identified=True), b"HTTP/1.1 200 OK\r\n\r\n")

@@ -53,6 +53,27 @@ def test_a_proxy_line_may_come_in_pieces(ip):
         assert client.recv(4096).startswith(b"HTTP/1.1 200")
 
 
+def test_no_handshake_is_made_with_somebody_who_has_left(ip):
+    pem = certificate.make(("app.example",)).decode()
+    heard, said = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = ssl.create_default_context(cadata=pem).wrap_bio(
+        heard, said, server_hostname="app.example"
+    )
+    with suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    hello = said.read()
+    with serving(ip, "--proxied", "yes", CHAOSD_CERTIFICATE=pem):
+        for first in (hello, V2_LINE + hello):
+            with socket.create_connection((ip, PORT), timeout=WAIT_S) as left:
+                left.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)  # both at once
+                left.sendall(first)
+                left.shutdown(socket.SHUT_WR)
+                assert left.recv(4096) == b""
+        with socket.create_connection((ip, PORT), timeout=WAIT_S) as waiting:
+            waiting.sendall(hello)
+            assert waiting.recv(4096).startswith(b"\x16")  # its side of the handshake
+
+
 def test_rubbish_before_http_ends_the_connection(ip):
     pem = certificate.make(("x",)).decode()
     with serving(ip, "--proxied", "yes", CHAOSD_CERTIFICATE=pem):

@@ -29,8 +29,8 @@ defaults
 resolvers r
     nameserver one {{ns}}
 {resolvers}\
-frontend door
-    bind {{door}}
+frontend entry
+    bind {{entry}}
     default_backend app
 backend app
     balance roundrobin
@@ -50,7 +50,7 @@ class Shape:
     """A haproxy.cfg, what it runs in, and what happens; the backend is `app`."""
 
     name: str
-    config: str  # with words in braces: {door}, {api}, {ns}, {ns2}, {old}
+    config: str  # with words in braces: {entry}, {api}, {ns}, {ns2}, {old}
     scenario: Scenario
     horizon_s: float  # after T0
     names: tuple[tuple[str, int], ...] = ((APP, 1),)  # each with so many instances

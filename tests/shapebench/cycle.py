@@ -103,7 +103,7 @@ class Stage:
     names: Nameservers
     proxy: Proxy
     instances: dict[str, list[Instance]]  # by their name in DNS
-    door: tuple[str, int]
+    entry: tuple[str, int]
     new: Instance
     loop: asyncio.AbstractEventLoop
     t0_s: float = 0.0
@@ -177,10 +177,10 @@ async def _stage(shape: Shape, build: Build, network: Loopback) -> AsyncIterator
             for instance in there:
                 await instance.listen()
             names.publish(name, [instance.ip for instance in there])
-        door = (network.address(1), PORT)
+        entry = (network.address(1), PORT)
         words = {
             "api": str(directory / "api"),
-            "door": f"{door[0]}:{door[1]}",
+            "entry": f"{entry[0]}:{entry[1]}",
             "ns": f"{hosts[0]}:5300",
             "ns2": f"{network.address(3)}:5300",
             "old": instances[shape.app][0].ip,
@@ -188,7 +188,7 @@ async def _stage(shape: Shape, build: Build, network: Loopback) -> AsyncIterator
         proxy = Proxy(build.binary, directory, shape.config.format(**words))
         undo.push_async_callback(proxy.stop)
         await proxy.start()
-        yield Stage(shape, network, names, proxy, instances, door, new, loop)
+        yield Stage(shape, network, names, proxy, instances, entry, new, loop)
 
 
 async def _ready(stage: Stage) -> str:
@@ -318,7 +318,7 @@ async def _request(stage: Stage, at_s: float) -> None:
         ended.set()
 
     try:
-        transport, _ = await stage.loop.create_connection(lambda: _Probe(done), *stage.door)
+        transport, _ = await stage.loop.create_connection(lambda: _Probe(done), *stage.entry)
     except OSError:
         done("not connected")
         return

@@ -36,7 +36,7 @@ EDGES = 5
 PLACES = 8  # between two requests
 WORDS = {
     "api": "/api",
-    "door": "127.0.0.1:8080",
+    "entry": "127.0.0.1:8080",
     "ns": "127.0.0.2:53",
     "ns2": "127.0.0.3:53",
     "old": "127.0.0.10",

@@ -26,7 +26,7 @@ PORT, CHECK_PORT = 8080, 8081
 DNS_PORT = 5300
 SO_ATTACH_FILTER = 26  # not in the socket module
 PR_SET_PDEATHSIG = 1
-START_S_MAX = 10.0  # for HAProxy to open its door
+START_S_MAX = 10.0  # for HAProxy to open its entry
 BACKLOG = 256
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 
+import budget
 import pytest
 
 from chaosd.history.causes import CauseKind
@@ -26,7 +27,8 @@ def test_each_comes_and_goes_at_its_time(simulate) -> None:
     for cycle in ran.cycles:
         assert cycle.fault == "recreate+dns+slow"
         assert cycle.kind is CycleKind.FAILOVER
-        assert cycle.predicted is None  # the model knows no such timeline
+        assert cycle.predicted is not None
+        assert cycle.anomaly is False
         slow, move, servfail = cycle.disturbances
         assert (slow.fault, slow.type, slow.data) == ("slow", "dns", {"delay_s": 0.1})
         assert (move.fault, move.type, move.began_s) == ("recreate+dns+slow", "move", 0.0)
@@ -40,6 +42,24 @@ def test_each_comes_and_goes_at_its_time(simulate) -> None:
     assert all(c.recovery_s > 2.2 for c in ran.cycles)  # HAProxy could not hear of it before
     ended = [e.what.fault for e in only(ran.events, FaultEnded)]
     assert ended == ["dns", "slow"] * 3
+
+
+@pytest.mark.sized
+def test_what_happens_with_dns_trouble_beside_it_is_predicted(simulate) -> None:
+    """Also when it relapses: here the hold is over before the answers are right again."""
+    late = {"type": "dns", "answer": "refused", "at": "3s", "window": "5s"}
+    hold = {"resolvers": {"hold": {"refused": "2s"}}}
+    ran = simulate(
+        faults=with_(late), proxy={"type": "haproxy", **hold}, until={"cycles": budget.of(2, 20)}
+    )
+    for cycle in ran.cycles:
+        assert cycle.anomaly is False
+        assert cycle.recovery_s < 3
+        assert cycle.stable_recovery_s > 8
+        assert cycle.predicted.relapse_share == 1
+        assert cycle.predicted.stable_mean_s == pytest.approx(cycle.stable_recovery_s, abs=1)
+        expected = cycle.predicted.failed_s
+        assert expected["lower"] * 100 - 2 <= cycle.failed <= expected["upper"] * 100 + 2
 
 
 def test_it_is_observed_until_all_of_it_is_over(simulate) -> None:

@@ -25,6 +25,7 @@ from chaosd.history.cycles import CycleOutcome
 from chaosd.history.events import InstancePlaced
 from chaosd.history.reader import FOLDED
 from chaosd.history.writer import RunStore
+from chaosd.runtimes.sim import SimStage
 
 SECOND_NS = 1_000_000_000
 # It asks for the name every 20 s, and `hold valid` keeps failed checks from asking earlier.
@@ -47,6 +48,20 @@ def test_every_cycle_recovers_inside_the_predicted_band_and_they_are_spread(simu
     assert 1.05 < recoveries[-1] < 1.35
     for low in (0.25, 0.5, 0.75, 1.0):
         assert any(low <= r < low + 0.3 for r in recoveries)
+
+
+@pytest.mark.parametrize("looks", [[True, False], [False, True]], ids=["before", "after"])
+def test_where_a_stranger_may_have_answered_for_the_proxy_no_cycle_counts(
+    simulate, monkeypatch, looks
+) -> None:
+    """A second HAProxy at the same port had answered half of the probes: verdict ok."""
+    told = iter([False, False, *looks, False, False])
+    monkeypatch.setattr(SimStage, "is_entry_shared", lambda _: next(told), raising=False)
+    ran = simulate(until={"cycles": 3})
+    first, second, third = ran.cycles
+    assert first.outcome is third.outcome is CycleOutcome.RECOVERED
+    assert second.outcome is CycleOutcome.INVALID
+    assert second.cause.kind is CauseKind.ENTRY_SHARED
 
 
 def test_something_of_the_users_own_at_the_links_place_is_said_before_anything_is_made(

@@ -16,23 +16,24 @@ from chaosd.cli import main
 from chaosd.history.codec import decode_cycle
 from chaosd.proxies.haproxy.model import outlook, trials
 
+ARMS, CYCLES = 3, 2  # the baseline has 1s and no redispatch, as HAProxy has
 DESIGN = {
     "name": "d",
     "base": "base.yaml",
     "vary": {
         "proxy.resolvers.timeout_resolve": ["200ms", "3s"],
         "proxy.resolvers.timeout_retry": {"same_as": "proxy.resolvers.timeout_resolve"},
-        "proxy.redispatch": [False, 1],
+        "proxy.redispatch": [1],
     },
     "faults": ["recreate", {"type": "dns", "answer": "servfail", "window": "2s"}],
-    "until": {"cycles": 3},
+    "until": {"cycles": CYCLES},
     "seed": 7,
 }
 BASE = {
     "name": "b",
     "runtime": "sim",
     "proxy": {"type": "haproxy", "resolvers": {"hold": {"other": "500ms"}}},
-    "probes": [{"type": "http", "rate": "20/s"}],
+    "probes": [{"type": "http", "rate": "10/s"}],
 }
 PATH = Path("sweeps/d")
 
@@ -94,14 +95,14 @@ def test_every_arm_meets_every_fault_and_two_get_fresh_blocks(done) -> None:
     assert code == 0
     store = json.loads((directory / PATH / "sweep.json").read_text())
     arms = store["arms"]
-    assert len(arms) == 5  # the baseline has 1s, HAProxy's own default
+    assert len(arms) == ARMS
     found = counted(directory / PATH)
     answer = json.loads((directory / PATH / "answer.json").read_text())
     text = json.dumps(answer["recommendation"])
     recommended = [key for key, arm in arms.items() if arm["name"] in text]
     for key, arm in arms.items():
         for fault in ("recreate", "dns"):
-            assert found[key, fault, False] >= 3
+            assert found[key, fault, False] >= CYCLES
             is_fresh = arm["baseline"] or key in recommended
             assert ((key, fault, True) in found) == is_fresh
     assert "fresh blocks of recreate" in said
@@ -123,9 +124,9 @@ def test_one_schedule_for_all_arms_of_a_block(done) -> None:
     by_number: dict[int, list] = {}
     for cycle in cycles:
         by_number.setdefault(cycle.cycle, []).append(cycle)
-    assert len(by_number) == 3
+    assert len(by_number) == CYCLES
     for together in by_number.values():
-        assert len({cycle.arm for cycle in together}) == 5
+        assert len({cycle.arm for cycle in together}) == ARMS
         assert max(c.t0_ns for c in together) - min(c.t0_ns for c in together) < 500_000_000
 
 
@@ -162,12 +163,12 @@ def _in_a_round(path: Path) -> int:
     for name in ("report.json", "report.html", "report.md", "junit.xml"):
         (run / name).unlink()
     stored = (run / "cycles.jsonl").read_text().splitlines(keepends=True)
-    (run / "cycles.jsonl").write_text("".join(stored[:8]) + stored[8][:50])
+    (run / "cycles.jsonl").write_text("".join(stored[: ARMS + 1]) + stored[ARMS + 1][:50])
     manifest = json.loads((run / "run.json").read_text())
     for key in ("end_unix", "exit", "reason"):
         manifest.pop(key)
     (run / "run.json").write_text(json.dumps(manifest))
-    return 8
+    return ARMS + 1
 
 
 def _before_the_fresh_blocks(path: Path) -> int:
@@ -181,7 +182,11 @@ def _before_the_fresh_blocks(path: Path) -> int:
 
 @pytest.mark.parametrize(
     "cut",
-    [_as_a_round_begins, _in_a_round, _before_the_fresh_blocks],
+    [
+        pytest.param(_as_a_round_begins, marks=pytest.mark.slow),
+        _in_a_round,
+        _before_the_fresh_blocks,
+    ],
 )
 def test_it_goes_on_from_any_moment_and_answers_the_same(done, tmp_path, monkeypatch, cut) -> None:
     directory, code, _ = done
@@ -194,10 +199,10 @@ def test_it_goes_on_from_any_moment_and_answers_the_same(done, tmp_path, monkeyp
     assert ("goes on" in said) == (left > 0)
     found = counted()
     arms = json.loads((PATH / "sweep.json").read_text())["arms"]
-    assert all(found[key, f, False] >= 3 for key in arms for f in ("recreate", "dns"))
+    assert all(found[key, f, False] >= CYCLES for key in arms for f in ("recreate", "dns"))
     # What was there counts: no more is made than is missing, whole blocks at a time.
     measured = sum(n for (_, _, fresh), n in found.items() if not fresh)
-    assert measured <= 2 * 3 * len(arms) + (4 if cut is _in_a_round else 0)
+    assert measured <= 2 * CYCLES * ARMS + (ARMS - 1 if cut is _in_a_round else 0)
     first, last = (
         json.loads((place / PATH / "answer.json").read_text())["recommendation"]
         for place in (directory, Path())
@@ -219,12 +224,12 @@ def test_a_grown_design_adds_to_what_is_there(done, tmp_path, monkeypatch) -> No
     shutil.copytree(directory, tmp_path / "there")
     monkeypatch.chdir(tmp_path / "there")
     before = counted()
-    vary = DESIGN["vary"] | {"proxy.redispatch": [False, 1, True]}
+    vary = DESIGN["vary"] | {"proxy.redispatch": [1, True]}
     assert sweep(vary=vary)[0] in (0, 4)
     found = counted()
     new = {key for key, _, _ in found} - {key for key, _, _ in before}
     assert len(new) == 2  # 200ms and 3s, on the last retry
-    assert all(found[key, fault, False] >= 3 for key in new for fault in ("recreate", "dns"))
+    assert all(found[key, fault, False] >= CYCLES for key in new for fault in ("recreate", "dns"))
 
 
 def test_a_stop_ends_it_with_an_answer(tmp_path, monkeypatch) -> None:
@@ -261,7 +266,7 @@ def test_predict_measures_nothing(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     code, said = sweep("--predict")
     assert code == 0
-    assert "predicted: 5 of 5 arms under recreate, dns" in said
+    assert f"predicted: {ARMS} of {ARMS} arms under recreate, dns" in said
     assert not PATH.exists()
 
 

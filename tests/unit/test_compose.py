@@ -11,7 +11,7 @@ import pytest
 from chaosd.errors import ConfigError, MachineError
 from chaosd.plugins.proxy import Running
 from chaosd.proxies.haproxy import HAProxy
-from chaosd.proxies.haproxy.met import files_of
+from chaosd.proxies.haproxy.running import files_of
 from chaosd.runtimes.compose.addresses import candidates
 from chaosd.runtimes.compose.as_it_was import differences, secrets_of, without_values
 from chaosd.runtimes.compose.project import Project, api_of, find, identity_of, way_in

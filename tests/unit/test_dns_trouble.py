@@ -9,12 +9,13 @@ from chaosd.dns.presets import PRESETS
 from chaosd.dns.rules import Rule
 from chaosd.history.cycles import Prediction
 from chaosd.history.events import Done, Event, FaultBegan, FaultDns, RestoreDns
-from chaosd.plugins.dns_trouble import meaning, rules_of, trouble
+from chaosd.plugins.dns_trouble import disturbed, meaning, rules_of, trouble
 from chaosd.plugins.simulation import Reply, together
-from chaosd.plugins.timeline import ALWAYS, Failure, Timeline, Unreached
+from chaosd.plugins.timeline import ALWAYS, NEW, OLD, Failure, Timeline, Unreached, move
 from chaosd.proxies.haproxy import HAProxy
 from chaosd.proxies.haproxy.config import settings_of
 from chaosd.proxies.haproxy.model.predicting import predict
+from chaosd.proxies.haproxy.model.settings import Settings
 
 FAILS = {
     Failure.NXDOMAIN: ("nxdomain", "nxdomain-soa"),
@@ -37,7 +38,7 @@ def timeline(name: str, *, seconds: float = 6.0, nameservers: int = 1, replicas:
     return trouble(rules, replicas=replicas, nameservers=nameservers, **times)
 
 
-def foreseen(name: str, *, version: str = "3.0.11", prefers="ipv4", nameservers=1, **times):
+def settings(prefers="ipv4", **times) -> Settings:
     resolvers = {"timeout_resolve": "1s", "timeout_retry": "500ms", "resolve_retries": 2}
     config = HAProxy.Config.model_validate(
         {
@@ -46,7 +47,12 @@ def foreseen(name: str, *, version: str = "3.0.11", prefers="ipv4", nameservers=
             "server": {"resolve_prefer": prefers},
         }
     )
-    return predict(settings_of(config), version, timeline(name, nameservers=nameservers))
+    return settings_of(config)
+
+
+def foreseen(name: str, *, version: str = "3.0.11", prefers="ipv4", nameservers=1, **times):
+    happens = timeline(name, nameservers=nameservers)
+    return predict(settings(prefers, **times), version, happens)
 
 
 @pytest.mark.parametrize("failure", FAILS)
@@ -168,3 +174,51 @@ def test_answer_and_delay_without_a_preset() -> None:
 
 def test_a_prediction_of_no_trouble_says_so() -> None:
     assert isinstance(foreseen("rotation"), Prediction)
+
+
+MOVED = move(published_s=1.0, listening_s=1.0, missing_s=0.0, missing="nxdomain", old_ip="refuse")
+
+
+def answers(timeline: Timeline, *instants: float) -> list:
+    return [timeline.answer(at_s, "A") for at_s in instants]
+
+
+def test_a_move_with_trouble_goes_on_beneath_it() -> None:
+    servfail = rules_of(preset=None, answer="servfail", delay_s=0.0, qtype=None, nameserver=None)
+    found = disturbed(MOVED, servfail, begins_s=-0.5, ends_s=0.5)
+    assert isinstance(found, Timeline)
+    assert answers(found, -1, -0.5, 0.2) == [(OLD,), Failure.SERVFAIL, Failure.SERVFAIL]
+    assert answers(found, 0.5, 1.0) == [Failure.NXDOMAIN, (NEW,)]
+    assert found.undisturbed == MOVED
+    late = rules_of(preset=None, answer=None, delay_s=0.2, qtype="AAAA", nameserver=None)
+    both = disturbed(found, late, begins_s=0.0, ends_s=2.0)
+    assert isinstance(both, Timeline)
+    assert both.undisturbed == MOVED
+    assert both.names_of("A") == found.names_of("A")
+    assert [e.took_s for e in both.names_of("AAAA") if e.answer is Failure.SERVFAIL][-1] == 0.2
+    assert both.answer(1.5, "AAAA") is both.answer(2.0, "AAAA") is Failure.EMPTY
+
+
+def test_what_is_counted_or_not_known_is_no_move_that_can_be_told() -> None:
+    for preset in ("lossy", "nobody"):
+        rules = PRESETS[preset].rules
+        assert disturbed(MOVED, rules, begins_s=0.0, ends_s=1.0) is Unreached.OTHER_ANSWERS
+
+
+@pytest.mark.parametrize(("ends_s", "first_s"), [(0.9, 1.0), (3.0, 3.0)])
+def test_a_move_is_found_when_answers_are_right_again(ends_s, first_s) -> None:
+    happens = disturbed(MOVED, PRESETS["servfail"].rules, begins_s=0.1, ends_s=ends_s)
+    found = predict(settings(), "3.0.11", happens)
+    assert isinstance(found, Prediction)
+    assert first_s - 0.2 < found.lower_s < first_s + 0.1
+    assert first_s + 0.9 < found.upper_s < first_s + 1.5
+
+
+def test_what_comes_after_the_recovery_makes_a_relapse() -> None:
+    """The hold is over before the answers are right again: the server loses its address."""
+    rules = PRESETS["nxdomain"].rules
+    found = predict(settings(), "3.0.11", disturbed(MOVED, rules, begins_s=4.0, ends_s=9.0))
+    assert isinstance(found, Prediction)
+    assert found.upper_s < 3
+    assert found.relapse_share == 1
+    assert found.stable_mean_s > 9

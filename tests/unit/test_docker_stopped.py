@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import threading
 import time
@@ -11,9 +12,12 @@ from types import SimpleNamespace
 import docker.errors
 import pytest
 
+from chaosd.errors import MachineError
 from chaosd.runtimes.docker import DockerRuntime, proxy
 from chaosd.runtimes.docker.endpoint import Endpoint
+from chaosd.system import stops
 from chaosd.system.clock import RealClock
+from chaosd.system.tasks import together
 
 LIMIT_S = 10
 
@@ -26,6 +30,7 @@ class Api:
         self.there: list[str] = []
         self.runs = False
         self.interrupted_at: list[str] = []
+        self.by = signal.SIGINT
 
     def __enter__(self):
         return self
@@ -86,11 +91,11 @@ class Api:
         self.there.remove(name)
 
     def _step(self, step: str) -> None:
-        """Press Ctrl-C, and again, if it is to be pressed here."""
+        """Ask chaosd to stop, and again, if that is to be done here."""
         if step in self.interrupted_at:
             self.interrupted_at.remove(step)
             for _ in range(2):
-                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+                signal.pthread_kill(threading.main_thread().ident, self.by)
                 time.sleep(0.05)
 
 
@@ -121,18 +126,46 @@ def test_a_network_that_nobody_waits_for_any_more_is_removed(api, tmp_path) -> N
 
 
 @pytest.fixture
-def ctrl_c():
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+def heeded():
+    before = {number: signal.getsignal(number) for number in stops.STOPS}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in stops.STOPS[1:]:
+        signal.signal(number, signal.SIG_DFL)
+    stops.heed()
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "SIGTERM"])
 @pytest.mark.parametrize(
     "steps", [["create"], ["put"], ["start"], ["inspect"], ["inspect", "remove"]], ids=" ".join
 )
-def test_a_container_that_checks_a_config_is_removed_at_ctrl_c(api, ctrl_c, steps) -> None:
-    api.interrupted_at = list(steps)
-    with pytest.raises(KeyboardInterrupt):
+def test_a_container_that_checks_a_config_is_removed_at_a_stop(api, heeded, steps, by) -> None:
+    api.interrupted_at, api.by = list(steps), by
+    with pytest.raises(KeyboardInterrupt) as stopped:
         proxy.run_once(Endpoint(), "image", ["haproxy", "-c"], {}, {"haproxy.cfg": b""})
     assert api.interrupted_at == []
     assert api.there == []
+    assert stops.exit_code(stopped.value) == 128 + by
+
+
+def test_of_several_that_fail_one_is_raised_and_nobody_complains_of_the_others() -> None:
+    """Found by tests/attack/hung.py: a line for each cell, with a traceback, came after the one."""
+    complaints = []
+
+    async def fails(number: int) -> None:
+        try:
+            await asyncio.sleep(0 if number == 1 else 60)
+        finally:
+            raise MachineError(f"{number}")
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: complaints.append(context))
+        with pytest.raises(MachineError, match=r"^0$"):
+            await together([fails(number) for number in range(3)], LIMIT_S)
+        gc.collect()
+
+    asyncio.run(scenario())
+    assert complaints == []

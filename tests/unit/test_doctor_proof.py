@@ -133,49 +133,65 @@ def test_versions_are_compared_by_the_names_of_backends(tmp_path) -> None:
     assert same == [("app", "app"), ("static", "static")]
 
 
+FIXED = {"arm": "fixed", "cell": "c2"}
+
+
 def cycle(recovery_s, *, failed=0, misrouted=0, outcome=CycleOutcome.RECOVERED, **more) -> Cycle:
     values = {"cycle": 1, "cell": "c1", "fault": "recreate", "runtime": "local", "proxy": "haproxy"}
     end_ns = round((recovery_s or 60) * 1e9)
     return Cycle(
-        **values, outcome=outcome, t0_unix=0.0, t0_ns=0, end_ns=end_ns, recovery_s=recovery_s,
-        failed=failed, misrouted=misrouted, **{"arm": "now"} | more,
+        outcome=outcome, t0_unix=0.0, t0_ns=0, end_ns=end_ns, recovery_s=recovery_s,
+        failed=failed, misrouted=misrouted, **values | {"arm": "now"} | more,
     )  # fmt: skip
 
 
 def test_evidence_is_of_cycles_that_can_be_trusted(experiments) -> None:
-    side = experiments[0].sides[0]
+    late = Doubt(kind=DoubtKind.PROBES_LATE)
     cycles = [
         cycle(9.0, failed=450),
-        cycle(11.0, failed=500, misrouted=50),
-        cycle(1.0, arm="fixed"),
-        cycle(50.0, failed=5000, doubt=Doubt(kind=DoubtKind.PROBES_LATE)),
-        cycle(None, outcome=CycleOutcome.INVALID),
+        cycle(11.0, cycle=2, failed=500, misrouted=50),
+        cycle(50.0, cycle=3, failed=5000, doubt=late),
+        cycle(None, cycle=4, outcome=CycleOutcome.INVALID),
+        *(cycle(1.0, cycle=number, **FIXED) for number in (1, 2, 3, 4)),
     ]
-    found = proof.evidence(experiments[0], side, cycles)
-    assert found.cycles == 2
+    found, other = proof.evidence(experiments[0], cycles)
+    assert found.cycles == other.cycles == 2
     assert found.recovery_p95_s.value == 11.0
+    assert other.recovery_p95_s.value == 1.0
     assert found.lost_s.value == pytest.approx(10.0)
     assert found.lost_s.low < 9.0
     assert found.lost_s.high > 11.0
-    never = proof.evidence(
-        experiments[0], side, [cycle(None, outcome=CycleOutcome.CENSORED, failed=10)]
+    never, _ = proof.evidence(
+        experiments[0],
+        [cycle(None, outcome=CycleOutcome.CENSORED, failed=10), cycle(1.0, **FIXED)],
     )
     assert never.recovery_p95_s.value is None
     assert never.recovery_p95_s.beyond == 60
 
 
+def test_both_sides_have_as_many_cycles_if_one_had_fewer_cells(experiments) -> None:
+    alone = [cycle(1.0, cycle=n, cell=cell, arm="fixed") for n in (1, 2) for cell in ("c4", "c6")]
+    both = [cycle(9.0), cycle(9.0, cycle=2), cycle(1.0, **FIXED), cycle(2.0, cycle=2, **FIXED)]
+    sides = proof.evidence(experiments[0], alone + both)
+    assert [side.cycles for side in sides] == [2, 2]
+    assert [side.recovery_mean_s.value for side in sides] == [9.0, 1.5]
+
+
 def test_what_is_said_of_it(experiments) -> None:
-    one, other = experiments[0].sides
-    sides = [
-        proof.evidence(experiments[0], one, [cycle(10.0, failed=500), cycle(11.0, failed=500)]),
-        proof.evidence(experiments[0], other, []),
-    ]
-    lines = list(evidence.lines(sides))
-    assert lines[0] == "app, a move (2 and 0 cycles):"
+    each = experiments[0]
+    cycles = [cycle(10.0, failed=500), cycle(11.0, cycle=2, failed=500)]
+    cycles += [cycle(1.0, cycle=number, failed=25, **FIXED) for number in (1, 2)]
+    lines = list(evidence.lines(proof.evidence(each, cycles)))
+    shares = [f"{100 * lost_s / each.every_s:.2g} %" for lost_s in (10.0, 0.5)]
+    assert lines[0] == (
+        f"app, a move: recovery p95 11 s → 1.0 s, failed requests {shares[0]} → {shares[1]} of "
+        f"those in {each.every_s:g} s, 2 paired failovers"
+    )
     assert lines[1].startswith("  recovery p95: predicted ")
     assert "; measured 11 s [" in lines[1]
-    assert lines[1].endswith(" → ?")
-    assert lines[3].endswith("; measured 10 s [10 s to 10 s] → ?")
+    assert lines[3].endswith("; measured 10 s [10 s to 10 s] → 0.5 s [0.5 s to 0.5 s]")
+    none = list(evidence.lines(proof.evidence(each, [])))
+    assert none[0] == "app, a move: 0 paired failovers, so nothing is proven"
 
 
 def test_what_does_not_go_together(tmp_path, monkeypatch, capsys) -> None:

@@ -102,7 +102,7 @@ def test_a_number_that_haproxy_refuses_is_a_reason(tmp_path: Path, count: str) -
 
 def test_one_backend_that_is_not_read_leaves_the_others(tmp_path: Path) -> None:
     text = (
-        "backend a\n  server s app:80 resolvers elsewhere\n"
+        "backend a\n  server-template s none app:80 resolvers r\n"
         "backend b\n  server s app:80 resolvers r new-word 5 check\n"
         "backend c\n  server s app:80 resolvers r inter 0\n"
         "backend d\n  mode log\n  server s app:80 resolvers r\n"
@@ -111,11 +111,11 @@ def test_one_backend_that_is_not_read_leaves_the_others(tmp_path: Path) -> None:
     *bad, good = read(tmp_path, text)
     assert isinstance(good, Backend)
     assert [found.why for found in bad if isinstance(found, Unknown)] == [
-        *(Unread.NO_RESOLVERS, Unread.UNKNOWN_WORD, Unread.REFUSED, Unread.NO_REQUESTS),
+        *(Unread.NO_SLOTS, Unread.UNKNOWN_WORD, Unread.REFUSED, Unread.NO_REQUESTS),
     ]
     said = [say_unknown(found).partition("h.cfg")[2] for found in bad if isinstance(found, Unknown)]
     assert said == [
-        ":4: there is no `resolvers elsewhere` (give the file that has it, too)",
+        ":4: `none` is not a number of servers (write it like 3 or 1-3)",
         ":6: `new-word` is not a keyword that chaosd knows: the line is not read",
         ":8: `0`, which must be at least 1ms",
         ":10: `mode log` serves no requests",
@@ -138,10 +138,10 @@ def test_nameservers_are_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("version", "is_there"), [("2.2.9", False), ("2.6.12", True)])
 def test_haproxy_makes_resolvers_of_its_own(tmp_path: Path, version: str, is_there: bool) -> None:
     (found,) = read(tmp_path, "backend b\n  server s app:80 resolvers default\n", version)
-    assert isinstance(found, Backend) == is_there
-    if isinstance(found, Backend):
-        assert found.servers[0].resolver is not None
-        assert found.servers[0].resolver.nameservers == 3
+    assert isinstance(found, Backend)
+    assert found.servers[0].resolver is not None
+    assert found.servers[0].resolver.nameservers == (3 if is_there else 1)
+    assert [x.changes for x in found.limits] == ([] if is_there else [Change.NO_RESOLVERS])
 
 
 @pytest.mark.parametrize(
@@ -250,10 +250,20 @@ def test_what_a_check_finds_out(tmp_path: Path, more: str, words: str, kind: Che
         ("retry-on all-retryable-errors\n server s app:80", Change.RETRIED),
         ("use-server s if TRUE\n server s app:80", Change.WHO),
         ("balance source\n server s app:80", Change.WHO),
-        ("balance leastconn\n server s app:80", Change.LOAD),
+        ("balance leastconn\n server s app:80", Change.LEAST),
+        ("balance hdr(Host)\n server s app:80", Change.WHO),
+        ("balance hdr(X-Room)\n server s app:80", Change.BROUGHT),
+        ("balance url_param user\n server s app:80", Change.BROUGHT),
         ("balance random(3)\n server s app:80", Change.LOAD),
         ("stick on src\n server s app:80", Change.WHO),
-        ("cookie C insert\n server s app:80 cookie one", Change.WHO),
+        ("stick on hdr(Host)\n server s app:80", Change.WHO),
+        ("stick on hdr(X)\n server s app:80", Change.WHO),
+        ("stick on hdr(Room) if { urlp(room) -m found }\n server s app:80", Change.BROUGHT),
+        ("stick on req.cook(SID)\n server s app:80", Change.BROUGHT),
+        ("cookie C insert\n server s app:80 cookie one", Change.BROUGHT),
+        ("cookie C insert dynamic\n server s app:80", Change.BROUGHT),
+        ("server s app:80 maxconn 5", Change.QUEUED),
+        ("server s app:80 resolvers elsewhere", Change.NO_RESOLVERS),
         ("option external-check\n server s app:80 check", Change.PROGRAM_CHECKS),
         ("http-check disable-on-404\n server s app:80", Change.DRAINED),
         ("http-request lua.do\n server s app:80", Change.PROGRAM),
@@ -279,11 +289,24 @@ def test_a_word_that_is_not_modelled_takes_nothing_else_away(
         "cookie C insert\n server s app:80",
         "server s app:80 slowstart 0",
         "server s app:80 observe none",
-        "server s app:80 ssl verify none sni str(x) maxconn 5 send-proxy proto h2",
+        "server s app:80 ssl verify none sni str(x) maxconn 500 send-proxy proto h2",
     ],
 )
 def test_what_changes_nothing_is_not_mentioned(tmp_path: Path, lines: str) -> None:
     assert not changes(tmp_path, f"backend b\n {lines}\n server t app2:80\n")
+
+
+def test_few_places_on_the_way_to_the_backend_are_said(tmp_path: Path) -> None:
+    text = (
+        "global\n maxconn 50\ndefaults\n maxconn 5\n"
+        "frontend other\n bind :81\n default_backend c\n maxconn 1\n"
+        "frontend f\n bind :80\n default_backend b\nbackend b\n server s app:80\n"
+    )
+    narrow = text.replace("maxconn 50", "maxconn 4", 1)
+    for each, expected in ((text, (6, "maxconn 5")), (narrow, (4, "maxconn 4"))):
+        (limit,) = backend(tmp_path, each).limits
+        assert (limit.line, limit.what, limit.changes) == (*expected, Change.QUEUED)
+    assert not changes(tmp_path, narrow.replace("maxconn 4", "").replace("maxconn 5", ""))
 
 
 def test_servers_are_chosen_at_random_since_3_3(tmp_path: Path) -> None:

@@ -16,13 +16,13 @@ def choice(text, **wish):
     return rewiring.own_files(RESOLVERS + text, **wish).choice
 
 
-def door(front, back="", **wish):
-    return rewiring.own_files(ONE.format(front=front, back=back), **wish).door
+def route(front, back="", **wish):
+    return rewiring.own_files(ONE.format(front=front, back=back), **wish).probe_route
 
 
 def way(front, back="", **wish):
     """What the probe asks for at which bind, or None: at a frontend of chaosd's own."""
-    found = door(front, back, **wish)
+    found = route(front, back, **wish)
     if found.frontend is None:
         return None
     return found.bind.texts[1], found.request.host, found.request.path
@@ -94,7 +94,7 @@ def test_a_template_stands_for_several_instances():
     assert [instances(count) for count in ("1", "2", "10", "1-8", "x")] == [1, 2, 3, 3, 1]
 
 
-# --- the door ---
+# --- where the probe comes in ---
 
 
 def test_the_plainest_bind_is_taken():
@@ -103,9 +103,9 @@ def test_the_plainest_bind_is_taken():
         "frontend g\n bind :3\n default_backend b\n"
     )
     assert way(front) == (":3", "app.example", "/")
-    found = door("frontend f\n bind :1 ssl crt x\n bind :2 accept-proxy\n default_backend b\n")
+    found = route("frontend f\n bind :1 ssl crt x\n bind :2 accept-proxy\n default_backend b\n")
     assert (found.bind.texts[1], found.accept_proxy, found.tls) == (":2", True, False)
-    assert door("frontend f\n bind :1 ssl crt x\n default_backend b\n").tls
+    assert route("frontend f\n bind :1 ssl crt x\n default_backend b\n").tls
 
 
 @pytest.mark.parametrize(
@@ -124,8 +124,12 @@ def test_the_plainest_bind_is_taken():
         ("monitor-uri /\n default_backend b\n acl p path /else", ("app.example", "/else")),
         ("use_backend b unless { hdr(host) app.example }\n acl h hdr(host) b.example",
          ("b.example", "/")),
+        ("use_backend c if { method OPTIONS }\n default_backend b", ("app.example", "/")),
+        ("use_backend b if { path_beg,url_dec -i -m beg /In }", ("app.example", "/In")),
+        ("use_backend b if { path,lower,url_dec -m beg /in }", ("app.example", "/in")),
         # What is not understood is never guessed.
-        ("use_backend b if { src 10.0.0.0/8 }", None),
+        ("use_backend b if { src -f /list }", None),
+        ("use_backend b if { src gate.example }", None),
         ("use_backend c if { lua.what }\n default_backend b", None),
         ("use_backend %[hdr(host),map(/x,b)]\n default_backend b", None),
         ("use_backend b if { hdr(host) -f /list }", None),
@@ -148,18 +152,75 @@ def test_a_redirect_to_https_leads_to_the_tls_bind():
 
 def test_the_rule_in_the_way_is_named_and_the_user_can_say_what_to_ask():
     front = "frontend f\n bind :1\n use_backend b if { hdr(host) -m reg ^v[0-9]+[.] }\n"
-    found = door(front)
+    found = route(front)
     assert found.is_own
     assert found.why.texts[:2] == ("use_backend", "b")
     assert way(front, host="v2.example") == (":1", "v2.example", "/")
-    assert door(front, host="elsewhere").is_own
+    assert route(front, host="elsewhere").is_own
 
 
 def test_what_the_backend_itself_refuses_counts_too():
     front = "frontend f\n bind :1\n default_backend b\n"
-    assert way(front, back="http-request deny if { path / }\n acl p path /x") is None
+    assert way(front, back="http-request deny if { path / }\n acl p path /x") == (
+        *(":1", "app.example", "/x"),
+    )
+    assert way(front, back="http-request deny if { lua.what }") is None
     found = way(front, back="http-request deny if !{ path_beg /x }", path="/x/1")
     assert found == (":1", "app.example", "/x/1")
+
+
+def test_what_the_backend_itself_refuses_counts_without_a_frontend_too():
+    found = route("", back="http-request deny unless { path_beg /in }")
+    assert found.is_own
+    assert found.request.path == "/in"
+
+
+def test_what_lets_nobody_in_is_left_out_of_the_backend():
+    rules = (
+        "redirect scheme https if !{ ssl_fc }",
+        "http-request auth unless { http_auth(u) }",
+        "http-request deny if { path_beg /admin }",
+        "tcp-request content reject if { src_conn_rate(b) gt 9 }",
+    )
+    front = "userlist u\nfrontend f\n bind :1\n default_backend b\n"
+    copy = rewiring.make(ONE.format(front=front, back="\n ".join(rules)))
+    lines = [line.strip() for line in copy.text.splitlines()]
+    gone = [line for line in lines if line.startswith("# ")]
+    assert gone == [f"# {rules[place]}" for place in (0, 1, 3)]
+    assert "default_backend b" in copy.added
+
+
+@pytest.mark.parametrize(
+    ("rule", "source"),
+    [
+        ("use_backend b if { src 10.0.0.0/8 }", "10.0.0.1"),
+        ("http-request deny unless { src 192.0.2.7 }\n default_backend b", "192.0.2.7"),
+        ("acl in src 2001:db8::/32\n http-request deny if !in\n default_backend b", "2001:db8::1"),
+        ("acl in src 10.0.0.1\n default_backend b", None),
+    ],
+)
+def test_the_probe_comes_from_where_it_is_let_in(rule, source):
+    found = route(f"frontend f\n bind :1\n {rule}\n")
+    assert (found.frontend.name, found.request.source) == ("f", source)
+    # A PROXY line says where it comes from, and is not forged.
+    assert route(f"frontend f\n bind :1 accept-proxy\n {rule}\n").is_own is (source is not None)
+    copy = rewiring.make(ONE.format(front=f"frontend f\n bind :1\n {rule}\n", back=""))
+    said = [line for line in copy.added if "set-src" in line]
+    assert said == ([] if source is None else [f"tcp-request connection set-src str({source})"])
+
+
+def test_a_rule_of_the_backend_about_sources_is_met_without_a_frontend_too():
+    rule = "http-request deny unless { src 192.0.2.7 }"
+    added = rewiring.make(ONE.format(front="", back=rule)).added
+    assert "tcp-request connection set-src str(192.0.2.7)" in added[-4:]
+
+
+def test_the_rule_behind_a_redirect_is_named():
+    front = (
+        "frontend f\n bind :1\n bind :2 ssl crt x\n redirect scheme https if !{ ssl_fc }\n"
+        " http-request deny if { sc_http_req_rate(0) gt 9 }\n default_backend b\n"
+    )
+    assert route(front).why.texts[:2] == ("http-request", "deny")
 
 
 def test_a_listen_section_without_a_bind_is_its_own_door():

@@ -51,6 +51,13 @@ def told(tmp_path: Path, version: str = "3.0.11", **parts: str) -> str:
     return "\n".join(tell(foreseen(tmp_path, version, **parts), version))  # type: ignore[arg-type]
 
 
+def test_servers_that_are_found_alike_are_said_together(tmp_path: Path) -> None:
+    more = "\n    server t other.example:80 check resolvers r"
+    said = told(tmp_path, old=f"resolvers r{more}\n    server u 192.0.2.1:80 backup")
+    how = "2 servers by name at old.example, other.example, resolvers r"
+    assert f": {how}, 1 server at a fixed address (backup); s is the one that moves; " in said
+
+
 def test_backends_that_are_alike_have_one_answer(tmp_path: Path) -> None:
     alike, alone = foreseen(tmp_path)
     assert isinstance(alike, Foreseen)
@@ -101,9 +108,9 @@ def test_what_is_left_out_is_said_once(tmp_path: Path) -> None:
 
 
 def test_a_backend_that_is_not_read_has_its_reason(tmp_path: Path) -> None:
-    said = told(tmp_path, old="resolvers nowhere")
+    said = told(tmp_path, old="resolvers r new-word 5")
     assert "backend old: no prediction: " in said
-    assert "h.cfg:17: there is no `resolvers nowhere`" in said
+    assert "h.cfg:17: `new-word` is not a keyword that chaosd knows" in said
     assert "backends shop (" in said
 
 

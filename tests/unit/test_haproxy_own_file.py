@@ -74,7 +74,7 @@ def test_what_is_said_is_read_with_its_units_and_its_order(tmp_path):
         "    hold nx 3s\n    hold obsolete 1m",
         backend="timeout check 250ms\n    option redispatch 2\n    retries 1\n"
         "    option httpchk GET /up",
-        server="inter 300ms downinter 5s init-addr last,none maxconn 30",
+        server="inter 300ms downinter 5s init-addr last,none maxconn 300",
     )
     assert unread is None
     assert (found.inter_ns, found.fall, found.rise) == (300 * MS, 5, 4)

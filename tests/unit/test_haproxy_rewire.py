@@ -23,7 +23,7 @@ OTHER = "backend other\n    "
 @pytest.mark.parametrize(
     ("part", "line", "expected"),
     [
-        # The door and the other binds.
+        # The entry and the other binds.
         ("frontend", "bind *:443 ssl crt /no/such.pem", rf"bind {SOCKET} ssl crt /run/made/.*pem"),
         ("frontend", "bind :::81 v4v6 tfo name x", rf"bind {SOCKET} name x"),
         ("frontend", "bind :82 interface eth0 accept-proxy", rf"bind {SOCKET} accept-proxy"),
@@ -190,7 +190,7 @@ def test_a_backend_that_no_frontend_leads_to_gets_one():
     found = make("resolvers r\n nameserver d 1.1.1.1:53\nbackend b\n mode http\n"
                  " server s app.example:1 resolvers r init-addr none")  # fmt: skip
     assert found.added[-5:] == [
-        "frontend chaosd-door",
+        "frontend chaosd-entry",
         "mode http",
         "timeout client 60s",
         "bind 127.64.0.1:8080",

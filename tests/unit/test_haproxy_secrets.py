@@ -13,6 +13,7 @@ from chaosd.proxies.haproxy.cfg.secrets import secrets_of, without_secrets
 
 ROOT = Path(__file__).parents[2]
 LINES = [
+    ("    server auth auth:8080 check", "    server auth auth:8080 check"),
     ("stats auth admin:hunter2", "stats auth (not shown)"),
     (
         "  user me insecure-password hunter2 groups a",

@@ -15,7 +15,13 @@ from shapes import resolver, server
 from chaosd.plugins.timeline import Meets
 from chaosd.proxies.haproxy.model.algorithm import BackendModel, Layout
 from chaosd.proxies.haproxy.model.backend import SLOW_S, Backend, CheckKind, Scenario
-from chaosd.proxies.haproxy.model.outlook import MOVE, NODE_LOST, moves_at_first, run_trials
+from chaosd.proxies.haproxy.model.outlook import (
+    MOVE,
+    NODE_LOST,
+    SceneTrials,
+    moves_at_first,
+    run_trials,
+)
 from chaosd.proxies.haproxy.model.scene import Scene, SceneWorld
 from chaosd.proxies.haproxy.model.trials import phases_of
 
@@ -91,3 +97,19 @@ def test_requests_one_by_one_fare_as_foreseen(
     for place, name in enumerate(("failed_s", "masked_s")):
         expected = fmean(getattr(trial, name) for trial in found)
         assert fmean(each[place] for each in single) == pytest.approx(expected, rel=0.05, abs=0.05)
+
+
+@pytest.mark.parametrize("version", ["2.2.9", VERSION])  # the old one draws its clock's seconds
+@pytest.mark.parametrize("servers", [BOTH, (server("app", slots=3, dns=resolver(obsolete=3)),)])
+def test_a_trial_begins_as_if_no_other_had_been_before_it(servers: Any, version: str) -> None:
+    backend = shapes.backend(*servers)
+    line = moves_at_first(backend)
+    assert line is not None
+
+    def trials() -> SceneTrials:
+        return SceneTrials(Scene(backend, NODE_LOST, line), Layout(backend, version))
+
+    together = trials()
+    ran = [together.run(number) for number in range(6)]
+    assert len({tuple(each.history) for each in ran}) > 1
+    assert ran == [trials().run(number) for number in range(6)]

@@ -102,7 +102,19 @@ def test_what_a_newer_version_wrote_is_kept() -> None:
     assert decode_event(json.dumps(more)) == fake.instance("a", "127.0.0.1")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "7", "{}", '{"kind":"reading"}', "\0", '{"kind":[]}'])
+HEAD = '{"kind":"action","at_ns":1,"cell":"c1","cycle":0,"edge":"done","data":{},'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", "7", "{}", '{"kind":"reading"}', "\0", '{"kind":[]}'),
+        HEAD + '"verb":1e999}',  # it could not be written again
+        HEAD + '"verb":null}',
+        HEAD.replace("action", "reading") + '"source":"x","what":1e999}',
+        HEAD.replace("{}", '{"error":"\\ud800"}') + '"verb":"x","edge":"failed"}',
+    ],
+)
 def test_what_is_no_event_is_a_value_error(text) -> None:
     with pytest.raises(ValueError, match=r".*"):
         decode_event(text)

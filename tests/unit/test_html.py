@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 
 from chaosd.analysis.heat import COLUMNS, KINDS, HeatFold
 from chaosd.analysis.summary import summarise
+from chaosd.history.codec import decode_event
 from chaosd.history.cycles import Cycle, CycleOutcome, Prediction
 from chaosd.history.values import Outcome
 from chaosd.history.writer import RECORDS
@@ -128,6 +130,20 @@ def test_the_worst_have_their_flight_records():
     assert "be/app changed its IP" in words
     assert "flight/c1-3.json" in words
     assert "± 25.0" in words  # what the API told may have been before
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"verb": "poke"},  # found by tests/attack/damaged.py
+        {"verb": ["poke"], "edge": None, "data": 3},
+        {"source": {}, "what": [], "data": "x"},
+        {},
+    ],
+)
+def test_a_line_that_is_kept_as_it_was_is_shown_whatever_it_holds(line):
+    head = {"kind": "tomorrow", "at_ns": fake.T0, "cell": "c1", "cycle": 3}
+    assert parsed(page(cycles(3), events=[decode_event(json.dumps(head | line))]))
 
 
 def test_what_was_cut_off_is_in_the_pictures_as_in_the_quantiles():

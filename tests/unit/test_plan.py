@@ -105,7 +105,7 @@ def test_a_start_delay_is_not_for_a_command_of_your_own(check) -> None:
         (
             "proxy: {type: haproxy, listen: '127.0.0.1:8080'}",
             "proxy.listen",
-            "the simulated proxy has no door that others could find",
+            "the simulated proxy has no entry that others could find",
         ),
     ],
 )

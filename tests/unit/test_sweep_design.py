@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections import Counter
 from pathlib import Path
 from random import Random
@@ -9,9 +10,10 @@ from random import Random
 import pytest
 import yaml
 
+from chaosd.cli import sweep
 from chaosd.config import shape
 from chaosd.errors import ConfigError
-from chaosd.sweep import arms, axes, design
+from chaosd.sweep import arms, axes, design, foresight
 from chaosd.sweep.axes import Log, Range, SameAs
 
 RESOLVE, RETRY = "proxy.resolvers.timeout_resolve", "proxy.resolvers.timeout_retry"
@@ -124,6 +126,45 @@ faults: [recreat]
     assert "there is no fault `recreat`" in lines[9]
 
 
+def of_command(path: Path, *options: str) -> design.Loaded:
+    """The design as the command reads it, with all the files that it names."""
+    parser = argparse.ArgumentParser()
+    sweep.add_options(parser)
+    return sweep._loaded(parser.parse_args([str(path), *options]))
+
+
+def test_mistakes_of_the_file_its_paths_and_its_values_are_said_at_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("base.yaml").write_text(yaml.safe_dump(BASE))
+    text = """\
+name: D!
+base: base.yaml
+env: no.env
+vary:
+  proxy.resolvers.timeout_resolve: {log: [200ms, 3], n: 3}
+  proxy.resolvers.timeout_rery: {same_as: proxy.resolvers.timeout_resolve}
+  proxy.redispatch: [sometimes]
+  proxy.retries: 3
+minimise: [failed]
+baseline: ./old.cfg
+faults: [recreat]
+"""
+    Path("d.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        of_command(Path("d.yaml"))
+    lines = {int(line.split(":")[1]): line for line in caught.value.problems}
+    assert [*lines] == [1, 3, 5, 7, 8, 9, 10, 11]
+    assert "env: there is no no.env" in lines[3]
+    assert "did you mean `minimize`?" in lines[9]
+    assert "baseline: there is no old.cfg" in lines[10]
+    Path("d.yaml").write_text(text.replace("base: base.yaml", "haproxy: base.yaml"))
+    with pytest.raises(ConfigError) as caught:
+        of_command(Path("d.yaml"))
+    assert "d.yaml:2: haproxy: base.yaml is a config of chaosd's (say base: base.yaml)" in [
+        *caught.value.problems
+    ]
+
+
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
@@ -143,8 +184,9 @@ def test_what_can_not_be_varied_so(tmp_path, keys, said) -> None:
 
 
 def test_too_many_combinations_are_refused(tmp_path) -> None:
-    vary = {RESOLVE: {"range": ["1ms", "1s"], "n": 1000}, RETRY: {"range": ["1ms", "1s"], "n": 100}}
-    with pytest.raises(ConfigError, match="100,000 combinations"):
+    axis = {"range": ["1ms", "1s"], "n": 60}
+    vary = dict.fromkeys((RESOLVE, RETRY, "proxy.server.inter"), axis)
+    with pytest.raises(ConfigError, match="216,000 combinations"):
         arms_of(loaded(tmp_path, vary=vary))
 
 
@@ -174,6 +216,65 @@ def test_one_at_a_time_and_a_baseline_of_ones_own(tmp_path) -> None:
         {RESOLVE: "200ms"},
         {"proxy.retries": 0},
     ]
+
+
+def test_the_baseline_may_be_an_arm_by_its_name(tmp_path) -> None:
+    vary = {RESOLVE: ["0.2s", "1s"], "proxy.redispatch": [False, 1]}
+    for how in ({}, {"how": "one_at_a_time"}):
+        found = arms_of(loaded(tmp_path, vary=vary, baseline="200ms-noredispatch", **how))
+        assert found[0].sweep.baseline
+        assert found[0].said == {RESOLVE: "0.2s"}
+    assert "200ms-noredispatch" not in [arm.sweep.name for arm in found]
+    with pytest.raises(ConfigError, match=r"no arm is called .*did you mean 200ms-1"):
+        loaded(tmp_path, vary=vary, baseline="200ms-2")
+
+
+def test_the_baseline_may_be_another_config(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    proxy = {"type": "haproxy", "redispatch": 1, "resolvers": {"timeout_resolve": "2s"}}
+    Path("base.yaml").write_text(yaml.safe_dump(BASE))
+    Path("old.yaml").write_text(yaml.safe_dump(BASE | {"name": "old", "proxy": proxy}))
+    keys = {"vary": {RESOLVE: ["2s"], "proxy.redispatch": [False, 1]}, "baseline": "old.yaml"}
+    text = yaml.safe_dump({"name": "d", "base": "base.yaml", **keys}, sort_keys=False)
+    Path("d.yaml").write_text(text)
+    found = arms_of(of_command(Path("d.yaml")))
+    assert found[0].sweep.values == {RESOLVE: "2s", "proxy.redispatch": 1}
+    # It is the arm that has the same settings, which is not measured twice.
+    assert [arm.sweep.name for arm in found] == ["baseline", "2s-noredispatch"]
+    Path("old.yaml").write_text(yaml.safe_dump(BASE | {"runtime": "local", "proxy": proxy}))
+    with pytest.raises(ConfigError, match=r"d.yaml:\d+: baseline: old.yaml: its `runtime`"):
+        of_command(Path("d.yaml"))
+
+
+CFG = """\
+defaults
+    mode http
+    timeout connect 1s
+    timeout client 10s
+    timeout server 10s
+resolvers {0}
+    nameserver a 10.0.0.2:53
+    timeout resolve {1}
+frontend web
+    bind *:80
+    default_backend shop
+backend shop
+    server one shop.internal:5000 check resolvers {0}
+"""
+
+
+@pytest.mark.parametrize("base", [{"haproxy": "new.cfg"}, {"base": "base.yaml"}])
+def test_the_baseline_may_be_a_file_of_ones_own(tmp_path, monkeypatch, base) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("base.yaml").write_text(yaml.safe_dump(BASE | {"runtime": "local"}))
+    Path("new.cfg").write_text(CFG.format("dns", "1s"))
+    Path("old.cfg").write_text(CFG.format("mine", "3s"))
+    keys = {"vary": {RESOLVE: ["1s", "200ms"]}, "baseline": "./old.cfg"}
+    Path("d.yaml").write_text(yaml.safe_dump({"name": "d", **base, **keys}, sort_keys=False))
+    found = of_command(Path("d.yaml"))
+    every = arms_of(found)
+    assert [arm.sweep.values[RESOLVE] for arm in every] == ["3s", "1s", "200ms"]
+    assert foresight.pasted(found, every[0]) == ("resolvers mine", "    timeout resolve 3s")
 
 
 def test_keys_go_by_what_is_measured(tmp_path) -> None:
@@ -208,6 +309,14 @@ def test_faults_come_by_name_by_preset_and_from_the_base(tmp_path) -> None:
     # `recreate` is a plain one, for the base has none of this name.
     assert found.base["faults"][0]["old_ip"] == "blackhole"
     assert "old_ip" not in found.base["faults"][1]
+
+
+@pytest.mark.parametrize(
+    ("version", "is_"),
+    [("2.6.12", "2.6"), ("2.6", "2.6"), ("3.4.7", "3.4.7"), ("2.60.1", "2.60.1"), (None, None)],
+)
+def test_a_version_is_of_the_line_that_is_tried(version, is_) -> None:
+    assert arms._line_of(version, ["2.6", "3.4", "3.4.7"]) == is_
 
 
 def test_the_example_is_right() -> None:

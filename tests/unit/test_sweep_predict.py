@@ -10,7 +10,8 @@ import pytest
 from test_sweep_design import RESOLVE, RETRY, loaded
 
 from chaosd.faults.dns import Dns
-from chaosd.plugins.timeline import Clients, DnsTrouble, Failure, Foretold, Unreached, move
+from chaosd.plugins.fault import Circumstances
+from chaosd.plugins.timeline import Clients, Failure, Foretold, Timeline, Unreached, move
 from chaosd.proxies.haproxy import HAProxy, config, foretold
 from chaosd.proxies.haproxy.model import outlook as model
 from chaosd.proxies.haproxy.model.algorithm import backend_of
@@ -31,6 +32,14 @@ def few_trials(monkeypatch) -> None:
 def proxy_of(**keys) -> HAProxy:
     text = json.dumps({"type": "haproxy", **keys})
     return HAProxy(config.Config.model_validate_json(text))
+
+
+def trouble(nameservers: int = 1, **said) -> Timeline | Unreached:
+    """What a DNS fault does, as it says itself."""
+    fault = Dns(Dns.Config.model_validate_json(json.dumps({"every": "9s", **said})))
+    known = {"app_start_s": 0.1, "missing": "nxdomain", "others": 0, "answer_s": 0.0}
+    known |= {"stop_s": 0.0, "publish_s": 0.0, "reach_s": None, "nameservers": nameservers}
+    return fault.foretell(Circumstances(**known))
 
 
 def any_proxy(rng: Random) -> HAProxy:
@@ -58,9 +67,9 @@ def test_what_is_taken_as_alike_is_foretold_alike() -> None:
     for _ in range(budget.of(12, 200)):
         proxy = any_proxy(rng)
         version = rng.choice(("2.6.12", "2.8.25", "3.0.11", "3.4.1"))
-        answer = rng.choice([Failure.SERVFAIL, Failure.SILENCE, Failure.NXDOMAIN])
-        trouble = DnsTrouble(lasts_s=3.0, answer=answer)
-        found = proxy.foretell(trouble, CLIENTS, version=version)
+        said = rng.choice(("servfail", "drop", "nxdomain"))
+        answer = Failure(said)
+        found = proxy.foretell(trouble(answer=said, window="3s"), CLIENTS, version=version)
         assert isinstance(found, Foretold)
         backend = backend_of(config.settings_of(proxy.config), servers=1)
         scenario = Scenario(happening=Happening.DNS_TROUBLE, published_s=3.0, missing=answer)
@@ -109,19 +118,29 @@ def test_what_is_at_the_old_address_decides_what_users_see() -> None:
     ("said", "is_"),
     [
         ({"answer": "servfail"}, (Failure.SERVFAIL, None)),
+        ({"answer": "servfail", "nameservers": 2}, (Failure.SERVFAIL, None)),
         ({"answer": "drop", "qtype": "AAAA"}, (Failure.SILENCE, "AAAA")),
         ({"preset": "refused"}, (Failure.REFUSED, None)),
         ({"preset": "empty"}, (Failure.EMPTY, None)),
         ({"preset": "servfail-aaaa"}, (Failure.SERVFAIL, "AAAA")),
-        ({"delay": "300ms"}, None),
-        ({"preset": "flap"}, None),
         ({"preset": "formerr"}, (Failure.ERROR, None)),
+        ({"delay": "300ms"}, None),
+        ({"answer": "servfail", "delay": "300ms"}, None),
+        ({"answer": "servfail", "nameserver": 1, "nameservers": 2}, None),
+        ({"preset": "flap"}, None),
     ],
 )
 def test_dns_faults_that_the_model_knows(said, is_) -> None:
-    trouble = Dns(Dns.Config.model_validate_json(json.dumps({"every": "9s", **said}))).trouble()
-    assert (trouble and (trouble.answer, trouble.record)) == is_
-    assert trouble is None or trouble.lasts_s == 5.0
+    happening = trouble(**said)
+    found = happening
+    if isinstance(happening, Timeline):
+        backend = backend_of(config.settings_of(proxy_of().config), servers=1)
+        found = foretold._scenario(backend, happening, 0)
+    if is_ is None:
+        assert found is Unreached.OTHER_ANSWERS
+        return
+    assert (found.happening, found.published_s) == (Happening.DNS_TROUBLE, 5.0)
+    assert (found.missing, found.family) == is_
 
 
 # --- many arms ---
@@ -156,7 +175,7 @@ def test_an_arm_that_the_model_does_not_reach_says_why(tmp_path) -> None:
     assert len(found) == 2
     assert len(predictions.foretold) == 1
     _, _, predictions = predicted(tmp_path, vary, faults=["flap"])
-    assert "flap: the model does not know what this nameserver does" in {
+    assert "flap: the model does not know what the proxy makes of these answers" in {
         *predictions.unforetold.values()
     }
 
@@ -223,7 +242,7 @@ def test_the_front_its_neighbours_and_the_unknown_are_measured(tmp_path) -> None
     assert said[:3] == [
         "predicted: 80 of 161 arms under recreate",
         "  not predicted: why",
-        "predicted front: 10 arms, of which none is worse in all than another",
+        "predicted front: 10 arms that no other arm replaces",
     ]
     assert said[-1] == "  and 7 more"
 
@@ -233,16 +252,16 @@ def test_lines_to_paste_are_those_of_the_settings(tmp_path) -> None:
     found, every, _ = predicted(tmp_path, vary)
     assert [foresight.pasted(found, arm) for arm in every] == [
         (
-            "resolvers chaosd",
+            "resolvers chaosd  # your resolvers section",
             "    timeout resolve 1s",
-            "backend app",
+            "backend app  # your backend",
             "    no option redispatch",
             "    # server app …: inter 2s",
         ),
         (
-            "resolvers chaosd",
+            "resolvers chaosd  # your resolvers section",
             "    timeout resolve 200ms",
-            "backend app",
+            "backend app  # your backend",
             "    option redispatch 1",
             "    # server app …: inter 500ms",
         ),

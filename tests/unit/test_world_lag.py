@@ -79,9 +79,11 @@ def test_a_world_that_was_on_time_says_so() -> None:
         # A tenth of the predicted mean recovery.
         *((kind, 74, 77) for kind in (LagKind.PROXY_STOPPED, LagKind.APP_STOPPED)),
         *((kind, 74, 77) for kind in (LagKind.DAEMON_STOPPED, LagKind.PROXY_SILENT)),
+        (LagKind.DNS_STOPPED, 74, 77),
         # A quarter: what busy loops make is far less than this.
         *((kind, 185, 190) for kind in (LagKind.PROXY_WAITED, LagKind.DAEMON_WAITED)),
         *((kind, 185, 190) for kind in (LagKind.DNS_UNREAD, LagKind.DAEMON_BUSY)),
+        (LagKind.DNS_WAITED, 185, 190),
         # A half, where the prediction knows of it.
         *((kind, 370, 380) for kind in (LagKind.APP_START_WAITED, LagKind.DEED_LATE)),
     ],

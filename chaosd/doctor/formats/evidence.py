@@ -8,7 +8,8 @@ from chaosd.analysis.statistics import Estimate
 from chaosd.doctor.formats.costs import happening
 from chaosd.doctor.formats.numbers import ARROW, seconds
 from chaosd.doctor.proof import Evidence, Experiment
-from chaosd.proxies.haproxy.model.backend import Outlook
+from chaosd.doctor.words import count
+from chaosd.proxies.haproxy.model.backend import Happening, Outlook
 
 
 def plan_line(experiment: Experiment, cycles: int) -> str:
@@ -22,11 +23,10 @@ def plan_line(experiment: Experiment, cycles: int) -> str:
 
 
 def lines(evidence: Sequence[Evidence]) -> Iterator[str]:
-    """Three lines for each experiment, below its name."""
+    """One sentence for each experiment, and below it three lines with intervals."""
     for first, second in zip(evidence[::2], evidence[1::2], strict=True):
         experiment = first.experiment
-        cycles = f"{first.cycles} and {second.cycles} cycles"
-        yield f"{experiment.backend}, {happening(experiment.scenario)} ({cycles}):"
+        yield f"{experiment.backend}, {happening(experiment.scenario)}: {_summary(first, second)}"
         predicted = [side.side.outlook for side in (first, second)]
         pairs = (
             ("recovery p95", [o.recovery_s.p95 for o in predicted], _p95(first, second)),
@@ -36,6 +36,31 @@ def lines(evidence: Sequence[Evidence]) -> Iterator[str]:
         for what, said, found in pairs:
             foretold = ARROW.join(map(seconds, said))
             yield f"  {what}: predicted {foretold}; measured {ARROW.join(map(_measured, found))}"
+
+
+def _summary(first: Evidence, second: Evidence) -> str:
+    """What was measured, in a sentence that can be passed on."""
+    experiment = first.experiment
+    moves = experiment.scenario.happening is not Happening.DNS_TROUBLE
+    pairs = count(first.cycles, "paired failover" if moves else "paired cycle")
+    if not first.cycles:
+        return f"{pairs}, so nothing is proven"
+    sides = (first, second)
+    recoveries = ARROW.join(_value(side.recovery_p95_s) for side in sides)
+    shares = ARROW.join(
+        f"{min(100.0, 100 * (side.lost_s.value or 0.0) / experiment.every_s):.2g} %"
+        for side in sides
+    )
+    return (
+        f"recovery p95 {recoveries}, failed requests {shares} of those in "
+        f"{experiment.every_s:g} s, {pairs}"
+    )
+
+
+def _value(number: Estimate) -> str:
+    if number.value is not None:
+        return seconds(number.value)
+    return "?" if number.beyond is None else f"more than {seconds(number.beyond)}"
 
 
 def _p95(*sides: Evidence) -> list[Estimate]:
@@ -56,7 +81,7 @@ def _lost(outlook: Outlook) -> float:
 
 def _measured(number: Estimate) -> str:
     if number.value is None:
-        return "?" if number.beyond is None else f"more than {seconds(number.beyond)}"
+        return _value(number)
     low = "?" if number.low is None else seconds(number.low)
     high = "?" if number.high is None else seconds(number.high)
     return f"{seconds(number.value)} [{low} to {high}]"

@@ -8,11 +8,12 @@ from typing import NamedTuple
 from chaosd.doctor.finding import Confidence, Facts, Finding, Remedy, Severity
 from chaosd.doctor.rule import Rule
 from chaosd.doctor.subject import Subject, of_server
-from chaosd.doctor.words import listed
+from chaosd.doctor.words import servers_of
 from chaosd.proxies.haproxy.cfg.checks import check_kind, is_option
 from chaosd.proxies.haproxy.cfg.effective import Proxy, Server
 from chaosd.proxies.haproxy.model.backend import CheckKind
 
+_ADVICE = "Check the port that requests go to, too."
 _OUTSIDE = "what it says asks nothing of DNS, so a move is found by polls alone"
 
 
@@ -21,9 +22,11 @@ class _Elsewhere(NamedTuple):
 
     where: str
     connects: bool
+    is_beside: bool = False  # there are checks of the port that requests go to, too
 
 
 _AGENT = _Elsewhere("an agent", connects=False)
+_AGENT_BESIDE = _Elsewhere("an agent", connects=False, is_beside=True)
 _COMMAND = _Elsewhere("an external command", connects=False)
 
 
@@ -34,28 +37,38 @@ class CheckElsewhere(Rule):
     severity = Severity.INFO
     confidence = Confidence.MEDIUM
     title = "a check does not see what users see"
-    sentence = "checks of server {servers} go to {where}: {so}"
+    sentence = "checks of {servers} go to {where}: {so}"
+    _beside = (
+        "{servers}: an agent has a say beside the checks. What it says asks nothing of DNS, so "
+        "while it takes a server out, a move is found by polls alone"
+    )
 
     def look(self, subject: Subject) -> Iterator[Finding]:
         found: dict[_Elsewhere, list[Server]] = {}
         for proxy, server in subject.followers:
             if (elsewhere := _elsewhere(subject, proxy, server)) is not None:
                 found.setdefault(elsewhere, []).append(server)
-        for (where, connects), servers in found.items():
-            port = subject.target(servers[0]).port or "of the answer"
+        for (where, connects, is_beside), servers in found.items():
+            port = subject.target(servers[0]).port
+            unseen = f"a dead port {port}" if port else "a dead port of the SRV record"
             facts: Facts = {
-                "servers": listed([server.name for server in servers]),
+                "servers": servers_of([server.name for server in servers]),
                 "where": where,
-                "so": f"a dead port {port} is not seen" if connects else _OUTSIDE,
+                "so": f"{unseen} is not seen" if connects else _OUTSIDE,
             }
             yield self.finding(
                 of_server(servers[0]),
                 facts,
                 backends=[server.backend for server in servers],
                 also=[server.place for server in servers],
-                remedy=Remedy(advice="Check the port that requests go to, too."),
+                remedy=None if is_beside else Remedy(advice=_ADVICE),
+                sentence=self._beside if is_beside else None,
                 beyond=True,
             )
+
+
+def _agent(kind: CheckKind) -> _Elsewhere:
+    return _AGENT if kind is CheckKind.NONE else _AGENT_BESIDE
 
 
 def _elsewhere(subject: Subject, proxy: Proxy, server: Server) -> _Elsewhere | None:
@@ -69,5 +82,5 @@ def _elsewhere(subject: Subject, proxy: Proxy, server: Server) -> _Elsewhere | N
         said = f"address {addr.value}" if addr is not None and addr.value else "the port of a rule"
         return _Elsewhere(said, connects=True)
     if kind is not CheckKind.OUTSIDE:
-        return _AGENT if values["agent-check"].value else None
+        return None if not values["agent-check"].value else _agent(kind)
     return _COMMAND if is_option(proxy, "external-check") else _AGENT

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from chaosd.doctor.finding import Facts, Finding, Remedy, Severity
+from chaosd.doctor.finding import Facts, Finding, Remedy, Severity, Spot
 from chaosd.doctor.rule import Rule
-from chaosd.doctor.subject import Subject, of_server
+from chaosd.doctor.subject import Subject, of_server, of_words
 from chaosd.proxies.haproxy.cfg.dialect import Version
 from chaosd.proxies.haproxy.cfg.effective import Proxy, Server
 
@@ -48,6 +48,28 @@ def _aged(subject: Subject, users: Users) -> Users:
 
 # From the tracker and the log of commits; the versions are those of releases.
 BUGS = (
+    Bug(
+        "no questions of its own",
+        (1, 6),
+        (1, 8),
+        "a name is asked for only when a check of its server starts, and at most every "
+        "`hold valid`; without `check` never",
+        _all,
+    ),
+    Bug(
+        "#345",
+        (1, 8),
+        (1, 8, 23),
+        "a name is asked for every `hold valid`, whatever `timeout resolve` says",
+        _all,
+    ),
+    Bug(
+        "#345",
+        (2, 0),
+        (2, 0, 9),
+        "a name is asked for every `hold valid`, whatever `timeout resolve` says",
+        _all,
+    ),
     Bug(
         "whole seconds",
         (1, 8),
@@ -118,7 +140,9 @@ class KnownBug(Rule):
     def look(self, subject: Subject) -> Iterator[Finding]:
         users = list(subject.followers)
         for bug in BUGS:
-            if not is_in(subject.version, bug) or not (having := bug.has(subject, users)):
+            having = bug.has(subject, users)
+            spot = of_server(having[0][1]) if having else _of_part(subject, bug)
+            if not is_in(subject.version, bug) or spot is None:
                 continue
             facts: Facts = {
                 "version": subject.version_text,
@@ -127,13 +151,21 @@ class KnownBug(Rule):
                 "fixed": ".".join(map(str, bug.fixed)),
             }
             yield self.finding(
-                of_server(having[0][1]),
+                spot,
                 facts,
                 backends=[proxy.name for proxy, _ in having],
                 remedy=Remedy(advice=f"Upgrade to {facts['fixed']} or later."),
                 severity=Severity.INFO if bug.name in _RARE else None,
                 beyond=True,
             )
+
+
+def _of_part(subject: Subject, bug: Bug) -> Spot | None:
+    """A part of a configuration has no servers, but its resolvers meet what any of them meets."""
+    if subject.backends or bug.has is not _all or not subject.effective.resolvers:
+        return None
+    section = next(iter(subject.effective.resolvers.values()))
+    return of_words(subject.section_at(section.place).header)
 
 
 def is_in(version: Version, bug: Bug) -> bool:

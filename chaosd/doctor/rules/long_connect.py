@@ -12,9 +12,12 @@ from chaosd.doctor.subject import Subject, of_setting
 from chaosd.doctor.words import listed
 from chaosd.proxies.haproxy.cfg.effective import Proxy
 from chaosd.proxies.haproxy.cfg.source import Place
+from chaosd.proxies.haproxy.model.requests import KERNEL_CONNECT_NS
 
 _LONG_MS = 20_000
 _GOOD = "5s"
+_KERNEL_MS = KERNEL_CONNECT_NS // 1_000_000
+_BY_KERNEL = ", as the kernel gives an attempt up after some two minutes"
 
 
 class LongConnect(Rule):
@@ -25,7 +28,7 @@ class LongConnect(Rule):
     title = "a client waits long at an address that does not answer"
     sentence = (
         "`timeout connect {said}`{unit}: with `retries {retries}` a client at an address that "
-        "does not answer waits up to {wait} ({backends})"
+        "does not answer waits up to {wait}{kernel} ({backends})"
     )
 
     def look(self, subject: Subject) -> Iterator[Finding]:
@@ -42,7 +45,8 @@ class LongConnect(Rule):
                 "said": said,
                 "unit": f" has no unit and means {ms}" if said.isdecimal() else "",
                 "retries": tries,
-                "wait": Ms((tries + 1) * ms),
+                "wait": Ms((tries + 1) * min(ms, _KERNEL_MS)),
+                "kernel": _BY_KERNEL if ms > _KERNEL_MS else "",
                 "backends": listed([proxy.name for proxy in proxies]),
             }
             yield self.finding(

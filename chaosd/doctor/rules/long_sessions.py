@@ -13,6 +13,7 @@ from chaosd.proxies.haproxy.cfg.effective import Proxy, Server, Value
 from chaosd.proxies.haproxy.cfg.source import Place
 
 _LONG_MS = 600_000
+_BESIDE = ("track", "agent-check")  # servers that are DOWN by something else than their check
 _WORDS = "on-marked-down shutdown-sessions"
 
 
@@ -24,19 +25,21 @@ class LongSessions(Rule):
     confidence = Confidence.MEDIUM  # whether there are such sessions is not in the file
     title = "sessions at the old address last"
     sentence = (
-        "`{timeout}` ({backends}): a session at an address that has gone lasts until it answers "
-        "with a reset, or that long. Nothing closes it when its server moves or is DOWN ({servers})"
+        "{timeout} ({backends}): a session at an address that has gone lasts until it answers with "
+        "a reset, or {long}. Nothing closes it when its server moves or is DOWN ({servers})"
     )
 
     def look(self, subject: Subject) -> Iterator[Finding]:
+        if subject.is_part:
+            return
         homes: dict[Place, tuple[str, Value, list[Server]]] = {}
         for proxy, followers in subject.followers_by_backend():
             long = _timeout(proxy)
             servers = [
                 server
                 for server in followers
-                if server.values["check"].value
-                and server.values["on-marked-down"].value != "shutdown-sessions"
+                if server.values["on-marked-down"].value != "shutdown-sessions"
+                and not any(word in server.values and server.values[word].value for word in _BESIDE)
             ]
             if long is not None and servers:
                 home = homes.setdefault(long[1].place or proxy.place, (*long, []))
@@ -46,12 +49,14 @@ class LongSessions(Rule):
 
     def _finding(self, name: str, value: Value, servers: list[Server]) -> Finding:
         backends = list(dict.fromkeys(server.backend for server in servers))
+        ms = Ms(int(value.value or 0))
         facts: Facts = {
-            "timeout": f"{name} {Ms(int(value.value or 0))}",
+            "timeout": f"`{name} {ms}`" if ms else f"no `{name}`",
+            "long": "that long" if ms else "for ever",
             "backends": listed(backends),
             "servers": quoted([server.name for server in servers]),
         }
-        edits = [mending.append(server.statement, _WORDS) for server in servers]
+        edits = [mending.append(server.statement, _words(server)) for server in servers]
         return self.finding(
             of_server(servers[0]),
             facts,
@@ -65,13 +70,23 @@ class LongSessions(Rule):
         )
 
 
+def _words(server: Server) -> str:
+    return _WORDS if server.values["check"].value else f"check {_WORDS}"
+
+
 def _timeout(proxy: Proxy) -> tuple[str, Value] | None:
-    """What ends a session in which nothing is said: of a tunnel, or of plain TCP."""
-    names = ["timeout tunnel"]
-    if proxy.values["mode"].value == "tcp":
-        names.append("timeout server")
-    for name in names:
-        value = proxy.values.get(name)
-        if value is not None and isinstance(value.value, int):
-            return (name, value) if value.value >= _LONG_MS else None
-    return None
+    """What ends a session in which nothing is said, if that is late or never.
+
+    Of a tunnel, or of plain TCP, where no `timeout server`, and one of 0, is no end at all.
+    """
+    tunnel = proxy.values.get("timeout tunnel")
+    if tunnel is not None and isinstance(tunnel.value, int):
+        return ("timeout tunnel", tunnel) if _is_long(tunnel) else None
+    server = proxy.values["timeout server"]
+    if proxy.values["mode"].value != "tcp" or server.unclear is not None:
+        return None
+    return ("timeout server", server) if _is_long(server) else None
+
+
+def _is_long(value: Value) -> bool:
+    return not value.value or int(value.value) >= _LONG_MS

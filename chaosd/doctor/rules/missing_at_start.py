@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from chaosd.doctor import mending
-from chaosd.doctor.finding import Facts, Finding, Severity
+from chaosd.doctor.finding import Facts, Finding, Remedy, Severity
 from chaosd.doctor.rule import Rule
 from chaosd.doctor.subject import Subject, of_server, of_value
-from chaosd.doctor.words import quoted
-from chaosd.proxies.haproxy.cfg.effective import Proxy, Server, Value
+from chaosd.doctor.words import servers_of
+from chaosd.proxies.haproxy.cfg.effective import Origin, Proxy, Server, Value
 from chaosd.proxies.haproxy.cfg.source import Place
+
+_SINCE = (1, 7)  # `init-addr`
 
 
 class MissingAtStart(Rule):
@@ -20,12 +22,16 @@ class MissingAtStart(Rule):
     severity = Severity.WARNING
     title = "HAProxy does not start while a name is missing"
     sentence = (
-        "`init-addr {methods}`{who}: HAProxy does not start while the name of server {servers} is "
+        "`init-addr {methods}`{who}: HAProxy does not start while the name of {servers} is "
         "missing, though it would be found by `resolvers` later"
     )
     _of_service = (
-        "`init-addr {methods}`: HAProxy does not start with it, as server {servers} follows an SRV "
-        "name, which libc can't look up"
+        "`init-addr {methods}`: HAProxy does not start with it: the SRV name of {servers} can't be "
+        "looked up by libc"
+    )
+    _before = (
+        "HAProxy {version} does not start while the name of {servers} is missing, though it would "
+        "be found by `resolvers` later (from 1.7 on `init-addr` says what it does then)"
     )
 
     def look(self, subject: Subject) -> Iterator[Finding]:
@@ -49,8 +55,11 @@ class MissingAtStart(Rule):
         facts: Facts = {
             "methods": str(value.value),
             "who": "" if said else f", which is the default of HAProxy {subject.version_text}",
-            "servers": quoted([server.name for _, server in users]),
+            "servers": servers_of([server.name for _, server in users]),
+            "version": subject.version_text,
         }
+        if subject.version < _SINCE:
+            return self._of_old_version(users, facts)
         methods = f"{value.value},none"
         edits = (
             [mending.reword(value, methods)]
@@ -66,6 +75,18 @@ class MissingAtStart(Rule):
             remedy=mending.remedy(*edits),
             severity=Severity.ERROR if is_service and said else None,
             sentence=self._of_service if is_service and said else None,
+            beyond=True,
+        )
+
+    def _of_old_version(self, users: list[tuple[Proxy, Server]], facts: Facts) -> Finding:
+        return self.finding(
+            of_server(users[0][1]),
+            facts,
+            origin=Origin.HAPROXY,
+            backends=[proxy.name for proxy, _ in users],
+            also=[server.place for _, server in users],
+            remedy=Remedy(advice="Upgrade HAProxy."),
+            sentence=self._before,
             beyond=True,
         )
 

@@ -8,7 +8,7 @@ from chaosd.doctor import mending
 from chaosd.doctor.finding import Confidence, Facts, Finding, Severity
 from chaosd.doctor.rule import Rule
 from chaosd.doctor.subject import Subject, of_server
-from chaosd.doctor.words import quoted
+from chaosd.doctor.words import quoted, servers_of, verb
 from chaosd.proxies.haproxy.cfg.effective import Proxy, Server
 from chaosd.proxies.haproxy.cfg.resolve import CHECK_OPTIONS
 from chaosd.proxies.haproxy.rewire.choose import is_followed
@@ -24,8 +24,8 @@ class NoCheck(Rule):
     severity = Severity.WARNING
     title = "servers are never checked"
     sentence = (
-        "{meant}no `check` on server {servers} of backend `{backend}`: it is never DOWN, nothing "
-        "asks DNS early, and requests at an address that is gone fail until the next poll"
+        "{meant}no `check` on {servers} of backend `{backend}`: {never} DOWN, nothing asks DNS "
+        "early, and requests at an address that is gone fail until the next poll"
     )
 
     def look(self, subject: Subject) -> Iterator[Finding]:
@@ -35,10 +35,11 @@ class NoCheck(Rule):
                 yield self._finding(proxy, servers)
 
     def _finding(self, proxy: Proxy, servers: list[Server]) -> Finding:
-        meant = _meant(proxy, servers)
+        meant, names = _meant(proxy, servers), [server.name for server in servers]
         facts: Facts = {
             "meant": f"{quoted(meant)}, but " if meant else "",
-            "servers": quoted([server.name for server in servers]),
+            "servers": servers_of(names),
+            "never": verb(names, "it is never", "they are never"),
             "backend": proxy.name,
         }
         edits = [mending.append(server.statement, "check") for server in servers]

@@ -14,6 +14,8 @@ from chaosd.proxies.haproxy.cfg.source import Statement
 _HASHES = ("source", "uri", "url_param", "hdr", "rdp-cookie", "hash")
 _LAST_COUNTS = ("balance", "cookie")
 _SLOT = "the slot, and not to the instance in it"
+_ADDRESS = "the address of an instance"
+_COOKIES = ("insert", "prefix", "rewrite")
 
 
 class Persistence(Rule):
@@ -60,7 +62,9 @@ def _in_force(proxy: Proxy) -> Iterator[Statement]:
 def _binds(line: Statement) -> tuple[str, str] | None:
     """What a line binds users to, and what that means when its instance has moved."""
     lost = "land on another instance there and lose what only the old one knew"
-    if line.says("cookie") and "insert" in line.texts:
+    if line.says("cookie") and not set(_COOKIES).isdisjoint(line.texts):
+        if "dynamic" in line.texts:
+            return _ADDRESS, "are sent to any instance and lose what only the old one knew"
         return _SLOT, lost
     if line.says("stick"):
         return _SLOT, lost

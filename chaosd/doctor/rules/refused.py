@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 from chaosd.doctor.finding import Facts, Finding, Severity, Spot
 from chaosd.doctor.rule import Rule
-from chaosd.doctor.subject import Subject
+from chaosd.doctor.subject import Subject, of_word
+from chaosd.proxies.haproxy.cfg.address import target
+from chaosd.proxies.haproxy.cfg.effective import Nameserver
 from chaosd.proxies.haproxy.cfg.source import Trouble
 
 
@@ -21,5 +23,25 @@ class Refused(Rule):
     def look(self, subject: Subject) -> Iterator[Finding]:
         for problem in subject.effective.problems:
             if problem.trouble is Trouble.REFUSED:
-                facts: Facts = {"version": subject.version_text, "what": problem.what}
-                yield self.finding(Spot(problem.place, problem.column), facts)
+                yield self._finding(subject, Spot(problem.place, problem.column), problem.what)
+        for section in subject.effective.resolvers.values():
+            names: set[str] = set()
+            for nameserver in section.nameservers:
+                spot = of_word(nameserver.place, nameserver.address)
+                if nameserver.name in names:
+                    what = f"resolvers `{section.name}` has another nameserver `{nameserver.name}`"
+                    yield self._finding(subject, spot, what)
+                names.add(nameserver.name)
+                if _lacks_port(subject, nameserver):
+                    what = f"`{nameserver.address.text}` has no port (write :53 after it)"
+                    yield self._finding(subject, spot, what)
+
+    def _finding(self, subject: Subject, spot: Spot, what: str) -> Finding:
+        facts: Facts = {"version": subject.version_text, "what": what}
+        return self.finding(spot, facts)
+
+
+def _lacks_port(subject: Subject, nameserver: Nameserver) -> bool:
+    """Whether an address has no port: all versions want one, whatever their documentation says."""
+    there = target(nameserver.address.text)
+    return not there.port and not there.is_socket and subject.is_known(nameserver.address)

@@ -43,7 +43,8 @@ class ResolvePrefer(Rule):
     ) -> Finding:
         names = {subject.target(server).host.lower() for _, server in users}
         poll = section.values["timeout resolve"].value
-        rate = len(names) * 1000 / poll if isinstance(poll, int) and poll else 0.0
+        questions = len(names) * max(1, len(section.nameservers))
+        rate = questions * 1000 / poll if isinstance(poll, int) and poll else 0.0
         by_route = subject.version >= _AUTO_SINCE
         facts: Facts = {
             "names": count(len(names), "name"),

@@ -13,7 +13,13 @@ from chaosd.doctor.words import between, quoted
 from chaosd.plugins.timeline import Failure
 from chaosd.proxies.haproxy.cfg.effective import Resolvers
 
-_HOLDS = ("timeout", "other", "refused")  # not nx: a name that is gone is no trouble of DNS
+# What nameservers answer; not nx: a name that is gone is no trouble of DNS.
+_ANSWERS = {
+    "timeout": Failure.SILENCE,
+    "other": Failure.SERVFAIL,
+    "refused": Failure.REFUSED,
+}
+_MOMENT_S = 3.0
 _ENOUGH_MS = 10_000
 _GOOD = "30s"
 
@@ -34,7 +40,7 @@ class ShortHold(Rule):
             users = subject.users_of(section)
             short = [
                 (name, value)
-                for name in _HOLDS
+                for name in _ANSWERS
                 if (value := section.values[f"hold {name}"]).is_said
                 and isinstance(value.value, int)
                 and value.value < _ENOUGH_MS
@@ -43,10 +49,11 @@ class ShortHold(Rule):
                 continue
             spot = of_setting(subject, short[0][1], Spot(section.place))
             said = [f"hold {name} {Ms(int(value.value or 0))}" for name, value in short]
+            troubles = [_trouble(section, name, int(value.value or 0)) for name, value in short]
             facts: Facts = {
                 "holds": quoted(said),
                 "section": section.name,
-                "trouble": _trouble(section, min(int(value.value or 0) for _, value in short)),
+                "trouble": between(*min(troubles)),
             }
             edits = [
                 mending.set_in_resolvers(subject, section, f"hold {name}", _GOOD)
@@ -58,17 +65,23 @@ class ShortHold(Rule):
                 backends=[proxy.name for proxy, _ in users],
                 also=[value.place for _, value in short if value.place is not None],
                 remedy=mending.remedy(*edits),
-                scenarios=[short_trouble(), short_trouble(missing=Failure.SERVFAIL)],
+                scenarios=[
+                    short_trouble(max(_MOMENT_S, high / 1000), _ANSWERS[name])
+                    for (name, _), (_, high) in zip(short, troubles, strict=True)
+                ],
             )
 
 
-def _trouble(section: Resolvers, hold_ms: int) -> str:
-    """How long nameservers must be silent for that: so long at least, so long at most."""
+def _trouble(section: Resolvers, hold: str, hold_ms: int) -> tuple[Ms, Ms]:
+    """How long the trouble must last for that: so long at least, so long at most.
+
+    A resolution fails with the answer to its last question, or a `timeout retry` after it.
+    """
     values = (section.values[name].value for name in ("timeout resolve", "timeout retry"))
     poll, retry = (value if isinstance(value, int) else 1000 for value in values)
     rounds = section.values["resolve_retries"].value
     rounds = rounds if isinstance(rounds, int) else 3
-    resolution = poll + rounds * retry
-    before = max(0, -(-hold_ms // resolution) - 1) * resolution
-    low = before + (rounds - 1) * retry
-    return between(Ms(low), Ms(low + poll))
+    last = (rounds - 1) * retry  # from the first question of a resolution to its last
+    resolution = poll + last + (retry if hold == "timeout" else 0)
+    low = max(0, -(-hold_ms // resolution) - 1) * resolution + last
+    return Ms(low), Ms(low + poll)

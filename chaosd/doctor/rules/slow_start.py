@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from chaosd.doctor.finding import Facts, Finding, Ms, Severity
 from chaosd.doctor.rule import Rule
 from chaosd.doctor.subject import Subject, of_server, of_setting
-from chaosd.doctor.words import listed
+from chaosd.doctor.words import quoted
 from chaosd.proxies.haproxy.cfg.address import slots
 from chaosd.proxies.haproxy.cfg.effective import Proxy, Server
 from chaosd.proxies.haproxy.cfg.source import Place
@@ -20,8 +20,8 @@ class SlowStart(Rule):
     severity = Severity.INFO
     title = "a server that comes back gets few requests at first"
     sentence = (
-        "`slowstart {time}`: server {servers} has its full share of requests only {time} after it "
-        "comes back, by a check or by DNS; the others carry the rest meanwhile"
+        "`slowstart {time}` ({servers}): a server that comes back, by a check or by DNS, has its "
+        "full share of requests only {time} later; the others carry the rest meanwhile"
     )
 
     def look(self, subject: Subject) -> Iterator[Finding]:
@@ -35,7 +35,7 @@ class SlowStart(Rule):
             value = users[0][1].values["slowstart"]
             facts: Facts = {
                 "time": Ms(int(value.value or 0)),
-                "servers": listed([server.name for _, server in users]),
+                "servers": quoted([server.name for _, server in users]),
             }
             yield self.finding(
                 of_setting(subject, value, of_server(users[0][1])),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from chaosd.doctor.finding import Facts, Finding, Remedy, Severity
 from chaosd.doctor.rule import Rule
 from chaosd.doctor.subject import Subject, of_words
+from chaosd.doctor.words import count
 from chaosd.proxies.haproxy.cfg.address import slots
 
 
@@ -17,14 +18,19 @@ class SpareSlots(Rule):
     severity = Severity.INFO
     title = "a template has a fixed number of slots"
     sentence = (
-        "{count} slots: more than {count} endpoints of `{name}` are not used, and spare slots are "
+        "{slots}: of the endpoints of `{name}` {count} {are} used at most, and spare slots are "
         "shown as MAINT"
     )
 
     def look(self, subject: Subject) -> Iterator[Finding]:
         for proxy, server in subject.followers:
-            if server.is_template and (count := slots(server)):
-                facts: Facts = {"count": count, "name": subject.target(server).host}
+            if server.is_template and (number := slots(server)):
+                facts: Facts = {
+                    "slots": count(number, "slot"),
+                    "count": number,
+                    "are": "is" if number == 1 else "are",
+                    "name": subject.target(server).host,
+                }
                 yield self.finding(
                     of_words(server.statement, 0, 2),
                     facts,

@@ -9,9 +9,9 @@ from chaosd.doctor.finding import Facts, Finding, Ms, Remedy, Severity
 from chaosd.doctor.rule import Rule
 from chaosd.doctor.scenarios import slow_starter
 from chaosd.doctor.subject import Subject, of_server
-from chaosd.doctor.words import quoted
+from chaosd.doctor.words import listed, servers_of
 from chaosd.proxies.haproxy.cfg.checks import check_kind
-from chaosd.proxies.haproxy.cfg.effective import Proxy, Server
+from chaosd.proxies.haproxy.cfg.effective import Server
 from chaosd.proxies.haproxy.model.backend import CheckKind
 
 _SINCE = (3, 1)  # `init-state`
@@ -20,29 +20,34 @@ _WORDS = "init-state fully-down"
 
 
 class UncheckedReturn(Rule):
-    """One finding for each backend whose checks ask for more than a connection."""
+    """One finding for each section whose servers' checks ask for more than a connection."""
 
     id = "unchecked-return"
     severity = Severity.INFO
     title = "a server that comes back by DNS gets requests before its first check"
     sentence = (
-        "server {servers} of backend `{backend}` is UP at once when its name resolves again after "
-        "maintenance (a name missing for more than {hold}): it gets requests before its first "
-        "check, whether or not the app is ready"
+        "a server that was in maintenance, as its name was missing for more than {hold}, is UP at "
+        "once when its name resolves again: it gets requests before its first check, whether or "
+        "not the app is ready ({servers} of {backends})"
     )
 
     def look(self, subject: Subject) -> Iterator[Finding]:
-        for proxy, followers in subject.followers_by_backend():
-            servers = [server for server in followers if _trusts(subject, server)]
-            if servers:
-                yield self._finding(subject, proxy, servers)
+        sections: dict[tuple[object, bool], list[Server]] = {}
+        for _, server in subject.followers:
+            if _trusts(subject, server):
+                kind = check_kind(subject.effective, server)
+                key = server.values["resolvers"].value, kind is CheckKind.OUTSIDE
+                sections.setdefault(key, []).append(server)
+        for (_, is_outside), servers in sections.items():
+            yield self._finding(subject, servers, is_outside=is_outside)
 
-    def _finding(self, subject: Subject, proxy: Proxy, servers: list[Server]) -> Finding:
+    def _finding(self, subject: Subject, servers: list[Server], *, is_outside: bool) -> Finding:
         section = subject.resolvers_of(servers[0])
         hold = section.values["hold nx"].value if section is not None else 30_000
+        backends = list(dict.fromkeys(server.backend for server in servers))
         facts: Facts = {
-            "servers": quoted([server.name for server in servers]),
-            "backend": proxy.name,
+            "servers": servers_of([server.name for server in servers]),
+            "backends": listed(backends),
             "hold": Ms(hold if isinstance(hold, int) else 30_000),
         }
         has_state = subject.version >= _SINCE
@@ -50,13 +55,16 @@ class UncheckedReturn(Rule):
         return self.finding(
             of_server(servers[0]),
             facts,
-            backends=[proxy.name],
+            backends=backends,
             also=[server.place for server in servers],
             remedy=mending.remedy(*edits)
             if has_state
             else Remedy(advice=f"HAProxy 3.1 and later have `{_WORDS}` for it."),
             scenarios=[slow_starter()],
-            beyond=True,
+            # What an external command says is not modelled: it may be all that keeps requests
+            # from a database node that joins.
+            beyond=is_outside,
+            severity=Severity.WARNING if is_outside else None,
         )
 
 

@@ -19,7 +19,7 @@ from chaosd.history.values import Address
 from chaosd.plugins.program import COMMAND_S_MAX, run_once
 from chaosd.plugins.proxy import Launch, LogReader, ProxyHost, ProxyLook, Running, StandIn, Wiring
 from chaosd.plugins.simulation import World
-from chaosd.plugins.timeline import Clients, DnsTrouble, Foretold, Timeline, Unreached
+from chaosd.plugins.timeline import Clients, Foretold, Timeline, Unreached
 from chaosd.proxies.haproxy import (
     api,
     builds,
@@ -57,8 +57,9 @@ from chaosd.system.files import read_utf8
 
 _ALERTS_MAX = 20  # that are said
 
-# `[ALERT]    (123) : config : parsing [/etc/haproxy.cfg:12] : what`, with variations.
-_ALERT = re.compile(r"^\[ALERT\]\s+(?:\(\d+\)|\S+)\s*:\s*(?:config\s*:\s*)?(.*)$")
+# `[ALERT]    (123) : config : parsing [/etc/haproxy.cfg:12] : what`, with variations; before 2.4
+# `[ALERT] 330/165105 (123) : parsing …`.
+_ALERT = re.compile(r"^\[ALERT\]\s+(?:\d+/\d+\s+)?(?:\(\d+\)|\S+)\s*:\s*(?:config\s*:\s*)?(.*)$")
 _PLACE = re.compile(r"^(?:parsing )?\[(.+?):(\d+)\]\s*:\s*(.*)$")
 DEFAULT_VERSION = "3.0"
 _SUMMARY = re.compile(r"^(Error\(s\) found in|Fatal errors found in)")
@@ -97,13 +98,13 @@ class HAProxy:
         self._host = host
 
     def met(self, running: Running) -> HAProxy:
-        from chaosd.proxies.haproxy.met import MetHAProxy
+        from chaosd.proxies.haproxy.running import MetHAProxy
 
         return MetHAProxy(self.config, running, self._host)
 
     @property
     def listen(self) -> Address | None:
-        return self.config.door
+        return self.config.entry
 
     # --- the program ---
 
@@ -176,13 +177,15 @@ class HAProxy:
         said = list(dict.fromkeys(self._placed(launch, alert) for alert in alerts))
         shown, more = said[:_ALERTS_MAX], len(said) - _ALERTS_MAX
         shown[-1] += f" (and {more} more)" if more > 0 else ""
-        shown[-1] += self._taken_by(launch)
+        if found := self.taken_by(launch):
+            said_of = f"HAProxy {', '.join(found)} takes the files"
+            shown[-1] += f" ({said_of}: --proxy-version {found[-1]})"
         return "\n".join(shown)
 
-    def _taken_by(self, launch: Launch) -> str:
-        """Which of the other builds at hand take the user's files, as a remedy."""
+    def taken_by(self, launch: Launch) -> list[str]:
+        """Which of the builds at hand take the user's files, the oldest first."""
         if self._rewired is None or self._host is not None:
-            return ""
+            return []
         found = []
         for build in builds.installed():
             with suppress(OSError, subprocess.TimeoutExpired):
@@ -195,9 +198,7 @@ class HAProxy:
                     check=False,
                 )
                 found += [build.name] if done.returncode == 0 else []
-        if not found:
-            return ""
-        return f" (HAProxy {', '.join(found)} takes the files: --proxy-version {found[-1]})"
+        return found
 
     def _checked(self, launch: Launch) -> subprocess.CompletedProcess[str]:
         # What the user's file knows by name need not be known here; `-dr` lets it be unknown.
@@ -210,11 +211,11 @@ class HAProxy:
     def _placed(self, launch: Launch, alert: str) -> str:
         """What HAProxy complains of, as `file:line: what`; the line is one of the user's file."""
         place = _PLACE.match(alert)
+        if self._rewired is not None:
+            said = alert if place is None else f"{place[1]}:{place[2]}: {place[3]}"
+            return self._rewired.in_users_lines(launch.directory, said)
         if place is None:
             return f"{launch.directory / self.config_name}: {alert}"
-        if self._rewired is not None and place[1].startswith(str(launch.directory)):
-            users = self._rewired.users(PurePath(place[1]).name, int(place[2]))
-            return f"{users}: {place[3]}"
         said = f"{place[1]}:{place[2]}: {place[3]}"
         if self._path is not None:  # the run's copy has the same lines
             said = said.replace(str(launch.directory / self.config_name), str(self._path))
@@ -435,7 +436,7 @@ class HAProxy:
         return predict_any(standing, self._version, timeline, clients)
 
     def foretell(
-        self, happening: Timeline | DnsTrouble, clients: Clients, *, version: str | None
+        self, happening: Timeline, clients: Clients, *, version: str | None
     ) -> Foretold | Unreached:
         """What this does to users and to the nameserver."""
         if self._version is None:

@@ -11,8 +11,9 @@ from functools import lru_cache
 
 from chaosd.plugins.timeline import (
     ALWAYS,
+    RECORD_TYPES,
     Clients,
-    DnsTrouble,
+    Failure,
     Foretold,
     Meets,
     Timeline,
@@ -31,6 +32,7 @@ from chaosd.proxies.haproxy.model.backend import (
 from chaosd.proxies.haproxy.model.moves import recognise
 from chaosd.proxies.haproxy.model.outlook import outlook
 from chaosd.proxies.haproxy.model.settings import Settings
+from chaosd.proxies.haproxy.model.trouble import is_trouble
 from chaosd.proxies.haproxy.model.versions import CHECKS_ASK_AGAIN, HAS_INIT_STATE, parse_version
 from chaosd.proxies.haproxy.outlooks import without_names
 
@@ -52,7 +54,7 @@ _BEYOND = {
 def foretell(
     backend: Backend,
     version: str | None,
-    happening: Timeline | DnsTrouble,
+    happening: Timeline,
     clients: Clients,
     *,
     moved: str,
@@ -83,28 +85,20 @@ def foretell(
 
 
 def foretell_simple(
-    settings: Settings, version: str | None, happening: Timeline | DnsTrouble, clients: Clients
+    settings: Settings, version: str | None, happening: Timeline, clients: Clients
 ) -> Foretold | Unreached:
     """The same for the backend of one name that chaosd's own YAML makes."""
     if settings.unknown_words:
         return Unreached.UNKNOWN_WORDS
-    servers = 1 if isinstance(happening, DnsTrouble) else len(happening.answer(ALWAYS, "A"))
+    servers = len(happening.answer(ALWAYS, "A"))
     backend = backend_of(settings, servers=servers)
     return foretell(backend, version, happening, clients, moved=backend.servers[0].name)
 
 
-def _scenario(
-    backend: Backend, happening: Timeline | DnsTrouble, place: int
-) -> Scenario | Unreached:
-    line = backend.servers[place]
-    if isinstance(happening, DnsTrouble):
-        return Scenario(
-            happening=Happening.DNS_TROUBLE,
-            published_s=happening.lasts_s,
-            missing=happening.answer,
-            family=happening.record,
-        )
-    move = recognise(happening, line.prefers)
+def _scenario(backend: Backend, happening: Timeline, place: int) -> Scenario | Unreached:
+    if is_trouble(happening):
+        return _trouble(happening)
+    move = recognise(happening, backend.servers[place].prefers)
     if isinstance(move, Unreached):
         return move
     what = _HAPPENINGS.get(move.old_ip)
@@ -117,6 +111,36 @@ def _scenario(
         healthy_s=move.listening_s,
         missing=None if move.missing_s is None else move.missing,
         instances=1 + len(move.others),
+    )
+
+
+def _trouble(happening: Timeline) -> Scenario | Unreached:
+    """Nothing moves, and every question is answered by one failure: of one record type, or of both.
+
+    It begins at T0, at each nameserver.
+    """
+    wrong = [edge for edge in happening.names if edge.at_s > ALWAYS]
+    ends_s = max((edge.at_s for edge in wrong), default=0.0)
+    wrong = [edge for edge in wrong if edge.at_s < ends_s]
+    answers = {edge.answer for edge in wrong}
+    records = [record for record in RECORD_TYPES if any(e.record == record for e in wrong)]
+    asked = [
+        happening.names_of(record, nameserver)
+        for record in records
+        for nameserver in range(happening.nameservers)
+    ]
+    is_whole = all(any(edge in wrong for edge in track) for track in asked)
+    usual_s = {edge.took_s for edge in happening.names if edge.at_s == ALWAYS}
+    is_prompt = (e.is_plain and e.at_s == 0 and e.took_s in usual_s for e in wrong)
+    answer = answers.pop() if len(answers) == 1 else None
+    if not isinstance(answer, Failure) or not is_whole or not all(is_prompt):
+        return Unreached.OTHER_ANSWERS
+    return Scenario(
+        happening=Happening.DNS_TROUBLE,
+        published_s=ends_s,
+        missing=answer,
+        family=records[0] if len(records) == 1 else None,
+        instances=len(happening.answer(ALWAYS, "A")),
     )
 
 

@@ -22,7 +22,13 @@ class Sections(NamedTuple):
     servers: tuple[str, ...]
 
 
-OWN = Sections((RESOLVERS,), f"backend {BACKEND}", "frontend door", (SERVER,))
+# The names of chaosd's own sections are not those of the file that people have.
+OWN = Sections(
+    (f"{RESOLVERS}  # your resolvers section",),
+    f"backend {BACKEND}  # your backend",
+    "frontend entry  # your frontend",
+    (SERVER,),
+)
 
 
 def pasted(values: Mapping[str, Any], sections: Sections | None) -> list[str]:

@@ -19,7 +19,7 @@ def text(config: Config, wiring: Wiring) -> str:
         _global(config, wiring),
         _defaults(config),
         _resolvers(config, wiring),
-        ["frontend door", f"    bind {wiring.listen}", f"    default_backend {BACKEND}"],
+        ["frontend entry", f"    bind {wiring.listen}", f"    default_backend {BACKEND}"],
         _backend(config, wiring),
     )
     return "\n\n".join("\n".join(section) for section in sections) + "\n"

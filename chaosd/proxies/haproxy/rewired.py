@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from chaosd import shown
@@ -20,6 +21,7 @@ from chaosd.proxies.haproxy.cfg.address import target
 from chaosd.proxies.haproxy.cfg.backend import read_backend
 from chaosd.proxies.haproxy.cfg.effective import Effective, Proxy, Server
 from chaosd.proxies.haproxy.cfg.host import Host
+from chaosd.proxies.haproxy.cfg.limits import before_backends
 from chaosd.proxies.haproxy.cfg.record import record
 from chaosd.proxies.haproxy.cfg.secrets import without_secrets
 from chaosd.proxies.haproxy.cfg.settings import backend_of
@@ -39,6 +41,7 @@ from chaosd.proxies.haproxy.rewire.own_files import (
 )
 
 _NOT_READ = (Trouble.UNREADABLE, Trouble.REFUSED, Trouble.UNDECIDED)
+_PLACED = re.compile(r"^\S+:\d+: ")
 DIFFERENCE = "haproxy.diff"  # beside the copies, for people
 _SETTLED_S_MAX = 60.0  # with longer timers a cycle ends unrecovered
 _TRY = Wiring(  # where only what does not depend on addresses is wanted
@@ -120,7 +123,7 @@ class RewiredFiles:
         if found:
             return found
         try:
-            _ = files.door
+            _ = files.probe_route
         except NotChosenError as error:
             where = ", ".join(map(str, files.paths))
             return [f"{where}: {wording.not_chosen(str(error), error.names)}"]
@@ -130,26 +133,28 @@ class RewiredFiles:
         if self.problems():
             return None
         files = self.files()
-        choice, request = files.choice, files.door.request
+        choice, request = files.choice, files.probe_route.request
+        app_env = files.rewired(_for_port(app_port)).app_env
         return StandIn(
             name=choice.name.lower().rstrip("."),
             instances=choice.instances,
             beside=choice.names_beside if choice.beside else None,
-            env=files.rewired(_for_port(app_port)).app_env,
+            env=app_env,
             knock=Knock(
                 host=request.host,
                 path=request.path,
                 tls=request.tls,
-                proxy_line=files.door.accept_proxy and not request.tls,
+                proxy_line=files.probe_route.accept_proxy and not request.tls,
                 identified=True,
             ),
             settled_s=_settled_s(files.effective, choice.moved[0]),
+            shakes_hands=request.tls or "CHAOSD_CERTIFICATE" in app_env,
         )
 
     def choices(self) -> list[str]:
         files = self.files()
         unset = [wording.unset(name, place) for name, place in files.unset.items()]
-        return [*wording.choices(files.choice, files.door), *unset]
+        return [*wording.choices(files.choice, files.probe_route), *unset]
 
     def not_carried(self) -> list[str]:
         rewired = self._last or self.files().rewired(_TRY)
@@ -197,6 +202,14 @@ class RewiredFiles:
         """What relative paths are relative to."""
         return self.files().base
 
+    def in_users_lines(self, directory: PurePath, said: str) -> str:
+        """What HAProxy says of copies in this directory, with the user's lines for theirs."""
+        at_copies = re.compile(rf"{re.escape(str(directory))}/([^/\s:]+):(\d+)")
+        users = at_copies.sub(lambda at: self.users(at[1], int(at[2])), said)
+        if users != said or _PLACED.match(said):
+            return users
+        return f"{', '.join(map(str, self.files().paths))}: {said}"
+
     def users(self, copy: str, line: int) -> str:
         """A line of a copy, as `file:line` of the user's."""
         assert self._last is not None  # noqa: S101 - it was launched, or it would not be checked
@@ -221,8 +234,9 @@ class RewiredFiles:
             effective = self.files().effective
         except EnvironmentFileError:
             return ()
+        before = before_backends(effective)
         return tuple(
-            read_backend(effective, proxy, host)
+            read_backend(effective, proxy, host, before)
             for proxy in effective.proxies
             if proxy.servers and self._config.backend in (None, proxy.name)
         )
@@ -252,9 +266,9 @@ class RewiredFiles:
         """What of the user's files a setting of the YAML is set in; None if nobody knows."""
         if self.problems():
             return None
-        choice, door = self.files().choice, self.files().door
+        choice, route = self.files().choice, self.files().probe_route
         used = {str(s.values["resolvers"].value) for s in choice.moved if is_followed(s)}
-        frontend = choice.backend if door.frontend is None else door.frontend
+        frontend = choice.backend if route.frontend is None else route.frontend
         return Sections(
             resolvers=tuple(sorted(used)),
             backend=f"{choice.backend.kind} {choice.backend.name}",

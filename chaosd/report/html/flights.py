@@ -58,12 +58,15 @@ def worst(cycles: Sequence[Cycle]) -> list[Cycle]:
     return [cycle for cycle, _ in sorted(found, key=gravity, reverse=True)[:WORST_MAX]]
 
 
-def _stored_words(event: AnyEvent) -> tuple[str, str, dict[str, Any]]:
-    """Who tells, what, and with which details: the stored words."""
+def _stored_words(event: AnyEvent) -> tuple[str, str, object]:
+    """Who tells, what, and with which details: the stored words, which of a line that is kept as
+    it was may be any.
+    """
     stored = json.loads(encode_event(event))
+    details = stored.get("data", {})
     if "verb" in stored:
-        return "chaosd", f"{stored['verb']} {stored['edge']}", stored["data"]
-    return str(stored.get("source")), str(stored.get("what")), stored.get("data", {})
+        return "chaosd", f"{stored['verb']} {stored.get('edge')}", details
+    return str(stored.get("source")), str(stored.get("what")), details
 
 
 def render(flight: Flight) -> str:

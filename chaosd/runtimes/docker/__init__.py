@@ -76,7 +76,7 @@ class DockerConfig(TopologyConfig):
 
     type: Literal["docker"] = "docker"
     publish: str = Field(
-        "127.0.0.1", description="where the engine publishes the proxy's door and Runtime API"
+        "127.0.0.1", description="where the engine publishes the proxy's entry and Runtime API"
     )
 
     @field_validator("publish")
@@ -174,7 +174,7 @@ class DockerRuntime(TopologyRuntime):
         if self.endpoint.host in ("127.0.0.1", "localhost"):
             return None
         return (
-            f"the engine at {where} is on another machine and would publish the proxy's door on "
+            f"the engine at {where} is on another machine and would publish the proxy's entry on "
             f"its own {self.config.publish} (set runtime.publish to an address that you can reach)"
         )
 

@@ -27,7 +27,7 @@ from chaosd.system import processes, scratch
 from chaosd.system.clock import SECOND_NS, pause
 from chaosd.system.tasks import uninterrupted
 
-DOOR_PORT, API_PORT = 8080, 9999
+ENTRY_PORT, API_PORT = 8080, 9999
 MEMORY_MB, PIDS = 512, 128
 # Ports are chosen here, below those that systems give away by themselves, and not by the engine: it
 # would choose others when the container is started again.
@@ -44,7 +44,7 @@ NOT_SHARED = "bind source path does not exist"  # the engine's words: it does no
 
 
 class DockerProxy:
-    """One proxy with its door, its log, and its API."""
+    """One proxy with its entry, its log, and its API."""
 
     def __init__(
         self, cell: CellSpec, recorder: Recorder, engine: Engine, members: Members
@@ -64,7 +64,7 @@ class DockerProxy:
     ) -> None:
         """Make and start it. Raises MachineError."""
         wanted = self._proxy.listen
-        port = wanted.port if wanted else DOOR_PORT
+        port = wanted.port if wanted else ENTRY_PORT
         if not inside and self._engine.shares_files:
             self._place = _private()
         try:
@@ -75,7 +75,7 @@ class DockerProxy:
             self._forget_place()
             await self._make(where, port, publish, upstream)
         if inside:
-            self.entry, self.api = Address(where.door, port), f"{where.door}:{API_PORT}"
+            self.entry, self.api = Address(where.entry, port), f"{where.entry}:{API_PORT}"
         await self.look()
 
     async def _make(
@@ -86,7 +86,7 @@ class DockerProxy:
         blueprint = Blueprint(
             name=f"chaosd-{cell.run_id}-{cell.name}-proxy",
             image=self._proxy.image,
-            ip=where.door,
+            ip=where.entry,
             entrypoint=[program],
             command=arguments,
             environment=launch.env,
@@ -125,8 +125,8 @@ class DockerProxy:
         rng = SystemRandom()
         host = self._engine.host if publish == "127.0.0.1" or not self._engine.is_here else publish
         for _ in range(PORT_ATTEMPTS_MAX):
-            door, api = rng.sample(range(PORT_FIRST, PORT_LAST), 2)
-            published: Address = wanted or Address(publish, door)
+            entry, api = rng.sample(range(PORT_FIRST, PORT_LAST), 2)
+            published: Address = wanted or Address(publish, entry)
             blueprint.ports = {port: (published.host, published.port)}
             if self._place is None:
                 blueprint.ports |= {API_PORT: (publish, api)}
@@ -137,14 +137,14 @@ class DockerProxy:
                 taken = any(word in str(error) for word in ("already allocated", "already in use"))
                 if wanted is not None and taken and str(wanted.port) in str(error):
                     raise MachineError(
-                        f"the proxy's door {wanted} is taken by another program "
+                        f"the proxy's entry {wanted} is taken by another program "
                         "(stop it, or set proxy.listen to another address)"
                     ) from None
                 if not taken:
                     raise
                 await self._members.discard(self.member.id)
             else:
-                self.entry = wanted or Address(host, door)
+                self.entry = wanted or Address(host, entry)
                 if self.entry.host == "0.0.0.0":  # noqa: S104 - the user's own wish
                     self.entry = Address(host, self.entry.port)
                 self.api = str(self._place / API_NAME) if self._place else f"{host}:{api}"

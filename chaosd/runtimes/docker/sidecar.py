@@ -15,7 +15,7 @@ from chaosd.dns.rules import Rule, RuleBook
 from chaosd.dns.server import Query
 from chaosd.errors import MachineError
 from chaosd.history.values import Address
-from chaosd.plugins.runtime import CellSpec
+from chaosd.plugins.runtime import CellSpec, OwnProcess, ProcessRole
 from chaosd.runtimes.dns_answers import DnsAnswers
 from chaosd.runtimes.docker import images
 from chaosd.runtimes.docker.engine import Engine
@@ -83,7 +83,13 @@ class Sidecar:
         self._member = member
         await self._members.start(member)
         await self._until_it_listens(member)
+        self._members.seen(member, int((await self._members.state(member)).get("Pid", 0)))
         return [Address(ip, port_of(number)) for number in range(dns.nameservers)]
+
+    def processes(self) -> list[OwnProcess]:
+        """Its process, if it is one of this machine."""
+        pid = 0 if self._member is None else self._member.pid
+        return [OwnProcess(ProcessRole.DNS, "", pid)] if pid else []
 
     async def answer_by(self, rules: Sequence[Rule], owner: str) -> None:
         """Set this owner's rules, and wait until they are in force. Raises MachineError."""

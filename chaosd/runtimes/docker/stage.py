@@ -13,7 +13,7 @@ from chaosd.dns.rules import Rule, does
 from chaosd.errors import MachineError
 from chaosd.history.values import Address, Instance
 from chaosd.plugins.recording import Recorder
-from chaosd.plugins.runtime import CellSpec
+from chaosd.plugins.runtime import CellSpec, OwnProcess
 from chaosd.runtimes.dns_answers import DnsAnswers
 from chaosd.runtimes.docker import images, missing_name, network
 from chaosd.runtimes.docker.host import Host
@@ -52,7 +52,7 @@ class DockerStage(Impairable):
         name: str = "",
         others: Mapping[str, Presence] = MappingProxyType({}),
     ) -> None:
-        """`publish` is where the proxy's door is published; the rest is as of EngineStage."""
+        """`publish` is where the proxy's entry is published; the rest is as of EngineStage."""
         super().__init__(presence, cell, recorder, failed, name=name, others=others)
         self._config = config
         self._publish = publish
@@ -226,6 +226,10 @@ class DockerStage(Impairable):
 
     def proxy_process(self) -> dict[str, int]:
         return self._proxy.process() if self._proxy is not None else {}
+
+    def processes(self) -> list[OwnProcess]:
+        more = [] if self._sidecar is None else self._sidecar.processes()
+        return [*super().processes(), *more]
 
     @property
     def _proxy_member(self) -> Member | None:

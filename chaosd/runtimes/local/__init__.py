@@ -1,6 +1,6 @@
 """The topology on this machine's loopback: real processes, real packets, no privileges.
 
-In the /24 of a cell .1 is the proxy's door, .2 the DNS server and the log receiver, and the app's
+In the /24 of a cell .1 is the proxy's entry, .2 the DNS server and the log receiver, and the app's
 instances live from .10 on. There is no `vacant` old IP: on Linux every address of 127.0.0.0/8 is
 there, so that a host that is gone can't be played.
 """
@@ -51,10 +51,10 @@ from chaosd.runtimes.realtime import RealTime
 from chaosd.runtimes.roster import Entry, Roster, Signal
 from chaosd.runtimes.senders import OfProcess
 from chaosd.runtimes.surroundings import Surroundings
-from chaosd.system import processes
+from chaosd.system import listeners, processes
 from chaosd.system.processes import Child
 
-DOOR, SERVICES = 1, 2  # the last byte of their addresses; further nameservers come after these
+ENTRY, SERVICES = 1, 2  # the last byte of their addresses; further nameservers come after these
 CACHE, ELSEWHERE = 9, 8  # the cache, and where a nameserver goes that moves
 TRANSPORTS: tuple[Transport, ...] = ("udp", "tcp")
 ARM_LIMIT_S = 10.0
@@ -204,7 +204,7 @@ class LocalStage(Roster[Child]):
             for name in cell.beside or ():
                 self._dns.publish(name, [beside.address.host])
         where = Surroundings(
-            self._loopback.address(DOOR), dns, self.app[0].address, beside, tuple(more)
+            self._loopback.address(ENTRY), dns, self.app[0].address, beside, tuple(more)
         )
         await self._proxy.start(where, self._on_end)
         self.entry, self.api = self._proxy.entry, self._proxy.api
@@ -375,7 +375,18 @@ class LocalStage(Roster[Child]):
         ]
         if self._proxy.child is not None and not self._proxy.child.gone:
             found.append(OwnProcess(ProcessRole.PROXY, "", self._proxy.child.pid))
+        if self._cache is not None and (pid := self._cache.pid()) is not None:
+            found.append(OwnProcess(ProcessRole.DNS, "", pid))
         return found
+
+    def is_entry_shared(self) -> bool:
+        child = self._proxy.child
+        there = listeners.sockets(*self.entry)
+        others = there if child is None else there - listeners.held_by(child.pid)
+        if others:  # HAProxy lets others listen at its address; the old one does in a reload
+            for pid in processes.of_run(self._cell.run_id):
+                others -= listeners.held_by(pid)
+        return bool(others)
 
     @property
     def _network(self) -> Loopback:

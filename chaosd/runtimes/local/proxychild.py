@@ -24,14 +24,14 @@ from chaosd.system import processes, scratch
 from chaosd.system.processes import Child
 from chaosd.system.tasks import uncancelled
 
-DOOR_PORT = 8080
+ENTRY_PORT = 8080
 TERM_S, RESTART_LIMIT_S = 5.0, 20.0
 # A UNIX socket's path has 107 bytes, and a proxy may bind it with `.<pid>.tmp` behind it first.
 SOCKET_PATH_BYTES_MAX = 107 - len(".4194304.tmp")
 
 
 class ProxyChild:
-    """One proxy with its door, its log, and its Runtime API."""
+    """One proxy with its entry, its log, and its Runtime API."""
 
     def __init__(self, cell: CellSpec, recorder: Recorder, spawn: Callable[..., Child]) -> None:
         self.entry = Address("", 0)  # where probes knock
@@ -48,7 +48,7 @@ class ProxyChild:
         self._ended: Callable[[Child], None] = lambda _: None
 
     async def start(self, where: Surroundings, ended: Callable[[Child], None]) -> None:
-        """Start it with its door at that IP, unless its own config names another place.
+        """Start it with its entry at that IP, unless its own config names another place.
 
         Raises ConfigError if it refuses its config, MachineError if it can't be started.
         """
@@ -120,7 +120,7 @@ class ProxyChild:
         self._scratch = directory / "scratch"
         self._scratch.mkdir(exist_ok=True)
         wiring = cell.wiring(
-            listen=self._listen(where.door),
+            listen=self._listen(where.entry),
             dns=where.dns,
             log=log,
             api=Path(self.api),
@@ -133,7 +133,7 @@ class ProxyChild:
         return launchable(proxy).launch(wiring)
 
     async def answers(self, in_trouble: Callable[[], str]) -> None:
-        """Return when the app has answered through the door, or there is trouble elsewhere.
+        """Return when the app has answered through the entry, or there is trouble elsewhere.
 
         Raises MachineError if it does not within the limit.
         """
@@ -175,13 +175,13 @@ class ProxyChild:
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
 
-    def _listen(self, door: str) -> Address:
+    def _listen(self, entry: str) -> Address:
         wanted = launchable(self._cell.proxy).listen
-        listen = wanted or Address(door, DOOR_PORT)
+        listen = wanted or Address(entry, ENTRY_PORT)
         anywhere = listen.host in ("0.0.0.0", "*")  # noqa: S104 - the user's own wish
         if not is_free("0.0.0.0" if anywhere else listen.host, listen.port):  # noqa: S104
             raise MachineError(
-                f"the proxy's door {listen} is taken by another program "
+                f"the proxy's entry {listen} is taken by another program "
                 f"(stop it, or set proxy.listen to another address)"
             )
         self.entry = Address("127.0.0.1", listen.port) if anywhere else listen

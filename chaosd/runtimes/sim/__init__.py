@@ -380,7 +380,7 @@ class SimRuntime:
         return OLD_IP
 
     def problems(self, cell: CellSpec) -> list[tuple[KeyPath, str]]:
-        """What is for real programs and real doors, of which there are none here."""
+        """What is for real programs and real entries, of which there are none here."""
         app, remedy = cell.app, "leave it out, or take another runtime"
         no_program = "the simulated app is no program"
         found: list[tuple[KeyPath, str]] = []
@@ -397,7 +397,7 @@ class SimRuntime:
         if app.env:
             found.append((("app", "env"), f"{no_program} and has no environment ({remedy})"))
         if isinstance(cell.proxy, Launches) and cell.proxy.listen is not None:
-            what = "the simulated proxy has no door that others could find"
+            what = "the simulated proxy has no entry that others could find"
             found.append((("proxy", "listen"), f"{what} ({remedy})"))
         return found
 

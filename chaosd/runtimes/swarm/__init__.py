@@ -66,7 +66,7 @@ class SwarmConfig(TopologyConfig):
     )
     publish: str | None = Field(
         None,
-        description="where the proxy's node publishes its door and Runtime API; not set: the "
+        description="where the proxy's node publishes its entry and Runtime API; not set: the "
         "address by which the swarm knows that node",
     )
 

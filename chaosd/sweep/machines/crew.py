@@ -32,6 +32,7 @@ from chaosd.sweep.rounds import ARMS_MAX, SECONDS_MIN, Fault, Prepared, Wanted
 from chaosd.sweep.store import Brought, Store
 from chaosd.sweep.values import Host
 from chaosd.system.clock import SECOND_NS, RealClock
+from chaosd.system.stops import STOPS
 
 LOOK_S = 0.5
 WAIT_S = 60.0  # for the first worker, and for another one where none is left
@@ -329,8 +330,8 @@ class Crew:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        before = {number: signal.getsignal(number) for number in session.STOPS}
-        for number in session.STOPS:
+        before = {number: signal.getsignal(number) for number in STOPS}
+        for number in STOPS:
             if before[number] is not signal.SIG_IGN or number != signal.SIGHUP:
                 signal.signal(number, self._stopping)
         try:

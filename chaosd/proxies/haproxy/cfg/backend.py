@@ -6,7 +6,7 @@ modelled is a `Limit` (`limits.py`). HAProxy's own defaults are those of the ver
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, NoReturn, cast, get_args
@@ -17,7 +17,13 @@ from chaosd.proxies.haproxy.cfg.checks import check_kind
 from chaosd.proxies.haproxy.cfg.effective import Effective, Proxy, Resolvers, Server, Value
 from chaosd.proxies.haproxy.cfg.host import Host, here
 from chaosd.proxies.haproxy.cfg.keywords import RESOLVERS_DEFAULTS, proxy_defaults, server_defaults
-from chaosd.proxies.haproxy.cfg.limits import Change, limit, limits_of
+from chaosd.proxies.haproxy.cfg.limits import (
+    Before,
+    Change,
+    before_backends,
+    limit,
+    limits_of,
+)
 from chaosd.proxies.haproxy.cfg.source import Place
 from chaosd.proxies.haproxy.model.backend import (
     Backend,
@@ -39,7 +45,6 @@ class Unread(StrEnum):
 
     REFUSED = "refused"  # a value that HAProxy does not take
     UNKNOWN_WORD = "unknown word"  # on a server's line, so the rest of it is not read
-    NO_RESOLVERS = "no resolvers"  # its section is in none of the files
     NO_SLOTS = "no slots"  # a template's number that HAProxy does not take
     NO_REQUESTS = "no requests"  # of a mode without users
 
@@ -57,13 +62,18 @@ def read_backends(effective: Effective, host: Host | None = None) -> tuple[Backe
     """
     where = here() if host is None else host
     proxies = (p for p in effective.proxies if p.kind in ("backend", "listen") and p.servers)
-    return tuple(read_backend(effective, proxy, where) for proxy in proxies)
+    before = before_backends(effective)
+    return tuple(read_backend(effective, proxy, where, before) for proxy in proxies)
 
 
-def read_backend(effective: Effective, backend: Proxy, host: Host) -> Backend | Unknown:
-    """One section. It has to have servers."""
+def read_backend(
+    effective: Effective, backend: Proxy, host: Host, before: Sequence[Before] | None = None
+) -> Backend | Unknown:
+    """One section. It has to have servers. `before`: what frontends do, if that is known."""
+    if before is None:
+        before = before_backends(effective)
     try:
-        return _Reader(effective, backend, host).backend()
+        return _Reader(effective, backend, host, before).backend()
     except _UnreadError as error:
         return Unknown(
             why=error.why,
@@ -81,6 +91,7 @@ class _Reader:
     effective: Effective
     proxy: Proxy
     host: Host
+    before: Sequence[Before]
     unset: list[Limit] = field(default_factory=list)
 
     def backend(self) -> Backend:
@@ -105,7 +116,10 @@ class _Reader:
             timeout_check_ns=self._time(values["timeout check"], None) or None,
             retries=0 if never else self._count(values["retries"], own["retries"], 0),
             redispatch_every=max(-1, self._count(values["option redispatch"], 0, None)),
-            limits=(*limits_of(self.effective, self.proxy, several=_several(servers)), *self.unset),
+            limits=(
+                *limits_of(self.effective, self.proxy, self.before, several=_several(servers)),
+                *self.unset,
+            ),
         )
 
     def _server(self, server: Server) -> ServerLine:
@@ -158,10 +172,13 @@ class _Reader:
         follows = Follows.SERVICE if there.is_service else Follows.NAME
         if section is not None:
             return follows, self._resolver(section)
-        if name == _IMPLICIT and self.effective.dialect.has_default_resolvers:
-            values = {key: Value(value) for key, value in RESOLVERS_DEFAULTS.items()}
-            return follows, self._with_values(name, max(1, self.host.nameservers), values)
-        raise _UnreadError(Unread.NO_RESOLVERS, used.place or server.place, name)
+        implicit = name == _IMPLICIT and self.effective.dialect.has_default_resolvers
+        if not implicit:  # the section may be in a file that was not given
+            said = limit(used.place or server.place, f"resolvers {name}", Change.NO_RESOLVERS)
+            self.unset.append(said)
+        values = {key: Value(value) for key, value in RESOLVERS_DEFAULTS.items()}
+        count = max(1, self.host.nameservers) if implicit else 1
+        return follows, self._with_values(name, count, values)
 
     def _resolver(self, section: Resolvers) -> Resolver:
         count = len(section.nameservers)

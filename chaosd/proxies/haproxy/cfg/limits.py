@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
+from typing import NamedTuple
 
 from chaosd.proxies.haproxy.cfg.checks import is_option
 from chaosd.proxies.haproxy.cfg.effective import Effective, Proxy, Server, Value
@@ -22,7 +23,10 @@ class Change(StrEnum):
     """What a part that is left out may change in the answer."""
 
     WHO = "who"  # which server a request goes to
+    BROUGHT = "brought"  # the same, only for requests that bring something: a cookie, a header
     LOAD = "load"  # servers are chosen by the requests that they hold
+    LEAST = "least"  # the one that holds the fewest gets the next
+    QUEUED = "queued"  # few requests at a time: the others wait in line
     OBSERVED = "observed"  # failed requests count as failed checks
     AGENT = "agent"  # an agent tells states and weights
     PROGRAM_CHECKS = "program checks"  # a program finds out who is UP
@@ -41,6 +45,7 @@ class Change(StrEnum):
     SOCKS = "socks"  # a SOCKS proxy says what an address meets
     PROCESSES = "processes"  # each one asks DNS and checks by itself
     DISABLED = "disabled"  # a server that stays out until somebody enables it
+    NO_RESOLVERS = "no resolvers"  # the section is in none of the files: defaults are taken
     UNSET = "unset"  # a variable without a value: HAProxy's default is taken
     UNDECIDED = "undecided"  # whether a part of the file holds
 
@@ -62,31 +67,49 @@ TIMES = frozenset(
         *(Change.OBSERVED, Change.AGENT, Change.PROGRAM_CHECKS, Change.CHECK_ADDRESS),
         *(Change.CHECK_TIMES, Change.DRAINED, Change.DESTINATION, Change.DNS_BY_TCP),
         *(Change.SOCKS, Change.PROCESSES, Change.DISABLED, Change.UNSET, Change.UNDECIDED),
+        *(Change.QUEUED, Change.NO_RESOLVERS),
     }
 )
 # What decides when a request first gets to the new instance.
-DECIDES = TIMES | {Change.WHO}
-# What changes what requests come to in a run, whose stand-in app passes all checks.
-REQUESTS = frozenset(Change) - {Change.ROLE}
+DECIDES = TIMES | {Change.WHO, Change.LEAST}
+# What changes what requests come to in a run, whose stand-in app passes all checks, and whose
+# probes bring nothing.
+REQUESTS = frozenset(Change) - {Change.ROLE, Change.BROUGHT}
 # What an answer depends on only where there is more than one server.
-_OF_SEVERAL = frozenset({Change.WHO, Change.LOAD, Change.SLOW_START, Change.ROLE})
+_OF_SEVERAL = frozenset(
+    {Change.WHO, Change.BROUGHT, Change.LOAD, Change.LEAST, Change.SLOW_START, Change.ROLE}
+)
 _ROLES = re.compile(r"(?i)(?<![a-z])(?:primary|master|leader|writer|read-write)(?![a-z])")
-_HASHES = ("source", "uri", "url_param", "hdr", "rdp-cookie", "hash", "first")
-_LOADS = ("leastconn", "random")
+_HASHES = ("source", "uri", "hash", "first")
+# By something that requests may lack: those are given to servers in turn.
+_BROUGHT = ("url_param", "hdr", "rdp-cookie")
+_BY_HOST = re.compile(r"^hdr\(\s*host\b", re.IGNORECASE)  # which no request lacks
+_PLACES_FEW = 100  # requests at a time; with more, the line is short at common rates
 _STICKS = ("on", "match", "store-request", "store-response")
 _OUTCOMES = re.compile(r"\b(?:nbsrv|srv_is_up|connslots|be_conn_free)\(([^)/,]+)")
 _ROUTES = ("use_backend", "default_backend", "http-request", "tcp-request", "redirect")
 _ALWAYS_RETRIED = frozenset({"conn-failure", "none"})
 
 
-def limits_of(effective: Effective, backend: Proxy, *, several: bool) -> tuple[Limit, ...]:
+class Before(NamedTuple):
+    """What a frontend does before a request comes to a backend: that one, or None: any."""
+
+    section: Place
+    backend: str | None
+    limit: Limit
+
+
+def limits_of(
+    effective: Effective, backend: Proxy, before: Sequence[Before], *, several: bool
+) -> tuple[Limit, ...]:
     """All that is left out of this backend. `several`: it has more than one server."""
     found = [
         *_of_process(effective, backend),
         *_of_nameservers(effective, backend),
         *_of_values(backend),
+        *_of_places(effective, backend),
         *_of_lines(backend),
-        *_of_others(effective, backend),
+        *(each.limit for each in before if _is_before(backend, each)),
     ]
     for server in backend.servers:
         found += _of_server(server)
@@ -138,13 +161,55 @@ def _of_values(backend: Proxy) -> Iterator[Limit]:
         yield _of_value(backend, "retry-on", Change.RETRIED)
     if int(backend.values["option redispatch"].value or 0) < -1:
         yield _of_value(backend, "option redispatch", Change.REDISPATCH)
-    balance = str(backend.values["balance"].value).partition(" ")[0].partition("(")[0]
-    if balance in _HASHES:
-        yield _of_value(backend, "balance", Change.WHO)
-    elif balance in _LOADS:
-        yield _of_value(backend, "balance", Change.LOAD)
+    if (change := _balance(str(backend.values["balance"].value))) is not None:
+        yield _of_value(backend, "balance", change)
     if "dispatch" in backend.values:
         yield _of_value(backend, "dispatch", Change.DESTINATION)
+
+
+def _balance(said: str) -> Change | None:
+    """What this way of choosing servers changes."""
+    algorithm = said.partition(" ")[0].partition("(")[0]
+    if algorithm in _HASHES or _BY_HOST.match(said):
+        return Change.WHO
+    if algorithm in _BROUGHT:
+        return Change.BROUGHT
+    return {"leastconn": Change.LEAST, "random": Change.LOAD}.get(algorithm)
+
+
+def _of_places(effective: Effective, backend: Proxy) -> Iterator[Limit]:
+    """Where the fewest requests at a time are let in, or given to a server, if that is few."""
+    found: list[tuple[int, Place]] = []
+    for _, line in effective.document.statements("global"):
+        if line.says("maxconn") and line.words[1:] and line.texts[1].isdecimal():
+            found.append((int(line.texts[1]), line.place))
+    for proxy in effective.proxies:
+        value = proxy.values.get("maxconn")
+        if value is not None and value.is_said and _leads(proxy, backend):
+            found.append((_number(value), value.place or proxy.place))
+    for server in backend.servers:
+        value = server.values["maxconn"]
+        found.append((_number(value), value.place or server.place))
+    few = [(number, place) for number, place in found if 0 < number < _PLACES_FEW]
+    if few:
+        number, place = min(few)
+        yield limit(place, f"maxconn {number}", Change.QUEUED)
+
+
+def _leads(proxy: Proxy, backend: Proxy) -> bool:
+    if proxy.place == backend.place:
+        return True
+    lines = (*proxy.inherited, *proxy.statements)
+    return proxy.kind in ("frontend", "listen") and any(
+        line.keyword in ("default_backend", "use_backend") and line.texts[1:2] == (backend.name,)
+        for line in lines
+    )
+
+
+def _number(value: Value) -> int:
+    """0 where it is not known."""
+    said = str(value.value)
+    return int(said) if value.unclear is None and said.isdecimal() else 0
 
 
 def _of_value(backend: Proxy, name: str, change: Change) -> Limit:
@@ -160,12 +225,12 @@ def _of_lines(backend: Proxy) -> Iterator[Limit]:
         if line.modifier:
             continue
         texts = line.texts
-        if (
-            line.keyword == "use-server"
-            or (line.keyword == "stick" and texts[1:2] and texts[1] in _STICKS)
-            or (line.keyword == "cookie" and (named or "dynamic" in texts))
-        ):
+        if line.keyword == "use-server":
             yield _of_line(line, Change.WHO, 2)
+        elif line.keyword == "stick" and texts[1:2] and texts[1] in _STICKS:
+            yield _of_line(line, Change.BROUGHT if _is_brought(texts) else Change.WHO, 3)
+        elif line.keyword == "cookie" and (named or "dynamic" in texts):
+            yield _of_line(line, Change.BROUGHT, 2)
         elif texts[:1] in (("option",), ("http-check",), ("tcp-check",)) and _is_role(texts):
             yield _of_line(line, Change.ROLE, 5)
         elif texts[:2] == ("http-check", "disable-on-404"):
@@ -174,6 +239,16 @@ def _of_lines(backend: Proxy) -> Iterator[Limit]:
             yield _of_line(line, Change.PROGRAM)
         elif texts[1:2] and texts[1].partition("(")[0] in ("set-dst", "set-dst-port", "do-resolve"):
             yield _of_line(line, Change.DESTINATION, 2)
+
+
+def _is_brought(texts: Sequence[str]) -> bool:
+    """Whether a user is kept by something that requests may lack, as the probes' do."""
+    fetch = texts[2].lower() if texts[2:] else ""
+    if fetch.startswith(("hdr(", "req.hdr(")) and not _BY_HOST.match(fetch.removeprefix("req.")):
+        return "if" in texts[3:]  # else a rule may have set the header for all of them
+    return fetch.startswith(
+        ("cook(", "req.cook(", "res.cook(", "urlp(", "url_param(", "rdp_cookie")
+    )
 
 
 def _is_role(texts: Sequence[str]) -> bool:
@@ -186,17 +261,25 @@ def _is_program(texts: Sequence[str]) -> bool:
     return any(text.startswith("lua.") for text in texts[1:4])
 
 
-def _of_others(effective: Effective, backend: Proxy) -> Iterator[Limit]:
-    """What frontends do before a request comes to this backend."""
+def before_backends(effective: Effective) -> tuple[Before, ...]:
+    """What all frontends do; looked for once, as the files of some have thousands of backends."""
+    return tuple(_of_frontends(effective))
+
+
+def _of_frontends(effective: Effective) -> Iterator[Before]:
     for section, line in effective.document.statements("frontend", "listen"):
-        if line.modifier or section.header.place == backend.place:
+        if line.modifier:
             continue
-        if texts := line.texts:
-            if texts[:2] == ("filter", "spoe") or _is_program(texts):
-                yield _of_line(line, Change.PROGRAM)
-            named = backend.name in _OUTCOMES.findall(" ".join(texts))
-            if named and (texts[0] in _ROUTES or _is_used(section.statements, texts)):
-                yield _of_line(line, Change.FALLBACK, 5)
+        texts, place = line.texts, section.header.place
+        if texts[:2] == ("filter", "spoe") or _is_program(texts):
+            yield Before(place, None, _of_line(line, Change.PROGRAM))
+        named = dict.fromkeys(_OUTCOMES.findall(" ".join(texts)))
+        if named and (texts[0] in _ROUTES or _is_used(section.statements, texts)):
+            yield from (Before(place, each, _of_line(line, Change.FALLBACK, 5)) for each in named)
+
+
+def _is_before(backend: Proxy, before: Before) -> bool:
+    return before.section != backend.place and before.backend in (None, backend.name)
 
 
 def _is_used(lines: Sequence[Statement], acl: Sequence[str]) -> bool:

@@ -93,12 +93,15 @@ def _roughly(line: str) -> tuple[Word, ...]:
     )
 
 
+_ADDRESS = 2  # where `server NAME ADDRESS` has it: `auth:8080` is no header
+
+
 def _secret(words: tuple[Word, ...]) -> Iterator[Word]:
     texts = [word.text for word in words]
     lowered = [text.lower() for text in texts]
     condition = next((n for n, text in enumerate(texts) if n and text in _CONDITION), len(texts))
     for number, word in enumerate(words):
-        if number == condition:
+        if number == condition or (lowered[0] == "server" and number == _ADDRESS):
             continue
         before = lowered[number - 1] if number else ""
         if (

@@ -30,7 +30,7 @@ from chaosd.proxies.haproxy.model.outlook import (
 )
 from chaosd.proxies.haproxy.outlooks import Foreseen
 
-_NAMES_MAX = 6  # backends that are alike, before the rest is only counted
+_NAMES_MAX = 6  # backends that are alike, or hosts, before the rest is only counted
 _HEADINGS = ("", "new one answers", "failed", "unaffected", "longest wait", "trials")
 _HAPPENS = {
     Happening.MOVE: "an instance moves",
@@ -101,13 +101,14 @@ def _servers(each: Foreseen) -> str:
     """Which servers there are, how they are found, and what that costs."""
     backend = each.backends[0]
     several = len(each.backends) > 1
-    groups: dict[str, list[ServerLine]] = {}
+    groups: dict[tuple[str, str], list[ServerLine]] = {}
     for line in backend.servers:
-        groups.setdefault(_how(line, several=several), []).append(line)
+        groups.setdefault(_how(line), []).append(line)
     parts = []
-    for how, lines in groups.items():
+    for (how, found), lines in groups.items():
         count = sum(line.slots for line in lines)
-        parts.append(f"{count} server{'s' if count > 1 else ''} {how}")
+        where = "" if several else _at([line.host for line in lines])
+        parts.append(f"{count} server{'s' if count > 1 else ''} {how}{where}{found}")
     if len(backend.servers) > 1:
         first = moves_at_first(backend)
         parts[-1] += f"; {first.name if first else 'none'} is the one that moves"
@@ -116,20 +117,26 @@ def _servers(each: Foreseen) -> str:
     return ", ".join(parts) + asks + (" each" if several and asks else "")
 
 
-def _how(line: ServerLine, *, several: bool) -> str:
+def _at(hosts: Sequence[str | None]) -> str:
+    names = list(dict.fromkeys(host for host in hosts if host is not None))
+    more = len(names) - _NAMES_MAX
+    said = ", ".join(names[:_NAMES_MAX]) + (f" and {more} more" if more > 0 else "")
+    return f" at {said}" if said else ""
+
+
+def _how(line: ServerLine) -> tuple[str, str]:
+    """What stands before and behind the name of how a server is found."""
     backup = " (backup)" if line.backup else ""
-    where = "" if several else f" at {line.host}"
+    resolver = line.resolver.name if line.resolver is not None else ""
     match line.follows:
         case Follows.FIXED:
-            return f"at a fixed address{backup}"
+            return "at a fixed address", backup
         case Follows.START:
-            return f"by name{where}, looked up once, at start{backup}"
+            return "by name", f", looked up once, at start{backup}"
         case Follows.SERVICE:
-            resolver = line.resolver.name if line.resolver is not None else ""
-            return f"by SRV{where}, resolvers {resolver}{backup}"
+            return "by SRV", f", resolvers {resolver}{backup}"
         case _:
-            resolver = line.resolver.name if line.resolver is not None else ""
-            return f"by name{where}, resolvers {resolver}{backup}"
+            return "by name", f", resolvers {resolver}{backup}"
 
 
 def _row(scenario: Scenario, outlook: Outlook) -> tuple[str, ...]:

@@ -77,6 +77,19 @@ _CHANGES = {
         "taken as if servers were chosen in turn: one that holds requests gets fewer of them, one "
         "that refuses them at once gets more"
     ),
+    Change.BROUGHT: (
+        "requests that bring it keep to the server that it stands for, also while that one does "
+        "not answer: more of them fail, or fewer. Those without it are as predicted"
+    ),
+    Change.LEAST: (
+        "taken as if servers were chosen in turn. In truth one that holds requests which still try "
+        "the old address gets no others before those end: while another server answers nearly none "
+        "fail, and the new instance answers some seconds later"
+    ),
+    Change.QUEUED: (
+        "so few requests at a time: those that try the old address keep the others waiting until "
+        "their retries are over, so all of it may take that much longer"
+    ),
     Change.OBSERVED: (
         "failed requests count as failed checks: under load the server may be DOWN sooner"
     ),
@@ -102,13 +115,15 @@ _CHANGES = {
     Change.SOCKS: "the SOCKS proxy says how long an address that is gone is tried",
     Change.PROCESSES: "each process asks DNS and checks by itself: that many times the queries",
     Change.DISABLED: "the server stays out until somebody enables it",
+    Change.NO_RESOLVERS: (
+        "none of the files has this section: HAProxy's defaults are taken (give that file, too)"
+    ),
     Change.UNSET: "no value here: HAProxy's default is taken (--env FILE gives the value)",
     Change.UNDECIDED: "taken as if it did not hold",
 }
 _UNREAD = {
     Unread.REFUSED: "{what}",
     Unread.UNKNOWN_WORD: "`{what}` is not a keyword that chaosd knows: the line is not read",
-    Unread.NO_RESOLVERS: "there is no `resolvers {what}` (give the file that has it, too)",
     Unread.NO_SLOTS: "`{what}` is not a number of servers (write it like 3 or 1-3)",
     Unread.NO_REQUESTS: "`{what}` serves no requests",
 }

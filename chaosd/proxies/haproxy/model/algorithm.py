@@ -13,7 +13,7 @@ src/server.c (snr_*), src/check.c (process_chk, chk_report_conn_err), src/backen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from random import Random
 
@@ -122,7 +122,8 @@ class BackendModel:
         ]
         for place, after_ns in layout.checked.items():
             servers[place].check_at_ns = check_at_ns(servers[place].line, after_ns)
-        second_ns = below(rng, SECOND_NS) if version < COUNTS_MILLISECONDS else 0
+        self._layout, self._rng = layout, rng
+        second_ns = self._second_ns()
         self.resolutions: list[Resolution] = []
         for key, places in layout.sharing.items():
             resolver, host, prefers = key
@@ -149,6 +150,25 @@ class BackendModel:
         self._requests = Requests(backend, servers, world)
         self._waiting = self._requests.waiting
 
+    def _second_ns(self) -> int:
+        """Where the seconds of its clock begin, if its version counts in those."""
+        return below(self._rng, SECOND_NS) if self._layout.version < COUNTS_MILLISECONDS else 0
+
+    def begin(
+        self,
+        poll_at_ns: Callable[[Resolver], int],
+        check_at_ns: Callable[[ServerLine, int], int],
+    ) -> None:
+        """Begin anew, as it was settled, in other phases; no request may be under way."""
+        for server in self.servers:
+            server.begin(NEVER_NS)
+        for place, after_ns in self._layout.checked.items():
+            server = self.servers[place]
+            server.check_at_ns = check_at_ns(server.line, after_ns)
+        second_ns = self._second_ns()
+        for resolution in self.resolutions:
+            resolution.begin(poll_at_ns(resolution.resolver), second_ns)
+
     def settle_names(self, now_ns: int, answered: Callable[[str], Sequence[str]]) -> None:
         """Let the servers that follow names have had for long what these are answered."""
         for resolution in self.resolutions:
@@ -162,6 +182,10 @@ class BackendModel:
                 if free is not None:
                     server.settle(free)
                     taken.append(free)
+
+    def usable(self) -> tuple[str | None, ...]:
+        """Of each server, in their order: its address if new requests may be given to it."""
+        return tuple([server.ip if server.usable else None for server in self.servers])
 
     def next_ns(self) -> int:
         """When it has something to do next."""
@@ -183,15 +207,23 @@ class BackendModel:
 
     def advance(self, now_ns: int) -> None:
         """Do everything that is due up to and including this instant, in the order of its time."""
-        self.advance_to_next(now_ns)
-
-    def advance_to_next(self, now_ns: int) -> int:
-        """As `advance`, and when it has something to do next."""
         at_ns, step = self._next()
         while at_ns <= now_ns:
             step(at_ns)
             at_ns, step = self._next()
-        return at_ns
+
+    def instants(self) -> Iterator[tuple[int, int]]:
+        """Do all that is ever due, with a pause after each instant: when it is, and the next one.
+
+        Nothing else may be done with the model meanwhile.
+        """
+        at_ns, step = self._next()
+        while at_ns < NEVER_NS:
+            now_ns = at_ns
+            while at_ns <= now_ns:
+                step(at_ns)
+                at_ns, step = self._next()
+            yield now_ns, at_ns
 
     def request(self, now_ns: int, ended: Ended) -> None:
         """Begin a request now. `ended` is called at the instant at which its fate is decided.

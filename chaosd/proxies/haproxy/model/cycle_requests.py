@@ -16,7 +16,7 @@ from chaosd.plugins.timeline import Clients, Failure, Meets, RecordType, Timelin
 from chaosd.proxies.haproxy.model.algorithm import BackendModel, Layout
 from chaosd.proxies.haproxy.model.backend import Resolver
 from chaosd.proxies.haproxy.model.moves import Move
-from chaosd.proxies.haproxy.model.outlook import SceneTrial
+from chaosd.proxies.haproxy.model.outlook import Ran, SceneTrials
 from chaosd.proxies.haproxy.model.scene import ALWAYS_NS, ENDLESS_S
 from chaosd.proxies.haproxy.model.server import SECOND_NS
 from chaosd.proxies.haproxy.model.standing import BESIDE, NOBODY, Standing
@@ -44,6 +44,7 @@ class StandingScene:
         self._last_ns: dict[str, int] = {}
         for edge in timeline.places:
             self._last_ns[edge.address] = whole_ns(max(0.0, edge.at_s))
+        self._name_edges = [whole_ns(edge.at_s) for edge in timeline.names]
         self._answers_ns = max(whole_ns(max(0.0, edge.at_s)) for edge in timeline.names)
 
     # --- the names ---
@@ -55,6 +56,9 @@ class StandingScene:
 
     def questions(self, now_ns: int, host: str) -> int:
         return 1
+
+    def name_edges(self) -> Sequence[int]:
+        return self._name_edges
 
     def poll_takes_ns(self, resolver: Resolver) -> int:
         return 0
@@ -81,8 +85,6 @@ class StandingScene:
 
     def settle(self, model: BackendModel) -> None:
         self._standing.settle(model, (self._move.old, *self._move.others))
-        for server in model.servers:
-            server.sleep(ALWAYS_NS)
 
 
 def with_requests(
@@ -97,19 +99,23 @@ def with_requests(
     """The prediction, and what requests come to beside it."""
     layout, tracks = Layout(standing.backend, version), Tracks(timeline)
     # A vacant address refuses on loopback and is a black hole on a bridge: half of each.
-    vacant = (Meets.REFUSE, Meets.BLACKHOLE)
-    scenes = [StandingScene(standing, move, timeline, tracks, each) for each in vacant]
-    ran: list[SceneTrial] = []
+    both = [
+        SceneTrials(StandingScene(standing, move, timeline, tracks, vacant), layout)
+        for vacant in (Meets.REFUSE, Meets.BLACKHOLE)
+    ]
+    ran: list[Ran] = []
     steps = 0
     while len(ran) < TRIALS_MIN and (len(ran) < TRIALS_LEAST or steps < STEPS_MOST):
-        trial = SceneTrial(scenes[len(ran) % 2], layout, len(ran))
-        trial.run()
-        ran.append(trial)
-        steps += trial.steps
+        ran.append(both[len(ran) % 2].run(len(ran)))
+        steps = sum(trials.steps for trials in both)
     last_s = max(trial.history[-1][0] for trial in ran) / SECOND_NS
     until_s = min(clients.until_s, max(0.0, last_s) + predicted.upper_s + ENDLESS_S)
-    users = Users(standing.backend, ran[0].model.servers, clients)
-    seen = [trial.seen_by(users, min(whole_ns(until_s), NEVER_NS)) for trial in ran]
+    users, until_ns = Users(standing.backend, both[0].servers, clients), whole_ns(until_s)
+    seen = [
+        each
+        for place, trials in enumerate(both)
+        for each in trials.seen_by(users, ran[place::2], min(until_ns, NEVER_NS))
+    ]
     return replace(
         predicted,
         failed_s=_spread(seen, lambda one: one.failed_s),

@@ -6,7 +6,7 @@ The closed forms go by these. What is not such a move is said so, by a value.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chaosd.plugins.timeline import (
     Failure,
@@ -34,6 +34,21 @@ class Move:
     took_s: float  # how long the nameserver takes for an answer, beyond a round trip
     reachable_s: float | None  # the new host answers ARP; None: as soon as it is published
 
+    def later(self, by_s: float) -> Move:
+        """The same, with all that happens so much later."""
+
+        def after(at_s: float | None) -> float | None:
+            return None if at_s is None else at_s + by_s
+
+        return replace(
+            self,
+            published_s=self.published_s + by_s,
+            listening_s=self.listening_s + by_s,
+            held_s=self.held_s + by_s,
+            missing_s=after(self.missing_s),
+            reachable_s=after(self.reachable_s),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class _Name:
@@ -48,7 +63,11 @@ class _Name:
 
 
 def recognise(timeline: Timeline, prefers: RecordType) -> Move | Unreached:
-    """The move that this timeline is, for a proxy that asks for this record type first."""
+    """The move that this timeline is, for a proxy that asks for this record type first.
+
+    DNS trouble that came with it makes it no other move.
+    """
+    timeline = timeline.undisturbed or timeline
     if timeline.proxy:
         return Unreached.PROXY_CHANGES
     if timeline.nameservers > 1 or any(edge.nameserver is not None for edge in timeline.names):

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
+from itertools import islice
 from random import Random
 from typing import NamedTuple
 
-from chaosd.plugins.simulation import NEVER_NS
 from chaosd.plugins.timeline import Clients, Failure
 from chaosd.proxies.haproxy.model.algorithm import BackendModel, Layout, key_of
 from chaosd.proxies.haproxy.model.backend import (
@@ -35,8 +36,8 @@ from chaosd.proxies.haproxy.model.scene import (
     SceneWorld,
     instances_of,
 )
-from chaosd.proxies.haproxy.model.server import SECOND_NS
-from chaosd.proxies.haproxy.model.trials import phases_of, quantile_s
+from chaosd.proxies.haproxy.model.server import SECOND_NS, Server
+from chaosd.proxies.haproxy.model.trials import AT_ONCE, phases_of, quantile_s
 from chaosd.proxies.haproxy.model.users import PATIENT, Seen, Usable, Users
 from chaosd.proxies.haproxy.model.versions import OLDEST, parse_version
 
@@ -161,30 +162,36 @@ def run_trials(
     if line.resolver is not None and not line.resolver.nameservers:
         return Unknown(why=Beyond.NO_NAMESERVER, file=line.file, line=line.line)
     scene = Scene(backend, scenario, line)
-    ran = _run(scene, version, most)
+    trials = SceneTrials(scene, Layout(backend, version))
+    ran = _run(trials, most)
     if horizon_s is None:
         last_ns = max(scene.ends_ns, *(trial.history[-1][0] for trial in ran))
         horizon_s = last_ns / SECOND_NS + ENDLESS_S
-    users = Users(backend, ran[0].model.servers, clients)
+    users = Users(backend, trials.servers, clients)
     until_ns = round(horizon_s * SECOND_NS)
+    seen = trials.seen_by(users, ran, until_ns)
     return [
-        Trial(*trial.seen_by(users, until_ns), queries=trial.world.queries, horizon_s=horizon_s)
-        for trial in ran
+        Trial(
+            recovery_s=each.recovery_s,
+            stable_s=each.stable_s,
+            failed_s=each.failed_s,
+            masked_s=each.masked_s,
+            misrouted_s=each.misrouted_s,
+            slowest_s=each.slowest_s,
+            queries=trial.queries,
+            horizon_s=horizon_s,
+        )
+        for trial, each in zip(ran, seen, strict=True)
     ]
 
 
-def _run(scene: Scene, version: str | None, most: int) -> list[SceneTrial]:
+def _run(trials: SceneTrials, most: int) -> list[Ran]:
     """Trials until there are enough, or their steps are."""
-    ran: list[SceneTrial] = []
-    steps = 0
-    layout = Layout(scene.backend, version)
+    ran: list[Ran] = []
     for number in range(most):
-        trial = SceneTrial(scene, layout, number)
-        trial.run()
-        ran.append(trial)
-        steps += trial.steps
-        least = TRIALS_MIN if steps < STEPS_MOST else TRIALS_LEAST
-        if len(ran) >= least and steps >= STEPS_MAX:
+        ran.append(trials.run(number))
+        least = TRIALS_MIN if trials.steps < STEPS_MOST else TRIALS_LEAST
+        if len(ran) >= least and trials.steps >= STEPS_MAX:
             break
     return ran
 
@@ -206,62 +213,76 @@ def queries_per_s(backend: Backend) -> float:
     return per_s
 
 
-class SceneTrial:
-    """One scene, met in one phase of the polls and one of the checks."""
+class Ran(NamedTuple):
+    """What one trial came to."""
 
-    def __init__(self, scene: AnyScene, layout: Layout, number: int) -> None:
-        phases = phases_of(number)
-        rng = Random(phases.seed)  # noqa: S311 - repeatable is the point
-        self.steps = 0
-        self.world = SceneWorld(scene, rng, count_until_ns=scene.window_ns)
+    history: list[tuple[int, Usable]]  # from which instant on which servers are usable
+    queries: int
+
+
+class SceneTrials:
+    """One scene, met in one phase of the polls and one of the checks after the other.
+
+    All trials have one model, which begins each of them anew.
+    """
+
+    def __init__(self, scene: AnyScene, layout: Layout) -> None:
+        self.steps = 0  # in all trials together
         self._scene = scene
-        self.model = BackendModel(
+        self._rng = rng = Random(0)  # noqa: S311 - seeded by each trial: repeatable is the point
+        self._world = world = SceneWorld(scene, rng, count_until_ns=scene.window_ns)
+        self._model = BackendModel(
             layout,
-            self.world,
+            world,
             rng,
-            ask=self.world.ask,
+            ask=world.ask,
             start_ns=0,
-            poll_at_ns=lambda resolver: self._poll_at_ns(resolver, phases.poll),
-            check_at_ns=lambda line, after_ns: (
-                (round(phases.check * line.inter_ns) + after_ns) % line.inter_ns
-            ),
+            poll_at_ns=AT_ONCE.poll_at_ns,
+            check_at_ns=AT_ONCE.check_at_ns,
             final_name=scene.final_name,
             final_place=scene.final_place,
             late_targets=scene.late_targets,
         )
-        scene.settle(self.model)
-        self.history: list[tuple[int, Usable]] = [(ALWAYS_NS, self._usable())]
+        scene.settle(self._model)
 
-    def _poll_at_ns(self, resolver: Resolver, part: float) -> int:
+    @property
+    def servers(self) -> Sequence[Server]:
+        """The servers of whose addresses a history is."""
+        return self._model.servers
+
+    def run(self, number: int) -> Ran:
+        """Run the trial of this number until nothing can change any more."""
+        model, world, phases = self._model, self._world, phases_of(number)
+        self._rng.seed(phases.seed)
+        world.begin()
+        model.begin(partial(self._poll_at_ns, phases.poll), phases.check_at_ns)
+        for server in model.servers:
+            server.sleep(ALWAYS_NS)
+        history: list[tuple[int, Usable]] = [(ALWAYS_NS, model.usable())]
+        for at_ns, _ in islice(model.instants(), STEPS_OF_A_TRIAL_MAX):
+            self.steps += 1
+            if world.changed:
+                world.changed = False
+                history.append((at_ns, model.usable()))
+        return Ran(history, world.queries)
+
+    def _poll_at_ns(self, part: float, resolver: Resolver) -> int:
         """The first poll: at any time after the last answer, or already under way at T0."""
         takes_ns = self._scene.poll_takes_ns(resolver)
         return round(part * (resolver.timeout_resolve_ns + takes_ns)) - takes_ns
 
-    def run(self) -> None:
-        """Run until nothing can change any more."""
-        model, world = self.model, self.world
-        at_ns = model.next_ns()
-        while at_ns < NEVER_NS and self.steps < STEPS_OF_A_TRIAL_MAX:
-            self.steps += 1
-            next_ns = model.advance_to_next(at_ns)
-            if world.changed:
-                world.changed = False
-                self.history.append((at_ns, self._usable()))
-            at_ns = next_ns
+    def seen_by(self, users: Users, ran: Sequence[Ran], until_ns: int) -> list[Seen]:
+        """What users saw of each, of the requests that began from T0 until this instant.
 
-    def seen_by(self, users: Users, until_ns: int) -> Seen:
-        """What users saw, of the requests that began from T0 until this instant."""
-        scene = self._scene
-        return users.see(
-            self.history,
-            meets=scene.meets,
-            edges_ns=scene.place_edges(),
-            new=scene.awaited,
-            until_ns=until_ns,
-        )
-
-    def _usable(self) -> Usable:
-        return tuple(server.ip if server.usable else None for server in self.model.servers)
+        In many trials all servers are usable all the time: what is alike is looked at once.
+        """
+        scene, edges_ns = self._scene, self._scene.place_edges()
+        found: dict[tuple[tuple[int, Usable], ...], Seen] = {}
+        for history in {tuple(trial.history) for trial in ran}:
+            found[history] = users.see(
+                history, meets=scene.meets, edges_ns=edges_ns, new=scene.awaited, until_ns=until_ns
+            )
+        return [found[tuple(trial.history)] for trial in ran]
 
 
 def _spread(values: Sequence[float]) -> Spread:

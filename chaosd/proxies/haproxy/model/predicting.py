@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 from chaosd.history.cycles import Prediction
@@ -36,14 +37,14 @@ def predict(
     The version is as HAProxy says it, "2.6.12"; None: newer than all. With `clients` also what
     their requests come to.
     """
-    if trouble.is_trouble(timeline):
+    if timeline.undisturbed is not None or trouble.is_trouble(timeline):
         if (why := closed_forms.unreached(settings, version)) is not None:
             return why
         answered = timeline.answer(ALWAYS, "A")
         backend = backend_of(
             settings, servers=1 if isinstance(answered, Failure) else len(answered)
         )
-        return trouble.predicted(Standing(backend=backend, host=BACKEND), version, timeline)
+        return predict_any(Standing(backend=backend, host=BACKEND), version, timeline, clients)
     band = closed_forms.recovery(settings, version, timeline)
     if isinstance(band, Unreached):
         return band
@@ -79,19 +80,55 @@ def predict_any(
         return move
     if sum(each.slots for each in standing.moved) < 1 + len(move.others):
         return Unreached.OTHER_TIMELINE
-    if whole_ns(move.took_s) >= resolver.timeout_retry_ns:
+    slowest_s = max(edge.took_s + edge.jitter_s for edge in timeline.names)
+    if whole_ns(slowest_s) >= resolver.timeout_retry_ns:
         return Unreached.SLOW_NAMESERVER
-    if known < FORGETS_ANSWERS and _may_be_in_maintenance(resolver, move):
+    disturbed = timeline.undisturbed is not None
+    if known < FORGETS_ANSWERS and _may_be_in_maintenance(resolver, move, disturbed=disturbed):
         return Unreached.OBSOLETE_IN_MAINTENANCE
+    if (early_s := _began_early_s(timeline)) > 0:  # trials begin in steady state
+        timeline, move = timeline.later(early_s), move.later(early_s)
     predicted = trials.predicted(standing, version, move, timeline)
-    if clients is None or isinstance(predicted, Unreached):
+    if isinstance(predicted, Unreached):
         return predicted
-    return with_requests(predicted, standing, version, timeline, move=move, clients=clients)
+    if clients is not None and all(edge.is_plain for edge in timeline.names):
+        meet = replace(clients, until_s=clients.until_s + early_s)
+        predicted = with_requests(predicted, standing, version, timeline, move=move, clients=meet)
+    return predicted if early_s == 0 else _earlier(predicted, early_s)
 
 
-def _may_be_in_maintenance(resolver: Resolver, move: Move) -> bool:
+def _began_early_s(timeline: Timeline) -> float:
+    """How long before T0 the DNS trouble began that came with a move."""
+    if timeline.undisturbed is None:
+        return 0.0
+    return max(0.0, *(-edge.at_s for edge in timeline.names if edge.at_s > ALWAYS))
+
+
+def _earlier(predicted: Prediction, by_s: float) -> Prediction:
+    """The same with all its instants so much earlier."""
+
+    def quantiles_s(found: dict[str, float] | None) -> dict[str, float] | None:
+        return found and {name: round(value_s - by_s, 6) for name, value_s in found.items()}
+
+    stable_s = predicted.stable_mean_s
+    return replace(
+        predicted,
+        lower_s=predicted.lower_s - by_s,
+        mean_s=predicted.mean_s - by_s,
+        upper_s=predicted.upper_s - by_s,
+        quantiles_s=quantiles_s(predicted.quantiles_s),
+        stable_mean_s=None if stable_s is None else stable_s - by_s,
+        stable_quantiles_s=quantiles_s(predicted.stable_quantiles_s),
+    )
+
+
+def _may_be_in_maintenance(resolver: Resolver, move: Move, *, disturbed: bool) -> bool:
     """Whether the name may be missing for so long that the address is taken away while it holds."""
-    if move.missing_s is None or not resolver.holds.obsolete_ns:
+    if not resolver.holds.obsolete_ns:
+        return False
+    if disturbed:
+        return True
+    if move.missing_s is None:
         return False
     missing_ns = whole_ns(move.published_s - move.missing_s)
     cycle_ns = resolver.timeout_resolve_ns + resolver.resolve_retries * resolver.timeout_retry_ns

@@ -39,6 +39,8 @@ _REASONS = {
     Hold.OTHER: "unspecified DNS error",
 }
 
+_NOTHING = Reply(Failure.SILENCE)
+
 # What all nameservers together answer a query for this record type.
 Ask = Callable[[int, RecordType], Reply]
 
@@ -69,29 +71,40 @@ class Resolution:
         late_targets: bool = False,
     ) -> None:
         self.resolver, self.host, self.servers, self.peers = resolver, host, servers, peers
-        self.at_ns = poll_at_ns
-        self.step: Step = self._poll
         self._prefers, self._version, self._ask_world, self._rng = prefers, version, ask, rng
         self.services, self._final = services, final
-        self._second_ns = second_ns  # where its clock's seconds begin
+        self._holds_ns = {hold: resolver.holds.after_ns(hold) for hold in Hold}
         self._asks_other = not services and len(resolver.families) > 1
         self._retry_timer_ns = resolver.timeout_retry_ns
         self._whole_seconds = version < COUNTS_MILLISECONDS
         self._late_targets = late_targets and services
         # Servers that no failure puts into maintenance.
         self._stays = services and not late_targets and not _forgets_services(version)
+        self._start_ns = start_ns
+        self._settled: Sequence[str] | None = None  # what it was answered for long before it began
+        self.begin(poll_at_ns, second_ns)
+
+    def begin(self, poll_at_ns: int, second_ns: int) -> None:
+        """Begin (anew), as it was settled; the first poll is then, the clock's seconds begin so."""
+        self.at_ns = poll_at_ns
+        self.step: Step = self._poll
+        self._second_ns = second_ns
         self._targets: frozenset[str] = frozenset()  # of the last answer
         self._last_seen: dict[str, int] = {}
         self._order: dict[str, float] = {}
-        self._last_valid_ns = self._last_resolution_ns = start_ns
+        self._last_valid_ns = self._last_resolution_ns = self._start_ns
         self._valid = self._resolving = False
         self._rounds_left = 0
-        self._record: RecordType = prefers
+        self._record: RecordType = self._prefers
         self._began_ns = self._sent_ns = 0
+        self._reply = _NOTHING  # to the last question
         self._quiet_until_ns = 0  # until then polls are left out, and checks need not ask
+        if self._settled is not None:
+            self.settle(self._start_ns, self._settled)
 
     def settle(self, now_ns: int, ips: Sequence[str]) -> None:
         """Have been answered so for long."""
+        self._settled = ips
         last_ns = min(now_ns, self.at_ns - self.resolver.timeout_resolve_ns)
         self._last_seen = dict.fromkeys(ips, last_ns)
         self._targets = frozenset(ips)
@@ -117,16 +130,16 @@ class Resolution:
 
     def _ask(self, now_ns: int, record: RecordType) -> None:
         self._record, self._sent_ns = record, now_ns
-        reply = self._ask_world(now_ns, record)
+        self._reply = reply = self._ask_world(now_ns, record)
         answer = reply.answer
         # An answer may come late, as long as its resolution is still going on.
         left_ns = self._rounds_left * self._retry_timer_ns
         if answer == Failure.SILENCE or reply.took_ns >= left_ns:
             self._then(self._retry_ns(), self._unanswered)
         elif reply.partial and isinstance(answer, Failure):
-            self._then(self._retry_ns(), lambda at_ns: self._half_answered(at_ns, answer))
+            self._then(self._retry_ns(), self._half_answered)
         else:
-            self._then(now_ns + reply.took_ns, lambda at_ns: self._answered(at_ns, reply))
+            self._then(now_ns + reply.took_ns, self._answered)
 
     def _retry_ns(self) -> int:
         return late(self._rng, self._sent_ns + self._retry_timer_ns)
@@ -138,7 +151,7 @@ class Resolution:
         else:
             self._give_up(now_ns, Hold.TIMEOUT)
 
-    def _half_answered(self, now_ns: int, failure: Failure) -> None:
+    def _half_answered(self, now_ns: int) -> None:
         """Not all nameservers have answered, or no other type may be asked for: the pause is over.
 
         In the last round no other type is asked for any more.
@@ -149,18 +162,17 @@ class Resolution:
             return
         self._rounds_left -= 1
         if last:
-            self._give_up(now_ns, HOLDS[failure])
+            self._give_up(now_ns, self._hold())
         else:
             self._round(now_ns)
 
-    def _answered(self, now_ns: int, reply: Reply) -> None:
-        answer = reply.answer
+    def _answered(self, now_ns: int) -> None:
+        answer = self._reply.answer
         if not isinstance(answer, Failure):
             self._accept(now_ns, answer)
             return
         if not self._asks_other:
-            retry_ns = max(now_ns, self._retry_ns())
-            self._then(retry_ns, lambda at_ns: self._half_answered(at_ns, answer))
+            self._then(max(now_ns, self._retry_ns()), self._half_answered)
             return
         if self._record == self._prefers:
             self._ask(now_ns, _other(self._record))
@@ -169,7 +181,12 @@ class Resolution:
         if self._rounds_left:
             self._then(max(now_ns, self._retry_ns()), self._round)
         else:
-            self._give_up(now_ns, HOLDS[answer])
+            self._give_up(now_ns, self._hold())
+
+    def _hold(self) -> Hold:
+        """Which hold counts after the failure that was answered last."""
+        answer = self._reply.answer
+        return HOLDS[answer] if isinstance(answer, Failure) else Hold.OTHER
 
     def _resolved(self, now_ns: int, *, valid: bool) -> None:
         self._resolving, self._valid, self._last_resolution_ns = False, valid, now_ns
@@ -177,9 +194,8 @@ class Resolution:
         self._then(late(self._rng, now_ns + resolve_ns), self._poll)
 
     def _give_up(self, now_ns: int, hold: Hold) -> None:
-        hold_ns = self.resolver.holds.after_ns(hold)
         servers = self.servers
-        if now_ns >= self._last_valid_ns + hold_ns and not self._stays:
+        if now_ns >= self._last_valid_ns + self._holds_ns[hold] and not self._stays:
             # One that is in maintenance already keeps what the answers held alive.
             keeps = not self.services and any(server.maintenance for server in servers)
             for server in servers:
@@ -219,7 +235,8 @@ class Resolution:
             ips = tuple(ip for ip in ips if ip in known)
         for ip in ips:
             seen[ip] = now_ns
-        for ip in [ip for ip, at_ns in seen.items() if self._is_obsolete(at_ns, now_ns)]:
+        since_ns = self._living_since_ns(now_ns)
+        for ip in [ip for ip, at_ns in seen.items() if at_ns < since_ns]:
             del seen[ip]
         if self.services:
             self._fill_slots(now_ns)
@@ -279,12 +296,13 @@ class Resolution:
             self._order[ip] = self._rng.random()
         return self._order[ip]
 
-    def _is_obsolete(self, seen_ns: int, now_ns: int) -> bool:
+    def _living_since_ns(self, now_ns: int) -> int:
+        """What was last answered before this instant is obsolete."""
         hold_ns = self.resolver.holds.obsolete_ns
-        if self._whole_seconds:
-            seen, now = ((at + self._second_ns) // SECOND_NS for at in (seen_ns, now_ns))
-            return seen + hold_ns // SECOND_NS < now
-        return seen_ns < now_ns - hold_ns
+        if not self._whole_seconds:
+            return now_ns - hold_ns
+        seconds = (now_ns + self._second_ns) // SECOND_NS - hold_ns // SECOND_NS
+        return seconds * SECOND_NS - self._second_ns
 
     # --- nothing changes any more ---
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from random import Random
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from chaosd.plugins.simulation import NEVER_NS, Reply, below
-from chaosd.plugins.timeline import Answer, Failure, Meets, RecordType
+from chaosd.plugins.timeline import RECORD_TYPES, Answer, Failure, Meets, RecordType
 from chaosd.proxies.haproxy.model.algorithm import BackendModel
 from chaosd.proxies.haproxy.model.backend import (
     Backend,
@@ -65,6 +65,9 @@ class AnyScene(Protocol):
 
     def questions(self, now_ns: int, host: str) -> int:
         """How many names are asked for in a poll of this one."""
+
+    def name_edges(self) -> Sequence[int]:
+        """When what is answered, or how many names are asked for, changes."""
 
     def poll_takes_ns(self, resolver: Resolver) -> int:
         """How long a poll takes at rest, but for round trips."""
@@ -181,6 +184,10 @@ class Scene:
             return 1
         return 1 + len(answer)
 
+    def name_edges(self) -> list[int]:
+        """When what is answered, or how many names are asked for, changes."""
+        return [0, self._trouble_until_ns, *self._edges[0]]
+
     def final_name(self, host: str) -> Callable[[int], bool]:
         """Whether what this name is answered changes no more after an instant."""
         times, _ = self._edges
@@ -222,8 +229,27 @@ class Scene:
             by_dns = line.follows in (Follows.NAME, Follows.SERVICE)
             if not by_dns and line.init_addr[:1] != ("none",):
                 server.settle(f"{_host(line)}#1")
-        for server in model.servers:
-            server.sleep(ALWAYS_NS)
+
+
+class _Answered(NamedTuple):
+    """What the nameservers of a section answer to one question, from one edge to the next.
+
+    What holds before all edges is the first of the replies, and of the queries that a poll costs.
+    """
+
+    times: list[int]
+    replies: list[Reply]
+    queries: list[int]
+
+    @classmethod
+    def of(cls, scene: AnyScene, resolver: Resolver, host: str, record: RecordType) -> _Answered:
+        times = sorted({*scene.name_edges()})
+        pieces = (ALWAYS_NS, *times)
+        return cls(
+            times,
+            [scene.reply(at_ns, host, record, resolver) for at_ns in pieces],
+            [resolver.nameservers * scene.questions(at_ns, host) for at_ns in pieces],
+        )
 
 
 class SceneWorld:
@@ -233,18 +259,25 @@ class SceneWorld:
     """
 
     def __init__(self, scene: AnyScene, rng: Random, *, count_until_ns: int) -> None:
-        self.changed = False
-        self.queries = 0
         self.connect = scene.meets
         self._scene, self._rng, self._count_until_ns = scene, rng, count_until_ns
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin (anew)."""
+        self.changed = False
+        self.queries = 0
 
     def ask(self, resolver: Resolver, host: str) -> Ask:
-        scene, rng = self._scene, self._rng
+        scene, rng, until_ns = self._scene, self._rng, self._count_until_ns
+        answered = {record: _Answered.of(scene, resolver, host, record) for record in RECORD_TYPES}
 
         def ask(now_ns: int, record: RecordType) -> Reply:
-            if 0 <= now_ns < self._count_until_ns:
-                self.queries += resolver.nameservers * scene.questions(now_ns, host)
-            reply = scene.reply(now_ns, host, record, resolver)
+            times, replies, queries = answered[record]
+            place = bisect_right(times, now_ns)
+            if 0 <= now_ns < until_ns:
+                self.queries += queries[place]
+            reply = replies[place]
             if reply.answer is Failure.SILENCE:
                 return reply
             took_ns = reply.took_ns + ROUND_TRIP_NS + below(rng, ROUND_TRIP_MORE_NS)

@@ -32,11 +32,14 @@ _CONNECTION = frozenset({CheckFailure.REFUSED, CheckFailure.UNCONNECTED})
 
 
 LATE_NS = 1_000_000  # a timer is late by that, on average
+_LATE_BITS = LATE_NS.bit_length()
 
 
 def late(rng: Random, at_ns: int) -> int:
     """The instant at which a timer that was set to `at_ns` strikes: HAProxy's clock counts ms."""
-    return at_ns + 500_000 + below(rng, 1_000_000)
+    while (drawn := rng.getrandbits(_LATE_BITS)) >= LATE_NS:  # as `below` does it, which is slower
+        pass
+    return at_ns + LATE_NS // 2 + drawn
 
 
 class AsksAgain(Protocol):
@@ -69,27 +72,40 @@ class Server:
     ) -> None:
         self.name = name
         self.line = line
+        self.asks: AsksAgain | None = None
+        self._version, self._world, self._rng, self._final = version, world, rng, final
+        self._rise = line.rise
+        self._health_full = line.rise + line.fall - 1
+        self._answer_ns, self._connect_ns = backend.timeout_check_ns, backend.timeout_connect_ns
+        self._settled: str | None = None  # the address that it had for long before it began
+        self.begin(NEVER_NS)
+
+    def begin(self, check_at_ns: int) -> None:
+        """Begin (anew), as it was settled; the first check is then."""
         self.ip: str | None = None
         self.maintenance = True  # until it has an address
-        self.check_at_ns = NEVER_NS
-        self.asks: AsksAgain | None = None
+        self.check_at_ns = check_at_ns
         self.check_step: Step = self._check  # what is due at `check_at_ns`
         self._checked: str | None = None  # where the last check went
         self._paused_ns: int | None = None  # when one was left out, for want of an address
         self._took_ns, self._late_why = 0, CheckFailure.UNCONNECTED  # how it fails, if it is slow
-        self._version, self._world, self._rng, self._final = version, world, rng, final
-        self._rise = line.rise
         self._health = 0
-        self._health_full = line.rise + line.fall - 1
-        self._answer_ns, self._connect_ns = backend.timeout_check_ns, backend.timeout_connect_ns
+        if self._settled is not None:
+            self.settle(self._settled)
 
     @property
     def usable(self) -> bool:
         """Whether new requests may be given to it."""
         return not self.maintenance and self._health >= self._rise
 
+    @property
+    def awaits_check(self) -> bool:
+        """Whether a check is under way, which may be of another address than it has."""
+        return self.check_step == self._time_out
+
     def settle(self, ip: str) -> None:
         """Have had this address for long, in full health."""
+        self._settled = ip
         self.ip, self.maintenance, self._health = ip, False, self._health_full
 
     def move(self, now_ns: int, ip: str) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from random import Random
+from typing import Any
 
 from chaosd.plugins.simulation import Reply, below
 from chaosd.plugins.timeline import Failure, Meets, RecordType
@@ -55,7 +56,12 @@ class Standing:
 
 
 class StandingWorld(TrackWorld):
-    """The timeline for the name that moves, and what never changes for everything else."""
+    """The timeline for the name that moves, and what never changes for everything else.
+
+    It notes that a server has changed.
+    """
+
+    changed = False
 
     def __init__(
         self, standing: Standing, tracks: Tracks, rng: Random, *, vacant_refuses: bool
@@ -75,3 +81,6 @@ class StandingWorld(TrackWorld):
         if ip == BESIDE:
             return Meets.LISTENING
         return Meets.REFUSE if ip == NOBODY else super().connect(now_ns, ip)
+
+    def said(self, at_ns: int, what: str, data: dict[str, Any]) -> None:
+        self.changed = True

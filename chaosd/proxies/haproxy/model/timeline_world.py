@@ -8,10 +8,19 @@ from random import Random
 from typing import Any, NamedTuple
 
 from chaosd.plugins.simulation import ANSWERS, NEVER_NS, Reply, below, together
-from chaosd.plugins.timeline import RECORD_TYPES, Failure, Meets, NameEdge, RecordType, Timeline
+from chaosd.plugins.timeline import (
+    RECORD_TYPES,
+    Failure,
+    Meets,
+    NameEdge,
+    RecordType,
+    Timeline,
+)
 
 # To a near nameserver: at least so much, and less than that more.
 ROUND_TRIP_NS, ROUND_TRIP_MORE_NS = 50_000, 350_000
+
+_BEFORE = Reply(Failure.EMPTY)  # all edges
 
 
 def whole_ns(seconds: float) -> int:
@@ -31,7 +40,10 @@ class Chance(NamedTuple):
 
 
 class Track(NamedTuple):
-    """What one nameserver answers to questions for one record type, over time."""
+    """What one nameserver answers to questions for one record type, over time.
+
+    The first of the replies is what it answers before all edges.
+    """
 
     times: list[int]
     replies: list[Reply]
@@ -41,8 +53,8 @@ class Track(NamedTuple):
     def of(cls, edges: tuple[NameEdge, ...], nameserver: int) -> Track:
         return cls(
             [whole_ns(edge.at_s) for edge in edges],
-            [Reply(edge.answer, whole_ns(edge.took_s)) for edge in edges],
-            [_chance(edge, nameserver) for edge in edges],
+            [_BEFORE, *(Reply(edge.answer, whole_ns(edge.took_s)) for edge in edges)],
+            [None, *(_chance(edge, nameserver) for edge in edges)],
         )
 
 
@@ -64,52 +76,56 @@ class Tracks:
             ]
             for record in RECORD_TYPES
         }
+        # What is met at each address, with what is met before all edges first.
         self._meets: dict[str, tuple[list[int], list[Meets]]] = {}
         for address in {edge.address for edge in timeline.places}:
             places = timeline.places_of(address)
             times = [whole_ns(place.at_s) for place in places]
-            self._meets[address] = (times, [place.meets for place in places])
+            self._meets[address] = (times, [Meets.VACANT, *(place.meets for place in places)])
 
     def reply(self, at_ns: int, record: RecordType) -> Reply:
         """What the first nameserver answers, where nothing is left to chance."""
         track = self.names[record][0]
-        place = bisect_right(track.times, at_ns)
-        return track.replies[place - 1] if place else Reply(Failure.EMPTY)
+        return track.replies[bisect_right(track.times, at_ns)]
 
     def meets(self, at_ns: int, address: str) -> Meets:
-        times, meets = self._meets.get(address, ([], []))
-        place = bisect_right(times, at_ns)
-        return meets[place - 1] if place else Meets.VACANT
+        if address not in self._meets:
+            return Meets.VACANT
+        times, meets = self._meets[address]
+        return meets[bisect_right(times, at_ns)]
 
 
 class TrackWorld:
     """The world that a model meets in one trial. Its `passed` is where a check last passed."""
 
     def __init__(self, tracks: Tracks, rng: Random, *, vacant_refuses: bool) -> None:
-        self.passed: str | None = None
         self._tracks, self._rng = tracks, rng
+        self.begin(vacant_refuses=vacant_refuses)
+
+    def begin(self, *, vacant_refuses: bool) -> None:
+        """Begin (anew)."""
+        self.passed: str | None = None
         self._vacant = Meets.REFUSE if vacant_refuses else Meets.BLACKHOLE
         self._asked: dict[tuple[int, int], int] = {}  # questions that edges have counted
 
     def resolve(self, now_ns: int, record: RecordType) -> Reply:
-        return together([self._reply(now_ns, track) for track in self._tracks.names[record]])
+        tracks = self._tracks.names[record]
+        if len(tracks) == 1:
+            return self._reply(now_ns, tracks[0])
+        return together([self._reply(now_ns, track) for track in tracks])
 
     def _reply(self, now_ns: int, track: Track) -> Reply:
         """What one nameserver answers."""
-        place = bisect_right(track.times, now_ns) - 1
-        reply, late_ns = Reply(Failure.EMPTY), 0
-        while place >= 0:
-            chance = track.chances[place]
-            if chance is None or self._takes(chance):
-                reply = track.replies[place]
-                jitter_ns = 0 if chance is None else chance.jitter_ns
-                late_ns = below(self._rng, jitter_ns) if jitter_ns else 0
-                break
+        times, replies, chances = track
+        place = bisect_right(times, now_ns)
+        while (chance := chances[place]) is not None and not self._takes(chance):
             place -= 1
-        if reply.answer == Failure.SILENCE:
+        reply = replies[place]
+        late_ns = below(self._rng, chance.jitter_ns) if chance and chance.jitter_ns else 0
+        if reply.answer is Failure.SILENCE:
             return reply
-        trip_ns = ROUND_TRIP_NS + below(self._rng, ROUND_TRIP_MORE_NS)
-        return Reply(reply.answer, reply.took_ns + late_ns + trip_ns)
+        late_ns += ROUND_TRIP_NS + below(self._rng, ROUND_TRIP_MORE_NS)
+        return Reply(reply.answer, reply.took_ns + late_ns)
 
     def _takes(self, chance: Chance) -> bool:
         """Whether it is about this question."""
@@ -123,7 +139,7 @@ class TrackWorld:
         met = self._tracks.meets(now_ns, ip)
         if met in ANSWERS:
             self.passed = ip
-        return self._vacant if met == Meets.VACANT else met
+        return self._vacant if met is Meets.VACANT else met
 
     def said(self, at_ns: int, what: str, data: dict[str, Any]) -> None:
         """Nobody reads this proxy's log."""

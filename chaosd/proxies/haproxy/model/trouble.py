@@ -7,8 +7,8 @@ in `outlook.py`, it goes on until nothing can change any more, and then requests
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 from random import Random
-from typing import NamedTuple
 
 from chaosd.history.cycles import Prediction
 from chaosd.plugins.simulation import NEVER_NS, Reply
@@ -29,6 +29,8 @@ from chaosd.proxies.haproxy.model.server import SECOND_NS
 from chaosd.proxies.haproxy.model.standing import BESIDE, Standing, StandingWorld
 from chaosd.proxies.haproxy.model.timeline_world import Tracks, whole_ns
 from chaosd.proxies.haproxy.model.trials import (
+    AT_ONCE,
+    LATE_SHARE,
     STEPS_OF_A_TRIAL_MAX,
     TRIALS_MAX,
     WHOLE_STEPS_MAX,
@@ -43,11 +45,8 @@ from chaosd.proxies.haproxy.model.versions import OLDEST, parse_version
 
 LOOKED_S = 5.0  # how long requests are looked at after the last change
 ALWAYS_NS = -NEVER_NS
-# Polls go on from one timer to the next while the trouble lasts. On a machine that does other work
-# each is a little later than the trials have it, and so much of the time it comes to.
-LATE_SHARE = 0.01
-# There each answer is later, too, so that a poll meets the end of the trouble or a hold the other
-# way round: so many trials more are made with answers that are so much later.
+# On a machine that does other work each answer is later, too, so that a poll meets the end of the
+# trouble or a hold the other way round: so many trials more have answers that are so much later.
 SLOWER_NS, SLOWER_TRIALS = 8_000_000, 24
 
 
@@ -69,19 +68,16 @@ def predicted(
     """What users see of such a timeline, over all phases of the timers; or why that is unknown."""
     if (why := _unreached(standing, version, timeline)) is not None:
         return why
-    met = _Met(standing, Layout(standing.backend, version), timeline, Tracks(timeline))
+    runs = _Trials(standing, Layout(standing.backend, version), timeline)
     found: list[Seen] = []
-    steps = 0
     for number in range(TRIALS_MAX):
-        trial = _Trial(met, trials.phases_of(number))
-        found.append(trial.run())
-        steps += trial.steps
-        least = WHOLE_TRIALS_MIN if steps < WHOLE_STEPS_MOST else WHOLE_TRIALS_LEAST
-        if len(found) >= least and steps >= WHOLE_STEPS_MAX:
+        found.append(runs.run(trials.phases_of(number)))
+        least = WHOLE_TRIALS_MIN if runs.steps < WHOLE_STEPS_MOST else WHOLE_TRIALS_LEAST
+        if len(found) >= least and runs.steps >= WHOLE_STEPS_MAX:
             break
-    ends = [_Trial(met, phases).run() for phases in trials.corners()]
+    ends = [runs.run(phases) for phases in trials.corners()]
     slower = (trials.phases_of(number) for number in range(SLOWER_TRIALS))
-    ends += [_Trial(met, phases, SLOWER_NS).run() for phases in (*trials.corners(), *slower)]
+    ends += [runs.run(phases, SLOWER_NS) for phases in (*trials.corners(), *slower)]
     if any(seen.stable_s == float("inf") for seen in (*found, *ends)):
         return Unreached.NO_RECOVERY
     return _folded(found, ends)
@@ -138,73 +134,58 @@ def _folded(found: list[Seen], ends: list[Seen]) -> Prediction:
     return trials.distribution(band, [Recovery(each, each) for each in seconds])
 
 
-class _Met(NamedTuple):
-    """What all trials meet."""
-
-    standing: Standing
-    layout: Layout
-    timeline: Timeline
-    tracks: Tracks
-
-
 class _World(StandingWorld):
-    """A standing backend's world, which notes that a server has changed."""
+    """A standing backend's world whose nameservers may be slower."""
 
-    changed = False
     slower_ns = 0
 
     def resolve(self, now_ns: int, record: RecordType) -> Reply:
         reply = super().resolve(now_ns, record)
+        if not self.slower_ns:
+            return reply
         return reply._replace(took_ns=reply.took_ns + self.slower_ns)
 
-    def said(self, at_ns: int, what: str, data: dict[str, object]) -> None:
-        self.changed = True
 
+class _Trials:
+    """The trouble, met in one phase of the polls and one of the checks after the other."""
 
-class _Trial:
-    """The trouble, met in one phase of the polls and one of the checks."""
-
-    def __init__(self, met: _Met, phases: Phases, slower_ns: int = 0) -> None:
-        standing, layout, timeline, tracks = met
-        self.steps = 0
-        self._standing = standing
+    def __init__(self, standing: Standing, layout: Layout, timeline: Timeline) -> None:
+        self.steps = 0  # in all trials together
         self._last_ns = last_ns = max(whole_ns(edge.at_s) for edge in timeline.names)
-        rng = Random(phases.seed)  # noqa: S311 - repeatable is the point
-        self._world = world = _World(standing, tracks, rng, vacant_refuses=True)
-        world.slower_ns = slower_ns
+        self._rng = rng = Random(0)  # noqa: S311 - seeded by each trial: repeatable is the point
+        self._world = world = _World(standing, Tracks(timeline), rng, vacant_refuses=True)
         host = standing.host
         answered = timeline.answer(ALWAYS, "A")
         assert not isinstance(answered, Failure)  # noqa: S101 - then it was not reached
+        finals = (BESIDE, *answered)
         self._model = BackendModel(
             layout,
             world,
             rng,
             ask=world.ask,
             start_ns=0,
-            poll_at_ns=lambda resolver: round(phases.poll * resolver.timeout_resolve_ns),
-            check_at_ns=lambda line, after_ns: (
-                (round(phases.check * line.inter_ns) + after_ns) % line.inter_ns
-            ),
+            poll_at_ns=AT_ONCE.poll_at_ns,
+            check_at_ns=AT_ONCE.check_at_ns,
             final_name=lambda name: lambda at_ns: name != host or at_ns >= last_ns,
-            final_place=lambda _at_ns, ip: ip in (BESIDE, *answered),
+            final_place=lambda _at_ns, ip: ip in finals,
         )
         standing.settle(self._model, answered)
+        self._users = Users(standing.backend, self._model.servers)
 
-    def run(self) -> Seen:
+    def run(self, phases: Phases, slower_ns: int = 0) -> Seen:
         """Run until nothing can change any more, and look at the requests of all that time."""
         model, world = self._model, self._world
-        history: list[tuple[int, Usable]] = [(ALWAYS_NS, self._usable())]
-        at_ns = model.next_ns()
-        while at_ns < NEVER_NS and self.steps < STEPS_OF_A_TRIAL_MAX:
+        self._rng.seed(phases.seed)
+        world.begin(vacant_refuses=True)
+        world.slower_ns = slower_ns
+        model.begin(phases.poll_at_ns, phases.check_at_ns)
+        history: list[tuple[int, Usable]] = [(ALWAYS_NS, model.usable())]
+        for at_ns, _ in islice(model.instants(), STEPS_OF_A_TRIAL_MAX):
             self.steps += 1
-            next_ns = model.advance_to_next(at_ns)
             if world.changed:
                 world.changed = False
-                history.append((at_ns, self._usable()))
-            at_ns = next_ns
-        users = Users(self._standing.backend, model.servers)
+                history.append((at_ns, model.usable()))
         until_ns = max(self._last_ns, history[-1][0], 0) + round(LOOKED_S * SECOND_NS)
-        return users.see(history, meets=world.connect, edges_ns=[0], new=None, until_ns=until_ns)
-
-    def _usable(self) -> Usable:
-        return tuple(server.ip if server.usable else None for server in self._model.servers)
+        return self._users.see(
+            history, meets=world.connect, edges_ns=[0], new=None, until_ns=until_ns
+        )

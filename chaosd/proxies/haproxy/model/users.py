@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 from chaosd.plugins.simulation import NEVER_NS
@@ -31,6 +32,7 @@ _BISECTIONS = 8
 # Clients of whom nothing is known: after so long without an answer nobody waits any more.
 PATIENT = Clients(patience_s=PATIENCE_S, slow_after_s=SLOW_S)
 _SERVED = frozenset({Meets.LISTENING, Meets.IMPOSTER})
+_ENDS = frozenset({Meets.TARPIT, Meets.UNWELL})  # a request that meets these has its answer
 
 # Of each server, in their order: its address if it is usable.
 Usable = tuple[str | None, ...]
@@ -61,17 +63,6 @@ class Fate(NamedTuple):
     misrouted: float
     good_ns: int  # when the first good answer comes
     ends_ns: int
-
-
-class Seen(NamedTuple):
-    """What users see of one trial; requests in seconds' worth."""
-
-    recovery_s: float  # the new instance answers fresh requests; inf: never
-    stable_s: float  # from then on nothing fails; 0: nothing ever failed; inf: never
-    failed_s: float
-    masked_s: float
-    misrouted_s: float
-    slowest_s: float
 
 
 class _Stretch(NamedTuple):
@@ -107,7 +98,7 @@ class Users:
     ) -> Seen:
         """Look at the requests that begin from T0 until this instant."""
         states = {at_ns: self._state(usable) for at_ns, usable in history}
-        return _Trial(self, states, meets, edges_ns, until_ns).see(new)
+        return Seen(self, states, meets=meets, edges_ns=edges_ns, new=new, until_ns=until_ns)
 
     def _state(self, usable: Usable) -> State:
         if (known := self._states.get(usable)) is not None:
@@ -133,39 +124,37 @@ class Users:
         return (self.backend.retries + 1) * (took_ns + pause_ns)
 
 
-class _Trial:
-    """One trial's history, in pieces in which nothing changes."""
+class Seen:
+    """What users see of one trial; requests in seconds' worth.
+
+    The history is in pieces in which nothing changes. When it is over is found out if asked for.
+    """
 
     def __init__(
         self,
         users: Users,
         states: dict[int, State],
+        *,
         meets: Look,
         edges_ns: Sequence[int],
+        new: str | None,
         until_ns: int,
     ) -> None:
-        self._users, self._backend, self._meets = users, users.backend, meets
+        self._users, self._backend, self._meets, self._new = users, users.backend, meets, new
         times = sorted({0, *(at for at in (*states, *edges_ns) if 0 < at < until_ns)})
         changes = sorted(states)
         self._starts = times
         self._states = [states[changes[bisect_right(changes, at) - 1]] for at in times]
-        self._until_ns = until_ns
         self._stretches: list[_Stretch] = []
         self._failed = self._masked = self._misrouted = 0.0
         self._slowest_ns = 0
-
-    def see(self, new: str | None) -> Seen:
-        ends = [*self._starts[1:], self._until_ns]
-        for start_ns, end_ns, state in zip(self._starts, ends, self._states, strict=True):
+        ends = [*times[1:], until_ns]
+        for start_ns, end_ns, state in zip(times, ends, self._states, strict=True):
             self._piece(start_ns, end_ns, state)
-        return Seen(
-            self._recovery_s(new),
-            self._stable_s(),
-            self._failed / SECOND_NS,
-            self._masked / SECOND_NS,
-            self._misrouted / SECOND_NS,
-            self._slowest_ns / SECOND_NS,
-        )
+        self.failed_s = self._failed / SECOND_NS
+        self.masked_s = self._masked / SECOND_NS
+        self.misrouted_s = self._misrouted / SECOND_NS
+        self.slowest_s = self._slowest_ns / SECOND_NS
 
     def _piece(self, start_ns: int, end_ns: int, state: State) -> None:
         if not state.choices:
@@ -215,28 +204,32 @@ class _Trial:
 
     def _fate(self, start_ns: int, choice: Choice) -> Fate:
         """Walk requests through that are given to this server now."""
-        backend, users = self._backend, self._users
+        backend, users, meets = self._backend, self._users, self._meets
+        attempts_ns, tries_most = users.attempts_ns, min(backend.retries, TRIES_MAX)
         now_ns, tries, part = start_ns, 0, 1.0
         failed = masked = misrouted = 0.0
         good_ns = NEVER_NS
         while part > 0:
-            met = self._meets(now_ns, choice.ip)
-            gave_up = now_ns - start_ns > users.patience_ns
-            slow = now_ns - start_ns >= users.slow_ns
+            met = meets(now_ns, choice.ip)
             if met in _SERVED:
-                failed += part if gave_up else 0.0
-                if not gave_up and met is Meets.IMPOSTER:
+                waited_ns = now_ns - start_ns
+                if waited_ns >= users.patience_ns:  # the answer takes a while, too
+                    failed += part
+                elif met is Meets.IMPOSTER:
                     misrouted += part
-                elif not gave_up:
-                    masked += part if slow else 0.0
+                else:
+                    masked += part if waited_ns >= users.slow_ns else 0.0
                     good_ns = min(good_ns, now_ns)
                 break
             tries += 1
-            took_ns, wait_ns = users.attempts_ns[met]
+            took_ns, wait_ns = attempts_ns[met]
             now_ns += took_ns
-            if met in (Meets.TARPIT, Meets.UNWELL) or tries > min(backend.retries, TRIES_MAX):
+            if met in _ENDS or tries > tries_most:
                 failed += part
                 break
+            if not backend.redispatch_every:
+                now_ns += wait_ns
+                continue
             state = self._at(now_ns)
             lost = state.usable[choice.place] is None
             if not redispatches(backend, tries, others=state.others, lost=lost):
@@ -250,10 +243,10 @@ class _Trial:
             # The one that it had is avoided, if there is another.
             rest = [other for other in choices if other.place != choice.place] or choices
             total = sum(other.share for other in rest)
-            bad = [o for o in rest if self._meets(now_ns, o.ip) is not Meets.LISTENING]
+            bad = [o for o in rest if meets(now_ns, o.ip) is not Meets.LISTENING]
             good = part * (1 - sum(other.share for other in bad) / total) if bad else part
             waited_ns = now_ns - start_ns
-            if good > 0 and waited_ns <= users.patience_ns:
+            if good > 0 and waited_ns < users.patience_ns:
                 good_ns = min(good_ns, now_ns)
                 masked += good if waited_ns >= users.slow_ns else 0.0
             elif good > 0:
@@ -264,16 +257,23 @@ class _Trial:
 
     # --- when it is over ---
 
-    def _recovery_s(self, new: str | None) -> float:
+    @property
+    def recovery_s(self) -> float:
+        """When the new instance answers fresh requests; inf: never."""
+        new = self._new
         if new is None:
-            return self._stable_s()
+            return self.stable_s
         for at_ns, state in zip(self._starts, self._states, strict=True):
             if new in state.usable and self._meets(at_ns, new) is Meets.LISTENING:
                 return at_ns / SECOND_NS
         return float("inf")
 
-    def _stable_s(self) -> float:
-        """When the first good answer comes after which nothing fails."""
+    @cached_property
+    def stable_s(self) -> float:
+        """When the first good answer comes after which nothing fails.
+
+        0: nothing ever failed; inf: never.
+        """
         failing = [place for place, stretch in enumerate(self._stretches) if stretch.fails]
         if not failing:
             return 0.0

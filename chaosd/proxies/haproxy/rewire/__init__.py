@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from chaosd.proxies.haproxy.cfg.files import SourceText
 from chaosd.proxies.haproxy.cfg.source import Place
 from chaosd.proxies.haproxy.rewire import (
+    absent_sections,
     certificate,
     checks,
     edits,
-    missing,
     overrides,
     process,
     table,
@@ -24,7 +24,7 @@ from chaosd.proxies.haproxy.rewire.edits import Copy, Drop, Edit, Insert
 from chaosd.proxies.haproxy.rewire.reasons import Lost, Reason
 from chaosd.proxies.haproxy.rewire.scene import CERTIFICATE, Scene
 
-OWN_FRONTEND = "chaosd-door"
+OWN_FRONTEND = "chaosd-entry"
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,16 @@ def _added(scene: Scene, sources: Sequence[SourceText]) -> list[Edit]:
     top = Place(sources[0].path, 0)
     last = sources[-1]
     end = Place(last.path, last.text.count("\n") + (not last.text.endswith("\n")))
-    found = [*process.additions(scene, top), *missing.sections(scene, end)]
-    door, backend = scene.door, scene.choice.backend
-    if door.frontend is backend and door.bind is None:
+    found = [*process.additions(scene, top), *absent_sections.sections(scene, end)]
+    route, backend = scene.probe_route, scene.choice.backend
+    source = route.request.source
+    comes_from = [] if source is None else [f"    tcp-request connection set-src str({source})"]
+    if comes_from and route.frontend is not None:
+        found.append(Insert(route.frontend.place, Reason.SOURCE_LET_IN, lines=tuple(comes_from)))
+    if route.frontend is backend and route.bind is None:
         line = f"    bind {scene.ours.entry}"
-        found.append(Insert(backend.place, Reason.DOOR, lines=(line,)))
-    elif door.frontend is None:
+        found.append(Insert(backend.place, Reason.ENTRY, lines=(line,)))
+    elif route.frontend is None:
         mode = backend.values["mode"].value
         lines = (
             "",
@@ -81,9 +85,13 @@ def _added(scene: Scene, sources: Sequence[SourceText]) -> list[Edit]:
             f"    mode {mode}",
             f"    {scene.overrides.frontend.get('timeout client', 'timeout client 60s')}",
             f"    bind {scene.ours.entry}",
+            *comes_from,
             f"    default_backend {backend.name}",
         )
-        found.append(Insert(end, Reason.OWN_DOOR, lines=lines))
-        if door.why is not None:
-            scene.lose(door.why.place, Reason.OWN_DOOR, " ".join(door.why.texts[:3]))
+        found.append(Insert(end, Reason.OWN_ENTRY, lines=lines))
+        for rule in route.left_out:
+            found.append(Drop(rule.place, Reason.SHUT))
+            scene.lose(rule.place, Reason.SHUT, " ".join(rule.texts[:3]))
+        if route.why is not None and route.why not in route.left_out:
+            scene.lose(route.why.place, Reason.OWN_ENTRY, " ".join(route.why.texts[:3]))
     return found

@@ -1,4 +1,4 @@
-"""Binds: one becomes the door, the others private sockets. No address of the user's is bound."""
+"""Binds: one becomes the entry, the others private sockets. No address of the user's is bound."""
 
 from __future__ import annotations
 
@@ -29,17 +29,18 @@ def bind(scene: Scene, section: Section, line: Statement) -> Iterator[Edit]:
     """The bind of a frontend, a listen section or a peers section."""
     if line.modifier or not line.words[1:]:
         return
-    is_door = line == scene.door.bind and section.kind != "peers"
-    reason = Reason.DOOR if is_door else Reason.UNBOUND
+    is_probed = line == scene.probe_route.bind and section.kind != "peers"
+    reason = Reason.ENTRY if is_probed else Reason.UNBOUND
     if line.texts[1].startswith("quic"):
         yield Drop(line.place, Reason.UNBOUND)
         return
     yield replace_word(
-        line, line.words[1], scene.ours.entry if is_door else scene.socket(line), reason
+        line, line.words[1], scene.ours.entry if is_probed else scene.socket(line), reason
     )
-    gone = {**_OF_THE_ADDRESS, **_OF_CLIENTS, **({"proto": 1} if is_door else {})}
-    if is_door and scene.door.tls:
-        gone["accept-proxy"] = 0  # the probe that speaks TLS sends no PROXY line
+    gone = {**_OF_THE_ADDRESS, **_OF_CLIENTS, **({"proto": 1} if is_probed else {})}
+    if is_probed and scene.probe_route.tls and scene.probe_route.accept_proxy:
+        gone["accept-proxy"] = 0
+        scene.lose(line.place, Reason.NO_PROXY_LINE)
     yield from _without(line, gone, reason)
     yield from _certificates(scene, line)
 

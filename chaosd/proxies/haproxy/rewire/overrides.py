@@ -91,7 +91,7 @@ def edits(scene: Scene) -> Iterator[Edit]:
             yield from _set(place, lines, overrides.resolvers)
         if place == choice.backend.place:
             yield from _set(place, lines, overrides.backend)
-        if scene.door.frontend is not None and place == scene.door.frontend.place:
+        if scene.probe_route.frontend is not None and place == scene.probe_route.frontend.place:
             yield from _set(place, lines, overrides.frontend)
     for section in [s for s in document.sections if s.kind == "global"][:1]:
         yield from _set(section.header.place, section.statements, overrides.process)

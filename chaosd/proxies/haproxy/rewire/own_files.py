@@ -20,11 +20,11 @@ from chaosd.proxies.haproxy.cfg.resolve import resolve
 from chaosd.proxies.haproxy.cfg.source import Place, Problem
 from chaosd.proxies.haproxy.rewire import Rewired, audit, rewire
 from chaosd.proxies.haproxy.rewire.choose import Choice, choose
-from chaosd.proxies.haproxy.rewire.door import Door, find
+from chaosd.proxies.haproxy.rewire.probe_route import ProbeRoute, find
 from chaosd.proxies.haproxy.rewire.scene import Ours, Overrides, Scene
 from chaosd.system.files import MB, read_utf8
 
-NOBODY_PORT = 1  # of the door's address: nothing listens there
+NOBODY_PORT = 1  # of the entry's address: nothing listens there
 ANYWHERE = "0.0.0.0"  # noqa: S104 - of a container's own network
 _ENV_BYTES_MAX = MB
 _KEPT_MAX = 2  # copies
@@ -112,7 +112,7 @@ class OwnFiles:
         return choose(self.effective, self._wish.backend)
 
     @cached_property
-    def door(self) -> Door:
+    def probe_route(self) -> ProbeRoute:
         """Where the probe comes in. Raises NotChosenError."""
         return find(self.effective, self.choice, self._wish.host, self._wish.path)
 
@@ -123,7 +123,7 @@ class OwnFiles:
         scene = Scene(
             effective=self.effective,
             choice=self.choice,
-            door=self.door,
+            probe_route=self.probe_route,
             ours=self._ours(wiring),
             base=self.base,
             programs=self._wish.programs,

@@ -28,7 +28,9 @@ GLOBAL = {
 PROGRAMS = {
     **dict.fromkeys(("external-check", "insecure-fork-wanted"), Reason.EXTERNAL_CHECK),
     **dict.fromkeys(("lua-load", "lua-load-per-thread", "lua-prepend-path"), Reason.LUA),
-    **dict.fromkeys(("ssl-passphrase-cmd", "module-load", "ssl-engine"), Reason.PROGRAM),
+    **dict.fromkeys(
+        ("ssl-passphrase-cmd", "module-path", "module-load", "ssl-engine"), Reason.PROGRAM
+    ),
 }
 # Sections that are left out as a whole: they open or ask something beside the proxies.
 SECTIONS = {

@@ -14,9 +14,12 @@ from chaosd.proxies.haproxy.cfg.source import Place
 class Reason(Enum):
     """Why a line is changed, left out or added."""
 
-    # The door.
-    DOOR = "door"  # the bind that probes ask
-    OWN_DOOR = "own door"  # a frontend of chaosd's own
+    # The frontend that probes ask.
+    ENTRY = "entry"  # the bind that probes ask
+    OWN_ENTRY = "own entry"  # a frontend of chaosd's own
+    NO_PROXY_LINE = "no PROXY line"  # the probe that speaks TLS sends none
+    SHUT = "shut"  # a rule of the backend that lets no request of the probe in
+    SOURCE_LET_IN = "source let in"  # the probe seems to come from where a rule lets it in
     UNBOUND = "unbound"  # any other bind
     FOLLOWED = "followed"  # a server at a bind of the same files
     # Names and addresses.

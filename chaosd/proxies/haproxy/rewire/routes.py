@@ -1,11 +1,12 @@
 """What HAProxy does with a request in a frontend: as far as its rules can be evaluated here.
 
-A request is a host, a path, and whether it comes by TLS. Where a condition is not understood the
-answer is "unknown", never a guess.
+A request is a GET of a host and a path, by TLS or not, from an address. Where a condition is not
+understood the answer is "unknown", never a guess.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from chaosd.proxies.haproxy.cfg.effective import Proxy
 from chaosd.proxies.haproxy.cfg.source import Statement
 
 Truth = bool | None  # None: not known here
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Request:
     host: str
     path: str = "/"
     tls: bool = False
+    source: str | None = None  # the address that it seems to come from; None: as it happens to be
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ _PREDEFINED = {
 _STOPPING = frozenset(
     {"deny", "reject", "tarpit", "redirect", "return", "auth", "silent-drop", "use-service"}
 )
+_FLAGS = frozenset({"-i", "-n"})  # those that are understood
+_SAME = frozenset({"lower", "url_dec"})  # converters that leave what the probe asks as it is
 _STOPS_OF_OLD = ("redirect", "block", "monitor-uri")
 _HEADER = re.compile(r"^(?:req\.)?f?hdr(_\w+)?\(\s*([\w-]+)\s*\)$", re.IGNORECASE)
 _NAMED = re.compile(r"^(path|url|base|req[._]ssl_sni|ssl_fc_sni|req\.ssl_sni)(_\w+)?$")
@@ -77,18 +82,44 @@ def follow(proxy: Proxy, request: Request) -> Outcome:
     return Outcome(proxy.name if proxy.kind == "listen" else None, None, unknown)
 
 
+def in_the_way(proxy: Proxy, request: Request) -> list[Statement]:
+    """The rules of this section that stop the request, or may."""
+    acls = _acls(proxy)
+    return [line for line in _stops(proxy) if _holds(line, acls, request) is not False]
+
+
 def literals(proxy: Proxy) -> tuple[list[str], list[str]]:
     """Hosts and paths that its conditions name: what a request may have to say to get through."""
     hosts, paths = dict[str, None](), dict[str, None]()
     for line in (*proxy.inherited, *proxy.statements):
         for fetch, _, method, patterns in _terms(line):
             for pattern in patterns:
-                if _HEADER.match(fetch) or "sni" in fetch:
+                if _HEADER.match(fetch.partition(",")[0]) or "sni" in fetch:
                     hosts[_filled(pattern, method, "chaosd.example")] = None
                 elif fetch.startswith(("path", "url", "base")):
                     paths[_path(pattern, method)] = None
     plain = re.compile(r"^[A-Za-z0-9._:-]+$")
     return [h for h in hosts if plain.match(h)], [p for p in paths if re.match(r"^/[!-~]*$", p)]
+
+
+def sources(proxy: Proxy) -> list[str]:
+    """Addresses that its conditions name: where a request may have to come from."""
+    found = dict[str, None]()
+    for line in (*proxy.inherited, *proxy.statements):
+        for fetch, flags, _, patterns in _terms(line):
+            if fetch == "src" and not flags - _FLAGS:
+                for network in map(_network, patterns):
+                    if network is not None:
+                        first = network.network_address
+                        found[str(first if network.num_addresses == 1 else first + 1)] = None
+    return list(found)
+
+
+def _network(text: str) -> Network | None:
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:  # a name, or a file
+        return None
 
 
 def _filled(pattern: str, method: str, rest: str) -> str:
@@ -218,23 +249,30 @@ def _parsed(words: Sequence[str]) -> tuple[str, frozenset[str], str, list[str]]:
             method = left.pop(0)
         else:
             flags.add(flag)
-    if not method and (found := _HEADER.match(fetch) or _NAMED.match(fetch)):
-        suffix = found[1] if _HEADER.match(fetch) else found[2]
+    plain = fetch.partition(",")[0]
+    if not method and (found := _HEADER.match(plain) or _NAMED.match(plain)):
+        suffix = found[1] if _HEADER.match(plain) else found[2]
         method = (suffix or "_str")[1:]
     return fetch, frozenset(flags), method, left
 
 
 def _term(words: Sequence[str], request: Request) -> Truth:
     fetch, flags, method, patterns = _parsed(words)
-    name, _, converters = fetch.partition(",")
-    flags = flags | ({"-i"} if converters == "lower" else set())
-    if converters not in ("", "lower", "not") or flags - {"-i", "-n"}:
+    name, *converters = fetch.split(",")
+    negated = converters[-1:] == ["not"]
+    converters = converters[:-1] if negated else converters
+    flags = flags | ({"-i"} if "lower" in converters else set())
+    if {*converters} - _SAME or flags - _FLAGS:
         return None
     if name in ("ssl_fc", "always_true", "always_false") and not patterns:
         truth = {"ssl_fc": request.tls, "always_true": True}.get(name, False)
-        return truth != (converters == "not")
+        return truth != negated
+    if negated:
+        return None
+    if name == "src" and not converters:
+        return _comes_from(request, patterns)
     value = _value(name, request)
-    if value is None or converters == "not":
+    if value is None:
         return None
     if not value:  # what is not there matches nothing
         return False
@@ -250,6 +288,14 @@ def _term(words: Sequence[str], request: Request) -> Truth:
     return any(matches(value, pattern) for pattern in patterns)
 
 
+def _comes_from(request: Request, patterns: Sequence[str]) -> Truth:
+    networks = [_network(pattern) for pattern in patterns]
+    if request.source is None or None in networks:
+        return None
+    source = ipaddress.ip_address(request.source)
+    return any(network is not None and source in network for network in networks)
+
+
 def _searched(pattern: str, value: str, *, ignore_case: bool) -> Truth:
     try:
         return bool(re.search(pattern, value, re.IGNORECASE if ignore_case else 0))
@@ -263,6 +309,8 @@ def _value(fetch: str, request: Request) -> str | None:
         name = header[2].lower()
         known = {"host": request.host, "connection": "close", "user-agent": "chaosd"}
         return known.get(name, "")
+    if fetch == "method":
+        return "GET"
     found = _NAMED.match(fetch)
     if found is None:
         return None

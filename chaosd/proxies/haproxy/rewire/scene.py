@@ -14,8 +14,8 @@ from chaosd.proxies.haproxy.cfg.effective import Effective, Proxy, Server
 from chaosd.proxies.haproxy.cfg.source import Place, Section, Statement, Word
 from chaosd.proxies.haproxy.rewire.carried import CarriedFiles
 from chaosd.proxies.haproxy.rewire.choose import Choice
-from chaosd.proxies.haproxy.rewire.door import Door
 from chaosd.proxies.haproxy.rewire.edits import Edit, replace_word
+from chaosd.proxies.haproxy.rewire.probe_route import ProbeRoute
 from chaosd.proxies.haproxy.rewire.reasons import Lost, Reason
 
 _NAME = re.compile(r"^str\(([^)]+)\)$")  # of an expression
@@ -63,7 +63,7 @@ class Scene:
 
     effective: Effective
     choice: Choice
-    door: Door
+    probe_route: ProbeRoute
     ours: Ours
     base: Path  # what relative paths of the files are relative to
     programs: bool = False  # whether Lua and external checks may run
@@ -149,8 +149,8 @@ class Scene:
         return said[-1] if said else ""
 
     def names(self) -> tuple[str, ...]:
-        """Those that a made certificate has to be for: the door's, and those of the servers."""
-        found = [self.door.request.host, self.choice.name]
+        """The hosts that a made certificate has to be for: of the probes, and of the servers."""
+        found = [self.probe_route.request.host, self.choice.name]
         backend = self.choice.backend
         for line in (*backend.inherited, *backend.statements):
             for keyword, value in zip(line.texts, line.texts[1:], strict=False):

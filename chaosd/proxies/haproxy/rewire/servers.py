@@ -207,7 +207,7 @@ def _elsewhere(scene: Scene, line: Statement, found: Server) -> Iterator[Edit]:
 
 def _follow(scene: Scene, line: Statement, found: Server, bind: Statement) -> Iterator[Edit]:
     """It points at a bind of the same files, and goes where that has gone."""
-    to = scene.ours.entry if bind == scene.door.bind else scene.socket(bind)
+    to = scene.ours.entry if bind == scene.probe_route.bind else scene.socket(bind)
     yield replace_word(line, found.address, to, Reason.FOLLOWED)
     files = {"ca-file": 1, "crt": 1, "crl-file": 1, "verify": 1, "verifyhost": 1}
     for gone in (files, SOCKS, SOURCE, AGENT, {"addr": 1}, {"track": 1}, {"port": 1}):

@@ -6,7 +6,15 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from chaosd.proxies.haproxy.cfg.source import Section, Statement
-from chaosd.proxies.haproxy.rewire import binds, checks, files, missing, names, process, servers
+from chaosd.proxies.haproxy.rewire import (
+    absent_sections,
+    binds,
+    checks,
+    files,
+    names,
+    process,
+    servers,
+)
 from chaosd.proxies.haproxy.rewire.scene import Rule
 
 PROXIES = ("frontend", "backend", "listen", "defaults")
@@ -22,13 +30,13 @@ class Entry(NamedTuple):
 
 
 TABLE = (
-    # The door.
+    # The frontend that probes ask.
     Entry(ANYWHERE, ("bind",), binds.bind),
     Entry(("peers",), ("default-bind",), binds.default_bind),
     # Servers.
     Entry(PROXIES, ("server", "server-template"), servers.server),
     Entry((*PROXIES, "peers"), ("default-server",), servers.default_server),
-    Entry(PROXIES, ("use-fcgi-app",), missing.fcgi_app),
+    Entry(PROXIES, ("use-fcgi-app",), absent_sections.fcgi_app),
     Entry(ANYWHERE, ("dispatch",), servers.dispatch),
     Entry(ANYWHERE, ("source",), servers.source),
     # Checks.

@@ -6,13 +6,16 @@ from collections.abc import Iterator, Sequence
 
 from chaosd.proxies.haproxy.cfg.source import Place
 from chaosd.proxies.haproxy.rewire.choose import Choice
-from chaosd.proxies.haproxy.rewire.door import Door
+from chaosd.proxies.haproxy.rewire.probe_route import ProbeRoute
 from chaosd.proxies.haproxy.rewire.reasons import Lost, Reason
 
 # Why a line differs: a few words, beside it in the difference.
 _WHY = {
-    Reason.DOOR: "the probe comes in here",
-    Reason.OWN_DOOR: "a frontend of chaosd's own leads to the backend",
+    Reason.ENTRY: "the probe comes in here",
+    Reason.OWN_ENTRY: "a frontend of chaosd's own leads to the backend",
+    Reason.NO_PROXY_LINE: "the probe sends no PROXY line",
+    Reason.SHUT: "no request that chaosd can make is sure to get past it",
+    Reason.SOURCE_LET_IN: "a rule lets in who comes from there, so the probe does",
     Reason.UNBOUND: "no address of yours is bound: a private socket instead",
     Reason.FOLLOWED: "it points at a bind of these files and follows it",
     Reason.NAMESERVER: "chaosd's DNS answers your names",
@@ -64,10 +67,18 @@ _WHY = {
 }
 # What is lost: what it was, and what that changes in the answer.
 _LOST = {
-    Reason.OWN_DOOR: (
+    Reason.OWN_ENTRY: (
         "no request that chaosd can make gets past `{detail}` to the backend, so it comes in by a "
         "frontend of its own: what your frontends do is not in the answer "
         "(say what to ask for: --host, --path)"
+    ),
+    Reason.SHUT: (
+        "`{detail}` is left out: no request that chaosd can make is sure to get past it. What it "
+        "does to requests is not in the answer"
+    ),
+    Reason.NO_PROXY_LINE: (
+        "`accept-proxy` is left out: chaosd's probe sends no PROXY line where it speaks TLS, which "
+        "changes nothing for the backend"
     ),
     Reason.MISSING_RESOLVERS: (
         "resolvers `{detail}` is in none of the files, so HAProxy's defaults hold for its timers "
@@ -180,7 +191,7 @@ def unset(name: str, place: Place) -> str:
     return f"{place}: {name} has no value here, so it is `chaosd` in the copy (--env FILE gives it)"
 
 
-def choices(choice: Choice, door: Door) -> Iterator[str]:
+def choices(choice: Choice, route: ProbeRoute) -> Iterator[str]:
     """What moves, what stands beside it, and how the probe gets there."""
     backend = choice.backend
     moved = ", ".join(server.name for server in choice.moved)
@@ -190,10 +201,12 @@ def choices(choice: Choice, door: Door) -> Iterator[str]:
     yield f"moves: {where}: {moved} at {first.address.text}, found {how}"
     if choice.beside:
         yield f"do not move: {', '.join(server.name for server in choice.beside)}"
-    request = f"{'https' if door.tls else 'http'}, Host {door.request.host}, {door.request.path}"
-    if door.frontend is None:
+    request = f"{'https' if route.tls else 'http'}, Host {route.request.host}, {route.request.path}"
+    if route.request.source is not None:
+        request += f", as if from {route.request.source}"
+    if route.frontend is None:
         yield f"probes go to: a frontend of chaosd's own ({request})"
         return
-    line = "without a bind" if door.bind is None else f"`{' '.join(door.bind.texts)}`"
-    extra = ", a PROXY line first" if door.accept_proxy and not door.tls else ""
-    yield f"probes go to: {door.frontend.kind} {door.frontend.name}, {line} ({request}{extra})"
+    line = "without a bind" if route.bind is None else f"`{' '.join(route.bind.texts)}`"
+    extra = ", a PROXY line first" if route.accept_proxy and not route.tls else ""
+    yield f"probes go to: {route.frontend.kind} {route.frontend.name}, {line} ({request}{extra})"
