@@ -76,6 +76,32 @@ def pytest_collection_modifyitems(config, items) -> None:
         items[:] = [item for item in items if item not in set(left)]
 
 
+# Of these files all tests look at what one fixture has run: one worker takes them all.
+TOGETHER = (
+    "tests/local/test_dns_presets.py",
+    "tests/local/test_letting_out.py",
+    "tests/local/test_rewired.py",
+)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With `--dist loadgroup` a group is a file of these; every other test is by itself.
+
+    xdist's own groups go by a marker, which it writes where this pytest does not read it.
+    """
+    if config.getoption("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return file if file in TOGETHER else nodeid
+
+    return Scheduling(config, log)
+
+
 @pytest.fixture
 def few_trials(monkeypatch) -> None:
     """Outlooks of a quarter of the trials, for tests that are not about their spread."""

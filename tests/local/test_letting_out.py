@@ -28,7 +28,6 @@ from chaosd.history.reader import RunReader
 pytestmark = [
     pytest.mark.haproxy,
     pytest.mark.usefixtures("haproxy"),
-    pytest.mark.xdist_group("letting_out"),  # one run for all of them
 ]
 
 ROOT = Path(__file__).parents[2]

@@ -195,7 +195,6 @@ def runs(tmp_path_factory):
     return {shape: (run, run.wait()) for shape, run in started.items()}
 
 
-@pytest.mark.xdist_group("rewired")  # one run of each shape for all of them
 @pytest.mark.parametrize("shape", APP)
 def test_a_failover_of_somebody_elses_file(runs, shape):
     run, said = runs[shape]
