@@ -150,6 +150,7 @@ def test_a_dns_fault_in_the_simulated_world(installed, tmp_path) -> None:
     check_servfail(*servfail("sim", {}, 3, installed=installed, tmp_path=tmp_path), 3)
 
 
+@pytest.mark.slow  # simulated each time
 @pytest.mark.haproxy
 def test_a_dns_fault_on_loopback(installed, tmp_path, haproxy) -> None:
     proxy = {"binary": haproxy}

@@ -121,7 +121,7 @@ def test_while_a_run_is_set_up(daemon, proxied, tmp_path, steps, stop) -> None:
 @pytest.mark.parametrize(
     ("command", "step"),
     [
-        (["clean"], SWEEP),
+        pytest.param(["clean"], SWEEP, marks=pytest.mark.slow),
         pytest.param(["images"], IMAGE, marks=pytest.mark.slow),
         pytest.param(["check", "c.yaml"], START, marks=pytest.mark.slow),
         pytest.param(["check", "c.yaml"], IMAGE, marks=pytest.mark.slow),

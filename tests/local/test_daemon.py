@@ -173,6 +173,7 @@ def test_an_imposter_is_counted_as_misrouted(tmp_path) -> None:
         )
 
 
+@pytest.mark.slow  # simulated each time
 def test_a_restart_at_the_same_address_needs_no_resolver(tmp_path) -> None:
     # Were the address looked up, this would take seconds.
     slow = {"type": "haproxy", "resolvers": {"timeout_resolve": "10s"}}

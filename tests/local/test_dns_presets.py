@@ -21,7 +21,7 @@ NAME, SERVICE = "app.internal", "_http._tcp.app.internal"
 OLD, IPS = "127.64.3.9", ("127.64.3.10", "127.64.3.11")
 ASKS = 4  # questions of each kind
 AT_ONCE = 25
-WAIT_S = 0.2  # for an answer, or for another one
+WAIT_S = 0.35  # for an answer, or for another one
 
 
 class Heard:

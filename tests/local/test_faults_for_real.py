@@ -71,6 +71,7 @@ def test_it_fails_and_recovers(tmp_path, kind) -> None:
     assert cycle.doubt is None
 
 
+@pytest.mark.slow  # test_daemon.py has a run that is killed each time
 def test_what_is_paused_when_chaosd_is_killed_is_swept(tmp_path) -> None:
     fault = {"type": "pause", "window": "60s", "every": "1s", "jitter": "100ms"}
     daemon = Daemon(tmp_path / "d", **QUICK | {"faults": [fault]})

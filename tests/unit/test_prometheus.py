@@ -390,7 +390,7 @@ def test_slow_clients_hold_few_threads_and_nobody_up(page, monkeypatch) -> None:
     monkeypatch.setattr("chaosd.live.page.REQUEST_LIMIT_S", 0.5)
     before = threading.active_count()
     slow = []
-    for number in range(200):
+    for number in range(80):
         slow.append(socket.create_connection(page.address))
         # Most of them never end their question, the others never read what they are answered.
         slow[-1].sendall(b"GET /met" if number % 8 else b"GET /metrics HTTP/1.0\r\n\r\n")
