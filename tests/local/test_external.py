@@ -171,7 +171,8 @@ def test_who_is_not_the_app_is_misrouted(tmp_path) -> None:
         assert cycle.outcome == CycleOutcome.RECOVERED
         assert cycle.failed == 0
         # The program's own start and end come on top, and whatever the machine does meanwhile.
-        program_s = 0.3 - cycle.resolution_s - SLACK_S
+        # A thread of the server may look for the file later than it took the request.
+        program_s = 0.3 - cycle.resolution_s - 5 * SLACK_S
         assert program_s < cycle.outage_gap_s < 1.3
         assert cycle.outage_loss_s == cycle.misrouted / 100
         assert cycle.recovery_s >= cycle.outage_gap_s - 2 * cycle.resolution_s - SLACK_S
