@@ -24,7 +24,9 @@ from chaosd.history.codec import decode_cycle, decode_event, encode_cycle
 from chaosd.history.cycles import CycleOutcome
 from chaosd.history.reader import RunReader
 from chaosd.report import compare as files
-from chaosd.report import settings, words
+from chaosd.report import words
+from chaosd.report.settings import files as texts
+from chaosd.report.settings import settings
 from chaosd.system.files import MB
 
 DATA = Path(__file__).parent.parent / "data"
@@ -213,5 +215,5 @@ def test_a_config_of_megabytes_is_neither_read_nor_shown(tmp_path) -> None:
     shutil.copytree(DATA / "format-0/replicas", run)
     (run / "config.yaml").write_text("x: 1\n" + " " * MB)
     reader = RunReader(run)
-    assert settings.settings(reader) == {}
-    assert "config.yaml" not in settings.files(reader)
+    assert settings(reader) == {}
+    assert "config.yaml" not in texts(reader)
