@@ -24,6 +24,7 @@ ASIDE = frozenset({"name", "seed", "runs", "metrics", "until", "slo", "arms"})
 OLD_PROXY_CONFIG = "haproxy.cfg"
 # How a file of the user's own is told from another one, and that its settings are not known.
 TEXT, UNREAD = "text ", ", unread"
+CONFIG_CHARS_MAX = MB  # of config.yaml: chaosd writes some KB, and reading takes a second a MB
 TEXT_BYTES_MAX = 4 * MB  # of a proxy's configuration that is shown
 FACTS = ("chaosd", "runtime", "proxy_version")  # of the manifest
 
@@ -91,8 +92,11 @@ def _config(reader: RunReader) -> Any:
 
 
 def _tree(reader: RunReader) -> Any:
+    text = reader.config()
+    if len(text) > CONFIG_CHARS_MAX:
+        return None
     try:
-        config = yaml.load(reader.config(), _Loader)  # noqa: S506 - a safe one
+        config = yaml.load(text, _Loader)  # noqa: S506 - a safe one
     except (yaml.YAMLError, Unreadable, ValueError, TypeError):
         return None
     return config if strict.is_plain([config]) else None
@@ -113,7 +117,9 @@ def flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
 def files(reader: RunReader) -> dict[str, str]:
     """The texts that the run was made with, by name, for people: the config, and the proxy's."""
     config = reader.config()
-    if list(shown.secrets_of(_tree(reader))):  # an older version wrote it
+    if len(config) > CONFIG_CHARS_MAX:
+        config = ""  # nobody has looked for secrets in it
+    elif list(shown.secrets_of(_tree(reader))):  # an older version wrote it
         config = yaml.safe_dump(_config(reader), sort_keys=False, allow_unicode=True)
     without_secrets = _masker(reader)
     found = {PLAN: reader.plan(), "config.yaml": config}

@@ -25,6 +25,9 @@ from chaosd.history.cycles import CycleOutcome
 from chaosd.history.reader import RunReader
 from chaosd.report import compare as files
 from chaosd.report import words
+from chaosd.report.settings import files as texts
+from chaosd.report.settings import settings
+from chaosd.system.files import MB
 
 DATA = Path(__file__).parent.parent / "data"
 FORMATS = ("format-0", "format-1")
@@ -204,3 +207,13 @@ def test_a_difference_is_seen_and_words_are_not() -> None:
     ends = {"p95": {"low": 0.5}, "mean": {"low": 0.5}}
     near = {"p95": {"low": 0.5001}, "mean": {"low": 0.5001}}
     assert list(differences({"s": ends}, {"s": near})) == ["s.p95.low: expected 0.5, found 0.5001"]
+
+
+def test_a_config_of_megabytes_is_neither_read_nor_shown(tmp_path) -> None:
+    """Found by tests/attack/damaged.py: 3 MB of spaces took half a minute on a busy machine."""
+    run = tmp_path / "run"
+    shutil.copytree(DATA / "format-0/replicas", run)
+    (run / "config.yaml").write_text("x: 1\n" + " " * MB)
+    reader = RunReader(run)
+    assert settings(reader) == {}
+    assert "config.yaml" not in texts(reader)
