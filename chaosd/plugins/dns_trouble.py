@@ -219,8 +219,11 @@ def disturbed(
 ) -> Timeline | Unreached:
     """The same timeline, with answers to the app's name by these rules in that time.
 
-    OTHER_ANSWERS where it is not known what a proxy makes of the answers.
+    OTHER_ANSWERS where it is not known what a proxy makes of the answers, SEVERAL_NAMESERVERS where
+    the rules are about one of them.
     """
+    if any(rule.nameserver is not None for rule in rules):
+        return Unreached.SEVERAL_NAMESERVERS
     names: list[NameEdge] = []
     for record in RECORD_TYPES:
         edges = known.names_of(record)

@@ -72,7 +72,7 @@ def _stop_some(
             found.late.append(f"{where.name}: it goes on after {WAIT_S} s")
             return
         except (NeverError, AssertionError) as error:
-            found.notes.append(f"not tried: {str(error)[-tally.SAID_MAX :]}")
+            found.notes.append(f"not tried: {(str(error).strip().splitlines() or ['?'])[-1]}")
             return
         found.judge(cycles, disturbed=stopped)
         _ended(found, run)

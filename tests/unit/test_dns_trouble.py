@@ -199,6 +199,14 @@ def test_a_move_with_trouble_goes_on_beneath_it() -> None:
     assert both.answer(1.5, "AAAA") is both.answer(2.0, "AAAA") is Failure.EMPTY
 
 
+def test_of_one_nameserver_of_several_no_move_is_told() -> None:
+    """One that fails does not make the other one fail."""
+    for number in (1, 2):
+        rules = rules_of(preset="servfail", answer=None, delay_s=0.0, qtype=None, nameserver=number)
+        found = disturbed(MOVED, rules, begins_s=0.0, ends_s=1.0)
+        assert found is Unreached.SEVERAL_NAMESERVERS
+
+
 def test_what_is_counted_or_not_known_is_no_move_that_can_be_told() -> None:
     for preset in ("lossy", "nobody"):
         rules = PRESETS[preset].rules

@@ -381,8 +381,10 @@ class LocalStage(Roster[Child]):
 
     def is_entry_shared(self) -> bool:
         child = self._proxy.child
-        there = listeners.sockets(*self.entry)
-        others = there if child is None else there - listeners.held_by(child.pid)
+        own = set() if child is None else listeners.held_by(child.pid)
+        if not own:  # it has ended, or a program with capabilities does not let others look
+            return False
+        others = listeners.sockets(*self.entry) - own
         if others:  # HAProxy lets others listen at its address; the old one does in a reload
             for pid in processes.of_run(self._cell.run_id):
                 others -= listeners.held_by(pid)
