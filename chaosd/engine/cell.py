@@ -486,6 +486,7 @@ class CellRun:
             patience_s=settings.timeout_ns / SECOND_NS,
             slow_after_s=settings.slow_after_ns / SECOND_NS,
             until_s=(end_ns - fold.t0_ns) / SECOND_NS,
+            rate=sum(probe.rate for probe in self.config.probes),
         )
         predicted = proxy.predict(timeline, clients)
         if isinstance(predicted, Prediction):
