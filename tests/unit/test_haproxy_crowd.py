@@ -20,9 +20,11 @@ from chaosd.proxies.haproxy.model.backend import (
     Observe,
     OnError,
     Outlook,
+    Scenario,
     ServerLine,
+    Unknown,
 )
-from chaosd.proxies.haproxy.model.outlook import MOVE, NODE_LOST, outlook
+from chaosd.proxies.haproxy.model.outlook import MOVE, NODE_LOST, outlook, run_trials
 
 VERSION = "3.0.11"
 # Of `balance random(1)`, as 3,000 requests to four servers have found them.
@@ -186,3 +188,22 @@ def test_observed_requests_take_a_lost_node_out_sooner() -> None:
     plain = told(backend(*three(inter=5)), NODE_LOST)
     seen = told(backend(*three(inter=5, observe=OBSERVE)), NODE_LOST)
     assert seen.failed_s.mean < plain.failed_s.mean * 0.8
+
+
+@pytest.mark.parametrize("scenario", [MOVE, NODE_LOST])
+def test_requests_one_by_one_come_to_the_same_as_by_their_shares(
+    monkeypatch: pytest.MonkeyPatch, scenario: Scenario
+) -> None:
+    """Two descriptions of one backend: nobody is in the way of anybody."""
+    dns = resolver(resolve=0.7, retry=0.4, rounds=2, nx=0.5)
+    found = backend(
+        server("a", "a", dns=dns, inter=0.6), server("b", "b", dns=dns), retries=1, connect=1
+    )
+    means = []
+    for crowded in (False, True):
+        monkeypatch.setattr(Backend, "is_crowded", crowded)
+        trials = run_trials(found, VERSION, scenario, least=16, most=16)
+        assert not isinstance(trials, Unknown)
+        numbers = ("recovery_s", "stable_s", "failed_s", "masked_s")
+        means.append([sum(getattr(trial, name) for trial in trials) / 16 for name in numbers])
+    assert means[0] == pytest.approx(means[1], abs=0.06, rel=0.02)

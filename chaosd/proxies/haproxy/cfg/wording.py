@@ -79,7 +79,7 @@ _CHANGES = {
         "not answer: more of them fail, or fewer. Those without it are as predicted"
     ),
     Change.CROWD: (
-        f"in it for {PATIENT.rate:.0f} requests a second; with more or fewer, others fail or wait"
+        f"other rates than {PATIENT.rate:.0f} requests a second, with which more or fewer fail"
     ),
     Change.AGENT: "what the agent says is not known: it may take the server out or back",
     Change.PROGRAM_CHECKS: (

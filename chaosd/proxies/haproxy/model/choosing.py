@@ -19,7 +19,6 @@ NODES = 16  # of a server in the ring, for each unit of its weight
 _NODES_MAX = 4096  # between the keys of two servers
 _HASHES = 2**32
 _TURNS = 2**20
-_LATE_TURN = 1.5  # rounds of all servers: it is put at the end of the next one
 
 
 class Chooser:
@@ -74,12 +73,12 @@ class Chooser:
     def _weighted(
         self, chosen: Sequence[Server], weights: Sequence[float], avoid: Server | None
     ) -> Server:
-        """By weight. A server that begins with a small share has its first turn late."""
+        """By weight. A server that begins with a small share has its turn in the next round."""
         credit, known, total = self._credit, self._weights, sum(weights)
         for server, weight in zip(chosen, weights, strict=True):
             name = server.name
             if known and name not in known and weight < server.line.weight:
-                credit[name] = -_LATE_TURN * total
+                credit[name] = -(1 + self._rng.random()) * total
             elif weight != known.get(name):
                 credit[name] = 0.0
             credit[name] = credit.get(name, 0.0) + weight
