@@ -416,6 +416,12 @@ def _loaded() -> list[Shape]:
             turns=4,
             horizon_s=7.0,
         ),
+        pool(
+            name="random, template, node lost",
+            config=config(template(), options=at_random, defaults=slow),
+            scenario=lost(2.0, missing=None),
+            horizon_s=10.0,
+        ),
         two(name="random, two names", config=config(*both, options=at_random)),
         Shape(
             name="observe layer4",

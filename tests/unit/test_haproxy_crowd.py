@@ -170,7 +170,7 @@ def test_a_slow_start_is_a_small_share_at_first() -> None:
 
 
 def told(found: Backend, scenario: Any = MOVE) -> Outlook:
-    seen = outlook(found, VERSION, scenario)
+    seen = outlook(found, VERSION, scenario, trials=8)
     assert isinstance(seen, Outlook)
     return seen
 
