@@ -15,8 +15,8 @@ from pydantic import Field, model_validator
 from chaosd.dns.presets import PRESETS
 from chaosd.dns.rules import Answer, Rule
 from chaosd.history.cycles import CycleKind
+from chaosd.history.deeds import FaultDns, RestoreDns
 from chaosd.history.disturbances import DnsAnswersWrongly
-from chaosd.history.events import FaultDns, RestoreDns
 from chaosd.plugins.bases import Wait, WindowedFaultConfig
 from chaosd.plugins.dns_trouble import rules_of, trouble
 from chaosd.plugins.fault import Circumstances, undoing

@@ -10,8 +10,8 @@ from pydantic import Field
 
 from chaosd.errors import MachineError
 from chaosd.history.cycles import CycleKind
+from chaosd.history.deeds import HoldAddress, ReleaseAddress, StartInstance, StopInstance
 from chaosd.history.disturbances import InstanceMoves
-from chaosd.history.events import HoldAddress, ReleaseAddress, StartInstance, StopInstance
 from chaosd.history.values import Instance
 from chaosd.plugins.bases import EndingFaultConfig, OldIp, Wait
 from chaosd.plugins.fault import Circumstances, undoing, wait

@@ -13,8 +13,8 @@ from typing import get_args
 
 from chaosd.dns.presets import PRESETS
 from chaosd.dns.rules import Answer, Does, Parameter, Rule, Wrong
+from chaosd.history.deeds import FaultDns
 from chaosd.history.disturbances import DnsAnswersWrongly
-from chaosd.history.events import FaultDns
 from chaosd.plugins.timeline import (
     ALWAYS,
     RECORD_TYPES,
