@@ -74,6 +74,9 @@ class BlueGreen:
             await stop(old)
             yield InstanceReplaced(identity=old.identity, ip=old.address.host, keep_s=config.keep.s)
 
+    def prepares_s(self, circumstances: Circumstances) -> float:
+        return circumstances.app_start_s
+
     def foretell(self, circumstances: Circumstances) -> Timeline:
         # To the proxy the old instance is as another app at the old address: it answers, and well.
         return move(

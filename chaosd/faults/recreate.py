@@ -59,6 +59,10 @@ class Recreate:
                 identity=old.identity, ip=old.address.host, old_ip=self.config.old_ip
             )
 
+    def prepares_s(self, circumstances: Circumstances) -> float:
+        first = self.config.order == "make-before-break"
+        return circumstances.app_start_s + self.config.gap.s if first else 0.0
+
     def foretell(self, circumstances: Circumstances) -> Timeline:
         known = circumstances
         published_s, listening_s, reachable_s = 0.0, 0.0, None
