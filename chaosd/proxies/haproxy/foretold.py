@@ -65,7 +65,7 @@ def foretell(
     place = backend.servers.index(standing.moved[0])
     if happening.undisturbed is not None:
         others = tuple(standing.places.get(line.name, BESIDE) for line in backend.servers)
-        return _beside(without_names(backend), version, happening, clients, place, others)
+        return _beside(without_names(backend), version, happening, clients, place, others=others)
     scenario = _scenario(backend, happening, place)
     if isinstance(scenario, Unreached):
         return scenario
@@ -164,6 +164,7 @@ def _beside(
     happening: Timeline,
     clients: Clients,
     place: int,
+    *,
     others: tuple[str, ...],
 ) -> Foretold | Unreached:
     """The same for a move with DNS trouble beside it. `others`: where each line's server stands."""
