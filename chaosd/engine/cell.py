@@ -33,6 +33,7 @@ from chaosd.errors import MachineError
 from chaosd.history import flight_record
 from chaosd.history.causes import Cause, CauseKind
 from chaosd.history.cycles import Cycle, CycleKind, CycleOutcome, Prediction
+from chaosd.history.deeds import SetUp, TearDown
 from chaosd.history.events import (
     AnyEvent,
     CycleEnded,
@@ -43,9 +44,7 @@ from chaosd.history.events import (
     QueriesCounted,
     RecoveryPredicted,
     ServerChanged,
-    SetUp,
     StreamOpened,
-    TearDown,
     Teller,
 )
 from chaosd.history.values import RETIRED, Address, Instance, Outcome, Sample, StreamSpec

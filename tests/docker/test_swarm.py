@@ -12,13 +12,7 @@ import swarm_box
 from stand import why_not
 
 from chaosd.history.cycles import PHASES_OF_NODES, CycleOutcome
-from chaosd.history.events import (
-    EngineFound,
-    InstancePlaced,
-    NameKnown,
-    NamePublished,
-    only,
-)
+from chaosd.history.events import EngineFound, InstancePlaced, NameKnown, NamePublished, only
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -452,7 +452,7 @@ class HAProxy:
             return standing
         if not standing.moved:
             return Unreached.LOOKED_UP_ONCE
-        return foretell(backend, version, happening, clients, moved=standing.moved[0].name)
+        return foretell(standing, version, happening, clients)
 
     def lines(self, values: Mapping[str, Any]) -> list[str]:
         return pasted(values, None if self._rewired is None else self._rewired.sections())
