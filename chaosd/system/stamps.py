@@ -47,6 +47,7 @@ class Stamps:
         self._clock = clock
         self._seen_ns = clock.now_ns()
         self._ahead_ns = clock.unix_ns() - self._seen_ns
+        self._set_ns = self._seen_ns  # since when the wall clock was not set, as far as is known
 
     def instant(self, about: list[tuple[int, int, bytes]]) -> tuple[int, int]:
         """When a datagram came, and how wrong that may be."""
@@ -55,12 +56,13 @@ class Stamps:
         now_ns = self._clock.now_ns()
         passed_ns, ahead_ns = now_ns - self._seen_ns, unix_ns - now_ns
         slewed_ns = SLEW_NS_MAX + passed_ns // 1000 + (now_ns - before_ns)
-        was_set = abs(ahead_ns - self._ahead_ns) > slewed_ns
+        if abs(ahead_ns - self._ahead_ns) > slewed_ns:
+            self._set_ns = now_ns
         self._seen_ns, self._ahead_ns = now_ns, ahead_ns
         for level, kind, data in about:
             if (level, kind) == (socket.SOL_SOCKET, SO_TIMESTAMPNS) and len(data) == _TIMESPEC.size:
                 seconds, rest_ns = _TIMESPEC.unpack(data)
                 delay_ns = unix_ns - (seconds * 1_000_000_000 + rest_ns)
-                if 0 <= delay_ns <= DELAY_NS_MAX and not was_set:
+                if 0 <= delay_ns <= min(DELAY_NS_MAX, now_ns - self._set_ns):
                     return now_ns - delay_ns, now_ns - before_ns
         return now_ns, 0
