@@ -67,10 +67,29 @@ def test_a_process_is_all_of_its_threads_and_may_be_stopped(proc) -> None:
     gauge = ProcessGauge(8, proc)
     assert gauge.read() == Scheduled(1100, 220, 33)
     assert gauge.is_stopped()
-    assert not machine.is_stopped(7, proc)  # its name has a bracket and a T in it
+    assert not machine.is_standing(7, proc)  # its name has a bracket and a T in it
     gauge.close()
     gauge.close()
     assert gauge.read() is None
+
+
+def test_a_frozen_control_group_is_a_stop(proc, tmp_path) -> None:
+    """`docker pause`: of the first version the state is D, of the second one it is S, as asleep."""
+    stat = proc / "8/stat"
+    stat.write_text("8 (haproxy) D 1 7 7 0\n")
+    assert machine.is_standing(8, proc)
+    stat.write_text("8 (haproxy) S 1 7 7 0\n")
+    assert not machine.is_standing(8, proc)
+    events = tmp_path / "unified/docker/x/cgroup.events"
+    events.parent.mkdir(parents=True)
+    events.write_text("populated 1\nfrozen 0\n")
+    (proc / "8/cgroup").write_text("1:cpu:/docker/x\n0::/docker/x\n")
+    gauge = ProcessGauge(8, proc, groups=[tmp_path / "none", tmp_path / "unified"])
+    assert not gauge.is_stopped()
+    events.write_text("populated 1\nfrozen 1\n")
+    assert gauge.is_stopped()
+    gauge.close()
+    assert not gauge.is_stopped()
 
 
 def test_nothing_is_claimed_of_files_that_are_missing_or_say_something_else(tmp_path) -> None:
@@ -84,7 +103,7 @@ def test_nothing_is_claimed_of_files_that_are_missing_or_say_something_else(tmp_
         assert machine.memory(proc) is None
         assert machine.descriptors(proc) is None
         assert machine.ports(proc) is None
-        assert not machine.is_stopped(1, proc)
+        assert not machine.is_standing(1, proc)
         with pytest.raises(OSError):
             ProcessGauge(1, proc)
 
