@@ -85,7 +85,8 @@ class ProcessWatch:
         lags = []
         # It has come to this between two samples: in the middle, as far as anybody knows.
         between_ns = last_ns + (at_ns - last_ns) // 2
-        if found.ran_ns == last.ran_ns and self._gauge.is_stopped():
+        # Who lets it go on for a moment now and then, as cpulimit does, stops it none the less.
+        if self._gauge.is_stopped(has_run=found.ran_ns != last.ran_ns):
             self._stopped_ns = self._stopped_ns or between_ns
         elif self._stopped_ns is not None:
             lags.append(_lag(STOPPED[role], self._stopped_ns, between_ns))

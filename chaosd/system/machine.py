@@ -36,9 +36,9 @@ SCHEDSTAT_BYTES_MAX = GROUP_BYTES_MAX = 128
 RESOLV_CONF = Path("/etc/resolv.conf")
 ROUTE_FIELDS, ROUTE_REJECTS = 10, 0x200  # of /proc/net/ipv6_route; RTF_REJECT of its flags
 CAP_SYS_RESOURCE = 24  # the number of this capability
-# Stopped by a signal or a tracer, or waiting in the kernel, as in a frozen control group of the
-# first version. In one of the second it is said to sleep.
-STANDING_STATES = "TtD"
+STOPPED_STATES = "Tt"  # by a signal, by a tracer
+WAITING_STATES = "D"  # in a frozen control group of the first version; of the second it is S
+STAT_BYTES_MAX = 64  # of a line that begins with a number, a name of 15 bytes, and the state
 CONTROL_GROUPS = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
 
 
@@ -69,9 +69,10 @@ class ProcessGauge:
         self.pid = pid
         self._proc = proc
         self._files: list[int] = []
-        self._group = _events_of_group(proc / str(pid), groups)
+        self._group, self._stat = _events_of_group(proc / str(pid), groups), -1
         threads_max = 1 if first_only else THREADS_MAX
         try:
+            self._stat = os.open(proc / str(pid) / "stat", os.O_RDONLY | os.O_CLOEXEC)
             tasks = [int(task.name) for task in (proc / str(pid) / "task").iterdir()]
             for task in (proc / str(pid) / "task" / str(name) for name in sorted(tasks)):
                 if len(self._files) == threads_max:
@@ -96,9 +97,22 @@ class ProcessGauge:
             return None
         return Scheduled(ran_ns, waited_ns, turns) if self._files else None
 
-    def is_stopped(self) -> bool:
-        """Whether somebody has stopped it; False if that can't be known."""
-        return is_standing(self.pid, self._proc) or self._is_frozen()
+    def is_stopped(self, *, has_run: bool = False) -> bool:
+        """Whether somebody has stopped it; False if that can't be known.
+
+        One that `has_run` since the last look may wait in the kernel for a moment, for a disk.
+        """
+        state = self._state()
+        if state in STOPPED_STATES or has_run:
+            return state in STOPPED_STATES
+        return state in WAITING_STATES or self._is_frozen()
+
+    def _state(self) -> str:
+        with suppress(OSError):
+            stat = os.pread(self._stat, STAT_BYTES_MAX, 0).decode(errors="replace")
+            # The command's name, in brackets, may have blanks and brackets of its own.
+            return stat.rpartition(")")[2].lstrip()[:1] or "?"
+        return "?"
 
     def _is_frozen(self) -> bool:
         with suppress(OSError):
@@ -107,9 +121,10 @@ class ProcessGauge:
 
     def close(self) -> None:
         """May be called twice."""
-        for file in (*self._files, *([self._group] if self._group >= 0 else [])):
-            os.close(file)
-        self._files, self._group = [], -1
+        for file in (*self._files, self._stat, self._group):
+            if file >= 0:
+                os.close(file)
+        self._files, self._stat, self._group = [], -1, -1
 
 
 def _events_of_group(process: Path, groups: Sequence[Path]) -> int:
@@ -122,16 +137,6 @@ def _events_of_group(process: Path, groups: Sequence[Path]) -> int:
                     with suppress(OSError):
                         return os.open(place, os.O_RDONLY | os.O_CLOEXEC)
     return -1
-
-
-def is_standing(pid: int, proc: Path = PROC) -> bool:
-    """Whether its state says that it does not go on; False if that can't be known."""
-    try:
-        stat = (proc / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    # The command's name, in brackets, may have blanks and brackets of its own.
-    return stat.rpartition(")")[2].lstrip()[:1] in tuple(STANDING_STATES)
 
 
 # --- what the machine throws away -----------------------------------------------------------------
