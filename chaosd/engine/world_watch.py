@@ -49,11 +49,13 @@ STOPPED = {
     ProcessRole.PROXY: LagKind.PROXY_STOPPED,
     ProcessRole.APP: LagKind.APP_STOPPED,
     ProcessRole.DNS: LagKind.DNS_STOPPED,
+    ProcessRole.ENTRY: LagKind.ENTRY_STOPPED,
 }
 WAITED = {
     ProcessRole.PROXY: LagKind.PROXY_WAITED,
     ProcessRole.APP: LagKind.APP_WAITED,
     ProcessRole.DNS: LagKind.DNS_WAITED,
+    ProcessRole.ENTRY: LagKind.ENTRY_WAITED,
 }
 DROPPED = {
     Counter.CONNTRACK_DROP: LagKind.CONNTRACK_FULL,
