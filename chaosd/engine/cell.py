@@ -442,7 +442,9 @@ class CellRun:
     def _entry_shared(self) -> Cause | None:
         """Why no answer can be trusted: a stranger gets a part of the probes' connections."""
         stage = self.stage
-        if not isinstance(stage, WatchesEntry) or not stage.is_entry_shared():
+        if not isinstance(stage, WatchesEntry):
+            return None
+        if not self._owner.world.was_shared(self.name) and not stage.is_entry_shared():
             return None
         return Cause(kind=CauseKind.ENTRY_SHARED, detail=str(stage.entry))
 

@@ -396,6 +396,7 @@ class ProcessRole(StrEnum):
     PROXY = "proxy"
     APP = "app"
     DNS = "dns"  # a nameserver or a cache that the proxy asks, but for chaosd itself
+    ENTRY = "entry"  # carries connections from a published port to the proxy
 
 
 class OwnProcess(NamedTuple):
