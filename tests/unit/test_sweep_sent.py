@@ -1,4 +1,4 @@
-"""The user's own files on a worker that has none of them: what goes, where it lies, and what not."""
+"""The user's own files on a worker that has none of them: what goes, and where it lies."""
 
 from __future__ import annotations
 
