@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from chaosd.doctor.examine import Diagnosis, Outlooks, Row, same_rows
 from chaosd.doctor.finding import Finding
@@ -29,6 +31,8 @@ LOST = "(now → with all fixes; 1.5 s of requests lost are 150 at 100 requests 
 _WHOLE_MAX = 3  # findings of a rule that are told with costs and remedy
 _PASTES_MAX = 6  # lines of a remedy
 _LIMITS_MAX = 4  # lines about what is left out
+_OF_A_FILE = re.compile(r" +(\d* \|| *(replace|add after) )")
+_NUMBER = re.compile(r" (?=→|(?:ms|s|min|h)\b)|(?<=→) ")  # `3.0 s → 0 s` stays on one line
 _NAMES_MAX = 4  # of backends that are alike, in a row
 _SETTINGS = {
     Setting.DOCKER: "in Docker",
@@ -49,10 +53,12 @@ def render(diagnosis: Diagnosis, *, everything: bool) -> Iterator[str]:
     else:
         yield "no backend here has a server: there is nothing to predict"
     told: Counter[str] = Counter()
-    for finding in diagnosis.all if everything else diagnosis.findings:
+    findings = diagnosis.all if everything else diagnosis.findings
+    for finding in findings:
         told[finding.rule] += 1
+        short = told[finding.rule] > _WHOLE_MAX
         yield ""
-        yield from _finding(diagnosis.subject, finding, short=told[finding.rule] > _WHOLE_MAX)
+        yield from _finding(diagnosis.subject, finding, findings, short=short)
     yield ""
     yield summary(diagnosis, everything=everything)
 
@@ -72,6 +78,23 @@ def render_all(diagnoses: Sequence[Diagnosis], *, everything: bool) -> Iterator[
     yield from render(diagnoses[-1], everything=everything)
 
 
+def folded(lines: Iterable[str], width: int) -> Iterator[str]:
+    """Sentences that are longer than a terminal, continued below; lines of files stay whole."""
+    for line in lines:
+        if len(line) <= width or _OF_A_FILE.match(line):
+            yield line
+            continue
+        indent = " " * (len(line) - len(line.lstrip()) + 2)
+        for part in textwrap.wrap(
+            _NUMBER.sub("\N{NO-BREAK SPACE}", line),
+            width,
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        ):
+            yield part.replace("\N{NO-BREAK SPACE}", " ")
+
+
 def upgrade_lines(old: Diagnosis, new: Diagnosis) -> Iterator[str]:
     """What the newer version changes for the users of this file."""
     title = f"from {version(old)} to {version(new)}"
@@ -84,8 +107,7 @@ def _changed_rows(old: Diagnosis, new: Diagnosis) -> Iterator[str]:
     for before, after in same_rows(old, new):
         for what, title in TITLES.items():
             pairs = (
-                ("recovery p95", _recovery(before.now, what), _recovery(after.now, what)),
-                ("requests lost", _failed(before.now, what), _failed(after.now, what)),
+                (name, of(before.now, what), of(after.now, what)) for name, of in _NUMBERS.items()
             )
             changed = [f"{name} {a} → {b}" for name, a, b in pairs if a != b]
             if changed:
@@ -144,22 +166,22 @@ def _has(number: int) -> str:
 
 
 def _table(rows: Sequence[Row]) -> Iterator[str]:
-    """Two lines for each backend; backends that are alike share them."""
-    head = ["backend", "", *TITLES.values(), "DNS queries/s"]
-    lines = [head]
+    """A few lines for each backend; backends that are alike share them."""
+    lines: list[list[str]] = []
     unknown: dict[str, list[str]] = {}
     for names, row in alike(rows):
         if why := why_none(row):
             unknown.setdefault(why, []).extend(names)
             continue
-        name = quoted_names(names)
-        lines.append([name, "recovery p95", *map(str, recoveries(row)), queries(row)])
-        lines.append(["", "requests lost", *map(str, failures(row)), ""])
-    if len(lines) > 1:
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        lines.append([f"{quoted_names(names)}, DNS queries a second: {queries(row)}"])
+        lines += [[f"  {label}", *cells] for label, cells in numbers(row)]
+    if lines:
+        lines = [["", *TITLES.values()], *lines]
+        full = [line for line in lines if len(line) > 1]
+        widths = [max(map(len, column)) for column in zip(*full, strict=True)]
         for line in lines:
-            cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-            yield "  ".join(cells).rstrip()
+            padded = map(str.ljust, line, widths) if len(line) > 1 else line
+            yield "  ".join(padded).rstrip()
         yield LOST
     for why, names in unknown.items():
         yield f"{quoted_names(names)}: {why}"
@@ -184,7 +206,7 @@ def alike(rows: Sequence[Row]) -> list[tuple[list[str], Row]]:
     """Rows with the same numbers, together."""
     found: dict[tuple[str, ...], tuple[list[str], Row]] = {}
     for row in rows:
-        key = (*recoveries(row), *failures(row), queries(row), why_none(row))
+        key = (str(numbers(row)), queries(row), why_none(row))
         found.setdefault(key, ([], row))[0].append(row.name)
     return list(found.values())
 
@@ -197,12 +219,19 @@ def why_none(row: Row) -> str:
     return why_unknown(found[0]) if len(found) == len(row.now) else ""
 
 
-def recoveries(row: Row) -> list[str]:
-    return [arrow(_recovery(row.now, what), _recovery(row.fixed, what)) for what in TITLES]
+def numbers(row: Row) -> list[tuple[str, list[str]]]:
+    """What the happenings do to the users of a backend, now and with all fixes, a line each."""
+    return [
+        (label, [arrow(of(row.now, what), of(row.fixed, what)) for what in TITLES])
+        for label, of in _NUMBERS.items()
+        if of is not _late or _is_any_late(row)
+    ]
 
 
-def failures(row: Row) -> list[str]:
-    return [arrow(_failed(row.now, what), _failed(row.fixed, what)) for what in TITLES]
+def _is_any_late(row: Row) -> bool:
+    return any(
+        _late(side, what) not in ("", "0 s") for side in (row.now, row.fixed) for what in TITLES
+    )
 
 
 def queries(row: Row) -> str:
@@ -223,19 +252,33 @@ def _recovery(outlooks: Outlooks, happening: Happening) -> str:
     return seconds(outlook.recovery_s.p95)
 
 
-def _failed(outlooks: Outlooks, happening: Happening) -> str:
+def _lost(outlooks: Outlooks, happening: Happening) -> str:
     """Seconds' worth of requests, misrouted ones included."""
     outlook = outlooks[happening]
     if not isinstance(outlook, Outlook):
         return ""
-    lost = outlook.failed_s.mean + outlook.misrouted_s.mean
-    return seconds(lost)
+    return seconds(outlook.failed_s.mean + outlook.misrouted_s.mean)
+
+
+def _late(outlooks: Outlooks, happening: Happening) -> str:
+    """Seconds' worth of requests that are answered well, but only after a retry."""
+    outlook = outlooks[happening]
+    return seconds(outlook.masked_s.mean) if isinstance(outlook, Outlook) else ""
+
+
+_NUMBERS: dict[str, Callable[[Outlooks, Happening], str]] = {
+    "recovery p95": _recovery,
+    "requests lost": _lost,
+    "requests late": _late,
+}
 
 
 # --- findings ------------------------------------------------------------------------------------
 
 
-def _finding(subject: Subject, finding: Finding, *, short: bool) -> Iterator[str]:
+def _finding(
+    subject: Subject, finding: Finding, together: Sequence[Finding], *, short: bool
+) -> Iterator[str]:
     """All of it, or what is left to say when there were others of the rule before."""
     place = finding.spot.place
     column = f":{finding.spot.start}" if finding.spot.start else ""
@@ -250,13 +293,11 @@ def _finding(subject: Subject, finding: Finding, *, short: bool) -> Iterator[str
         yield f"  {where}"
     if finding.cost is not None:
         yield from (f"  costs: {line}" for line in cost_lines(finding.cost))
-    pastes = remedy_lines(subject, finding)
-    for number, paste in enumerate(pastes[:_PASTES_MAX]):
-        what = "after" if paste.is_new else "line"
-        head = "paste:" if number == 0 else "      "
-        yield f"  {head} {what} {_short(paste.place, place)}: {paste.text.rstrip()}"
+    pastes = remedy_lines(subject, finding, together)
+    for paste in pastes[:_PASTES_MAX]:
+        yield f"  {paste.where(place)}: {paste.text.rstrip()}"
     if len(pastes) > _PASTES_MAX:
-        yield f"         and {len(pastes) - _PASTES_MAX} lines more like these (--fix writes all)"
+        yield f"  and {len(pastes) - _PASTES_MAX} lines more like these (--fix writes all)"
     if finding.remedy is not None and finding.remedy.advice:
         yield f"  {finding.remedy.advice}"
 
@@ -299,4 +340,7 @@ def summary(diagnosis: Diagnosis, *, everything: bool) -> str:
         parts.append(
             f"{len(diagnosis.idle)} that cost{'s' * (len(diagnosis.idle) == 1)} nothing (--all)"
         )
+    if diagnosis.later:
+        rules = quoted([finding.rule for finding in diagnosis.later])
+        parts.append(f"and {rules} once these are mended (--fix writes all)")
     return ", ".join(parts)
