@@ -311,7 +311,7 @@ def test_versions_side_by_side_say_what_changes(tmp_path, capsys, monkeypatch) -
     )
     assert main(["doctor", "haproxy.cfg", "--versions", "2.6.12,3.2.26"]) == 0
     out = capsys.readouterr().out
-    assert "from HAProxy 2.6.12 to HAProxy 3.2.26: what changes" in out
+    assert "from HAProxy 2.6.12 to HAProxy 3.2.26: what changes (no number gets worse)" in out
     assert "gone: default-server-resets (haproxy.cfg:8)" in out
     assert "app: DNS queries a second 2 → 1" in out
     assert main(["doctor", "haproxy.cfg", "--versions", "2.6.12,3.2.26", "--format", "json"]) == 0

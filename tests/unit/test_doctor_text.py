@@ -32,9 +32,9 @@ WEB1 = 10  # its line
 MODEL = Model()
 
 
-def diagnosed(tmp_path: Path, file: str = FILE) -> Diagnosis:
+def diagnosed(tmp_path: Path, file: str = FILE, version: str = "3.2.26") -> Diagnosis:
     (tmp_path / "haproxy.cfg").write_text(file)
-    doctor = Doctor(program=Program("3.2.26"), setting=None, rules=rule.installed(), model=MODEL)
+    doctor = Doctor(program=Program(version), setting=None, rules=rule.installed(), model=MODEL)
     return doctor.examine(open_files([tmp_path / "haproxy.cfg"], {}))
 
 
@@ -100,3 +100,19 @@ def test_sentences_are_folded_and_lines_of_files_are_not() -> None:
         "  add after line 10:     option redispatch 1 with much more",
     ]
     assert list(text.folded(of_files, 30)) == of_files
+
+
+def test_a_version_that_is_worse_is_said_to_be(tmp_path) -> None:
+    slow = FILE.replace(
+        "127.0.0.11:53", "127.0.0.11:53\n    timeout resolve 20s\n    hold valid 1s"
+    )
+    old, new = (diagnosed(tmp_path, slow, version) for version in ("2.6.5", "3.2.26"))
+    better = list(text.upgrade_lines(old, new))
+    assert better[0] == "from HAProxy 2.6.5 to HAProxy 3.2.26: what changes (no number gets worse)"
+    assert not any("(worse)" in line for line in better)
+    worse = list(text.upgrade_lines(new, old))
+    assert worse[0].endswith("what changes (something gets worse)")
+    assert any(line.startswith("  a-backend") and "(worse)" in line for line in worse)
+    assert list(text.upgrade_lines(new, new)) == [
+        "from HAProxy 3.2.26 to HAProxy 3.2.26: nothing changes for your users"
+    ]

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from chaosd.doctor.examine import Diagnosis
 from chaosd.doctor.finding import Finding
+from chaosd.doctor.formats import table as numbers
 from chaosd.doctor.formats import text
 from chaosd.doctor.formats.costs import cost_lines, remedy_lines
 from chaosd.proxies.haproxy.cfg.secrets import without_secrets
@@ -50,18 +51,18 @@ def _table(diagnosis: Diagnosis) -> Iterator[Block]:
         yield bullets(notes)
     rows: list[list[Said]] = []
     unknown: list[str] = []
-    for names, row in text.alike(diagnosis.rows):
-        name = text.quoted_names(names)
-        if why := text.why_none(row):
+    for names, row in numbers.alike(diagnosis.rows):
+        name = numbers.quoted_names(names)
+        if why := numbers.why_none(row):
             unknown.append(f"{name}: {why}")
             continue
-        for label, cells in text.numbers(row):
-            rows.append([CodeSpan(name), label, *cells, text.queries(row)])
+        for label, cells in numbers.numbers(row):
+            rows.append([CodeSpan(name), label, *cells, numbers.queries(row)])
     if rows:
-        yield table(word_columns("backend", "", *text.TITLES.values(), "DNS queries/s"), rows)
+        yield table(word_columns("backend", "", *numbers.TITLES.values(), "DNS queries/s"), rows)
     if unknown:
         yield bullets(unknown)
-    if limits := list(text.left_out(diagnosis.rows)):
+    if limits := list(numbers.left_out(diagnosis.rows)):
         yield bullets(limits)
 
 
