@@ -32,7 +32,7 @@ from chaosd.sweep.store import Plan, Stopped, Store
 from chaosd.sweep.values import Host, Results, Seen
 from chaosd.sweep.where import Where
 
-FIRST_BLOCKS = 5  # before the first look
+FIRST_BLOCKS = 5  # before the first look, or more where so many are made at once
 LATER_BLOCKS = 15  # before any later look, if twice as many as there are would be more
 CELLS_MAX = 32  # of a round on this machine, where arms have several
 CYCLES_MIN = 4  # of each of them: to set it up takes as long as two
@@ -174,14 +174,14 @@ class Sweep:
             left = wanted - min(counts)
             if left > 0 and max(counts) < most:
                 some = min(counts)
-                more = max(self._look_after(), min(2 * some, LATER_BLOCKS), some // 2)
-                found[fault.label] = min(left, more)
+                more = max(self._look_after(len(living)), min(2 * some, LATER_BLOCKS), some // 2)
+                found[fault.label] = more if more + FIRST_BLOCKS < left else left
         return found
 
-    def _look_after(self) -> int:
+    def _look_after(self, arms: int) -> int:
         """How many blocks of each fault are made before the next look, at least."""
         if self._where.width == 1:
-            return FIRST_BLOCKS
+            return max(FIRST_BLOCKS, CYCLES_MIN * self._replicas(arms, self._limits.cycles))
         return FIRST_BLOCKS * max(PIECES, -(-self._where.width // len(self._faults)))
 
     def _groups(self, fault: Fault, more: str = "") -> Iterator[list[Arm]]:
