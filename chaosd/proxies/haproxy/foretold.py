@@ -37,8 +37,8 @@ from chaosd.proxies.haproxy.model.server import SECOND_NS
 from chaosd.proxies.haproxy.model.settings import Settings
 from chaosd.proxies.haproxy.model.standing import BESIDE, Standing
 from chaosd.proxies.haproxy.model.timeline_world import Tracks
-from chaosd.proxies.haproxy.model.users import PATIENT
 from chaosd.proxies.haproxy.model.trouble import is_trouble
+from chaosd.proxies.haproxy.model.users import PATIENT
 from chaosd.proxies.haproxy.model.versions import CHECKS_ASK_AGAIN, HAS_INIT_STATE, parse_version
 from chaosd.proxies.haproxy.outlooks import without_names
 
