@@ -59,12 +59,12 @@ ANYBODYS = (LagKind.LISTEN_DROPPED,)
 KNOWN = (LagKind.APP_START_WAITED, LagKind.DEED_LATE)
 # Nobody waits like this: somebody has stopped it.
 STANDING = (
-    *(LagKind.PROXY_STOPPED, LagKind.APP_STOPPED, LagKind.DNS_STOPPED),
+    *(LagKind.PROXY_STOPPED, LagKind.APP_STOPPED, LagKind.DNS_STOPPED, LagKind.ENTRY_STOPPED),
     *(LagKind.DAEMON_STOPPED, LagKind.ENGINE_SILENT, LagKind.PROXY_SILENT),
 )
 # What a program of the user's may have done: then it is the fault, and no lag.
 STOPS = (
-    *(LagKind.PROXY_STOPPED, LagKind.APP_STOPPED, LagKind.DNS_STOPPED),
+    *(LagKind.PROXY_STOPPED, LagKind.APP_STOPPED, LagKind.DNS_STOPPED, LagKind.ENTRY_STOPPED),
     LagKind.PROXY_SILENT,
 )
 # What a fault's own deed stops is the fault, and no lag.
