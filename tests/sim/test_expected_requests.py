@@ -70,5 +70,5 @@ def test_a_stale_name_of_several_instances_lists_the_lost_one_until_its_successo
         assert cycle.old_ip not in answer
         assert cycle.recovery_s > 3
         # Half of the requests go to the lost one: three seconds long, and until the next poll.
-        assert cycle.failed + cycle.masked > 100
+        assert cycle.failed + cycle.masked > 50
         assert not surprises(cycle), (cycle.failed, expected(cycle))

@@ -314,6 +314,7 @@ def test_a_retried_request_may_get_through_before_any_fresh_one(simulate) -> Non
             "server": {"inter": "310ms"},
         },
         faults=[{"type": "recreate", "every": "10s", "gap": "900ms"}],
+        probes=[{"type": "http", "rate": "100/s"}],
         until={"cycles": budget.of(24, 60)},
     )
     early = [c for c in ran.cycles if c.recovery_s < c.predicted.lower_s - 0.05]
