@@ -92,4 +92,5 @@ def test_without_the_extra_one_line_says_how_to_get_it(monkeypatch) -> None:
     monkeypatch.setattr(joining, "find_spec", lambda _: object())
     assert joining.on("local:4") == joining.On(workers=4, scheduler="")
     assert joining.on("dask://a.b:8786").scheduler == "tcp://a.b:8786"
-    assert joining.on("dask+tls://[::1]:8786").scheduler == "tls://[::1]:8786"
+    for text in ("dask+tls://[::1]:8786", "tls://[::1]:8786"):
+        assert joining.on(text).scheduler == "tls://[::1]:8786"
