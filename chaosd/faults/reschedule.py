@@ -9,8 +9,8 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from chaosd.history.cycles import CycleKind
+from chaosd.history.deeds import RescheduleInstance
 from chaosd.history.disturbances import InstanceMoves, InstanceRestarts
-from chaosd.history.events import RescheduleInstance
 from chaosd.plugins.bases import FaultConfig
 from chaosd.plugins.config_parts import at
 from chaosd.plugins.fault import undoing

@@ -45,6 +45,8 @@ class Wiring:
     app_at: Address | None = None  # where an instance of the app is when the proxy is started
     beside: str | None = None  # the host of an app that never moves, if there is one
     more_dns: tuple[Address, ...] = ()  # further nameservers with the same names
+    # Its first process stays, and lets others take over from each other: `Reloads.reload_signal`.
+    under_master: bool = False
 
     @property
     def nameservers(self) -> tuple[Address, ...]:
@@ -296,6 +298,8 @@ class ReadsServers(Protocol):
 @runtime_checkable
 class Reloads(Protocol):
     """A proxy of which one process can take over from another."""
+
+    reload_signal: ClassVar[str]  # tells one that was started with `Wiring.under_master` to do so
 
     def successor(self, launch: Launch, pid: int) -> Launch:
         """Say how that one is started which takes over from this process, of the same launch."""

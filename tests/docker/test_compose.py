@@ -15,7 +15,7 @@ from shop import API_PORT, Shop
 from stand import Daemon, left_of, why_not
 
 from chaosd.history.cycles import CycleOutcome
-from chaosd.history.events import Asked, HoldAddress, OtherDeed, StartInstance, StopInstance
+from chaosd.history.deeds import Asked, HoldAddress, OtherDeed, StartInstance, StopInstance
 from chaosd.history.reader import RunReader
 from chaosd.runtimes.compose.as_it_was import differences
 from chaosd.runtimes.docker.endpoint import from_environment

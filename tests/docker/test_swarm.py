@@ -13,16 +13,18 @@ import swarm_box
 from stand import why_not
 
 from chaosd.history.cycles import PHASES_OF_NODES, CycleOutcome
-from chaosd.history.events import (
-    Asked,
-    EngineFound,
+from chaosd.history.deeds import (
     HoldAddress,
-    InstancePlaced,
-    NameKnown,
-    NamePublished,
     RescheduleInstance,
     StartInstance,
     StopInstance,
+)
+from chaosd.history.events import (
+    Asked,
+    EngineFound,
+    InstancePlaced,
+    NameKnown,
+    NamePublished,
     only,
 )
 

@@ -85,6 +85,7 @@ class HAProxy:
 
     Config = config.Config
     config_name: ClassVar[str] = "haproxy.cfg"
+    reload_signal: ClassVar[str] = "USR2"
 
     def __init__(self, config: config.Config) -> None:
         self.config = config
@@ -150,7 +151,12 @@ class HAProxy:
             files=files
             if self._host is None or self._rewired
             else beside(self.config.files) | files,
-            argv=[self._binary, "-db", *self._files(wiring.directory)],
+            argv=[
+                self._binary,
+                *(["-W"] if wiring.under_master else []),
+                "-db",
+                *self._files(wiring.directory),
+            ],
             env=env,
             state=render.state_file(wiring) if self.config.state_file else None,
         )
@@ -468,7 +474,7 @@ class HAProxy:
             return standing
         if not standing.moved:
             return Unreached.LOOKED_UP_ONCE
-        return foretell(backend, version, happening, clients, moved=standing.moved[0].name)
+        return foretell(standing, version, happening, clients)
 
     def lines(self, values: Mapping[str, Any]) -> list[str]:
         return pasted(values, None if self._rewired is None else self._rewired.sections())
