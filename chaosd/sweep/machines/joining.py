@@ -73,13 +73,16 @@ def joined(wanted: On) -> Iterator[Joined]:
         with client:
             yield Joined(client=client, is_local=False)
         return
-    cluster = dask.LocalCluster(
-        n_workers=wanted.workers,
-        threads_per_worker=1,
-        host="127.0.0.1",
-        dashboard_address=None,
-        memory_limit=0,
-        silence_logs=logging.CRITICAL,
-    )
+    try:
+        cluster = dask.LocalCluster(
+            n_workers=wanted.workers,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address=None,
+            memory_limit=0,
+            silence_logs=logging.CRITICAL,
+        )
+    except (OSError, RuntimeError) as error:  # dask's configuration may want TLS
+        raise MachineError(f"no workers can be started here: {error.__cause__ or error}") from None
     with cluster, dask.Client(cluster, set_as_default=False) as client:
         yield Joined(client=client, is_local=True)
