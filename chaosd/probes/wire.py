@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from enum import IntEnum
+from itertools import starmap
 from struct import Struct
 from typing import Any
 
@@ -37,7 +38,7 @@ class _Kind(IntEnum):
 Batch = tuple[list[Sample], dict[int, int]]
 
 
-def _frame(kind: _Kind, payload: bytes | bytearray) -> bytes:
+def _frame(kind: _Kind, payload: bytes) -> bytes:
     return _HEADER.pack(kind, len(payload)) + payload
 
 
@@ -49,18 +50,28 @@ class Writer:
         self._texts = [""]  # by number
         self._oldest = 0
         self._frames: list[bytes] = []
-        self._records = bytearray()
+        self._records: list[tuple[int, ...]] = []
 
     @staticmethod
     def hello(facts: dict[str, Any]) -> bytes:
         """The first frame: what the process says of itself."""
         return _frame(_Kind.HELLO, json.dumps(facts).encode())
 
-    def sample(self, sample: Sample) -> None:
-        number = self._names.get(sample.who)
+    def sample(
+        self,
+        stream: int,
+        scheduled_ns: int,
+        sent_ns: int,
+        done_ns: int,
+        outcome: int,
+        status: int,
+        who: str,
+    ) -> None:
+        """Add one, by the fields of Sample; it is packed with the others later."""
+        number = self._names.get(who)
         if number is None:
-            number = self._learn(sample.who)
-        self._records += _RECORD.pack(*sample[:-1], number)
+            number = self._learn(who)
+        self._records.append((stream, scheduled_ns, sent_ns, done_ns, outcome, status, number))
 
     def skipped(
         self, stream: int, first_ns: int, interval_ns: int, count: int, given_up_ns: int
@@ -81,7 +92,8 @@ class Writer:
 
     def _end_records(self) -> None:
         if self._records:
-            self._frames.append(_frame(_Kind.SAMPLES, self._records))
+            records = b"".join(starmap(_RECORD.pack, self._records))
+            self._frames.append(_frame(_Kind.SAMPLES, records))
             self._records.clear()
 
     def _learn(self, who: str) -> int:

@@ -10,8 +10,8 @@ import httptools
 import pytest
 from probing import ANSWERS, Server, closed_port, outcomes, probing
 
-from chaosd.history.values import Address, Outcome
-from chaosd.probes.http import HttpProbe, _Connection
+from chaosd.history.values import Address, Outcome, Sample
+from chaosd.probes.http import HttpProbe, _Answer, _Connection
 from chaosd.probes.worker import Shot, Stream
 
 GOOD = {
@@ -350,18 +350,17 @@ def test_who_answers_is_told_for_each_probe_by_itself():
 class Sink:
     """An outbox that forgets."""
 
+    full = False
+
     def __init__(self):
         self.writer = self
         self.outcomes = []
 
-    def full(self):
-        return False
-
     def hurry(self):
         pass
 
-    def sample(self, sample):
-        self.outcomes.append(sample.outcome)
+    def sample(self, *fields):
+        self.outcomes.append(Sample(*fields).outcome)
 
     def skipped(self, stream, first_ns, interval_ns, count, given_up_ns):
         self.outcomes += [Outcome.DROPPED] * count
@@ -391,7 +390,7 @@ def test_a_probe_leaves_nothing_behind_without_the_garbage_collector(connection,
             stream.aim(None, stream.now_ns())
             await asyncio.sleep(0.5)
             # The server lives in this process too: only what is ours is counted.
-            ours = (Shot, _Connection, httptools.HttpResponseParser)
+            ours = (Shot, _Connection, _Answer, httptools.HttpResponseParser)
             left = [type(thing).__name__ for thing in gc.get_objects() if isinstance(thing, ours)]
             await stream.close()
         assert len(sink.outcomes) > 200
