@@ -35,9 +35,15 @@ IDLE_MAX = 256  # connections
 KNOWN_MAX = 16  # answers whose verdict is remembered
 _CHUNK = 16_384
 _EVENTS_MAX = 256  # at a time, so that the timers get their turn
-_READ = select.EPOLLIN | select.EPOLLRDHUP
+_CLOSING = select.EPOLLRDHUP
+_READ = select.EPOLLIN | _CLOSING
 _WRITE = select.EPOLLOUT
 _STREAM = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
+_UNDER_WAY = (0, errno.EINPROGRESS)
+# The request carries the last packet of the handshake, which saves both sides one. Then packets are
+# acknowledged at once again, or an app that writes its answer in pieces would wait 40 ms for that.
+_ACK_LATER = (socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+_ACK_AT_ONCE = (socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 _SIZED = (b"content-length", b"transfer-encoding")
 
 
@@ -102,13 +108,15 @@ class _Connection:
 
     __slots__ = ("answer", "events", "fd", "request", "shot", "sock", "target")
 
-    def __init__(self, sock: socket.SocketType, fd: int, target: Address, request: bytes) -> None:
+    def __init__(
+        self, sock: socket.SocketType, target: Address, request: bytes, shot: Shot
+    ) -> None:
         self.sock = sock
-        self.fd = fd
+        self.fd = sock.fileno()
         self.target = target
         self.request = request  # the next one to be sent
         self.events = 0  # what the epoll watches it for
-        self.shot: Shot | None = None  # None: idle
+        self.shot: Shot | None = shot  # None: idle
         self.answer: _Answer | None = None
 
     def forget_answer(self) -> None:
@@ -170,11 +178,11 @@ class HttpProbe:
             if connection is None:
                 connection = self._connect(shot, target)
             else:
+                connection.shot = shot
                 shot.sent()
         except OSError as error:
             shot.done(outcomes.of_error(error))
         else:
-            connection.shot = shot
             self._asking[shot] = connection
             self._send(connection)
         if self._unwatched:
@@ -241,13 +249,14 @@ class HttpProbe:
     def _connect(self, shot: Shot, target: Address) -> _Connection:
         """Begin to connect. Raises OSError if not even that can be done."""
         sock = socket.SocketType(self._family, _STREAM)
+        sock.setsockopt(*_ACK_LATER)
         shot.sent()
         error = sock.connect_ex(target)
-        if error not in (0, errno.EINPROGRESS):
+        if error not in _UNDER_WAY:
             sock.close()
             raise OSError(error, os.strerror(error))
-        fd = sock.fileno()
-        connection = self._open[fd] = _Connection(sock, fd, target, self._first_request)
+        connection = _Connection(sock, target, self._first_request, shot)
+        self._open[connection.fd] = connection
         return connection
 
     def _send(self, connection: _Connection) -> None:
@@ -258,6 +267,8 @@ class HttpProbe:
         except OSError as error:
             self._end(connection, outcomes.of_error(error))
         else:
+            if not self._keep_alive:
+                connection.sock.setsockopt(*_ACK_AT_ONCE)
             self._watch(connection, _READ)
 
     def _watch(self, connection: _Connection, events: int) -> None:
@@ -268,9 +279,8 @@ class HttpProbe:
         connection.events = events
 
     def _ready(self) -> None:
-        connections = self._open
         for fd, events in self._epoll.poll(0, _EVENTS_MAX):
-            connection = connections.get(fd)
+            connection = self._open.get(fd)
             if connection is None:
                 continue  # closed a moment ago to make room
             if connection.shot is None:
@@ -278,9 +288,9 @@ class HttpProbe:
             elif connection.events == _WRITE:
                 self._send(connection)
             else:
-                self._receive(connection, closing=bool(events & select.EPOLLRDHUP))
+                self._receive(connection, events & _CLOSING)
 
-    def _receive(self, connection: _Connection, *, closing: bool) -> None:
+    def _receive(self, connection: _Connection, closing: int) -> None:
         try:
             data = connection.sock.recv(_CHUNK)
         except BlockingIOError:
@@ -289,18 +299,19 @@ class HttpProbe:
         except OSError as error:
             self._end(connection, outcomes.of_error(error))
             return
-        verdict = self._known.get(data) if connection.answer is None else None
-        if verdict is not None:
-            self._end_answered(connection, verdict, closing=closing)
+        verdict = self._known.get(data)
+        if verdict is not None and connection.answer is None:
+            self._end(connection, *verdict, closing)
         elif data:
-            self._feed(connection, data, closing=closing)
+            self._feed(connection, data, closing)
         else:
             self._end_closed(connection)
 
-    def _feed(self, connection: _Connection, data: bytes, *, closing: bool) -> None:
-        answer, more = connection.answer or _Answer(self._identity), False
-        connection.answer = answer
+    def _feed(self, connection: _Connection, data: bytes, closing: int) -> None:
+        """Give the parser what is no answer that came before, or only a part of one."""
+        answer = connection.answer = connection.answer or _Answer(self._identity)
         answer.size += len(data)
+        more = False
         try:
             answer.parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
@@ -309,7 +320,7 @@ class HttpProbe:
         if verdict is not None:
             if answer.size == len(data) and not more:
                 self._remember(data, verdict)
-            self._end_answered(connection, verdict, closing=closing or more)
+            self._end(connection, *verdict, closing or more)
         elif more or answer.size > ANSWER_MAX:
             self._end(connection, Outcome.GARBLED)
         else:
@@ -326,14 +337,7 @@ class HttpProbe:
         if verdict is None:
             self._end(connection, Outcome.RESET)
         else:
-            self._end_answered(connection, verdict, closing=True)
-
-    def _end_answered(self, connection: _Connection, verdict: _Verdict, *, closing: bool) -> None:
-        outcome, status, who, reusable = verdict
-        stays = not closing
-        if self._keep_alive:
-            stays = stays and reusable and connection.target == self._target
-        self._end(connection, outcome, status, who, stays=stays)
+            self._end(connection, *verdict)
 
     def _end(
         self,
@@ -341,23 +345,25 @@ class HttpProbe:
         outcome: Outcome,
         status: int = 0,
         who: str = "",
-        *,
-        stays: bool = False,
+        reusable: bool = False,  # noqa: FBT001, FBT002  # by position: it is the fast path
+        closing: int = _CLOSING,
     ) -> None:
+        """`closing`: the connection is over. `reusable`: by the answer, it could be used again."""
         shot, connection.shot = connection.shot, None
         assert shot is not None  # noqa: S101  # idle connections are closed, never ended
         del self._asking[shot]
         shot.done(outcome, status, who)
-        if not stays:
-            self._close(connection)
-            return
         if connection.answer is not None:
             connection.forget_answer()
-        if self._keep_alive:
+        if closing:
+            self._close(connection)
+        elif not self._keep_alive:
+            self._unwatched.append(connection)
+        elif reusable and connection.target == self._target:
             connection.request = self._request
             self._rest(connection)
         else:
-            self._unwatched.append(connection)
+            self._close(connection)
 
     def _rest(self, connection: _Connection) -> None:
         """Keep it until it is used again, or until the other side closes it."""
