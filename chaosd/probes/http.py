@@ -48,12 +48,12 @@ _SIZED = (b"content-length", b"transfer-encoding")
 
 
 class _Verdict(NamedTuple):
-    """What a whole answer comes to."""
+    """What an attempt comes to."""
 
     outcome: Outcome
-    status: int
-    who: str
-    reusable: bool  # whether its connection may be used again
+    status: int = 0
+    who: str = ""
+    reusable: bool = False  # by its answer, the connection may be used again
 
 
 class _Answer:
@@ -249,7 +249,8 @@ class HttpProbe:
     def _connect(self, shot: Shot, target: Address) -> _Connection:
         """Begin to connect. Raises OSError if not even that can be done."""
         sock = socket.SocketType(self._family, _STREAM)
-        sock.setsockopt(*_ACK_LATER)
+        if not self._keep_alive:
+            sock.setsockopt(*_ACK_LATER)
         shot.sent()
         error = sock.connect_ex(target)
         if error not in _UNDER_WAY:
@@ -265,7 +266,7 @@ class HttpProbe:
         except BlockingIOError:
             self._watch(connection, _WRITE)
         except OSError as error:
-            self._end(connection, outcomes.of_error(error))
+            self._end(connection, _Verdict(outcomes.of_error(error)))
         else:
             if not self._keep_alive:
                 connection.sock.setsockopt(*_ACK_AT_ONCE)
@@ -297,11 +298,11 @@ class HttpProbe:
             self._watch(connection, _READ)
             return
         except OSError as error:
-            self._end(connection, outcomes.of_error(error))
+            self._end(connection, _Verdict(outcomes.of_error(error)))
             return
         verdict = self._known.get(data)
         if verdict is not None and connection.answer is None:
-            self._end(connection, *verdict, closing)
+            self._end(connection, verdict, closing)
         elif data:
             self._feed(connection, data, closing)
         else:
@@ -320,9 +321,9 @@ class HttpProbe:
         if verdict is not None:
             if answer.size == len(data) and not more:
                 self._remember(data, verdict)
-            self._end(connection, *verdict, closing or more)
+            self._end(connection, verdict, closing or more)
         elif more or answer.size > ANSWER_MAX:
-            self._end(connection, Outcome.GARBLED)
+            self._end(connection, _Verdict(Outcome.GARBLED))
         else:
             self._watch(connection, _READ)  # the rest of the answer is to come
 
@@ -335,20 +336,13 @@ class HttpProbe:
         answer = connection.answer
         verdict = answer.verdict(ended=True) if answer is not None else None
         if verdict is None:
-            self._end(connection, Outcome.RESET)
+            self._end(connection, _Verdict(Outcome.RESET))
         else:
-            self._end(connection, *verdict)
+            self._end(connection, verdict)
 
-    def _end(
-        self,
-        connection: _Connection,
-        outcome: Outcome,
-        status: int = 0,
-        who: str = "",
-        reusable: bool = False,  # noqa: FBT001, FBT002  # by position: it is the fast path
-        closing: int = _CLOSING,
-    ) -> None:
-        """`closing`: the connection is over. `reusable`: by the answer, it could be used again."""
+    def _end(self, connection: _Connection, verdict: _Verdict, closing: int = _CLOSING) -> None:
+        """`closing`: the connection is over."""
+        outcome, status, who, reusable = verdict
         shot, connection.shot = connection.shot, None
         assert shot is not None  # noqa: S101  # idle connections are closed, never ended
         del self._asking[shot]

@@ -57,21 +57,12 @@ class Writer:
         """The first frame: what the process says of itself."""
         return _frame(_Kind.HELLO, json.dumps(facts).encode())
 
-    def sample(
-        self,
-        stream: int,
-        scheduled_ns: int,
-        sent_ns: int,
-        done_ns: int,
-        outcome: int,
-        status: int,
-        who: str,
-    ) -> None:
-        """Add one, by the fields of Sample; it is packed with the others later."""
+    def sample(self, who: str, *others: int) -> None:
+        """Add one: who answered, and the other fields of Sample in their order."""
         number = self._names.get(who)
         if number is None:
             number = self._learn(who)
-        self._records.append((stream, scheduled_ns, sent_ns, done_ns, outcome, status, number))
+        self._records.append((*others, number))  # packed with all others, in one go
 
     def skipped(
         self, stream: int, first_ns: int, interval_ns: int, count: int, given_up_ns: int

@@ -229,7 +229,7 @@ class Stream:
             if done_ns > shot.deadline_ns:
                 outcome, status, who = Outcome.TIMEOUT, 0, ""
         self._outbox.writer.sample(
-            self._number, shot.scheduled_ns, sent_ns, done_ns, outcome, status, who
+            who, self._number, shot.scheduled_ns, sent_ns, done_ns, outcome, status
         )
         if outcome is not self._last_outcome or who != self._last_who:
             self._last_outcome, self._last_who = outcome, who
