@@ -173,8 +173,9 @@ def test_it_goes_on_until_there_are_as_many_pairs_as_were_asked_for() -> None:
     assert first == proof.Round(4, 5)
     assert proof.next_round(20, [(first, 20)]) is None
     second = proof.next_round(20, [(first, 5)])  # one cell of each side was carried
-    assert second == proof.Round(4, 15)
-    assert proof.next_round(20, [(first, 5), (second, 14)]) == proof.Round(4, 2)
+    assert second == proof.Round(1, 15)
+    assert proof.next_round(20, [(first, 5), (second, 14)]) == proof.Round(1, 2)
+    assert proof.next_round(20, [(first, 18)]) == proof.Round(4, 1)  # two did not count
     assert proof.next_round(3, []) == proof.Round(3, 1)
 
 
@@ -182,7 +183,7 @@ def test_it_does_not_go_on_for_ever() -> None:
     first = proof.Round(4, 5)
     assert proof.next_round(20, [(first, 0)]) is None  # nothing counts here
     second = proof.next_round(20, [(first, 1)])
-    assert second == proof.Round(4, 25)  # 95 would be needed
+    assert second == proof.Round(1, 25)  # 95 would be needed
     assert proof.next_round(20, [(first, 1), (second, 5)]) is None
 
 
