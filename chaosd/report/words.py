@@ -83,6 +83,8 @@ def _lag(found: Doubt, proxy: str) -> str:
             return f"the app was stopped for {seconds}"
         case LagKind.DNS_STOPPED:
             return f"the DNS server was stopped for {seconds}"
+        case LagKind.ENTRY_STOPPED:
+            return f"docker-proxy, which publishes the proxy's port, was stopped for {seconds}"
         case LagKind.DAEMON_STOPPED:
             return f"chaosd stood still for {seconds} (it, or the machine, was stopped)"
         case LagKind.ENGINE_SILENT:
@@ -99,6 +101,8 @@ def _lag(found: Doubt, proxy: str) -> str:
             return f"the app waited {seconds} for a CPU"
         case LagKind.DNS_WAITED:
             return f"the DNS server waited {seconds} for a CPU"
+        case LagKind.ENTRY_WAITED:
+            return f"docker-proxy, which publishes the proxy's port, waited {seconds} for a CPU"
         case LagKind.APP_START_WAITED:
             return f"the app waited {seconds} for a CPU until it listened"
         case LagKind.DAEMON_WAITED:
@@ -229,9 +233,8 @@ def foretold(found: Prediction) -> str:
     share = found.unaffected_share or 0.0
     if share == 1:
         return "users unaffected"
-    outage = (
-        f"an outage of {found.outage_lower_s or 0.0:.2f} s to {found.outage_upper_s or 0.0:.2f} s"
-    )
+    lost = found.failed_s or {}
+    outage = f"an outage of {lost.get('lower', 0.0):.2f} s to {lost.get('upper', 0.0):.2f} s"
     ends = f"over {found.lower_s:.2f} s to {found.upper_s:.2f} s after T0"
     return f"{outage}, {ends}" + (f" (none in {share:.0%} of cycles)" if share else "")
 

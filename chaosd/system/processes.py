@@ -85,6 +85,15 @@ class Process(Protocol):
 Start = Callable[[Sequence[str], dict[str, str], int], Process]
 
 
+def latest_child(pid: int) -> int | None:
+    """The last process that it has started and that lives; None if that is not known."""
+    try:
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    return int(text.split()[-1]) if text.split() else None
+
+
 def started(command: Sequence[str], environment: dict[str, str], stdin: int) -> Process:
     """A program in a session of its own, its output in a pipe. Raises OSError."""
     return subprocess.Popen(
@@ -339,6 +348,15 @@ def of_run(run_id: str) -> Iterator[int]:
         with suppress(OSError):
             if entry.name.isdigit() and wanted in (entry / "environ").read_bytes().split(b"\0"):
                 yield int(entry.name)
+
+
+def called(name: str, proc: Path = Path("/proc")) -> Iterator[tuple[int, list[str]]]:
+    """The processes of this name, whosever they are, and with what arguments."""
+    for entry in proc.iterdir():
+        with suppress(OSError):
+            if entry.name.isdigit() and (entry / "comm").read_bytes() == f"{name}\n".encode():
+                words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                yield int(entry.name), words[1:]
 
 
 def _leftovers() -> Iterator[tuple[int, str, int]]:
