@@ -329,4 +329,5 @@ def mean_of(values: Sequence[float]) -> Estimate:
         return Estimate(mean, None, None)
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
     margin = float(stats.t.ppf(0.975, count - 1)) * deviation / math.sqrt(count)
-    return Estimate(mean, max(0.0, mean - margin), mean + margin)
+    low = mean - margin
+    return Estimate(mean, max(0.0, low) if min(values) >= 0 else low, mean + margin)
