@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
@@ -167,10 +168,17 @@ def running(*args, **keys) -> Iterator[Run]:
         run.close()
 
 
-def stop(run: Run, part: str, delay_s: float, stop_s: float, after: int = 0) -> int:
+class Stop(NamedTuple):
+    """When a part was stopped: in this cycle, or when that had just ended."""
+
+    cycle: int
+    from_ns: int
+
+
+def stop(run: Run, part: str, delay_s: float, stop_s: float, after: int = 0) -> Stop:
     """Stop this part for a while, so long after the next T0; it goes on whatever happens here.
 
-    Says in which cycle, which is one after `after`.
+    The cycle is one after `after`. Events are read with a delay, on a busy machine of a second.
     """
     cycle = run.next_cycle(after)
     time.sleep(delay_s)
@@ -181,13 +189,14 @@ def stop(run: Run, part: str, delay_s: float, stop_s: float, after: int = 0) -> 
         except ProcessLookupError:  # the new app has not been started yet
             time.sleep(0.01)
     assert pid is not None, part
+    from_ns = time.monotonic_ns()
     os.kill(pid, signal.SIGSTOP)
     try:
         time.sleep(stop_s)
     finally:
         with suppress(ProcessLookupError):  # it was killed meanwhile, as an app may be
             os.kill(pid, signal.SIGCONT)
-    return cycle
+    return Stop(cycle, from_ns)
 
 
 def _container_pid(name: str) -> int:

@@ -46,7 +46,7 @@ def attack(n: int, seed: int, budget: Budget) -> Tally:
             found.tries += 1
             lines = (where / "runs/latest/cycles.jsonl").read_text().splitlines()
             cycles = [decode_cycle(line) for line in lines]
-            found.judge(cycles, disturbed=[cycle.cycle for cycle in cycles])
+            found.judge(cycles, disturbed=dict.fromkeys((c.cycle for c in cycles), "table full"))
             found.ended(done.returncode, done.stdout + done.stderr, f"run {number}")
             found.notes += [f"cycle {c.cycle}: lost {c.world_lost}" for c in cycles]
     return found

@@ -42,7 +42,7 @@ def test_a_part_that_is_stopped_in_a_cycle_makes_it_poor_and_is_named(tmp_path) 
     with running(tmp_path / "d", cycles=len(PARTS), faults=faults) as run:
         for part in PARTS:
             after = max(in_cycle.values(), default=0)
-            in_cycle[part] = stop(run, part, delay_s=0.3, stop_s=2.0, after=after)
+            in_cycle[part] = stop(run, part, delay_s=0.3, stop_s=2.0, after=after).cycle
         cycles = {cycle.cycle: cycle for cycle in run.wait()}
     for part, number in in_cycle.items():
         check(cycles[number], run.said, part, 2.0)
