@@ -6,6 +6,7 @@ docs/measuring.md defines the numbers; samples count to the microsecond, as they
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
@@ -479,14 +480,14 @@ def _anomaly(
     """Whether the recovery lies outside of the predicted band by more than its error bar.
 
     A censored one does as soon as it took longer than the band allows. Where nothing moves the
-    outage has a band, too, or users are predicted to be unaffected.
+    lost requests have a band, too, or users are predicted to be unaffected.
     """
     resolution_s = fold.resolution_s()
     if predicted is None or resolution_s is None:
         return None
     margin_s = resolution_s + ANOMALY_MARGIN_S
     if outcome == CycleOutcome.UNAFFECTED and (share := predicted.unaffected_share) is not None:
-        return not share and (predicted.outage_lower_s or 0.0) > margin_s
+        return not share and _failed_s(predicted)[0] > margin_s
     if outcome == CycleOutcome.CENSORED:
         return (end_ns - fold.t0_ns) / 1e9 > predicted.upper_s + margin_s or None
     recovery_s = fold.until_fresh_s()
@@ -494,7 +495,12 @@ def _anomaly(
         return None
     if not predicted.lower_s - margin_s <= recovery_s <= predicted.upper_s + margin_s:
         return True
-    low_s, high_s, lost_s = predicted.outage_lower_s, predicted.outage_upper_s, fold.outage_loss_s()
-    if low_s is None or high_s is None:
+    if predicted.unaffected_share is None:
         return False
+    (low_s, high_s), lost_s = _failed_s(predicted), fold.outage_loss_s()
     return predicted.unaffected_share == 1 or not low_s - margin_s <= lost_s <= high_s + margin_s
+
+
+def _failed_s(predicted: Prediction) -> tuple[float, float]:
+    spread = predicted.failed_s or {}
+    return spread.get("lower", 0.0), spread.get("upper", math.inf)

@@ -13,20 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 from chaosd.history.causes import Doubt, DoubtKind, Lag, LagKind
 from chaosd.history.cycles import Prediction
-from chaosd.history.events import (
-    AnyEvent,
+from chaosd.history.deeds import (
     Asked,
-    CycleEnded,
-    DatagramUnread,
-    DeedDue,
     Done,
-    Event,
     ImpairInstance,
-    Inbox,
     OtherDeed,
     RenewProxy,
     RestoreInstance,
     RunProgram,
+)
+from chaosd.history.events import (
+    AnyEvent,
+    CycleEnded,
+    DatagramUnread,
+    DeedDue,
+    Event,
+    Inbox,
     WorldWatched,
     only,
 )

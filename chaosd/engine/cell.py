@@ -33,6 +33,7 @@ from chaosd.errors import MachineError
 from chaosd.history import flight_record
 from chaosd.history.causes import Cause, CauseKind
 from chaosd.history.cycles import Cycle, CycleKind, CycleOutcome, Prediction
+from chaosd.history.deeds import SetUp, TearDown
 from chaosd.history.events import (
     AnyEvent,
     CycleEnded,
@@ -43,9 +44,7 @@ from chaosd.history.events import (
     QueriesCounted,
     RecoveryPredicted,
     ServerChanged,
-    SetUp,
     StreamOpened,
-    TearDown,
     Teller,
 )
 from chaosd.history.values import RETIRED, Address, Instance, Outcome, Sample, StreamSpec
@@ -334,15 +333,20 @@ class CellRun:
     def _times(self) -> Iterator[tuple[int, int]]:
         """When each fault comes, by its place in the config.
 
-        Where arms are compared all cells have one schedule: their cycles of one number are a block.
-        Within it they begin shortly after each other, in an order that is drawn anew.
+        Where arms are compared, the first cells of all arms have one schedule, and their cycles of
+        one number are a block; the second cells have another one, independent of it. In a block
+        cells begin shortly after each other, in an order that is drawn anew.
         """
         plan = self.plan
         blocked = plan.is_blocked
         arms = plan.arms if blocked else (self.arm,)
         timers_s = [period_s for arm in arms for period_s in arm.proxy.timers_s()]
         names = [cell.name for cell in plan.cells]
-        who, place = ("block", 0) if blocked else (self.name, names.index(self.name))
+        who, place = self.name, names.index(self.name)
+        if blocked:
+            replica = place // len(arms)
+            names = names[replica * len(arms) :][: len(arms)]
+            who, place = f"block {replica}", 0
         times = schedule.merged(
             [
                 schedule.instants(f, self.clock, plan.rng(who, f.label), timers_s, place)
@@ -351,7 +355,7 @@ class CellRun:
         )
         if not blocked:
             return times
-        return schedule.staggered(times, names, self.name, plan.rng("order"))
+        return schedule.staggered(times, names, self.name, plan.rng("order", who))
 
     async def _enough_before(self, at_ns: int) -> bool:
         """Sleep until then, unless the run has had enough before: then say so."""

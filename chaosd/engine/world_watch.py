@@ -16,16 +16,13 @@ from typing import Any
 
 from chaosd.engine.recorder import CellRecorder
 from chaosd.history.causes import Lag, LagKind
+from chaosd.history.deeds import Asked, Done, HoldAddress, ReleaseAddress
 from chaosd.history.events import (
     AnyEvent,
-    Asked,
-    Done,
     Event,
     FaultBegan,
-    HoldAddress,
     InstanceListening,
     MachineRead,
-    ReleaseAddress,
     WorldWatched,
 )
 from chaosd.plugins.runtime import HasProcesses, OwnProcess, ProcessRole, WatchesEntry

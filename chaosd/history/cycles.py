@@ -63,11 +63,9 @@ class Prediction:
     stable_mean_s: float | None = None
     stable_quantiles_s: dict[str, float] | None = None
     relapse_share: float | None = None
-    # Where nothing moves: the share of all phases in which no request is bad, and the outage of the
-    # others. The numbers above are those of the others, and 0 if there is none.
+    # Where nothing moves: the share of all phases in which no request is bad. All other numbers
+    # are those of the other phases, and 0 if there is none.
     unaffected_share: float | None = None
-    outage_lower_s: float | None = None
-    outage_upper_s: float | None = None
     # What requests come to, in seconds' worth: {"lower": …, "mean": …, "upper": …}.
     failed_s: dict[str, float] | None = None
     masked_s: dict[str, float] | None = None

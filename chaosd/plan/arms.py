@@ -7,6 +7,7 @@ schedule; `cells: N` are N replicas of each.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from random import Random
 
@@ -16,7 +17,7 @@ from chaosd.config.shape import Config
 from chaosd.plugins.fault import Fault
 from chaosd.plugins.probe import PLAIN_KNOCK, Knocks
 from chaosd.plugins.proxy import Proxy, Rewires
-from chaosd.plugins.runtime import AppSpec, CellSpec, DnsSpec, Runtime
+from chaosd.plugins.runtime import AppSpec, CanReloadProxy, CellSpec, DnsSpec, Runtime
 
 OWN_APP = "http-server"  # it says in a header who it is
 
@@ -45,6 +46,11 @@ class Arm:
         """The faults that come with the one at this place."""
         companions = self.config.faults[place].companions
         return [plugins.find("faults", config.type)(config) for config in companions]
+
+    def all_faults(self) -> list[Fault]:
+        """Each of both."""
+        companions = [self.companions(place) for place in range(len(self.config.faults))]
+        return [*self.faults(), *chain.from_iterable(companions)]
 
     def settings(self) -> Settings:
         """What the analysis needs of the config."""
@@ -113,6 +119,7 @@ class Plan:
             proxy=proxy,
             knock=replace(knock, identified=stand_in is not None),
             beside=None if stand_in is None else stand_in.beside,
+            reloads=any(CanReloadProxy in fault.needs for fault in cell.arm.all_faults()),
             app=AppSpec(
                 image=app.image,
                 port=app.port,

@@ -45,6 +45,8 @@ class Wiring:
     app_at: Address | None = None  # where an instance of the app is when the proxy is started
     beside: str | None = None  # the host of an app that never moves, if there is one
     more_dns: tuple[Address, ...] = ()  # further nameservers with the same names
+    # Its first process stays, and lets others take over from each other: `Reloads.reload_signal`.
+    under_master: bool = False
 
     @property
     def nameservers(self) -> tuple[Address, ...]:
@@ -238,6 +240,25 @@ class Rewires(Protocol):
         """What the copies don't have of the files, and what that changes, a line each."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parcel:
+    """What a proxy needs of the user's files on a machine that has none of them.
+
+    `said` is what its part of the YAML says there; each text in it is a path of this machine.
+    """
+
+    files: Mapping[str, bytes]  # by their absolute paths
+    said: Mapping[str, Any]
+
+
+@runtime_checkable
+class SendsFiles(Protocol):
+    """A proxy whose user's files can be taken to another machine."""
+
+    def parcel(self) -> Parcel | None:
+        """All of them; None if there are none. Raises MachineError where they are too much."""
+
+
 @runtime_checkable
 class HidesSecrets(Protocol):
     """A proxy whose configuration may have secrets, which people are not shown."""
@@ -277,6 +298,8 @@ class ReadsServers(Protocol):
 @runtime_checkable
 class Reloads(Protocol):
     """A proxy of which one process can take over from another."""
+
+    reload_signal: ClassVar[str]  # tells one that was started with `Wiring.under_master` to do so
 
     def successor(self, launch: Launch, pid: int) -> Launch:
         """Say how that one is started which takes over from this process, of the same launch."""

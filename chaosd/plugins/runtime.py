@@ -70,6 +70,7 @@ class CellSpec:
     knock: Knock = PLAIN_KNOCK  # how the first probe asks
     # An app that never moves: other servers of the proxy's are there. None: nobody needs it.
     beside: tuple[str, ...] | None = None  # the names that it is found by, where it has any
+    reloads: bool = False  # a fault reloads the proxy
 
     def wiring(
         self,
@@ -83,6 +84,7 @@ class CellSpec:
         app_at: Address | None = None,
         beside: str | None = None,
         more_dns: tuple[Address, ...] = (),
+        under_master: bool = False,
     ) -> Wiring:
         """The addresses that a runtime has chosen, with what the config says of the app."""
         return Wiring(
@@ -99,6 +101,7 @@ class CellSpec:
             app_at=app_at,
             beside=beside,
             more_dns=more_dns,
+            under_master=under_master,
         )
 
 
@@ -263,6 +266,7 @@ class CanReschedule(Protocol):
     """A stage whose platform replaces an instance by itself: where and how is its own choice."""
 
     app: tuple[Instance, ...]
+    virtual_ip: str | None  # the one address that stands before all instances, if there is one
 
     def next_identity(self) -> str:
         """Name the next instance, before it has an address. Declare it by `cycle.expect`."""

@@ -233,9 +233,8 @@ def foretold(found: Prediction) -> str:
     share = found.unaffected_share or 0.0
     if share == 1:
         return "users unaffected"
-    outage = (
-        f"an outage of {found.outage_lower_s or 0.0:.2f} s to {found.outage_upper_s or 0.0:.2f} s"
-    )
+    lost = found.failed_s or {}
+    outage = f"an outage of {lost.get('lower', 0.0):.2f} s to {lost.get('upper', 0.0):.2f} s"
     ends = f"over {found.lower_s:.2f} s to {found.upper_s:.2f} s after T0"
     return f"{outage}, {ends}" + (f" (none in {share:.0%} of cycles)" if share else "")
 

@@ -32,8 +32,11 @@ from chaosd.sweep.store import Plan, Stopped, Store
 from chaosd.sweep.values import Host, Results, Seen
 from chaosd.sweep.where import Where
 
-FIRST_BLOCKS = 5  # before the first look
-FRESH_CELLS = 4  # of each of the two that get fresh blocks: so much sooner they are done
+FIRST_BLOCKS = 5  # before the first look, or more where so many are made at once
+LATER_BLOCKS = 15  # before any later look, if twice as many as there are would be more
+CELLS_MAX = 32  # of a round on this machine, where arms have several
+CYCLES_MIN = 4  # of each of them: to set it up takes as long as two
+FRESH_CELLS = 4  # of each arm on other machines: so much sooner fresh blocks are done
 FRESH_TRIES = 3  # until there are enough: some may be poor, or not carried at once
 FRESH_TIME_SHARE = 0.25  # of the time: so much is kept for the fresh blocks
 REPEATED_SHARE = 0.5  # of the cycles that are wanted: so many blocks more are made for poor ones
@@ -170,13 +173,15 @@ class Sweep:
             counts = [self._count(arm.key, fault.label) for arm in living]
             left = wanted - min(counts)
             if left > 0 and max(counts) < most:
-                found[fault.label] = min(left, max(self._look_after(), min(counts) // 2))
+                some = min(counts)
+                more = max(self._look_after(len(living)), min(2 * some, LATER_BLOCKS), some // 2)
+                found[fault.label] = more if more + FIRST_BLOCKS < left else left
         return found
 
-    def _look_after(self) -> int:
+    def _look_after(self, arms: int) -> int:
         """How many blocks of each fault are made before the next look, at least."""
         if self._where.width == 1:
-            return FIRST_BLOCKS
+            return max(FIRST_BLOCKS, CYCLES_MIN * self._replicas(arms, self._limits.cycles))
         return FIRST_BLOCKS * max(PIECES, -(-self._where.width // len(self._faults)))
 
     def _groups(self, fault: Fault, more: str = "") -> Iterator[list[Arm]]:
@@ -216,7 +221,14 @@ class Sweep:
                 yield fault, arms, count
 
     def _of_arms(self, fault: Fault, arms: Sequence[Arm], blocks: int) -> Wanted:
-        return self._wanted(fault, arms, blocks, replicas=1, fresh=False)
+        replicas = self._replicas(len(arms), blocks) if self._where.width == 1 else 1
+        cycles = -(-blocks // replicas)
+        return self._wanted(fault, arms, cycles, replicas=replicas, fresh=False)
+
+    def _replicas(self, arms: int, blocks: int) -> int:
+        """How many cells of each arm make these blocks, by what this machine has carried."""
+        carried = [shown.carried for shown in self._shown if shown.carried is not None]
+        return max(1, min(min([CELLS_MAX, *carried]) // arms, blocks // CYCLES_MIN))
 
     def _fresh(self, recommended: str) -> None:
         """Blocks of the recommended arm and the baseline that nobody has looked at before."""
@@ -230,7 +242,7 @@ class Sweep:
                 left = self._limits.cycles - there
                 if left <= 0 or self._is_over or self._left_s(whole=True) < SECONDS_MIN:
                     continue
-                replicas = min(FRESH_CELLS, left)
+                replicas = min(FRESH_CELLS, left) if together else self._replicas(len(arms), left)
                 cycles = -(-left // replicas)
                 some += [
                     self._wanted(fault, arms, each, replicas=replicas, fresh=True)
@@ -243,7 +255,7 @@ class Sweep:
                 self._make(some)
 
     def _wanted(
-        self, fault: Fault, arms: Sequence[Arm], blocks: int, *, replicas: int, fresh: bool
+        self, fault: Fault, arms: Sequence[Arm], cycles: int, *, replicas: int, fresh: bool
     ) -> Wanted:
         self._number += 1
         left_s = self._left_s(whole=fresh)
@@ -251,7 +263,7 @@ class Sweep:
             number=self._number,
             fault=fault,
             arms=arms,
-            cycles=blocks,
+            cycles=cycles,
             replicas=replicas,
             fresh=fresh,
             seed=self._rng(f"round {self._number}").getrandbits(32),
@@ -317,7 +329,8 @@ class Sweep:
         for fault in self._faults:
             counts = [self._count(arm.key, fault.label) for arm in self._living()]
             ahead += max(0, self._limits.cycles - min(counts))
-        ahead_s = block_s * (ahead + len(self._faults) * self._limits.cycles / FRESH_CELLS)
+        fresh = FRESH_CELLS if self._where.width > 1 else self._replicas(2, self._limits.cycles)
+        ahead_s = block_s * (ahead + len(self._faults) * self._limits.cycles / fresh)
         return min(ahead_s, max(0.0, self._left_s(whole=True)))
 
 

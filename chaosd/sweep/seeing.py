@@ -34,6 +34,7 @@ class Shown:
     start_unix: float  # by its host's clock
     took_s: float
     at_once: int  # arms that ran side by side
+    carried: int | None = None  # cells, where that is fewer than there were to be
 
 
 def look(directory: Path, begun: Round, first_block: int) -> Shown:
@@ -78,7 +79,15 @@ def look(directory: Path, begun: Round, first_block: int) -> Shown:
         start_unix=start_unix,
         took_s=max(0.0, took_s),
         at_once=at_once,
+        carried=_carried(manifest, at_once),
     )
+
+
+def _carried(manifest: Mapping[str, Any], at_once: int) -> int | None:
+    admission = manifest.get("admission")
+    if not isinstance(admission, dict):
+        return None
+    return at_once if admission["turns"] > 1 else int(admission["wanted"] - admission["left_out"])
 
 
 def took_s(some: Iterable[Shown]) -> float:

@@ -85,6 +85,15 @@ class Process(Protocol):
 Start = Callable[[Sequence[str], dict[str, str], int], Process]
 
 
+def latest_child(pid: int) -> int | None:
+    """The last process that it has started and that lives; None if that is not known."""
+    try:
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    return int(text.split()[-1]) if text.split() else None
+
+
 def started(command: Sequence[str], environment: dict[str, str], stdin: int) -> Process:
     """A program in a session of its own, its output in a pipe. Raises OSError."""
     return subprocess.Popen(

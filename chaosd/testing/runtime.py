@@ -11,6 +11,7 @@ import asyncio
 import tempfile
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from chaosd.history.events import (
 from chaosd.history.values import Instance
 from chaosd.plan import build
 from chaosd.plan.arms import Plan
-from chaosd.plugins.runtime import CanHoldAddress, CanMove, Stage
+from chaosd.plugins.runtime import CanHoldAddress, CanMove, CanReloadProxy, Stage
 from chaosd.system.clock import Clock, sleep
 from chaosd.testing.abilities import check_more
 
@@ -101,6 +102,7 @@ async def _check(plan: Plan, directory: Path) -> None:
     failures: list[Exception] = []
     recorder = CellRecorder(clock, "c1", events.append)
     spec = plan.spec(plan.cells[0], directory / "c1")
+    spec = replace(spec, reloads=CanReloadProxy in runtime.abilities())
     async with asyncio.timeout(SET_UP_LIMIT_S):
         stage = await runtime.set_up(spec, recorder, failures.append)
     cell = _Cell(plan, clock, stage, events)

@@ -60,9 +60,19 @@ class Made:
 
 
 def run(
-    design: Loaded, fault: Fault, arms: Sequence[Arm], *, cycles: int, where: Path, limit_s: float
+    design: Loaded,
+    fault: Fault,
+    arms: Sequence[Arm],
+    *,
+    cycles: int,
+    where: Path,
+    limit_s: float,
+    cells: int = 1,
 ) -> Made:
-    """Arms side by side in an ordinary run of its own, by `chaosd run`. `where` is a new place."""
+    """Arms side by side in an ordinary run of its own, by `chaosd run`. `where` is a new place.
+
+    Each arm has so many cells, and its cycles are shared out among them.
+    """
     where.mkdir(parents=True)
     data = design.with_values({})
     happens = dict(fault.data)
@@ -75,10 +85,11 @@ def run(
         "faults": [happens],
         "metrics": None,
         "runs": {"directory": str(where / "runs")},
-        "until": {"cycles": cycles, "time": f"{limit_s:.0f}s"},
+        "cells": cells,
+        "until": {"cycles": -(-cycles // cells), "time": f"{limit_s:.0f}s"},
         "arms": [{"name": arm.sweep.name, **values} for arm, values in said],
     }
-    for key in ("cells", "seed", "slo"):
+    for key in ("seed", "slo"):
         data.pop(key, None)
     path = (where / "afresh.json").absolute()
     path.write_text(json.dumps(data))
@@ -94,7 +105,7 @@ def run(
         fault=fault.label,
         fault_hash=fault.hash,
         cycles=cycles,
-        replicas=1,
+        replicas=cells,
         arms={arm.sweep.name: arm.key for arm in arms},
         fresh=True,
     )

@@ -32,6 +32,7 @@ from chaosd.sweep.values import Results
 from chaosd.sweep.words import amount, estimate
 
 CYCLES, AFRESH = 20, 24
+CELLS = 4  # of each arm, when it is run afresh
 SWEEP_LIMIT_S, RUN_LIMIT_S = 480.0, 300.0
 RESOLVE, RETRY = "proxy.resolvers.timeout_resolve", "proxy.resolvers.timeout_retry"
 BASE = {
@@ -101,7 +102,8 @@ def checked(
     seen, first = [], 0
     for fault in faults_of(there):
         where = place / f"afresh-{fault.label}"
-        made = run(there, fault, arms, cycles=cycles, where=where, limit_s=RUN_LIMIT_S)
+        limit_s = RUN_LIMIT_S
+        made = run(there, fault, arms, cycles=cycles, where=where, limit_s=limit_s, cells=CELLS)
         seen += [_later(each, first) for each in made.seen]
         first += made.blocks
     again = Results(

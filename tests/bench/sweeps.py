@@ -1,6 +1,10 @@
 """A sweep of 24 arms: how much sooner it is done than one after the other, and as well.
 
     python tests/bench/sweeps.py [--cycles 30] [--arms 24] [--alone 3] [--keep DIRECTORY]
+    python tests/bench/sweeps.py --predicted [--cycles 30] [--keep DIRECTORY]
+
+The second form is about a prediction of 5,000 arms: how long it takes, and how many arms of its
+front no measured arm certainly dominates, once those are measured that a sweep chooses.
 
 `timeout resolve`, `timeout retry`, `inter` and `redispatch` on HAProxy 2.6 and 3.4, as a Latin
 hypercube. Told are: how long the sweep took; how long its cycles would have taken one after the
@@ -33,6 +37,7 @@ from chaosd.sweep.store import Store
 RESOLVERS = "proxy.resolvers."
 SWEEP_LIMIT_S, ALONE_LIMIT_S = 720.0, 180.0
 SHARE_MAX, POOR_MAX = 0.1, 0.02
+PREDICTED_S_MAX, HOLDS_SHARE_MIN, LARGE_LIMIT_S = 180.0, 0.8, 400.0
 SECOND_NS = 1e9
 
 
@@ -52,6 +57,27 @@ def design(arms: int, cycles: int) -> dict[str, Any]:
         "baseline": {"proxy.version": "2.6"},
         "faults": ["recreate"],
         "until": {"cycles": cycles, "time": f"{SWEEP_LIMIT_S:.0f}s"},
+        "seed": 15,
+    }
+
+
+def large_design(cycles: int) -> dict[str, Any]:
+    """5,000 combinations."""
+    return {
+        "name": "large",
+        "base": "base.yaml",
+        "vary": {
+            "proxy.version": ["2.6", "3.4"],
+            f"{RESOLVERS}timeout_resolve": {"log": ["200ms", "3s"], "n": 5},
+            f"{RESOLVERS}timeout_retry": {"log": ["200ms", "3s"], "n": 5},
+            f"{RESOLVERS}hold.obsolete": ["0ms", "500ms", "1s", "2s", "5s"],
+            "proxy.server.inter": {"log": ["300ms", "3s"], "n": 5},
+            "proxy.retries": [1, 3],
+            "proxy.redispatch": [False, 1],
+        },
+        "baseline": {"proxy.version": "2.6"},
+        "faults": ["recreate"],
+        "until": {"cycles": cycles, "time": f"{LARGE_LIMIT_S:.0f}s"},
         "seed": 15,
     }
 
@@ -169,17 +195,45 @@ def measured(place: Path) -> bool:
     return share <= SHARE_MAX and poor <= POOR_MAX
 
 
+def predicted(place: Path, cycles: int) -> bool:
+    """Whether 5,000 arms are predicted soon enough, and whether the predicted front holds."""
+    (place / "large.yaml").write_text(yaml.safe_dump(large_design(cycles), sort_keys=False))
+    words = ("sweep", "large.yaml", "--predict")
+    code, text, took_s = chaosd(*words, cwd=place, limit_s=2 * PREDICTED_S_MAX)
+    said_of = next((line for line in text.splitlines() if line.startswith("predicted: ")), text)
+    print(f"{said_of} in {took_s:.0f} s", flush=True)
+    if code:
+        return False
+    limit_s = LARGE_LIMIT_S + 2 * PREDICTED_S_MAX
+    code, text, _ = chaosd("sweep", "large.yaml", cwd=place, limit_s=limit_s)
+    if code not in (0, 4):
+        print(text[-3000:])
+        return False
+    answer = json.loads((place / "sweeps/large/answer.json").read_text())
+    front = [answer["arms"][key] for key in answer["predicted_front"]]
+    front = [arm for arm in front if arm["measured"]]
+    beaten = [arm for arm in front if (arm["stopped"] or "").startswith("dominated")]
+    for arm in beaten:
+        print(f"{arm['name']}: {arm['stopped']}")
+    print(f"predicted front: {len(front)} arms measured, {len(beaten)} of them dominated")
+    holds = len(front) - len(beaten) >= HOLDS_SHARE_MIN * len(front)
+    return bool(front) and holds and took_s <= PREDICTED_S_MAX
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--cycles", type=int, default=30)
     parser.add_argument("--arms", type=int, default=24)
     parser.add_argument("--alone", type=int, default=3, help="arms that are run alone, too")
+    parser.add_argument("--predicted", action="store_true", help="the prediction of 5,000 arms")
     parser.add_argument("--keep", type=Path, help="a directory for it; not kept if not set")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="chaosd-bench-") as temporary:
         place = options.keep or Path(temporary)
         place.mkdir(parents=True, exist_ok=True)
         (place / "base.yaml").write_text(yaml.safe_dump(BASE))
+        if options.predicted:
+            return 0 if predicted(place, options.cycles) else 1
         text = yaml.safe_dump(design(options.arms, options.cycles), sort_keys=False)
         (place / "design.yaml").write_text(text)
         is_quick = measured(place)

@@ -30,7 +30,7 @@ def test_an_outage_is_predicted_and_comes(simulate, preset) -> None:
     for cycle in ran.cycles:
         assert cycle.predicted.unaffected_share == 0
         assert cycle.anomaly is False
-        low_s, high_s = cycle.predicted.outage_lower_s, cycle.predicted.outage_upper_s
+        low_s, high_s = (cycle.predicted.failed_s[end] for end in ("lower", "upper"))
         assert low_s - 0.02 <= cycle.outage_loss_s <= high_s + 0.02
     assert "(predicted: an outage of " in ran.said
     assert "DNS faults: 6 of 6 cycles were as predicted" in ran.said

@@ -11,30 +11,14 @@ from pathlib import Path
 import budget
 import pytest
 import yaml
+from sweep_design import BASE, design
 
 from chaosd.cli import main
 from chaosd.history.codec import decode_cycle
 from chaosd.proxies.haproxy.model import outlook, trials
 
-ARMS, CYCLES = 3, 2  # the baseline has 1s and no redispatch, as HAProxy has
-DESIGN = {
-    "name": "d",
-    "base": "base.yaml",
-    "vary": {
-        "proxy.resolvers.timeout_resolve": ["200ms", "3s"],
-        "proxy.resolvers.timeout_retry": {"same_as": "proxy.resolvers.timeout_resolve"},
-        "proxy.redispatch": [1],
-    },
-    "faults": ["recreate", {"type": "dns", "answer": "servfail", "window": "2s"}],
-    "until": {"cycles": CYCLES},
-    "seed": 7,
-}
-BASE = {
-    "name": "b",
-    "runtime": "sim",
-    "proxy": {"type": "haproxy", "resolvers": {"hold": {"other": "500ms"}}},
-    "probes": [{"type": "http", "rate": "10/s"}],
-}
+ARMS, CYCLES = 3, 2
+DESIGN = design([1], CYCLES)
 PATH = Path("sweeps/d")
 
 

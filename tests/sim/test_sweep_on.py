@@ -12,27 +12,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from sweep_design import BASE, design
 
 pytest.importorskip("distributed")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-DESIGN = {
-    "name": "d",
-    "base": "base.yaml",
-    "vary": {
-        "proxy.resolvers.timeout_resolve": ["200ms", "3s"],
-        "proxy.resolvers.timeout_retry": {"same_as": "proxy.resolvers.timeout_resolve"},
-        "proxy.redispatch": [False, 1],
-    },
-    "faults": ["recreate", {"type": "dns", "answer": "servfail", "window": "2s"}],
-    "until": {"cycles": 12},
-    "seed": 7,
-}
-BASE = {
-    "name": "b",
-    "runtime": "sim",
-    "proxy": {"type": "haproxy", "resolvers": {"hold": {"other": "500ms"}}},
-    "probes": [{"type": "http", "rate": "20/s"}],
-}
 LIMIT_S = 400
 
 
@@ -84,8 +67,9 @@ def lines(directory: Path, what: str) -> list[dict]:
 
 def test_four_workers_of_which_one_is_killed_answer_as_one_does(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("base.yaml").write_text(yaml.safe_dump(BASE))
-    Path("d.yaml").write_text(yaml.safe_dump(DESIGN, sort_keys=False))
+    base = BASE | {"probes": [{"type": "http", "rate": "20/s"}]}
+    Path("base.yaml").write_text(yaml.safe_dump(base))
+    Path("d.yaml").write_text(yaml.safe_dump(design([False, 1], 12), sort_keys=False))
     four, one = Path("four"), Path("one")
     with start("--on", "local:4", "--dir", "four") as running:
         child = kill_one_that_makes_a_round(running)

@@ -8,7 +8,8 @@ from chaosd.analysis.dns_trouble import met
 from chaosd.dns.presets import PRESETS
 from chaosd.dns.rules import Rule
 from chaosd.history.cycles import Prediction
-from chaosd.history.events import Done, Event, FaultBegan, FaultDns, RestoreDns
+from chaosd.history.deeds import Done, FaultDns, RestoreDns
+from chaosd.history.events import Event, FaultBegan
 from chaosd.plugins.dns_trouble import disturbed, meaning, rules_of, trouble
 from chaosd.plugins.simulation import Reply, together
 from chaosd.plugins.timeline import ALWAYS, NEW, OLD, Failure, Timeline, Unreached, move
@@ -103,7 +104,7 @@ def test_an_outage_that_begins_once_the_hold_is_over(name, version) -> None:
     found = foreseen(name, version=version)
     assert found.unaffected_share == 0
     # Poll of 1 s, hold of 2 s, 6 s of trouble: down from 2 to 3 s on, up with the next poll.
-    assert 2.5 < found.outage_lower_s <= found.outage_upper_s < 5.5
+    assert 2.5 < found.failed_s["lower"] <= found.failed_s["mean"] <= found.failed_s["upper"] < 5.5
     assert 5.8 < found.lower_s < found.mean_s < found.upper_s < 7.5
 
 

@@ -17,7 +17,16 @@ from chaosd.errors import ConfigError, MachineError
 from chaosd.history.cycles import Prediction
 from chaosd.history.values import Address
 from chaosd.plugins.program import COMMAND_S_MAX, run_once
-from chaosd.plugins.proxy import Launch, LogReader, ProxyHost, ProxyLook, Running, StandIn, Wiring
+from chaosd.plugins.proxy import (
+    Launch,
+    LogReader,
+    Parcel,
+    ProxyHost,
+    ProxyLook,
+    Running,
+    StandIn,
+    Wiring,
+)
 from chaosd.plugins.simulation import World
 from chaosd.plugins.timeline import Clients, Foretold, Timeline, Unreached
 from chaosd.proxies.haproxy import (
@@ -26,6 +35,7 @@ from chaosd.proxies.haproxy import (
     config,
     log,
     render,
+    sending,
 )
 from chaosd.proxies.haproxy.beside import beside
 from chaosd.proxies.haproxy.cfg import own_file
@@ -75,6 +85,7 @@ class HAProxy:
 
     Config = config.Config
     config_name: ClassVar[str] = "haproxy.cfg"
+    reload_signal: ClassVar[str] = "USR2"
 
     def __init__(self, config: config.Config) -> None:
         self.config = config
@@ -140,7 +151,12 @@ class HAProxy:
             files=files
             if self._host is None or self._rewired
             else beside(self.config.files) | files,
-            argv=[self._binary, "-db", *self._files(wiring.directory)],
+            argv=[
+                self._binary,
+                *(["-W"] if wiring.under_master else []),
+                "-db",
+                *self._files(wiring.directory),
+            ],
             env=env,
             state=render.state_file(wiring) if self.config.state_file else None,
         )
@@ -303,6 +319,12 @@ class HAProxy:
     def own_files(self) -> tuple[Path, ...]:
         return (*self.config.files, *([self.config.env] if self.config.env is not None else []))
 
+    def parcel(self) -> Parcel | None:
+        if self._rewired is not None:
+            facts = self._facts()
+            return sending.rewired(self.config, facts.version, facts.features)
+        return None if self._path is None else sending.by_variables(self._path)
+
     def stand_in(self, app_port: int) -> StandIn | None:
         return None if self._rewired is None else self._rewired.stand_in(app_port)
 
@@ -452,7 +474,7 @@ class HAProxy:
             return standing
         if not standing.moved:
             return Unreached.LOOKED_UP_ONCE
-        return foretell(backend, version, happening, clients, moved=standing.moved[0].name)
+        return foretell(standing, version, happening, clients)
 
     def lines(self, values: Mapping[str, Any]) -> list[str]:
         return pasted(values, None if self._rewired is None else self._rewired.sections())

@@ -68,7 +68,7 @@ def _global(config: Config, wiring: Wiring) -> list[str]:
 
 def state_file(wiring: Wiring) -> PurePath:
     """Where what is known of servers is kept over a reload."""
-    return wiring.scratch / "servers.state"
+    return wiring.directory / "servers.state"
 
 
 def _defaults(config: Config) -> list[str]:

@@ -24,6 +24,7 @@ from chaosd.plugins.runtime import (
     CanMove,
     CanPartition,
     CanPause,
+    CanReloadProxy,
     CanRestartProxy,
     CanSwitch,
     CellSpec,
@@ -182,7 +183,8 @@ class DockerRuntime(TopologyRuntime):
         return True
 
     def abilities(self) -> Sequence[type]:
-        found = (CanMove, CanHoldAddress, CanPause, CanHang, CanPartition, CanRestartProxy)
+        proxy = (CanReloadProxy, CanRestartProxy)
+        found = (CanMove, CanHoldAddress, CanPause, CanHang, CanPartition, *proxy)
         if self.config.dns == "engine":  # Docker's own DNS can't be told what to answer
             return found
         return (*found, CanFaultDns, CanSwitch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from random import SystemRandom
 from subprocess import CompletedProcess
 from threading import Event
@@ -13,7 +13,7 @@ from typing import Any
 
 from chaosd.errors import MachineError
 from chaosd.history.values import Address
-from chaosd.plugins.proxy import Launch, Launches, launchable
+from chaosd.plugins.proxy import Launch, Launches, Reloads, launchable
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CellSpec
 from chaosd.runtimes.docker import objects
@@ -24,7 +24,7 @@ from chaosd.runtimes.docker.presence import watched
 from chaosd.runtimes.docker.proxy_log import ProxyLog
 from chaosd.runtimes.surroundings import Surroundings
 from chaosd.system import processes, scratch
-from chaosd.system.clock import SECOND_NS, pause
+from chaosd.system.clock import SECOND_NS, pause, sleep
 from chaosd.system.tasks import uninterrupted
 
 ENTRY_PORT, API_PORT = 8080, 9999
@@ -34,7 +34,7 @@ MEMORY_MB, PIDS = 512, 128
 PORT_FIRST, PORT_LAST = 20_000, 32_000
 PORT_ATTEMPTS_MAX = 20
 ONCE_LIMIT_S = 30.0
-TERM_S = 5.0
+TERM_S = RELOAD_S = 5.0
 ONCE_PAUSE_S = 0.02
 # In the container, in memory. No image has it: a directory that is there would keep its own mode.
 SCRATCH = PurePosixPath("/run/chaosd")
@@ -58,6 +58,7 @@ class DockerProxy:
         self._members = members
         self._proxy: Launches = launchable(cell.proxy)
         self._log = ProxyLog(cell, recorder)
+        self._state: PurePath | None = None  # where it reads what the one before knew
 
     async def start(
         self, where: Surroundings, *, publish: str, inside: bool, upstream: Sequence[str]
@@ -82,6 +83,7 @@ class DockerProxy:
         self, where: Surroundings, port: int, publish: str, upstream: Sequence[str]
     ) -> None:
         cell, launch = self._cell, self._launch(port, where)
+        self._state = launch.state
         program, *arguments = launch.argv
         blueprint = Blueprint(
             name=f"chaosd-{cell.run_id}-{cell.name}-proxy",
@@ -113,6 +115,7 @@ class DockerProxy:
             app_at=where.app,
             beside=None if where.beside is None else where.beside.address.host,
             more_dns=where.more_dns,
+            under_master=self._cell.reloads,
         )
         launch, name = self._proxy.launch(wiring), self._proxy.config_name
         (self._cell.directory.resolve() / name).write_bytes(launch.files[name])
@@ -151,21 +154,50 @@ class DockerProxy:
                 return
         raise MachineError(f"no free port between {PORT_FIRST} and {PORT_LAST} on {publish}")
 
+    async def reload(self) -> None:
+        """Let its first process start another, which takes over. Raises MachineError."""
+        member, proxy = self._running(), self._cell.proxy
+        if not self._cell.reloads or not isinstance(proxy, Reloads):
+            raise MachineError("this proxy can't be reloaded by chaosd (let it be restarted)")
+        await self._keep_state(member)
+        old, clock = member.pid, self._engine.clock
+        await self._members.signal(member, f"SIG{proxy.reload_signal}")
+        limit_ns = clock.now_ns() + round(RELOAD_S * SECOND_NS)
+        while old and member.pid == old and clock.now_ns() < limit_ns:
+            await sleep(clock, ONCE_PAUSE_S)
+            await self.look()
+
+    def _running(self) -> Member:
+        if self.member is None:
+            raise MachineError("the proxy is gone")
+        return self.member
+
+    async def _keep_state(self, member: Member) -> None:
+        proxy, path = self._cell.proxy, self._state
+        if path is None or not isinstance(proxy, Reloads):
+            return
+        try:
+            archive = objects.tar({path.name: await proxy.read_state(self.api)})
+        except OSError as error:
+            raise MachineError(f"the proxy's state can't be kept: {error}") from error
+        await self._engine.do(lambda api: api.put_archive(member.id, str(path.parent), archive))
+
     async def restart(self) -> None:
         """End its process, and start the container again: it keeps its address and its ports."""
-        member = self.member
-        if member is None:
-            raise MachineError("the proxy is gone")
+        member = self._running()
+        await self._keep_state(member)
         await self._members.end(member, "TERM", TERM_S)
         await self._members.start(member)
         member.expected = False
         await self.look()
 
     async def look(self) -> None:
-        """Find its process, if it is one of this machine."""
+        """Find its process, if it is one of this machine: the last that a first one has started."""
         if self.member is None or not self._engine.is_here:
             return
         pid = int((await self._members.state(self.member)).get("Pid") or 0)
+        if pid and self._cell.reloads:
+            pid = processes.latest_child(pid) or pid
         self._members.seen(self.member, pid)
 
     def process(self) -> dict[str, int]:

@@ -200,6 +200,10 @@ class DockerStage(Impairable):
 
     # --- the proxy ---
 
+    async def reload_proxy(self) -> None:
+        if self._proxy is not None:
+            await uncancelled(self._proxy.reload(), RESTART_LIMIT_S)
+
     async def restart_proxy(self) -> None:
         if self._proxy is not None:
             await uncancelled(self._proxy.restart(), RESTART_LIMIT_S)

@@ -6,6 +6,7 @@ in `outlook.py`, it goes on until nothing can change any more, and then requests
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from itertools import islice
 from random import Random
@@ -118,20 +119,24 @@ def _folded(found: list[Seen], ends: list[Seen]) -> Prediction:
     hit = [seen for seen in (*found, *ends) if seen.failed_s]
     if not hit:
         none = Prediction(lower_s=0.0, mean_s=0.0, upper_s=0.0)
-        return replace(none, unaffected_share=1.0, outage_lower_s=0.0, outage_upper_s=0.0)
+        return replace(none, unaffected_share=1.0, failed_s=_spread(0.0, 0.0, 0.0))
     lower_s, upper_s = trials.widened([seen.stable_s for seen in hit])
     least_s, most_s = trials.widened([seen.failed_s for seen in hit])
+    mean_s = math.fsum(seen.failed_s for seen in hit) / len(hit)
     late_s = LATE_SHARE * upper_s  # the end of the outage, or its begin: then it is shorter
     band = Prediction(
         lower_s=lower_s,
         mean_s=0.0,
         upper_s=upper_s + late_s,
         unaffected_share=1 - len(hit) / (len(found) + len(ends)),
-        outage_lower_s=max(0.0, least_s - late_s),
-        outage_upper_s=most_s + late_s,
+        failed_s=_spread(max(0.0, least_s - late_s), mean_s, most_s + late_s),
     )
     seconds = sorted(seen.stable_s for seen in found if seen.failed_s) or [lower_s, upper_s]
     return trials.distribution(band, [Recovery(each, each) for each in seconds])
+
+
+def _spread(lower_s: float, mean_s: float, upper_s: float) -> dict[str, float]:
+    return {"lower": round(lower_s, 6), "mean": round(mean_s, 6), "upper": round(upper_s, 6)}
 
 
 class _World(StandingWorld):
