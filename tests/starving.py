@@ -223,6 +223,8 @@ def busy(count: int) -> Iterator[None]:
         yield
 
 
+# What goes on for so long is still going on when its beginning was read, a second late at times.
+LASTING = {"measure": {"stable_for": "4s"}}
 # Runs chaosd, and fills the connection-tracking table of its namespace once a cycle has begun.
 FILL = """
 import pathlib, socket, subprocess, sys, time

@@ -15,7 +15,7 @@ from pathlib import Path
 from random import Random
 
 import tally
-from starving import CACHES, NeverError, Run, running, stop
+from starving import CACHES, LASTING, NeverError, Run, running, stop
 from tally import Budget, Tally
 
 from chaosd.runtimes.local.cache import lacking
@@ -58,8 +58,8 @@ def _stop_some(
 ) -> None:
     """One run with a stop in each of some of its cycles."""
     stop_s = LONG_S if is_long else SHORT_S
-    every = {"every": f"{stop_s + 5:g}s", "jitter": "1s"}
-    keys = {"faults": [{"type": "recreate"} | every]} | keys
+    every = {"every": f"{stop_s + 8:g}s", "jitter": "1s"}
+    keys = {"faults": [{"type": "recreate"} | every]} | LASTING | keys
     stopped: dict[int, str] = {}  # the cycle, and what was done in it
     since_ns: dict[int, int] = {}
     with running(where, cycles=count + 1, **keys) as run:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import tally
 import yaml
-from starving import CONFIG, FILL, TRACK, can_track
+from starving import CONFIG, FILL, LASTING, TRACK, can_track
 from tally import Budget, Tally
 
 from chaosd.history.codec import decode_cycle
@@ -32,7 +32,9 @@ def attack(n: int, seed: int, budget: Budget) -> Tally:
             if not budget.is_left(found):
                 break
             (where := Path(scratch) / str(number)).mkdir()
-            (where / "c.yaml").write_text(yaml.safe_dump(CONFIG | {"seed": seed + number}))
+            (where / "c.yaml").write_text(
+                yaml.safe_dump(CONFIG | LASTING | {"seed": seed + number})
+            )
             (where / "fill.py").write_text(FILL)
             script = f"{TRACK} && exec '{sys.executable}' fill.py"
             try:

@@ -9,7 +9,7 @@ import sys
 import budget
 import pytest
 import yaml
-from starving import BEGIN, CONFIG, FILL, TRACK, busy, can_track, running, stop
+from starving import BEGIN, CONFIG, FILL, LASTING, TRACK, busy, can_track, running, stop
 
 from chaosd.history.causes import DoubtKind, LagKind
 from chaosd.history.codec import decode_cycle
@@ -64,7 +64,7 @@ def test_what_computes_beside_it_makes_no_cycle_poor(tmp_path) -> None:
 def test_a_full_connection_tracking_table_makes_a_cycle_poor_and_is_named(tmp_path) -> None:
     if not can_track():
         pytest.skip("no network namespace with connection tracking can be made here")
-    (tmp_path / "c.yaml").write_text(yaml.safe_dump(CONFIG))
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(CONFIG | LASTING))
     (tmp_path / "fill.py").write_text(FILL)
     script = f"{TRACK} && exec '{sys.executable}' fill.py"
     done = subprocess.run(
