@@ -231,7 +231,8 @@ import pathlib, socket, subprocess, sys, time
 run = subprocess.Popen([sys.executable, "-m", "chaosd", "run", "c.yaml", "--cycles", "1"])
 try:
     events, number = pathlib.Path("runs/latest/events.jsonl"), 0
-    most = int(pathlib.Path("/proc/sys/net/netfilter/nf_conntrack_max").read_text())
+    about = pathlib.Path("/proc/sys/net/netfilter")
+    most = int((about / "nf_conntrack_max").read_text())
     out = socket.socket(type=socket.SOCK_DGRAM)
 
     def add(count):
@@ -240,8 +241,10 @@ try:
             where = f"127.{200 + number // 65536 % 50}.{number // 256 % 256}.{number % 256}", 9
             try:
                 out.sendto(b"", where)
-            except OSError:  # it is full: whatever is new is dropped
-                return
+            except OSError:  # it is full: whatever is new is dropped, this too
+                break
+        if int((about / "nf_conntrack_count").read_text()) > most - 1000:
+            pathlib.Path("full").touch()
 
     end = time.monotonic() + 40
     while time.monotonic() < end and not (events.exists() and '"begin"' in events.read_text()):
@@ -256,7 +259,11 @@ finally:
         run.terminate()
         run.wait(30)
 """
-TRACK = "ip link set lo up && iptables -A OUTPUT -m conntrack --ctstate NEW -j ACCEPT"
+# Entries stay until the table is full, however long that takes.
+TRACK = (
+    "ip link set lo up && iptables -A OUTPUT -m conntrack --ctstate NEW -j ACCEPT && "
+    "echo 600 > /proc/sys/net/netfilter/nf_conntrack_udp_timeout"
+)
 
 
 def can_track() -> bool:

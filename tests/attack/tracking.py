@@ -45,6 +45,9 @@ def attack(n: int, seed: int, budget: Budget) -> Tally:
             except subprocess.TimeoutExpired:
                 found.late.append(f"run {number}: it goes on after {WAIT_S} s")
                 continue
+            if not (where / "full").exists():
+                found.notes.append(f"run {number}: the table did not get full")
+                continue
             found.tries += 1
             lines = (where / "runs/latest/cycles.jsonl").read_text().splitlines()
             cycles = [decode_cycle(line) for line in lines]
