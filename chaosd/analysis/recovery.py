@@ -6,7 +6,6 @@ docs/measuring.md defines the numbers; samples count to the microsecond, as they
 
 from __future__ import annotations
 
-import math
 from array import array
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from operator import attrgetter
 from typing import Any
 
 from chaosd.analysis import phases, world_lag
+from chaosd.analysis.anomaly import ANOMALY_MARGIN_S, is_anomaly
 from chaosd.analysis.disturbances import spans
 from chaosd.analysis.residuals import against
 from chaosd.analysis.samples import kind_of
@@ -38,7 +38,6 @@ SECOND_NS = 1_000_000_000
 # bar is more than this part of the recovery.
 LATE_NS_MAX, BAR_SHARE_MAX = 5_000_000, 0.1
 DROPPED_SHARE_MAX = 0.01
-ANOMALY_MARGIN_S = 0.010  # what a prediction is not expected to see: the app's and kernel's work
 IDENTITIES_MAX = 10_000
 DEFINITIONS = 2  # since 2 a command without an outage is unaffected, and a DNS cycle no failover
 
@@ -465,42 +464,17 @@ def _held_against(
         "interval_s": fold.interval_s,
         "residual_s": residual_s,
         "predicted_place": share,
-        "anomaly": _anomaly(outcome, fold, predicted, end_ns),
+        "anomaly": is_anomaly(
+            predicted,
+            outcome,
+            recovery_s=fold.until_fresh_s(),
+            lost_s=fold.outage_loss_s(),
+            lasted_s=(end_ns - fold.t0_ns) / 1e9,
+            resolution_s=fold.resolution_s(),
+        ),
     }
 
 
 def _predicted(events: Iterable[AnyEvent]) -> Prediction | None:
     said = earliest(events, RecoveryPredicted)
     return None if said is None else said.what.prediction
-
-
-def _anomaly(
-    outcome: CycleOutcome, fold: RecoveryFold, predicted: Prediction | None, end_ns: int
-) -> bool | None:
-    """Whether the recovery lies outside of the predicted band by more than its error bar.
-
-    A censored one does as soon as it took longer than the band allows. Where nothing moves the
-    lost requests have a band, too, or users are predicted to be unaffected.
-    """
-    resolution_s = fold.resolution_s()
-    if predicted is None or resolution_s is None:
-        return None
-    margin_s = resolution_s + ANOMALY_MARGIN_S
-    if outcome == CycleOutcome.UNAFFECTED and (share := predicted.unaffected_share) is not None:
-        return not share and _failed_s(predicted)[0] > margin_s
-    if outcome == CycleOutcome.CENSORED:
-        return (end_ns - fold.t0_ns) / 1e9 > predicted.upper_s + margin_s or None
-    recovery_s = fold.until_fresh_s()
-    if outcome != CycleOutcome.RECOVERED or recovery_s is None:
-        return None
-    if not predicted.lower_s - margin_s <= recovery_s <= predicted.upper_s + margin_s:
-        return True
-    if predicted.unaffected_share is None:
-        return False
-    (low_s, high_s), lost_s = _failed_s(predicted), fold.outage_loss_s()
-    return predicted.unaffected_share == 1 or not low_s - margin_s <= lost_s <= high_s + margin_s
-
-
-def _failed_s(predicted: Prediction) -> tuple[float, float]:
-    spread = predicted.failed_s or {}
-    return spread.get("lower", 0.0), spread.get("upper", math.inf)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from chaosd.errors import MachineError
 from chaosd.history.events import NamePublished
@@ -23,6 +23,9 @@ from chaosd.runtimes.swarm.service import Order, ServiceSpec, Task
 from chaosd.runtimes.swarm.stage import SwarmStage
 from chaosd.system.clock import SECOND_NS, sleep
 
+if TYPE_CHECKING:
+    from chaosd.runtimes.swarm import SwarmConfig
+
 LOOK_PAUSE_S = 0.03
 SETTLE_PAUSE_S = 0.05
 MOVE_LIMIT_S = 60.0  # a swarm gives a node up after some 15 s
@@ -33,13 +36,14 @@ class ServiceStage(SwarmStage):
 
     virtual_ip: str | None = None
     _service: str | None = None
+    _updates = 0  # at our order
     _is_told = False  # that the name has the virtual address
     _drained: str | None = None  # the node that runs no task at our order
     _looking: asyncio.Task[None] | None = None
 
-    def __init__(self, *arguments: Any, **more: Any) -> None:
-        super().__init__(*arguments, **more)
-        self._endpoint = self._config.endpoint
+    def __init__(self, config: SwarmConfig, *arguments: Any, **more: Any) -> None:
+        super().__init__(config, *arguments, **more)
+        self._endpoint = config.endpoint
         self._last_error = ""
         self._tasks: dict[str, Entry[Member]] = {}  # by the task's id
         # Entries that were asked for, until there is a task for them.
@@ -125,7 +129,8 @@ class ServiceStage(SwarmStage):
         assert made is not None  # noqa: S101 - set up
         arrival = self._expect(identity)
         if by == "update":
-            await ask(lambda api: service.force_update(api, made, order))
+            self._updates += 1
+            await ask(partial(_update, made, order, self._updates))
         else:
             node = self._node_of(self.app[0])
             self._drained = node
@@ -266,6 +271,10 @@ def _tag(wanted: str, api: Any) -> None:
     own = wanted.removeprefix(f"{service.NO_REGISTRY}/")
     name, _, tag = wanted.rpartition(":")
     api.tag(own, name, tag)
+
+
+def _update(made: str, order: Order, number: int, api: Any) -> None:
+    service.force_update(api, made, order, number)
 
 
 def _remove(each: str, clock: Any, api: Any) -> None:
