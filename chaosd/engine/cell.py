@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,15 +25,15 @@ from chaosd.engine.cycle import CompanionRun, CycleRun
 from chaosd.engine.cycle_driver import CycleDriver
 from chaosd.engine.cycle_machine import CycleMachine, End, Limits, Span
 from chaosd.engine.disturbance import Disturbance
-from chaosd.engine.met import predict
 from chaosd.engine.pacing import Pacing
+from chaosd.engine.predicting import Answer, Predictor, question
 from chaosd.engine.recorder import CellRecorder
 from chaosd.engine.server_poller import ServerPoller
 from chaosd.engine.world_watch import WorldWatch
 from chaosd.errors import MachineError
 from chaosd.history import flight_record
 from chaosd.history.causes import Cause, CauseKind
-from chaosd.history.cycles import Cycle, CycleKind, CycleOutcome
+from chaosd.history.cycles import Cycle, CycleKind, CycleOutcome, Prediction
 from chaosd.history.deeds import SetUp, TearDown
 from chaosd.history.events import (
     AnyEvent,
@@ -42,6 +43,7 @@ from chaosd.history.events import (
     InstancePlaced,
     InstanceRetired,
     QueriesCounted,
+    RecoveryPredicted,
     ServerChanged,
     StreamOpened,
     Teller,
@@ -76,6 +78,7 @@ class Owner(Protocol):
     directory: Path
     enough: asyncio.Event  # begin no more cycles
     world: WorldWatch
+    predictor: Predictor
 
     @property
     def failing(self) -> bool: ...
@@ -424,7 +427,13 @@ class CellRun:
             await driver.run(unsteady=unsteady, poller=self.server_poller, api=api)
             self._count_queries()
         finally:
-            self._finish(cycle, driver.end, shared or self._entry_shared())
+            spoilt = driver.end.cause or shared or self._entry_shared()
+            end_ns, predicted = self._close(cycle, driver.end)
+            try:
+                if not predicted.done():
+                    await asyncio.shield(asyncio.wrap_future(predicted))
+            finally:
+                self._finish(cycle, end_ns, predicted.result(), spoilt)
 
     def _count_queries(self) -> None:
         """Store the count at a cycle's edges, too: what it costs is told from what rest costs."""
@@ -450,25 +459,33 @@ class CellRun:
             return None
         return Cause(kind=CauseKind.ENTRY_SHARED, detail=str(stage.entry))
 
-    def _finish(self, cycle: CycleRun, end: End, spoilt: Cause | None) -> None:
-        """Turn what was gathered into the cycle's line."""
+    def _close(self, cycle: CycleRun, end: End) -> tuple[int, Future[Answer]]:
+        """Gather no more for it. Returns when it ended, and what is predicted for it."""
         cycle.write_begin()
         self._owner.world.tell(cycle)
-        settings, direct = self.settings, self._direct
-        now_ns = self.clock.now_ns()
         end_ns = end.over_ns
         if end_ns is None:  # cut off: what was still under way does not count
-            end_ns = now_ns if cycle.fold is None else max(cycle.fold.t0_ns, self._complete_ns)
-        predict(cycle, self.arm, end_ns, main=self.main, direct=self._direct)
-        unix = (self.clock.unix_ns() - now_ns + end_ns) / SECOND_NS
-        ended = CycleEnded(fault=cycle.label, unix=unix, cause=end.cause or spoilt)
-        cycle.record(ended, at_ns=end_ns)
+            fold, now_ns = cycle.fold, self.clock.now_ns()
+            end_ns = now_ns if fold is None else max(fold.t0_ns, self._complete_ns)
         self.cycle, self.recorder.cycle = None, 0
         self.pacing.around_fault(dense=False)
-        if direct is not None:
-            self._owner.prober.aim(direct, None)
+        if self._direct is not None:
+            self._owner.prober.aim(self._direct, None)
+        asked = question(cycle, end_ns, self.arm, main=self.main, direct=self._direct)
+        return end_ns, self._owner.predictor.submit(asked)
+
+    def _finish(
+        self, cycle: CycleRun, end_ns: int, predicted: Answer, spoilt: Cause | None
+    ) -> None:
+        """Turn what was gathered into the cycle's line."""
+        if isinstance(predicted, Prediction):
+            cycle.add(RecoveryPredicted(prediction=predicted), at_ns=self.clock.now_ns())
+        unix = (self.clock.unix_ns() - self.clock.now_ns() + end_ns) / SECOND_NS
+        cycle.add(CycleEnded(fault=cycle.label, unix=unix, cause=spoilt), at_ns=end_ns)
         events, samples, who = cycle.events, cycle.samples, self.identities
-        measured = measure(events, samples, who, settings=settings, stream=self.main, direct=direct)
+        measured = measure(
+            events, samples, who, settings=self.settings, stream=self.main, direct=self._direct
+        )
         self._owner.finish(measured)
         kind = flight_record.suspicion(measured)
         if kind is None and surprises(measured):

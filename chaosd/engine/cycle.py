@@ -26,6 +26,7 @@ from chaosd.history.events import (
     InstancePlaced,
     RecoveryPredicted,
     StreamOpened,
+    What,
     WorldWatched,
 )
 from chaosd.history.values import Instance, Sample
@@ -68,6 +69,12 @@ class CycleRun(CellRecorder):
         """Keep it for the measuring, unless the world says far too much."""
         if isinstance(event.what, OURS) or len(self.events) < EVENTS_PER_CYCLE_MAX:
             self.events.append(event)
+
+    def add(self, what: What, *, at_ns: int) -> None:
+        """Write what is found once it is over, when nothing that happens is kept any more."""
+        event = Event(at_ns=at_ns, cell=self.cell, cycle=self.number, what=what)
+        self.events.append(event)
+        self._cell.emit(event)
 
     def expect(self, identity: str) -> None:
         self._cell.identities.add(identity)

@@ -20,6 +20,7 @@ from chaosd.analysis.precision import Precision, half_width
 from chaosd.engine.admission import Admission, Carried
 from chaosd.engine.cell import HEAL_LIMIT_S, INJECT_LIMIT_S, CellRun
 from chaosd.engine.easing import Cpu, Easing, Late
+from chaosd.engine.predicting import Predictor
 from chaosd.engine.sink import Sink
 from chaosd.engine.world_watch import WorldWatch
 from chaosd.errors import AwayError, ChaosdError, MachineError
@@ -54,6 +55,7 @@ class Engine:
         self.clock = plan.runtime.clock()
         self.prober = plan.runtime.prober()
         self.world = WorldWatch(self.clock)
+        self.predictor = Predictor(self.clock)
         self.directory = directory
         self._sinks: Sequence[Sink] = ()
         self.say = say
@@ -406,6 +408,7 @@ class Engine:
                 await close()
             except (ChaosdError, OSError) as error:
                 failures.append(error)
+        self.predictor.close()
         self.clock.close()
         if failures and not self.failing:
             raise failures[0]

@@ -6,7 +6,10 @@ watches. Measured against an asyncio protocol per probe on uvloop this costs a f
 instant of the SYN is known. A probe creates no reference cycle that outlives it.
 
 A new connection is watched until its answer is whole, and no longer: that the other side has closed
-it wakes nobody up, and is seen at the next shot.
+it wakes nobody up, and is seen at the next shot, once that is sent.
+
+Answers of one app look alike: one that equals an earlier one byte for byte has its verdict, and is
+not parsed again.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import os
 import select
 import socket
 from ipaddress import ip_address
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import httptools
 from pydantic import Field
@@ -29,60 +32,52 @@ from chaosd.probes import outcomes
 
 ANSWER_MAX = 1 << 20  # bytes; what sends more is not the app that we ask
 IDLE_MAX = 256  # connections
+KNOWN_MAX = 16  # answers whose verdict is remembered
 _CHUNK = 16_384
 _EVENTS_MAX = 256  # at a time, so that the timers get their turn
-_READ = select.EPOLLIN | select.EPOLLRDHUP
+_CLOSING = select.EPOLLRDHUP
+_READ = select.EPOLLIN | _CLOSING
 _WRITE = select.EPOLLOUT
 _STREAM = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
+_UNDER_WAY = (0, errno.EINPROGRESS)
+# The request carries the last packet of the handshake, which saves both sides one. Then packets are
+# acknowledged at once again, or an app that writes its answer in pieces would wait 40 ms for that.
+_ACK_LATER = (socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+_ACK_AT_ONCE = (socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 _SIZED = (b"content-length", b"transfer-encoding")
 
 
-class _Connection:
-    """A socket, whose attempt it is, and the answer as far as it has come."""
+class _Verdict(NamedTuple):
+    """What an attempt comes to."""
 
-    __slots__ = (
-        "_begun",
-        "_identity",
-        "_sized",
-        "events",
-        "fd",
-        "parser",
-        "preface",
-        "reusable",
-        "shot",
-        "size",
-        "sock",
-        "status",
-        "target",
-        "who",
-        "whole",
-    )
+    outcome: Outcome
+    status: int = 0
+    who: str = ""
+    reusable: bool = False  # by its answer, the connection may be used again
 
-    def __init__(self, sock: socket.SocketType, target: Address, identity: bytes) -> None:
-        self.sock = sock
-        self.fd = sock.fileno()
-        self.target = target
-        self.events = 0  # what the epoll watches it for
-        self.shot: Shot | None = None  # None: idle
-        self.parser: Any = None
-        self.preface = b""  # what goes before the first request
+
+class _Answer:
+    """An answer of which a part has come, and what the parser says of it."""
+
+    __slots__ = ("_begun", "_identity", "_reusable", "_sized", "_status", "_who", "parser", "size")
+
+    def __init__(self, identity: bytes) -> None:
+        self.parser: Any = httptools.HttpResponseParser(self)  # it holds this, too
+        self.size = 0
         self._identity = identity
-
-    def begin(self, shot: Shot) -> None:
-        self.shot = shot
-        self.who = b""
-        self.size = self.status = 0
-        self.whole = self.reusable = self._begun = self._sized = False
+        self._who = b""
+        self._status = 0  # 0: it is not whole yet
+        self._begun = self._sized = self._reusable = False
 
     # What the parser calls. Only the first answer counts; if more follows, nothing more is asked.
 
     def on_message_begin(self) -> None:
-        self.reusable = False
+        self._reusable = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
-        if name == self._identity and not self.whole:
-            self.who = value
+        if name == self._identity and not self._status:
+            self._who = value
         elif name in _SIZED:
             self._sized = True
 
@@ -93,13 +88,41 @@ class _Connection:
         status = self.parser.get_status_code()
         if status < 200:  # noqa: PLR2004  # the answer itself is still to come
             self._begun = self._sized = False
-        elif not self.whole:
-            self.whole, self.status = True, status
-            self.reusable = self.parser.should_keep_alive()
+        elif not self._status:
+            self._status = status
+            self._reusable = self.parser.should_keep_alive()
 
-    def ends_with_the_connection(self) -> bool:
-        """Whether the answer is one that only the end of the connection completes."""
-        return self._begun and not self._sized
+    def verdict(self, *, ended: bool = False) -> _Verdict | None:
+        """None if it is not whole; some are by the end of their connection, which nothing tells."""
+        status = self._status
+        if not status and ended and self._begun and not self._sized:
+            status = self.parser.get_status_code()
+        if not status:
+            return None
+        outcome = Outcome.HTTP_ERROR if status >= 400 else Outcome.OK  # noqa: PLR2004
+        return _Verdict(outcome, status, self._who.decode("latin-1"), self._reusable)
+
+
+class _Connection:
+    """A socket, whose attempt it is, and the answer if it does not come in one piece."""
+
+    __slots__ = ("answer", "events", "fd", "request", "shot", "sock", "target")
+
+    def __init__(
+        self, sock: socket.SocketType, target: Address, request: bytes, shot: Shot
+    ) -> None:
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.target = target
+        self.request = request  # the next one to be sent
+        self.events = 0  # what the epoll watches it for
+        self.shot: Shot | None = shot  # None: idle
+        self.answer: _Answer | None = None
+
+    def forget_answer(self) -> None:
+        if self.answer is not None:
+            self.answer.parser = None  # it holds the answer, which holds it
+            self.answer = None
 
 
 class HttpProbe:
@@ -136,33 +159,34 @@ class HttpProbe:
         self._identity = identity_header.lower().encode()
         self._target: Address | None = None
         self._family = socket.AF_INET
-        self._request = self._preface = b""
+        self._request = self._first_request = b""
         self._epoll = select.epoll()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._open: dict[int, _Connection] = {}
         self._asking: dict[Shot, _Connection] = {}
         # Kept for reuse, or until the other side has closed: who closes first holds the port.
         self._idle: dict[int, _Connection] = {}
-        self._unwatched: list[_Connection] = []  # idle ones that were answered since the last shot
+        self._unwatched: list[_Connection] = []  # those that were answered since the last shot
         self._once = 0 if self._keep_alive else select.EPOLLONESHOT
+        self._known: dict[bytes, _Verdict] = {}  # of answers that came whole in one piece
 
     def fire(self, shot: Shot, target: Address) -> None:
         if target != self._target:
             self._turn_to(target)
-        if self._unwatched:
-            self._look_at_unwatched()
         connection = self._kept() if self._keep_alive else None
         try:
             if connection is None:
                 connection = self._connect(shot, target)
             else:
+                connection.shot = shot
                 shot.sent()
         except OSError as error:
             shot.done(outcomes.of_error(error))
-            return
-        connection.begin(shot)
-        self._asking[shot] = connection
-        self._send(connection)
+        else:
+            self._asking[shot] = connection
+            self._send(connection)
+        if self._unwatched:
+            self._look_at_unwatched()
 
     def abandon(self, shot: Shot) -> None:
         connection = self._asking.pop(shot, None)
@@ -189,9 +213,9 @@ class HttpProbe:
             "User-Agent: chaosd\r\nAccept: */*\r\n"
             f"Connection: {'keep-alive' if self._keep_alive else 'close'}\r\n\r\n"
         ).encode()
+        preface = proxy_line(target) if self._config.proxy_protocol else b""
+        self._first_request = preface + self._request
         self._target = target
-        if self._config.proxy_protocol:
-            self._preface = proxy_line(target)
         for connection in list(self._idle.values()):
             self._close(connection)
 
@@ -211,12 +235,11 @@ class HttpProbe:
     def _look_at_unwatched(self) -> None:
         """Close those that the other side has closed; the epoll tells when it closes the others."""
         for connection in self._unwatched:
-            if connection.fd < 0:
-                continue  # closed meanwhile to make room
             try:
                 connection.sock.recv(1)
             except BlockingIOError:
                 self._watch(connection, _READ)
+                self._rest(connection)
             except OSError:
                 self._close(connection)
             else:
@@ -226,25 +249,27 @@ class HttpProbe:
     def _connect(self, shot: Shot, target: Address) -> _Connection:
         """Begin to connect. Raises OSError if not even that can be done."""
         sock = socket.SocketType(self._family, _STREAM)
+        if not self._keep_alive:
+            sock.setsockopt(*_ACK_LATER)
         shot.sent()
         error = sock.connect_ex(target)
-        if error not in (0, errno.EINPROGRESS):
+        if error not in _UNDER_WAY:
             sock.close()
             raise OSError(error, os.strerror(error))
-        connection = _Connection(sock, target, self._identity)
-        connection.preface = self._preface
+        connection = _Connection(sock, target, self._first_request, shot)
         self._open[connection.fd] = connection
         return connection
 
     def _send(self, connection: _Connection) -> None:
         try:
-            connection.sock.send(connection.preface + self._request)
+            connection.sock.send(connection.request)
         except BlockingIOError:
             self._watch(connection, _WRITE)
         except OSError as error:
-            self._end(connection, outcomes.of_error(error))
+            self._end(connection, _Verdict(outcomes.of_error(error)))
         else:
-            connection.preface = b""
+            if not self._keep_alive:
+                connection.sock.setsockopt(*_ACK_AT_ONCE)
             self._watch(connection, _READ)
 
     def _watch(self, connection: _Connection, events: int) -> None:
@@ -264,70 +289,78 @@ class HttpProbe:
             elif connection.events == _WRITE:
                 self._send(connection)
             else:
-                self._receive(connection, closing=bool(events & select.EPOLLRDHUP))
-                if self._once and connection.shot is not None:
-                    self._watch(connection, _READ)  # the rest of the answer is to come
+                self._receive(connection, events & _CLOSING)
 
-    def _receive(self, connection: _Connection, *, closing: bool) -> None:
+    def _receive(self, connection: _Connection, closing: int) -> None:
         try:
             data = connection.sock.recv(_CHUNK)
         except BlockingIOError:
+            self._watch(connection, _READ)
             return
         except OSError as error:
-            self._end(connection, outcomes.of_error(error))
+            self._end(connection, _Verdict(outcomes.of_error(error)))
             return
-        if data:
-            self._feed(connection, data, closing=closing)
-        elif connection.ends_with_the_connection():
-            self._end_answered(connection, closing=True)
+        verdict = self._known.get(data)
+        if verdict is not None and connection.answer is None:
+            self._end(connection, verdict, closing)
+        elif data:
+            self._feed(connection, data, closing)
         else:
-            self._end(connection, Outcome.RESET)
+            self._end_closed(connection)
 
-    def _feed(self, connection: _Connection, data: bytes, *, closing: bool) -> None:
-        if connection.parser is None:
-            connection.parser = httptools.HttpResponseParser(connection)
-        connection.size += len(data)
+    def _feed(self, connection: _Connection, data: bytes, closing: int) -> None:
+        """Give the parser what is no answer that came before, or only a part of one."""
+        answer = connection.answer = connection.answer or _Answer(self._identity)
+        answer.size += len(data)
+        more = False
         try:
-            connection.parser.feed_data(data)
+            answer.parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            if not connection.whole:
-                self._end(connection, Outcome.GARBLED)
-                return
-            closing = True  # something comes after the answer
-        if connection.whole:
-            self._end_answered(connection, closing=closing)
-        elif connection.size > ANSWER_MAX:
-            self._end(connection, Outcome.GARBLED)
+            more = True  # or it is no answer
+        verdict = answer.verdict()
+        if verdict is not None:
+            if answer.size == len(data) and not more:
+                self._remember(data, verdict)
+            self._end(connection, verdict, closing or more)
+        elif more or answer.size > ANSWER_MAX:
+            self._end(connection, _Verdict(Outcome.GARBLED))
+        else:
+            self._watch(connection, _READ)  # the rest of the answer is to come
 
-    def _end_answered(self, connection: _Connection, *, closing: bool) -> None:
-        # Where only the end of the connection completes the answer, the parser has not said so.
-        status = connection.status or connection.parser.get_status_code()
-        outcome = Outcome.HTTP_ERROR if status >= 400 else Outcome.OK  # noqa: PLR2004
-        if self._keep_alive:
-            stays = connection.reusable and connection.target == self._target
-            closing = closing or not stays
-        who = connection.who.decode("latin-1")
-        self._end(connection, outcome, status, who, idle=not closing)
+    def _remember(self, data: bytes, verdict: _Verdict) -> None:
+        self._known[data] = verdict
+        if len(self._known) > KNOWN_MAX:
+            del self._known[next(iter(self._known))]
 
-    def _end(
-        self,
-        connection: _Connection,
-        outcome: Outcome,
-        status: int = 0,
-        who: str = "",
-        *,
-        idle: bool = False,
-    ) -> None:
+    def _end_closed(self, connection: _Connection) -> None:
+        answer = connection.answer
+        verdict = answer.verdict(ended=True) if answer is not None else None
+        if verdict is None:
+            self._end(connection, _Verdict(Outcome.RESET))
+        else:
+            self._end(connection, verdict)
+
+    def _end(self, connection: _Connection, verdict: _Verdict, closing: int = _CLOSING) -> None:
+        """`closing`: the connection is over."""
+        outcome, status, who, reusable = verdict
         shot, connection.shot = connection.shot, None
         assert shot is not None  # noqa: S101  # idle connections are closed, never ended
         del self._asking[shot]
         shot.done(outcome, status, who)
-        if not idle:
+        if connection.answer is not None:
+            connection.forget_answer()
+        if closing:
             self._close(connection)
-            return
-        if not self._keep_alive:
-            connection.parser = None
+        elif not self._keep_alive:
             self._unwatched.append(connection)
+        elif reusable and connection.target == self._target:
+            connection.request = self._request
+            self._rest(connection)
+        else:
+            self._close(connection)
+
+    def _rest(self, connection: _Connection) -> None:
+        """Keep it until it is used again, or until the other side closes it."""
         self._idle[connection.fd] = connection
         if len(self._idle) > IDLE_MAX:
             self._close(next(iter(self._idle.values())))
@@ -335,6 +368,6 @@ class HttpProbe:
     def _close(self, connection: _Connection) -> None:
         del self._open[connection.fd]
         self._idle.pop(connection.fd, None)
-        connection.fd = -1
-        connection.parser = None  # it holds the connection, which holds it
+        if connection.answer is not None:
+            connection.forget_answer()
         connection.sock.close()

@@ -28,7 +28,7 @@ from collections.abc import Callable
 from time import monotonic_ns
 from typing import Any
 
-from chaosd.history.values import Address, Outcome, Sample
+from chaosd.history.values import Address, Outcome
 from chaosd.plugins import find
 from chaosd.plugins.probe import Probe
 from chaosd.probes.pace import Pace
@@ -92,10 +92,7 @@ class Outbox:
         self._flushed_ns = 0
         self._timer = self._loop.call_soon(self.flush)
         self._hurried = False
-
-    def full(self) -> bool:
-        """Whether so much waits for the parent that nothing may be added."""
-        return self._transport.get_write_buffer_size() > BACKLOG_MAX
+        self.full = False  # so much waits for the parent that nothing may be added
 
     def hurry(self) -> None:
         """Something has changed that the parent wants to know."""
@@ -105,9 +102,11 @@ class Outbox:
 
     def flush(self) -> None:
         now_ns = monotonic_ns()
-        if not self.full():
+        waiting = self._transport.get_write_buffer_size
+        if waiting() <= BACKLOG_MAX:
             marks = [(number, s.complete_ns(now_ns)) for number, s in self.streams.items()]
             self._transport.write(self.writer.take(marks))
+        self.full = waiting() > BACKLOG_MAX
         self._flushed_ns, self._hurried = now_ns, False
         self._plan(FLUSH_NS)
         # Our own code makes no reference cycles, but libraries of other probes do.
@@ -177,7 +176,8 @@ class Stream:
         self._complete_ns = 0
         self._target: Address | None = None
         self._in_flight: deque[Shot] = deque()  # by scheduled time; ended ones behind the first
-        self._last: tuple[int, str] | None = None
+        self._last_outcome: Outcome | None = None
+        self._last_who = ""
         self._ticks = timer(self.advance)
         self._expiry = timer(self._expire)
         self._expiry_set = False
@@ -199,14 +199,14 @@ class Stream:
             self.advance(now_ns)  # a slot that is due already is part of what was asked for
             self._skip_until(now_ns + 1, now_ns)
         handled_ns = max(now_ns, self._due_ns - self._pace.interval_ns)
-        self._pace.dense = dense
+        self._pace.turn(dense=dense)
         self._due_ns = self._pace.from_ns(handled_ns + 1, self._origin_ns)
         if self._target is not None:
             self._ticks.set(self._due_ns, self._pace.interval_ns)
 
     def advance(self, now_ns: int) -> None:
         """Fire every slot that is due; give up those that are too late to be sent."""
-        if self._target is None or self._outbox.full():
+        if self._target is None or self._outbox.full:
             return  # nothing could be told: these slots will be too late when there is room
         oldest_ns = now_ns - self._late_max_ns
         if self._due_ns < oldest_ns:
@@ -229,10 +229,10 @@ class Stream:
             if done_ns > shot.deadline_ns:
                 outcome, status, who = Outcome.TIMEOUT, 0, ""
         self._outbox.writer.sample(
-            Sample(self._number, shot.scheduled_ns, sent_ns, done_ns, outcome, status, who)
+            who, self._number, shot.scheduled_ns, sent_ns, done_ns, outcome, status
         )
-        if (outcome, who) != self._last:
-            self._last = (outcome, who)
+        if outcome is not self._last_outcome or who != self._last_who:
+            self._last_outcome, self._last_who = outcome, who
             self._outbox.hurry()
 
     def complete_ns(self, now_ns: int) -> int:
@@ -281,7 +281,7 @@ class Stream:
                     now_ns,
                 )
             self._due_ns += count * interval_ns
-            self._last = None
+            self._last_outcome = None
             self._outbox.hurry()
 
     def _expire(self, now_ns: int) -> None:

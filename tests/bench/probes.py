@@ -77,6 +77,7 @@ class Row:
     cpu_us: list[float] = field(default_factory=list)
     lag_p50_us: list[float] = field(default_factory=list)
     lag_p99_us: list[float] = field(default_factory=list)
+    parts_us: dict[str, list[float]] = field(default_factory=dict)  # CPU, by process
     note: str = ""
 
     def add(self, cpu_us, lags_us=()):
@@ -311,10 +312,28 @@ def whole_run(directory, rate):
             daemon.wait(END_S)
 
 
-def measured_cpu_s(daemon, seconds):
-    before = sum(usage(daemon).cpu_s.values())
-    time.sleep(seconds)
-    return sum(usage(daemon).cpu_s.values()) - before
+class Meter:
+    """The processor seconds of all processes of a run, from when it is made."""
+
+    def __init__(self, daemon):
+        self.daemon = daemon
+        self.before, self.since_s = usage(daemon).cpu_s, time.monotonic()
+
+    def cores(self):
+        """By the name of the process."""
+        after, took_s = usage(self.daemon).cpu_s, time.monotonic() - self.since_s
+        return {name: (used - self.before.get(name, 0)) / took_s for name, used in after.items()}
+
+
+def parts_us(cores, rest_cores, rate):
+    """CPU µs for each request, by the name of the process, without what the run costs at rest."""
+    return {name: (each - rest_cores.get(name, 0)) / rate * 1e6 for name, each in cores.items()}
+
+
+def add_parts(row, parts):
+    row.add(sum(parts.values()))
+    for name, each_us in parts.items():
+        row.parts_us.setdefault(name, []).append(each_us)
 
 
 def measure_whole(wrk, priority, directory, ours, theirs):
@@ -323,17 +342,19 @@ def measure_whole(wrk, priority, directory, ours, theirs):
     for number in range(ROUNDS):
         print(f"a whole run, {number + 1} of {ROUNDS} …", file=sys.stderr)
         with whole_run(directory / f"quiet{number}", 1) as (daemon, entry):
-            rest_cores = measured_cpu_s(daemon, WHOLE_S) / WHOLE_S
-            before = sum(usage(daemon).cpu_s.values())
-            cpu_us, rate, took_s = run_wrk(
+            meter = Meter(daemon)
+            time.sleep(WHOLE_S)
+            rest_cores = meter.cores()
+            meter = Meter(daemon)
+            cpu_us, rate, _ = run_wrk(
                 wrk, priority, f"http://{entry}/", PACED_CONNECTIONS, script, WHOLE_S
             )
-            beside_s = sum(usage(daemon).cpu_s.values()) - before - rest_cores * took_s
-            theirs.add(cpu_us + beside_s / (rate * took_s) * 1e6)
+            add_parts(theirs, {"wrk": cpu_us} | parts_us(meter.cores(), rest_cores, rate))
             theirs.note = f"{rate:.0f}/s"
         with whole_run(directory / f"asking{number}", WHOLE_RATE) as (daemon, _):
-            cores = measured_cpu_s(daemon, WHOLE_S) / WHOLE_S
-            ours.add((cores - rest_cores) / WHOLE_RATE * 1e6)
+            meter = Meter(daemon)
+            time.sleep(WHOLE_S)
+            add_parts(ours, parts_us(meter.cores(), rest_cores, WHOLE_RATE))
 
 
 # --- the run ------------------------------------------------------------------------------------
@@ -404,6 +425,8 @@ def show(rows):
         if row.cpu_us:
             lags = [f"{median(lag):.0f}" if lag else "" for lag in (row.lag_p50_us, row.lag_p99_us)]
             print(f"{row.name:40} {median(row.cpu_us):8.0f} {lags[0]:>9} {lags[1]:>9}  {row.note}")
+        for name, cpu_us in sorted(row.parts_us.items(), key=lambda part: -median(part[1])):
+            print(f"    {name:36} {median(cpu_us):8.0f}")
 
 
 def judge(rows, dropped):

@@ -3,6 +3,9 @@
 import asyncio
 import gc
 import socket
+import struct
+import time
+from argparse import Namespace
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,8 +13,9 @@ import httptools
 import pytest
 from probing import ANSWERS, Server, closed_port, outcomes, probing
 
-from chaosd.history.values import Address, Outcome
-from chaosd.probes.http import HttpProbe, _Connection
+from chaosd.history.values import Address, Outcome, Sample
+from chaosd.probes import http
+from chaosd.probes.http import KNOWN_MAX, HttpProbe, _Answer, _Connection
 from chaosd.probes.worker import Shot, Stream
 
 GOOD = {
@@ -347,21 +351,157 @@ def test_who_answers_is_told_for_each_probe_by_itself():
     asyncio.run(main())
 
 
+async def ask(probe, server, answer):
+    """What one attempt comes to that is answered so, and closed."""
+    attempt = Attempt()
+    probe.fire(attempt, Address(*server.getsockname()))
+    there, _ = server.accept()
+    there.recv(4096)
+    there.sendall(answer)
+    there.close()
+    return await asyncio.wait_for(attempt.ended, 5)
+
+
+def run_against(main, connection="new"):
+    async def run():
+        probe = HttpProbe(HttpProbe.Config(connection=connection), "X-Chaosd-Instance")
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            server.settimeout(5)
+            await main(probe, server)
+            await probe.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("path", GOOD)
+def test_an_answer_that_came_before_has_the_same_verdict_without_being_parsed(path, monkeypatch):
+    parsed = []
+
+    def parser(answer):
+        parsed.append(answer)
+        return httptools.HttpResponseParser(answer)
+
+    monkeypatch.setattr(
+        http, "httptools", Namespace(**vars(httptools) | {"HttpResponseParser": parser})
+    )
+
+    async def main(probe, server):
+        answer = ANSWERS[path]
+        for _ in range(3):
+            assert await ask(probe, server, answer) == GOOD[path]
+        # Only the end of the connection completes some: they are never whole in one piece.
+        endless = path in ("/until-closed", "/busy")
+        assert len(parsed) == (3 if endless else 1)
+        assert await ask(probe, server, answer.replace(b"HTTP/1", b"SMTP/1")) == BAD["/garbled"]
+        cut = await ask(probe, server, answer[:-1])
+        assert cut == (GOOD[path] if endless else BAD["/half"])
+
+    run_against(main)
+
+
+def test_what_is_remembered_of_answers_has_a_limit_and_is_of_whole_ones_alone():
+    async def main(probe, server):
+        page = ANSWERS["/ok"]
+        for number in range(3 * KNOWN_MAX):
+            answer = page.replace(b"app-1", b"app-%d" % number)
+            assert await ask(probe, server, answer) == ("OK", 200, f"app-{number}")
+        assert len(probe._known) == KNOWN_MAX
+        probe._known.clear()
+        for answer in (page + b"x", page[:-1], ANSWERS["/garbled"], ANSWERS["/until-closed"]):
+            await ask(probe, server, answer)
+        assert not probe._known
+
+    run_against(main)
+
+
+def test_more_than_an_answer_is_seen_each_time_that_it_comes():
+    """Such a connection is never used again, however often it said the same before."""
+
+    async def main(probe, server):
+        for answer in (ANSWERS["/ok"] + b"x", CLOSING):
+            for _ in range(3):
+                assert await ask(probe, server, answer) == ("OK", 200, "app-1")
+                assert not probe._open
+
+    run_against(main, "keep-alive")
+
+
+def test_an_answer_in_pieces_waits_for_no_acknowledgement_of_ours():
+    """An app that writes its head first waits for that before it sends the rest (Nagle): 40 ms."""
+    took_s = []
+
+    async def main(probe, server):
+        head, _, body = ANSWERS["/ok"].partition(b"\r\n\r\n")
+        for _ in range(5):
+            attempt, began_s = Attempt(), time.monotonic()
+            probe.fire(attempt, Address(*server.getsockname()))
+            with server.accept()[0] as there:
+                for piece in (head, b"\r\n\r\n", body):
+                    there.sendall(piece)
+                assert await asyncio.wait_for(attempt.ended, 5) == ("OK", 200, "app-1")
+            took_s.append(time.monotonic() - began_s)
+
+    run_against(main)
+    assert min(took_s) < 0.03
+
+
+def test_the_request_carries_the_end_of_the_handshake():
+    """It saves both sides a packet, and whoever accepts the connection finds the request there."""
+
+    def packets(there):
+        there.recv(4096)
+        return struct.unpack_from(
+            "I", there.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192), 140
+        )[0]
+
+    async def main(probe, server):
+        here = Address(*server.getsockname())
+        probe.fire(Attempt(), here)
+        with server.accept()[0] as there, socket.create_connection(here) as plain:
+            plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            with server.accept()[0] as other:
+                assert packets(there) == packets(other) - 1
+
+    run_against(main)
+
+
+def test_the_next_probe_is_sent_before_the_last_connection_is_closed():
+    """Or it would be as late as that takes."""
+
+    async def main(probe, server):
+        attempt, waiting, look = Attempt(), [], probe._look_at_unwatched
+        probe.fire(attempt, Address(*server.getsockname()))
+        with server.accept()[0] as there:
+            there.sendall(ANSWERS["/ok"])
+            await asyncio.wait_for(attempt.ended, 5)
+
+        def looked():
+            server.setblocking(False)
+            with server.accept()[0] as there:
+                waiting.append(there.recv(4096))
+            look()
+
+        probe._look_at_unwatched = looked
+        probe.fire(Attempt(), Address(*server.getsockname()))
+        assert waiting[0].startswith(b"GET /")
+
+    run_against(main)
+
+
 class Sink:
     """An outbox that forgets."""
+
+    full = False
 
     def __init__(self):
         self.writer = self
         self.outcomes = []
 
-    def full(self):
-        return False
-
     def hurry(self):
         pass
 
-    def sample(self, sample):
-        self.outcomes.append(sample.outcome)
+    def sample(self, who, *others):
+        self.outcomes.append(Sample(*others, who).outcome)
 
     def skipped(self, stream, first_ns, interval_ns, count, given_up_ns):
         self.outcomes += [Outcome.DROPPED] * count
@@ -391,7 +531,7 @@ def test_a_probe_leaves_nothing_behind_without_the_garbage_collector(connection,
             stream.aim(None, stream.now_ns())
             await asyncio.sleep(0.5)
             # The server lives in this process too: only what is ours is counted.
-            ours = (Shot, _Connection, httptools.HttpResponseParser)
+            ours = (Shot, _Connection, _Answer, httptools.HttpResponseParser)
             left = [type(thing).__name__ for thing in gc.get_objects() if isinstance(thing, ours)]
             await stream.close()
         assert len(sink.outcomes) > 200

@@ -26,7 +26,7 @@ class World:
         self.fired = []  # (scheduled_ns, target)
         self.open = []
         self.abandoned = []
-        self.is_full = False
+        self.full = False
         self.hurried = 0
         self.timers = []  # [ring, first_ns]: the ticks, then the expiry
         self.writer = Writer()
@@ -57,9 +57,6 @@ class World:
                 pass
 
         return FakeTimer()
-
-    def full(self):
-        return self.is_full
 
     def hurry(self):
         self.hurried += 1
@@ -148,7 +145,7 @@ def test_every_slot_of_an_aimed_stream_yields_exactly_one_sample(
                 since, dense = world.now + 1, value
                 world.stream.pace(world.now, dense=value)
             case "full":
-                world.is_full = value
+                world.full = value
             case "flush":
                 world.flush()
             case _:
@@ -241,12 +238,12 @@ def test_a_pause_of_the_whole_process_is_told_in_pieces():
 def test_nothing_is_sent_that_could_not_be_told():
     world = World(interval_ns=MS)
     world.stream.aim(HERE, world.now)
-    world.is_full = True
+    world.full = True
     world.wait(500 * MS)
     assert not world.fired
     world.flush()
     assert world.complete == world.stream._origin_ns  # nothing is promised of those slots
-    world.is_full = False
+    world.full = False
     world.wait(MS)
     assert len(world.fired) in {50, 51}
     assert len(world.finish()) == 501

@@ -85,7 +85,7 @@ class Stream:
 
     def pace(self, now_ns: int, *, dense: bool) -> None:
         """Use all slots from now on, or only some of them."""
-        self._pace.dense = dense
+        self._pace.turn(dense=dense)
         # One whose time has come is still sent.
         if self._origin_ns is not None and now_ns < self._scheduled_ns < NEVER_NS:
             self._schedule(self._pace.from_ns(now_ns + 1, self._origin_ns))
