@@ -20,7 +20,7 @@ def recompute(directory: Path) -> Iterator[Cycle]:
         cell = cells.setdefault(event.cell, _Cell())
         cell.add(event)
         if isinstance(event.what, CycleEnded):
-            yield cell.measure(reader, settings_of(reader.manifest, event.cell), event)
+            yield cell.measure(reader, settings_of(reader, event.cell), event)
 
 
 class _Cell:

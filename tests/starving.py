@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import yaml
 
@@ -167,10 +168,17 @@ def running(*args, **keys) -> Iterator[Run]:
         run.close()
 
 
-def stop(run: Run, part: str, delay_s: float, stop_s: float, after: int = 0) -> int:
+class Stop(NamedTuple):
+    """When a part was stopped: in this cycle, or when that had just ended."""
+
+    cycle: int
+    from_ns: int
+
+
+def stop(run: Run, part: str, delay_s: float, stop_s: float, after: int = 0) -> Stop:
     """Stop this part for a while, so long after the next T0; it goes on whatever happens here.
 
-    Says in which cycle, which is one after `after`.
+    The cycle is one after `after`. Events are read with a delay, on a busy machine of a second.
     """
     cycle = run.next_cycle(after)
     time.sleep(delay_s)
@@ -181,13 +189,14 @@ def stop(run: Run, part: str, delay_s: float, stop_s: float, after: int = 0) -> 
         except ProcessLookupError:  # the new app has not been started yet
             time.sleep(0.01)
     assert pid is not None, part
+    from_ns = time.monotonic_ns()
     os.kill(pid, signal.SIGSTOP)
     try:
         time.sleep(stop_s)
     finally:
         with suppress(ProcessLookupError):  # it was killed meanwhile, as an app may be
             os.kill(pid, signal.SIGCONT)
-    return cycle
+    return Stop(cycle, from_ns)
 
 
 def _container_pid(name: str) -> int:
@@ -214,13 +223,16 @@ def busy(count: int) -> Iterator[None]:
         yield
 
 
+# What goes on for so long is still going on when its beginning was read, a second late at times.
+LASTING = {"measure": {"stable_for": "4s"}}
 # Runs chaosd, and fills the connection-tracking table of its namespace once a cycle has begun.
 FILL = """
 import pathlib, socket, subprocess, sys, time
 run = subprocess.Popen([sys.executable, "-m", "chaosd", "run", "c.yaml", "--cycles", "1"])
 try:
     events, number = pathlib.Path("runs/latest/events.jsonl"), 0
-    most = int(pathlib.Path("/proc/sys/net/netfilter/nf_conntrack_max").read_text())
+    about = pathlib.Path("/proc/sys/net/netfilter")
+    most = int((about / "nf_conntrack_max").read_text())
     out = socket.socket(type=socket.SOCK_DGRAM)
 
     def add(count):
@@ -229,8 +241,10 @@ try:
             where = f"127.{200 + number // 65536 % 50}.{number // 256 % 256}.{number % 256}", 9
             try:
                 out.sendto(b"", where)
-            except OSError:  # it is full: whatever is new is dropped
-                return
+            except OSError:  # it is full: whatever is new is dropped, this too
+                break
+        if int((about / "nf_conntrack_count").read_text()) > most - 1000:
+            pathlib.Path("full").touch()
 
     end = time.monotonic() + 40
     while time.monotonic() < end and not (events.exists() and '"begin"' in events.read_text()):
@@ -245,7 +259,11 @@ finally:
         run.terminate()
         run.wait(30)
 """
-TRACK = "ip link set lo up && iptables -A OUTPUT -m conntrack --ctstate NEW -j ACCEPT"
+# Entries stay until the table is full, however long that takes.
+TRACK = (
+    "ip link set lo up && iptables -A OUTPUT -m conntrack --ctstate NEW -j ACCEPT && "
+    "echo 600 > /proc/sys/net/netfilter/nf_conntrack_udp_timeout"
+)
 
 
 def can_track() -> bool:

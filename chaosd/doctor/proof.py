@@ -23,7 +23,7 @@ from chaosd.history.cycles import Cycle, CycleOutcome
 from chaosd.plugins.timeline import Failure
 from chaosd.proxies.haproxy.model.backend import PATIENCE_S, Happening, Outlook, Scenario, Unknown
 
-RATE_PER_S = 50
+RATE_PER_S = 20  # a request each 50 ms tells all that is said, and leaves CPU for more cells
 _SETTLED_S = 8.0  # after a recovery, before the next cycle
 REPLICAS = 4  # cells of each side, which meet the same at once: so much sooner it is done
 LONGER_MAX = 6  # times as many cycles as were announced, where the machine carries fewer cells
@@ -262,10 +262,11 @@ def next_round(asked: int, rounds: Sequence[tuple[Round, int]]) -> Round | None:
         replicas = min(REPLICAS, asked)
         return Round(replicas, math.ceil(asked / replicas))
     last, pairs = rounds[-1]
+    replicas = min(last.replicas, math.ceil(pairs / last.cycles))  # as many as were carried
     left = LONGER_MAX * rounds[0][0].cycles - sum(begun.cycles for begun, _ in rounds)
     if not pairs or left < 1:
         return None
-    return Round(last.replicas, min(left, math.ceil(missing * last.cycles / pairs)))
+    return Round(replicas, min(left, math.ceil(missing * last.cycles / pairs)))
 
 
 def pairs_of(experiment: Experiment, cycles: Iterable[Cycle]) -> list[Pair]:
@@ -328,4 +329,5 @@ def mean_of(values: Sequence[float]) -> Estimate:
         return Estimate(mean, None, None)
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
     margin = float(stats.t.ppf(0.975, count - 1)) * deviation / math.sqrt(count)
-    return Estimate(mean, max(0.0, mean - margin), mean + margin)
+    low = mean - margin
+    return Estimate(mean, max(0.0, low) if min(values) >= 0 else low, mean + margin)

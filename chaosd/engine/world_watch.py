@@ -40,6 +40,7 @@ READINGS_KEPT = 64  # of what a process had run: some seconds
 # A recovery takes so many turns of the proxy: it asks, gets an answer for each family, switches,
 # and serves a request. Each of them may wait for a CPU.
 TURNS = 5
+THROTTLED_SHARE = 0.5  # of a time, to say that it stood still: mostly a tenth of a second each
 BUSY_SHARE = 0.5  # of a delay that was spent on the CPU, or waiting for one, to call it so
 
 STOPPED = {
@@ -70,7 +71,9 @@ class ProcessWatch:
         self._starting = starting  # an instance that does not listen yet
         self._gauge = ProcessGauge(process.pid)
         self._last, self._last_ns = self._gauge.read() or Scheduled(0, 0, 0), at_ns
-        self._stopped_ns: int | None = None
+        # Of its own it had nothing then; its control group is older.
+        self._born = Scheduled(0, 0, 0, self._last.throttled_ns)
+        self._stands: tuple[LagKind, int] | None = None  # why it does not go on, and since when
         self._ran: deque[tuple[int, int]] = deque([(at_ns, self._last.ran_ns)], READINGS_KEPT)
 
     def sample(self, at_ns: int) -> list[Lag] | None:
@@ -85,11 +88,16 @@ class ProcessWatch:
         # It has come to this between two samples: in the middle, as far as anybody knows.
         between_ns = last_ns + (at_ns - last_ns) // 2
         # Who lets it go on for a moment now and then, as cpulimit does, stops it none the less.
+        throttled_ns, why = found.throttled_ns - last.throttled_ns, None
         if self._gauge.is_stopped(has_run=found.ran_ns != last.ran_ns):
-            self._stopped_ns = self._stopped_ns or between_ns
-        elif self._stopped_ns is not None:
-            lags.append(_lag(STOPPED[role], self._stopped_ns, between_ns))
-            self._stopped_ns = None
+            why = STOPPED[role]
+        elif throttled_ns >= THROTTLED_SHARE * (at_ns - last_ns) and not self._starting:
+            why = WAITED[role]
+        if self._stands is not None and self._stands[0] is not why:
+            lags.append(_lag(*self._stands, between_ns))
+            self._stands = None
+        if why is not None and self._stands is None:
+            self._stands = why, between_ns
         waited_ns, turns = found.waited_ns - last.waited_ns, found.turns - last.turns
         delay_ns = min(waited_ns, TURNS * waited_ns // max(1, turns))
         if delay_ns >= NOTED_NS_MIN and not self._starting:
@@ -98,13 +106,14 @@ class ProcessWatch:
 
     def still_stopped(self, at_ns: int) -> Iterable[Lag]:
         """That it stands still now, if it does."""
-        if self._stopped_ns is not None:
-            yield _lag(STOPPED[self.process.role], self._stopped_ns, at_ns)
+        if self._stands is not None:
+            yield _lag(*self._stands, at_ns)
 
     def listens(self, at_ns: int) -> Lag:
         """It was started in this cycle, and did one thing after the other until now."""
         self._starting, found = False, self._gauge.read() or self._last
-        return _lag(LagKind.APP_START_WAITED, at_ns - found.waited_ns, at_ns)
+        held_ns = found.held_ns(self._born)
+        return _lag(LagKind.APP_START_WAITED, at_ns - held_ns, at_ns)
 
     def ran_since(self, at_ns: int) -> int:
         """How long it has run since then, or a little before."""
@@ -267,7 +276,7 @@ class WorldWatch:
             return
         read = (self._own.read() if self._own is not None else None) or self._own_last
         before = [x for seen_ns, x in self._own_turns if seen_ns <= asked_ns] or [self._own_last]
-        own_ns = read.ran_ns + read.waited_ns - before[-1].ran_ns - before[-1].waited_ns
+        own_ns = read.ran_ns - before[-1].ran_ns + read.held_ns(before[-1])
         found.looked(asked_ns, answered_ns, own_ns)
 
     def tell(self, recorder: CellRecorder) -> None:
@@ -325,7 +334,7 @@ class WorldWatch:
         """How late this task woke, and whether chaosd ran, waited or stood still meanwhile."""
         found = (self._own.read() if self._own is not None else None) or self._own_last
         ran_ns = found.ran_ns - self._own_last.ran_ns
-        waited_ns = found.waited_ns - self._own_last.waited_ns
+        waited_ns = found.held_ns(self._own_last)
         self._own_last, late_ns = found, now_ns - due_ns
         self._own_turns.append((now_ns, found))
         if late_ns < NOTED_NS_MIN:

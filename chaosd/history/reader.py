@@ -295,6 +295,8 @@ def _block(table: Any) -> Block:
     who = table["who"].combine_chunks()
     if isinstance(who, pa.ChunkedArray):  # an old pyarrow gives one, of a single chunk
         who = who.chunk(0)
+    if not pa.types.is_dictionary(who.type):
+        raise ValueError("names are no text in it")
     records = np.empty(table.num_rows, RECORDS)
     for name in COLUMNS:
         column = who.indices if name == "who" else table[name]

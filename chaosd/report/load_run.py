@@ -130,10 +130,7 @@ def _unfinished(
     for (cell, number), (begin, end) in begun.items():
         if cell not in streams:  # nobody knows which samples are its own
             continue
-        try:
-            settings = settings_of(reader.manifest, cell)
-        except ValueError as error:
-            raise unreadable(reader.directory / "run.json", error) from error
+        settings = settings_of(reader, cell)
         samples = reader.samples(streams[cell], begin.at_ns - settings.lookback_ns, FOREVER_NS)
         if not samples or samples[-1].scheduled_ns < begin.at_ns:
             continue
@@ -160,11 +157,12 @@ def _unfinished(
         yield replace(whole, end_ns=stable_ns + settings.stable_for_ns)
 
 
-def settings_of(manifest: Mapping[str, Any], cell: str) -> Settings:
+def settings_of(reader: RunReader, cell: str) -> Settings:
     """What a cell's cycles are measured with: its arm's settings, perhaps of another version.
 
-    Raises ValueError if they are not whole.
+    Raises MachineError if they are not whole.
     """
+    manifest = reader.manifest
     arms = manifest.get("arms", {}).values()
     arm: Mapping[str, Any] = next((arm for arm in arms if cell in arm["cells"]), {})
     stored = arm.get("settings", manifest.get("settings", {}))
@@ -172,7 +170,8 @@ def settings_of(manifest: Mapping[str, Any], cell: str) -> Settings:
     try:
         return Settings(**kept)
     except TypeError:
-        raise ValueError(f"the settings of cell {cell} are not whole") from None
+        error = ValueError(f"the settings of cell {cell} are not whole")
+        raise unreadable(reader.directory / "run.json", error) from None
 
 
 def _is_end(event: AnyEvent) -> bool:

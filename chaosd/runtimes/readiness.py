@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from chaosd.errors import MachineError
 from chaosd.history.values import Address
 from chaosd.plugins.probe import Knock, proxy_line
+from chaosd.system import tasks
 from chaosd.system.clock import SECOND_NS, Clock, sleep
 
 ENTRY_LIMIT_S = 30.0  # until the proxy has found the app for the first time
@@ -57,7 +58,7 @@ async def _knock(entry: Address, knock: Knock) -> str:
                 words = (await reader.readline()).split()
                 fields = [field async for field in _fields(reader)]
             finally:
-                writer.close()
+                await tasks.let_go(writer)
     except TimeoutError:
         return f"no answer in {KNOCK_LIMIT_S:g} s"
     except (OSError, ValueError) as error:

@@ -67,7 +67,7 @@ def look(directory: Path, begun: Round, first_block: int) -> Shown:
     for place, key in enumerate(sorted(blocks)):
         valid = [cycle for cycle in blocks[key] if _counts(cycle)]
         poor += len(valid) < len(blocks[key])
-        seen += [_seen(c, begun, manifest, queries, first_block + place) for c in valid]
+        seen += [_seen(c, begun, reader, queries, first_block + place) for c in valid]
     last_s = max(cycle.t0_unix + cycle.lasted_s for cycle in cycles)
     start_unix = float(start_s)
     took_s = float(manifest.get("end_unix") or last_s) - start_unix
@@ -133,10 +133,8 @@ def _counts(cycle: Cycle) -> bool:
     return cycle.outcome in VALID and cycle.doubt is None
 
 
-def _seen(
-    cycle: Cycle, begun: Round, manifest: Mapping[str, Any], queries: _Queries, block: int
-) -> Seen:
-    settings = load_run.settings_of(manifest, cycle.cell)
+def _seen(cycle: Cycle, begun: Round, reader: RunReader, queries: _Queries, block: int) -> Seen:
+    settings = load_run.settings_of(reader, cycle.cell)
     interval_s = settings.interval_ns / SECOND_NS
     recovery_s = cycle.recovery_s or 0.0
     rest, trouble = queries.of(cycle)

@@ -33,6 +33,7 @@ PROC = Path("/proc")
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 THREADS_MAX = 256  # of one process that are looked at
 SCHEDSTAT_BYTES_MAX = GROUP_BYTES_MAX = 128
+CPU_STAT_BYTES_MAX = 1024
 RESOLV_CONF = Path("/etc/resolv.conf")
 ROUTE_FIELDS, ROUTE_REJECTS = 10, 0x200  # of /proc/net/ipv6_route; RTF_REJECT of its flags
 CAP_SYS_RESOURCE = 24  # the number of this capability
@@ -48,6 +49,11 @@ class Scheduled(NamedTuple):
     ran_ns: int  # on a CPU: what it burned
     waited_ns: int  # ready to run, and no CPU for it
     turns: int  # how often it was given one
+    throttled_ns: int = 0  # kept from it because its control group had used up what it may use
+
+    def held_ns(self, before: Scheduled) -> int:
+        """For how long there was no CPU for it since then; some kernels count one in the other."""
+        return max(self.waited_ns - before.waited_ns, self.throttled_ns - before.throttled_ns)
 
 
 class ProcessGauge:
@@ -69,7 +75,9 @@ class ProcessGauge:
         self.pid = pid
         self._proc = proc
         self._files: list[int] = []
-        self._group, self._stat = _events_of_group(proc / str(pid), groups), -1
+        own = _groups(proc / str(pid), groups)
+        self._group, self._stat = _opened(own, "cgroup.events"), -1
+        self._throttled = [file for place in own if (file := _throttles(place)) >= 0]
         threads_max = 1 if first_only else THREADS_MAX
         try:
             self._stat = os.open(proc / str(pid) / "stat", os.O_RDONLY | os.O_CLOEXEC)
@@ -95,7 +103,8 @@ class ProcessGauge:
                 )
         except (OSError, ValueError):
             return None
-        return Scheduled(ran_ns, waited_ns, turns) if self._files else None
+        throttled_ns = sum(map(_throttled_ns, self._throttled))
+        return Scheduled(ran_ns, waited_ns, turns, throttled_ns) if self._files else None
 
     def is_stopped(self, *, has_run: bool = False) -> bool:
         """Whether somebody has stopped it; False if that can't be known.
@@ -121,22 +130,48 @@ class ProcessGauge:
 
     def close(self) -> None:
         """May be called twice."""
-        for file in (*self._files, self._stat, self._group):
+        for file in (*self._files, *self._throttled, self._stat, self._group):
             if file >= 0:
                 os.close(file)
-        self._files, self._stat, self._group = [], -1, -1
+        self._files, self._throttled, self._stat, self._group = [], [], -1, -1
 
 
-def _events_of_group(process: Path, groups: Sequence[Path]) -> int:
-    """The open file that says whether its control group is frozen; -1 if there is none."""
+def _groups(process: Path, roots: Sequence[Path]) -> list[Path]:
+    """The control groups that say when it is frozen and how much CPU it may use, and all above."""
+    found: list[Path] = []
     with suppress(OSError, UnicodeDecodeError):
         for line in (process / "cgroup").read_text(encoding="utf-8").splitlines():
-            number, _, path = line.split(":", 2)
-            if number == "0":
-                for place in (each / path.strip("/") / "cgroup.events" for each in groups):
-                    with suppress(OSError):
-                        return os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+            _, controllers, path = line.split(":", 2)
+            if controllers and "cpu" not in controllers.split(","):
+                continue
+            for root in (each / controllers for each in roots):
+                place = root / path.strip("/")
+                found += [x for x in (place, *place.parents) if x.is_relative_to(root)]
+    return found
+
+
+def _opened(places: Sequence[Path], name: str) -> int:
+    """The first file of this name, open; -1 if there is none."""
+    for place in places:
+        with suppress(OSError):
+            return os.open(place / name, os.O_RDONLY | os.O_CLOEXEC)
     return -1
+
+
+def _throttles(place: Path) -> int:
+    """What says for how long this group was throttled, open; -1 if it may use all there is."""
+    for name, unlimited in (("cpu.max", "max"), ("cpu.cfs_quota_us", "-1")):
+        with suppress(OSError, UnicodeDecodeError):
+            if (place / name).read_text(encoding="utf-8").split()[:1] != [unlimited]:
+                return _opened([place], "cpu.stat")
+    return -1
+
+
+def _throttled_ns(file: int) -> int:
+    """The second version counts microseconds, the first one nanoseconds; of all CPUs together."""
+    words = os.pread(file, CPU_STAT_BYTES_MAX, 0).split()
+    said = dict(zip(words[::2], words[1::2], strict=False))
+    return int(said.get(b"throttled_usec", 0)) * 1000 + int(said.get(b"throttled_time", 0))
 
 
 # --- what the machine throws away -----------------------------------------------------------------

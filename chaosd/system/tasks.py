@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Event, current_thread, main_thread
 from typing import Any, TypeVar
 
@@ -32,6 +32,16 @@ async def uncancelled(work: Coroutine[Any, Any, T], limit_s: float) -> T:
         task.exception()  # retrieved: the cancellation outranks it
         raise asyncio.CancelledError
     return task.result()
+
+
+async def let_go(writer: asyncio.StreamWriter) -> None:
+    """Drop a connection: nothing is left to be written, and nobody waits for its end.
+
+    That it had broken is asked for: an error that nobody has asked for asyncio prints at some time.
+    """
+    writer.transport.abort()
+    with suppress(OSError):
+        await writer.wait_closed()
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from pathlib import Path
 from random import Random
 
 import tally
-from starving import CACHES, NeverError, Run, running, stop
+from starving import CACHES, LASTING, NeverError, Run, running, stop
 from tally import Budget, Tally
 
 from chaosd.runtimes.local.cache import lacking
@@ -23,6 +23,7 @@ from chaosd.runtimes.local.cache import lacking
 LOCAL = ("daemon", "haproxy", "app", "prober")
 DELAY_S_MAX = 0.8  # after T0: the cycle goes on for at least a second more
 SHORT_S, LONG_S, LONG_EVERY = 2.0, 15.0, 5  # one of so many is a long one
+OVERLAP_NS_MIN = 200_000_000  # what of a stop must lie in its cycle to be seen there
 AT_ONCE = 5  # stops in one run
 WAIT_S = 240
 STOPS, MINUTES = 40, 20.0
@@ -57,15 +58,17 @@ def _stop_some(
 ) -> None:
     """One run with a stop in each of some of its cycles."""
     stop_s = LONG_S if is_long else SHORT_S
-    every = {"every": f"{stop_s + 5:g}s", "jitter": "1s"}
-    keys = {"faults": [{"type": "recreate"} | every]} | keys
-    stopped: list[int] = []
+    every = {"every": f"{stop_s + 8:g}s", "jitter": "1s"}
+    keys = {"faults": [{"type": "recreate"} | every]} | LASTING | keys
+    stopped: dict[int, str] = {}  # the cycle, and what was done in it
+    since_ns: dict[int, int] = {}
     with running(where, cycles=count + 1, **keys) as run:
         try:
             for _ in range(count):
                 part = rng.choice(list(parts))
-                after = stopped[-1] if stopped else 0
-                stopped.append(stop(run, part, rng.uniform(0, DELAY_S_MAX), stop_s, after))
+                delay_s, after = rng.uniform(0, DELAY_S_MAX), max(stopped, default=0)
+                cycle, since_ns[cycle] = stop(run, part, delay_s, stop_s, after)
+                stopped[cycle] = f"{part} stopped {delay_s:.2f} s after T0 for {stop_s:g} s"
                 found.tries += 1
             cycles = run.wait(WAIT_S)
         except subprocess.TimeoutExpired:
@@ -74,7 +77,9 @@ def _stop_some(
         except (NeverError, AssertionError) as error:
             found.notes.append(f"not tried: {(str(error).strip().splitlines() or ['?'])[-1]}")
             return
-        found.judge(cycles, disturbed=stopped)
+        late = {c.cycle for c in cycles if c.end_ns - since_ns.get(c.cycle, 0) < OVERLAP_NS_MIN}
+        found.notes += [f"{stopped[number]}, when the cycle was over" for number in sorted(late)]
+        found.judge([c for c in cycles if c.cycle not in late], disturbed=stopped)
         _ended(found, run)
 
 

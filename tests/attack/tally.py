@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "docker")]
 
@@ -18,6 +19,7 @@ POOR_SHARE_MAX = 0.02  # of right cycles under plain busy loops
 SHOWN_MAX = 5  # of each kind
 SAID_MAX = 300
 TOLD_EVERY_S = 10.0
+NOTHING: Mapping[int, str] = MappingProxyType({})
 COUNTED = ("wrong", "bugs", "left", "late")
 HEADS = ("tries", "wrong truths", "exit 70", "left behind", "other faults")
 
@@ -38,20 +40,20 @@ class Tally:
     notes: list[str] = field(default_factory=list)  # what could not be tried, and why
     took_s: float = 0.0
 
-    def judge(self, cycles: Iterable[Cycle], *, disturbed: Iterable[int] = ()) -> None:
+    def judge(self, cycles: Iterable[Cycle], *, disturbed: Mapping[int, str] = NOTHING) -> None:
         """Look for what is false; in the `disturbed` cycles the world was certainly late."""
-        late = set(disturbed)
         for cycle in cycles:
             if cycle.outcome not in (CycleOutcome.RECOVERED, CycleOutcome.CENSORED):
                 continue
             odd = cycle.anomaly or cycle.outcome is CycleOutcome.CENSORED
-            if cycle.doubt is None and (odd or cycle.cycle in late):
-                why = "out of band" if odd else "disturbed"
+            done = disturbed.get(cycle.cycle)
+            if cycle.doubt is None and (odd or done):
+                why = f"{'out of band' if odd else 'disturbed'} ({done or 'by nobody'})"
                 self.wrong.append(
                     f"{cycle.cell} cycle {cycle.cycle} is {why} and good: {cycle.outcome} "
                     f"{cycle.recovery_s} s, lags {cycle.world_lag_s}"
                 )
-            if not odd and cycle.cycle not in late:
+            if not odd and not done:
                 self.right += 1
                 self.poor += cycle.doubt is not None
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import tally
 import yaml
-from starving import CONFIG, FILL, TRACK, can_track
+from starving import CONFIG, FILL, LASTING, TRACK, can_track
 from tally import Budget, Tally
 
 from chaosd.history.codec import decode_cycle
@@ -32,7 +32,9 @@ def attack(n: int, seed: int, budget: Budget) -> Tally:
             if not budget.is_left(found):
                 break
             (where := Path(scratch) / str(number)).mkdir()
-            (where / "c.yaml").write_text(yaml.safe_dump(CONFIG | {"seed": seed + number}))
+            (where / "c.yaml").write_text(
+                yaml.safe_dump(CONFIG | LASTING | {"seed": seed + number})
+            )
             (where / "fill.py").write_text(FILL)
             script = f"{TRACK} && exec '{sys.executable}' fill.py"
             try:
@@ -43,10 +45,13 @@ def attack(n: int, seed: int, budget: Budget) -> Tally:
             except subprocess.TimeoutExpired:
                 found.late.append(f"run {number}: it goes on after {WAIT_S} s")
                 continue
+            if not (where / "full").exists():
+                found.notes.append(f"run {number}: the table did not get full")
+                continue
             found.tries += 1
             lines = (where / "runs/latest/cycles.jsonl").read_text().splitlines()
             cycles = [decode_cycle(line) for line in lines]
-            found.judge(cycles, disturbed=[cycle.cycle for cycle in cycles])
+            found.judge(cycles, disturbed=dict.fromkeys((c.cycle for c in cycles), "table full"))
             found.ended(done.returncode, done.stdout + done.stderr, f"run {number}")
             found.notes += [f"cycle {c.cycle}: lost {c.world_lost}" for c in cycles]
     return found

@@ -1,13 +1,14 @@
 """Whether `chaosd doctor --prove` measures what the doctor predicts, and the fix helps as promised.
 
-    python tests/bench/proved.py [--version 3.2] [--only node_lost …] [--cycles 20] FILE …
+    python tests/bench/proved.py [--version 3.2] [--only node_lost …] [--all-cells] FILE …
 
 Each FILE is a configuration of its own; several that belong together are joined by a comma. For
 each kind of trouble that a finding is about the file and the mended file run side by side on real
 HAProxy. Predicted and measured means are said for both, with the difference of the pairs, which is
 what the fix promises: they agree if the prediction is in the 95 % interval, or no farther from it
 than `MARGIN_S` and `MARGIN` of it. The exit code is 1 if one does not, or if there are fewer pairs
-than were asked for.
+than were asked for. With `--all-cells` all cells are started at once, whatever the machine seems to
+carry: where others make it busy, and cycles in which the world was late do not count anyway.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from chaosd.doctor.examine import Doctor
 from chaosd.doctor.formats import evidence
 from chaosd.doctor.price import Model
 from chaosd.doctor.setting import Setting
+from chaosd.engine import admission
 from chaosd.history.cycles import Cycle
 from chaosd.proxies.haproxy.model.backend import Happening, Outlook
 
@@ -104,6 +106,10 @@ def prove(paths: Sequence[Path], options: argparse.Namespace) -> int:
     return wrong
 
 
+def carry_all(*_: object, **__: object) -> admission.Carried:
+    return admission.Carried(cells=2 * proof.REPLICAS, lacks="")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("files", nargs="+", metavar="FILE[,FILE]")
@@ -112,7 +118,10 @@ def main() -> int:
     parser.add_argument("--env", type=Path, help="NAME=value lines that the files need")
     parser.add_argument("--only", nargs="+", choices=[each.value for each in Happening])
     parser.add_argument("--cycles", type=int, default=20, help="pairs of each experiment")
+    parser.add_argument("--all-cells", action="store_true", help="start them however busy it is")
     options = parser.parse_args()
+    if options.all_cells:
+        admission.carried, admission.LATE_S_MAX = carry_all, float("inf")
     wrong = sum(prove([*map(Path, each.split(","))], options) for each in options.files)
     print("all agree" if not wrong else f"{wrong} do not agree")
     return 1 if wrong else 0

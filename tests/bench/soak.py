@@ -21,6 +21,7 @@ faults: [{type: recreate, every: 5s}]
 probes: [{type: http, rate: 1000/s}]
 """
 GROWTH_MB_MAX = 10.0
+START_S = 60.0
 
 
 def rss_mb(pid: int) -> float:
@@ -29,6 +30,15 @@ def rss_mb(pid: int) -> float:
 
 
 def prober_of(pid: int) -> int:
+    end_s = time.monotonic() + START_S
+    while time.monotonic() < end_s:
+        if (found := _prober_of(pid)) is not None:
+            return found
+        time.sleep(1)
+    raise RuntimeError("no prober")
+
+
+def _prober_of(pid: int) -> int | None:
     for entry in Path("/proc").iterdir():
         try:
             status = (entry / "stat").read_text().rsplit(")", 1)[1].split()
@@ -37,7 +47,7 @@ def prober_of(pid: int) -> int:
                     return int(entry.name)
         except OSError:
             continue
-    raise RuntimeError("no prober")
+    return None
 
 
 def main() -> int:
@@ -48,8 +58,8 @@ def main() -> int:
             [sys.executable, "-m", "chaosd", "run", "c.yaml", "--for", f"{minutes}m"],
             cwd=where, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
-        time.sleep(10)
         prober, history = prober_of(daemon.pid), []
+        time.sleep(10)
         began = time.monotonic()
         for minute in range(minutes):
             history.append((rss_mb(daemon.pid), rss_mb(prober)))

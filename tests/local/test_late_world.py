@@ -9,7 +9,7 @@ import sys
 import budget
 import pytest
 import yaml
-from starving import BEGIN, CONFIG, FILL, TRACK, busy, can_track, running, stop
+from starving import BEGIN, CONFIG, FILL, LASTING, TRACK, busy, can_track, running, stop
 
 from chaosd.history.causes import DoubtKind, LagKind
 from chaosd.history.codec import decode_cycle
@@ -42,7 +42,7 @@ def test_a_part_that_is_stopped_in_a_cycle_makes_it_poor_and_is_named(tmp_path) 
     with running(tmp_path / "d", cycles=len(PARTS), faults=faults) as run:
         for part in PARTS:
             after = max(in_cycle.values(), default=0)
-            in_cycle[part] = stop(run, part, delay_s=0.3, stop_s=2.0, after=after)
+            in_cycle[part] = stop(run, part, delay_s=0.3, stop_s=2.0, after=after).cycle
         cycles = {cycle.cycle: cycle for cycle in run.wait()}
     for part, number in in_cycle.items():
         check(cycles[number], run.said, part, 2.0)
@@ -64,7 +64,7 @@ def test_what_computes_beside_it_makes_no_cycle_poor(tmp_path) -> None:
 def test_a_full_connection_tracking_table_makes_a_cycle_poor_and_is_named(tmp_path) -> None:
     if not can_track():
         pytest.skip("no network namespace with connection tracking can be made here")
-    (tmp_path / "c.yaml").write_text(yaml.safe_dump(CONFIG))
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(CONFIG | LASTING))
     (tmp_path / "fill.py").write_text(FILL)
     script = f"{TRACK} && exec '{sys.executable}' fill.py"
     done = subprocess.run(

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from starving import running
+from starving import LASTING, running
 
 from chaosd.engine.world_watch import CellWatch
 from chaosd.history.causes import CauseKind
@@ -120,7 +120,8 @@ def test_a_second_haproxy_at_the_same_port_spoils_the_cycle(tmp_path) -> None:
     """
     if shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin") is None:
         pytest.skip("no haproxy on this machine")
-    with running(tmp_path / "run", cycles=3) as run:
+    faults = [{"type": "recreate", "every": "8s"}]
+    with running(tmp_path / "run", cycles=3, faults=faults, **LASTING) as run:
         command = []
 
         @contextmanager

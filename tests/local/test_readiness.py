@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+import struct
 
 import pytest
 
 from chaosd.errors import MachineError
 from chaosd.history.values import Address
 from chaosd.plugins.probe import Knock
+from chaosd.proxies.haproxy import api
 from chaosd.proxies.haproxy.rewire import certificate
 from chaosd.runtimes import readiness
 from chaosd.system.clock import RealClock
@@ -44,6 +47,40 @@ def test_it_asks_as_the_probe_does():
     assert head[0].startswith(b"PROXY TCP4 127.0.0.1 127.0.0.1 65535 ")
     assert head[1] == b"GET /in HTTP/1.1"
     assert b"Host: shop.example" in head
+
+
+@pytest.mark.parametrize("ask", ["entry", "api"])
+def test_that_a_connection_breaks_is_an_answer_and_nothing_else(monkeypatch, ask):
+    """asyncio printed a traceback of it, whenever the garbage was collected in an unlucky order."""
+    writers = []
+    connect = asyncio.open_connection
+
+    async def connected(*args, **keys):
+        reader, writer = await connect(*args, **keys)
+        writers.append(writer)
+        return reader, writer
+
+    monkeypatch.setattr(asyncio, "open_connection", connected)
+
+    def reset(_, writer):
+        linger = struct.pack("ii", 1, 0)
+        sock = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        writer.transport.abort()
+
+    async def main():
+        server = await asyncio.start_server(reset, "127.0.0.1", 0)
+        async with server:
+            here = Address(*server.sockets[0].getsockname())
+            if ask == "entry":
+                assert "reset" in await readiness._knock(here, Knock())
+            else:
+                with pytest.raises(ConnectionResetError):
+                    await api.read_state(str(here))
+        return bool(writers[0]._protocol._closed._log_traceback)
+
+    is_complained_of = asyncio.run(main())
+    assert not is_complained_of
 
 
 def test_without_a_host_it_is_the_address():

@@ -25,6 +25,7 @@ from chaosd.history.cycles import CycleOutcome
 from chaosd.history.events import InstancePlaced
 from chaosd.history.reader import FOLDED
 from chaosd.history.writer import RunStore
+from chaosd.runtimes import sim
 from chaosd.runtimes.sim import SimStage
 
 SECOND_NS = 1_000_000_000
@@ -56,7 +57,12 @@ def test_where_a_stranger_may_have_answered_for_the_proxy_no_cycle_counts(
 ) -> None:
     """A second HAProxy at the same port had answered half of the probes: verdict ok."""
     told = iter([False, False, *looks, False, False])
-    monkeypatch.setattr(SimStage, "is_entry_shared", lambda _: next(told), raising=False)
+
+    class Watched(SimStage):  # of its own, for what a class can do is remembered of it
+        def is_entry_shared(self) -> bool:
+            return next(told)
+
+    monkeypatch.setattr(sim, "SimStage", Watched)
     ran = simulate(until={"cycles": 3})
     first, second, third = ran.cycles
     assert first.outcome is third.outcome is CycleOutcome.RECOVERED

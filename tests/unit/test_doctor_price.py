@@ -12,7 +12,7 @@ from chaosd.doctor import rule
 from chaosd.doctor.examine import Doctor
 from chaosd.doctor.finding import Change, Cost, Toll
 from chaosd.doctor.formats import json as jsons
-from chaosd.doctor.formats import text
+from chaosd.doctor.formats import table
 from chaosd.doctor.price import Model, is_nothing
 from chaosd.doctor.reading import Program, open_files
 from chaosd.proxies.haproxy.model.backend import Happening, Outlook
@@ -105,7 +105,7 @@ def test_one_timeout_of_many_backends_is_one_finding(tmp_path: Path) -> None:
 def test_what_the_numbers_leave_out_is_said(tmp_path: Path) -> None:
     roles = "backend pool\n    option httpchk GET /primary\n"
     found = diagnosed(tmp_path, CONFIG.replace("backend pool\n", roles))
-    (said,) = text.left_out(found.rows)
+    (said,) = table.left_out(found.rows)
     assert said.startswith(f"not in these numbers: {tmp_path}/h.cfg:13: `option httpchk GET /pri")
     pool = json.loads(jsons.render([found], everything=False))["backends"][1]
     assert [(each["line"], each["changes"]) for each in pool["left_out"]] == [(13, "role")]

@@ -43,6 +43,7 @@ backend static
 """
 MODEL = Model()
 ONE = proof.Round(1, 1)
+RATE = proof.RATE_PER_S
 
 
 def diagnosed(tmp_path, text=FILE, version="3.2.26"):
@@ -149,9 +150,9 @@ def cycle(recovery_s, *, failed=0, misrouted=0, outcome=CycleOutcome.RECOVERED, 
 def test_evidence_is_of_cycles_that_can_be_trusted(experiments) -> None:
     late = Doubt(kind=DoubtKind.PROBES_LATE)
     cycles = [
-        cycle(9.0, failed=450),
-        cycle(11.0, cycle=2, failed=500, misrouted=50),
-        cycle(50.0, cycle=3, failed=5000, doubt=late),
+        cycle(9.0, failed=9 * RATE),
+        cycle(11.0, cycle=2, failed=10 * RATE, misrouted=RATE),
+        cycle(50.0, cycle=3, failed=100 * RATE, doubt=late),
         cycle(None, cycle=4, outcome=CycleOutcome.INVALID),
         *(cycle(1.0, cycle=number, **FIXED) for number in (1, 2, 3, 4)),
     ]
@@ -173,8 +174,9 @@ def test_it_goes_on_until_there_are_as_many_pairs_as_were_asked_for() -> None:
     assert first == proof.Round(4, 5)
     assert proof.next_round(20, [(first, 20)]) is None
     second = proof.next_round(20, [(first, 5)])  # one cell of each side was carried
-    assert second == proof.Round(4, 15)
-    assert proof.next_round(20, [(first, 5), (second, 14)]) == proof.Round(4, 2)
+    assert second == proof.Round(1, 15)
+    assert proof.next_round(20, [(first, 5), (second, 14)]) == proof.Round(1, 2)
+    assert proof.next_round(20, [(first, 18)]) == proof.Round(4, 1)  # two did not count
     assert proof.next_round(3, []) == proof.Round(3, 1)
 
 
@@ -182,7 +184,7 @@ def test_it_does_not_go_on_for_ever() -> None:
     first = proof.Round(4, 5)
     assert proof.next_round(20, [(first, 0)]) is None  # nothing counts here
     second = proof.next_round(20, [(first, 1)])
-    assert second == proof.Round(4, 25)  # 95 would be needed
+    assert second == proof.Round(1, 25)  # 95 would be needed
     assert proof.next_round(20, [(first, 1), (second, 5)]) is None
 
 
@@ -208,8 +210,8 @@ def test_what_is_said_before_it(experiments) -> None:
 
 def test_what_is_said_of_it(experiments) -> None:
     each = experiments[0]
-    cycles = [cycle(10.0, failed=500), cycle(11.0, cycle=2, failed=500)]
-    cycles += [cycle(1.0, cycle=number, failed=25, **FIXED) for number in (1, 2)]
+    cycles = [cycle(10.0, failed=10 * RATE), cycle(11.0, cycle=2, failed=10 * RATE)]
+    cycles += [cycle(1.0, cycle=number, failed=RATE // 2, **FIXED) for number in (1, 2)]
     lines = list(evidence.lines(proof.evidence(each, proof.pairs_of(each, cycles))))
     shares = [f"{100 * lost_s / each.every_s:.2g} %" for lost_s in (10.0, 0.5)]
     assert lines[0] == (

@@ -96,6 +96,30 @@ def test_a_frozen_control_group_is_a_stop(proc, tmp_path) -> None:
     assert not gauge.is_stopped()
 
 
+@pytest.mark.parametrize(
+    ("version", "limit", "said", "throttled_ns"),
+    [
+        ("", "cpu.max", "20000 100000", 3_000_000),
+        ("", "cpu.max", "max 100000", 0),
+        ("cpu,cpuacct", "cpu.cfs_quota_us", "20000", 3000),
+        ("cpu,cpuacct", "cpu.cfs_quota_us", "-1", 0),
+    ],
+)
+def test_a_control_group_that_may_use_so_much_cpu_says_how_long_it_was_kept_from_it(
+    proc, tmp_path, version, limit, said, throttled_ns
+) -> None:
+    """Also if it is one above."""
+    pod = tmp_path / "cgroup" / version / "pod"
+    (pod / "box").mkdir(parents=True)
+    (pod / limit).write_text(f"{said}\n")
+    word = "throttled_time" if version else "throttled_usec"
+    (pod / "cpu.stat").write_text(f"nr_periods 9\nnr_throttled 5\n{word} 3000\n")
+    (proc / "8/cgroup").write_text(f"5:pids:/x\n{3 if version else 0}:{version}:/pod/box\n")
+    gauge = ProcessGauge(8, proc, groups=[tmp_path / "cgroup"])
+    assert gauge.read() == Scheduled(1100, 220, 33, throttled_ns)
+    gauge.close()
+
+
 def test_nothing_is_claimed_of_files_that_are_missing_or_say_something_else(tmp_path) -> None:
     nothing = tmp_path / "none"
     (tmp_path / "odd/net/stat").mkdir(parents=True)

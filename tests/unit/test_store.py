@@ -13,10 +13,13 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 
 import budget
 import fake
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from fake import IMPOSTER, INTERVAL, MS, NEW, OLD, SECOND, T0
 from hypothesis import given, settings, strategies
@@ -26,6 +29,7 @@ from chaosd.history import writer as module
 from chaosd.history.reader import RunReader
 from chaosd.history.values import Outcome, Sample, rounded_ns
 from chaosd.history.writer import RECORD, RECORDS, RunStore, read_chunk
+from chaosd.report.load_run import settings_of
 
 FEW = settings(derandomize=True, max_examples=budget.of(8, 60), deadline=None)
 EVERYTHING = (0, 10**19)
@@ -219,6 +223,27 @@ def test_real_looking_samples_take_less_than_four_bytes(tmp_path) -> None:
     run.close()
     assert (tmp_path / "samples.00001.parquet").stat().st_size / count < 4
     assert sorted(p.name for p in tmp_path.glob("samples.*")) == ["samples.00001.parquet"]
+
+
+def test_names_that_are_numbers_are_damage(tmp_path, some) -> None:
+    """Found by tests/attack/damaged.py: an AttributeError."""
+    run = stored_samples(tmp_path)
+    run.samples(some)
+    run.close()
+    [chunk] = tmp_path.glob("*.parquet")
+    table = pq.read_table(chunk)
+    names = pa.array(range(table.num_rows))
+    place = table.schema.get_field_index("who")
+    pq.write_table(table.set_column(place, "who", names), chunk)
+    with pytest.raises(MachineError, match="damaged: names are no text in it"):
+        read(tmp_path, some[0].stream)
+
+
+def test_settings_that_are_not_whole_are_damage(tmp_path) -> None:
+    """Found by tests/attack/damaged.py: in a sweep's round it was a ValueError."""
+    reader = SimpleNamespace(directory=tmp_path, manifest={"arms": {}, "settings": {"proxy": "x"}})
+    with pytest.raises(MachineError, match=r"run.json: .*the settings of cell c1 are not whole"):
+        settings_of(reader, "c1")
 
 
 def test_a_chunk_is_closed_when_it_is_old_or_has_too_many_names(tmp_path, monkeypatch) -> None:

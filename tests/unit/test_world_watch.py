@@ -16,14 +16,15 @@ MS = 1_000_000
 class Gauge:
     """A process that runs for so long before each look, and is stopped at some of them."""
 
-    def __init__(self, ran_ms, stopped) -> None:
-        self._left = list(zip(ran_ms, stopped, strict=True))
-        self._ran_ms, self._stopped = 0, False
+    def __init__(self, ran_ms, stopped, throttled_ms=None) -> None:
+        self._left = list(zip(ran_ms, stopped, throttled_ms or [0] * len(stopped), strict=True))
+        self._ran_ms, self._throttled_ms, self._stopped = 0, 5000, False
 
     def read(self) -> Scheduled:
-        ran_ms, self._stopped = self._left.pop(0)
+        ran_ms, self._stopped, throttled_ms = self._left.pop(0)
         self._ran_ms += ran_ms
-        return Scheduled(self._ran_ms * MS, 0, 1)
+        self._throttled_ms += throttled_ms
+        return Scheduled(self._ran_ms * MS, 0, 1, self._throttled_ms * MS)
 
     def is_stopped(self, *, has_run: bool) -> bool:
         return self._stopped
@@ -34,9 +35,32 @@ def test_a_stop_goes_on_as_long_as_each_look_finds_it(monkeypatch, ran_ms) -> No
     """HAProxy that is let go on for a fifth of the time had cycles that were good."""
     stopped = [False, True, True, True, False, False]
     gauge = Gauge([0] + [ran_ms] * (len(stopped) - 1), stopped)
+    assert seen(gauge, monkeypatch, len(stopped)) == [(LagKind.PROXY_STOPPED, 50 * MS, 0.3)]
+
+
+def test_a_process_that_may_use_no_more_cpu_waits_for_one(monkeypatch) -> None:
+    """Throttled for 79 % of the time by its control group, HAProxy had cycles that were good."""
+    throttled_ms = [0, 80, 85, 49, 80, 10]
+    gauge = Gauge([0] + [5] * 5, [False] * 6, throttled_ms)
+    assert seen(gauge, monkeypatch, len(throttled_ms)) == [
+        (LagKind.PROXY_WAITED, 50 * MS, 0.2),
+        (LagKind.PROXY_WAITED, 350 * MS, 0.1),
+    ]
+
+
+def test_of_an_apps_start_what_its_control_group_was_kept_from_before_is_no_part(
+    monkeypatch,
+) -> None:
+    gauge = Gauge([0, 5], [False] * 2, [0, 70])
+    monkeypatch.setattr(world_watch, "ProcessGauge", lambda _: gauge)
+    watch = ProcessWatch(OwnProcess(ProcessRole.APP, "a", 7), 0, starting=True)
+    lag = watch.listens(100 * MS)
+    assert (lag.kind, lag.seconds) == (LagKind.APP_START_WAITED, 0.07)
+
+
+def seen(gauge: Gauge, monkeypatch, looks: int) -> list[tuple[LagKind, int, float]]:
+    """What is seen of this proxy, ten times a second."""
     monkeypatch.setattr(world_watch, "ProcessGauge", lambda _: gauge)
     watch = ProcessWatch(OwnProcess(ProcessRole.PROXY, "", 7), 0, starting=False)
-    lags = [lag for n in range(1, len(stopped)) for lag in watch.sample(100 * n * MS)]
-    assert [(lag.kind, lag.from_ns, lag.seconds) for lag in lags] == [
-        (LagKind.PROXY_STOPPED, 50 * MS, 0.3)
-    ]
+    lags = [lag for n in range(1, looks) for lag in watch.sample(100 * n * MS)]
+    return [(lag.kind, lag.from_ns, lag.seconds) for lag in lags]

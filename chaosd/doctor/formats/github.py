@@ -29,7 +29,7 @@ def _line(diagnosis: Diagnosis, finding: Finding, together: Sequence[Finding]) -
     properties["title"] = f"chaosd doctor: {finding.rule}"
     texts = [finding.message]
     if finding.cost is not None:
-        texts += cost_lines(finding.cost)
+        texts += (f"costs: {line}" for line in cost_lines(finding.cost))
     pastes = remedy_lines(diagnosis.subject, finding, together)
     texts += [f"{paste.where(place)}: {paste.text.strip()}" for paste in pastes]
     said = ",".join(f"{name}={_property(text)}" for name, text in properties.items())

@@ -20,7 +20,7 @@ def seconds(value: float) -> str:
         return "0 s"
     if value >= 120:  # noqa: PLR2004
         return f"{value / 60:.2g} min" if value < 5940 else f"{value / 3600:.2g} h"  # noqa: PLR2004
-    return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"  # noqa: PLR2004
+    return f"{value:.1f} s" if value < 9.95 else f"{value:.0f} s"  # noqa: PLR2004
 
 
 def rate(value: float) -> str:

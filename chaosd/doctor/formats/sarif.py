@@ -55,7 +55,7 @@ def _rule(rule: Rule) -> dict[str, Any]:
 def _result(diagnosis: Diagnosis, finding: Finding, places: dict[str, int]) -> dict[str, Any]:
     texts = [finding.message]
     if finding.cost is not None:
-        texts += cost_lines(finding.cost)
+        texts += (f"costs: {line}" for line in cost_lines(finding.cost))
     pastes = remedy_lines(diagnosis.subject, finding)
     texts += [f"{paste.where(finding.spot.place)}: {paste.text.strip()}" for paste in pastes]
     found: dict[str, Any] = {

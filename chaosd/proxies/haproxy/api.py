@@ -7,6 +7,7 @@ from typing import Any
 
 from chaosd.plugins.proxy import ProxyLook, ServerState
 from chaosd.plugins.timeline import ServerHealth
+from chaosd.system import tasks
 
 _ANSWER_BYTES_MAX = 4 * 1024 * 1024  # some ten thousand servers
 _ANSWER_S_MAX = 2.0
@@ -86,8 +87,7 @@ async def _ask(api: str, commands: bytes = _COMMANDS) -> str:
                 raise OSError(f"{api}: the answer is longer than {_ANSWER_BYTES_MAX} bytes")
         return answer.decode("utf-8", "replace")
     finally:
-        # Aborted, not closed: nothing is left to be written, and nobody waits for a FIN.
-        writer.transport.abort()
+        await tasks.let_go(writer)
 
 
 def _servers(text: str) -> list[dict[str, Any]]:
