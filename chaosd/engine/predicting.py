@@ -56,5 +56,6 @@ def question(
         patience_s=settings.timeout_ns / SECOND_NS,
         slow_after_s=settings.slow_after_ns / SECOND_NS,
         until_s=(end_ns - cycle.fold.t0_ns) / SECOND_NS,
+        rate=sum(probe.rate for probe in arm.config.probes),
     )
     return lambda: proxy.predict(timeline, clients)

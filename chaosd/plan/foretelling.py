@@ -81,6 +81,7 @@ def clients(config: Config) -> Clients:
         patience_s=config.probes[0].timeout.s,
         slow_after_s=measure.slow_after.s,
         until_s=measure.recovery_limit.s,
+        rate=sum(probe.rate for probe in config.probes),
     )
 
 

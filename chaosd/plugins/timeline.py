@@ -69,6 +69,7 @@ class Clients:
     patience_s: float  # from when a request is due; without an answer by then it has failed
     slow_after_s: float  # a good answer that is later was masked
     until_s: float = math.inf  # so long after T0 requests are counted
+    rate: float = 50.0  # requests a second, where it matters how many there are
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,8 @@
 
 `run` starts a fresh HAProxy for each cycle and adds a line for each to FILE; `judge` holds them
 against the model. 40 cycles of all shapes on six builds take over an hour; `--shapes` takes those
-whose name contains the word. With `--ipv6-route` (root only) it is the shapes that go by the
-host's routes, in a network namespace that has such a route, or has none.
+whose name is, or contains, one of the words (`a|b`). With `--ipv6-route` (root only) it is the
+shapes that go by the host's routes, in a network namespace that has such a route, or has none.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import os
 import subprocess
 import sys
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from pathlib import Path
 from random import Random
 
@@ -26,7 +26,7 @@ import uvloop
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from shapebench import lanes
-from shapebench.catalogue import SHAPES
+from shapebench.catalogue import SHAPES, Shape
 from shapebench.cycle import Observation, decode
 from shapebench.judge import NUMBERS, Number, judge, mean_interval
 from shapebench.measure import Measured, is_fit, measured
@@ -36,6 +36,7 @@ from chaosd.proxies.haproxy.model.backend import Unknown
 
 WANTED = 0.95  # in band
 P_LEAST = 0.01  # of a residual test
+BANDS = ("recovery_s", "stable_s")  # which must be narrow, too
 
 INSIDE = "CHAOSD_BENCH_NAMESPACE"
 WITH_ROUTE = (
@@ -78,7 +79,7 @@ def measure(options: argparse.Namespace) -> int:
     wanted = options.builds.split(",") if options.builds else None
     found = [build for build in builds.installed() if wanted is None or build.name in wanted]
     route = {"yes": True, "no": False, None: None}[options.ipv6_route]
-    shapes = [s for s in SHAPES if options.shapes in s.name and s.ipv6_route is route]
+    shapes = [s for s in _chosen(options.shapes.split("|")) if s.ipv6_route is route]
     todo = lanes.jobs(shapes, found, options.cycles, rng)
     began_s, done, troubled = time.monotonic(), 0, 0
     with options.file.open("a") as file:
@@ -99,6 +100,12 @@ def measure(options: argparse.Namespace) -> int:
     return 0
 
 
+def _chosen(words: list[str]) -> list[Shape]:
+    """The shapes of these names, or those whose names contain a word that is none."""
+    names = {shape.name for shape in SHAPES}
+    return [s for s in SHAPES if any(s.name == w if w in names else w in s.name for w in words)]
+
+
 def hold(files: list[Path]) -> int:
     """Print how well the model predicts what is in these files; 1 if a share is below WANTED."""
     shapes = {shape.name: shape for shape in SHAPES}
@@ -116,7 +123,8 @@ def hold(files: list[Path]) -> int:
     print(f"{sum(map(len, seen.values()))} cycles, {unfit} late or troubled ones left out\n")
     print("| shape | HAProxy | n |" + "".join(f" {name} |" for name in NUMBERS) + " queries/s |")
     print("|---|---|---|" + "---|" * (len(NUMBERS) + 1))
-    shares, tests = {name: Counter[bool]() for name in NUMBERS}, Counter[bool]()
+    held: dict[str, list[Number]] = {name: [] for name in NUMBERS}
+    doubtful = []
     for shape in SHAPES:
         for version in sorted({v for s, v in seen if s == shape.name}, key=_numbers):
             verdict = judge(shape, version, seen[shape.name, version])
@@ -124,15 +132,44 @@ def hold(files: list[Path]) -> int:
                 print(f"| {shape.name} | {version} | | unknown: {verdict.why} {verdict.what} |")
                 continue
             for name, number in verdict.numbers.items():
-                shares[name] += Counter({True: number.inside, False: verdict.n - number.inside})
-            tests[verdict.numbers["recovery_s"].p > P_LEAST] += 1
+                held[name].append(number)
+                if words := _doubts(name, number):
+                    doubtful.append(f"{shape.name}, {version}, {name}: {words}: {_words(number)}")
             words = "".join(f" {_words(number)} |" for number in verdict.numbers.values())
             rest = f"{verdict.rest_observed:.2f}, model {verdict.rest_predicted:.2f}"
             print(f"| {shape.name} | {version} | {verdict.n} |{words} {rest} |", flush=True)
-    for name, found in shares.items():
-        print(f"{name}: {found[True]} of {found.total()} in band")
-    print(f"residual test of the recovery above {P_LEAST}: {tests[True]} of {tests.total()}")
-    return int(any(found[True] < WANTED * found.total() for found in shares.values()))
+    print("", *doubtful, "", sep="\n")
+    for name, numbers in held.items():
+        print(_summary(name, numbers))
+    shares = [_share(numbers) for numbers in held.values()]
+    return int(any(share < WANTED for share in shares))
+
+
+def _share(numbers: list[Number]) -> float:
+    """How many of all cycles are in band."""
+    return sum(n.inside for n in numbers) / max(1, sum(len(n.observed) for n in numbers))
+
+
+def _summary(name: str, numbers: list[Number]) -> str:
+    inside, n = sum(each.inside for each in numbers), sum(len(each.observed) for each in numbers)
+    narrow = sum(each.narrow for each in numbers)
+    fits = sum(each.p > P_LEAST for each in numbers)
+    return (
+        f"{name}: {inside} of {n} in band ({_share(numbers):.1%}); of {len(numbers)} shapes and "
+        f"builds {narrow} have a narrow band, and {fits} a residual test above {P_LEAST}"
+    )
+
+
+def _doubts(name: str, number: Number) -> str:
+    """What is wrong with a prediction, if anything is."""
+    found = []
+    if number.inside < WANTED * len(number.observed):
+        found.append("out of band")
+    if name in BANDS and not number.narrow:
+        found.append("wide")
+    if number.p <= P_LEAST:
+        found.append("does not fit")
+    return ", ".join(found)
 
 
 def _words(number: Number) -> str:

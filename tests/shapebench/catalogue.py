@@ -102,8 +102,8 @@ def move(gap_s: float = 1.0, missing: Failure | None = Failure.NXDOMAIN) -> Scen
     )
 
 
-def lost(gap_s: float = 1.0) -> Scenario:
-    return replace(move(gap_s), happening=Happening.NODE_LOST)
+def lost(gap_s: float = 1.0, missing: Failure | None = Failure.NXDOMAIN) -> Scenario:
+    return replace(move(gap_s, missing), happening=Happening.NODE_LOST)
 
 
 def taken(gap_s: float = 1.0, missing: Failure | None = Failure.NXDOMAIN) -> Scenario:
@@ -379,4 +379,91 @@ def _taken() -> list[Shape]:
     ]
 
 
-SHAPES = (*_single(), *_single_special(), *_several(), *_troubled(), *_taken())
+def _loaded() -> list[Shape]:
+    """Shapes in which it counts how many requests a server holds, or has failed."""
+    pool = partial(Shape, scenario=move(), names=_THREE, ready=3, turns=3, horizon_s=6.0)
+    two = partial(Shape, scenario=move(), names=_TWO_NAMES, ready=2, turns=2, horizon_s=6.0)
+    both = (server("s1"), server("s2", OTHER))
+    slow = ("timeout connect 2s", "retries 2")
+    seldom = "check inter 2s fall 3 rise 2 "
+    least, at_random = ("balance leastconn",), ("balance random",)
+    kept = {"hold_obsolete": "3s"}
+    return [
+        pool(
+            name="template, node lost, seldom checked",
+            config=config(template(words=f"check inter 1s fall 3 rise 2 {FOLLOWS}"), defaults=slow),
+            scenario=lost(7.0, missing=None),
+            horizon_s=12.0,
+        ),
+        pool(name="leastconn, template", config=config(template(), options=least)),
+        pool(
+            name="leastconn, template, no check, hold obsolete 3s",
+            config=config(_UNCHECKED, options=least, **kept),
+            turns=4,
+            horizon_s=7.0,
+        ),
+        pool(
+            name="leastconn, template, node lost",
+            config=config(template(), options=least, defaults=slow),
+            scenario=lost(2.0, missing=None),
+            horizon_s=10.0,
+        ),
+        two(name="leastconn, two names", config=config(*both, options=least)),
+        pool(name="random, template", config=config(template(), options=at_random)),
+        pool(
+            name="random, template, no check, hold obsolete 3s",
+            config=config(_UNCHECKED, options=at_random, **kept),
+            turns=4,
+            horizon_s=7.0,
+        ),
+        pool(
+            name="random, template, node lost",
+            config=config(template(), options=at_random, defaults=slow),
+            scenario=lost(2.0, missing=None),
+            horizon_s=10.0,
+        ),
+        two(name="random, two names", config=config(*both, options=at_random)),
+        Shape(
+            name="observe layer4",
+            config=config(server(words=f"{seldom} observe layer4 {FOLLOWS}")),
+            scenario=move(),
+            horizon_s=8.0,
+        ),
+        pool(
+            name="observe layer4, mark-down, template",
+            config=config(
+                template(
+                    words=f"{seldom} observe layer4 error-limit 4 on-error mark-down {FOLLOWS}"
+                )
+            ),
+            horizon_s=8.0,
+        ),
+        pool(
+            name="observe layer7, fastinter, node lost",
+            config=config(
+                template(
+                    words=f"{seldom} fastinter 150ms observe layer7 on-error fastinter {FOLLOWS}"
+                )
+            ),
+            scenario=lost(4.0, missing=None),
+            horizon_s=8.0,
+        ),
+        pool(
+            name="slowstart 2s, template",
+            config=config(template(words=f"{CHECK} slowstart 2s {FOLLOWS}"), hold_nx="1s"),
+            horizon_s=8.0,
+        ),
+        Shape(
+            name="maxconn 5, single, node lost",
+            config=config(server(words=f"{CHECK} maxconn 5 {FOLLOWS}")),
+            scenario=lost(),
+            horizon_s=7.0,
+        ),
+        pool(
+            name="maxconn 5, template",
+            config=config(template(words=f"{CHECK} maxconn 5 {FOLLOWS}")),
+        ),
+    ]
+
+
+SHAPES = (*_single(), *_single_special(), *_several(), *_troubled(), *_taken(), *_loaded())

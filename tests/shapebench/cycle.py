@@ -10,9 +10,10 @@ import functools
 import json
 import operator
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -29,6 +30,7 @@ from shapebench.world import CHECK_PORT, PORT, Instance, Nameservers, Proxy
 
 NEW, IMPOSTER = "new", "imposter"
 RATE = 40.0  # requests per second
+LAG_LOOK_S, LAG_S, LAGS_MAX = 0.005, 0.005, 20_000  # looked at so often; noted if above
 LOOK_S = 0.1  # between two looks at the servers
 READY_S_MAX = 5.0  # until every server is where it should be
 SETTLE_S = 1.0  # then checks have passed
@@ -60,11 +62,21 @@ class Observation:
     trace: list[tuple[float, str, str | None, str]]  # when, server, address, health
     began_s: float  # when HAProxy was ready, before T0
     late_s: float  # by how much the bench itself was late, at worst
+    lags: list[tuple[float, float]] = field(default_factory=list)  # when, and by how much
     trouble: str = ""  # why it is not to be judged
     said: str = ""  # by HAProxy, where there was trouble
 
     def encode(self) -> str:
-        return json.dumps(asdict(self))
+        samples = [
+            {
+                "scheduled_s": s.scheduled_s,
+                "sent_s": s.sent_s,
+                "done_s": s.done_s,
+                "outcome": s.outcome,
+            }
+            for s in self.samples
+        ]
+        return json.dumps(asdict(replace(self, samples=[])) | {"samples": samples})
 
 
 def decode(line: str) -> Observation:
@@ -72,6 +84,21 @@ def decode(line: str) -> Observation:
     found = Observation(**json.loads(line))
     found.samples = [Sample(**sample) for sample in found.samples]  # type: ignore[arg-type]
     return found
+
+
+class Lag:
+    """How late the bench's own timers are: so are its nameserver and its instances."""
+
+    def __init__(self) -> None:
+        self.seen: deque[tuple[float, float]] = deque(maxlen=LAGS_MAX)
+
+    async def watch(self) -> None:
+        while True:
+            asked_s = time.monotonic()
+            await asyncio.sleep(LAG_LOOK_S)
+            now_s = time.monotonic()
+            if (late_s := now_s - asked_s - LAG_LOOK_S) > LAG_S:
+                self.seen.append((now_s, late_s))
 
 
 class _Probe(asyncio.Protocol):
@@ -119,9 +146,7 @@ class Stage:
         self.late_s = max(self.late_s, self.now_s() - at_s)
 
 
-async def run(
-    shape: Shape, build: Build, network: Loopback, rng: Random, rate: float = RATE
-) -> Observation:
+async def run(shape: Shape, build: Build, network: Loopback, rng: Random, lag: Lag) -> Observation:
     """One cycle of this shape on this build."""
     async with _stage(shape, build, network) as stage:
         began_s = time.monotonic()
@@ -131,7 +156,7 @@ async def run(
             stage.t0_s = time.monotonic() + SETTLE_S + rng.uniform(0, PHASE_S)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(_happen(stage))
-                tasks.create_task(_ask(stage, rng.random() / rate, rate))
+                tasks.create_task(_ask(stage, rng.random() / RATE))
                 watching = tasks.create_task(_watch(stage))
                 await stage.until(shape.horizon_s + STRAGGLER_S)
                 watching.cancel()
@@ -149,6 +174,11 @@ async def run(
             trace=stage.trace,
             began_s=began_s - stage.t0_s,
             late_s=round(stage.late_s, 4),
+            lags=[
+                (round(at_s - stage.t0_s, 3), round(late_s, 4))
+                for at_s, late_s in lag.seen
+                if at_s > stage.t0_s
+            ],
             trouble=trouble,
             said=stage.proxy.said() if trouble else "",
         )
@@ -292,12 +322,12 @@ async def _heal(stage: Stage) -> None:
     stage.new.healthy = True
 
 
-async def _ask(stage: Stage, phase_s: float, rate: float) -> None:
+async def _ask(stage: Stage, phase_s: float) -> None:
     """Send requests at their times, whatever became of those before."""
     pending: set[asyncio.Task[None]] = set()
     try:
-        for number in range(round((BEFORE_S + stage.shape.horizon_s) * rate)):
-            at_s = number / rate + phase_s - BEFORE_S
+        for number in range(round((BEFORE_S + stage.shape.horizon_s) * RATE)):
+            at_s = number / RATE + phase_s - BEFORE_S
             await stage.until(at_s)
             task = asyncio.create_task(_request(stage, at_s))
             pending.add(task)

@@ -1,11 +1,10 @@
 """Observed cycles against the model's trials, per shape and version.
 
-A cycle is in the band if its value lies between the least and the greatest of the trials, widened
-by `EDGES / trials` of what is between them, for they only come near to the ends, and by what the
-bench cannot tell apart: before, by a timer's lateness (`EARLY_S`); after, by the time until the
-next request that can show it (`turns / RATE`), by `LATE_S`, and by how late the cycle was. The
-residual test is Kolmogorov's for two samples, with the trials at each place between two requests,
-and differences below `SLACK_S` not counted.
+The band is the middle `BAND` of the trials, as the bench sees them: with the next request that can
+show it at each of `PLACES`, and widened by what the bench cannot tell apart: a timer's lateness
+(`EARLY_S`, `LATE_S`), a request more or less where they are counted, how late the cycle was. It is
+narrow if it is at most `WIDER` times as wide as the observed 5 to 95 % range, and `WIDER_S` more.
+The residual test is Kolmogorov's for two samples; differences below `SLACK_S` do not count.
 """
 
 from __future__ import annotations
@@ -27,12 +26,14 @@ from chaosd.proxies.haproxy.cfg.reader import read_texts
 from chaosd.proxies.haproxy.cfg.resolve import resolve
 from chaosd.proxies.haproxy.model.backend import Backend, Unknown
 from chaosd.proxies.haproxy.model.outlook import queries_per_s, run_trials
+from chaosd.proxies.haproxy.model.users import PATIENT
 from shapebench.catalogue import Shape
 from shapebench.cycle import RATE
 from shapebench.measure import REST_S, Measured
 
 EARLY_S, LATE_S, SLACK_S = 0.005, 0.01, 0.015
-EDGES = 5
+TRIALS, BAND = 400, 0.98
+WIDER, WIDER_S = 1.5, 0.05
 PLACES = 8  # between two requests
 WORDS = {
     "api": "/api",
@@ -52,6 +53,7 @@ class Number(NamedTuple):
     lower: float
     upper: float  # of a cycle that was not late at all
     inside: int  # so many of the observed
+    narrow: bool
     p: float  # of the residual test
 
 
@@ -80,14 +82,23 @@ def judge(shape: Shape, version: str, seen: Sequence[Measured]) -> Verdict | Unk
     if isinstance(backend, Unknown):
         return backend
     scenario = replace(shape.scenario, instances=dict(shape.names)[shape.app])
-    found = run_trials(backend, version, scenario, horizon_s=shape.horizon_s)
+    clients = replace(PATIENT, rate=RATE)
+    found = run_trials(
+        backend,
+        version,
+        scenario,
+        least=TRIALS,
+        most=TRIALS,
+        horizon_s=shape.horizon_s,
+        clients=clients,
+    )
     if isinstance(found, Unknown):
         return found
     numbers = {}
     for name in NUMBERS:
         observed = sorted((getattr(one, name), one.late_s) for one in seen)
         predicted = sorted(getattr(trial, name) for trial in found)
-        numbers[name] = _number(name, observed, predicted, shape)
+        numbers[name] = _number(name, observed, predicted, shape, asked=backend.is_crowded)
     rest_s = REST_S * len(seen)
     return Verdict(
         len(seen),
@@ -98,30 +109,46 @@ def judge(shape: Shape, version: str, seen: Sequence[Measured]) -> Verdict | Unk
 
 
 def _number(
-    name: str, seen: Sequence[tuple[float, float]], predicted: Sequence[float], shape: Shape
+    name: str,
+    seen: Sequence[tuple[float, float]],
+    predicted: Sequence[float],
+    shape: Shape,
+    *,
+    asked: bool,
 ) -> Number:
-    """`seen` are the values, each with how late its cycle was."""
-    wait_s = shape.turns / RATE
-    early, late, slack, wait = EARLY_S, LATE_S + wait_s, SLACK_S, wait_s
+    """`seen` are the values, each with how late its cycle was.
+
+    `asked`: the trials have requests, too, as they come in the bench.
+    """
+    wait_s = 0.0 if asked else shape.turns / RATE
+    early, late, slack, wait = EARLY_S, LATE_S, SLACK_S, wait_s
     if name in ("failed_s", "misrouted_s", "masked_s"):
-        early, late, slack, wait = wait_s + LATE_S, wait_s + LATE_S, wait_s, 0.0
+        early = late = slack = 1 / RATE + LATE_S
+        wait = 0.0
     elif name == "queries":
         early = late = slack = float(shape.nameservers)
         wait = 0.0
-    elif name == "stable_s":
-        early = wait_s  # the last requests that could have failed were given to others
     waits = [wait * (k + 0.5) / PLACES for k in range(PLACES)]
-    if name == "stable_s":  # the first good one after the last bad one
+    if name == "stable_s" and not asked:  # the first good one after the last bad one
         waits = [1 / RATE - one for one in waits]
     places = sorted(max(0.0, value + one) if value else 0.0 for value in predicted for one in waits)
+    if name == "stable_s" and not asked:  # no request may come before so early an end
+        places = sorted(0.0 if place < 1 / RATE else place for place in places)
     observed = [value for value, _ in seen]
-    ends = [value for value in predicted if value < math.inf]
-    edge = EDGES / len(predicted) * (ends[-1] - ends[0]) if ends else 0.0
-    lower, upper = predicted[0] - early - edge, predicted[-1] + late + edge
+    lower, upper = quantile(places, (1 - BAND) / 2) - early, quantile(places, (1 + BAND) / 2) + late
     timed = 1.0 if name.endswith("_s") else 0.0
     inside = sum(lower <= value <= upper + timed * late_s for value, late_s in seen)
+    usual = quantile(observed, 0.95) - quantile(observed, 0.05) if observed[0] < math.inf else 0.0
+    narrow = observed[-1] == upper == math.inf or upper - max(0.0, lower) <= WIDER * usual + WIDER_S
     p = kolmogorov_p(observed, places, len(predicted), slack)
-    return Number(observed, predicted, lower, upper, inside, p)
+    return Number(observed, predicted, lower, upper, inside, narrow, p)
+
+
+def quantile(ordered: Sequence[float], share: float) -> float:
+    """The value below which this share of them lies."""
+    at = share * (len(ordered) - 1)
+    low, high = ordered[math.floor(at)], ordered[math.ceil(at)]
+    return low if low == high else low + (at - math.floor(at)) * (high - low)
 
 
 def kolmogorov_p(

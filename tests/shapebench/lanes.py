@@ -47,24 +47,25 @@ async def run(
     One that is patient begins a cycle only while the machine has time, however long that takes.
     """
     left = iter(todo)
-    calm = _Calm()
+    calm, lag = _Calm(), cycle.Lag()
 
     async def lane(own: Random) -> None:
         network = await claim(own, REMEMBERED)
         try:
             for shape, build in left:
                 await calm.turn(patient=patient)
-                observe(await cycle.run(shape, build, network, own))
+                observe(await cycle.run(shape, build, network, own, lag))
         finally:
             network.close()
 
-    watching = asyncio.create_task(calm.watch())
+    watching = [asyncio.create_task(each.watch()) for each in (calm, lag)]
     try:
         async with asyncio.TaskGroup() as tasks:
             for _ in range(min(lanes, len(todo))):
                 tasks.create_task(lane(Random(rng.random())))
     finally:
-        watching.cancel()
+        for each in watching:
+            each.cancel()
 
 
 class _Calm:

@@ -9,7 +9,7 @@ from chaosd.proxies.haproxy.model.backend import SLOW_S, Happening
 from shapebench.catalogue import Shape
 from shapebench.cycle import IMPOSTER, NEW, RATE, SETTLE_S, Observation, Sample
 
-LATE_S_MAX = 0.05  # by more than that, and the cycle says nothing of HAProxy
+LATE_S_MAX = 0.02  # by more than that, and the cycle says nothing of HAProxy
 AFTER_S = 0.5  # lateness is looked at until so long after all is over
 REST_S = SETTLE_S  # at rest, queries are counted for so long before T0, which comes at any time
 
@@ -27,7 +27,7 @@ class Measured:
     slowest_s: float
     queries: int  # from T0 until the name is published, or the trouble ends
     queries_at_rest: int
-    late_s: float  # by how much requests were sent too late, at worst
+    late_s: float  # by how much requests were sent too late, or a timer of the bench was, at worst
 
 
 def is_good(sample: Sample) -> bool:
@@ -61,8 +61,9 @@ def measured(seen: Observation, shape: Shape) -> Measured:
         queries=sum(0 <= at_s < until_s for at_s, *_ in seen.queries),
         queries_at_rest=sum(-REST_S <= at_s < 0 for at_s, *_ in seen.queries),
         late_s=max(
-            (s.sent_s - s.scheduled_s for s in seen.samples if s.scheduled_s < judged_s),
-            default=0.0,
+            0.0,
+            *(s.sent_s - s.scheduled_s for s in seen.samples if s.scheduled_s < judged_s),
+            *(late_s for at_s, late_s in seen.lags if at_s < judged_s),
         ),
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 from chaosd.plugins.timeline import RECORD_TYPES
 from chaosd.proxies.haproxy.model.backend import (
     Backend,
+    Balance,
     CheckKind,
     Follows,
     Resolver,
@@ -76,6 +77,9 @@ def server(
         "backup": False,
         "weight": 1,
         "shuts_sessions": False,
+        "observe": None,
+        "places": 0,
+        "slowstart_ns": 0,
     }
     return ServerLine(
         name=name,
@@ -100,6 +104,10 @@ def backend(*servers: ServerLine, connect: float | None = 5, **others: Any) -> B
         "timeout_check_ns": None,
         "retries": 3,
         "redispatch_every": 0,
+        "balance": Balance.TURNS,
+        "draws": 2,
+        "places": 0,
+        "queue_ns": None,
     }
     return Backend(
         servers=servers,

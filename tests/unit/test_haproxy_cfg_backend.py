@@ -241,8 +241,8 @@ def test_what_a_check_finds_out(tmp_path: Path, more: str, words: str, kind: Che
 @pytest.mark.parametrize(
     ("lines", "change"),
     [
-        ("server s app:80 observe layer4", Change.OBSERVED),
-        ("server s app:80 slowstart 5s", Change.SLOW_START),
+        ("server s app:80 check observe layer4", Change.CROWD),
+        ("server s app:80 slowstart 5s", Change.CROWD),
         ("server s app:80 agent-check", Change.AGENT),
         ("server s app:80 resolve-net 10.0.0.0/8", Change.PREFERRED_NET),
         ("server s app:80 disabled", Change.DISABLED),
@@ -250,11 +250,11 @@ def test_what_a_check_finds_out(tmp_path: Path, more: str, words: str, kind: Che
         ("retry-on all-retryable-errors\n server s app:80", Change.RETRIED),
         ("use-server s if TRUE\n server s app:80", Change.WHO),
         ("balance source\n server s app:80", Change.WHO),
-        ("balance leastconn\n server s app:80", Change.LEAST),
+        ("balance leastconn\n server s app:80", Change.CROWD),
         ("balance hdr(Host)\n server s app:80", Change.WHO),
         ("balance hdr(X-Room)\n server s app:80", Change.BROUGHT),
         ("balance url_param user\n server s app:80", Change.BROUGHT),
-        ("balance random(3)\n server s app:80", Change.LOAD),
+        ("balance random(3)\n server s app:80", Change.CROWD),
         ("stick on src\n server s app:80", Change.WHO),
         ("stick on hdr(Host)\n server s app:80", Change.WHO),
         ("stick on hdr(X)\n server s app:80", Change.WHO),
@@ -262,7 +262,7 @@ def test_what_a_check_finds_out(tmp_path: Path, more: str, words: str, kind: Che
         ("stick on req.cook(SID)\n server s app:80", Change.BROUGHT),
         ("cookie C insert\n server s app:80 cookie one", Change.BROUGHT),
         ("cookie C insert dynamic\n server s app:80", Change.BROUGHT),
-        ("server s app:80 maxconn 5", Change.QUEUED),
+        ("server s app:80 maxconn 5", Change.CROWD),
         ("server s app:80 resolvers elsewhere", Change.NO_RESOLVERS),
         ("option external-check\n server s app:80 check", Change.PROGRAM_CHECKS),
         ("http-check disable-on-404\n server s app:80", Change.DRAINED),
@@ -289,7 +289,7 @@ def test_a_word_that_is_not_modelled_takes_nothing_else_away(
         "cookie C insert\n server s app:80",
         "server s app:80 slowstart 0",
         "server s app:80 observe none",
-        "server s app:80 ssl verify none sni str(x) maxconn 500 send-proxy proto h2",
+        "server s app:80 ssl verify none sni str(x) maxconn 5000 send-proxy proto h2",
     ],
 )
 def test_what_changes_nothing_is_not_mentioned(tmp_path: Path, lines: str) -> None:
@@ -305,7 +305,7 @@ def test_few_places_on_the_way_to_the_backend_are_said(tmp_path: Path) -> None:
     narrow = text.replace("maxconn 50", "maxconn 4", 1)
     for each, expected in ((text, (6, "maxconn 5")), (narrow, (4, "maxconn 4"))):
         (limit,) = backend(tmp_path, each).limits
-        assert (limit.line, limit.what, limit.changes) == (*expected, Change.QUEUED)
+        assert (limit.line, limit.what, limit.changes) == (*expected, Change.CROWD)
     assert not changes(tmp_path, narrow.replace("maxconn 4", "").replace("maxconn 5", ""))
 
 
@@ -313,7 +313,7 @@ def test_servers_are_chosen_at_random_since_3_3(tmp_path: Path) -> None:
     text = "backend b\n server s app:80\n server t app2:80\n"
     assert not backend(tmp_path, text, "3.2.26").limits
     (limit,) = backend(tmp_path, text, "3.4.7").limits
-    assert (limit.changes, limit.what) == (Change.LOAD, "balance random")
+    assert (limit.changes, limit.what) == (Change.CROWD, "balance random")
     assert not backend(tmp_path, text.replace("b\n", "b\n balance roundrobin\n", 1), "3.4.7").limits
 
 

@@ -16,6 +16,7 @@ from chaosd.proxies.haproxy.cfg.settings import settings_of
 from chaosd.proxies.haproxy.model import trials
 from chaosd.proxies.haproxy.model.backend import (
     Backend,
+    Balance,
     CheckKind,
     Follows,
     Resolver,
@@ -65,6 +66,9 @@ LINE = ServerLine(
     backup=False,
     weight=1,
     shuts_sessions=False,
+    observe=None,
+    places=0,
+    slowstart_ns=0,
 )
 BESIDE = replace(LINE, name="beside", host="other")
 FIXED = replace(LINE, name="fixed", host=None, follows=Follows.FIXED, resolver=None)
@@ -84,6 +88,10 @@ def backend(servers: Sequence[ServerLine], **changes: Any) -> Backend:
         "timeout_check_ns": None,
         "retries": 3,
         "redispatch_every": 0,
+        "balance": Balance.TURNS,
+        "draws": 2,
+        "places": 0,
+        "queue_ns": None,
     }
     return Backend(**values | changes)
 
@@ -256,7 +264,7 @@ def plugin(tmp_path: Path, where: dict[str, str], **parts: str) -> HAProxy:
             {"backend": "balance source", "more": "server t 192.0.2.9:80"},
             Unreached.LEFT_OUT,
         ),
-        (OURS, {"more": "server t 192.0.2.9:80 observe layer4 check"}, Unreached.LEFT_OUT),
+        (OURS, {"more": "server t 192.0.2.9:80 observe layer4 check"}, None),
         (BY_VARIABLES, {}, None),
         (BY_VARIABLES, {"more": 'server t "${CHAOSD_APP}" backup resolvers r'}, None),
         (BY_VARIABLES, {"more": "server t 192.0.2.9:80"}, Unreached.OTHER_SERVERS),

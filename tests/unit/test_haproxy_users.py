@@ -14,7 +14,7 @@ from shapes import resolver, server
 
 from chaosd.plugins.timeline import Meets
 from chaosd.proxies.haproxy.model.algorithm import BackendModel, Layout
-from chaosd.proxies.haproxy.model.backend import SLOW_S, Backend, CheckKind, Scenario
+from chaosd.proxies.haproxy.model.backend import SLOW_S, Backend, Balance, CheckKind, Scenario
 from chaosd.proxies.haproxy.model.outlook import (
     MOVE,
     NODE_LOST,
@@ -24,6 +24,7 @@ from chaosd.proxies.haproxy.model.outlook import (
 )
 from chaosd.proxies.haproxy.model.scene import Scene, SceneWorld
 from chaosd.proxies.haproxy.model.trials import phases_of
+from chaosd.proxies.haproxy.model.users import PATIENT
 
 S = 1_000_000_000
 TRIALS, RATE, HORIZON_S = budget.of(12, 40), 50, 16.0
@@ -100,14 +101,17 @@ def test_requests_one_by_one_fare_as_foreseen(
 
 
 @pytest.mark.parametrize("version", ["2.2.9", VERSION])  # the old one draws its clock's seconds
+@pytest.mark.parametrize("balance", [Balance.TURNS, Balance.LEAST])
 @pytest.mark.parametrize("servers", [BOTH, (server("app", slots=3, dns=resolver(obsolete=3)),)])
-def test_a_trial_begins_as_if_no_other_had_been_before_it(servers: Any, version: str) -> None:
-    backend = shapes.backend(*servers)
+def test_a_trial_begins_as_if_no_other_had_been_before_it(
+    servers: Any, balance: Balance, version: str
+) -> None:
+    backend = shapes.backend(*servers, balance=balance)
     line = moves_at_first(backend)
     assert line is not None
 
     def trials() -> SceneTrials:
-        return SceneTrials(Scene(backend, NODE_LOST, line), Layout(backend, version))
+        return SceneTrials(Scene(backend, NODE_LOST, line), Layout(backend, version), PATIENT)
 
     together = trials()
     ran = [together.run(number) for number in range(6)]

@@ -38,6 +38,7 @@ from chaosd.proxies.haproxy.model.settings import Settings
 from chaosd.proxies.haproxy.model.standing import BESIDE, Standing
 from chaosd.proxies.haproxy.model.timeline_world import Tracks
 from chaosd.proxies.haproxy.model.trouble import is_trouble
+from chaosd.proxies.haproxy.model.users import PATIENT
 from chaosd.proxies.haproxy.model.versions import CHECKS_ASK_AGAIN, HAS_INIT_STATE, parse_version
 from chaosd.proxies.haproxy.outlooks import without_names
 
@@ -194,7 +195,7 @@ def _queries_per_s(standing: Standing, version: str | None, happening: Timeline)
     early_s = began_early_s(happening)
     happening, move = happening.later(early_s), move.later(early_s)
     scene = StandingScene(standing, move, happening, Tracks(happening), Meets.REFUSE)
-    trials = SceneTrials(scene, Layout(standing.backend, version))
+    trials = SceneTrials(scene, Layout(standing.backend, version), PATIENT)
     queries = sum(trials.run(number).queries for number in range(_QUERY_TRIALS))
     return queries / _QUERY_TRIALS / (scene.window_ns / SECOND_NS)
 

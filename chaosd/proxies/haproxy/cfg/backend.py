@@ -7,7 +7,7 @@ modelled is a `Limit` (`limits.py`). HAProxy's own defaults are those of the ver
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal, NoReturn, cast, get_args
 
@@ -23,6 +23,13 @@ from chaosd.proxies.haproxy.cfg.limits import (
     before_backends,
     limit,
     limits_of,
+)
+from chaosd.proxies.haproxy.cfg.load import (
+    balance_of,
+    crowd_limits,
+    number_of,
+    observe_of,
+    places_of,
 )
 from chaosd.proxies.haproxy.cfg.source import Place
 from chaosd.proxies.haproxy.model.backend import (
@@ -104,23 +111,31 @@ class _Reader:
         servers = tuple(self._server(server) for server in self.proxy.servers)
         retry_on = values.get("retry-on")
         never = retry_on is not None and retry_on.value == "none"
-        return Backend(
+        connect_ns = self._time(values["timeout connect"], None) or None
+        balance, draws = balance_of(self.proxy)
+        found = Backend(
             name=self.proxy.name,
             file=str(self.proxy.place.file),
             line=self.proxy.place.line,
             mode=cast(Literal["http", "tcp"], mode),
             servers=servers,
             all_backups=_is_on(values.get("option allbackups")),
-            timeout_connect_ns=self._time(values["timeout connect"], None) or None,
+            timeout_connect_ns=connect_ns,
             timeout_server_ns=self._time(values["timeout server"], None) or None,
             timeout_check_ns=self._time(values["timeout check"], None) or None,
             retries=0 if never else self._count(values["retries"], own["retries"], 0),
             redispatch_every=max(-1, self._count(values["option redispatch"], 0, None)),
-            limits=(
-                *limits_of(self.effective, self.proxy, self.before, several=_several(servers)),
-                *self.unset,
-            ),
+            balance=balance,
+            draws=draws,
+            places=places_of(self.effective, self.proxy),
+            queue_ns=self._time(values["timeout queue"], None) or connect_ns,
         )
+        limits = (
+            *limits_of(self.effective, self.proxy, self.before, several=_several(servers)),
+            *dict.fromkeys(crowd_limits(self.effective, self.proxy, found)),
+            *self.unset,
+        )
+        return replace(found, limits=limits)
 
     def _server(self, server: Server) -> ServerLine:
         for value in server.unread:
@@ -156,6 +171,9 @@ class _Reader:
             backup=bool(values["backup"].value),
             weight=self._count(values["weight"], own["weight"], 0),
             shuts_sessions=values["on-marked-down"].value == "shutdown-sessions",
+            observe=observe_of(server),
+            places=number_of(server, "maxconn"),
+            slowstart_ns=number_of(server, "slowstart") * _MS,
         )
 
     # --- how it comes to its address ---

@@ -24,16 +24,12 @@ class Change(StrEnum):
 
     WHO = "who"  # which server a request goes to
     BROUGHT = "brought"  # the same, only for requests that bring something: a cookie, a header
-    LOAD = "load"  # servers are chosen by the requests that they hold
-    LEAST = "least"  # the one that holds the fewest gets the next
-    QUEUED = "queued"  # few requests at a time: the others wait in line
-    OBSERVED = "observed"  # failed requests count as failed checks
+    CROWD = "crowd"  # how many requests there are counts; it is in the model, for one rate
     AGENT = "agent"  # an agent tells states and weights
     PROGRAM_CHECKS = "program checks"  # a program finds out who is UP
     CHECK_ADDRESS = "check address"  # checks go to another host
     CHECK_TIMES = "check times"  # checks come sooner or later than they should
     DRAINED = "drained"  # an answer of 404 takes a server out softly
-    SLOW_START = "slow start"  # a server that returns gets its share little by little
     ROLE = "role"  # a check seems to let one instance of several pass
     RETRIED = "retried"  # more than failed connections is tried again
     REDISPATCH = "redispatch"  # counted from the last retry
@@ -52,39 +48,34 @@ class Change(StrEnum):
 
 # Keywords of a server that are left out: with which values nothing is changed, and what else is.
 SERVER_LIMITS: dict[str, tuple[tuple[object, ...], Change]] = {
-    "observe": (("none",), Change.OBSERVED),
     "agent-check": ((False,), Change.AGENT),
     "addr": ((), Change.CHECK_ADDRESS),
     "resolve-net": ((), Change.PREFERRED_NET),
     "socks4": ((), Change.SOCKS),
     "redir": ((), Change.DESTINATION),
-    "slowstart": ((0, None), Change.SLOW_START),
     "disabled": ((False,), Change.DISABLED),
 }
 # What changes when an address is found, or when a server is UP: no closed form holds with these.
 TIMES = frozenset(
     {
-        *(Change.OBSERVED, Change.AGENT, Change.PROGRAM_CHECKS, Change.CHECK_ADDRESS),
+        *(Change.AGENT, Change.PROGRAM_CHECKS, Change.CHECK_ADDRESS),
         *(Change.CHECK_TIMES, Change.DRAINED, Change.DESTINATION, Change.DNS_BY_TCP),
         *(Change.SOCKS, Change.PROCESSES, Change.DISABLED, Change.UNSET, Change.UNDECIDED),
-        *(Change.QUEUED, Change.NO_RESOLVERS),
+        Change.NO_RESOLVERS,
     }
 )
 # What decides when a request first gets to the new instance.
-DECIDES = TIMES | {Change.WHO, Change.LEAST}
+DECIDES = TIMES | {Change.WHO}
 # What changes what requests come to in a run, whose stand-in app passes all checks, and whose
 # probes bring nothing.
-REQUESTS = frozenset(Change) - {Change.ROLE, Change.BROUGHT}
+REQUESTS = frozenset(Change) - {Change.ROLE, Change.BROUGHT, Change.CROWD}
 # What an answer depends on only where there is more than one server.
-_OF_SEVERAL = frozenset(
-    {Change.WHO, Change.BROUGHT, Change.LOAD, Change.LEAST, Change.SLOW_START, Change.ROLE}
-)
+_OF_SEVERAL = frozenset({Change.WHO, Change.BROUGHT, Change.ROLE})
 _ROLES = re.compile(r"(?i)(?<![a-z])(?:primary|master|leader|writer|read-write)(?![a-z])")
-_HASHES = ("source", "uri", "hash", "first")
+_HASHES = ("source", "uri", "hash")
 # By something that requests may lack: those are given to servers in turn.
 _BROUGHT = ("url_param", "hdr", "rdp-cookie")
 _BY_HOST = re.compile(r"^hdr\(\s*host\b", re.IGNORECASE)  # which no request lacks
-_PLACES_FEW = 100  # requests at a time; with more, the line is short at common rates
 _STICKS = ("on", "match", "store-request", "store-response")
 _OUTCOMES = re.compile(r"\b(?:nbsrv|srv_is_up|connslots|be_conn_free)\(([^)/,]+)")
 _ROUTES = ("use_backend", "default_backend", "http-request", "tcp-request", "redirect")
@@ -107,7 +98,6 @@ def limits_of(
         *_of_process(effective, backend),
         *_of_nameservers(effective, backend),
         *_of_values(backend),
-        *_of_places(effective, backend),
         *_of_lines(backend),
         *(each.limit for each in before if _is_before(backend, each)),
     ]
@@ -172,44 +162,7 @@ def _balance(said: str) -> Change | None:
     algorithm = said.partition(" ")[0].partition("(")[0]
     if algorithm in _HASHES or _BY_HOST.match(said):
         return Change.WHO
-    if algorithm in _BROUGHT:
-        return Change.BROUGHT
-    return {"leastconn": Change.LEAST, "random": Change.LOAD}.get(algorithm)
-
-
-def _of_places(effective: Effective, backend: Proxy) -> Iterator[Limit]:
-    """Where the fewest requests at a time are let in, or given to a server, if that is few."""
-    found: list[tuple[int, Place]] = []
-    for _, line in effective.document.statements("global"):
-        if line.says("maxconn") and line.words[1:] and line.texts[1].isdecimal():
-            found.append((int(line.texts[1]), line.place))
-    for proxy in effective.proxies:
-        value = proxy.values.get("maxconn")
-        if value is not None and value.is_said and _leads(proxy, backend):
-            found.append((_number(value), value.place or proxy.place))
-    for server in backend.servers:
-        value = server.values["maxconn"]
-        found.append((_number(value), value.place or server.place))
-    few = [(number, place) for number, place in found if 0 < number < _PLACES_FEW]
-    if few:
-        number, place = min(few)
-        yield limit(place, f"maxconn {number}", Change.QUEUED)
-
-
-def _leads(proxy: Proxy, backend: Proxy) -> bool:
-    if proxy.place == backend.place:
-        return True
-    lines = (*proxy.inherited, *proxy.statements)
-    return proxy.kind in ("frontend", "listen") and any(
-        line.keyword in ("default_backend", "use_backend") and line.texts[1:2] == (backend.name,)
-        for line in lines
-    )
-
-
-def _number(value: Value) -> int:
-    """0 where it is not known."""
-    said = str(value.value)
-    return int(said) if value.unclear is None and said.isdecimal() else 0
+    return Change.BROUGHT if algorithm in _BROUGHT else None
 
 
 def _of_value(backend: Proxy, name: str, change: Change) -> Limit:

@@ -36,6 +36,8 @@ def settings_of(backend: Backend) -> Settings | None:
         return None
     if server.follows is not Follows.NAME or resolver is None or resolver.nameservers != 1:
         return None
+    if backend.is_crowded:
+        return None
     if connect_ns is None or any(limit.changes in TIMES for limit in backend.limits):
         return None
     return Settings(

@@ -7,6 +7,7 @@ from chaosd.proxies.haproxy.cfg.findings import Finding, Kind
 from chaosd.proxies.haproxy.cfg.limits import Change
 from chaosd.proxies.haproxy.model.backend import Beyond, Limit, Unknown
 from chaosd.proxies.haproxy.model.outlook import SERVERS_MAX
+from chaosd.proxies.haproxy.model.users import PATIENT
 
 SAID_MAX = 80  # characters of a line of the user's
 IDENTITY_HEADER = "X-Chaosd-Instance"
@@ -73,25 +74,12 @@ _SENTENCES = {
 # What is not in the prediction, and what the answer may be wrong in.
 _CHANGES = {
     Change.WHO: "which server a request goes to is not modelled: shares may differ",
-    Change.LOAD: (
-        "taken as if servers were chosen in turn: one that holds requests gets fewer of them, one "
-        "that refuses them at once gets more"
-    ),
     Change.BROUGHT: (
         "requests that bring it keep to the server that it stands for, also while that one does "
         "not answer: more of them fail, or fewer. Those without it are as predicted"
     ),
-    Change.LEAST: (
-        "taken as if servers were chosen in turn. In truth one that holds requests which still try "
-        "the old address gets no others before those end: while another server answers nearly none "
-        "fail, and the new instance answers some seconds later"
-    ),
-    Change.QUEUED: (
-        "so few requests at a time: those that try the old address keep the others waiting until "
-        "their retries are over, so all of it may take that much longer"
-    ),
-    Change.OBSERVED: (
-        "failed requests count as failed checks: under load the server may be DOWN sooner"
+    Change.CROWD: (
+        f"other rates than {PATIENT.rate:.0f} requests a second, with which more or fewer fail"
     ),
     Change.AGENT: "what the agent says is not known: it may take the server out or back",
     Change.PROGRAM_CHECKS: (
@@ -100,7 +88,6 @@ _CHANGES = {
     Change.CHECK_ADDRESS: "checks go to another address: taken as if it failed with the server",
     Change.CHECK_TIMES: "checks come sooner or later by this share",
     Change.DRAINED: "a check that is answered 404 takes the server out softly: not modelled",
-    Change.SLOW_START: "a server that returns gets its full share only after this time",
     Change.ROLE: (
         "the check seems to let one instance of several pass: predicted as if all of them passed, "
         "but while that one moves all requests may fail"

@@ -21,6 +21,7 @@ from chaosd.plugins.simulation import NEVER_NS, Ended, Surroundings, World, belo
 from chaosd.plugins.timeline import RECORD_TYPES, RecordType
 from chaosd.proxies.haproxy.model.backend import (
     Backend,
+    Balance,
     CheckKind,
     Follows,
     Resolver,
@@ -147,8 +148,8 @@ class BackendModel:
             self.resolutions.append(resolution)
             for server in sharing:
                 server.asks = resolution if asks_dns(server.line) else None
-        self._requests = Requests(backend, servers, world)
-        self._waiting = self._requests.waiting
+        self.requests = Requests(backend, servers, world, version, rng)
+        self._waiting = self.requests.waiting
 
     def _second_ns(self) -> int:
         """Where the seconds of its clock begin, if its version counts in those."""
@@ -159,7 +160,8 @@ class BackendModel:
         poll_at_ns: Callable[[Resolver], int],
         check_at_ns: Callable[[ServerLine, int], int],
     ) -> None:
-        """Begin anew, as it was settled, in other phases; no request may be under way."""
+        """Begin anew, as it was settled, in other phases."""
+        self.requests.begin_anew()
         for server in self.servers:
             server.begin(NEVER_NS)
         for place, after_ns in self._layout.checked.items():
@@ -191,6 +193,11 @@ class BackendModel:
         """When it has something to do next."""
         return self._next()[0]
 
+    def next_change_ns(self) -> int:
+        """When it has something to do next that is not about a request."""
+        resolutions = min([each.at_ns for each in self.resolutions], default=NEVER_NS)
+        return min([server.check_at_ns for server in self.servers] + [resolutions])
+
     def _next(self) -> tuple[int, Step]:
         """When it has something to do next, and what."""
         step: Step = _rest
@@ -199,7 +206,7 @@ class BackendModel:
             if resolution.at_ns < at_ns:
                 at_ns, step = resolution.at_ns, resolution.step
         if self._waiting and self._waiting[0][0] < at_ns:
-            at_ns, step = self._waiting[0][0], self._requests.step
+            at_ns, step = self._waiting[0][0], self.requests.step
         for server in self.servers:
             if server.check_at_ns < at_ns:
                 at_ns, step = server.check_at_ns, server.check_step
@@ -231,7 +238,7 @@ class BackendModel:
         That is within this call, or within a later `advance`.
         """
         self.advance(now_ns)
-        self._requests.begin(now_ns, ended)
+        self.requests.begin(now_ns, ended)
 
 
 def names_of(line: ServerLine) -> list[str]:
@@ -327,6 +334,9 @@ def backend_of(settings: Settings, servers: int) -> Backend:
         backup=False,
         weight=1,
         shuts_sessions=False,
+        observe=None,
+        places=0,
+        slowstart_ns=0,
     )
     return Backend(
         name=BACKEND,
@@ -340,4 +350,8 @@ def backend_of(settings: Settings, servers: int) -> Backend:
         timeout_check_ns=settings.timeout_check_ns,
         retries=settings.retries,
         redispatch_every=settings.redispatch_every,
+        balance=Balance.TURNS,
+        draws=2,
+        places=0,
+        queue_ns=settings.timeout_connect_ns,
     )

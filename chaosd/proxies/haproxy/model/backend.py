@@ -47,6 +47,25 @@ class CheckKind(StrEnum):
     OUTSIDE = "outside"  # an agent alone or an external command: not in the model
 
 
+class OnError(StrEnum):
+    """What too many failed requests in a row do to a server; the values are HAProxy's words."""
+
+    FASTINTER = "fastinter"  # the next check comes soon
+    FAIL_CHECK = "fail-check"  # as a failed check
+    SUDDEN_DEATH = "sudden-death"  # one more failure, and it is DOWN
+    MARK_DOWN = "mark-down"  # it is DOWN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observe:
+    """`observe`: requests that fail count against their server."""
+
+    answers: bool  # `layer7`: also those that are answered badly
+    limit: int  # so many in a row
+    on_error: OnError
+    fastinter_ns: int | None  # then the next check comes at once so soon; None: when it is due
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerLine:
     """A `server` or `server-template` line, with all that it inherits."""
@@ -72,6 +91,9 @@ class ServerLine:
     backup: bool
     weight: int
     shuts_sessions: bool  # `on-marked-down shutdown-sessions`
+    observe: Observe | None
+    places: int  # requests at a time (`maxconn`); 0: any number
+    slowstart_ns: int  # it gets its share little by little for so long; 0: at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +104,19 @@ class Limit:
     line: int
     what: str  # the words of the file
     changes: str  # what the answer may be wrong in; a value that `cfg/wording.py` words
+
+
+class Balance(StrEnum):
+    """How a server is chosen for a request."""
+
+    TURNS = "turns"  # one after the other, by weight
+    LEAST = "least"  # the one that holds the fewest requests
+    RANDOM = "random"  # of some that are drawn the one that holds the fewest
+    FIRST = "first"  # the first that is not full
+
+
+_HELD_S_MAX = 20.0  # how long a request tries an address that is gone, where nothing limits it
+_RATE_MAX = 100.0  # requests a second, for which it is looked whether places may be used up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +134,28 @@ class Backend:
     timeout_check_ns: int | None
     retries: int
     redispatch_every: int  # 0 never, -1 on the last retry, N on every Nth
+    balance: Balance
+    draws: int  # of RANDOM
+    places: int  # requests that HAProxy lets in at a time; 0: any number
+    queue_ns: int | None  # how long a request waits for a place at a server; None: for ever
     limits: tuple[Limit, ...] = ()
+
+    def is_few(self, places: int) -> bool:
+        """Whether requests that try an address that is gone may take so many places."""
+        connect_ns = self.timeout_connect_ns
+        held_s = _HELD_S_MAX if connect_ns is None else (self.retries + 1) * connect_ns / 1e9
+        return 0 < places < _RATE_MAX * min(held_s, _HELD_S_MAX)
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether what becomes of a request depends on those that came before it."""
+        if any(self.is_few(places) for places in (self.places, *(s.places for s in self.servers))):
+            return True
+        if any(line.observe and line.check is not CheckKind.NONE for line in self.servers):
+            return True
+        several = sum(line.slots for line in self.servers) > 1
+        uneven = self.balance is not Balance.TURNS or any(s.slowstart_ns for s in self.servers)
+        return several and uneven
 
 
 # --- what may happen ---

@@ -12,16 +12,18 @@ from dataclasses import replace
 
 from chaosd.history.cycles import Prediction
 from chaosd.plugins.simulation import NEVER_NS, Reply
-from chaosd.plugins.timeline import Clients, Failure, Meets, RecordType, Timeline
+from chaosd.plugins.timeline import Clients, Failure, Meets, RecordType, Timeline, Unreached
 from chaosd.proxies.haproxy.model.algorithm import BackendModel, Layout
 from chaosd.proxies.haproxy.model.backend import Resolver
+from chaosd.proxies.haproxy.model.crowd import Counted
 from chaosd.proxies.haproxy.model.moves import Move
 from chaosd.proxies.haproxy.model.outlook import Ran, SceneTrials
 from chaosd.proxies.haproxy.model.scene import ALWAYS_NS, ENDLESS_S
 from chaosd.proxies.haproxy.model.server import SECOND_NS
 from chaosd.proxies.haproxy.model.standing import BESIDE, NOBODY, Standing
 from chaosd.proxies.haproxy.model.timeline_world import Tracks, whole_ns
-from chaosd.proxies.haproxy.model.users import Seen, Users
+from chaosd.proxies.haproxy.model.trials import Recovery, distribution, widened
+from chaosd.proxies.haproxy.model.users import Seen
 
 # Trials, of which some say how far apart requests may be; fewer where they are very long.
 TRIALS_MIN, TRIALS_LEAST, STEPS_MOST = 32, 12, 12_000
@@ -46,6 +48,7 @@ class StandingScene:
         self._name_edges = [whole_ns(edge.at_s) for edge in timeline.names]
         self._answers_ns = max(whole_ns(max(0.0, edge.at_s)) for edge in timeline.names)
         self.window_ns = self._answers_ns
+        self.ends_ns = max([self._answers_ns, *self._edges])
 
     # --- the names ---
 
@@ -97,10 +100,37 @@ def with_requests(
     clients: Clients,
 ) -> Prediction:
     """The prediction, and what requests come to beside it."""
+    tried = _tried(standing, version, timeline, move, clients)
+    changes_ns = [trial.history[-1][0] for _, ran in tried for trial in ran]
+    last_s = max(0.0, max(changes_ns) / SECOND_NS)
+    until_s = min(clients.until_s, last_s + predicted.upper_s + ENDLESS_S)
+    return _with_spreads(predicted, _seen(tried, until_s))
+
+
+def from_requests(
+    standing: Standing, version: str | None, timeline: Timeline, *, move: Move, clients: Clients
+) -> Prediction | Unreached:
+    """All of the prediction, where what becomes of a request depends on others."""
+    tried = _tried(standing, version, timeline, move, clients)
+    seen = _seen(tried, math.inf)
+    if any(one.recovery_s == math.inf for one in seen):
+        return Unreached.NO_RECOVERY
+    found = sorted(Recovery(one.recovery_s, max(one.recovery_s, one.stable_s)) for one in seen)
+    lower_s, upper_s = widened([one.first_s for one in found])
+    band = Prediction(lower_s=max(move.listening_s, lower_s), mean_s=0.0, upper_s=upper_s)
+    return _with_spreads(distribution(band, found), _seen(tried, clients.until_s))
+
+
+_Tried = Sequence[tuple[SceneTrials, Sequence[Ran]]]
+
+
+def _tried(
+    standing: Standing, version: str | None, timeline: Timeline, move: Move, clients: Clients
+) -> _Tried:
+    """Trials: a vacant address refuses on loopback and is a black hole on a bridge: half each."""
     layout, tracks = Layout(standing.backend, version), Tracks(timeline)
-    # A vacant address refuses on loopback and is a black hole on a bridge: half of each.
     both = [
-        SceneTrials(StandingScene(standing, move, timeline, tracks, vacant), layout)
+        SceneTrials(StandingScene(standing, move, timeline, tracks, vacant), layout, clients)
         for vacant in (Meets.REFUSE, Meets.BLACKHOLE)
     ]
     ran: list[Ran] = []
@@ -108,14 +138,15 @@ def with_requests(
     while len(ran) < TRIALS_MIN and (len(ran) < TRIALS_LEAST or steps < STEPS_MOST):
         ran.append(both[len(ran) % 2].run(len(ran)))
         steps = sum(trials.steps for trials in both)
-    last_s = max(trial.history[-1][0] for trial in ran) / SECOND_NS
-    until_s = min(clients.until_s, max(0.0, last_s) + predicted.upper_s + ENDLESS_S)
-    users, until_ns = Users(standing.backend, both[0].servers, clients), whole_ns(until_s)
-    seen = [
-        each
-        for place, trials in enumerate(both)
-        for each in trials.seen_by(users, ran[place::2], min(until_ns, NEVER_NS))
-    ]
+    return [(trials, ran[place::2]) for place, trials in enumerate(both)]
+
+
+def _seen(tried: _Tried, until_s: float) -> Sequence[Seen | Counted]:
+    until_ns = min(whole_ns(until_s), NEVER_NS)
+    return [each for trials, ran in tried for each in trials.seen(ran, until_ns)]
+
+
+def _with_spreads(predicted: Prediction, seen: Sequence[Seen | Counted]) -> Prediction:
     return replace(
         predicted,
         failed_s=_spread(seen, lambda one: one.failed_s),
@@ -124,7 +155,9 @@ def with_requests(
     )
 
 
-def _spread(seen: Sequence[Seen], of: Callable[[Seen], float]) -> dict[str, float]:
+def _spread(
+    seen: Sequence[Seen | Counted], of: Callable[[Seen | Counted], float]
+) -> dict[str, float]:
     values = [of(one) for one in seen]
     low, high = min(values), max(values)
     wider = WIDER * (high - low)

@@ -8,7 +8,7 @@ becomes of requests. A trial is over when nothing can change any more.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import islice
 from random import Random
@@ -27,6 +27,7 @@ from chaosd.proxies.haproxy.model.backend import (
     Spread,
     Unknown,
 )
+from chaosd.proxies.haproxy.model.crowd import Counted, Crowd, Sample
 from chaosd.proxies.haproxy.model.scene import (
     ALWAYS_NS,
     ENDLESS_S,
@@ -36,7 +37,7 @@ from chaosd.proxies.haproxy.model.scene import (
     SceneWorld,
     instances_of,
 )
-from chaosd.proxies.haproxy.model.server import SECOND_NS, Server
+from chaosd.proxies.haproxy.model.server import SECOND_NS
 from chaosd.proxies.haproxy.model.trials import AT_ONCE, phases_of, quantile_s
 from chaosd.proxies.haproxy.model.users import PATIENT, Seen, Usable, Users
 from chaosd.proxies.haproxy.model.versions import OLDEST, parse_version
@@ -74,6 +75,7 @@ DNS_TROUBLE = Scenario(happening=Happening.DNS_TROUBLE, published_s=10.0, missin
 TRIALS_MIN, TRIALS_MAX, STEPS_MAX = 32, 256, 2_500
 TRIALS_LEAST, STEPS_MOST, STEPS_OF_A_TRIAL_MAX = 8, 20_000, 10_000
 SERVERS_MAX = 256  # of a backend: what the model does grows with their square
+_ENDLESS_NS = round(ENDLESS_S * SECOND_NS)
 # A round trip to a near nameserver, and a timer's lateness, on average.
 _ROUND_TRIP_S, _LATE_S = 0.000_225, 0.001
 
@@ -142,6 +144,7 @@ def run_trials(
     scenario: Scenario,
     *,
     moved: str | None = None,
+    least: int = TRIALS_LEAST,
     most: int = TRIALS_MAX,
     horizon_s: float | None = None,
     clients: Clients = PATIENT,
@@ -162,14 +165,12 @@ def run_trials(
     if line.resolver is not None and not line.resolver.nameservers:
         return Unknown(why=Beyond.NO_NAMESERVER, file=line.file, line=line.line)
     scene = Scene(backend, scenario, line)
-    trials = SceneTrials(scene, Layout(backend, version))
-    ran = _run(trials, most)
+    trials = SceneTrials(scene, Layout(backend, version), clients)
+    ran = _run(trials, least, most)
     if horizon_s is None:
         last_ns = max(scene.ends_ns, *(trial.history[-1][0] for trial in ran))
         horizon_s = last_ns / SECOND_NS + ENDLESS_S
-    users = Users(backend, trials.servers, clients)
-    until_ns = round(horizon_s * SECOND_NS)
-    seen = trials.seen_by(users, ran, until_ns)
+    seen = trials.seen(ran, round(horizon_s * SECOND_NS))
     return [
         Trial(
             recovery_s=each.recovery_s,
@@ -185,13 +186,13 @@ def run_trials(
     ]
 
 
-def _run(trials: SceneTrials, most: int) -> list[Ran]:
+def _run(trials: SceneTrials, least: int, most: int) -> list[Ran]:
     """Trials until there are enough, or their steps are."""
     ran: list[Ran] = []
     for number in range(most):
         ran.append(trials.run(number))
-        least = TRIALS_MIN if trials.steps < STEPS_MOST else TRIALS_LEAST
-        if len(ran) >= least and trials.steps >= STEPS_MAX:
+        wanted = TRIALS_MIN if trials.steps < STEPS_MOST else TRIALS_LEAST
+        if len(ran) >= max(least, wanted) and trials.steps >= STEPS_MAX:
             break
     return ran
 
@@ -218,6 +219,7 @@ class Ran(NamedTuple):
 
     history: list[tuple[int, Usable]]  # from which instant on which servers are usable
     queries: int
+    samples: list[Sample] | None = None  # its requests, where each was walked through
 
 
 class SceneTrials:
@@ -226,9 +228,9 @@ class SceneTrials:
     All trials have one model, which begins each of them anew.
     """
 
-    def __init__(self, scene: AnyScene, layout: Layout) -> None:
+    def __init__(self, scene: AnyScene, layout: Layout, clients: Clients) -> None:
         self.steps = 0  # in all trials together
-        self._scene = scene
+        self._scene, self._clients = scene, clients
         self._rng = rng = Random(0)  # noqa: S311 - seeded by each trial: repeatable is the point
         self._world = world = SceneWorld(scene, rng, count_until_ns=scene.window_ns)
         self._model = BackendModel(
@@ -244,11 +246,9 @@ class SceneTrials:
             late_targets=scene.late_targets,
         )
         scene.settle(self._model)
-
-    @property
-    def servers(self) -> Sequence[Server]:
-        """The servers of whose addresses a history is."""
-        return self._model.servers
+        # Where nothing moves, what requests come to is the same for any number of them.
+        crowded = layout.backend.is_crowded and scene.awaited is not None
+        self._crowd = Crowd(self._model, scene.meets, clients, rng) if crowded else None
 
     def run(self, number: int) -> Ran:
         """Run the trial of this number until nothing can change any more."""
@@ -259,24 +259,37 @@ class SceneTrials:
         for server in model.servers:
             server.sleep(ALWAYS_NS)
         history: list[tuple[int, Usable]] = [(ALWAYS_NS, model.usable())]
-        for at_ns, _ in islice(model.instants(), STEPS_OF_A_TRIAL_MAX):
+        crowd = self._crowd
+        for at_ns in islice(self._instants(), STEPS_OF_A_TRIAL_MAX):
             self.steps += 1
             if world.changed:
                 world.changed = False
                 history.append((at_ns, model.usable()))
-        return Ran(history, world.queries)
+        return Ran(history, world.queries, None if crowd is None else crowd.samples)
+
+    def _instants(self) -> Iterator[int]:
+        """Do all that is ever due, with a pause after each instant."""
+        if self._crowd is None:
+            yield from (at_ns for at_ns, _ in self._model.instants())
+            return
+        ends_ns, awaited = self._scene.ends_ns, self._scene.awaited
+        yield from self._crowd.instants(ends_ns=ends_ns, most_ns=_ENDLESS_NS, awaited=awaited)
 
     def _poll_at_ns(self, part: float, resolver: Resolver) -> int:
         """The first poll: at any time after the last answer, or already under way at T0."""
         takes_ns = self._scene.poll_takes_ns(resolver)
         return round(part * (resolver.timeout_resolve_ns + takes_ns)) - takes_ns
 
-    def seen_by(self, users: Users, ran: Sequence[Ran], until_ns: int) -> list[Seen]:
+    def seen(self, ran: Sequence[Ran], until_ns: int) -> Sequence[Seen | Counted]:
         """What users saw of each, of the requests that began from T0 until this instant.
 
         In many trials all servers are usable all the time: what is alike is looked at once.
         """
         scene, edges_ns = self._scene, self._scene.place_edges()
+        if self._crowd is not None:
+            count = partial(self._crowd.count, until_ns=until_ns, awaited=scene.awaited)
+            return [count(trial.samples or []) for trial in ran]
+        users = Users(self._model.backend, self._model.servers, self._clients)
         found: dict[tuple[tuple[int, Usable], ...], Seen] = {}
         for history in {tuple(trial.history) for trial in ran}:
             found[history] = users.see(

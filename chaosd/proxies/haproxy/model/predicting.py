@@ -19,13 +19,14 @@ from chaosd.plugins.timeline import (
 from chaosd.proxies.haproxy.model import closed_forms, trials, trouble
 from chaosd.proxies.haproxy.model.algorithm import BACKEND, ProxyModel, backend_of
 from chaosd.proxies.haproxy.model.backend import Resolver
-from chaosd.proxies.haproxy.model.cycle_requests import with_requests
+from chaosd.proxies.haproxy.model.cycle_requests import from_requests, with_requests
 from chaosd.proxies.haproxy.model.moves import Move, recognise
 from chaosd.proxies.haproxy.model.resolution import HOLDS
 from chaosd.proxies.haproxy.model.server import SECOND_NS, Server
 from chaosd.proxies.haproxy.model.settings import Settings
 from chaosd.proxies.haproxy.model.standing import Standing
 from chaosd.proxies.haproxy.model.timeline_world import Tracks, TrackWorld, whole_ns
+from chaosd.proxies.haproxy.model.users import PATIENT
 from chaosd.proxies.haproxy.model.versions import FORGETS_ANSWERS, OLDEST, parse_version
 
 
@@ -88,7 +89,12 @@ def predict_any(
         return Unreached.OBSOLETE_IN_MAINTENANCE
     if (early_s := began_early_s(timeline)) > 0:  # trials begin in steady state
         timeline, move = timeline.later(early_s), move.later(early_s)
-    predicted = trials.predicted(standing, version, move, timeline)
+    if standing.backend.is_crowded:
+        asks = replace(clients or PATIENT, until_s=(clients or PATIENT).until_s + early_s)
+        predicted = from_requests(standing, version, timeline, move=move, clients=asks)
+        clients = None
+    else:
+        predicted = trials.predicted(standing, version, move, timeline)
     if isinstance(predicted, Unreached):
         return predicted
     if clients is not None and all(edge.is_plain for edge in timeline.names):

@@ -6,13 +6,17 @@ Reference: src/backend.c (assign_server, alloc_dst_address) and stream.c (sess_u
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from random import Random
 
 from chaosd.plugins.simulation import ANSWERS, REFUSES, Ended, Surroundings
 from chaosd.plugins.timeline import Meets
 from chaosd.proxies.haproxy.model.backend import Backend
+from chaosd.proxies.haproxy.model.choosing import Chooser
 from chaosd.proxies.haproxy.model.server import SECOND_NS, Server
+from chaosd.proxies.haproxy.model.versions import Version
 
 # What Linux does where `timeout connect` is not set: a SYN and six more.
 KERNEL_CONNECT_NS = 127 * SECOND_NS
@@ -63,13 +67,14 @@ def attempt_ns(backend: Backend, met: Meets) -> tuple[int, int]:
 class _Request:
     """A request on its way."""
 
-    __slots__ = ("ended", "ip", "retries", "server")
+    __slots__ = ("ended", "ip", "retries", "server", "waits")
 
     def __init__(self, ended: Ended) -> None:
         self.ended = ended
         self.ip: str | None = None  # None: to be assigned
         self.server: Server | None = None
         self.retries = 0
+        self.waits = False  # for a server that has a place
 
 
 _Step = Callable[[int, _Request], None]
@@ -78,14 +83,42 @@ _Step = Callable[[int, _Request], None]
 class Requests:
     """Requests that are under way, one by one."""
 
-    def __init__(self, backend: Backend, servers: Sequence[Server], world: Surroundings) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        servers: Sequence[Server],
+        world: Surroundings,
+        version: Version,
+        rng: Random,
+    ) -> None:
         self._backend, self._servers, self._world = backend, servers, world
-        self._turn = self._count = 0
+        self._chooser = Chooser(backend, servers, version, rng)
         # Those that wait: (when, tie-breaker, request, step).
         self.waiting: list[tuple[int, int, _Request, _Step]] = []
+        self._count = 0
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Nothing is under way."""
+        self.waiting.clear()
+        self._chooser.begin()
+        self._inside = 0  # so many have been let in
+        self._outside: deque[_Request] = deque()
+        self._queue: deque[_Request] = deque()  # those that wait for a server that has a place
+        self._drains = False
+
+    def start(self) -> None:
+        """Begin at any point of a turn."""
+        self._chooser.start()
 
     def begin(self, now_ns: int, ended: Ended) -> None:
-        self._assign(now_ns, _Request(ended))
+        """Take a new request."""
+        request = _Request(ended)
+        if 0 < self._backend.places <= self._inside:
+            self._outside.append(request)
+            return
+        self._inside += 1
+        self._assign(now_ns, request)
 
     def step(self, now_ns: int) -> None:
         """Do what is due for the first of those that wait."""
@@ -96,30 +129,91 @@ class Requests:
         self._count += 1
         heapq.heappush(self.waiting, (at_ns, self._count, request, step))
 
+    # --- a server for it ---
+
     def _assign(self, now_ns: int, request: _Request) -> None:
-        usable = [server for server in self._servers if server.usable]
+        if self._queue:
+            self._drain(now_ns)
+        usable, free = self._places()
         if not usable:
-            request.ended(now_ns, 503, None)
+            self._end(now_ns, request, now_ns, 503, None)
             return
-        chosen = candidates(self._backend, usable)
-        self._turn += 1  # round robin; the one that it had is avoided, if there is another
-        if len(chosen) > 1 and chosen[self._turn % len(chosen)] is request.server:
-            self._turn += 1
-        request.server = chosen[self._turn % len(chosen)]
-        request.ip = request.server.ip
+        if not free or self._queue:
+            request.waits = True
+            self._queue.append(request)
+            if (queue_ns := self._backend.queue_ns) is not None:
+                self._wait(now_ns + queue_ns, request, self._give_up)
+            return
+        self._take(now_ns, request, free)
+
+    def _take(self, now_ns: int, request: _Request, free: Sequence[Server]) -> None:
+        request.server = server = self._chooser.choose(free, request.server, now_ns)
+        request.ip = server.ip
+        server.held += 1
+        self._chooser.used(server)
         self._attempt(now_ns, request)
 
+    def _places(self) -> tuple[Sequence[Server], Sequence[Server]]:
+        """The servers that are usable, and of those that get requests the ones with a place."""
+        usable = [server for server in self._servers if server.usable and server.line.weight]
+        return usable, [s for s in candidates(self._backend, usable) if s.held < s.places]
+
+    def _drain(self, now_ns: int) -> None:
+        """Let those in that have waited for a place, while there is one."""
+        if self._drains:
+            return
+        self._drains = True
+        while self._queue and (free := self._places()[1]):
+            request = self._queue.popleft()
+            request.waits = False
+            self._take(now_ns, request, free)
+        while self._outside and self._inside < self._backend.places:
+            self._inside += 1
+            self._assign(now_ns, self._outside.popleft())
+        self._drains = False
+
+    def _give_up(self, now_ns: int, request: _Request) -> None:
+        """It has waited for a place for too long."""
+        if request.waits:
+            request.waits = False
+            self._queue.remove(request)
+            self._end(now_ns, request, now_ns, 503, None)
+
+    def _leave(self, request: _Request) -> None:
+        """It gives its place at its server back."""
+        if (server := request.server) is not None and request.ip is not None:
+            server.held -= 1
+            self._chooser.used(server)
+        request.ip = None
+
+    def _end(
+        self, now_ns: int, request: _Request, done_ns: int, status: int, ip: str | None
+    ) -> None:
+        self._leave(request)
+        self._inside -= 1
+        request.ended(done_ns, status, ip)
+        if self._queue or self._outside:
+            self._drain(now_ns)
+
+    # --- its attempts ---
+
     def _attempt(self, now_ns: int, request: _Request) -> None:
-        if request.ip is None:  # redispatched
+        server, ip = request.server, request.ip
+        if server is None or ip is None:  # redispatched
             self._assign(now_ns, request)
             return
-        met = self._world.connect(now_ns, request.ip)
-        if met in ANSWERS or met == Meets.UNWELL:
-            request.ended(now_ns, 0, request.ip)
+        met = self._world.connect(now_ns, ip)
+        if met in ANSWERS:
+            server.request_passed()
+            self._end(now_ns, request, now_ns, 0, ip)
+            return
+        if met == Meets.UNWELL:
+            server.request_failed(now_ns, answered=True)
+            self._end(now_ns, request, now_ns, 0, ip)
             return
         took_ns, pause_ns = attempt_ns(self._backend, met)
         if met == Meets.TARPIT:
-            request.ended(now_ns + took_ns, 504, None)
+            self._end(now_ns, request, now_ns + took_ns, 504, None)
         elif took_ns:
             self._wait(now_ns + took_ns, request, partial(self._retry, wait_ns=pause_ns))
         else:
@@ -127,14 +221,16 @@ class Requests:
 
     def _retry(self, now_ns: int, request: _Request, wait_ns: int) -> None:
         """Try the same address again, or choose anew where `option redispatch` says so."""
-        backend = self._backend
+        backend, server = self._backend, request.server
+        if server is not None:
+            server.request_failed(now_ns, answered=False)
         request.retries += 1
         if request.retries > backend.retries:
-            request.ended(now_ns, 503, None)
+            self._end(now_ns, request, now_ns, 503, None)
             return
         active = sum(server.usable for server in self._servers if not server.line.backup)
-        lost = request.server is not None and not request.server.usable
+        lost = server is not None and not server.usable
         if redispatches(backend, request.retries, others=active > 1, lost=lost):
-            request.ip = None
+            self._leave(request)
             wait_ns = 0 if active > 1 else wait_ns
         self._wait(now_ns + wait_ns, request, self._attempt)

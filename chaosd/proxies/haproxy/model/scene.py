@@ -53,6 +53,10 @@ class AnyScene(Protocol):
         """The address of the new instance, with which it is over; None where nothing moves."""
 
     @property
+    def ends_ns(self) -> int:
+        """When all that is answered and met has changed for the last time."""
+
+    @property
     def window_ns(self) -> int:
         """Until when DNS queries are counted."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from enum import Enum
 from random import Random
@@ -9,7 +10,7 @@ from typing import Any, Protocol
 
 from chaosd.plugins.simulation import NEVER_NS, REFUSES, Surroundings, below
 from chaosd.plugins.timeline import Meets
-from chaosd.proxies.haproxy.model.backend import Backend, CheckKind, ServerLine
+from chaosd.proxies.haproxy.model.backend import Backend, CheckKind, OnError, ServerLine
 from chaosd.proxies.haproxy.model.versions import FORGETS_ADDRESS, HAS_INIT_STATE, Version
 
 SECOND_NS = 1_000_000_000
@@ -33,6 +34,7 @@ _CONNECTION = frozenset({CheckFailure.REFUSED, CheckFailure.UNCONNECTED})
 
 LATE_NS = 1_000_000  # a timer is late by that, on average
 _LATE_BITS = LATE_NS.bit_length()
+_WEIGHT_STEPS = 16  # of a server's weight, with `slowstart`
 
 
 def late(rng: Random, at_ns: int) -> int:
@@ -75,6 +77,7 @@ class Server:
         self.asks: AsksAgain | None = None
         self._version, self._world, self._rng, self._final = version, world, rng, final
         self._rise = line.rise
+        self.places = line.places or math.inf  # requests at a time
         self._health_full = line.rise + line.fall - 1
         self._answer_ns, self._connect_ns = backend.timeout_check_ns, backend.timeout_connect_ns
         self._settled: str | None = None  # the address that it had for long before it began
@@ -90,6 +93,10 @@ class Server:
         self._paused_ns: int | None = None  # when one was left out, for want of an address
         self._took_ns, self._late_why = 0, CheckFailure.UNCONNECTED  # how it fails, if it is slow
         self._health = 0
+        self.held = 0  # requests that it has been given and that are not at their end
+        self.used = 0  # the last use of it, counted in all servers of the backend
+        self._errors = 0  # requests that failed in a row
+        self._up_ns: int | None = None  # when it began to be given requests little by little
         if self._settled is not None:
             self.settle(self._settled)
 
@@ -102,6 +109,15 @@ class Server:
     def awaits_check(self) -> bool:
         """Whether a check is under way, which may be of another address than it has."""
         return self.check_step == self._time_out
+
+    def weight(self, now_ns: int) -> float:
+        """Its share of requests among others. `slowstart` counts in seconds."""
+        line = self.line
+        if self._up_ns is None or not line.slowstart_ns:
+            return line.weight
+        since_s = (now_ns - self._up_ns) // SECOND_NS
+        parts = (_WEIGHT_STEPS * since_s * SECOND_NS + line.slowstart_ns) // line.slowstart_ns
+        return line.weight * min(parts, _WEIGHT_STEPS) / _WEIGHT_STEPS
 
     def settle(self, ip: str) -> None:
         """Have had this address for long, in full health."""
@@ -139,6 +155,7 @@ class Server:
             self._health = self._health_full
         self.maintenance = False
         if self.usable:
+            self._up_ns = now_ns
             self._say(now_ns, "up")
         else:
             self._say(now_ns, "down", reason="resolves again")
@@ -215,6 +232,7 @@ class Server:
         if self._health < self._health_full:
             self._health += 1
             if self._health == self._rise:
+                self._up_ns = now_ns
                 self._say(now_ns, "up")
             if self._health >= self._rise:
                 self._health = self._health_full
@@ -226,16 +244,47 @@ class Server:
 
     def _fail(self, now_ns: int, why: CheckFailure) -> None:
         if not self.maintenance:
-            if self._health > self._rise:
-                self._health -= 1
-            else:
-                if self._health == self._rise:
-                    self._say(now_ns, "down", reason=why.value)
-                self._health = 0
+            self._lose_health(now_ns, why.value)
             if why in _CONNECTION and self.asks is not None:
                 self.asks.ask_again(now_ns)
         self._then(now_ns + self._interval_ns(), self._check)
         self.sleep(now_ns)
+
+    def _lose_health(self, now_ns: int, why: str) -> None:
+        if self._health > self._rise:
+            self._health -= 1
+            return
+        if self._health == self._rise:
+            self._say(now_ns, "down", reason=why)
+        self._health = 0
+
+    # --- requests (reference: health_adjust) ---
+
+    def request_passed(self) -> None:
+        """One has been answered."""
+        self._errors = 0
+
+    def request_failed(self, now_ns: int, *, answered: bool) -> None:
+        """An attempt has failed: with `observe`, too many in a row are as a failed check."""
+        observe = self.line.observe
+        if observe is None or self.maintenance or self.line.check is CheckKind.NONE:
+            return
+        if answered and not observe.answers:
+            self._errors = 0
+            return
+        self._errors += 1
+        if self._errors < observe.limit:
+            return
+        self._errors = 0
+        if observe.on_error is OnError.MARK_DOWN:
+            self._health = min(self._health, self._rise)
+        elif observe.on_error is OnError.SUDDEN_DEATH:
+            self._health = min(self._health, self._rise + 1)
+        if observe.on_error is not OnError.FASTINTER:
+            self._lose_health(now_ns, "observed")
+        self._wake(now_ns)
+        if observe.fastinter_ns is not None and not self.awaits_check:
+            self.check_at_ns = min(self.check_at_ns, now_ns + observe.fastinter_ns)
 
     def _interval_ns(self) -> int:
         line = self.line

@@ -25,6 +25,10 @@ WAITS_FOR_TARGETS: Version = (2, 7)
 # when the name is gone (commit b4badf720, #50).
 FORGETS_SERVICES: Version = (2, 2, 10)
 HAS_INIT_STATE: Version = (3, 1)
+# `random` has other shares of its ring from here on (seen in 3.0.11), until before 3.2.26.
+HASHES_IDS: Version = (3, 0)
+# `leastconn` takes any of several that hold as few. Before, the one that was used longest ago.
+TIES_AT_RANDOM: Version = (3, 2)
 
 
 @lru_cache(maxsize=64)
