@@ -51,7 +51,7 @@ phases = tally=$$(mktemp -d); code=0; \
 	run() { $(BIN)/pytest -q --tally "$$tally/reports" $(1) "$$@"; }; \
 	run -n $(ENGINE_POOL) --dist loadgroup -m "docker and not quiet" $(WAITS) > "$$tally/docker" 2>&1 & docker=$$!; \
 	run -n $(POOL) --dist loadgroup -m "real and not docker and not quiet" $(WAITS) > "$$tally/real" 2>&1 & real=$$!; \
-	nice -n 19 $(BIN)/pytest -q --tally "$$tally/reports" $(1) $(COMPUTES) -m "not real" || code=$$?; \
+	nice -n 9 $(BIN)/pytest -q --tally "$$tally/reports" $(1) $(COMPUTES) -m "not real" || code=$$?; \
 	wait $$real || code=$$?; cat "$$tally/real"; \
 	wait $$docker || code=$$?; cat "$$tally/docker"; \
 	run -n $(QUIET_POOL) --dist loadgroup -m quiet $(WAITS) || code=$$?; \
