@@ -6,7 +6,6 @@ docs/measuring.md defines the numbers; samples count to the microsecond, as they
 
 from __future__ import annotations
 
-import math
 from array import array
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
@@ -485,9 +484,9 @@ def _anomaly(
     resolution_s = fold.resolution_s()
     if predicted is None or resolution_s is None:
         return None
-    margin_s = resolution_s + ANOMALY_MARGIN_S
+    margin_s, failed_s = resolution_s + ANOMALY_MARGIN_S, predicted.failed_s
     if outcome == CycleOutcome.UNAFFECTED and (share := predicted.unaffected_share) is not None:
-        return not share and _failed_s(predicted)[0] > margin_s
+        return not share and bool(failed_s) and failed_s["lower"] > margin_s
     if outcome == CycleOutcome.CENSORED:
         return (end_ns - fold.t0_ns) / 1e9 > predicted.upper_s + margin_s or None
     recovery_s = fold.until_fresh_s()
@@ -495,12 +494,7 @@ def _anomaly(
         return None
     if not predicted.lower_s - margin_s <= recovery_s <= predicted.upper_s + margin_s:
         return True
-    if predicted.unaffected_share is None:
+    if predicted.unaffected_share is None or not failed_s:
         return False
-    (low_s, high_s), lost_s = _failed_s(predicted), fold.outage_loss_s()
-    return predicted.unaffected_share == 1 or not low_s - margin_s <= lost_s <= high_s + margin_s
-
-
-def _failed_s(predicted: Prediction) -> tuple[float, float]:
-    spread = predicted.failed_s or {}
-    return spread.get("lower", 0.0), spread.get("upper", math.inf)
+    low_s, high_s = failed_s["lower"] - margin_s, failed_s["upper"] + margin_s
+    return predicted.unaffected_share == 1 or not low_s <= fold.outage_loss_s() <= high_s

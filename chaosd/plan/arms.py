@@ -100,6 +100,15 @@ class Plan:
         """Whether all cells follow one schedule, so that arms can be compared block by block."""
         return len(self.arms) > 1
 
+    def schedule_of(self, cell: str) -> tuple[str, list[str], int]:
+        """Whose schedule is a cell's, who else follows it, and its place among all schedules."""
+        names = [each.name for each in self.cells]
+        place = names.index(cell)
+        if not self.is_blocked:
+            return cell, names, place
+        replica = place // len(self.arms)
+        return f"block {replica}", names[replica * len(self.arms) :][: len(self.arms)], 0
+
     def rng(self, *purpose: str) -> Random:
         """A generator of its own for each purpose, so that one's use doesn't shift another's."""
         return Random(f"{self.seed} {' '.join(purpose)}")  # noqa: S311
