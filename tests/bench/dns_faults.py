@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import re
 import sys
 import tempfile
@@ -30,6 +31,7 @@ from chaosd.system.clock import RealClock
 
 BEFORE_S, LASTS_S, AFTER_S = 1.5, 6.0, 6.0
 POLL_S = 0.1
+HOSTS = itertools.count()
 NAMED = ("one", "two")  # the nameservers
 TRIES = 4  # where it never stood, or this process was late
 BEAT_S, LATE_S_MAX = 0.02, 0.1
@@ -177,9 +179,9 @@ async def main() -> int:
                 if seen != NEVER_STOOD and late.latest_s < began_s:
                     break
         found.setdefault((name, line), []).append(seen)
-        count = sum(map(len, found.values()))
-        if count % 50 == 0:
-            print(f"{count} of {len(names) * len(installed) * arguments.times}", file=sys.stderr)
+        made = sum(map(len, found.values()))
+        if made % 50 == 0:
+            print(f"{made} of {len(names) * len(installed) * arguments.times}", file=sys.stderr)
 
     beats = asyncio.create_task(late.watch())
     async with asyncio.TaskGroup() as tasks:
@@ -220,7 +222,9 @@ async def _try(name: str, binary: str, version: tuple[int, ...]) -> Seen:
     for ips in ([OLD], list(IPS)):
         server.publish(asked, ips)
     several = any(rule.nameserver is not None for rule in preset.rules)
-    at = [await server.start("127.0.0.1", 0) for _ in range(2 if several else 1)]
+    number = next(HOSTS)  # an address of its own: nobody takes a port that a fault has closed
+    host = f"127.65.{number // 250}.{number % 250 + 1}"
+    at = [await server.start(host, 0) for _ in range(2 if several else 1)]
     transport = "tcp@" if tcp else ""
     lines = [f"    nameserver {name} {transport}{at}" for name, at in zip(NAMED, at, strict=False)]
     try:
