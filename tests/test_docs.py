@@ -207,8 +207,8 @@ def test_what_doctor_is_shown_to_say_it_says(name, capsys, monkeypatch) -> None:
     assert cli.main(["doctor", "haproxy/shop.cfg", "--version", "3.2.26"]) == 0
     said = capsys.readouterr().out.splitlines()
     shown = [line.text[4:] for line in lines_of((ROOT / name).read_text()) if line.code]
-    first = next(n for n, line in enumerate(shown) if line.startswith("backend  "))
-    last = next(n for n, line in enumerate(shown) if line.startswith("  paste: line 10:"))
+    first = next(n for n, line in enumerate(shown) if "a lost node" in line)
+    last = next(n for n, line in enumerate(shown) if line.startswith("  replace line 10:"))
     excerpt = [line for line in shown[first : last + 1] if line.strip() not in ("", "…")]
     assert len(excerpt) > 8
     for line in excerpt:

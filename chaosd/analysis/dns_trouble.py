@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from chaosd.history.deeds import Done, FaultDns, RestoreDns
 from chaosd.history.disturbances import DnsAnswersWrongly
 from chaosd.history.events import (
     AnyEvent,
     DisturbanceBegan,
     DisturbanceEnded,
-    Done,
     FaultBegan,
-    FaultDns,
-    RestoreDns,
     earliest,
     only,
 )

@@ -8,16 +8,13 @@ from ipaddress import ip_address
 from typing import Any, NamedTuple, TypeVar
 
 from chaosd.history.cycles import PHASES, PHASES_OF_NODES
+from chaosd.history.deeds import Asked, Done, HoldAddress, ImpairInstance, RenewProxy, SwitchName
 from chaosd.history.disturbances import AppRolled, AppScaled
 from chaosd.history.events import (
     AnyEvent,
-    Asked,
     DisturbanceBegan,
-    Done,
     Event,
     FaultBegan,
-    HoldAddress,
-    ImpairInstance,
     InstanceListening,
     InstancePlaced,
     InstanceReachable,
@@ -25,10 +22,8 @@ from chaosd.history.events import (
     NameKnown,
     NamePublished,
     NameWithdrawn,
-    RenewProxy,
     ServerChange,
     ServerChanged,
-    SwitchName,
     Teller,
     earliest,
     only,

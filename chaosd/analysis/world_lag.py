@@ -13,20 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 from chaosd.history.causes import Doubt, DoubtKind, Lag, LagKind
 from chaosd.history.cycles import Prediction
-from chaosd.history.events import (
-    AnyEvent,
+from chaosd.history.deeds import (
     Asked,
-    CycleEnded,
-    DatagramUnread,
-    DeedDue,
     Done,
-    Event,
     ImpairInstance,
-    Inbox,
     OtherDeed,
     RenewProxy,
     RestoreInstance,
     RunProgram,
+)
+from chaosd.history.events import (
+    AnyEvent,
+    CycleEnded,
+    DatagramUnread,
+    DeedDue,
+    Event,
+    Inbox,
     WorldWatched,
     only,
 )
@@ -57,12 +59,12 @@ ANYBODYS = (LagKind.LISTEN_DROPPED,)
 KNOWN = (LagKind.APP_START_WAITED, LagKind.DEED_LATE)
 # Nobody waits like this: somebody has stopped it.
 STANDING = (
-    *(LagKind.PROXY_STOPPED, LagKind.APP_STOPPED, LagKind.DNS_STOPPED),
+    *(LagKind.PROXY_STOPPED, LagKind.APP_STOPPED, LagKind.DNS_STOPPED, LagKind.ENTRY_STOPPED),
     *(LagKind.DAEMON_STOPPED, LagKind.ENGINE_SILENT, LagKind.PROXY_SILENT),
 )
 # What a program of the user's may have done: then it is the fault, and no lag.
 STOPS = (
-    *(LagKind.PROXY_STOPPED, LagKind.APP_STOPPED, LagKind.DNS_STOPPED),
+    *(LagKind.PROXY_STOPPED, LagKind.APP_STOPPED, LagKind.DNS_STOPPED, LagKind.ENTRY_STOPPED),
     LagKind.PROXY_SILENT,
 )
 # What a fault's own deed stops is the fault, and no lag.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
+import sys
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -20,6 +22,7 @@ HELP = "say what in a haproxy.cfg hurts its users, by how much, and what to writ
 FORMATS = ("text", "json", "sarif", "github")
 SETTINGS = ("docker", "kubernetes", "consul", "plain")
 SEVERITIES = ("info", "warning", "error")
+COLUMNS_MIN, COLUMNS_MAX = 40, 100  # of a line of sentences
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -162,7 +165,11 @@ def _say(diagnoses: list[Diagnosis], rules: list[Rule], arguments: argparse.Name
     else:
         from chaosd.doctor.formats import text
 
-        say(*text.render_all(diagnoses, everything=everything))
+        lines = text.render_all(diagnoses, everything=everything)
+        if sys.stdout.isatty():
+            columns = shutil.get_terminal_size().columns
+            lines = text.folded(lines, max(COLUMNS_MIN, min(COLUMNS_MAX, columns)))
+        say(*lines)
 
 
 # --- what is written -----------------------------------------------------------------------------

@@ -12,19 +12,17 @@ from chaosd.cli.output import say
 
 if TYPE_CHECKING:
     from chaosd.doctor.examine import Diagnosis
-    from chaosd.doctor.proof import Evidence, Experiment
+    from chaosd.doctor.proof import Evidence, Experiment, Pair, Round
     from chaosd.doctor.reading import Files
     from chaosd.plan.arms import Plan
 
 
-def prove(
-    files: Files, diagnoses: Sequence[Diagnosis], *, cycles: int, env: Path | None
-) -> list[Evidence]:
+def prove(files: Files, diagnoses: Sequence[Diagnosis], *, cycles: int, env: Path | None) -> None:
     """Run all experiments that there are. Raises what `chaosd run` raises."""
     from chaosd.doctor import proof
     from chaosd.doctor.formats import evidence
 
-    with _on_disk(files) as now, _on_disk(diagnoses[-1].mended) as fixed:
+    with on_disk(files) as now, on_disk(diagnoses[-1].mended) as fixed:
         if len(diagnoses) > 1:
             experiments = proof.of_versions(diagnoses, now)
         else:
@@ -34,18 +32,18 @@ def prove(
         if not experiments:
             say("nothing to prove: nothing that the model prices differs")
         found: list[Evidence] = []
-        for experiment in experiments:
-            say("", evidence.plan_line(experiment, cycles))
-            both, stopped = _run(experiment, cycles=cycles, env=env)
-            found += both
-            if stopped:
-                break
-    say("", *evidence.lines(found))
-    return found
+        try:
+            for experiment in experiments:
+                pairs, stopped = measure(experiment, cycles=cycles, env=env)
+                found += proof.evidence(experiment, pairs)
+                if stopped:
+                    break
+        finally:  # what was measured is said even if a later one can't be run
+            say("", *evidence.lines(found))
 
 
 @contextmanager
-def _on_disk(files: Files) -> Iterator[list[Path]]:
+def on_disk(files: Files) -> Iterator[list[Path]]:
     """These texts as files of ours, while they are needed."""
     from chaosd.system import scratch
 
@@ -59,8 +57,25 @@ def _on_disk(files: Files) -> Iterator[list[Path]]:
         yield paths
 
 
-def _run(experiment: Experiment, *, cycles: int, env: Path | None) -> tuple[list[Evidence], bool]:
-    """What was measured of both sides, and whether somebody has stopped it."""
+def measure(experiment: Experiment, *, cycles: int, env: Path | None) -> tuple[list[Pair], bool]:
+    """As many pairs as are asked for, and whether somebody has stopped it before."""
+    from chaosd.doctor import proof
+    from chaosd.doctor.formats import evidence
+
+    pairs: list[Pair] = []
+    rounds: list[tuple[Round, int]] = []
+    while (begun := proof.next_round(cycles, rounds)) is not None:
+        say("", evidence.plan_line(experiment, begun, asked=cycles, have=len(pairs)))
+        more, stopped = _run(experiment, begun, env=env)
+        pairs += more
+        if stopped:
+            return pairs, True
+        rounds.append((begun, len(more)))
+    return pairs, False
+
+
+def _run(experiment: Experiment, begun: Round, *, env: Path | None) -> tuple[list[Pair], bool]:
+    """The pairs of one run, and whether somebody has stopped it."""
     from chaosd import plan, report
     from chaosd.config import shape
     from chaosd.doctor import proof
@@ -70,7 +85,7 @@ def _run(experiment: Experiment, *, cycles: int, env: Path | None) -> tuple[list
     file = experiment.sides[0].paths[0].with_name("prove.json")  # beside a copy of ours
 
     def planned_with(probe: Mapping[str, Any] | None) -> Plan:
-        text = experiment.config(cycles=cycles, env=env, probe=probe)
+        text = experiment.config(begun, env=env, probe=probe)
         file.write_text(text, encoding="utf-8")
         return plan.build(shape.load(file), partial(shape.at_line, file, []))
 
@@ -81,5 +96,5 @@ def _run(experiment: Experiment, *, cycles: int, env: Path | None) -> tuple[list
     (directory,) = planned.config.runs.directory.glob(f"*-{planned.run_id}")
     analysed = report.analyse(directory)
     ending = ending_of(analysed.report.manifest)
-    both = proof.evidence(experiment, analysed.cycles)
-    return [*both], ending is not None and ending.kind is EndKind.STOPPED
+    stopped = ending is not None and ending.kind is EndKind.STOPPED
+    return proof.pairs_of(experiment, analysed.cycles), stopped

@@ -49,6 +49,7 @@ class Diagnosis:
     findings: tuple[Finding, ...]  # by their price, the dearest first
     idle: tuple[Finding, ...]  # what costs nothing: shown with --all
     mended: Files  # with the edits of all findings that are shown
+    later: tuple[Finding, ...] = ()  # what costs something only once these are mended; mended, too
     left: tuple[Finding, ...] = ()  # found in the mended files
 
     @property
@@ -70,10 +71,11 @@ class Doctor:
         subject, guess = files.subject(self.program, self.setting)
         found = self._findings(files, subject)
         shown = [finding for finding in found if is_shown(finding)]
-        mended, fixed, left = files, subject, shown
-        for _ in range(_ROUNDS_MAX):
+        mended, fixed, left, later = files, subject, shown, list[Finding]()
+        for number in range(_ROUNDS_MAX):
             if not (edits := edits_of(left)):
                 break
+            later += [f for f in left if number and edits_of([f])]
             mended, _ = mended.edited(edits)
             fixed, _ = mended.subject(self.program, guess.setting)
             left = [f for f in self._findings(mended, fixed) if is_shown(f)]
@@ -85,6 +87,7 @@ class Doctor:
             findings=tuple(shown),
             idle=tuple(finding for finding in found if not is_shown(finding)),
             mended=mended,
+            later=tuple(later),
             left=tuple(left),
         )
 

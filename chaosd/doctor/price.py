@@ -18,7 +18,7 @@ Priced = Mapping[str, Backend | Unknown]  # by the backend's name
 # has moved gets no requests, though others may answer them, and a second's requests that are late.
 _RARE, _IDLE, _SLOW = 0.05, 0.1, 0.1
 _IDLE_S_MAX = 3600.0
-_NEGLIGIBLE_S = 0.1
+NEGLIGIBLE_S = 0.1
 _NEGLIGIBLE_LATE_S = 0.5  # requests that are late, and answered well all the same
 _NEGLIGIBLE_SLOWEST_S = 0.5  # one request that waits; others fail or not as before
 _NEGLIGIBLE_QUERIES = 0.01  # a second
@@ -157,14 +157,14 @@ def is_nothing(cost: Cost) -> bool:
     """Whether users would not notice, nor the nameserver, or would be worse off on balance."""
     if cost.queries_per_s.saved >= _NEGLIGIBLE_QUERIES:
         return False
-    return cost.loss_s < -_NEGLIGIBLE_S or not any(map(is_felt, cost.tolls))
+    return cost.loss_s < -NEGLIGIBLE_S or not any(map(is_felt, cost.tolls))
 
 
 def is_felt(toll: Toll) -> bool:
     """Whether users would notice the remedy."""
     seconds = (toll.recovery_s, toll.failed_s, toll.misrouted_s)
     return (
-        any(change.saved >= _NEGLIGIBLE_S for change in seconds)
+        any(change.saved >= NEGLIGIBLE_S for change in seconds)
         or toll.slow_s.saved >= _NEGLIGIBLE_LATE_S
         or toll.never.saved >= _NEGLIGIBLE_SHARE
         or toll.slowest_s.saved >= _NEGLIGIBLE_SLOWEST_S

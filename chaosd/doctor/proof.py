@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from chaosd.analysis.statistics import Estimate, quantiles
 from chaosd.analysis.tally import VALID
@@ -26,6 +26,7 @@ from chaosd.proxies.haproxy.model.backend import PATIENCE_S, Happening, Outlook,
 RATE_PER_S = 50
 _SETTLED_S = 8.0  # after a recovery, before the next cycle
 REPLICAS = 4  # cells of each side, which meet the same at once: so much sooner it is done
+LONGER_MAX = 6  # times as many cycles as were announced, where the machine carries fewer cells
 _WAITS_S_MAX = 60.0  # for a recovery that comes, though late
 _FILLED = 0.5  # of the connections that HAProxy takes
 _NEVER_S = 30.0  # how long a recovery that never comes is waited for
@@ -39,6 +40,20 @@ class Side:
     paths: tuple[Path, ...]
     version: str | None  # as `proxy.version`; None: the HAProxy of this machine
     outlook: Outlook
+
+
+class Round(NamedTuple):
+    """One run of an experiment: cells of each side, and how many cycles each of them makes."""
+
+    replicas: int
+    cycles: int
+
+
+class Pair(NamedTuple):
+    """A cycle of each side: what one met, the other met, too."""
+
+    first: Cycle
+    second: Cycle
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,12 +90,7 @@ class Experiment:
         slowest = max(side.outlook.slowest_s for side in self.sides)
         return min(PATIENCE_S, math.ceil(slowest) + 1.0)
 
-    @staticmethod
-    def blocks(cycles: int) -> int:
-        """How many cycles each cell makes for so many of a side."""
-        return math.ceil(cycles / REPLICAS)
-
-    def config(self, *, cycles: int, env: Path | None, probe: Mapping[str, Any] | None) -> str:
+    def config(self, begun: Round, *, env: Path | None, probe: Mapping[str, Any] | None) -> str:
         """The run's config: JSON, which YAML is, too. `probe` is what the files say to ask for."""
         first, second = self.sides
         arms: list[dict[str, Any]] = [{"name": first.arm}, {"name": second.arm}]
@@ -107,8 +117,8 @@ class Experiment:
             "faults": [{**_fault(self.scenario), "every": f"{self.every_s:g}s"}],
             "measure": {"recovery_limit": f"{max(60.0, 2 * self.every_s):g}s"},
             "metrics": None,
-            "cells": min(REPLICAS, cycles),
-            "until": {"cycles": self.blocks(cycles)},
+            "cells": begun.replicas,
+            "until": {"cycles": begun.cycles},
         }
         if probe is not None:
             ours = {"rate": f"{self.rate_per_s}/s", "timeout": f"{self.patience_s:g}s"}
@@ -239,8 +249,27 @@ class Evidence:
     lost_s: Estimate  # seconds' worth of failed and misrouted requests in a cycle
 
 
-def evidence(experiment: Experiment, cycles: Iterable[Cycle]) -> tuple[Evidence, Evidence]:
-    """Of the cycles of a run those that count on both sides: what one met, the other met, too.
+def next_round(asked: int, rounds: Sequence[tuple[Round, int]]) -> Round | None:
+    """What is still to be run for so many pairs, after rounds that gave so many each.
+
+    The machine may carry fewer cells than are wanted, and not every cycle counts. None: there are
+    enough, or a round gave nothing, or it would take much longer than was announced.
+    """
+    missing = asked - sum(pairs for _, pairs in rounds)
+    if missing <= 0:
+        return None
+    if not rounds:
+        replicas = min(REPLICAS, asked)
+        return Round(replicas, math.ceil(asked / replicas))
+    last, pairs = rounds[-1]
+    left = LONGER_MAX * rounds[0][0].cycles - sum(begun.cycles for begun, _ in rounds)
+    if not pairs or left < 1:
+        return None
+    return Round(last.replicas, min(left, math.ceil(missing * last.cycles / pairs)))
+
+
+def pairs_of(experiment: Experiment, cycles: Iterable[Cycle]) -> list[Pair]:
+    """Of the cycles of a run those that count on both sides.
 
     A cycle that can't be trusted counts for neither, and where one side had more cells than the
     other, as the machine carries no more, those without a partner don't.
@@ -250,10 +279,15 @@ def evidence(experiment: Experiment, cycles: Iterable[Cycle]) -> tuple[Evidence,
     for cycle in filter(_counts, cycles):
         known[cycle.arm][_block(cycle)] = cycle
     one, other = known[first.arm], known[second.arm]
-    blocks = [block for block in one if block in other]
+    return [Pair(one[block], other[block]) for block in one if block in other]
+
+
+def evidence(experiment: Experiment, pairs: Sequence[Pair]) -> tuple[Evidence, Evidence]:
+    """What was measured of both sides."""
+    first, second = experiment.sides
     return (
-        _side(experiment, first, [one[block] for block in blocks]),
-        _side(experiment, second, [other[block] for block in blocks]),
+        _side(experiment, first, [pair.first for pair in pairs]),
+        _side(experiment, second, [pair.second for pair in pairs]),
     )
 
 

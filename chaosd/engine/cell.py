@@ -33,6 +33,7 @@ from chaosd.errors import MachineError
 from chaosd.history import flight_record
 from chaosd.history.causes import Cause, CauseKind
 from chaosd.history.cycles import Cycle, CycleKind, CycleOutcome, Prediction
+from chaosd.history.deeds import SetUp, TearDown
 from chaosd.history.events import (
     AnyEvent,
     CycleEnded,
@@ -43,9 +44,7 @@ from chaosd.history.events import (
     QueriesCounted,
     RecoveryPredicted,
     ServerChanged,
-    SetUp,
     StreamOpened,
-    TearDown,
     Teller,
 )
 from chaosd.history.values import RETIRED, Address, Instance, Outcome, Sample, StreamSpec
@@ -443,7 +442,9 @@ class CellRun:
     def _entry_shared(self) -> Cause | None:
         """Why no answer can be trusted: a stranger gets a part of the probes' connections."""
         stage = self.stage
-        if not isinstance(stage, WatchesEntry) or not stage.is_entry_shared():
+        if not isinstance(stage, WatchesEntry):
+            return None
+        if not self._owner.world.was_shared(self.name) and not stage.is_entry_shared():
             return None
         return Cause(kind=CauseKind.ENTRY_SHARED, detail=str(stage.entry))
 

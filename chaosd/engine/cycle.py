@@ -11,17 +11,15 @@ from chaosd.engine.cycle_machine import MAIN, Began, Heard, Over, Spoilt
 from chaosd.engine.recorder import CellRecorder
 from chaosd.errors import ChaosdError
 from chaosd.history.causes import Cause
+from chaosd.history.deeds import Asked, Done, Failed
 from chaosd.history.events import (
     AnyEvent,
-    Asked,
     CycleEnded,
     CycleSkipped,
     DisturbanceBegan,
     DisturbanceEnded,
     Disturbed,
-    Done,
     Event,
-    Failed,
     FaultBegan,
     FaultEnded,
     FaultInjected,

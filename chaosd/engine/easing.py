@@ -22,7 +22,7 @@ STEPS_MAX = 3  # then one of eight is begun
 # What a busy machine does. A stop, or a packet that was dropped, has another cause.
 BUSY = (
     *(LagKind.PROXY_WAITED, LagKind.APP_WAITED, LagKind.APP_START_WAITED, LagKind.PROXY_SILENT),
-    *(LagKind.DNS_WAITED, LagKind.DAEMON_WAITED, LagKind.DAEMON_BUSY),
+    *(LagKind.DNS_WAITED, LagKind.ENTRY_WAITED, LagKind.DAEMON_WAITED, LagKind.DAEMON_BUSY),
     *(LagKind.DNS_UNREAD, LagKind.DEED_LATE),
 )
 

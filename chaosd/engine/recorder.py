@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from chaosd import shown
-from chaosd.history.events import AnyEvent, Asked, Deed, Done, Event, Failed, OtherReading, What
+from chaosd.history.deeds import Asked, Deed, Done, Failed
+from chaosd.history.events import AnyEvent, Event, OtherReading, What
 from chaosd.system.clock import Clock
 
 

@@ -16,25 +16,22 @@ from typing import Any
 
 from chaosd.engine.recorder import CellRecorder
 from chaosd.history.causes import Lag, LagKind
+from chaosd.history.deeds import Asked, Done, HoldAddress, ReleaseAddress
 from chaosd.history.events import (
     AnyEvent,
-    Asked,
-    Done,
     Event,
     FaultBegan,
-    HoldAddress,
     InstanceListening,
     MachineRead,
-    ReleaseAddress,
     WorldWatched,
 )
-from chaosd.plugins.runtime import HasProcesses, OwnProcess, ProcessRole
+from chaosd.plugins.runtime import HasProcesses, OwnProcess, ProcessRole, WatchesEntry
 from chaosd.system import machine
 from chaosd.system.clock import SECOND_NS, Clock, RealClock
 from chaosd.system.machine import Counter, ProcessGauge, Scheduled
 
 BEAT_NS = 50_000_000
-BEATS_A_SAMPLE = 2
+BEATS_A_SAMPLE, BEATS_A_LOOK = 2, 10  # at processes, and at who listens at the proxy's address
 DROPS_EVERY_NS = SECOND_NS
 NOTED_NS_MIN = 1_000_000  # what is shorter is the timer's own coarseness
 LAGS_KEPT = 2_000  # of a cell, and of the machine: the latest
@@ -49,11 +46,13 @@ STOPPED = {
     ProcessRole.PROXY: LagKind.PROXY_STOPPED,
     ProcessRole.APP: LagKind.APP_STOPPED,
     ProcessRole.DNS: LagKind.DNS_STOPPED,
+    ProcessRole.ENTRY: LagKind.ENTRY_STOPPED,
 }
 WAITED = {
     ProcessRole.PROXY: LagKind.PROXY_WAITED,
     ProcessRole.APP: LagKind.APP_WAITED,
     ProcessRole.DNS: LagKind.DNS_WAITED,
+    ProcessRole.ENTRY: LagKind.ENTRY_WAITED,
 }
 DROPPED = {
     Counter.CONNTRACK_DROP: LagKind.CONNTRACK_FULL,
@@ -85,7 +84,8 @@ class ProcessWatch:
         lags = []
         # It has come to this between two samples: in the middle, as far as anybody knows.
         between_ns = last_ns + (at_ns - last_ns) // 2
-        if found.ran_ns == last.ran_ns and self._gauge.is_stopped():
+        # Who lets it go on for a moment now and then, as cpulimit does, stops it none the less.
+        if self._gauge.is_stopped(has_run=found.ran_ns != last.ran_ns):
             self._stopped_ns = self._stopped_ns or between_ns
         elif self._stopped_ns is not None:
             lags.append(_lag(STOPPED[role], self._stopped_ns, between_ns))
@@ -126,6 +126,7 @@ class CellWatch:
         self.since_ns: int | None = None  # when the cycle that goes on began
         self.lags: deque[Lag] = deque(maxlen=LAGS_KEPT)
         self.roles: set[ProcessRole] = set()  # of those that could be looked at
+        self.shared = False  # whether a stranger was seen at the proxy's address in this cycle
 
     def begin(self, at_ns: int) -> None:
         """A cycle begins: the processes that exist now were started before it."""
@@ -152,6 +153,11 @@ class CellWatch:
                 self._processes.pop(pid).close()
             else:
                 self.lags += found
+
+    def look_at_entry(self) -> None:
+        """See who listens at the proxy's address; a stranger gets a part of the connections."""
+        if not self.shared and isinstance(self._stage, WatchesEntry):
+            self.shared = self._stage.is_entry_shared()
 
     def listening(self, identity: str, at_ns: int) -> None:
         """This instance listens from now on: whatever it has waited until then held it up."""
@@ -249,6 +255,11 @@ class WorldWatch:
             case _:
                 pass
 
+    def was_shared(self, cell: str) -> bool:
+        """Whether a stranger listened at the proxy's address in the cycle that goes on."""
+        found = self._cells.get(cell)
+        return found is not None and found.shared
+
     def looked(self, cell: str, asked_ns: int, answered_ns: int) -> None:
         """The proxy's API was asked."""
         found = self._cells.get(cell)
@@ -267,7 +278,7 @@ class WorldWatch:
         now_ns = self._clock.now_ns()
         self._read_drops(now_ns)
         found = [*cell.now(now_ns), *(x for x in self._lags if _end_ns(x) >= cell.since_ns)]
-        cell.since_ns = None
+        cell.since_ns, cell.shared = None, False
         cell.lags.clear()
         recorder.record(WorldWatched(lags=tuple(_worst(found, self._kinds(cell), now_ns))))
 
@@ -305,6 +316,8 @@ class WorldWatch:
                 for cell in self._cells.values():
                     if cell.since_ns is not None:
                         cell.sample(now_ns)
+                        if beats % BEATS_A_LOOK == 0:
+                            cell.look_at_entry()
             if now_ns - self._drops_ns >= DROPS_EVERY_NS:
                 self._read_drops(now_ns)
 

@@ -9,8 +9,8 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from chaosd.history.cycles import CycleKind
+from chaosd.history.deeds import StartInstance, StopInstance, SwitchName
 from chaosd.history.disturbances import InstanceReplaced
-from chaosd.history.events import StartInstance, StopInstance, SwitchName
 from chaosd.history.values import Instance
 from chaosd.plugins.bases import EndingFaultConfig, Signal, Wait
 from chaosd.plugins.fault import Circumstances, undoing, wait
@@ -73,6 +73,9 @@ class BlueGreen:
             await wait(cycle, config.keep.s)
             await stop(old)
             yield InstanceReplaced(identity=old.identity, ip=old.address.host, keep_s=config.keep.s)
+
+    def prepares_s(self, circumstances: Circumstances) -> float:
+        return circumstances.app_start_s
 
     def foretell(self, circumstances: Circumstances) -> Timeline:
         # To the proxy the old instance is as another app at the old address: it answers, and well.

@@ -15,8 +15,9 @@ from pydantic import AfterValidator, Field, ValidationInfo
 from chaosd import shown
 from chaosd.errors import MachineError
 from chaosd.history.cycles import CycleKind
+from chaosd.history.deeds import RunProgram
 from chaosd.history.disturbances import ProgramDisturbs
-from chaosd.history.events import LinePrinted, RunProgram
+from chaosd.history.events import LinePrinted
 from chaosd.plugins.bases import FaultConfig, PositiveWait
 from chaosd.plugins.fault import undoing
 from chaosd.plugins.recording import CycleContext

@@ -5,7 +5,7 @@ What can be wrong is in chaosd/dns/presets.py by name, or is said by `answer` an
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from difflib import get_close_matches
 from typing import ClassVar, Literal, Self
@@ -13,20 +13,19 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from chaosd.dns.presets import PRESETS
-from chaosd.dns.rules import Answer, Rule
+from chaosd.dns.rules import Answer
 from chaosd.history.cycles import CycleKind
+from chaosd.history.deeds import FaultDns, RestoreDns
 from chaosd.history.disturbances import DnsAnswersWrongly
-from chaosd.history.events import FaultDns, RestoreDns
 from chaosd.plugins.bases import Wait, WindowedFaultConfig
-from chaosd.plugins.dns_trouble import rules_of, trouble
-from chaosd.plugins.fault import Circumstances, undoing
+from chaosd.plugins.dns_trouble import ForetellsTrouble, rules_of
+from chaosd.plugins.fault import undoing
 from chaosd.plugins.recording import CycleContext
 from chaosd.plugins.runtime import CanFaultDns
-from chaosd.plugins.timeline import Timeline, Unreached
 from chaosd.units import Duration
 
 
-class Dns:
+class Dns(ForetellsTrouble):
     """What a nameserver does that is restarted, overloaded, or wrong about one record type."""
 
     class Config(WindowedFaultConfig):
@@ -72,19 +71,15 @@ class Dns:
 
     needs: ClassVar[tuple[type, ...]] = (CanFaultDns,)
     kind: ClassVar[CycleKind] = CycleKind.DNS
+    config: Config
 
     def __init__(self, config: Config) -> None:
         self.config = config
-
-    @property
-    def _rules(self) -> Sequence[Rule]:
-        config = self.config
-        answer, delay_s, qtype = config.answer, config.delay.s, config.qtype
-        return rules_of(
+        self.rules = rules_of(
             preset=config.preset,
-            answer=answer,
-            delay_s=delay_s,
-            qtype=qtype,
+            answer=config.answer,
+            delay_s=config.delay.s,
+            qtype=config.qtype,
             nameserver=config.nameserver,
         )
 
@@ -106,17 +101,7 @@ class Dns:
         async with undoing(undo):
             async with cycle.deed(said):
                 cycle.begin(old=None, new=None)
-                await stage.answer_by(self._rules, cycle.label)
+                await stage.answer_by(self.rules, cycle.label)
             yield DnsAnswersWrongly(
                 answer=answer, delay_s=delay_s, qtype=qtype, preset=preset, nameserver=nameserver
             )
-
-    def foretell(self, circumstances: Circumstances) -> Timeline | Unreached:
-        return trouble(
-            self._rules,
-            begins_s=0.0,
-            ends_s=self.config.window.s,
-            replicas=circumstances.others + 1,
-            took_s=circumstances.answer_s,
-            nameservers=circumstances.nameservers,
-        )

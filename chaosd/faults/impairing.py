@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+from chaosd.history.deeds import ImpairInstance, RestoreInstance
 from chaosd.history.disturbances import InstanceImpaired
-from chaosd.history.events import ImpairInstance, RestoreInstance
 from chaosd.history.values import Instance
 from chaosd.plugins.fault import undoing
 from chaosd.plugins.recording import CycleContext

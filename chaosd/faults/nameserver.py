@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import ClassVar, Literal
 
+from chaosd.dns.rules import Rule
 from chaosd.history.cycles import CycleKind
+from chaosd.history.deeds import FaultDns, RestoreDns
 from chaosd.history.disturbances import DnsAnswersWrongly
-from chaosd.history.events import FaultDns, RestoreDns
 from chaosd.plugins.bases import WindowedFaultConfig
+from chaosd.plugins.dns_trouble import ForetellsTrouble
 from chaosd.plugins.fault import undoing
 from chaosd.plugins.recording import CycleContext
 from chaosd.plugins.runtime import CanMoveNameserver
@@ -17,7 +19,7 @@ from chaosd.plugins.runtime import CanMoveNameserver
 MOVED = "moved"
 
 
-class Nameserver:
+class Nameserver(ForetellsTrouble):
     """What a DNS pod does that is rescheduled: its old address refuses, and it answers elsewhere.
 
     A proxy that has its address in its configuration does not find it. Alone users may notice
@@ -29,6 +31,9 @@ class Nameserver:
 
     needs: ClassVar[tuple[type, ...]] = (CanMoveNameserver,)
     kind: ClassVar[CycleKind] = CycleKind.DNS
+
+    config: Config
+    rules = (Rule(answer="drop"),)  # a closed port: nothing comes back
 
     def __init__(self, config: Config) -> None:
         self.config = config

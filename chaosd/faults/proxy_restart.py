@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from typing import ClassVar, Literal
 
 from chaosd.history.cycles import CycleKind
+from chaosd.history.deeds import RenewProxy
 from chaosd.history.disturbances import ProxyRenewed
-from chaosd.history.events import RenewProxy
 from chaosd.plugins.bases import FaultConfig
 from chaosd.plugins.recording import CycleContext
 from chaosd.plugins.runtime import CanRestartProxy

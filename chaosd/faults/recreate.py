@@ -10,8 +10,8 @@ from pydantic import Field
 
 from chaosd.errors import MachineError
 from chaosd.history.cycles import CycleKind
+from chaosd.history.deeds import HoldAddress, ReleaseAddress, StartInstance, StopInstance
 from chaosd.history.disturbances import InstanceMoves
-from chaosd.history.events import HoldAddress, ReleaseAddress, StartInstance, StopInstance
 from chaosd.history.values import Instance
 from chaosd.plugins.bases import EndingFaultConfig, OldIp, Wait
 from chaosd.plugins.fault import Circumstances, undoing, wait
@@ -58,6 +58,10 @@ class Recreate:
             yield InstanceMoves(
                 identity=old.identity, ip=old.address.host, old_ip=self.config.old_ip
             )
+
+    def prepares_s(self, circumstances: Circumstances) -> float:
+        first = self.config.order == "make-before-break"
+        return circumstances.app_start_s + self.config.gap.s if first else 0.0
 
     def foretell(self, circumstances: Circumstances) -> Timeline:
         known = circumstances

@@ -9,8 +9,8 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from chaosd.history.cycles import CycleKind
-from chaosd.history.disturbances import InstanceMoves
-from chaosd.history.events import RescheduleInstance
+from chaosd.history.deeds import RescheduleInstance
+from chaosd.history.disturbances import InstanceMoves, InstanceRestarts
 from chaosd.plugins.bases import FaultConfig
 from chaosd.plugins.config_parts import at
 from chaosd.plugins.fault import undoing
@@ -47,7 +47,7 @@ class Reschedule:
     @asynccontextmanager
     async def disturb(
         self, stage: CanReschedule, cycle: CycleContext
-    ) -> AsyncIterator[InstanceMoves]:
+    ) -> AsyncIterator[InstanceMoves | InstanceRestarts]:
         config, old, identity = self.config, stage.app[0], stage.next_identity()
         ip = old.address.host
 
@@ -64,4 +64,7 @@ class Reschedule:
                 cycle.begin(old=old, new=identity)
                 new = await stage.reschedule(identity, config.by, config.order)
             await stage.ready(new)
-            yield InstanceMoves(identity=old.identity, ip=ip, old_ip="vacant")
+            if stage.virtual_ip is not None:  # nothing has moved that the proxy could see
+                yield InstanceRestarts(identity=old.identity, ip=stage.virtual_ip)
+            else:
+                yield InstanceMoves(identity=old.identity, ip=ip, old_ip="vacant")

@@ -9,8 +9,8 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from chaosd.history.cycles import CycleKind
+from chaosd.history.deeds import ImpairInstance, RestoreInstance, StartInstance, StopInstance
 from chaosd.history.disturbances import InstanceMoves
-from chaosd.history.events import ImpairInstance, RestoreInstance, StartInstance, StopInstance
 from chaosd.history.values import Instance
 from chaosd.plugins.bases import EndingFaultConfig, Wait
 from chaosd.plugins.fault import undoing, wait

@@ -44,6 +44,7 @@ class LagKind(StrEnum):
     PROXY_STOPPED = "proxy-stopped"  # by a signal, a debugger or a frozen control group
     APP_STOPPED = "app-stopped"
     DNS_STOPPED = "dns-stopped"  # a nameserver or a cache that is a process of its own
+    ENTRY_STOPPED = "entry-stopped"  # what carries connections from a published port to the proxy
     DAEMON_STOPPED = "daemon-stopped"  # chaosd neither ran nor waited: stopped, or the machine was
     ENGINE_SILENT = "engine-silent"  # the Docker engine did not answer
     CONNTRACK_FULL = "conntrack-full"  # `count` packets were dropped: the table was full
@@ -52,6 +53,7 @@ class LagKind(StrEnum):
     PROXY_WAITED = "proxy-waited"  # for a CPU
     APP_WAITED = "app-waited"
     DNS_WAITED = "dns-waited"
+    ENTRY_WAITED = "entry-waited"
     APP_START_WAITED = "app-start-waited"  # … from its start until it listened
     DAEMON_WAITED = "daemon-waited"
     DAEMON_BUSY = "daemon-busy"  # with other work of chaosd's own

@@ -13,20 +13,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, get_type_hints
 
-from chaosd.history import disturbances, format_0, strict
+from chaosd.history import deeds, disturbances, format_0, strict
 from chaosd.history import events as ev
 from chaosd.history.causes import Cause, CauseKind, Doubt, DoubtKind, Lag, LagKind
 from chaosd.history.cycles import Cycle, CycleKind, CycleOutcome, DisturbanceSpan, Prediction
+from chaosd.history.deeds import Deed
 from chaosd.history.disturbances import Disturbance
-from chaosd.history.events import (
-    AnyEvent,
-    Deed,
-    Event,
-    Inbox,
-    ServerChange,
-    ServerChanged,
-    Teller,
-)
+from chaosd.history.events import AnyEvent, Event, Inbox, ServerChange, ServerChanged, Teller
 
 FORMAT = 1  # of run directories as this version writes them
 
@@ -70,19 +63,19 @@ SAID: dict[tuple[str, str], type[Any]] = {
     ("docker", "restored"): ev.ContainersRestored,
 }
 DEEDS: dict[str, type[Any]] = {
-    "set_up": ev.SetUp,
-    "tear_down": ev.TearDown,
-    "start": ev.StartInstance,
-    "stop": ev.StopInstance,
-    "reschedule": ev.RescheduleInstance,
-    "hold": ev.HoldAddress,
-    "release": ev.ReleaseAddress,
-    "fault_dns": ev.FaultDns,
-    "restore_dns": ev.RestoreDns,
-    "switch": ev.SwitchName,
-    "impair": ev.ImpairInstance,
-    "restore": ev.RestoreInstance,
-    "renew_proxy": ev.RenewProxy,
+    "set_up": deeds.SetUp,
+    "tear_down": deeds.TearDown,
+    "start": deeds.StartInstance,
+    "stop": deeds.StopInstance,
+    "reschedule": deeds.RescheduleInstance,
+    "hold": deeds.HoldAddress,
+    "release": deeds.ReleaseAddress,
+    "fault_dns": deeds.FaultDns,
+    "restore_dns": deeds.RestoreDns,
+    "switch": deeds.SwitchName,
+    "impair": deeds.ImpairInstance,
+    "restore": deeds.RestoreInstance,
+    "renew_proxy": deeds.RenewProxy,
 }
 DISTURBANCES: dict[str, type[Any]] = {
     "move": disturbances.InstanceMoves,
@@ -96,7 +89,7 @@ DISTURBANCES: dict[str, type[Any]] = {
     "program": disturbances.ProgramDisturbs,
 }
 PROGRAMS = ("inject", "heal")  # the roles of RunProgram are its verbs
-EDGES: dict[str, type[Any]] = {"asked": ev.Asked, "done": ev.Done, "failed": ev.Failed}
+EDGES: dict[str, type[Any]] = {"asked": deeds.Asked, "done": deeds.Done, "failed": deeds.Failed}
 CONTAINER_ACTIONS = ("die", "oom", "start", "connect", "disconnect")
 STORED_NAMES = {"probe_type": "type"}  # a field's name in the stored form, where it differs
 _SAID_BY = {kind: words for words, kind in SAID.items()}
@@ -113,10 +106,10 @@ def encode_event(event: AnyEvent) -> str:
     if isinstance(what, ev.Unknown):
         return _dump(what.line)
     head = {"at_ns": event.at_ns, "cell": event.cell, "cycle": event.cycle}
-    if isinstance(what, ev.Asked | ev.Done | ev.Failed):
+    if isinstance(what, deeds.Asked | deeds.Done | deeds.Failed):
         edge = next(name for name, kind in EDGES.items() if isinstance(what, kind))
         verb, data = _deed_words(what.deed)
-        if isinstance(what, ev.Failed):
+        if isinstance(what, deeds.Failed):
             data = {**data, "error": what.error}
         return _dump({"kind": "action", **head, "verb": verb, "edge": edge, "data": data})
     source, name, data = _words_of(what)
@@ -125,9 +118,9 @@ def encode_event(event: AnyEvent) -> str:
 
 
 def _deed_words(deed: Deed) -> tuple[str, Data]:
-    if isinstance(deed, ev.OtherDeed):
+    if isinstance(deed, deeds.OtherDeed):
         return deed.verb, deed.details
-    if isinstance(deed, ev.RunProgram):
+    if isinstance(deed, deeds.RunProgram):
         return deed.role, {"program": list(deed.program)}
     return _VERB_BY[type(deed)], _data(deed)
 
@@ -197,7 +190,7 @@ def _event(value: dict[str, Any]) -> AnyEvent:
     if kind == "action" and value["edge"] in EDGES:
         deed, error = deed_of(value["verb"], value["data"])
         edge = EDGES[value["edge"]]
-        failed = {"error": error} if edge is ev.Failed else {}
+        failed = {"error": error} if edge is deeds.Failed else {}
         return Event(**head, what=edge(deed=deed, **failed))
     if kind == "reading":
         what = reading_of(value["source"], value["what"], value["data"])
@@ -208,15 +201,15 @@ def _event(value: dict[str, Any]) -> AnyEvent:
 def deed_of(verb: str, data: dict[str, Any]) -> tuple[Deed, str]:
     """A deed from its stored form, and the error it failed with, if any."""
     error = str(data.get("error", ""))
-    strict.check(ev.OtherDeed, {"verb": verb})
-    strict.check(ev.Failed, {"error": error})
+    strict.check(deeds.OtherDeed, {"verb": verb})
+    strict.check(deeds.Failed, {"error": error})
     if verb in PROGRAMS and "program" in data:
-        strict.check(ev.RunProgram, {"program": data["program"]})
-        return ev.RunProgram(role=verb, program=tuple(data["program"])), error
+        strict.check(deeds.RunProgram, {"program": data["program"]})
+        return deeds.RunProgram(role=verb, program=tuple(data["program"])), error
     if verb in DEEDS and (made := _decoded(DEEDS[verb], data)) is not None:
         return made, error
     details = {key: value for key, value in data.items() if key != "error"}
-    return ev.OtherDeed(verb=verb, details=_plain(details)), error
+    return deeds.OtherDeed(verb=verb, details=_plain(details)), error
 
 
 def reading_of(source: str, what: str, data: dict[str, Any]) -> ev.What:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from chaosd import plugins
 from chaosd.config.shape import Config
 from chaosd.history.cycles import CycleKind, Prediction
 from chaosd.plugins.bases import FaultConfig
-from chaosd.plugins.fault import CanForetell, Circumstances, Fault
+from chaosd.plugins.fault import CanForetell, Circumstances, Fault, ForetellsBeside, Prepares
 from chaosd.plugins.proxy import Predicts, Proxy
 from chaosd.plugins.runtime import Pace
 from chaosd.plugins.timeline import NEW, Clients, Meets, Timeline, Unreached
@@ -19,21 +20,14 @@ def foretold(part: FaultConfig, fault: Fault, config: Config, proxy: Proxy, pace
         return "a control cycle: recovery of about one probe interval, nothing failed"
     if fault.kind is CycleKind.RESTART:
         return "a control cycle: it recovers without a new address"
-    if part.companions:
-        labels = ", ".join(companion.label for companion in part.companions)
-        return f"no prediction before it has happened: others come with it ({labels})"
-    if not isinstance(fault, CanForetell):
-        if fault.kind.is_still:
-            return "no prediction: the model knows moves, and here nothing moves"
-        return "no prediction before it has happened"
     if not isinstance(proxy, Predicts):
         return f"no prediction: there is no model of {config.proxy.type}"
     if config.dns.cache is not None:
         return f"no prediction: {words.unreached(Unreached.CACHE)}"
     # Only before a run; afterwards each cycle is predicted from what really happened.
-    timeline = fault.foretell(circumstances(config, pace))
-    if isinstance(timeline, Unreached):
-        return f"no prediction: {words.unreached(timeline)}"
+    timeline = planned(part, fault, circumstances(config, pace))
+    if isinstance(timeline, str):
+        return f"no prediction: {timeline}"
     predicted = proxy.predict(timeline, clients(config))
     if isinstance(predicted, Unreached):
         return f"no prediction: {words.unreached(predicted)}"
@@ -59,6 +53,25 @@ def foretold(part: FaultConfig, fault: Fault, config: Config, proxy: Proxy, pace
     if any(place.meets == Meets.IMPOSTER for place in timeline.places):
         said += "; until the proxy has the new address, requests go to the imposter: misrouted"
     return said
+
+
+def planned(part: FaultConfig, fault: Fault, known: Circumstances) -> Timeline | str:
+    """What a fault, and those that come with it, are planned to do; or why no model knows it."""
+    if not isinstance(fault, CanForetell):
+        still = "the model knows moves, and here nothing moves"
+        return still if fault.kind.is_still else "what it does is not known beforehand"
+    found = fault.foretell(known)
+    for each in sorted(part.companions, key=lambda one: one.offset):
+        companion = plugins.find("faults", each.type)(each)
+        if isinstance(found, Unreached):
+            break
+        if not isinstance(companion, ForetellsBeside):
+            return f"the model knows DNS faults beside a move, and no {each.type}"
+        if fault.kind.is_still:
+            return "the model knows DNS faults beside a move, and here nothing moves"
+        early_s = fault.prepares_s(known) if each.offset < 0 and isinstance(fault, Prepares) else 0
+        found = companion.beside(found, each.offset.s - early_s)
+    return words.unreached(found) if isinstance(found, Unreached) else found
 
 
 def clients(config: Config) -> Clients:

@@ -13,8 +13,10 @@ from typing import get_args
 
 from chaosd.dns.presets import PRESETS
 from chaosd.dns.rules import Answer, Does, Parameter, Rule, Wrong
+from chaosd.history.deeds import FaultDns
 from chaosd.history.disturbances import DnsAnswersWrongly
-from chaosd.history.events import FaultDns
+from chaosd.plugins.bases import WindowedFaultConfig
+from chaosd.plugins.fault import Circumstances
 from chaosd.plugins.timeline import (
     ALWAYS,
     RECORD_TYPES,
@@ -28,6 +30,27 @@ from chaosd.plugins.timeline import (
 )
 
 Parameters = Mapping[str, Parameter]
+
+
+class ForetellsTrouble:
+    """What a fault of the nameserver's can say beforehand: its rules are known."""
+
+    config: WindowedFaultConfig
+    rules: Sequence[Rule]
+
+    def foretell(self, circumstances: Circumstances) -> Timeline | Unreached:
+        return trouble(
+            self.rules,
+            begins_s=0.0,
+            ends_s=self.config.window.s,
+            replicas=circumstances.others + 1,
+            took_s=circumstances.answer_s,
+            nameservers=circumstances.nameservers,
+        )
+
+    def beside(self, timeline: Timeline, begins_s: float) -> Timeline | Unreached:
+        ends_s = begins_s + self.config.window.s
+        return disturbed(timeline, self.rules, begins_s=begins_s, ends_s=ends_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,13 +163,14 @@ def rules_of(
     qtype: str | None,
     nameserver: int | None,
 ) -> Sequence[Rule]:
-    """The rules of a DNS fault. Raises KeyError if there is no such preset.
+    """The rules of a DNS fault.
 
+    One with a preset's name that is none is what its `answer` says.
     `nameserver`, counted from 1, is the only one that they are about; None: as the preset says.
     """
     known = next((each for each in get_args(Answer) if each == answer), None)
     rules: Sequence[Rule] = (Rule(answer=known, delay_s=delay_s, qtype=qtype),)
-    if preset is not None:
+    if preset in PRESETS:
         rules = PRESETS[preset].rules
     if nameserver is None:
         return rules

@@ -101,3 +101,19 @@ class CanForetell(Protocol):
 
     def foretell(self, circumstances: Circumstances) -> Timeline | Unreached:
         """What the proxy meets, as far as that is known before a run; or why it is unknown."""
+
+
+@runtime_checkable
+class ForetellsBeside(Protocol):
+    """A fault that can say beforehand what it makes of another one's timeline (`with:`)."""
+
+    def beside(self, timeline: Timeline, begins_s: float) -> Timeline | Unreached:
+        """The same timeline with this fault in it, which begins so long after T0."""
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """A fault that does something before T0 that takes a while."""
+
+    def prepares_s(self, circumstances: Circumstances) -> float:
+        """From when the fault is started until T0."""

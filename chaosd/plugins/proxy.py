@@ -240,6 +240,25 @@ class Rewires(Protocol):
         """What the copies don't have of the files, and what that changes, a line each."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parcel:
+    """What a proxy needs of the user's files on a machine that has none of them.
+
+    `said` is what its part of the YAML says there; each text in it is a path of this machine.
+    """
+
+    files: Mapping[str, bytes]  # by their absolute paths
+    said: Mapping[str, Any]
+
+
+@runtime_checkable
+class SendsFiles(Protocol):
+    """A proxy whose user's files can be taken to another machine."""
+
+    def parcel(self) -> Parcel | None:
+        """All of them; None if there are none. Raises MachineError where they are too much."""
+
+
 @runtime_checkable
 class HidesSecrets(Protocol):
     """A proxy whose configuration may have secrets, which people are not shown."""

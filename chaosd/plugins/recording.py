@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
-from chaosd.history.events import Deed, What
+from chaosd.history.deeds import Deed
+from chaosd.history.events import What
 from chaosd.history.values import Instance
 from chaosd.system.clock import Clock
 

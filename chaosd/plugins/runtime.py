@@ -266,6 +266,7 @@ class CanReschedule(Protocol):
     """A stage whose platform replaces an instance by itself: where and how is its own choice."""
 
     app: tuple[Instance, ...]
+    virtual_ip: str | None  # the one address that stands before all instances, if there is one
 
     def next_identity(self) -> str:
         """Name the next instance, before it has an address. Declare it by `cycle.expect`."""
@@ -399,6 +400,7 @@ class ProcessRole(StrEnum):
     PROXY = "proxy"
     APP = "app"
     DNS = "dns"  # a nameserver or a cache that the proxy asks, but for chaosd itself
+    ENTRY = "entry"  # carries connections from a published port to the proxy
 
 
 class OwnProcess(NamedTuple):

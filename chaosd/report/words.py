@@ -83,6 +83,8 @@ def _lag(found: Doubt, proxy: str) -> str:
             return f"the app was stopped for {seconds}"
         case LagKind.DNS_STOPPED:
             return f"the DNS server was stopped for {seconds}"
+        case LagKind.ENTRY_STOPPED:
+            return f"docker-proxy, which publishes the proxy's port, was stopped for {seconds}"
         case LagKind.DAEMON_STOPPED:
             return f"chaosd stood still for {seconds} (it, or the machine, was stopped)"
         case LagKind.ENGINE_SILENT:
@@ -99,6 +101,8 @@ def _lag(found: Doubt, proxy: str) -> str:
             return f"the app waited {seconds} for a CPU"
         case LagKind.DNS_WAITED:
             return f"the DNS server waited {seconds} for a CPU"
+        case LagKind.ENTRY_WAITED:
+            return f"docker-proxy, which publishes the proxy's port, waited {seconds} for a CPU"
         case LagKind.APP_START_WAITED:
             return f"the app waited {seconds} for a CPU until it listened"
         case LagKind.DAEMON_WAITED:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,17 @@ class Wins:
             sum(int(self.counts[each][1][place]) for each in faults),
         )
 
+    def may_tell(self, evidence: float) -> Array:
+        """Of each other arm, whether its blocks can have so much evidence under any of them.
+
+        `n` blocks have `n` log 2 at most, and none where half of them or less were worse.
+        """
+        import numpy as np
+
+        every = [*self.counts.values(), tuple(map(sum, zip(*self.counts.values(), strict=True)))]
+        found = [(2 * worse > n) & (n * math.log(2) >= evidence) for worse, n in every]
+        return np.logical_or.reduce(found)
+
 
 @dataclass(frozen=True, slots=True)
 class Grid:
@@ -37,14 +49,15 @@ class Grid:
 
     values: dict[str, Array]
 
-    def wins(self, place: int, margins: Sequence[float]) -> Wins:
+    def wins(self, place: int, margins: Array) -> Wins:
         """How often the arm at `place` was worse than each other one, by more than its margin."""
         import numpy as np
 
         counts = {}
-        for fault, values in self.values.items():
-            both = ~np.isnan(values) & ~np.isnan(values[place])
-            worse = values[place] > values + np.asarray(margins)[:, None]
+        for fault, every in self.values.items():
+            values = every[:, ~np.isnan(every[place])]  # an arm is in few of all blocks
+            both = ~np.isnan(values)
+            worse = values[place] > values + margins[:, None]
             counts[fault] = (worse & both).sum(axis=1), both.sum(axis=1)
         return Wins(counts)
 
@@ -81,33 +94,47 @@ def resampled(results: Results, arms: Sequence[SweepArm], times: int = RESAMPLES
 
     rng = np.random.default_rng(SEED)
     grids = [grid(results, arms, objective).values for objective in results.objectives]
+    drawn = {fault: [np.ones(values.shape[1])] for fault, values in grids[0].items()}
+    for _ in range(times):
+        for some in drawn.values():
+            n = len(some[0])
+            some.append(np.bincount(rng.integers(0, n, n), minlength=n) if n else some[0])
+    counts = {fault: np.array(some, dtype=float) for fault, some in drawn.items()}
     found = np.empty((times + 1, len(arms), len(results.objectives)))
-    for time in range(times + 1):
-        drawn = {}
-        for fault in results.faults:
-            n = grids[0][fault].shape[1] if grids else 0
-            drawn[fault] = rng.integers(0, n, n) if time and n else np.arange(n)
-        for place, (objective, values) in enumerate(zip(results.objectives, grids, strict=True)):
-            picked = [values[fault][:, drawn[fault]] for fault in results.faults]
-            found[time, :, place] = _statistic(objective, picked)
+    for place, (objective, values) in enumerate(zip(results.objectives, grids, strict=True)):
+        for row in range(len(arms)):
+            parts = [_drawn(each[row], counts[fault]) for fault, each in values.items()]
+            found[:, row, place] = _statistic(objective, parts)
     return np.where(np.isnan(found), found[:1], found)
 
 
-def _statistic(objective: Objective, by_fault: Sequence[Array]) -> Array:
-    """Of each arm: the mean or the quantile, of the worst fault or of all of them together."""
+def _drawn(values: Array, counts: Array) -> tuple[Array, Array]:
+    """What was seen of one arm, in order, and how often each time has it: `[time, value]`."""
+    import numpy as np
+
+    there = np.flatnonzero(~np.isnan(values))
+    ordered = there[np.argsort(values[there], kind="stable")]
+    return values[ordered], counts[:, ordered]
+
+
+def _statistic(objective: Objective, by_fault: Sequence[tuple[Array, Array]]) -> Array:
+    """Each time: the mean or the quantile, of the worst fault or of all of them together."""
     import numpy as np
 
     if MEASURES[objective].pooled:
-        by_fault = [np.concatenate(by_fault, axis=1)]
+        values, counts = zip(*by_fault, strict=True)
+        by_fault = [(np.concatenate(values), np.concatenate(counts, axis=1))]
     each = []
-    for values in by_fault:
-        n = (~np.isnan(values)).sum(axis=1)
-        if objective is Objective.RECOVERY_P95:
-            ranks = np.maximum(np.ceil(n * P).astype(int) - 1, 0)
-            ordered = np.sort(values, axis=1)  # what was not seen comes last
-            none = np.full(len(values), np.nan)
-            found = ordered[np.arange(len(values)), ranks] if values.shape[1] else none
-        else:
-            found = np.nansum(values, axis=1) / np.where(n, n, 1)
+    for values, counts in by_fault:
+        n = counts.sum(axis=1)
+        if not len(values):
+            found = np.full(len(n), np.nan)
+        elif objective is Objective.RECOVERY_P95:
+            ranks = np.maximum(np.ceil(n * P), 1)
+            found = values[np.argmax(counts.cumsum(axis=1) >= ranks[:, None], axis=1)]
+        else:  # what never ended counts where it was drawn
+            parts = np.zeros(counts.shape)
+            np.multiply(counts, values, out=parts, where=counts > 0)
+            found = parts.sum(axis=1) / np.where(n, n, 1)
         each.append(np.where(n > 0, found, np.nan))
     return np.fmax.reduce(each)

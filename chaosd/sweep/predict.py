@@ -12,12 +12,10 @@ from typing import Any, NamedTuple
 from chaosd import plan, plugins
 from chaosd.analysis.front import front as undominated
 from chaosd.plan.fitting import fitted_to_files
-from chaosd.plan.foretelling import circumstances, clients
-from chaosd.plugins.bases import FaultConfig
-from chaosd.plugins.fault import CanForetell, Circumstances, Fault
+from chaosd.plan.foretelling import circumstances, clients, planned
 from chaosd.plugins.proxy import ForetellsUsers
 from chaosd.plugins.runtime import Pace
-from chaosd.plugins.timeline import Timeline, Unreached
+from chaosd.plugins.timeline import Unreached
 from chaosd.report import words
 from chaosd.sweep.arms import Arm, Base, Maker, Programs, distinct
 from chaosd.sweep.axes import Combination
@@ -138,7 +136,7 @@ def _one(maker: Maker, arm: Arm, pace: Pace) -> Predicted:
     known, asking = circumstances(config, pace), clients(config)
     found: dict[str, Foretold] = {}
     for part in config.faults:
-        happening = _happening(part, known)
+        happening = planned(part, plugins.find("faults", part.type)(part), known)
         if isinstance(happening, str):
             return Predicted(arm, {}, f"{part.label}: {happening}")
         foretold = proxy.foretell(happening, asking, version=arm.program.version)
@@ -146,17 +144,6 @@ def _one(maker: Maker, arm: Arm, pace: Pace) -> Predicted:
             return Predicted(arm, {}, f"{part.label}: {words.unreached(foretold)}")
         found[part.label] = foretold
     return Predicted(arm, found)
-
-
-def _happening(part: FaultConfig, known: Circumstances) -> Timeline | str:
-    """What a fault does to the world, or why no model knows."""
-    fault: Fault = plugins.find("faults", part.type)(part)
-    if part.companions:
-        return "the model knows no fault that comes with others"
-    if not isinstance(fault, CanForetell):
-        return "the model knows nothing of this fault before it has happened"
-    found = fault.foretell(known)
-    return words.unreached(found) if isinstance(found, Unreached) else found
 
 
 # --- the front ---

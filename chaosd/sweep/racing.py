@@ -25,6 +25,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from chaosd.analysis import sequences
 from chaosd.analysis.statistics import Estimate
@@ -112,6 +113,8 @@ class _Race:
         self.grids = {o: grid(results, arms, o) for o in results.objectives}
         self.on_several_hosts = are_several(results)
         self._intervals: dict[tuple[str, Objective, float], Estimate] = {}
+        self._known_numbers: dict[Objective, Any] = {}
+        self._known_margins: dict[Objective, Any] = {}
 
     def interval(
         self, arm: SweepArm, objective: Objective, alpha: float = sequences.ALPHA
@@ -155,23 +158,51 @@ class _Race:
 
     def _certainly_worse(self, arm: SweepArm) -> Iterator[tuple[Objective, SweepArm, str | None]]:
         """In which objective than which other arm, and under which fault."""
+        import numpy as np
+
         place = self.places[arm.key]
         for objective in self.results.objectives:
             wins = self.grids[objective].wins(place, self._margins(objective))
-            for other in self.arms:
-                if other.key == arm.key:
-                    continue
+            may_be = wins.may_tell(self.evidence) | self._may_be_beyond(arm, objective)
+            may_be[place] = False
+            for other in (self.arms[each] for each in np.flatnonzero(may_be)):
                 fault = self.values[other.key, objective].fault
                 count, total = wins.of(self.places[other.key], fault)
                 by_blocks = total and sequences.log_evidence(count, total, 0.5) >= self.evidence
                 if by_blocks or self._is_beyond(arm, other, objective):
                     yield objective, other, fault
 
-    def _margins(self, objective: Objective) -> list[float]:
+    def _may_be_beyond(self, arm: SweepArm, objective: Objective) -> Any:
+        """Of each other arm, whether this one's interval may be beyond its: it is, of its value."""
+        import numpy as np
+
+        numbers = self._numbers(objective)
+        low = None if self.on_several_hosts else self.interval(arm, objective).low
+        if low is None:
+            return np.zeros(len(numbers), dtype=bool)
+        return numbers < low
+
+    def _numbers(self, objective: Objective) -> Any:
+        """Of all arms; what is not known is not beaten."""
+        import numpy as np
+
+        if objective not in self._known_numbers:
+            values = (self.values[arm.key, objective].value for arm in self.arms)
+            self._known_numbers[objective] = np.array(
+                [math.inf if value is None else value for value in values]
+            )
+        return self._known_numbers[objective]
+
+    def _margins(self, objective: Objective) -> Any:
         """Of each arm: by how much another one has to be worse than it."""
-        values = (self.values[arm.key, objective].value for arm in self.arms)
-        measure = MEASURES[objective]
-        return [math.inf if value is None else measure.margin(value) for value in values]
+        import numpy as np
+
+        if objective not in self._known_margins:
+            margin = MEASURES[objective].margin
+            self._known_margins[objective] = np.array(
+                [margin(value) for value in self._numbers(objective)]
+            )
+        return self._known_margins[objective]
 
     def _no_better(self, arm: SweepArm, other: SweepArm, objective: Objective) -> bool:
         """That the arm is not better than the other by more than the margin."""

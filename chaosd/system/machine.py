@@ -8,7 +8,7 @@ kernel does not have is None or left out, and then nothing may be claimed.
     gauge = ProcessGauge(pid)             # of a process and its threads; keeps files open
     before, after = gauge.read(), …       # Scheduled(ran_ns, waited_ns, turns); None: it ended
     after.waited_ns - before.waited_ns    # waited for a CPU: the world was late, not the process
-    is_stopped(pid)                       # by SIGSTOP, a debugger or a frozen control group
+    gauge.is_stopped()                    # by SIGSTOP, a debugger or a frozen control group
     tracking()                            # Tracking(entries, entries_max, …): conntrack, or None
     dropped()                             # {Counter.CONNTRACK_DROP: 0, …}: packets thrown away
     busy_s()                              # of all CPUs, since the machine started
@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
@@ -32,11 +32,14 @@ from typing import NamedTuple
 PROC = Path("/proc")
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 THREADS_MAX = 256  # of one process that are looked at
-SCHEDSTAT_BYTES_MAX = 128
+SCHEDSTAT_BYTES_MAX = GROUP_BYTES_MAX = 128
 RESOLV_CONF = Path("/etc/resolv.conf")
 ROUTE_FIELDS, ROUTE_REJECTS = 10, 0x200  # of /proc/net/ipv6_route; RTF_REJECT of its flags
 CAP_SYS_RESOURCE = 24  # the number of this capability
-STANDING_STATES = "Tt"  # stopped by a signal, or by a tracer
+STOPPED_STATES = "Tt"  # by a signal, by a tracer
+WAITING_STATES = "D"  # in a frozen control group of the first version; of the second it is S
+STAT_BYTES_MAX = 64  # of a line that begins with a number, a name of 15 bytes, and the state
+CONTROL_GROUPS = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
 
 
 class Scheduled(NamedTuple):
@@ -55,12 +58,21 @@ class ProcessGauge:
     Raises OSError if there is no such process, or no schedstat in this kernel.
     """
 
-    def __init__(self, pid: int, proc: Path = PROC, *, first_only: bool = False) -> None:
+    def __init__(
+        self,
+        pid: int,
+        proc: Path = PROC,
+        *,
+        first_only: bool = False,
+        groups: Sequence[Path] = CONTROL_GROUPS,
+    ) -> None:
         self.pid = pid
         self._proc = proc
         self._files: list[int] = []
+        self._group, self._stat = _events_of_group(proc / str(pid), groups), -1
         threads_max = 1 if first_only else THREADS_MAX
         try:
+            self._stat = os.open(proc / str(pid) / "stat", os.O_RDONLY | os.O_CLOEXEC)
             tasks = [int(task.name) for task in (proc / str(pid) / "task").iterdir()]
             for task in (proc / str(pid) / "task" / str(name) for name in sorted(tasks)):
                 if len(self._files) == threads_max:
@@ -85,24 +97,46 @@ class ProcessGauge:
             return None
         return Scheduled(ran_ns, waited_ns, turns) if self._files else None
 
-    def is_stopped(self) -> bool:
-        return is_stopped(self.pid, self._proc)
+    def is_stopped(self, *, has_run: bool = False) -> bool:
+        """Whether somebody has stopped it; False if that can't be known.
+
+        One that `has_run` since the last look may wait in the kernel for a moment, for a disk.
+        """
+        state = self._state()
+        if state in STOPPED_STATES or has_run:
+            return state in STOPPED_STATES
+        return state in WAITING_STATES or self._is_frozen()
+
+    def _state(self) -> str:
+        with suppress(OSError):
+            stat = os.pread(self._stat, STAT_BYTES_MAX, 0).decode(errors="replace")
+            # The command's name, in brackets, may have blanks and brackets of its own.
+            return stat.rpartition(")")[2].lstrip()[:1] or "?"
+        return "?"
+
+    def _is_frozen(self) -> bool:
+        with suppress(OSError):
+            return self._group >= 0 and b"frozen 1" in os.pread(self._group, GROUP_BYTES_MAX, 0)
+        return False
 
     def close(self) -> None:
         """May be called twice."""
-        for file in self._files:
-            os.close(file)
-        self._files = []
+        for file in (*self._files, self._stat, self._group):
+            if file >= 0:
+                os.close(file)
+        self._files, self._stat, self._group = [], -1, -1
 
 
-def is_stopped(pid: int, proc: Path = PROC) -> bool:
-    """Whether somebody has stopped it; False if that can't be known."""
-    try:
-        stat = (proc / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    # The command's name, in brackets, may have blanks and brackets of its own.
-    return stat.rpartition(")")[2].lstrip()[:1] in tuple(STANDING_STATES)
+def _events_of_group(process: Path, groups: Sequence[Path]) -> int:
+    """The open file that says whether its control group is frozen; -1 if there is none."""
+    with suppress(OSError, UnicodeDecodeError):
+        for line in (process / "cgroup").read_text(encoding="utf-8").splitlines():
+            number, _, path = line.split(":", 2)
+            if number == "0":
+                for place in (each / path.strip("/") / "cgroup.events" for each in groups):
+                    with suppress(OSError):
+                        return os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+    return -1
 
 
 # --- what the machine throws away -----------------------------------------------------------------

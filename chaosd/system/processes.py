@@ -350,6 +350,15 @@ def of_run(run_id: str) -> Iterator[int]:
                 yield int(entry.name)
 
 
+def called(name: str, proc: Path = Path("/proc")) -> Iterator[tuple[int, list[str]]]:
+    """The processes of this name, whosever they are, and with what arguments."""
+    for entry in proc.iterdir():
+        with suppress(OSError):
+            if entry.name.isdigit() and (entry / "comm").read_bytes() == f"{name}\n".encode():
+                words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                yield int(entry.name), words[1:]
+
+
 def _leftovers() -> Iterator[tuple[int, str, int]]:
     """The processes of dead owners: number, run, and a handle that the caller closes."""
     for entry in Path("/proc").iterdir():

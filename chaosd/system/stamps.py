@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import socket
 import struct
+import threading
 from contextlib import suppress
+from typing import NamedTuple
 
 from chaosd.system.clock import Clock
 
@@ -36,31 +38,61 @@ def dropped(about: list[tuple[int, int, bytes]]) -> int:
     return 0
 
 
-class Stamps:
-    """From the kernel's stamps, which are by the wall clock, to instants on the monotonic one.
+class Look(NamedTuple):
+    """Both clocks at once."""
 
-    What is known is how long ago a datagram came. A wall clock that was set in the meantime is not
-    believed: that it was shows in what it is ahead of the monotonic one, beyond any slewing.
+    now_ns: int  # monotonic
+    unix_ns: int
+    error_ns: int  # how far apart they were read
+    since_ns: int  # what was stamped before this instant was stamped by another wall clock
+    moved_ns: int  # by how much somebody has set it since it is watched
+
+
+class WallClock:
+    """The wall clock, which stamps what the kernel and Docker say, and which somebody may set.
+
+    That it was set shows in what it is ahead of the monotonic one, beyond any slewing. Threads may
+    share it.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._looking = threading.Lock()
         self._seen_ns = clock.now_ns()
         self._ahead_ns = clock.unix_ns() - self._seen_ns
+        self._since_ns = self._moved_ns = 0
+
+    def look(self) -> Look:
+        with self._looking:
+            before_ns = self._clock.now_ns()
+            unix_ns = self._clock.unix_ns()
+            now_ns = self._clock.now_ns()
+            moved_ns = unix_ns - now_ns - self._ahead_ns
+            slewed_ns = SLEW_NS_MAX + (now_ns - self._seen_ns) // 1000 + (now_ns - before_ns)
+            if abs(moved_ns) > slewed_ns:
+                self._since_ns = now_ns
+                self._moved_ns += moved_ns
+            self._seen_ns, self._ahead_ns = now_ns, unix_ns - now_ns
+            return Look(now_ns, unix_ns, now_ns - before_ns, self._since_ns, self._moved_ns)
+
+
+class Stamps:
+    """From the kernel's stamps, which are by the wall clock, to instants on the monotonic one.
+
+    What is known is how long ago a datagram came; if the wall clock was set meanwhile it is not.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._wall = WallClock(clock)
 
     def instant(self, about: list[tuple[int, int, bytes]]) -> tuple[int, int]:
         """When a datagram came, and how wrong that may be."""
-        before_ns = self._clock.now_ns()
-        unix_ns = self._clock.unix_ns()
-        now_ns = self._clock.now_ns()
-        passed_ns, ahead_ns = now_ns - self._seen_ns, unix_ns - now_ns
-        slewed_ns = SLEW_NS_MAX + passed_ns // 1000 + (now_ns - before_ns)
-        was_set = abs(ahead_ns - self._ahead_ns) > slewed_ns
-        self._seen_ns, self._ahead_ns = now_ns, ahead_ns
+        look = self._wall.look()
         for level, kind, data in about:
             if (level, kind) == (socket.SOL_SOCKET, SO_TIMESTAMPNS) and len(data) == _TIMESPEC.size:
                 seconds, rest_ns = _TIMESPEC.unpack(data)
-                delay_ns = unix_ns - (seconds * 1_000_000_000 + rest_ns)
-                if 0 <= delay_ns <= DELAY_NS_MAX and not was_set:
-                    return now_ns - delay_ns, now_ns - before_ns
-        return now_ns, 0
+                delay_ns = look.unix_ns - (seconds * 1_000_000_000 + rest_ns)
+                came_ns = look.now_ns - delay_ns
+                if 0 <= delay_ns <= DELAY_NS_MAX and came_ns >= look.since_ns:
+                    return came_ns, look.error_ns
+        return look.now_ns, 0

@@ -18,7 +18,8 @@ from chaosd.config.shape import Config
 from chaosd.engine.disturbance import Disturbance
 from chaosd.engine.recorder import CellRecorder
 from chaosd.history.codec import encode_event
-from chaosd.history.events import AnyEvent, Asked, Done, Failed
+from chaosd.history.deeds import Asked, Done, Failed
+from chaosd.history.events import AnyEvent
 from chaosd.history.values import Instance
 from chaosd.plan import build
 from chaosd.system.clock import VirtualLoop

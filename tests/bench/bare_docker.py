@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 
 from chaosd.history.codec import encode_event
-from chaosd.history.events import Asked, Done
+from chaosd.history.deeds import Asked, Done
 from chaosd.history.reader import RunReader
 from chaosd.runtimes.docker import images
 from chaosd.runtimes.docker.endpoint import from_environment

@@ -13,6 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -22,8 +24,9 @@ from chaosd.sweep.answer import answer
 from chaosd.sweep.measuring import FIRST_BLOCKS
 from chaosd.sweep.rounds import ARMS_MAX
 from chaosd.sweep.store import Store
+from chaosd.sweep.values import Seen, SweepArm
 
-sys.path.append(str(Path(__file__).parent.parent / "unit"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "unit"))  # it has a module of this name, too
 import sweeps
 
 DESIGN = """\
@@ -88,16 +91,21 @@ def arithmetic(arms: int, faults: int, cycles: int, wanted: argparse.Namespace) 
 
 def answering(arms: int, faults: int, cycles: int) -> None:
     """Of cycles that are drawn; reading them from files is not in it."""
-    some, rng = sweeps.arms(proxy__retries=list(range(arms))), Random(1)
+    rng = Random(1)
+    settings = {"a": [1, 2, 3, 4, 5], "b": [1, 2, 3, 4], "c": [0, 1, 2]}
+    every = sweeps.arms(**settings, d=list(range(-(-arms // 60))))[:arms]
     names = [f"fault-{number}" for number in range(faults)]
     truths = {
         (arm.key, name): sweeps.Truth(
-            least_s=0.5 + rng.random(), width_s=1.0, queries_per_s=1 + 4 * rng.random()
+            least_s=0.5 + 0.1 * arm.values["a"] + 0.05 * arm.values["b"] + 0.2 * rng.random(),
+            width_s=1.0,
+            queries_per_s=1 + 4 * rng.random(),
         )
-        for arm in some
+        for arm in every
         for name in names
     }
-    made = sweeps.results(some, truths, rng, blocks=cycles, faults=names)
+    seen = list(_in_groups(every, names, cycles, truths, rng))
+    made = replace(sweeps.results(every, truths, rng, blocks=0, faults=names), seen=tuple(seen))
     began_s = time.process_time()
     answer(made)
     answered_s = time.process_time()
@@ -107,6 +115,26 @@ def answering(arms: int, faults: int, cycles: int) -> None:
         f"{len(made.seen):,} cycles: answer {answered_s - began_s:.1f} s of CPU, "
         f"look {looked_s - answered_s:.1f} s"
     )
+
+
+def _in_groups(
+    arms: Sequence[SweepArm],
+    faults: Sequence[str],
+    cycles: int,
+    truths: Mapping[tuple[str, str], sweeps.Truth],
+    rng: Random,
+) -> Iterator[Seen]:
+    """As rounds are made: groups drawn anew for each, with the baseline in each of them."""
+    baseline, *others = arms
+    block = 0
+    for fault in faults:
+        for _ in range(-(-cycles // FIRST_BLOCKS)):
+            rng.shuffle(others)
+            for at in range(0, len(others), ARMS_MAX - 1):
+                for _ in range(FIRST_BLOCKS):
+                    block += 1
+                    for arm in (baseline, *others[at : at + ARMS_MAX - 1]):
+                        yield sweeps.seen(arm.key, block, fault, truths[arm.key, fault], rng)
 
 
 def tell(store: Store) -> None:

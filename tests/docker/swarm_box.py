@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A swarm in a box: several real Docker engines on one machine, each in a network namespace.
 
-    swarm_box.py [--nodes 2] [--haproxy 3.0] [COMMAND…]      # without a command: a shell
+    swarm_box.py [--nodes 2] [--managers 1] [--haproxy 3.0] [COMMAND…]    # without one: a shell
 
 Each node is an engine with its own images and state. A bridge in a namespace of its own, the hub,
 joins them. The command runs in the hub, from where each node's address is reached, and with a
@@ -199,9 +199,14 @@ class Node:
 
 
 class Box:
-    """Nodes that form one swarm: the first is its manager."""
+    """Nodes that form one swarm: the first is its manager, or, of several, the last leads them."""
 
-    def __init__(self, nodes: int = 2, haproxy: Sequence[str] = (images.DEFAULT_HAPROXY,)) -> None:
+    def __init__(
+        self,
+        nodes: int = 2,
+        haproxy: Sequence[str] = (images.DEFAULT_HAPROXY,),
+        managers: int = 1,
+    ) -> None:
         if (reason := why_not()) is not None:
             raise BoxError(reason)
         self.root = Path(
@@ -209,6 +214,7 @@ class Box:
         )  # sockets' paths are short
         self.nodes: list[Node] = []
         self.hub: Space | None = None
+        self._managers = managers
         try:
             self._make(nodes, [images.app_tag(), *map(images.haproxy_tag, haproxy)])
         except BaseException:
@@ -240,11 +246,12 @@ class Box:
         self._write_contexts()
 
     def _join(self) -> None:
-        first, *others = self.nodes
+        first, *others = self.nodes if self._managers == 1 else reversed(self.nodes)
         with first.api() as manager:
             manager.init_swarm(advertise_addr=first.address, listen_addr=f"{first.address}:2377")
-            token = manager.inspect_swarm()["JoinTokens"]["Worker"]
-            for node in others:
+            tokens = manager.inspect_swarm()["JoinTokens"]
+            for count, node in enumerate(others, start=1):
+                token = tokens["Manager" if count < self._managers else "Worker"]
                 with node.api() as api:
                     api.join_swarm(
                         [f"{first.address}:2377"], token, f"{node.address}:2377", node.address
@@ -288,12 +295,13 @@ class Box:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--nodes", type=int, default=2)
+    parser.add_argument("--managers", type=int, default=1, help="how many nodes are managers")
     parser.add_argument("--haproxy", action="append", help="a version, of `chaosd images`")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     asked = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        box = Box(asked.nodes, asked.haproxy or [images.DEFAULT_HAPROXY])
+        box = Box(asked.nodes, asked.haproxy or [images.DEFAULT_HAPROXY], asked.managers)
     except BoxError as error:
         print(f"swarm_box: {error}", file=sys.stderr)
         return 3

@@ -15,7 +15,7 @@ from shop import API_PORT, Shop
 from stand import Daemon, left_of, why_not
 
 from chaosd.history.cycles import CycleOutcome
-from chaosd.history.events import Asked, HoldAddress, OtherDeed, StartInstance, StopInstance
+from chaosd.history.deeds import Asked, HoldAddress, OtherDeed, StartInstance, StopInstance
 from chaosd.history.reader import RunReader
 from chaosd.runtimes.compose.as_it_was import differences
 from chaosd.runtimes.docker.endpoint import from_environment
@@ -62,14 +62,33 @@ def look(shop: Shop, replicas: int = 1) -> list:
     return [shop.inspect(*each) for each in numbers]
 
 
+def changed(before: list, after: list) -> list[str]:
+    """All that the engine says otherwise of containers that nobody has touched, with its words."""
+    return [
+        f"{was['Name']}: {path}: {of_one.get(path)} -> {of_other.get(path)}"
+        for was, is_now in zip(before, after, strict=True)
+        for of_one, of_other in [(leaves(was), leaves(is_now))]
+        for path in sorted({*of_one, *of_other})
+        if of_one.get(path) != of_other.get(path)
+    ]
+
+
+def leaves(value: object, path: str = "") -> dict[str, object]:
+    if not isinstance(value, dict) or not value:
+        return {path: value}
+    found = {}
+    for key, each in value.items():
+        found |= leaves(each, f"{path}.{key}" if path else str(key))
+    return found
+
+
 def is_as_it_was(shop: Shop, before: list, replicas: int = 1) -> None:
     after = look(shop, replicas)
     assert [each["Id"] for each in after] == [each["Id"] for each in before]
     for was, is_now in zip(before, after, strict=True):
         assert differences(was, is_now) == []
         assert is_now["State"]["Running"]
-    for was, is_now in zip(before[replicas:], after[replicas:], strict=True):
-        assert was == is_now  # nobody has touched the others at all
+    assert changed(before[replicas:], after[replicas:]) == []  # nobody has touched the others
 
 
 def moved(run: Daemon, count: int) -> list:
@@ -223,7 +242,7 @@ def test_without_leave_nothing_is_touched_and_check_says_what_would_be(shop, tmp
     assert f"allowed, though not chaosd's own: it stops {project.name}-web-1" in out
     assert str(project.config) in out  # the file that the prediction is made of
     assert "recovery predicted between" in out
-    assert look(project) == before
+    assert changed(before, look(project)) == []
 
 
 @pytest.mark.slow

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
+from functools import partial
 
 import pytest
 
@@ -10,10 +13,13 @@ from chaosd.errors import Exit
 from chaosd.history.causes import LagKind
 from chaosd.history.cycles import CycleOutcome
 from chaosd.history.events import FaultBegan, InstanceListening
+from chaosd.history.values import Address
+from chaosd.runtimes.docker.publishers import publishers
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
 
 STOP_S = 2.0
+ENTRY_FOUND_S = 0.2  # docker-proxy is looked for once the first cycle has begun
 
 
 def wait_for(run, wanted, limit_s: float = 90.0):
@@ -36,8 +42,10 @@ def wait_for(run, wanted, limit_s: float = 90.0):
             *("proxy", (FaultBegan, 1), LagKind.PROXY_STOPPED), marks=pytest.mark.slow
         ),  # as processes that are stopped are, on local each time
         pytest.param("app", (InstanceListening, 2), LagKind.APP_STOPPED, marks=pytest.mark.slow),
+        pytest.param("paused", (FaultBegan, 1), LagKind.PROXY_STOPPED, marks=pytest.mark.slow),
+        pytest.param("entry", (FaultBegan, 1), LagKind.ENTRY_STOPPED, marks=pytest.mark.slow),
     ],
-    ids=["proxy", "app"],
+    ids=["proxy", "app", "docker-pause", "docker-proxy"],
 )
 def test_a_container_that_is_stopped_in_a_cycle_makes_it_poor(
     engine, daemon, tmp_path, part, after, lag
@@ -47,11 +55,21 @@ def test_a_container_that_is_stopped_in_a_cycle_makes_it_poor(
     name = f"chaosd-{run.run_id}-c1-proxy"
     if part == "app":
         name = f"chaosd-{seen.what.identity.replace('.', '-')}"
-    engine.kill(name, "STOP")
+    time.sleep(ENTRY_FOUND_S)
+    stop, go_on = partial(engine.kill, name, "STOP"), partial(engine.kill, name, "CONT")
+    if part == "paused":
+        stop, go_on = partial(engine.pause, name), partial(engine.unpause, name)
+    if part == "entry":
+        [ports] = filter(None, engine.inspect_container(name)["NetworkSettings"]["Ports"].values())
+        entry = Address("127.0.0.1", int(ports[0]["HostPort"]))
+        if not (pids := publishers(entry)):
+            pytest.skip("this engine publishes ports without docker-proxy")
+        stop, go_on = (partial(os.kill, pids[0], n) for n in (signal.SIGSTOP, signal.SIGCONT))
+    stop()
     try:
         time.sleep(STOP_S)
     finally:
-        engine.kill(name, "CONT")
+        go_on()
     assert run.wait() in (Exit.OK, Exit.UNKNOWN), run.err
     [cycle] = run.cycles
     assert cycle.outcome in (CycleOutcome.RECOVERED, CycleOutcome.CENSORED), cycle

@@ -9,13 +9,16 @@ import subprocess
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from starving import running
 
+from chaosd.engine.world_watch import CellWatch
 from chaosd.history.causes import CauseKind
 from chaosd.history.values import Address
-from chaosd.system import listeners
+from chaosd.runtimes.local.entry_watch import EntryWatch
+from chaosd.system import listeners, processes
 
 
 @contextmanager
@@ -40,24 +43,103 @@ def test_those_are_found_that_listen_exactly_there() -> None:
         with socket.create_connection(here):
             assert listeners.sockets(*here) == {inode}
     assert listeners.sockets(*here) == set()
-    assert listeners.held_by(0) == set()
+    assert listeners.held_by(0) is None
+
+
+@pytest.fixture
+def proxy():
+    """Another process of the run `r`, which listens; its number, and where."""
+    with listening(Address("127.0.0.1", 0)) as sock:
+        here = Address(*sock.getsockname())
+        child = subprocess.Popen(["sleep", "60"], pass_fds=[sock.fileno()], env={"CHAOSD_RUN": "r"})
+    try:
+        yield child.pid, here
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_a_stranger_at_the_proxys_address_is_told_from_the_proxy_itself(proxy) -> None:
+    pid, here = proxy
+    watch = EntryWatch("r", [here])
+    assert not watch.is_shared(pid)
+    with listening(here):
+        assert watch.is_shared(pid)
+    assert not watch.is_shared(pid)
+
+
+def test_what_listens_everywhere_is_seen_where_the_proxy_does_so(proxy) -> None:
+    pid, here = proxy
+    everywhere = Address("0.0.0.0", here.port)
+    with listening(everywhere):
+        assert not EntryWatch("r", [here]).is_shared(pid)  # who listens exactly there gets it all
+        assert EntryWatch("r", [here, everywhere]).is_shared(pid)
+
+
+def test_a_proxy_that_lets_nobody_look_keeps_what_it_had_when_it_was_first_looked_at(
+    proxy, monkeypatch
+) -> None:
+    pid, here = proxy
+    monkeypatch.setattr(listeners, "held_by", lambda _: None)
+    watch = EntryWatch("r", [here])
+    assert not watch.is_shared(pid)
+    with listening(here):
+        assert watch.is_shared(pid)
+        watch.renewed()  # another process of the proxy's takes over: nobody knows any more
+        assert not watch.is_shared(pid)
+
+
+def test_another_process_of_the_same_run_is_no_stranger_and_is_looked_up_once(
+    proxy, monkeypatch
+) -> None:
+    """The one that takes over in a reload listens beside the old one."""
+    pid, here = proxy
+    looked: list[str] = []
+    monkeypatch.setattr(processes, "of_run", lambda run: looked.append(run) or [os.getpid()])
+    watch = EntryWatch("r", [here])
+    with listening(here):
+        assert not watch.is_shared(pid)
+        assert not watch.is_shared(pid)
+    assert looked == ["r"]
+
+
+@pytest.mark.parametrize("seen", [[False, True, False], [False, False]])
+def test_a_stranger_that_is_gone_when_the_cycle_ends_is_remembered(seen) -> None:
+    answers = iter(seen)
+    cell = CellWatch(SimpleNamespace(is_entry_shared=lambda: next(answers)))
+    for _ in range(2):
+        cell.look_at_entry()
+    assert cell.shared is (True in seen)
 
 
 @pytest.mark.slow
 def test_a_second_haproxy_at_the_same_port_spoils_the_cycle(tmp_path) -> None:
-    """Both get connections, and the new one knows the new address from its start."""
+    """Both get connections, and the new one knows the new address from its start.
+
+    It is there when the first cycle ends and the second one begins, and in the middle of the third.
+    """
     if shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin") is None:
         pytest.skip("no haproxy on this machine")
-    with running(tmp_path / "run", cycles=2) as run:
+    with running(tmp_path / "run", cycles=3) as run:
+        command = []
+
+        @contextmanager
+        def second_proxy():
+            other = subprocess.Popen(command, cwd=run.where, stderr=subprocess.DEVNULL)
+            try:
+                yield
+            finally:
+                other.kill()
+                other.wait()
+
         run.next_cycle(0)
         command = Path(f"/proc/{run.pid('haproxy')}/cmdline").read_bytes().split(b"\0")[:-1]
-        other = subprocess.Popen(command, cwd=run.where, stderr=subprocess.DEVNULL)
-        try:
+        with second_proxy():
             run.next_cycle(1)
             time.sleep(1)
-        finally:
-            other.kill()
-            other.wait()
-        first, second = run.wait()
-    assert first.cause.kind is second.cause.kind is CauseKind.ENTRY_SHARED
+        run.next_cycle(2)
+        with second_proxy():
+            time.sleep(1)
+        causes = [cycle.cause for cycle in run.wait()]
+    assert [cause.kind for cause in causes] == 3 * [CauseKind.ENTRY_SHARED]
     assert "verdict: unknown" in run.said

@@ -10,7 +10,8 @@ import pytest
 
 from chaosd.history.causes import CauseKind
 from chaosd.history.cycles import CycleKind, CycleOutcome
-from chaosd.history.events import Asked, Done, FaultDns, FaultEnded, RestoreDns, only
+from chaosd.history.deeds import Asked, Done, FaultDns, RestoreDns
+from chaosd.history.events import FaultEnded, only
 
 SERVFAIL = {"type": "dns", "answer": "servfail", "at": "200ms", "window": "2s"}
 SLOW = {"type": "dns", "name": "slow", "delay": "100ms", "at": "-500ms", "window": "3s"}

@@ -8,7 +8,8 @@ import pytest
 
 from chaosd.cli import main
 from chaosd.history.cycles import CycleKind, CycleOutcome
-from chaosd.history.events import Asked, RestoreInstance, only
+from chaosd.history.deeds import Asked, RestoreInstance
+from chaosd.history.events import only
 
 FAST = {
     "type": "haproxy",

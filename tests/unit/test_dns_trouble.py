@@ -8,7 +8,8 @@ from chaosd.analysis.dns_trouble import met
 from chaosd.dns.presets import PRESETS
 from chaosd.dns.rules import Rule
 from chaosd.history.cycles import Prediction
-from chaosd.history.events import Done, Event, FaultBegan, FaultDns, RestoreDns
+from chaosd.history.deeds import Done, FaultDns, RestoreDns
+from chaosd.history.events import Event, FaultBegan
 from chaosd.plugins.dns_trouble import disturbed, meaning, rules_of, trouble
 from chaosd.plugins.simulation import Reply, together
 from chaosd.plugins.timeline import ALWAYS, NEW, OLD, Failure, Timeline, Unreached, move

@@ -42,6 +42,7 @@ backend static
     server one 192.0.2.1:80
 """
 MODEL = Model()
+ONE = proof.Round(1, 1)
 
 
 def diagnosed(tmp_path, text=FILE, version="3.2.26"):
@@ -77,9 +78,11 @@ def test_nothing_is_proven_of_a_file_without_findings(tmp_path) -> None:
 def test_its_config_is_one(tmp_path, experiments, probe) -> None:
     for path in ("haproxy.cfg", "fixed.cfg", "env"):
         (tmp_path / path).touch()
+    begun = proof.next_round(7, [])
+    assert begun is not None
     for number, experiment in enumerate(experiments):
         file = tmp_path / "prove.json"
-        file.write_text(experiment.config(cycles=7, env=tmp_path / "env", probe=probe))
+        file.write_text(experiment.config(begun, env=tmp_path / "env", probe=probe))
         config = shape.load(file)
         assert list(config.arm_configs) == ["now", "fixed"]
         paths = [arm.proxy.config for arm in config.arm_configs.values()]
@@ -95,7 +98,7 @@ def test_its_config_is_one(tmp_path, experiments, probe) -> None:
 
 
 def test_a_lost_node_stays_in_dns_until_the_next_one_is_there(experiments) -> None:
-    config = experiments[1].config(cycles=1, env=None, probe=None)
+    config = experiments[1].config(ONE, env=None, probe=None)
     assert '"missing": "stale"' in config
     assert '"old_ip": "blackhole"' in config
     assert '"gap": "10s"' in config
@@ -108,9 +111,7 @@ def test_requests_that_wait_do_not_fill_haproxy(tmp_path, experiments) -> None:
     lost = next(each for each in found if each.scenario.happening is Happening.NODE_LOST)
     waits_s = max(side.outlook.slowest_s for side in lost.sides)
     assert lost.rate_per_s * min(waits_s, 30.0) <= 50
-    assert f'"rate": "{lost.rate_per_s}/s"' in lost.config(
-        cycles=1, env=None, probe={"type": "http"}
-    )
+    assert f'"rate": "{lost.rate_per_s}/s"' in lost.config(ONE, env=None, probe={"type": "http"})
 
 
 def test_versions_are_held_against_each_other_where_they_differ(tmp_path) -> None:
@@ -119,7 +120,7 @@ def test_versions_are_held_against_each_other_where_they_differ(tmp_path) -> Non
     both = [diagnosed(tmp_path, slow, version) for version in ("2.6.5", "3.2.26")]
     first = proof.of_versions(both, [Path("haproxy.cfg")])[0]
     assert [side.arm for side in first.sides] == ["v2-6-5", "v3-2-26"]
-    assert '"proxy.version": "3.2.26"' in first.config(cycles=1, env=None, probe=None)
+    assert '"proxy.version": "3.2.26"' in first.config(ONE, env=None, probe=None)
     assert proof.of_versions([both[1], both[1]], []) == []
 
 
@@ -154,34 +155,62 @@ def test_evidence_is_of_cycles_that_can_be_trusted(experiments) -> None:
         cycle(None, cycle=4, outcome=CycleOutcome.INVALID),
         *(cycle(1.0, cycle=number, **FIXED) for number in (1, 2, 3, 4)),
     ]
-    found, other = proof.evidence(experiments[0], cycles)
+    found, other = proof.evidence(experiments[0], proof.pairs_of(experiments[0], cycles))
     assert found.cycles == other.cycles == 2
     assert found.recovery_p95_s.value == 11.0
     assert other.recovery_p95_s.value == 1.0
     assert found.lost_s.value == pytest.approx(10.0)
     assert found.lost_s.low < 9.0
     assert found.lost_s.high > 11.0
-    never, _ = proof.evidence(
-        experiments[0],
-        [cycle(None, outcome=CycleOutcome.CENSORED, failed=10), cycle(1.0, **FIXED)],
-    )
+    censored = [cycle(None, outcome=CycleOutcome.CENSORED, failed=10), cycle(1.0, **FIXED)]
+    never, _ = proof.evidence(experiments[0], proof.pairs_of(experiments[0], censored))
     assert never.recovery_p95_s.value is None
     assert never.recovery_p95_s.beyond == 60
+
+
+def test_it_goes_on_until_there_are_as_many_pairs_as_were_asked_for() -> None:
+    first = proof.next_round(20, [])
+    assert first == proof.Round(4, 5)
+    assert proof.next_round(20, [(first, 20)]) is None
+    second = proof.next_round(20, [(first, 5)])  # one cell of each side was carried
+    assert second == proof.Round(4, 15)
+    assert proof.next_round(20, [(first, 5), (second, 14)]) == proof.Round(4, 2)
+    assert proof.next_round(3, []) == proof.Round(3, 1)
+
+
+def test_it_does_not_go_on_for_ever() -> None:
+    first = proof.Round(4, 5)
+    assert proof.next_round(20, [(first, 0)]) is None  # nothing counts here
+    second = proof.next_round(20, [(first, 1)])
+    assert second == proof.Round(4, 25)  # 95 would be needed
+    assert proof.next_round(20, [(first, 1), (second, 5)]) is None
 
 
 def test_both_sides_have_as_many_cycles_if_one_had_fewer_cells(experiments) -> None:
     alone = [cycle(1.0, cycle=n, cell=cell, arm="fixed") for n in (1, 2) for cell in ("c4", "c6")]
     both = [cycle(9.0), cycle(9.0, cycle=2), cycle(1.0, **FIXED), cycle(2.0, cycle=2, **FIXED)]
-    sides = proof.evidence(experiments[0], alone + both)
+    sides = proof.evidence(experiments[0], proof.pairs_of(experiments[0], alone + both))
     assert [side.cycles for side in sides] == [2, 2]
     assert [side.recovery_mean_s.value for side in sides] == [9.0, 1.5]
+
+
+def test_what_is_said_before_it(experiments) -> None:
+    begun = proof.Round(4, 5)
+    minutes = round(experiments[0].every_s * 5 / 60)
+    assert evidence.plan_line(experiments[0], begun, asked=20, have=0) == (
+        f"proving a move of app: now and fixed side by side, 20 pairs of cycles, some {minutes} "
+        "min (up to 6 times that on a small or busy machine)"
+    )
+    assert evidence.plan_line(experiments[0], begun, asked=20, have=5) == (
+        f"proving a move of app: 5 of 20 pairs so far, going on for some {minutes} min"
+    )
 
 
 def test_what_is_said_of_it(experiments) -> None:
     each = experiments[0]
     cycles = [cycle(10.0, failed=500), cycle(11.0, cycle=2, failed=500)]
     cycles += [cycle(1.0, cycle=number, failed=25, **FIXED) for number in (1, 2)]
-    lines = list(evidence.lines(proof.evidence(each, cycles)))
+    lines = list(evidence.lines(proof.evidence(each, proof.pairs_of(each, cycles))))
     shares = [f"{100 * lost_s / each.every_s:.2g} %" for lost_s in (10.0, 0.5)]
     assert lines[0] == (
         f"app, a move: recovery p95 11 s → 1.0 s, failed requests {shares[0]} → {shares[1]} of "

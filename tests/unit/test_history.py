@@ -9,6 +9,7 @@ from typing import Any, get_args
 import fake
 import pytest
 
+from chaosd.history import deeds
 from chaosd.history import events as ev
 from chaosd.history.causes import Cause, CauseKind, Doubt, DoubtKind, Lag, LagKind
 from chaosd.history.codec import decode_cycle, decode_event, encode_cycle, encode_event
@@ -41,8 +42,10 @@ VALUES: dict[Any, Any] = {
     "ServerChange": ev.ServerChange.MAINT,
 }
 NAMED = {"role": "heal", "action": "die", "verb": "poke"}  # where not any text will do
-DEEDS = list(get_args(ev.Deed))
-SAID = [k for k in get_args(ev.What) if k not in (ev.Asked, ev.Done, ev.Failed, ev.Unknown)]
+DEEDS = list(get_args(deeds.Deed))
+SAID = [
+    k for k in get_args(ev.What) if k not in (deeds.Asked, deeds.Done, deeds.Failed, ev.Unknown)
+]
 
 
 def filled(kind: type) -> Any:
@@ -62,7 +65,11 @@ def test_what_was_said_is_read_as_it_was_written(kind) -> None:
 @pytest.mark.parametrize("kind", DEEDS, ids=lambda kind: kind.__name__)
 def test_deeds_are_read_as_they_were_written(kind) -> None:
     deed = filled(kind)
-    for what in (ev.Asked(deed=deed), ev.Done(deed=deed), ev.Failed(deed=deed, error="no")):
+    for what in (
+        deeds.Asked(deed=deed),
+        deeds.Done(deed=deed),
+        deeds.Failed(deed=deed, error="no"),
+    ):
         event = ev.Event(at_ns=5, cell="c1", cycle=2, what=what)
         assert again(event) == event
 

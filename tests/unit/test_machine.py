@@ -40,6 +40,7 @@ def proc(tmp_path):
     put("sys/net/ipv4/ip_local_port_range", "32768\t60999\n")
     put("sys/net/ipv4/tcp_tw_reuse", "2\n")
     put("7/stat", "7 (a ) T (b) S 1 7 7 0\n")
+    put("7/task/7/schedstat", "100 20 3\n")
     put("8/stat", "8 (haproxy) T 1 7 7 0\n")
     put("8/task/8/schedstat", "100 20 3\n")
     put("8/task/9/schedstat", "1000 200 30\n")
@@ -67,10 +68,32 @@ def test_a_process_is_all_of_its_threads_and_may_be_stopped(proc) -> None:
     gauge = ProcessGauge(8, proc)
     assert gauge.read() == Scheduled(1100, 220, 33)
     assert gauge.is_stopped()
-    assert not machine.is_stopped(7, proc)  # its name has a bracket and a T in it
+    assert gauge.is_stopped(has_run=True)
     gauge.close()
     gauge.close()
     assert gauge.read() is None
+    assert not gauge.is_stopped()
+    named = ProcessGauge(7, proc)
+    assert not named.is_stopped()  # its name has a bracket and a T in it
+    named.close()
+
+
+def test_a_frozen_control_group_is_a_stop(proc, tmp_path) -> None:
+    """`docker pause`: of the first version the state is D, of the second one it is S, as asleep."""
+    events = tmp_path / "unified/docker/x/cgroup.events"
+    events.parent.mkdir(parents=True)
+    events.write_text("populated 1\nfrozen 0\n")
+    (proc / "8/cgroup").write_text("1:cpu:/docker/x\n0::/docker/x\n")
+    gauge = ProcessGauge(8, proc, groups=[tmp_path / "none", tmp_path / "unified"])
+    (proc / "8/stat").write_text("8 (haproxy) D 1 7 7 0\n")
+    assert gauge.is_stopped()
+    assert not gauge.is_stopped(has_run=True)  # it waits for a disk
+    (proc / "8/stat").write_text("8 (haproxy) S 1 7 7 0\n")
+    assert not gauge.is_stopped()
+    events.write_text("populated 1\nfrozen 1\n")
+    assert gauge.is_stopped()
+    gauge.close()
+    assert not gauge.is_stopped()
 
 
 def test_nothing_is_claimed_of_files_that_are_missing_or_say_something_else(tmp_path) -> None:
@@ -84,7 +107,6 @@ def test_nothing_is_claimed_of_files_that_are_missing_or_say_something_else(tmp_
         assert machine.memory(proc) is None
         assert machine.descriptors(proc) is None
         assert machine.ports(proc) is None
-        assert not machine.is_stopped(1, proc)
         with pytest.raises(OSError):
             ProcessGauge(1, proc)
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from types import SimpleNamespace
+
 import pytest
 
 from chaosd.config.shape import Config
 from chaosd.errors import MachineError
-from chaosd.runtimes.docker.endpoint import Endpoint
+from chaosd.runtimes.docker.endpoint import Endpoint, EngineAwayError
 from chaosd.runtimes.swarm import SwarmRuntime
-from chaosd.runtimes.swarm.nodes import Node, placed
+from chaosd.runtimes.swarm import managers as leading
+from chaosd.runtimes.swarm.managers import Managers
+from chaosd.runtimes.swarm.nodes import Node, Swarm, placed
 
 
 def node(name: str, *, manager: bool = False, **labels: str) -> Node:
@@ -76,3 +81,94 @@ def test_a_service_can_be_rescheduled_and_a_pinned_app_moved() -> None:
     assert "CanReschedule" not in able()
     assert able(move="service") == {"CanReschedule", "CanRestartProxy"}
     assert able(move="service", dns="forward") >= {"CanReschedule", "CanFaultDns"}
+
+
+class Asked:
+    """An engine's calls: what each of them raises, or a word."""
+
+    def __init__(self, *answers: MachineError | str) -> None:
+        self.answers, self.asked = list(answers), 0
+        self.engine = self
+
+    async def now(self, call: object) -> str:
+        self.asked += 1
+        found = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(found, MachineError):
+            raise found
+        return found
+
+    do = now
+
+
+LEADERLESS = MachineError("rpc error: code = Unknown desc = The swarm does not have a leader. It …")
+
+
+def ask(*hosts: Asked) -> str:
+    return asyncio.run(Managers(hosts, SimpleNamespace(now_ns=clock().__next__)).do(None))
+
+
+def clock():
+    at_ns = 0
+    while True:
+        yield at_ns
+        at_ns += 1_000_000_000
+
+
+@pytest.fixture
+def no_pauses(monkeypatch) -> None:
+    async def at_once(*_: object) -> None:
+        pass
+
+    monkeypatch.setattr(leading, "sleep", at_once)
+
+
+def test_while_a_leader_is_elected_each_manager_is_asked_again(no_pauses) -> None:
+    one, other = Asked(LEADERLESS), Asked(LEADERLESS, LEADERLESS, "here")
+    assert ask(one, other) == "here"
+    assert one.asked == other.asked == 3
+
+
+def test_without_a_leader_for_long_it_is_said(no_pauses) -> None:
+    with pytest.raises(MachineError, match="does not have a leader"):
+        ask(Asked(LEADERLESS), Asked(LEADERLESS))
+
+
+def test_what_may_have_been_done_is_not_done_again(no_pauses) -> None:
+    away, other = Asked(EngineAwayError("it went away")), Asked("here")
+    asked = Managers([away, other], SimpleNamespace(now_ns=lambda: 0))
+    with pytest.raises(EngineAwayError):
+        asyncio.run(asked.do(None))
+    assert other.asked == 0
+    assert asyncio.run(asked.do(None)) == "here"
+    with pytest.raises(MachineError, match="no such"):
+        ask(Asked(MachineError("no such service")), other)
+
+
+def test_the_manager_that_has_answered_is_asked_first() -> None:
+    both = [NODES[0], node("d", manager=True)]
+    assert [each.name for each in Swarm(nodes=tuple(both), app=(), asked="d").managers] == [
+        "d",
+        "a",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("runtime", "name", "why"),
+    [
+        (
+            {"endpoint": "vip"},
+            "app",
+            (("runtime", "endpoint"), "only a service has one (set runtime.move: service)"),
+        ),
+        (
+            {"endpoint": "vip", "move": "service"},
+            "tasks.app",
+            (("dns", "name"), "tasks. names have the tasks' addresses (app)"),
+        ),
+        ({"endpoint": "vip", "move": "service"}, "app", None),
+        ({"move": "service"}, "tasks.app", None),
+    ],
+)
+def test_a_virtual_address_is_a_services_own(runtime, name, why) -> None:
+    found = SwarmRuntime(SwarmRuntime.Config(**runtime)).not_virtual(name)
+    assert found == why

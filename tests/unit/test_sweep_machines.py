@@ -66,7 +66,8 @@ def test_a_task_is_plain_data_both_ways() -> None:
         data={"name": "x"},
         called="/somewhere/base.yaml",
         programs={"baseline": Program(version="3.2", sha256=None)},
-        digests={"baseline": ""},
+        files={"/somewhere/haproxy.cfg": "12ab"},
+        said={"baseline": {"config": ["/somewhere/haproxy.cfg"]}},
         isolated=True,
     )
     assert task.Task.of(one.tree()) == one

@@ -9,7 +9,9 @@ import budget
 import pytest
 from test_sweep_design import RESOLVE, RETRY, loaded
 
+from chaosd.dns.presets import PRESETS
 from chaosd.faults.dns import Dns
+from chaosd.plugins.dns_trouble import disturbed
 from chaosd.plugins.fault import Circumstances
 from chaosd.plugins.timeline import Clients, Failure, Foretold, Timeline, Unreached, move
 from chaosd.proxies.haproxy import HAProxy, config, foretold
@@ -112,6 +114,23 @@ def test_what_is_at_the_old_address_decides_what_users_see() -> None:
     assert seen["imposter"].misrouted_s > 0.3
     assert seen["imposter"].failed_s < seen["refuse"].failed_s
     assert proxy.foretell(moved("tarpit"), CLIENTS, version=None) is Unreached.OTHER_TIMELINE
+
+
+def test_a_move_with_dns_trouble_beside_it_is_over_when_both_are() -> None:
+    rules = PRESETS["servfail"].rules
+    alone = moved("refuse")
+    both = disturbed(alone, rules, begins_s=-0.5, ends_s=4.0)
+    for proxy in (proxy_of(), proxy_of(spare_slots=0, resolvers={"timeout_resolve": "500ms"})):
+        quick, slow = (proxy.foretell(each, CLIENTS, version="3.0.11") for each in (alone, both))
+        assert isinstance(slow, Foretold)
+        assert quick.recovery_p95_s < 2
+        assert 3.9 < slow.recovery_p50_s < slow.recovery_p95_s < 9.5
+        assert slow.failed_s > quick.failed_s + 2
+        assert slow.rest_queries_per_s == quick.rest_queries_per_s
+        assert slow.trouble_queries_per_s > slow.rest_queries_per_s  # it asks again in between
+    by_chance = disturbed(alone, PRESETS["jitter"].rules, begins_s=-0.5, ends_s=4.0)
+    found = proxy_of().foretell(by_chance, CLIENTS, version="3.0.11")
+    assert found is Unreached.OTHER_ANSWERS
 
 
 @pytest.mark.parametrize(

@@ -14,19 +14,21 @@ from chaosd.analysis.tally import Tally
 from chaosd.analysis.world_lag import Tolerance, doubt
 from chaosd.history.causes import Doubt, DoubtKind, Lag, LagKind
 from chaosd.history.cycles import CycleOutcome, Prediction
-from chaosd.history.events import (
+from chaosd.history.deeds import (
     Asked,
-    DatagramUnread,
-    DeedDue,
     Done,
-    Event,
     ImpairInstance,
-    Inbox,
-    RecoveryPredicted,
     RenewProxy,
     RestoreInstance,
     RunProgram,
     StartInstance,
+)
+from chaosd.history.events import (
+    DatagramUnread,
+    DeedDue,
+    Event,
+    Inbox,
+    RecoveryPredicted,
     WorldWatched,
 )
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from chaosd.doctor.finding import Cost, Finding, Toll
 from chaosd.doctor.formats.numbers import ARROW, arrow, change_of_rate, change_of_seconds
-from chaosd.doctor.price import is_felt
+from chaosd.doctor.price import NEGLIGIBLE_S, is_felt
 from chaosd.doctor.subject import Subject
+from chaosd.doctor.words import listed
 from chaosd.plugins.timeline import Failure
 from chaosd.proxies.haproxy.cfg.secrets import without_secrets
 from chaosd.proxies.haproxy.cfg.source import Place
 from chaosd.proxies.haproxy.model.backend import Happening, Scenario
-from chaosd.proxies.haproxy.rewire.edits import apply
+from chaosd.proxies.haproxy.rewire.edits import Insert, apply
 
 _HAPPENINGS = {
     Happening.MOVE: "a move",
@@ -54,15 +55,21 @@ def cost_lines(cost: Cost) -> Iterator[str]:
 def toll_words(toll: Toll) -> str:
     """What changes for users: `recovery p95 11 s → 1.1 s, lost requests 5.2 s → 0.6 s`."""
     never = arrow(f"{toll.never.now:.0%}", f"{toll.never.fixed:.0%}")
-    pairs = (
-        ("recovery p95 {}", change_of_seconds(toll.recovery_s)),
-        ("never back {} of the time", never),
-        ("lost requests {}", change_of_seconds(toll.failed_s)),
-        ("misrouted requests {}", change_of_seconds(toll.misrouted_s)),
-        ("late requests {}", change_of_seconds(toll.slow_s)),
-        ("a client waits up to {}", change_of_seconds(toll.slowest_s)),
+    seconds = (
+        ("recovery p95 {}", toll.recovery_s),
+        ("lost requests {}", toll.failed_s),
+        ("misrouted requests {}", toll.misrouted_s),
+        ("late requests {}", toll.slow_s),
+        ("a client waits up to {}", toll.slowest_s),
     )
-    return ", ".join(text.format(change) for text, change in pairs if ARROW in change)
+    said = [
+        text.format(change_of_seconds(change))
+        for text, change in seconds
+        if abs(change.saved) >= NEGLIGIBLE_S
+    ]
+    if ARROW in never:
+        said.insert(1, f"never back {never} of the time")
+    return ", ".join(said)
 
 
 class Paste(NamedTuple):
@@ -71,16 +78,41 @@ class Paste(NamedTuple):
     place: Place  # the line that it replaces, or the one that it comes after
     is_new: bool
     text: str  # without secrets
+    others: tuple[str, ...] = ()  # rules whose remedies of this line are in the text, too
+
+    def where(self, near: Place | None = None) -> str:
+        """`replace line 14`, `add after line 3`, or with what else it mends: `… (no-check too)`."""
+        is_near = near is not None and near.file == self.place.file
+        place = f"line {self.place.line}" if is_near else str(self.place)
+        too = f" ({listed(self.others)} too)" if self.others else ""
+        return f"{'add after' if self.is_new else 'replace'} {place}{too}"
 
 
-def remedy_lines(subject: Subject, finding: Finding) -> list[Paste]:
-    """The lines to paste, in the files' order."""
+def remedy_lines(
+    subject: Subject, finding: Finding, together: Sequence[Finding] = ()
+) -> list[Paste]:
+    """The lines to paste, in the files' order.
+
+    What those findings that are shown `together` with it change in the same lines is in them, too:
+    who pastes one line after the other loses nothing.
+    """
     edits = () if finding.remedy is None else finding.remedy.edits
+    mine = {edit.place for edit in edits if not isinstance(edit, Insert)}
+    more = [
+        (other.rule, edit)
+        for other in together
+        if other is not finding and other.remedy is not None
+        for edit in other.remedy.edits
+        if edit.place in mine and not isinstance(edit, Insert) and edit not in edits
+    ]
+    every = tuple(dict.fromkeys((*edits, *(edit for _, edit in more))))
     found: list[Paste] = []
     for source in subject.sources:
-        mine = [edit for edit in edits if edit.place.file == source.path]
-        for change in apply(source.path, source.text, mine).changes if mine else ():
+        here = [edit for edit in every if edit.place.file == source.path]
+        for change in apply(source.path, source.text, here).changes if here else ():
             place = Place(source.path, change.line)
+            others = [rule for rule, edit in more if edit.place == place and change.before]
             texts = map(without_secrets, filter(None, change.after))
-            found += [Paste(place, not change.before, text) for text in texts]
+            too = tuple(dict.fromkeys(others))
+            found += [Paste(place, not change.before, text, too) for text in texts]
     return found

@@ -7,18 +7,22 @@ from collections.abc import Iterator, Sequence
 from chaosd.analysis.statistics import Estimate
 from chaosd.doctor.formats.costs import happening
 from chaosd.doctor.formats.numbers import ARROW, seconds
-from chaosd.doctor.proof import Evidence, Experiment
+from chaosd.doctor.proof import LONGER_MAX, Evidence, Experiment, Round
 from chaosd.doctor.words import count
 from chaosd.proxies.haproxy.model.backend import Happening, Outlook
 
 
-def plan_line(experiment: Experiment, cycles: int) -> str:
+def plan_line(experiment: Experiment, begun: Round, *, asked: int, have: int) -> str:
     """What is about to be run, and how long it takes."""
-    minutes = experiment.every_s * experiment.blocks(cycles) / 60
+    minutes = max(1, round(experiment.every_s * begun.cycles / 60))
     first, second = experiment.sides
+    what = f"{happening(experiment.scenario)} of {experiment.backend}"
+    if have:
+        return f"proving {what}: {have} of {asked} pairs so far, going on for some {minutes} min"
     return (
-        f"proving {happening(experiment.scenario)} of {experiment.backend}: {first.arm} and "
-        f"{second.arm} side by side, {cycles} cycles, some {max(1, round(minutes))} min"
+        f"proving {what}: {first.arm} and {second.arm} side by side, "
+        f"{count(asked, 'pair')} of cycles, some {minutes} min (up to {LONGER_MAX} times that on "
+        "a small or busy machine)"
     )
 
 

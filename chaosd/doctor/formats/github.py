@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from chaosd import shown
 from chaosd.doctor.examine import Diagnosis
@@ -14,11 +14,12 @@ _LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: 
 
 def render(diagnosis: Diagnosis, *, everything: bool) -> Iterator[str]:
     """One line for each finding."""
-    for finding in diagnosis.all if everything else diagnosis.findings:
-        yield _line(diagnosis, finding)
+    findings = diagnosis.all if everything else diagnosis.findings
+    for finding in findings:
+        yield _line(diagnosis, finding, findings)
 
 
-def _line(diagnosis: Diagnosis, finding: Finding) -> str:
+def _line(diagnosis: Diagnosis, finding: Finding, together: Sequence[Finding]) -> str:
     place, spot = finding.spot.place, finding.spot
     properties = {"file": str(place.file), "line": str(place.line or 1)}
     if spot.start:
@@ -29,8 +30,8 @@ def _line(diagnosis: Diagnosis, finding: Finding) -> str:
     texts = [finding.message]
     if finding.cost is not None:
         texts += cost_lines(finding.cost)
-    pastes = remedy_lines(diagnosis.subject, finding)
-    texts += [f"{'add' if p.is_new else 'write'}: {p.text.strip()}" for p in pastes]
+    pastes = remedy_lines(diagnosis.subject, finding, together)
+    texts += [f"{paste.where(place)}: {paste.text.strip()}" for paste in pastes]
     said = ",".join(f"{name}={_property(text)}" for name, text in properties.items())
     return f"::{_LEVELS[finding.severity]} {said}::{_data(shown.text(chr(10).join(texts)))}"
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from chaosd.doctor.examine import Diagnosis
 from chaosd.doctor.finding import Finding
+from chaosd.doctor.formats import table as numbers
 from chaosd.doctor.formats import text
 from chaosd.doctor.formats.costs import cost_lines, remedy_lines
 from chaosd.proxies.haproxy.cfg.secrets import without_secrets
@@ -37,8 +38,9 @@ def render(diagnoses: Sequence[Diagnosis], *, everything: bool) -> str:
         title, *lines = text.upgrade_lines(diagnoses[0], last)
         blocks += [Heading(title), bullets(each.strip() for each in lines)]
     blocks.append(Heading("Findings"))
-    for finding in last.all if everything else last.findings:
-        blocks += _finding(last, finding)
+    findings = last.all if everything else last.findings
+    for finding in findings:
+        blocks += _finding(last, finding, findings)
     blocks.append(paragraph(text.summary(last, everything=everything)))
     return shell(f"{name} - doctor", to_html(blocks))
 
@@ -49,23 +51,24 @@ def _table(diagnosis: Diagnosis) -> Iterator[Block]:
         yield bullets(notes)
     rows: list[list[Said]] = []
     unknown: list[str] = []
-    for names, row in text.alike(diagnosis.rows):
-        name = text.quoted_names(names)
-        if why := text.why_none(row):
+    for names, row in numbers.alike(diagnosis.rows):
+        name = numbers.quoted_names(names)
+        if why := numbers.why_none(row):
             unknown.append(f"{name}: {why}")
             continue
-        pairs = zip(text.recoveries(row), text.failures(row), strict=True)
-        cells = [f"recovery p95 {recovery}; fail: {failed}" for recovery, failed in pairs]
-        rows.append([CodeSpan(name), *cells, text.queries(row)])
+        for label, cells in numbers.numbers(row):
+            rows.append([CodeSpan(name), label, *cells, numbers.queries(row)])
     if rows:
-        yield table(word_columns("backend", *text.TITLES.values(), "DNS queries/s"), rows)
+        yield table(word_columns("backend", "", *numbers.TITLES.values(), "DNS queries/s"), rows)
     if unknown:
         yield bullets(unknown)
-    if limits := list(text.left_out(diagnosis.rows)):
+    if limits := list(numbers.left_out(diagnosis.rows)):
         yield bullets(limits)
 
 
-def _finding(diagnosis: Diagnosis, finding: Finding) -> Iterator[Block]:
+def _finding(
+    diagnosis: Diagnosis, finding: Finding, together: Sequence[Finding]
+) -> Iterator[Block]:
     place = finding.spot.place
     yield Heading(f"{finding.severity}: {finding.rule}", level=3)
     yield paragraph(CodeSpan(str(place)), " ", finding.message)
@@ -73,8 +76,8 @@ def _finding(diagnosis: Diagnosis, finding: Finding) -> Iterator[Block]:
         yield Code(said)
     if finding.cost is not None and (costs := list(cost_lines(finding.cost))):
         yield bullets(line(Strong("costs"), f": {each}") for each in costs)
-    if pastes := remedy_lines(diagnosis.subject, finding):
-        words = (f"{'after' if p.is_new else 'line'} {p.place}: {p.text}" for p in pastes)
+    if pastes := remedy_lines(diagnosis.subject, finding, together):
+        words = (f"{paste.where()}: {paste.text}" for paste in pastes)
         yield Code("\n".join(words))
     if finding.remedy is not None and finding.remedy.advice:
         yield paragraph(finding.remedy.advice)

@@ -57,7 +57,7 @@ def _result(diagnosis: Diagnosis, finding: Finding, places: dict[str, int]) -> d
     if finding.cost is not None:
         texts += cost_lines(finding.cost)
     pastes = remedy_lines(diagnosis.subject, finding)
-    texts += [f"{'add' if p.is_new else 'write'}: {p.text.strip()}" for p in pastes]
+    texts += [f"{paste.where(finding.spot.place)}: {paste.text.strip()}" for paste in pastes]
     found: dict[str, Any] = {
         "ruleId": finding.rule,
         "level": _LEVELS[finding.severity],

@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from chaosd.doctor.examine import Diagnosis, Outlooks, Row, same_rows
+from chaosd.doctor.examine import Diagnosis
 from chaosd.doctor.finding import Finding
+from chaosd.doctor.formats import table
 from chaosd.doctor.formats.costs import cost_lines, remedy_lines
-from chaosd.doctor.formats.numbers import arrow, rate, seconds
-from chaosd.doctor.formats.unknown import why_unknown
-from chaosd.doctor.scenarios import TROUBLE_S
 from chaosd.doctor.setting import Setting
 from chaosd.doctor.subject import Subject
 from chaosd.doctor.words import count, quoted
 from chaosd.proxies.haproxy.cfg.effective import Origin
 from chaosd.proxies.haproxy.cfg.secrets import without_secrets
 from chaosd.proxies.haproxy.cfg.source import Place
-from chaosd.proxies.haproxy.cfg.wording import say_limit
-from chaosd.proxies.haproxy.model.backend import Happening, Outlook, Unknown
 
-TITLES = {
-    Happening.MOVE: "a move",
-    Happening.NODE_LOST: "a lost node",
-    Happening.DNS_TROUBLE: f"{TROUBLE_S:g} s without DNS",
-}
-LOST = "(now → with all fixes; 1.5 s of requests lost are 150 at 100 requests a second)"
 _WHOLE_MAX = 3  # findings of a rule that are told with costs and remedy
 _PASTES_MAX = 6  # lines of a remedy
-_LIMITS_MAX = 4  # lines about what is left out
-_NAMES_MAX = 4  # of backends that are alike, in a row
+_OF_A_FILE = re.compile(r" +(\d* \|| *(replace|add after) )")
+_NUMBER = re.compile(r" (?=→|(?:ms|s|min|h)\b)|(?<=→) ")  # `3.0 s → 0 s` stays on one line
+_NAMES_MAX = 4  # in a row
 _SETTINGS = {
     Setting.DOCKER: "in Docker",
     Setting.KUBERNETES: "in Kubernetes",
@@ -44,15 +37,17 @@ def render(diagnosis: Diagnosis, *, everything: bool) -> Iterator[str]:
     yield from notes(diagnosis)
     if diagnosis.rows:
         yield ""
-        yield from _table(diagnosis.rows)
-        yield from left_out(diagnosis.rows)
+        yield from table.lines(diagnosis.rows)
+        yield from table.left_out(diagnosis.rows)
     else:
         yield "no backend here has a server: there is nothing to predict"
     told: Counter[str] = Counter()
-    for finding in diagnosis.all if everything else diagnosis.findings:
+    findings = diagnosis.all if everything else diagnosis.findings
+    for finding in findings:
         told[finding.rule] += 1
+        short = told[finding.rule] > _WHOLE_MAX
         yield ""
-        yield from _finding(diagnosis.subject, finding, short=told[finding.rule] > _WHOLE_MAX)
+        yield from _finding(diagnosis.subject, finding, findings, short=short)
     yield ""
     yield summary(diagnosis, everything=everything)
 
@@ -65,34 +60,41 @@ def render_all(diagnoses: Sequence[Diagnosis], *, everything: bool) -> Iterator[
     for diagnosis in diagnoses[:-1]:
         yield heading(diagnosis)
         yield ""
-        yield from _table(diagnosis.rows)
+        yield from table.lines(diagnosis.rows)
         yield ""
     yield from upgrade_lines(diagnoses[0], diagnoses[-1])
     yield ""
     yield from render(diagnoses[-1], everything=everything)
 
 
+def folded(lines: Iterable[str], width: int) -> Iterator[str]:
+    """Sentences that are longer than a terminal, continued below; lines of files stay whole."""
+    for line in lines:
+        if len(line) <= width or _OF_A_FILE.match(line):
+            yield line
+            continue
+        indent = " " * (len(line) - len(line.lstrip()) + 2)
+        for part in textwrap.wrap(
+            _NUMBER.sub("\N{NO-BREAK SPACE}", line),
+            width,
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        ):
+            yield part.replace("\N{NO-BREAK SPACE}", " ")
+
+
 def upgrade_lines(old: Diagnosis, new: Diagnosis) -> Iterator[str]:
     """What the newer version changes for the users of this file."""
     title = f"from {version(old)} to {version(new)}"
-    lines = [*_changed_rows(old, new), *_changed_findings(old, new)]
-    yield f"{title}: {'what changes' if lines else 'nothing changes for your users'}"
-    yield from (f"  {line}" for line in lines)
-
-
-def _changed_rows(old: Diagnosis, new: Diagnosis) -> Iterator[str]:
-    for before, after in same_rows(old, new):
-        for what, title in TITLES.items():
-            pairs = (
-                ("recovery p95", _recovery(before.now, what), _recovery(after.now, what)),
-                ("requests lost", _failed(before.now, what), _failed(after.now, what)),
-            )
-            changed = [f"{name} {a} → {b}" for name, a, b in pairs if a != b]
-            if changed:
-                yield f"{before.name}, {title}: {', '.join(changed)}"
-        asked = [_queries(before.now), _queries(after.now)]
-        if asked[0] != asked[1]:
-            yield f"{before.name}: DNS queries a second {arrow(*asked)}"
+    rows = list(table.changed(old, new))
+    findings = list(_changed_findings(old, new))
+    if not rows and not findings:
+        yield f"{title}: nothing changes for your users"
+        return
+    worse = "something gets worse" if any(worse for _, worse in rows) else "no number gets worse"
+    yield f"{title}: what changes ({worse})"
+    yield from (f"  {line}" for line in [*(line for line, _ in rows), *findings])
 
 
 def _changed_findings(old: Diagnosis, new: Diagnosis) -> Iterator[str]:
@@ -140,102 +142,12 @@ def _has(number: int) -> str:
     return "has" if number == 1 else "have"
 
 
-# --- the table -----------------------------------------------------------------------------------
-
-
-def _table(rows: Sequence[Row]) -> Iterator[str]:
-    """Two lines for each backend; backends that are alike share them."""
-    head = ["backend", "", *TITLES.values(), "DNS queries/s"]
-    lines = [head]
-    unknown: dict[str, list[str]] = {}
-    for names, row in alike(rows):
-        if why := why_none(row):
-            unknown.setdefault(why, []).extend(names)
-            continue
-        name = quoted_names(names)
-        lines.append([name, "recovery p95", *map(str, recoveries(row)), queries(row)])
-        lines.append(["", "requests lost", *map(str, failures(row)), ""])
-    if len(lines) > 1:
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        for line in lines:
-            cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-            yield "  ".join(cells).rstrip()
-        yield LOST
-    for why, names in unknown.items():
-        yield f"{quoted_names(names)}: {why}"
-
-
-def left_out(rows: Sequence[Row]) -> Iterator[str]:
-    """What the numbers leave out of the file, a line each."""
-    said = dict.fromkeys(
-        say_limit(limit) for row in rows if not row.is_fixed for limit in row.limits
-    )
-    yield from (f"not in these numbers: {each}" for each in [*said][:_LIMITS_MAX])
-    if len(said) > _LIMITS_MAX:
-        yield f"not in these numbers: {count(len(said) - _LIMITS_MAX, 'line')} more"
-
-
-def quoted_names(names: Sequence[str]) -> str:
-    more = len(names) - _NAMES_MAX
-    return ", ".join(names[:_NAMES_MAX]) + (f" and {more} more" if more > 0 else "")
-
-
-def alike(rows: Sequence[Row]) -> list[tuple[list[str], Row]]:
-    """Rows with the same numbers, together."""
-    found: dict[tuple[str, ...], tuple[list[str], Row]] = {}
-    for row in rows:
-        key = (*recoveries(row), *failures(row), queries(row), why_none(row))
-        found.setdefault(key, ([], row))[0].append(row.name)
-    return list(found.values())
-
-
-def why_none(row: Row) -> str:
-    """Why there are no numbers, if there are none."""
-    if row.is_fixed:
-        return "addresses in the file: nothing moves by DNS"
-    found = [outlook for outlook in row.now.values() if isinstance(outlook, Unknown)]
-    return why_unknown(found[0]) if len(found) == len(row.now) else ""
-
-
-def recoveries(row: Row) -> list[str]:
-    return [arrow(_recovery(row.now, what), _recovery(row.fixed, what)) for what in TITLES]
-
-
-def failures(row: Row) -> list[str]:
-    return [arrow(_failed(row.now, what), _failed(row.fixed, what)) for what in TITLES]
-
-
-def queries(row: Row) -> str:
-    return arrow(_queries(row.now), _queries(row.fixed))
-
-
-def _queries(outlooks: Outlooks) -> str:
-    outlook = outlooks[Happening.MOVE]
-    return "?" if isinstance(outlook, Unknown) else rate(outlook.queries_per_s)
-
-
-def _recovery(outlooks: Outlooks, happening: Happening) -> str:
-    outlook = outlooks[happening]
-    if isinstance(outlook, Unknown):
-        return "?"
-    if outlook.unaffected >= 1:
-        return "unaffected"
-    return seconds(outlook.recovery_s.p95)
-
-
-def _failed(outlooks: Outlooks, happening: Happening) -> str:
-    """Seconds' worth of requests, misrouted ones included."""
-    outlook = outlooks[happening]
-    if not isinstance(outlook, Outlook):
-        return ""
-    lost = outlook.failed_s.mean + outlook.misrouted_s.mean
-    return seconds(lost)
-
-
 # --- findings ------------------------------------------------------------------------------------
 
 
-def _finding(subject: Subject, finding: Finding, *, short: bool) -> Iterator[str]:
+def _finding(
+    subject: Subject, finding: Finding, together: Sequence[Finding], *, short: bool
+) -> Iterator[str]:
     """All of it, or what is left to say when there were others of the rule before."""
     place = finding.spot.place
     column = f":{finding.spot.start}" if finding.spot.start else ""
@@ -250,13 +162,11 @@ def _finding(subject: Subject, finding: Finding, *, short: bool) -> Iterator[str
         yield f"  {where}"
     if finding.cost is not None:
         yield from (f"  costs: {line}" for line in cost_lines(finding.cost))
-    pastes = remedy_lines(subject, finding)
-    for number, paste in enumerate(pastes[:_PASTES_MAX]):
-        what = "after" if paste.is_new else "line"
-        head = "paste:" if number == 0 else "      "
-        yield f"  {head} {what} {_short(paste.place, place)}: {paste.text.rstrip()}"
+    pastes = remedy_lines(subject, finding, together)
+    for paste in pastes[:_PASTES_MAX]:
+        yield f"  {paste.where(place)}: {paste.text.rstrip()}"
     if len(pastes) > _PASTES_MAX:
-        yield f"         and {len(pastes) - _PASTES_MAX} lines more like these (--fix writes all)"
+        yield f"  and {len(pastes) - _PASTES_MAX} lines more like these (--fix writes all)"
     if finding.remedy is not None and finding.remedy.advice:
         yield f"  {finding.remedy.advice}"
 
@@ -299,4 +209,7 @@ def summary(diagnosis: Diagnosis, *, everything: bool) -> str:
         parts.append(
             f"{len(diagnosis.idle)} that cost{'s' * (len(diagnosis.idle) == 1)} nothing (--all)"
         )
+    if diagnosis.later:
+        rules = quoted([finding.rule for finding in diagnosis.later])
+        parts.append(f"and {rules} once these are mended (--fix writes all)")
     return ", ".join(parts)

@@ -22,8 +22,8 @@ class LateRedispatch(Rule):
     title = "only the last retry goes to the new address"
     sentence = (
         "bare `option redispatch`: of {retries} retries only the last one looks the address up "
-        "again. A request begun just before the switch waits {wait} longer than it has to "
-        "({backends}; not where several servers are up and nothing binds a request to one)"
+        "again. A request begun just before the switch waits {wait} longer than it has to, "
+        "unless several servers are up and no cookie or hash binds it to one ({backends})"
     )
 
     def look(self, subject: Subject) -> Iterator[Finding]:

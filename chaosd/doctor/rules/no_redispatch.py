@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from chaosd.doctor import mending
-from chaosd.doctor.finding import Facts, Finding, Ms, Severity, Spot
+from chaosd.doctor.finding import Facts, Finding, Severity, Spot
 from chaosd.doctor.rule import Rule
 from chaosd.doctor.subject import Subject, of_value
-from chaosd.doctor.words import listed
+from chaosd.doctor.words import count, listed
 from chaosd.proxies.haproxy.cfg.effective import Proxy
 from chaosd.proxies.haproxy.cfg.source import Place
 from chaosd.proxies.haproxy.rewire.choose import is_followed
@@ -24,8 +24,7 @@ class NoRedispatch(Rule):
     title = "retries go to the old address"
     sentence = (
         "`retries {retries}` without `option redispatch`: a request that was sent to the old "
-        "address is tried there again, up to {wait} later, whatever DNS says by then "
-        "({backends})"
+        "address is tried there again, {times}, whatever DNS says by then ({backends})"
     )
 
     def look(self, subject: Subject) -> Iterator[Finding]:
@@ -46,7 +45,7 @@ class NoRedispatch(Rule):
         line = subject.statement_at(place)
         facts: Facts = {
             "retries": tries,
-            "wait": Ms(tries * turn_around_ms(proxies[0])),
+            "times": count(tries, "time"),
             "backends": listed([proxy.name for proxy in proxies]),
         }
         if value.is_said and line is not None:  # no option redispatch

@@ -20,7 +20,8 @@ _ANSWERS = {
     "refused": Failure.REFUSED,
 }
 _MOMENT_S = 3.0
-_ENOUGH_MS = 10_000
+_MOMENT_MS = 10_000  # a hold below that is short for a moment of trouble, too
+_ENOUGH_MS = 30_000
 _GOOD = "30s"
 
 
@@ -67,8 +68,12 @@ class ShortHold(Rule):
                 remedy=mending.remedy(*edits),
                 scenarios=[
                     short_trouble(max(_MOMENT_S, high / 1000), _ANSWERS[name])
-                    for (name, _), (_, high) in zip(short, troubles, strict=True)
+                    for (name, value), (_, high) in zip(short, troubles, strict=True)
+                    if int(value.value or 0) < _MOMENT_MS
                 ],
+                severity=None
+                if any(int(v.value or 0) < _MOMENT_MS for _, v in short)
+                else Severity.INFO,
             )
 
 

@@ -11,12 +11,13 @@ from chaosd.doctor.scenarios import slow_starter
 from chaosd.doctor.subject import Subject, of_server
 from chaosd.doctor.words import listed, servers_of
 from chaosd.proxies.haproxy.cfg.checks import check_kind
-from chaosd.proxies.haproxy.cfg.effective import Server
+from chaosd.proxies.haproxy.cfg.effective import Resolvers, Server
 from chaosd.proxies.haproxy.model.backend import CheckKind
 
 _SINCE = (3, 1)  # `init-state`
 _ASKS = (CheckKind.ANSWERS, CheckKind.ELSEWHERE, CheckKind.OUTSIDE)
 _WORDS = "init-state fully-down"
+_LONG = "1h"
 
 
 class UncheckedReturn(Rule):
@@ -50,22 +51,33 @@ class UncheckedReturn(Rule):
             "backends": listed(backends),
             "hold": Ms(hold if isinstance(hold, int) else 30_000),
         }
-        has_state = subject.version >= _SINCE
-        edits = [mending.append(server.statement, _WORDS) for server in servers]
         return self.finding(
             of_server(servers[0]),
             facts,
             backends=backends,
             also=[server.place for server in servers],
-            remedy=mending.remedy(*edits)
-            if has_state
-            else Remedy(advice=f"HAProxy 3.1 and later have `{_WORDS}` for it."),
+            remedy=_remedy(subject, section, servers),
             scenarios=[slow_starter()],
             # What an external command says is not modelled: it may be all that keeps requests
             # from a database node that joins.
             beyond=is_outside,
             severity=Severity.WARNING if is_outside else None,
         )
+
+
+def _remedy(subject: Subject, section: Resolvers | None, servers: list[Server]) -> Remedy:
+    """The server is DOWN as it comes back; before 3.1 by its checks, for want of another way."""
+    if subject.version >= _SINCE:
+        return mending.remedy(*(mending.append(server.statement, _WORDS) for server in servers))
+    advice = f"HAProxy 3.1 and later have `{_WORDS}` for it."
+    if section is None:
+        return Remedy(advice=advice)
+    return mending.remedy(
+        mending.set_in_resolvers(subject, section, "hold nx", _LONG),
+        advice="Its checks then take it DOWN at its old address, and have to let it in again. Not "
+        f"where others may get that address. {advice}",
+        safe=False,
+    )
 
 
 def _trusts(subject: Subject, server: Server) -> bool:

@@ -17,7 +17,16 @@ from chaosd.errors import ConfigError, MachineError
 from chaosd.history.cycles import Prediction
 from chaosd.history.values import Address
 from chaosd.plugins.program import COMMAND_S_MAX, run_once
-from chaosd.plugins.proxy import Launch, LogReader, ProxyHost, ProxyLook, Running, StandIn, Wiring
+from chaosd.plugins.proxy import (
+    Launch,
+    LogReader,
+    Parcel,
+    ProxyHost,
+    ProxyLook,
+    Running,
+    StandIn,
+    Wiring,
+)
 from chaosd.plugins.simulation import World
 from chaosd.plugins.timeline import Clients, Foretold, Timeline, Unreached
 from chaosd.proxies.haproxy import (
@@ -26,6 +35,7 @@ from chaosd.proxies.haproxy import (
     config,
     log,
     render,
+    sending,
 )
 from chaosd.proxies.haproxy.beside import beside
 from chaosd.proxies.haproxy.cfg import own_file
@@ -305,6 +315,12 @@ class HAProxy:
     def own_files(self) -> tuple[Path, ...]:
         return (*self.config.files, *([self.config.env] if self.config.env is not None else []))
 
+    def parcel(self) -> Parcel | None:
+        if self._rewired is not None:
+            facts = self._facts()
+            return sending.rewired(self.config, facts.version, facts.features)
+        return None if self._path is None else sending.by_variables(self._path)
+
     def stand_in(self, app_port: int) -> StandIn | None:
         return None if self._rewired is None else self._rewired.stand_in(app_port)
 
@@ -454,7 +470,7 @@ class HAProxy:
             return standing
         if not standing.moved:
             return Unreached.LOOKED_UP_ONCE
-        return foretell(backend, version, happening, clients, moved=standing.moved[0].name)
+        return foretell(standing, version, happening, clients)
 
     def lines(self, values: Mapping[str, Any]) -> list[str]:
         return pasted(values, None if self._rewired is None else self._rewired.sections())

@@ -175,6 +175,11 @@ class Config(ProgramConfig):
     env: Path | None = Field(
         None, description="of your own file: NAME=value lines, the variables that it needs"
     )
+    root: Path | None = Field(
+        None,
+        description="of your own file: absolute paths in it are those below this directory, as in "
+        "a copy of another machine's files",
+    )
     host: Annotated[str, Field(pattern=r"^[!-~]+$")] | None = Field(
         None, description="of your own file: the host to ask for, where its rules look at it"
     )
@@ -214,7 +219,7 @@ class Config(ProgramConfig):
         # YAML takes 3.0 for a number; no version of HAProxy ends in a nought that would be lost.
         return str(version) if isinstance(version, float) else version
 
-    @field_validator("config", "env")
+    @field_validator("config", "env", "root")
     @classmethod
     def _beside_the_yaml(
         cls, value: Path | tuple[Path, ...] | None, info: ValidationInfo
@@ -228,7 +233,7 @@ class Config(ProgramConfig):
             return tuple(Path(base) / path for path in value)
         return Path(base) / value
 
-    @field_validator("backend", "env", "host", "path")
+    @field_validator("backend", "env", "root", "host", "path")
     @classmethod
     def _of_an_own_file(cls, value: Any, info: ValidationInfo) -> Any:
         if value is not None and info.data.get("config") is None:

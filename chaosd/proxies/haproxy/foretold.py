@@ -19,7 +19,7 @@ from chaosd.plugins.timeline import (
     Timeline,
     Unreached,
 )
-from chaosd.proxies.haproxy.model.algorithm import backend_of
+from chaosd.proxies.haproxy.model.algorithm import BACKEND, Layout, backend_of
 from chaosd.proxies.haproxy.model.backend import (
     Backend,
     Beyond,
@@ -29,14 +29,20 @@ from chaosd.proxies.haproxy.model.backend import (
     Scenario,
     Unknown,
 )
+from chaosd.proxies.haproxy.model.cycle_requests import StandingScene
 from chaosd.proxies.haproxy.model.moves import recognise
-from chaosd.proxies.haproxy.model.outlook import outlook
+from chaosd.proxies.haproxy.model.outlook import SceneTrials, outlook, queries_per_s
+from chaosd.proxies.haproxy.model.predicting import began_early_s, predict_any
+from chaosd.proxies.haproxy.model.server import SECOND_NS
 from chaosd.proxies.haproxy.model.settings import Settings
+from chaosd.proxies.haproxy.model.standing import BESIDE, Standing
+from chaosd.proxies.haproxy.model.timeline_world import Tracks
 from chaosd.proxies.haproxy.model.trouble import is_trouble
 from chaosd.proxies.haproxy.model.versions import CHECKS_ASK_AGAIN, HAS_INIT_STATE, parse_version
 from chaosd.proxies.haproxy.outlooks import without_names
 
 _KNOWN_MAX = 20_000
+_QUERY_TRIALS = 16
 _HAPPENINGS = {
     Meets.REFUSE: Happening.MOVE,
     Meets.VACANT: Happening.MOVE,  # on loopback, nobody's address refuses
@@ -52,15 +58,14 @@ _BEYOND = {
 
 
 def foretell(
-    backend: Backend,
-    version: str | None,
-    happening: Timeline,
-    clients: Clients,
-    *,
-    moved: str,
+    standing: Standing, version: str | None, happening: Timeline, clients: Clients
 ) -> Foretold | Unreached:
-    """What this does to the users of a backend, of which the server line `moved` is the app."""
-    place = next(n for n, line in enumerate(backend.servers) if line.name == moved)
+    """What this does to the users of a backend. The name that moves has a server line at least."""
+    backend = standing.backend
+    place = backend.servers.index(standing.moved[0])
+    if happening.undisturbed is not None:
+        others = tuple(standing.places.get(line.name, BESIDE) for line in backend.servers)
+        return _beside(without_names(backend), version, happening, clients, place, others=others)
     scenario = _scenario(backend, happening, place)
     if isinstance(scenario, Unreached):
         return scenario
@@ -92,7 +97,7 @@ def foretell_simple(
         return Unreached.UNKNOWN_WORDS
     servers = len(happening.answer(ALWAYS, "A"))
     backend = backend_of(settings, servers=servers)
-    return foretell(backend, version, happening, clients, moved=backend.servers[0].name)
+    return foretell(Standing(backend=backend, host=BACKEND), version, happening, clients)
 
 
 def _scenario(backend: Backend, happening: Timeline, place: int) -> Scenario | Unreached:
@@ -150,6 +155,48 @@ def _outlook(
 ) -> Outlook | Unknown:
     name = backend.servers[place].name
     return outlook(backend, version, scenario, moved=name, clients=clients)
+
+
+@lru_cache(maxsize=_KNOWN_MAX)
+def _beside(
+    backend: Backend,
+    version: str | None,
+    happening: Timeline,
+    clients: Clients,
+    place: int,
+    *,
+    others: tuple[str, ...],
+) -> Foretold | Unreached:
+    """The same for a move with DNS trouble beside it. `others`: where each line's server stands."""
+    places = {line.name: where for line, where in zip(backend.servers, others, strict=True)}
+    host = backend.servers[place].host or ""
+    standing = Standing(backend=backend, host=host, places=places)
+    predicted = predict_any(standing, version, happening, clients)
+    if isinstance(predicted, Unreached):
+        return predicted
+    failed, misrouted = predicted.failed_s, predicted.misrouted_s
+    if failed is None or misrouted is None or predicted.quantiles_s is None:
+        return Unreached.OTHER_ANSWERS  # they are left to chance
+    return Foretold(
+        recovery_p50_s=predicted.quantiles_s["p50"],
+        recovery_p95_s=predicted.quantiles_s["p95"],
+        failed_s=failed["mean"],
+        misrouted_s=misrouted["mean"],
+        rest_queries_per_s=queries_per_s(backend),
+        trouble_queries_per_s=_queries_per_s(standing, version, happening),
+    )
+
+
+def _queries_per_s(standing: Standing, version: str | None, happening: Timeline) -> float:
+    """DNS queries from its begin until the name is answered as it will be from then on."""
+    move = recognise(happening, standing.moved[0].prefers)
+    assert not isinstance(move, Unreached)  # noqa: S101 - it was predicted
+    early_s = began_early_s(happening)
+    happening, move = happening.later(early_s), move.later(early_s)
+    scene = StandingScene(standing, move, happening, Tracks(happening), Meets.REFUSE)
+    trials = SceneTrials(scene, Layout(standing.backend, version))
+    queries = sum(trials.run(number).queries for number in range(_QUERY_TRIALS))
+    return queries / _QUERY_TRIALS / (scene.window_ns / SECOND_NS)
 
 
 def _oldest_alike(backend: Backend, version: str | None) -> str | None:

@@ -44,7 +44,7 @@ _NOT_READ = (Trouble.UNREADABLE, Trouble.REFUSED, Trouble.UNDECIDED)
 _PLACED = re.compile(r"^\S+:\d+: ")
 DIFFERENCE = "haproxy.diff"  # beside the copies, for people
 _SETTLED_S_MAX = 60.0  # with longer timers a cycle ends unrecovered
-_TRY = Wiring(  # where only what does not depend on addresses is wanted
+TRY = Wiring(  # where only what does not depend on addresses is wanted
     listen=Address("127.64.0.1", 8080),
     dns=Address("127.64.0.2", 5353),
     app_name="",
@@ -90,6 +90,7 @@ class RewiredFiles:
                 backend=config.backend,
                 host=config.host,
                 path=config.path,
+                root=config.root,
                 programs=config.allow_programs,
                 overrides=overrides.of(config),
             )
@@ -157,7 +158,7 @@ class RewiredFiles:
         return [*wording.choices(files.choice, files.probe_route), *unset]
 
     def not_carried(self) -> list[str]:
-        rewired = self._last or self.files().rewired(_TRY)
+        rewired = self._last or self.files().rewired(TRY)
         return [
             shown.masked(wording.lost(lost))
             for lost in sorted(rewired.lost, key=lambda lost: lost.place)
@@ -219,7 +220,7 @@ class RewiredFiles:
 
     def effective(self) -> tuple[Effective, tuple[Server, ...]]:
         """What the copies say, and the servers that are the app."""
-        rewired = self._last or self.files().rewired(_TRY)
+        rewired = self._last or self.files().rewired(TRY)
         if self._copied is None or self._copied[0] is not rewired:
             self._copied = rewired, self.files().of_copies(rewired)
         found = self._copied[1]
@@ -299,7 +300,7 @@ class RewiredFiles:
 
     def _user_place(self, place: Place) -> Place:
         """A line of a copy that is called as the user's file is: where it stands there."""
-        rewired = self._last or self.files().rewired(_TRY)
+        rewired = self._last or self.files().rewired(TRY)
         for number, copy in enumerate(rewired.copies):
             if copy.path == place.file and place.line:
                 return rewired.user_place(number, place.line)
@@ -341,7 +342,7 @@ def _comment(line: str) -> str:
 
 
 def _for_port(app_port: int) -> Wiring:
-    return replace(_TRY, app_port=app_port)
+    return replace(TRY, app_port=app_port)
 
 
 def _settled_s(effective: Effective, server: Server) -> float:

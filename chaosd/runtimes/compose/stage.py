@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from chaosd.errors import MachineError
-from chaosd.history.events import OtherDeed
+from chaosd.history.deeds import OtherDeed
 from chaosd.history.values import Address, Instance
 from chaosd.plugins.bases import OldIp
 from chaosd.plugins.proxy import RunsAlready

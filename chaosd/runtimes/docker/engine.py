@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from chaosd.runtimes.docker.endpoint import EngineAwayError, translated, unix_ns
 from chaosd.runtimes.docker.presence import SLOW_S, Presence, Silent, deferred, hangs
 from chaosd.system.clock import SECOND_NS, Clock
+from chaosd.system.stamps import WallClock
 
 T = TypeVar("T")
 
@@ -66,7 +67,8 @@ class Engine:
         self._silent = silent
         self.endpoint = presence.endpoint
         self.clock = clock
-        self.offset_ns = 0  # its wall clock minus ours
+        self._wall = WallClock(clock)
+        self._offset_ns = self._moved_ns = 0  # its wall clock minus ours, when it was met
         self.offset_error_ns = 0
         self.info: dict[str, Any] = {}
         self._pool = _Pool()
@@ -132,7 +134,8 @@ class Engine:
         half_ns = (after_ns - before_ns) // 2
         offset_ns = its_ns - (before_ns + half_ns)
         if abs(offset_ns) > half_ns:  # otherwise they may well be the same
-            self.offset_ns, self.offset_error_ns = offset_ns, half_ns
+            self._offset_ns, self.offset_error_ns = offset_ns, half_ns
+        self._moved_ns = self._wall.look().moved_ns
 
     @property
     def version(self) -> str:
@@ -157,10 +160,18 @@ class Engine:
         """The machine that it publishes ports on, as seen from here."""
         return "127.0.0.1" if self.is_here else self.endpoint.host or "127.0.0.1"
 
+    @property
+    def offset_ns(self) -> int:
+        """Its wall clock minus ours; if it runs elsewhere, nobody has set it when ours was set."""
+        moved_ns = 0 if self.is_here else self._wall.look().moved_ns - self._moved_ns
+        return self._offset_ns - moved_ns
+
     def monotonic_ns(self, its_unix_ns: int) -> int:
-        """An instant of its wall clock on our monotonic one."""
-        ago_ns = self.clock.unix_ns() - (its_unix_ns - self.offset_ns)
-        return self.clock.now_ns() - max(0, ago_ns)
+        """An instant of its wall clock on our monotonic one; now if nobody can tell."""
+        look = self._wall.look()
+        at_ns = look.now_ns - max(0, look.unix_ns - (its_unix_ns - self.offset_ns))
+        was_set = self.is_here and at_ns < look.since_ns
+        return look.now_ns if was_set else at_ns
 
     def close(self) -> None:
         self._pool.close()

@@ -37,6 +37,7 @@ from chaosd.runtimes.docker.host import Host
 from chaosd.runtimes.docker.members import Blueprint, Member, Members
 from chaosd.runtimes.docker.network import Network
 from chaosd.runtimes.docker.presence import Presence
+from chaosd.runtimes.docker.publishers import publishers
 from chaosd.runtimes.roster import ASK_PAUSE_S, Entry, Roster, Signal
 from chaosd.system.clock import SECOND_NS, sleep
 
@@ -78,6 +79,7 @@ class EngineStage(Roster[Member]):
         self._made = False  # something of this cell may be there, whether it was heard of or not
         self._net: Network | None = None
         self._holders = 0
+        self._publishers: tuple[int, list[int]] = (0, [])  # of the proxy of this number
 
     # --- what a driver supplies, beside what the roster asks for ---
 
@@ -374,7 +376,19 @@ class EngineStage(Roster[Member]):
         proxy = self._proxy_member
         if proxy is not None and proxy.pid:
             found.append(OwnProcess(ProcessRole.PROXY, "", proxy.pid))
+            found += [OwnProcess(ProcessRole.ENTRY, "", pid) for pid in self._entry_pids(proxy)]
         return found
+
+    def _entry_pids(self, proxy: Member) -> list[int]:
+        """What carries connections to the proxy; others do for one that was started again."""
+        number, pids = self._publishers
+        if number != proxy.pid:
+            self._publishers = proxy.pid, []
+            proxy.team.soon(self._find_publishers(proxy.pid))
+        return pids if number == proxy.pid else []
+
+    async def _find_publishers(self, proxy: int) -> None:
+        self._publishers = proxy, await asyncio.to_thread(publishers, self.entry)
 
     @property
     def _network(self) -> Network:

@@ -33,6 +33,7 @@ class Follower:
         self._closed = threading.Event()
         self._stream: Any = None
         self._last_ns = 0  # the engine's stamp of the last entry
+        self._repeats = True  # what it says may be known already: it has just been taken up
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -65,6 +66,7 @@ class Follower:
 
     def _read(self, api: Any, *, broken: bool) -> None:
         self._stream = translated(lambda: self._open(api))
+        self._repeats = True
         if broken:
             self._call(self._on_return)
         entries: Iterator[Any] = iter(self._stream)
@@ -127,8 +129,10 @@ class Events(Follower):
     def _take(self, entry: dict[str, Any]) -> None:
         at_ns = int(entry.get("timeNano") or 0)
         key = f"{entry.get('Action')} {entry.get('Actor', {}).get('ID')}"
-        if at_ns < self._last_ns or (at_ns == self._last_ns and key in self._seen):
+        known = at_ns < self._last_ns or (at_ns == self._last_ns and key in self._seen)
+        if self._repeats and known:
             return
+        self._repeats = at_ns == self._last_ns
         self._seen = [*self._seen, key] if at_ns == self._last_ns else [key]
         self._last_ns = at_ns
         self._call(self._heard, entry)
@@ -173,9 +177,9 @@ class Output(Follower):
         for line in entry.decode(errors="replace").splitlines():
             stamp, _, text = line[:LINE_BYTES_MAX].partition(" ")
             its_ns = unix_ns(stamp)
-            if its_ns is None or its_ns <= self._last_ns:
+            if its_ns is None or (self._repeats and its_ns <= self._last_ns):
                 continue
-            self._last_ns = its_ns
+            self._last_ns, self._repeats = its_ns, False  # a clock may be set back from now on
             engine = self._engine
             error_ns = LINE_ERROR_NS + engine.offset_error_ns
             self._call(self._heard, text.rstrip(), engine.monotonic_ns(its_ns), error_ns)

@@ -29,7 +29,7 @@ from chaosd.system.shipped import shipped
 HAPROXY_VERSIONS = ("2.2", "2.6", "3.0", "3.2")
 DEFAULT_HAPROXY = "3.0"
 NGINX_VERSION = "1.30"
-APP_FILES = ("server.py", "stand_in.py")  # of http-server/
+APP_FILES = ("server.py", "serving.py", "stand_in.py")  # of http-server/
 Source = Literal["auto", "registry", "debian"]
 Say = Callable[[str], None]
 Ask = Callable[[Callable[[], Any]], Any]  # calls the API, and gives up an engine that hangs

@@ -51,7 +51,7 @@ from chaosd.runtimes.realtime import RealTime
 from chaosd.runtimes.roster import Entry, Roster, Signal
 from chaosd.runtimes.senders import OfProcess
 from chaosd.runtimes.surroundings import Surroundings
-from chaosd.system import listeners, processes
+from chaosd.system import processes
 from chaosd.system.processes import Child
 
 ENTRY, SERVICES = 1, 2  # the last byte of their addresses; further nameservers come after these
@@ -380,15 +380,7 @@ class LocalStage(Roster[Child]):
         return found
 
     def is_entry_shared(self) -> bool:
-        child = self._proxy.child
-        own = set() if child is None else listeners.held_by(child.pid)
-        if not own:  # it has ended, or a program with capabilities does not let others look
-            return False
-        others = listeners.sockets(*self.entry) - own
-        if others:  # HAProxy lets others listen at its address; the old one does in a reload
-            for pid in processes.of_run(self._cell.run_id):
-                others -= listeners.held_by(pid)
-        return bool(others)
+        return self._proxy.is_shared()
 
     @property
     def _network(self) -> Loopback:

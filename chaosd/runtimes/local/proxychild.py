@@ -16,6 +16,7 @@ from chaosd.plugins.proxy import Checks, Launch, ReadsLog, Reloads, launchable
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CellSpec
 from chaosd.runtimes import readiness
+from chaosd.runtimes.local.entry_watch import EntryWatch
 from chaosd.runtimes.local.loopback import is_free
 from chaosd.runtimes.senders import OfProcess
 from chaosd.runtimes.surroundings import Surroundings
@@ -38,6 +39,7 @@ class ProxyChild:
         self.api = ""
         self.child: Child | None = None
         self._leaving: Child | None = None  # the one that it has taken over from
+        self._door = EntryWatch(cell.run_id, ())
         self._cell = cell
         self._recorder = recorder
         self._spawn = spawn
@@ -81,6 +83,7 @@ class ProxyChild:
         await self._keep_state(launch)
         old.expected = True
         self._leaving = old
+        self._door.renewed()
         self.child = self._started(proxy.successor(launch, old.pid))
 
     async def restart(self) -> None:
@@ -91,6 +94,7 @@ class ProxyChild:
 
     async def _again(self, old: Child) -> None:
         await old.end(SIGTERM, TERM_S)
+        self._door.renewed()
         self.child = self._started(self._launched)
 
     def _running(self) -> Child:
@@ -145,6 +149,11 @@ class ProxyChild:
             last_word=lambda: self.child.last_line if self.child is not None else "",
         )
 
+    def is_shared(self) -> bool:
+        """Whether somebody else listens at its entry, too."""
+        pid = self.pid()
+        return pid is not None and self._door.is_shared(pid)
+
     def process(self) -> dict[str, int]:
         """Its memory and descriptors, without what is unknown."""
         if self.child is None or self.child.gone:
@@ -185,6 +194,8 @@ class ProxyChild:
                 f"(stop it, or set proxy.listen to another address)"
             )
         self.entry = Address("127.0.0.1", listen.port) if anywhere else listen
+        also = [Address("0.0.0.0", listen.port)] if anywhere else []  # noqa: S104
+        self._door = EntryWatch(self._cell.run_id, [self.entry, *also])
         return listen
 
     def _directory(self) -> Path:

@@ -73,6 +73,7 @@ class SimStage(Roster[None]):
 
     way_in = "simulated"
     api: str | None = None  # the model's log tells it all
+    virtual_ip: str | None = None
 
     def __init__(
         self,

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from chaosd.runtimes.swarm.nodes import Node, Swarm
 
 
+TASKS = "tasks."  # of a name: all tasks of that service, whatever its endpoint mode
+
+
 class SwarmConfig(TopologyConfig):
     """Nodes of one swarm, each by a connection to its engine."""
 
@@ -50,6 +53,11 @@ class SwarmConfig(TopologyConfig):
         description="what an instance of the app is: a container at an address that chaosd chooses "
         "(pinned), or a task of a service, which the swarm replaces where and at which address it "
         "likes (service)",
+    )
+    endpoint: Literal["dnsrr", "vip"] = Field(
+        "dnsrr",
+        description="what the name of a service answers: the addresses of its tasks, or one of its "
+        "own, behind which Swarm balances (vip): then nothing moves that a proxy could see",
     )
     proxy_on: str | None = Field(
         None,
@@ -162,7 +170,21 @@ class SwarmRuntime(TopologyRuntime):
         if self.config.move == "service" and cell.app.replicas > 1:
             what = "an update of the service replaces all of its tasks, one after the other"
             found.append((("app", "replicas"), f"{what} (leave it at 1, or set runtime.move)"))
+        if (why := self.not_virtual(cell.dns.name)) is not None:
+            found.append(why)
         return found
+
+    def not_virtual(self, name: str) -> tuple[KeyPath, str] | None:
+        """Why this name can't have a virtual address, if it should."""
+        if self.config.endpoint != "vip":
+            return None
+        if self.config.move == "pinned":
+            what = "only a service has one (set runtime.move: service)"
+            return ("runtime", "endpoint"), what
+        if name.startswith(TASKS):
+            own = name.removeprefix(TASKS)
+            return ("dns", "name"), f"{TASKS} names have the tasks' addresses ({own})"
+        return None
 
     def asks_directly(self) -> bool:
         return False  # the overlay's addresses are reached from its containers alone

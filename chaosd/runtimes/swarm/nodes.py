@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from chaosd.errors import MachineError
@@ -44,14 +44,21 @@ class Swarm:
 
     nodes: tuple[Node, ...]  # the proxy's first
     app: tuple[Node, ...]
+    asked: str = ""  # the manager that has answered
 
     @property
     def proxy(self) -> Node:
         return self.nodes[0]
 
     @property
+    def managers(self) -> tuple[Node, ...]:
+        """The one that has answered first."""
+        found = (node for node in self.nodes if node.is_manager)
+        return tuple(sorted(found, key=lambda node: node.name != self.asked))
+
+    @property
     def manager(self) -> Node:
-        return next(node for node in self.nodes if node.is_manager)
+        return self.managers[0]
 
 
 def survey(endpoints: Mapping[str, Endpoint], proxy_on: str | None, app_on: Sequence[str]) -> Swarm:
@@ -69,11 +76,23 @@ def survey(endpoints: Mapping[str, Endpoint], proxy_on: str | None, app_on: Sequ
             raise MachineError(
                 f"none of {', '.join(endpoints)} manages the swarm (add a manager to runtime.nodes)"
             )
-        known = {each["ID"]: each for each in translated(apis[managers[0]].nodes)}
+        asked, known = _nodes_known({name: apis[name] for name in managers})
     nodes = [_node(name, endpoints[name], infos[name], known) for name in endpoints]
     if len({node.id for node in nodes}) < len(nodes):
         raise MachineError("two of runtime.nodes are one engine (name each once)")
-    return placed(nodes, proxy_on, app_on)
+    return replace(placed(nodes, proxy_on, app_on), asked=asked)
+
+
+def _nodes_known(managers: Mapping[str, Any]) -> tuple[str, dict[str, dict[str, Any]]]:
+    """What the first manager that can answer knows of all nodes, by their ids."""
+    last: MachineError | None = None
+    for name, api in managers.items():
+        try:
+            return name, {each["ID"]: each for each in translated(api.nodes)}
+        except MachineError as error:  # it is cut off from the others
+            last = error
+    assert last is not None  # noqa: S101 - there is one
+    raise last
 
 
 def _of_swarm(name: str, endpoint: Endpoint, api: Any) -> dict[str, Any]:

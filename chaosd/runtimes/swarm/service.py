@@ -50,6 +50,7 @@ class ServiceSpec:
     labels: dict[str, str]
     replicas: int
     constraints: Sequence[str]
+    endpoint: Literal["dnsrr", "vip"] = "dnsrr"
 
 
 def local_tag(image: str) -> str:
@@ -58,7 +59,10 @@ def local_tag(image: str) -> str:
 
 
 def create(api: Any, spec: ServiceSpec) -> str:
-    """Make the service; its id. Its name is answered with the addresses of its tasks (dnsrr)."""
+    """Make the service; its id.
+
+    Its name is answered with the addresses of its tasks (dnsrr), or with one of its own (vip).
+    """
     from docker import types
 
     made, alias = spec.blueprint, spec.blueprint.aliases[0].removeprefix("tasks.")
@@ -86,10 +90,20 @@ def create(api: Any, spec: ServiceSpec) -> str:
             name=made.name,
             labels=spec.labels,
             mode=types.ServiceMode("replicated", replicas=spec.replicas),
-            endpoint_spec=types.EndpointSpec(mode="dnsrr"),
+            endpoint_spec=types.EndpointSpec(mode=spec.endpoint),
         )
     )
     return str(made_one["ID"])
+
+
+def virtual_ip(api: Any, service: str, network: str) -> str | None:
+    """The address of its own that it has in this network; None if it has none (dnsrr)."""
+    endpoint = translated(lambda: api.inspect_service(service)).get("Endpoint") or {}
+    found = translated(lambda: api.inspect_network(network))["Id"]
+    for each in endpoint.get("VirtualIPs") or []:
+        if each["NetworkID"] == found and each.get("Addr"):
+            return str(each["Addr"]).partition("/")[0]
+    return None
 
 
 def tasks(api: Any, service: str, network: str) -> list[Task]:

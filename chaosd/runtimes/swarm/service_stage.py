@@ -13,11 +13,12 @@ from functools import partial
 from typing import Any, Literal
 
 from chaosd.errors import MachineError
+from chaosd.history.events import NamePublished
 from chaosd.history.values import Instance
 from chaosd.runtimes.docker.endpoint import EngineAwayError
 from chaosd.runtimes.docker.members import Member
 from chaosd.runtimes.roster import Entry, Signal
-from chaosd.runtimes.swarm import service
+from chaosd.runtimes.swarm import service, witness
 from chaosd.runtimes.swarm.service import Order, ServiceSpec, Task
 from chaosd.runtimes.swarm.stage import SwarmStage
 from chaosd.system.clock import SECOND_NS, sleep
@@ -28,14 +29,17 @@ MOVE_LIMIT_S = 60.0  # a swarm gives a node up after some 15 s
 
 
 class ServiceStage(SwarmStage):
-    """The app as a service with `endpoint_mode: dnsrr`."""
+    """The app as a service, with `endpoint_mode: dnsrr` or `vip`."""
 
+    virtual_ip: str | None = None
     _service: str | None = None
+    _is_told = False  # that the name has the virtual address
     _drained: str | None = None  # the node that runs no task at our order
     _looking: asyncio.Task[None] | None = None
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
+        self._endpoint = self._config.endpoint
         self._last_error = ""
         self._tasks: dict[str, Entry[Member]] = {}  # by the task's id
         # Entries that were asked for, until there is a task for them.
@@ -57,19 +61,46 @@ class ServiceStage(SwarmStage):
             for host in self._hosts:
                 await host.engine.do(partial(_tag, made.image))
         wanted = {self._nodes[host.name].id for host in self._app_hosts}
-        all_nodes = await self._manager.engine.do(lambda api: [n["ID"] for n in api.nodes()])
+        all_nodes = await self._managers.do(lambda api: [n["ID"] for n in api.nodes()])
         spec = ServiceSpec(
             blueprint=made,
             network=net.name,
             labels=self._labels,
             replicas=cell.app.replicas,
             constraints=[f"node.id!={each}" for each in all_nodes if each not in wanted],
+            endpoint=self._endpoint,
         )
         arrivals = [self._expect(self.next_identity()) for _ in range(cell.app.replicas)]
-        self._service = await self._manager.engine.do(lambda api: service.create(api, spec))
+        self._service = await self._managers.do(lambda api: service.create(api, spec))
+        made_one, name = self._service, net.name
+        self.virtual_ip = await self._managers.do(
+            lambda api: service.virtual_ip(api, made_one, name)
+        )
         self._looking = asyncio.get_running_loop().create_task(self._look())
         for arrival in arrivals:
             await self.ready(await self._arrived(arrival))
+        if self._endpoint == "vip":
+            await self._refuse_if_nothing_answers()
+
+    async def _refuse_if_nothing_answers(self) -> None:
+        """Raises MachineError where the proxy's node can't balance to the service's address."""
+        host, ip, port = self._hosts[0], self.virtual_ip, self._cell.app.port
+        name = f"{self._network.name}-knock"
+        if ip is None or not await witness.knock(host, name, ip, port, self._upstream):
+            raise MachineError(
+                f"the service's virtual address {ip} does not answer on {host.name}: its kernel "
+                "has no IPVS (modprobe ip_vs, or runtime.endpoint: dnsrr)"
+            )
+
+    def _take_over_name(self) -> None:
+        if self._endpoint != "vip":
+            super()._take_over_name()
+            return
+        ips, at_ns, error_ns = self._known
+        if self._is_told or self.virtual_ip not in ips:
+            return
+        self._is_told = True  # it is so from now on, whatever becomes of the tasks
+        self._recorder.record(NamePublished(ips=ips), at_ns=at_ns, error_ns=error_ns)
 
     async def close(self) -> None:
         if self._looking is not None:
@@ -77,11 +108,11 @@ class ServiceStage(SwarmStage):
         await super().close()
 
     async def _remove_all(self) -> None:
-        run, cell, engine = self._cell.run_id, self._cell.name, self._manager.engine
+        run, cell, ask = self._cell.run_id, self._cell.name, self._managers.do
         if self._drained is not None:
             await self._activate()
-        for each in await engine.now(lambda api: service.of_run(api, run, cell)):
-            await engine.now(partial(_remove, each, self._clock))
+        for each in await ask(lambda api: service.of_run(api, run, cell)):
+            await ask(partial(_remove, each, self._clock))
         await super()._remove_all()
 
     # --- the ability CanReschedule ---
@@ -90,15 +121,15 @@ class ServiceStage(SwarmStage):
         self, identity: str, by: Literal["update", "drain"], order: Order
     ) -> Instance:
         self._refuse_if_closed()
-        engine, made = self._manager.engine, self._service
+        ask, made = self._managers.do, self._service
         assert made is not None  # noqa: S101 - set up
         arrival = self._expect(identity)
         if by == "update":
-            await engine.do(lambda api: service.force_update(api, made, order))
+            await ask(lambda api: service.force_update(api, made, order))
         else:
             node = self._node_of(self.app[0])
             self._drained = node
-            await engine.do(lambda api: service.drain(api, node, made, self._labels))
+            await ask(lambda api: service.drain(api, node, made, self._labels))
         return await self._arrived(arrival)
 
     async def settle(self) -> None:
@@ -119,7 +150,7 @@ class ServiceStage(SwarmStage):
     async def _activate(self) -> None:
         node, labels = self._drained, self._labels
         assert node is not None  # noqa: S101 - drained
-        await self._manager.engine.do(lambda api: service.activate(api, node, labels))
+        await self._managers.do(lambda api: service.activate(api, node, labels))
         self._drained = None
 
     def _node_of(self, instance: Instance) -> str:
@@ -155,7 +186,7 @@ class ServiceStage(SwarmStage):
         assert made is not None  # noqa: S101 - made before
         while not self._closed:
             try:
-                found = await self._manager.engine.do(lambda api: service.tasks(api, made, name))
+                found = await self._managers.do(lambda api: service.tasks(api, made, name))
                 for task in found:
                     await self._take(task)
                 for id in self._tasks.keys() - {task.id for task in found}:  # noqa: A001

@@ -21,6 +21,7 @@ from chaosd.runtimes.docker.presence import Presence
 from chaosd.runtimes.docker.stage import DockerStage
 from chaosd.runtimes.roster import Entry
 from chaosd.runtimes.swarm import witness
+from chaosd.runtimes.swarm.managers import Managers
 from chaosd.runtimes.swarm.nodes import Swarm
 from chaosd.system.clock import Clock
 
@@ -55,7 +56,7 @@ class SwarmStage(DockerStage):
         )
         by_name = {host.name: host for host in self._hosts}
         self._nodes = {node.name: node for node in swarm.nodes}
-        self._manager = by_name[swarm.manager.name]
+        self._managers = Managers((by_name[node.name] for node in swarm.managers), self._clock)
         self._app_hosts = [by_name[node.name] for node in swarm.app]
         self._placed = 0
         # What the proxy's node answers: since when, and how sure that is.
@@ -65,7 +66,7 @@ class SwarmStage(DockerStage):
     async def _make_network(self, name: str, labels: dict[str, str]) -> Network:
         rng, pool = Random(self._cell.seed), IPv4Network(self._config.subnets)  # noqa: S311
         local = any(host.engine.is_here for host in self._hosts)
-        return await self._manager.engine.do(
+        return await self._managers.do(
             lambda api: network.create(api, name, pool, rng, labels, local=local, driver="overlay")
         )
 
@@ -77,7 +78,7 @@ class SwarmStage(DockerStage):
 
     @property
     def _network_host(self) -> Host:
-        return self._manager
+        return self._managers.host
 
     async def _nameservers(self) -> list[Address]:
         """Whom the proxy asks; from then on each node is asked for the name, too."""

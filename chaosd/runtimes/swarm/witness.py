@@ -90,6 +90,24 @@ while True:
     judge(time.monotonic_ns())
 """
 
+# Says whether somebody answers at an address within some seconds.
+KNOCK = """
+import socket, sys, time
+end = time.monotonic() + float(sys.argv[3])
+while time.monotonic() < end:
+    try:
+        socket.create_connection((sys.argv[1], int(sys.argv[2])), 1).close()
+    except OSError:
+        time.sleep(0.1)
+    else:
+        print("answers", flush=True)
+        break
+else:
+    print("silent", flush=True)
+time.sleep(600)
+"""
+KNOCK_S = 5.0
+
 Known = Callable[[tuple[str, ...], int, int], None]  # the addresses, since when, and its error
 
 
@@ -124,3 +142,29 @@ async def start(host: Host, prefix: str, name: str, upstream: Sequence[str], kno
     except TimeoutError:
         what = f"{member.name} does not ask"
         raise MachineError(f"{what}: {member.last_line or 'it says nothing'}") from None
+
+
+async def knock(host: Host, name: str, ip: str, port: int, upstream: Sequence[str]) -> bool:
+    """Whether somebody answers there, asked on this node from inside. Raises MachineError."""
+    answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    def heard(line: str, _: int, __: int) -> None:
+        if line in ("answers", "silent") and not answer.done():
+            answer.set_result(line == "answers")
+
+    blueprint = Blueprint(
+        name=name,
+        image=images.app_tag(),
+        entrypoint=["python3", "-I", "-S", "-u", "-c", KNOCK, ip, str(port), str(KNOCK_S)],
+        dns=upstream,
+        pids=8,
+    )
+    member = await host.team.create(blueprint, heard)
+    try:
+        await host.team.start(member)
+        async with asyncio.timeout(START_LIMIT_S):
+            return await answer
+    except TimeoutError:
+        return False
+    finally:
+        await host.team.discard(member.id)

@@ -20,13 +20,17 @@ FILES_MAX = 5000
 BYTES_MAX = 512 * files.MB  # of all files of a round together, unpacked
 DEPTH_MAX = 6
 _LEVEL = 1  # of compression: samples are packed already, the rest shrinks anyway
+_TEXTS = (".json", ".jsonl", ".md", ".html", ".xml", ".log", ".diff")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@=,-]{0,200}")
 
 Packed = dict[str, bytes]  # relative path → compressed bytes
 
 
-def pack(directory: Path) -> Packed:
-    """All regular files below. Raises MachineError where they are too many or too large."""
+def pack(directory: Path, root: Path | None = None) -> Packed:
+    """All regular files below. Raises MachineError where they are too many or too large.
+
+    Texts call a file below `root` as it is called where the sweep was begun.
+    """
     found: Packed = {}
     left = BYTES_MAX
     for path in sorted(directory.rglob("*")):
@@ -41,6 +45,8 @@ def pack(directory: Path) -> Packed:
         except OSError as error:
             raise MachineError(f"a round can't be brought: {name}: {error.strerror}") from None
         left -= len(content)
+        if root is not None and path.suffix in _TEXTS:
+            content = content.replace(f"{root}/".encode(), b"/")
         found[name] = zlib.compress(content, _LEVEL)
     return found
 
@@ -59,7 +65,7 @@ def unpack(packed: Mapping[str, bytes], directory: Path) -> None:
         part.mkdir(parents=True)
         for name, compressed in packed.items():
             _refuse(name)
-            content = _inflated(compressed, left)
+            content = inflated(compressed, left, f"a round has more than {files.size(BYTES_MAX)}")
             left -= len(content)
             path = part / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,14 +85,15 @@ def _refuse(name: object) -> None:
         raise MachineError(f"a round has a file of a strange name: {name!r:.100}")
 
 
-def _inflated(compressed: bytes, most: int) -> bytes:
+def inflated(compressed: bytes, most: int, too_much: str) -> bytes:
+    """The bytes, if they are not more than that. Raises MachineError."""
     inflater = zlib.decompressobj()
     try:
         content = inflater.decompress(compressed, most + 1)
     except zlib.error:
-        raise MachineError("a round came damaged") from None
+        raise MachineError("what came over the network is damaged") from None
     if len(content) > most:
-        raise MachineError(f"a round has more than {files.size(BYTES_MAX)}")
+        raise MachineError(too_much)
     if not inflater.eof:
-        raise MachineError("a round came damaged")
+        raise MachineError("what came over the network is damaged")
     return content

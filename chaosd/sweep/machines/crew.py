@@ -13,7 +13,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from threading import Event
+from functools import partial
+from threading import Event, Thread
 from types import FrameType
 from typing import Any
 
@@ -23,9 +24,9 @@ from chaosd.errors import Exit, MachineError
 from chaosd.history.reader import RunReader
 from chaosd.plan.arms import Plan
 from chaosd.sweep import rounds
-from chaosd.sweep.arms import Arm, own_digest
+from chaosd.sweep.arms import Arm
 from chaosd.sweep.design import Loaded
-from chaosd.sweep.machines import bring, worker
+from chaosd.sweep.machines import bring, sent, worker
 from chaosd.sweep.machines.joining import Joined
 from chaosd.sweep.machines.task import Greeting, Task, raised
 from chaosd.sweep.rounds import ARMS_MAX, SECONDS_MIN, Fault, Prepared, Wanted
@@ -35,6 +36,8 @@ from chaosd.system.clock import SECOND_NS, RealClock
 from chaosd.system.stops import STOPS
 
 LOOK_S = 0.5
+SILENT_S = 20.0  # without a heartbeat a worker counts as gone; dask sends some each second
+ANSWER_S_MAX = 60.0  # of the scheduler
 WAIT_S = 60.0  # for the first worker, and for another one where none is left
 STOP_S = 60.0  # for rounds to be undone
 FAILURES_MAX = 2  # rounds in a row that a worker can't make: then it gets no more
@@ -74,6 +77,8 @@ class _Worker:
     built: Plan | None = None
     stopped: bool = False  # it was told to end what it makes
     since_ns: int = 0
+    beat: float = 0.0  # its last heartbeat, by the scheduler's clock
+    beat_ns: int = 0  # since when it is known, by ours
     failures: int = 0
 
 
@@ -85,7 +90,9 @@ class Crew:
         self._is_local, self._can_isolate = joined.is_local, joined.can_isolate
         self._sample, self._clock = sample, RealClock()
         self._workers: dict[str, _Worker] = {}
+        self._silent: dict[str, float] = {}  # by address: the last heartbeat of those that hang
         self._todo: deque[Prepared] = deque()
+        self._sender = sent.Sender()
         self._meters: dict[str, dict[str, Any] | None] = {}  # by boot; None: not known yet
         self._woken = Event()
         self._stop_ns: int | None = None
@@ -140,14 +147,39 @@ class Crew:
     # --- who is there ---
 
     def _see_who_is_there(self) -> None:
-        there = set(self._client.nthreads())
-        for address in there - self._workers.keys():
-            each = self._workers[address] = _Worker(address=address)
-            self._do(each, self._greeted, worker.greet)
-        for address in self._workers.keys() - there:
-            self._lost(self._workers.pop(address))
+        beats, now_ns = self._beats(), self._clock.now_ns()
+        self._silent = {where: beat for where, beat in self._silent.items() if where in beats}
+        for address, beat in beats.items():
+            if self._silent.get(address) == beat:
+                continue
+            if self._silent.pop(address, None) is not None:
+                self._say(f"{address} is heard of again")
+            each = self._workers.get(address)
+            if each is None:
+                each = self._workers[address] = _Worker(address=address)
+                self._do(each, self._greeted, worker.greet)
+            if beat != each.beat:
+                each.beat, each.beat_ns = beat, now_ns
+            elif now_ns - each.beat_ns > SILENT_S * SECOND_NS:
+                self._silent[address] = beat
+                del self._workers[address]
+                self._lost(each, f"has not been heard of for {SILENT_S:.0f} s")
+        for address in self._workers.keys() - beats.keys():
+            self._lost(self._workers.pop(address), "is gone")
 
-    def _lost(self, gone: _Worker) -> None:
+    def _beats(self) -> dict[str, float]:
+        """The last heartbeat of each worker. Raises MachineError without a scheduler."""
+        try:
+            found = self._client.sync(
+                self._client.scheduler.identity, callback_timeout=ANSWER_S_MAX
+            )
+        except (OSError, TimeoutError) as error:
+            what = str(error) or f"within {ANSWER_S_MAX:.0f} s"
+            raise MachineError(f"the scheduler does not answer: {what}") from None
+        return {where: each["last_seen"] for where, each in found["workers"].items()}
+
+    def _lost(self, gone: _Worker, why: str) -> None:
+        self._sender.forget(gone.address)
         if gone.future is not None:
             gone.future.cancel()
         if gone.boot and self._meters.get(gone.boot, {}) is None:
@@ -157,8 +189,10 @@ class Crew:
                     self._looked_at(other, {})
         if gone.prepared is not None:
             number = gone.prepared.begun.number
-            self._say(f"{gone.name} is gone: round {number} is made again")
+            self._say(f"{gone.name} {why}: round {number} is made again")
             self._todo.appendleft(gone.prepared)
+        elif not gone.refused:
+            self._say(f"{gone.name or gone.address} {why}")
 
     def _refuse_to_wait(self) -> None:
         """Raises MachineError if nobody makes anything, nor will."""
@@ -213,7 +247,9 @@ class Crew:
             self._refuse(each, "is there already (several workers of one host: `--name` each)")
         else:
             each.host = Host(name=each.name, cores=said.cores, memory_bytes=said.memory_bytes)
-            self._do(each, self._looked_at, worker.look, self._task(self._sample)[0].tree())
+            task, _ = self._task(self._sample)
+            blobs = self._sender.blobs(each.address, task.files)
+            self._do(each, self._looked_at, worker.look, task.tree(), blobs)
 
     def _name(self, said: Greeting) -> str:
         if self._is_local:
@@ -264,11 +300,13 @@ class Crew:
 
     def _task(self, prepared: Prepared) -> tuple[Task, Plan]:
         built = rounds.planned(prepared.data, prepared.called)
+        files, said = self._sender.parcels(built)
         task = Task(
             data=prepared.data,
             called=str(prepared.called),
             programs=prepared.programs,
-            digests={arm.name: own_digest(arm.proxy) for arm in built.arms},
+            files=files,
+            said=said,
             isolated=self._can_isolate and built.runtime_name == _LOCAL_RUNTIME,
         )
         return task, built
@@ -282,7 +320,8 @@ class Crew:
         task, each.built = self._task(prepared)
         each.prepared = prepared
         self._store.begin(replace(prepared.begun, host=each.name))
-        self._do(each, self._made, worker.make, prepared.begun.directory, task.tree())
+        blobs = self._sender.blobs(each.address, task.files)
+        self._do(each, self._made, worker.make, prepared.begun.directory, task.tree(), blobs)
 
     def _made(self, each: _Worker, found: dict[str, Any]) -> None:
         prepared, built = each.prepared, each.built
@@ -292,6 +331,7 @@ class Crew:
         if "problems" in found and self._stop_ns is not None:
             return  # it had not begun
         if "problems" in found:
+            self._sender.forget(each.address)
             error = raised(found)
             if not isinstance(error, MachineError):  # it would be so everywhere
                 raise error
@@ -351,5 +391,10 @@ class Crew:
         for each in self._workers.values():
             if each.prepared is not None and not each.stopped:
                 each.stopped = True
-                name = each.prepared.begun.directory
-                self._client.run(worker.stop, name, workers=[each.address], on_error="ignore")
+                stop = partial(self._client.run, worker.stop, each.prepared.begun.directory)
+                # One that hangs is not waited for.
+                Thread(
+                    target=stop,
+                    kwargs={"workers": [each.address], "on_error": "ignore"},
+                    daemon=True,
+                ).start()

@@ -18,7 +18,8 @@ class Task:
     data: Mapping[str, Any]  # its config
     called: str  # the base's path: relative ones in the config belong to its directory
     programs: Mapping[str, Program]  # by arm: what its proxy has to be
-    digests: Mapping[str, str]  # by arm: of the user's own files
+    files: Mapping[str, str]  # the user's own, by their paths here: their SHA-256
+    said: Mapping[str, Mapping[str, Any]]  # by arm: what its proxy's part says of them (`Parcel`)
     isolated: bool  # give it a network namespace of its own
 
     def tree(self) -> dict[str, Any]:
@@ -27,7 +28,8 @@ class Task:
             "data": self.data,
             "called": self.called,
             "programs": programs,
-            "digests": self.digests,
+            "files": self.files,
+            "said": self.said,
             "isolated": self.isolated,
         }
 
@@ -40,7 +42,8 @@ class Task:
                 name: Program(version=version, sha256=sha256)
                 for name, (version, sha256) in tree["programs"].items()
             },
-            digests=tree["digests"],
+            files=tree["files"],
+            said=tree["said"],
             isolated=tree["isolated"],
         )
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import platform
+import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
@@ -17,13 +20,15 @@ from typing import Any
 
 from chaosd import __version__
 from chaosd.errors import ChaosdError, MachineError
-from chaosd.sweep.machines import bring, child
+from chaosd.sweep.machines import bring, child, sent
 from chaosd.sweep.machines.task import Greeting, problem
 from chaosd.system import files, scratch, usage
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 OUTAGES = "50ms..500ms"
 CALIBRATION_S_MAX = 300.0
+HANGS_S = 60.0  # a process that takes no CPU time for so long; one that measures always does
+_LOOK_S = 1.0
 _LAST_WORDS = 2000  # characters of what a process said that has died
 _MADE: dict[str, subprocess.Popen[bytes]] = {}  # by a round's name, while it is made
 
@@ -47,19 +52,29 @@ def greet() -> dict[str, Any]:
     return asdict(found)
 
 
-def look(task: Mapping[str, Any]) -> dict[str, Any]:
+def look(task: Mapping[str, Any], blobs: Mapping[str, bytes]) -> dict[str, Any]:
     """Whether this machine could make these arms: the result of `child`, or its problems."""
-    return _child(child.LOOK, task, Path(os.devnull), "")
+    return _done(child.LOOK, "", task, blobs)
 
 
-def make(name: str, task: Mapping[str, Any]) -> dict[str, Any]:
+def make(name: str, task: Mapping[str, Any], blobs: Mapping[str, bytes]) -> dict[str, Any]:
     """Make a round. `files` of the result is all of its directory, `run_s` its own time."""
+    return _done(child.MAKE, name, task, blobs)
+
+
+def _done(
+    what: str, name: str, task: Mapping[str, Any], blobs: Mapping[str, bytes]
+) -> dict[str, Any]:
+    """`blobs` are those of the user's files that this worker was not sent before."""
     try:
+        sent.keep(blobs)
         with scratch.directory() as place:
-            directory = place / "round"
-            found = _child(child.MAKE, task, directory, name)
-            if "stopped" in found:
-                found["files"] = bring.pack(directory)
+            directory, root = place / "round", place.resolve() / "sent"
+            sent.lay(task["files"], root)
+            data = sent.found_below(task["data"], task["said"], root)
+            found = _child(what, {**task, "data": data}, directory, name)
+            if "stopped" in found and directory.exists():
+                found["files"] = bring.pack(directory, root)
             return found
     except ChaosdError as error:
         return problem(error)
@@ -112,9 +127,11 @@ def _child(what: str, task: Mapping[str, Any], directory: Path, name: str) -> di
                 assert process.stdout is not None  # noqa: S101
                 process.stdin.write(json.dumps(task).encode() + b"\n")
                 process.stdin.flush()
-                said = process.stdout.read()
+                said, hangs = _said(process)
         finally:
             _MADE.pop(name, None)
+        if hangs:
+            return problem(MachineError(f"its process did nothing for {HANGS_S:.0f} s"))
         try:
             found: dict[str, Any] = json.loads(said)
         except ValueError:
@@ -124,3 +141,30 @@ def _child(what: str, task: Mapping[str, Any], directory: Path, name: str) -> di
             what = f"its process ended with {process.returncode}: {last[-1] if last else 'silent'}"
             return problem(MachineError(what))
     return found
+
+
+def _said(process: subprocess.Popen[bytes]) -> tuple[bytes, bool]:
+    """All that it prints until it ends, and whether it was killed because it hangs."""
+    assert process.stdout is not None  # noqa: S101
+    said, spent, since = bytearray(), -1.0, time.monotonic()
+    while True:
+        if select.select([process.stdout], [], [], _LOOK_S)[0]:
+            part = os.read(process.stdout.fileno(), files.MB)
+            if not part:
+                return bytes(said), False
+            said += part
+        now, spends = time.monotonic(), _cpu_s(process.pid)
+        if spends != spent:
+            spent, since = spends, now
+        elif now - since > HANGS_S:
+            os.killpg(process.pid, signal.SIGKILL)
+            return b"", True
+
+
+def _cpu_s(pid: int) -> float:
+    """What a process has taken so far."""
+    try:
+        times = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return int(times[11]) + int(times[12])

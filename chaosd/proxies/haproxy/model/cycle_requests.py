@@ -38,7 +38,6 @@ class StandingScene:
     ) -> None:
         self.backend = standing.backend
         self.awaited = move.new
-        self.window_ns = whole_ns(move.published_s)
         self._standing, self._move, self._tracks, self._vacant = standing, move, tracks, vacant
         self._edges = sorted({whole_ns(edge.at_s) for edge in timeline.places if edge.at_s >= 0})
         self._last_ns: dict[str, int] = {}
@@ -46,6 +45,7 @@ class StandingScene:
             self._last_ns[edge.address] = whole_ns(max(0.0, edge.at_s))
         self._name_edges = [whole_ns(edge.at_s) for edge in timeline.names]
         self._answers_ns = max(whole_ns(max(0.0, edge.at_s)) for edge in timeline.names)
+        self.window_ns = self._answers_ns
 
     # --- the names ---
 

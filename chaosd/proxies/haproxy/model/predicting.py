@@ -86,7 +86,7 @@ def predict_any(
     disturbed = timeline.undisturbed is not None
     if known < FORGETS_ANSWERS and _may_be_in_maintenance(resolver, move, disturbed=disturbed):
         return Unreached.OBSOLETE_IN_MAINTENANCE
-    if (early_s := _began_early_s(timeline)) > 0:  # trials begin in steady state
+    if (early_s := began_early_s(timeline)) > 0:  # trials begin in steady state
         timeline, move = timeline.later(early_s), move.later(early_s)
     predicted = trials.predicted(standing, version, move, timeline)
     if isinstance(predicted, Unreached):
@@ -97,7 +97,7 @@ def predict_any(
     return predicted if early_s == 0 else _earlier(predicted, early_s)
 
 
-def _began_early_s(timeline: Timeline) -> float:
+def began_early_s(timeline: Timeline) -> float:
     """How long before T0 the DNS trouble began that came with a move."""
     if timeline.undisturbed is None:
         return 0.0

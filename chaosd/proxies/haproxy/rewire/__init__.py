@@ -20,6 +20,7 @@ from chaosd.proxies.haproxy.rewire import (
     process,
     table,
 )
+from chaosd.proxies.haproxy.rewire.carried import CarriedFiles
 from chaosd.proxies.haproxy.rewire.edits import Copy, Drop, Edit, Insert
 from chaosd.proxies.haproxy.rewire.reasons import Lost, Reason
 from chaosd.proxies.haproxy.rewire.scene import CERTIFICATE, Scene
@@ -34,6 +35,7 @@ class Rewired:
     copies: tuple[Copy, ...]
     made: dict[str, bytes]  # by their paths in the directory of the copies
     lost: tuple[Lost, ...]
+    carried: CarriedFiles  # of the user's
     app_env: dict[str, str]  # what the stand-in app has to know to answer the checks
 
     def user_place(self, copy: int, line: int) -> Place:
@@ -61,7 +63,8 @@ def rewire(scene: Scene, sources: Sequence[SourceText]) -> Rewired:
     made = scene.made | scene.carried.files
     if CERTIFICATE in made:
         made[CERTIFICATE] = certificate.make(scene.names())
-    return Rewired(copies, made, tuple(dict.fromkeys(scene.lost)), checks.environment(scene))
+    lost = tuple(dict.fromkeys(scene.lost))
+    return Rewired(copies, made, lost, scene.carried, checks.environment(scene))
 
 
 def _added(scene: Scene, sources: Sequence[SourceText]) -> list[Edit]:

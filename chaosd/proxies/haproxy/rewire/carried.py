@@ -18,6 +18,7 @@ class CarriedFiles:
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self._names: dict[Path, str] = {}
+        self.too_much: Path | None = None  # what would have been beyond the bounds
 
     def carry(self, path: Path) -> str:
         """Read it, and say where it will lie. A directory's own files go, not those below.
@@ -31,14 +32,29 @@ class CarriedFiles:
         found = (
             sorted(each for each in path.iterdir() if each.is_file()) if is_directory else [path]
         )
-        if not found or len(self.files) + len(found) > FILES_MAX:
-            raise UnfitFileError("nothing, or too many files", path)
         left = BYTES_MAX - sum(map(len, self.files.values()))
         read: dict[str, bytes] = {}
+        if not found:
+            raise UnfitFileError("nothing in it", path)
         for file in found:
+            if len(self.files) + len(found) > FILES_MAX or file.stat().st_size > left:
+                self.too_much = path
+                raise UnfitFileError("too much", path)
             data = read_bytes(file, left)
             left -= len(data)
             read[f"{name}/{file.name}" if is_directory else name] = data
         self.files |= read
         self._names[path] = name
         return name
+
+    def by_path(self) -> dict[Path, bytes]:
+        """The files by where they lie on this machine."""
+        places = {name: path for path, name in self._names.items()}
+        found = {}
+        for name, data in self.files.items():
+            place = places.get(name)
+            if place is None:
+                directory, _, last = name.rpartition("/")
+                place = places[directory] / last
+            found[place] = data
+        return found

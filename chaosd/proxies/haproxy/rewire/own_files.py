@@ -42,6 +42,7 @@ class Wish:
     backend: str | None = None
     host: str | None = None
     path: str | None = None
+    root: Path | None = None  # below which absolute paths of the files are
     programs: bool = False
     overrides: Overrides = field(default_factory=Overrides)
 
@@ -126,6 +127,7 @@ class OwnFiles:
             probe_route=self.probe_route,
             ours=self._ours(wiring),
             base=self.base,
+            root=None if self._wish.root is None else self._wish.root.resolve(),
             programs=self._wish.programs,
             overrides=self._wish.overrides,
         )

@@ -66,6 +66,7 @@ class Scene:
     probe_route: ProbeRoute
     ours: Ours
     base: Path  # what relative paths of the files are relative to
+    root: Path | None = None  # below which absolute paths of the files are; None: of this machine
     programs: bool = False  # whether Lua and external checks may run
     overrides: Overrides = field(default_factory=Overrides)
     made: dict[str, bytes] = field(default_factory=dict)  # files, by their path in the directory
@@ -129,14 +130,19 @@ class Scene:
         the directory of relative names.
         """
         try:
-            path = self.base / self._directory(under) / name
+            path = self._placed(self.base / self._directory(under) / name)
             if not name or not os.access(path, os.R_OK):
                 return None
             if not self.ours.is_elsewhere:
-                return name
+                return name if self.root is None else str(path)
             return str(self.ours.directory / self.carried.carry(path))
         except (OSError, ValueError):
             return None
+
+    def _placed(self, path: Path) -> Path:
+        if self.root is None or path.is_relative_to(self.root):
+            return path
+        return Path(f"{self.root}{os.path.normpath(path)}")
 
     def renamed(self, line: Statement, word: Word, there: str) -> Iterator[Edit]:
         """The file of this word is found by that name."""

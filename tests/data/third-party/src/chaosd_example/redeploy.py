@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from chaosd.history.cycles import CycleKind
 from chaosd.history.disturbances import InstanceMoves
-from chaosd.history.events import StartInstance, StopInstance
+from chaosd.history.deeds import StartInstance, StopInstance
 from chaosd.history.values import Instance
 from chaosd.plugins.bases import FaultConfig
 from chaosd.plugins.fault import undoing

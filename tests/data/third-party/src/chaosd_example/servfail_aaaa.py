@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from chaosd.dns.rules import Rule
 from chaosd.history.cycles import CycleKind
 from chaosd.history.disturbances import DnsAnswersWrongly
-from chaosd.history.events import FaultDns, RestoreDns
+from chaosd.history.deeds import FaultDns, RestoreDns
 from chaosd.plugins.bases import WindowedFaultConfig
 from chaosd.plugins.fault import undoing
 from chaosd.plugins.recording import CycleContext

@@ -1,0 +1,118 @@
+"""What `chaosd doctor` says on a terminal: a table that fits, lines to replace, folded words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from chaosd.doctor import rule
+from chaosd.doctor.examine import Diagnosis, Doctor
+from chaosd.doctor.formats import text
+from chaosd.doctor.formats.costs import remedy_lines
+from chaosd.doctor.price import Model
+from chaosd.doctor.reading import Program, open_files
+
+pytestmark = pytest.mark.usefixtures("few_trials")
+
+FILE = """\
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 30s
+    timeout server 30s
+    option redispatch 1
+resolvers dns
+    nameserver dns1 127.0.0.11:53
+backend a-backend-that-has-quite-a-long-name
+    server web1 web:8080 check resolvers dns
+    server web2 web:8081 check resolvers dns
+"""
+WEB1 = 10  # its line
+MODEL = Model()
+
+
+def diagnosed(tmp_path: Path, file: str = FILE, version: str = "3.2.26") -> Diagnosis:
+    (tmp_path / "haproxy.cfg").write_text(file)
+    doctor = Doctor(program=Program(version), setting=None, rules=rule.installed(), model=MODEL)
+    return doctor.examine(open_files([tmp_path / "haproxy.cfg"], {}))
+
+
+def test_a_line_of_two_remedies_has_both(tmp_path) -> None:
+    found = diagnosed(tmp_path)
+    by_rule = {finding.rule: finding for finding in found.findings}
+    for one, other in (
+        ("resolve-prefer", "duplicate-address"),
+        ("duplicate-address", "resolve-prefer"),
+    ):
+        pastes = remedy_lines(found.subject, by_rule[one], found.findings)
+        paste = next(paste for paste in pastes if paste.place.line == WEB1)
+        assert "resolve-prefer ipv4" in paste.text
+        assert "resolve-opts allow-dup-ip" in paste.text
+        assert paste.where(paste.place) == f"replace line {WEB1} ({other} too)"
+        alone = remedy_lines(found.subject, by_rule[one])
+        assert all(paste.others == () for paste in alone)
+
+
+def test_the_table_fits_a_terminal_whatever_the_names(tmp_path) -> None:
+    lines = list(text.render(diagnosed(tmp_path), everything=False))
+    head = next(n for n, line in enumerate(lines) if "a lost node" in line)
+    end = next(n for n, line in enumerate(lines) if line.startswith("(now"))
+    assert end > head + 2
+    assert max(map(len, lines[head:end])) <= 80
+
+
+def test_late_requests_are_in_the_table_where_there_are_some(tmp_path) -> None:
+    many = "    server web2 web2:80 check resolvers dns resolve-prefer ipv4\n"
+    late = FILE.replace("    server web2 web:8081 check resolvers dns\n", many)
+    assert any(
+        line.startswith("  requests late ")
+        for line in text.render(diagnosed(tmp_path, late), everything=False)
+    )
+    gone = FILE.replace("option redispatch 1", "retries 0")
+    assert not any(
+        line.startswith("  requests late ")
+        for line in text.render(diagnosed(tmp_path, gone), everything=False)
+    )
+
+
+def test_what_pays_only_later_is_said_at_the_end(tmp_path) -> None:
+    file = FILE.replace("option redispatch 1", "option redispatch").replace(
+        "127.0.0.11:53", "127.0.0.11:53\n    hold obsolete 10s"
+    )
+    found = diagnosed(tmp_path, file.replace("    server web2 web:8081 check resolvers dns\n", ""))
+    assert [finding.rule for finding in found.later] == ["late-redispatch"]
+    last = [*text.render(found, everything=False)][-1]
+    assert last.endswith("and `late-redispatch` once these are mended (--fix writes all)")
+
+
+def test_sentences_are_folded_and_lines_of_files_are_not() -> None:
+    sentence = "  a sentence with a number, 3.0 s → 12 s, and more"
+    for width in range(20, 60):
+        parts = list(text.folded([sentence], width))
+        assert all(len(part) <= width for part in parts)
+        assert any("3.0 s → 12 s" in part for part in parts)
+        assert " ".join(part.strip() for part in parts) == sentence.strip()
+    of_files = [
+        "  10 |     server web web:80 check resolvers docker",
+        "     |     ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^",
+        "  replace line 10:     server web web:80 check resolvers docker",
+        "  add after line 10:     option redispatch 1 with much more",
+    ]
+    assert list(text.folded(of_files, 30)) == of_files
+
+
+def test_a_version_that_is_worse_is_said_to_be(tmp_path) -> None:
+    slow = FILE.replace(
+        "127.0.0.11:53", "127.0.0.11:53\n    timeout resolve 20s\n    hold valid 1s"
+    )
+    old, new = (diagnosed(tmp_path, slow, version) for version in ("2.6.5", "3.2.26"))
+    better = list(text.upgrade_lines(old, new))
+    assert better[0] == "from HAProxy 2.6.5 to HAProxy 3.2.26: what changes (no number gets worse)"
+    assert not any("(worse)" in line for line in better)
+    worse = list(text.upgrade_lines(new, old))
+    assert worse[0].endswith("what changes (something gets worse)")
+    assert any(line.startswith("  a-backend") and "(worse)" in line for line in worse)
+    assert list(text.upgrade_lines(new, new)) == [
+        "from HAProxy 3.2.26 to HAProxy 3.2.26: nothing changes for your users"
+    ]
