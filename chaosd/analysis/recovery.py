@@ -486,7 +486,7 @@ def _anomaly(
         return None
     margin_s, failed_s = resolution_s + ANOMALY_MARGIN_S, predicted.failed_s
     if outcome == CycleOutcome.UNAFFECTED and (share := predicted.unaffected_share) is not None:
-        return not share and bool(failed_s) and failed_s["lower"] > margin_s
+        return not share and failed_s is not None and failed_s["lower"] > margin_s
     if outcome == CycleOutcome.CENSORED:
         return (end_ns - fold.t0_ns) / 1e9 > predicted.upper_s + margin_s or None
     recovery_s = fold.until_fresh_s()
