@@ -27,6 +27,7 @@ from typing import NamedTuple
 from chaosd.dns.presets import PRESETS, Preset
 from chaosd.dns.server import DnsServer
 from chaosd.proxies.haproxy import builds
+from chaosd.system import priority
 from chaosd.system.clock import RealClock
 
 BEFORE_S, LASTS_S, AFTER_S = 1.5, 6.0, 6.0
@@ -386,4 +387,6 @@ def _back(times: list[Seen]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main()))
+    with priority.before_others():  # as chaosd itself has it, which answers DNS
+        code = asyncio.run(main())
+    sys.exit(code)
