@@ -17,6 +17,7 @@ import argparse
 import asyncio
 import itertools
 import re
+import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -238,20 +239,21 @@ async def _try(name: str, binary: str, version: tuple[int, ...]) -> Seen:
                 name=asked if asked == SERVICE else f"{asked}:8080",
                 prefers="" if both else " resolve-prefer ipv4",
             )
-            await asyncio.to_thread(config.write_text, text)
-            process = await asyncio.create_subprocess_exec(
-                *(binary, "-db", "-f", str(config)),
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.DEVNULL,
-            )
+            process = _started(binary, config, text)
             try:
                 return await _observe(server, preset, f"{directory}/api.sock")
             finally:
-                with suppress(ProcessLookupError):
-                    process.kill()
-                await process.wait()
+                process.kill()
+                process.wait()
     finally:
         await server.close()
+
+
+def _started(binary: str, config: Path, text: str) -> subprocess.Popen[bytes]:
+    """Without a thread: one that waits for a CPU would have the interpreter's lock meanwhile."""
+    config.write_text(text)
+    command = [binary, "-db", "-f", str(config)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 async def _observe(server: DnsServer, preset: Preset, api: str) -> Seen:
