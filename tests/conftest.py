@@ -32,7 +32,7 @@ LATE = "the machine was late"
 # What `make test-long` runs. Hypothesis marks its tests itself.
 LONGER = ("slow", "sized", "hypothesis")
 
-BEGAN_S = pytest.StashKey[float]()
+BEGAN_S = pytest.StashKey[float]()  # the first of the calls whose tally this is
 LEFT = pytest.StashKey[int]()  # tests that are for `make test-long`
 
 settings.register_profile("long", max_examples=500)
@@ -76,11 +76,21 @@ def pytest_collection_modifyitems(config, items) -> None:
         items[:] = [item for item in items if item not in set(left)]
 
 
-# Of these files all tests look at what one fixture has run: one worker takes them all.
+# Of these files all tests look at what one fixture has run, or one look has read: one worker takes
+# them all.
 TOGETHER = (
     "tests/local/test_dns_presets.py",
     "tests/local/test_letting_out.py",
     "tests/local/test_rewired.py",
+    "tests/contract/test_third_party.py",
+    "tests/sim/test_arms.py",
+    "tests/sim/test_arms_report.py",
+    "tests/sim/test_damaged.py",
+    "tests/sim/test_sweep.py",
+    "tests/sim/test_verdict.py",
+    "tests/unit/test_compare_files.py",
+    "tests/test_docs.py",
+    "tests/test_tidy.py",
 )
 
 
@@ -150,18 +160,21 @@ def pytest_sessionfinish(session) -> None:
         return
     stats, hook = config.pluginmanager.get_plugin("terminalreporter").stats, config.hook
     earlier = file.read_text().splitlines() if file.exists() else []
-    with file.open("a") as out:
-        for outcome, reports in stats.items():
-            for report in reports:
-                if isinstance(report, pytest.TestReport | pytest.CollectReport):
-                    data = hook.pytest_report_to_serializable(config=config, report=report)
-                    data.pop("node", None)  # the worker, of which nothing can be written
-                    out.write(json.dumps([outcome, data]) + "\n")
-        out.write(json.dumps(["took_s", time.monotonic() - config.stash[BEGAN_S]]) + "\n")
-        out.write(json.dumps(["left", config.stash[LEFT]]) + "\n")
+    lines: list[tuple[str, object]] = [
+        ("began_s", config.stash[BEGAN_S]),
+        ("left", config.stash[LEFT]),
+    ]
+    for outcome, reports in stats.items():
+        for report in reports:
+            if isinstance(report, pytest.TestReport | pytest.CollectReport):
+                data = hook.pytest_report_to_serializable(config=config, report=report)
+                data.pop("node", None)  # the worker, of which nothing can be written
+                lines.append((outcome, data))
+    with file.open("ab", buffering=0) as out:  # at once: another call may end in this moment
+        out.write("".join(f"{json.dumps(line)}\n" for line in lines).encode())
     for outcome, data in map(json.loads, earlier):
-        if outcome == "took_s":
-            config.stash[BEGAN_S] -= data
+        if outcome == "began_s":
+            config.stash[BEGAN_S] = min(config.stash[BEGAN_S], data)
         elif outcome == "left":
             config.stash[LEFT] += data
         else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from chaosd.analysis.recovery import ANOMALY_MARGIN_S
+from chaosd.analysis.anomaly import ANOMALY_MARGIN_S
 from chaosd.analysis.remarks import Remark, RemarkKind
 from chaosd.history.cycles import PHASES, PHASES_OF_NODES, Cycle
 

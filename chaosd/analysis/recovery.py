@@ -13,6 +13,7 @@ from operator import attrgetter
 from typing import Any
 
 from chaosd.analysis import phases, world_lag
+from chaosd.analysis.anomaly import ANOMALY_MARGIN_S, is_anomaly
 from chaosd.analysis.disturbances import spans
 from chaosd.analysis.residuals import against
 from chaosd.analysis.samples import kind_of
@@ -37,7 +38,6 @@ SECOND_NS = 1_000_000_000
 # bar is more than this part of the recovery.
 LATE_NS_MAX, BAR_SHARE_MAX = 5_000_000, 0.1
 DROPPED_SHARE_MAX = 0.01
-ANOMALY_MARGIN_S = 0.010  # what a prediction is not expected to see: the app's and kernel's work
 IDENTITIES_MAX = 10_000
 DEFINITIONS = 2  # since 2 a command without an outage is unaffected, and a DNS cycle no failover
 
@@ -464,37 +464,17 @@ def _held_against(
         "interval_s": fold.interval_s,
         "residual_s": residual_s,
         "predicted_place": share,
-        "anomaly": _anomaly(outcome, fold, predicted, end_ns),
+        "anomaly": is_anomaly(
+            predicted,
+            outcome,
+            recovery_s=fold.until_fresh_s(),
+            lost_s=fold.outage_loss_s(),
+            lasted_s=(end_ns - fold.t0_ns) / 1e9,
+            resolution_s=fold.resolution_s(),
+        ),
     }
 
 
 def _predicted(events: Iterable[AnyEvent]) -> Prediction | None:
     said = earliest(events, RecoveryPredicted)
     return None if said is None else said.what.prediction
-
-
-def _anomaly(
-    outcome: CycleOutcome, fold: RecoveryFold, predicted: Prediction | None, end_ns: int
-) -> bool | None:
-    """Whether the recovery lies outside of the predicted band by more than its error bar.
-
-    A censored one does as soon as it took longer than the band allows. Where nothing moves the
-    lost requests have a band, too, or users are predicted to be unaffected.
-    """
-    resolution_s = fold.resolution_s()
-    if predicted is None or resolution_s is None:
-        return None
-    margin_s, failed_s = resolution_s + ANOMALY_MARGIN_S, predicted.failed_s
-    if outcome == CycleOutcome.UNAFFECTED and (share := predicted.unaffected_share) is not None:
-        return not share and failed_s is not None and failed_s["lower"] > margin_s
-    if outcome == CycleOutcome.CENSORED:
-        return (end_ns - fold.t0_ns) / 1e9 > predicted.upper_s + margin_s or None
-    recovery_s = fold.until_fresh_s()
-    if outcome != CycleOutcome.RECOVERED or recovery_s is None:
-        return None
-    if not predicted.lower_s - margin_s <= recovery_s <= predicted.upper_s + margin_s:
-        return True
-    if predicted.unaffected_share is None or not failed_s:
-        return False
-    low_s, high_s = failed_s["lower"] - margin_s, failed_s["upper"] + margin_s
-    return predicted.unaffected_share == 1 or not low_s <= fold.outage_loss_s() <= high_s

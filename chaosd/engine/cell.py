@@ -24,7 +24,7 @@ from chaosd.engine.cycle import CompanionRun, CycleRun
 from chaosd.engine.cycle_driver import CycleDriver
 from chaosd.engine.cycle_machine import CycleMachine, End, Limits, Span
 from chaosd.engine.disturbance import Disturbance
-from chaosd.engine.met import met
+from chaosd.engine.met import predict
 from chaosd.engine.pacing import Pacing
 from chaosd.engine.recorder import CellRecorder
 from chaosd.engine.server_poller import ServerPoller
@@ -32,7 +32,7 @@ from chaosd.engine.world_watch import WorldWatch
 from chaosd.errors import MachineError
 from chaosd.history import flight_record
 from chaosd.history.causes import Cause, CauseKind
-from chaosd.history.cycles import Cycle, CycleKind, CycleOutcome, Prediction
+from chaosd.history.cycles import Cycle, CycleKind, CycleOutcome
 from chaosd.history.deeds import SetUp, TearDown
 from chaosd.history.events import (
     AnyEvent,
@@ -42,7 +42,6 @@ from chaosd.history.events import (
     InstancePlaced,
     InstanceRetired,
     QueriesCounted,
-    RecoveryPredicted,
     ServerChanged,
     StreamOpened,
     Teller,
@@ -52,9 +51,7 @@ from chaosd.plan.arms import Cell, Plan
 from chaosd.plan.work import DENSE_BEFORE_NS
 from chaosd.plugins.bases import FaultConfig, ProbeConfig, WindowedFaultConfig
 from chaosd.plugins.probe import Prober
-from chaosd.plugins.proxy import Predicts
 from chaosd.plugins.runtime import IsFound, Stage, WatchesEntry
-from chaosd.plugins.timeline import Clients, Timeline
 from chaosd.report import words
 from chaosd.system.clock import SECOND_NS, Clock
 
@@ -457,7 +454,7 @@ class CellRun:
         end_ns = end.over_ns
         if end_ns is None:  # cut off: what was still under way does not count
             end_ns = now_ns if cycle.fold is None else max(cycle.fold.t0_ns, self._complete_ns)
-        self._predict(cycle, end_ns)
+        predict(cycle, self.arm, end_ns, main=self.main, direct=self._direct)
         unix = (self.clock.unix_ns() - now_ns + end_ns) / SECOND_NS
         ended = CycleEnded(fault=cycle.label, unix=unix, cause=end.cause or spoilt)
         cycle.record(ended, at_ns=end_ns)
@@ -474,23 +471,6 @@ class CellRun:
         if kind is not None:
             where, why = self._owner.directory, words.suspicion(kind)
             flight_record.write(where, measured, kind, events, samples, why=why)
-
-    def _predict(self, cycle: CycleRun, end_ns: int) -> None:
-        """Note what the proxy's algorithm gives for the cycle as it was."""
-        fold, proxy, settings = cycle.fold, self.arm.proxy, self.settings
-        if fold is None or not isinstance(proxy, Predicts):
-            return
-        timeline = met(cycle, self.config, main=self.main, direct=self._direct)
-        if not isinstance(timeline, Timeline):
-            return
-        clients = Clients(
-            patience_s=settings.timeout_ns / SECOND_NS,
-            slow_after_s=settings.slow_after_ns / SECOND_NS,
-            until_s=(end_ns - fold.t0_ns) / SECOND_NS,
-        )
-        predicted = proxy.predict(timeline, clients)
-        if isinstance(predicted, Prediction):
-            cycle.record(RecoveryPredicted(prediction=predicted))
 
 
 def _span(part: FaultConfig) -> Span:

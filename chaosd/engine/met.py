@@ -1,12 +1,16 @@
-"""A cycle as its proxy met it: the timeline that its prediction is of."""
+"""A cycle as its proxy met it: the timeline that its prediction is of, and the prediction."""
 
 from __future__ import annotations
 
 from chaosd.analysis import dns_trouble, phases
 from chaosd.config.shape import Config
 from chaosd.engine.cycle import CycleRun
-from chaosd.history.cycles import CycleKind
-from chaosd.plugins.timeline import Timeline, Unreached
+from chaosd.history.cycles import CycleKind, Prediction
+from chaosd.history.events import RecoveryPredicted
+from chaosd.plan.arms import Arm
+from chaosd.plugins.proxy import Predicts
+from chaosd.plugins.timeline import Clients, Timeline, Unreached
+from chaosd.system.clock import SECOND_NS
 
 
 def met(
@@ -36,3 +40,21 @@ def met(
         direct=direct,
     )
     return dns_trouble.beside(move, cycle.events, cycle.also) if cycle.also else move
+
+
+def predict(cycle: CycleRun, arm: Arm, end_ns: int, *, main: int, direct: int | None) -> None:
+    """Note what the proxy's algorithm gives for the cycle as it was."""
+    fold, proxy, settings = cycle.fold, arm.proxy, arm.settings()
+    if fold is None or not isinstance(proxy, Predicts):
+        return
+    timeline = met(cycle, arm.config, main=main, direct=direct)
+    if not isinstance(timeline, Timeline):
+        return
+    clients = Clients(
+        patience_s=settings.timeout_ns / SECOND_NS,
+        slow_after_s=settings.slow_after_ns / SECOND_NS,
+        until_s=(end_ns - fold.t0_ns) / SECOND_NS,
+    )
+    predicted = proxy.predict(timeline, clients)
+    if isinstance(predicted, Prediction):
+        cycle.record(RecoveryPredicted(prediction=predicted))

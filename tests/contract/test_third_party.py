@@ -51,9 +51,9 @@ def test_it_is_listed(installed, tmp_path) -> None:
     assert "chaosd_example.redeploy:Redeploy" in said
 
 
-@pytest.mark.parametrize("fault", ["redeploy", "servfail-aaaa"])
-def test_its_faults_conform(installed, fault) -> None:
-    code = f"from chaosd.testing import check_fault; check_fault({{'type': '{fault}'}})"
+def test_its_faults_conform(installed) -> None:
+    code = "from chaosd.testing import check_fault\n"
+    code += "for fault in 'redeploy', 'servfail-aaaa': check_fault({'type': fault})"
     subprocess.run([sys.executable, "-c", code], env=installed, check=True, timeout=90)
 
 
@@ -147,7 +147,7 @@ def check_servfail(cycles: list[dict], events: list[dict], cycles_made: int) -> 
 
 
 def test_a_dns_fault_in_the_simulated_world(installed, tmp_path) -> None:
-    check_servfail(*servfail("sim", {}, 3, installed=installed, tmp_path=tmp_path), 3)
+    check_servfail(*servfail("sim", {}, 2, installed=installed, tmp_path=tmp_path), 2)
 
 
 @pytest.mark.slow  # simulated each time

@@ -51,6 +51,7 @@ CONFIG = {
     "seed": 1,
     "metrics": None,
     "faults": [{"type": "recreate", "every": "5s"}],
+    "probes": [{"type": "http", "rate": "50/s"}],  # half of the time of a simulation is theirs
     "until": {"cycles": 10},
 }
 

@@ -60,7 +60,7 @@ def test_what_happens_with_dns_trouble_beside_it_is_predicted(simulate) -> None:
         assert cycle.predicted.relapse_share == 1
         assert cycle.predicted.stable_mean_s == pytest.approx(cycle.stable_recovery_s, abs=1)
         expected = cycle.predicted.failed_s
-        assert expected["lower"] * 100 - 2 <= cycle.failed <= expected["upper"] * 100 + 2
+        assert expected["lower"] * 50 - 2 <= cycle.failed <= expected["upper"] * 50 + 2
 
 
 def test_it_is_observed_until_all_of_it_is_over(simulate) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,12 @@ def faults(secret: str = SECRET) -> list[dict]:
 
 def modes(directory: Path) -> set[int]:
     return {stat.S_IMODE(path.lstat().st_mode) for path in directory.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def simulate(simulate):
+    """A few cycles say it all."""
+    return partial(simulate, until={"cycles": 3})
 
 
 @pytest.fixture(autouse=True)

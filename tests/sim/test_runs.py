@@ -154,6 +154,7 @@ def test_what_does_not_recover_in_time_is_censored_not_dropped(simulate) -> None
         proxy=SLOW,
         measure={"recovery_limit": "3s"},
         faults=[{"type": "recreate", "every": "45s", "jitter": "0s"}],
+        probes=[{"type": "http", "rate": "20/s"}],
         until={"cycles": 6},
     )
     outcomes = [c.outcome for c in ran.cycles]
@@ -187,7 +188,7 @@ def test_one_seed_gives_one_run_byte_for_byte(tmp_path) -> None:
         where = tmp_path / str(number)
         where.mkdir()
         subprocess.run(
-            [sys.executable, "-m", "chaosd", "run", config, "--seed", "7", "--cycles", "3"],
+            [sys.executable, "-m", "chaosd", "run", config, "--seed", "7", "--cycles", "2"],
             cwd=where,
             env=os.environ | {"PYTHONHASHSEED": str(number)},
             check=True,
@@ -313,6 +314,7 @@ def test_a_retried_request_may_get_through_before_any_fresh_one(simulate) -> Non
             "server": {"inter": "310ms"},
         },
         faults=[{"type": "recreate", "every": "10s", "gap": "900ms"}],
+        probes=[{"type": "http", "rate": "100/s"}],
         until={"cycles": budget.of(24, 60)},
     )
     early = [c for c in ran.cycles if c.recovery_s < c.predicted.lower_s - 0.05]

@@ -31,9 +31,16 @@ from chaosd.report.settings import settings
 
 
 @pytest.fixture
-def runs(tmp_path: Path) -> Path:
+def runs(made: Path, tmp_path: Path) -> Path:
     """Three run directories: two alike, and one that is half as long again."""
-    random = Random(4)
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """The same for all tests, each of which has a copy."""
+    tmp_path, random = tmp_path_factory.mktemp("made"), Random(4)
     for name, factor in (("a", 1.0), ("b", 1.0), ("slow", 1.5)):
         (directory := tmp_path / name).mkdir()
         cycles = longer(uniform(random, 0.2), lambda s, factor=factor: factor * s)

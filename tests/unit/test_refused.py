@@ -10,7 +10,7 @@ import pytest
 
 from chaosd.cli import own_files
 from chaosd.errors import ConfigError, RefusedError
-from chaosd.proxies import haproxy
+from chaosd.proxies.haproxy import complaints
 
 REFUSED = RefusedError("h.cfg:3: unknown", taken_by="2.2")
 NOBODY = RefusedError("h.cfg:3: unknown", taken_by=None)
@@ -25,9 +25,8 @@ NOBODY = RefusedError("h.cfg:3: unknown", taken_by=None)
     ],
 )
 def test_a_refusal_is_read_as_each_version_says_it(line: str) -> None:
-    found = haproxy._ALERT.match(line)
-    assert found is not None
-    assert found[1] == "parsing [/x.cfg:2] : unknown"
+    assert complaints.alerts(f"[NOTICE] : no\n{line}\n") == ["parsing [/x.cfg:2] : unknown"]
+    assert complaints.placed("parsing [/x.cfg:2] : unknown") == "/x.cfg:2: unknown"
 
 
 def tried(error: ConfigError, **options: Any) -> list[str | None]:

@@ -64,7 +64,9 @@ def test_ranks_are_those_of_the_tables(n, p, ranks) -> None:
     assert interval_ranks(n, p) == ranks
 
 
-@pytest.mark.parametrize("p", ["1/2", "9/10", "19/20", "99/100"])
+@pytest.mark.parametrize(
+    "p", ["1/2", "19/20", *(pytest.param(p, marks=pytest.mark.slow) for p in ("9/10", "99/100"))]
+)
 def test_intervals_cover_95_percent_and_are_the_narrowest_such(p) -> None:
     exact, tail = Fraction(p), Fraction(TAIL)
     for n in range(1, 120):
@@ -198,7 +200,15 @@ def test_requests_of_one_cycle_are_no_independent_witnesses() -> None:
 
 
 @pytest.mark.parametrize(
-    ("n", "most"), [(2, 0.07), (3, 0.07), (4, 0.11), (20, 0.11), (50, 0.1), (100, 0.07)]
+    ("n", "most"),
+    [
+        (2, 0.07),
+        (20, 0.11),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in ((3, 0.07), (4, 0.11), (50, 0.1), (100, 0.07))
+        ),
+    ],
 )
 def test_how_often_a_share_of_requests_is_beyond_its_interval(n: int, most: float) -> None:
     """Outages with a long tail: docs/measuring.md says how far the upper bound is too low."""

@@ -361,9 +361,10 @@ for number in range(1_000_000):
 """
 
 
+@pytest.mark.sized
 def test_kill_at_any_moment_leaves_everything_up_to_the_last_tick(tmp_path) -> None:
     random = Random(9)
-    for attempt in range(6):
+    for attempt in range(budget.of(3, 12)):
         directory = tmp_path / str(attempt)
         writer = subprocess.Popen(
             [sys.executable, "-c", WRITER, str(directory)], stdout=subprocess.PIPE, text=True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,7 +15,7 @@ from typing import Any, ClassVar
 from chaosd.errors import ConfigError, MachineError
 from chaosd.history.cycles import Prediction
 from chaosd.history.values import Address
-from chaosd.plugins.program import COMMAND_S_MAX, run_once
+from chaosd.plugins.program import run_once
 from chaosd.plugins.proxy import (
     Launch,
     LogReader,
@@ -32,6 +31,7 @@ from chaosd.plugins.timeline import Clients, Foretold, Timeline, Unreached
 from chaosd.proxies.haproxy import (
     api,
     builds,
+    complaints,
     config,
     log,
     render,
@@ -66,13 +66,7 @@ from chaosd.system import machine
 from chaosd.system.files import read_utf8
 
 _ALERTS_MAX = 20  # that are said
-
-# `[ALERT]    (123) : config : parsing [/etc/haproxy.cfg:12] : what`, with variations; before 2.4
-# `[ALERT] 330/165105 (123) : parsing …`.
-_ALERT = re.compile(r"^\[ALERT\]\s+(?:\d+/\d+\s+)?(?:\(\d+\)|\S+)\s*:\s*(?:config\s*:\s*)?(.*)$")
-_PLACE = re.compile(r"^(?:parsing )?\[(.+?):(\d+)\]\s*:\s*(.*)$")
 DEFAULT_VERSION = "3.0"
-_SUMMARY = re.compile(r"^(Error\(s\) found in|Fatal errors found in)")
 
 
 def image_of(version: str) -> str:
@@ -181,8 +175,7 @@ class HAProxy:
         if done.returncode == 0:
             return None
         config_file = launch.directory / self.config_name
-        alerts = [m[1] for line in done.stderr.splitlines() if (m := _ALERT.match(line))]
-        alerts = [alert for alert in alerts if not _SUMMARY.match(alert)]
+        alerts = complaints.alerts(done.stderr)
         if not alerts:
             last = (done.stderr.strip().splitlines() or ["it does not say why"])[-1]
             return f"{config_file}: {last}"
@@ -198,19 +191,9 @@ class HAProxy:
         """Which of the builds at hand take the user's files, the oldest first."""
         if self._rewired is None or self._host is not None:
             return []
-        found = []
-        for build in builds.installed():
-            with suppress(OSError, subprocess.TimeoutExpired):
-                done = subprocess.run(
-                    [str(build.binary), "-c", *self._files(launch.directory)],
-                    env=os.environ | launch.env,
-                    stdin=subprocess.DEVNULL,
-                    capture_output=True,
-                    timeout=COMMAND_S_MAX,
-                    check=False,
-                )
-                found += [build.name] if done.returncode == 0 else []
-        return found
+        options = self._files(launch.directory)
+        at_hand = builds.installed()
+        return [b.name for b in at_hand if complaints.takes(b.binary, options, launch.env)]
 
     def _checked(self, launch: Launch) -> subprocess.CompletedProcess[str]:
         # What the user's file knows by name need not be known here; `-dr` lets it be unknown.
@@ -222,13 +205,11 @@ class HAProxy:
 
     def _placed(self, launch: Launch, alert: str) -> str:
         """What HAProxy complains of, as `file:line: what`; the line is one of the user's file."""
-        place = _PLACE.match(alert)
+        said = complaints.placed(alert)
         if self._rewired is not None:
-            said = alert if place is None else f"{place[1]}:{place[2]}: {place[3]}"
-            return self._rewired.in_users_lines(launch.directory, said)
-        if place is None:
+            return self._rewired.in_users_lines(launch.directory, said or alert)
+        if said is None:
             return f"{launch.directory / self.config_name}: {alert}"
-        said = f"{place[1]}:{place[2]}: {place[3]}"
         if self._path is not None:  # the run's copy has the same lines
             said = said.replace(str(launch.directory / self.config_name), str(self._path))
         return said

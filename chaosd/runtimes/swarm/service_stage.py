@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from chaosd.errors import MachineError
 from chaosd.history.events import NamePublished
@@ -22,6 +22,9 @@ from chaosd.runtimes.swarm import service, witness
 from chaosd.runtimes.swarm.service import Order, ServiceSpec, Task
 from chaosd.runtimes.swarm.stage import SwarmStage
 from chaosd.system.clock import SECOND_NS, sleep
+
+if TYPE_CHECKING:
+    from chaosd.runtimes.swarm import SwarmConfig
 
 LOOK_PAUSE_S = 0.03
 SETTLE_PAUSE_S = 0.05
@@ -37,9 +40,9 @@ class ServiceStage(SwarmStage):
     _drained: str | None = None  # the node that runs no task at our order
     _looking: asyncio.Task[None] | None = None
 
-    def __init__(self, *arguments: Any, **more: Any) -> None:
-        super().__init__(*arguments, **more)
-        self._endpoint = self._config.endpoint
+    def __init__(self, config: SwarmConfig, *arguments: Any, **more: Any) -> None:
+        super().__init__(config, *arguments, **more)
+        self._endpoint = config.endpoint
         self._last_error = ""
         self._tasks: dict[str, Entry[Member]] = {}  # by the task's id
         # Entries that were asked for, until there is a task for them.

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
@@ -23,6 +22,7 @@ from chaosd.errors import ChaosdError, MachineError
 from chaosd.sweep.machines import bring, child, sent
 from chaosd.sweep.machines.task import Greeting, problem
 from chaosd.system import files, scratch, usage
+from chaosd.system.clock import SECOND_NS, RealClock
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 OUTAGES = "50ms..500ms"
@@ -146,25 +146,26 @@ def _child(what: str, task: Mapping[str, Any], directory: Path, name: str) -> di
 def _said(process: subprocess.Popen[bytes]) -> tuple[bytes, bool]:
     """All that it prints until it ends, and whether it was killed because it hangs."""
     assert process.stdout is not None  # noqa: S101
-    said, spent, since = bytearray(), -1.0, time.monotonic()
+    clock = RealClock()
+    said, spent, since_ns = bytearray(), -1, clock.now_ns()
     while True:
         if select.select([process.stdout], [], [], _LOOK_S)[0]:
             part = os.read(process.stdout.fileno(), files.MB)
             if not part:
                 return bytes(said), False
             said += part
-        now, spends = time.monotonic(), _cpu_s(process.pid)
-        if spends != spent:
-            spent, since = spends, now
-        elif now - since > HANGS_S:
+        if (spends := _cpu_ticks(process.pid)) != spent:
+            spent, since_ns = spends, clock.now_ns()
+        elif clock.now_ns() - since_ns > HANGS_S * SECOND_NS:
             os.killpg(process.pid, signal.SIGKILL)
             return b"", True
 
 
-def _cpu_s(pid: int) -> float:
+def _cpu_ticks(pid: int) -> int:
     """What a process has taken so far."""
     try:
-        times = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        stat = files.read_utf8(Path(f"/proc/{pid}/stat"), files.MB)
     except OSError:
-        return 0.0
-    return int(times[11]) + int(times[12])
+        return 0
+    user, system = stat.rpartition(")")[2].split()[11:13]
+    return int(user) + int(system)
