@@ -29,7 +29,7 @@ images: $(VENV)/.installed ## make the images for Docker: by a registry, or else
 	@./.ci/get-images $(BIN)/chaosd --all
 
 swarm-box: $(VENV)/.installed ## a shell on a swarm of two engines on this machine, for runtime: swarm (root)
-	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tests/docker/swarm_box.py
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python tests/docker/swarm_box.py $(ARGS)
 
 test: $(VENV)/.dev haproxy ## all but the long tests; those that need what this machine lacks say so and are skipped
 	@if $(BIN)/chaosd images --engine 2>/dev/null; then \

@@ -55,7 +55,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--on",
         metavar="WHERE",
-        help="the machines to measure on: dask://HOST:PORT, or local:N workers on this one",
+        help="the machines to measure on: dask:// or tls://HOST:PORT, or local:N workers here",
     )
     parser.add_argument("--json", action="store_true", help="print the answer as JSON")
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from chaosd.proxies.haproxy.config import Config
-from chaosd.proxies.haproxy.rewired import _TRY, Facts, RewiredFiles
+from chaosd.proxies.haproxy.rewired import TRY, Facts, RewiredFiles
 
 HEAD = """
 resolvers dns
@@ -37,7 +37,7 @@ def cpu_s(where: Path, backends: int) -> float:
     files = RewiredFiles(config, lambda: FACTS)
     began_s = time.process_time()
     assert files.problems() == []
-    assert b"b0" in files.copy(_TRY)["haproxy.cfg"]
+    assert b"b0" in files.copy(TRY)["haproxy.cfg"]
     files.settings()
     return time.process_time() - began_s
 

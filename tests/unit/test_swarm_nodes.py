@@ -128,6 +128,12 @@ def test_while_a_leader_is_elected_each_manager_is_asked_again(no_pauses) -> Non
     assert one.asked == other.asked == 3
 
 
+def test_a_leader_that_can_not_be_reached_is_no_leader(no_pauses) -> None:
+    late = MachineError("rpc error: code = DeadlineExceeded desc = context deadline exceeded")
+    gone = MachineError("rpc error: code = Unavailable desc = connection error: desc = transport")
+    assert ask(Asked(late, gone, "here"), Asked(gone)) == "here"
+
+
 def test_without_a_leader_for_long_it_is_said(no_pauses) -> None:
     with pytest.raises(MachineError, match="does not have a leader"):
         ask(Asked(LEADERLESS), Asked(LEADERLESS))

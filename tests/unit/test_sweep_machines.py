@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import zlib
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from chaosd.errors import ConfigError, MachineError
 from chaosd.sweep.arms import Program
-from chaosd.sweep.machines import bring, joining, task
+from chaosd.sweep.machines import bring, joining, task, worker
 
 
 def test_a_directory_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -92,4 +96,17 @@ def test_without_the_extra_one_line_says_how_to_get_it(monkeypatch) -> None:
     monkeypatch.setattr(joining, "find_spec", lambda _: object())
     assert joining.on("local:4") == joining.On(workers=4, scheduler="")
     assert joining.on("dask://a.b:8786").scheduler == "tcp://a.b:8786"
-    assert joining.on("dask+tls://[::1]:8786").scheduler == "tls://[::1]:8786"
+    for text in ("dask+tls://[::1]:8786", "tls://[::1]:8786"):
+        assert joining.on(text).scheduler == "tls://[::1]:8786"
+
+
+def test_a_process_that_does_nothing_is_killed(monkeypatch) -> None:
+    monkeypatch.setattr(worker, "HANGS_S", 0.1)
+    monkeypatch.setattr(worker, "_LOOK_S", 0.02)
+    hangs = [sys.executable, "-c", "print('begun', flush=True); input()"]
+    started = partial(subprocess.Popen, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with started(hangs, start_new_session=True) as process:
+        assert worker._said(process) == (b"", True)
+    assert process.returncode == -signal.SIGKILL
+    with started([sys.executable, "-c", "print('done')"], start_new_session=True) as process:
+        assert worker._said(process) == (b"done\n", False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
@@ -15,7 +16,10 @@ T = TypeVar("T")
 
 ELECTION_S_MAX = 60.0  # a leader is missed after some 10 s, and more than one vote may be needed
 ASK_PAUSE_S = 0.25
-LEADERLESS = ("does not have a leader", "no elected primary cluster manager")
+# What a manager says that has no leader, or can't reach the one that it had.
+_UNDECIDED = re.compile(
+    r"does not have a leader|code = (?:Unavailable|DeadlineExceeded|Canceled)|deadline exceeded"
+)
 
 
 class Managers:
@@ -32,9 +36,9 @@ class Managers:
     async def do(self, call: Callable[[Any], T]) -> T:
         """Let one of them call the API. Raises what `Engine.do` raises.
 
-        A swarm without a leader does nothing, so it is asked again, for as long as an election may
-        take. What became of a call is not known where the engine went away in the middle of it:
-        that is raised, and the next call goes to another one.
+        A swarm without a leader decides nothing, so it is asked again, for as long as an election
+        may take: a call has to be one that may come twice. Where the engine went away in the middle
+        of it, that is raised, and the next call goes to another one.
         """
         limit_ns = self._clock.now_ns() + round(ELECTION_S_MAX * SECOND_NS)
         while True:
@@ -45,12 +49,12 @@ class Managers:
                 self._hosts.rotate(-1)
                 raise
             except MachineError as error:
-                if not is_leaderless(error) or self._clock.now_ns() > limit_ns:
+                if not is_undecided(error) or self._clock.now_ns() > limit_ns:
                     raise
                 self._hosts.rotate(-1)
             await sleep(self._clock, ASK_PAUSE_S)
 
 
-def is_leaderless(error: MachineError) -> bool:
+def is_undecided(error: MachineError) -> bool:
     """Whether a manager says so: too few of them are there, or a leader is being elected."""
-    return any(words in str(error) for words in LEADERLESS)
+    return _UNDECIDED.search(str(error)) is not None

@@ -129,13 +129,16 @@ def _task(said: dict[str, Any], network: str) -> Task:
     )
 
 
-def force_update(api: Any, service: str, order: Order) -> None:
-    """Let each task be replaced, as `docker service update --force` does."""
+def force_update(api: Any, service: str, order: Order, number: int) -> None:
+    """Let each task be replaced, as `docker service update --force` does.
+
+    The same number again, one more than the last one, is no further update.
+    """
 
     def attempt() -> None:
         found = api.inspect_service(service)
         template = found["Spec"]["TaskTemplate"]
-        template["ForceUpdate"] = template.get("ForceUpdate", 0) + 1
+        template["ForceUpdate"] = number
         update = {"Parallelism": 1, "Order": order, "FailureAction": "pause"}
         api.update_service(
             service,

@@ -36,6 +36,7 @@ class ServiceStage(SwarmStage):
 
     virtual_ip: str | None = None
     _service: str | None = None
+    _updates = 0  # at our order
     _is_told = False  # that the name has the virtual address
     _drained: str | None = None  # the node that runs no task at our order
     _looking: asyncio.Task[None] | None = None
@@ -128,7 +129,8 @@ class ServiceStage(SwarmStage):
         assert made is not None  # noqa: S101 - set up
         arrival = self._expect(identity)
         if by == "update":
-            await ask(lambda api: service.force_update(api, made, order))
+            self._updates += 1
+            await ask(partial(_update, made, order, self._updates))
         else:
             node = self._node_of(self.app[0])
             self._drained = node
@@ -269,6 +271,10 @@ def _tag(wanted: str, api: Any) -> None:
     own = wanted.removeprefix(f"{service.NO_REGISTRY}/")
     name, _, tag = wanted.rpartition(":")
     api.tag(own, name, tag)
+
+
+def _update(made: str, order: Order, number: int, api: Any) -> None:
+    service.force_update(api, made, order, number)
 
 
 def _remove(each: str, clock: Any, api: Any) -> None:

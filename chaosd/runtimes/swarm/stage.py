@@ -9,6 +9,7 @@ from ipaddress import IPv4Network
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal
 
+from chaosd.errors import MachineError
 from chaosd.history.events import NameKnown
 from chaosd.history.values import Address
 from chaosd.plugins.recording import Recorder
@@ -21,7 +22,7 @@ from chaosd.runtimes.docker.presence import Presence
 from chaosd.runtimes.docker.stage import DockerStage
 from chaosd.runtimes.roster import Entry
 from chaosd.runtimes.swarm import witness
-from chaosd.runtimes.swarm.managers import Managers
+from chaosd.runtimes.swarm.managers import Managers, is_undecided
 from chaosd.runtimes.swarm.nodes import Swarm
 from chaosd.system.clock import Clock
 
@@ -139,4 +140,8 @@ class SwarmStage(DockerStage):
 
 
 def _forget(name: str, clock: Clock, api: Any) -> None:
-    objects.forget_network(api, clock, name)
+    try:
+        objects.forget_network(api, clock, name)
+    except MachineError as error:
+        if not is_undecided(error):  # a manager that is cut off hears of it when it is back
+            raise

@@ -20,7 +20,10 @@ FILES_MAX = 5000
 BYTES_MAX = 512 * files.MB  # of all files of a round together, unpacked
 DEPTH_MAX = 6
 _LEVEL = 1  # of compression: samples are packed already, the rest shrinks anyway
-_TEXTS = (".json", ".jsonl", ".md", ".html", ".xml", ".log", ".diff")
+_TEXTS = {
+    *(".json", ".jsonl", ".md", ".html", ".xml"),
+    *(".txt", ".yaml", ".cfg", ".diff", ".log"),
+}
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+@=,-]{0,200}")
 
 Packed = dict[str, bytes]  # relative path → compressed bytes
@@ -46,7 +49,7 @@ def pack(directory: Path, root: Path | None = None) -> Packed:
             raise MachineError(f"a round can't be brought: {name}: {error.strerror}") from None
         left -= len(content)
         if root is not None and path.suffix in _TEXTS:
-            content = content.replace(f"{root}/".encode(), b"/")
+            content = content.replace(f"{root}/".encode(), b"/").replace(f"{root}".encode(), b"/")
         found[name] = zlib.compress(content, _LEVEL)
     return found
 

@@ -17,7 +17,7 @@ from chaosd.errors import ConfigError, MachineError
 
 LOCAL_MAX = 64
 _LOCAL = re.compile(r"local:([1-9]\d?)")
-_DASK = re.compile(r"dask(\+tls)?://([^/\s]+:\d+)")
+_DASK = re.compile(r"(dask|dask\+tls|tls)://([^/\s]+:\d+)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,13 +45,15 @@ def on(text: str) -> On:
     """Read what the user typed. Raises ConfigError, and MachineError without dask."""
     local, dask = _LOCAL.fullmatch(text), _DASK.fullmatch(text)
     if local is None and dask is None:
-        raise ConfigError(f"--on {text}: is local:N or dask://HOST:PORT (such as --on local:4)")
+        raise ConfigError(
+            f"--on {text}: is local:N, or dask:// or tls://HOST:PORT (such as --on local:4)"
+        )
     workers = int(local[1]) if local is not None else 0
     if workers > LOCAL_MAX:
         raise ConfigError(f"--on {text}: at most {LOCAL_MAX} workers on one machine")
     if find_spec("distributed") is None:
         raise MachineError("--on needs dask.distributed (pip install 'chaosd[dask]')")
-    scheduler = "" if dask is None else f"{'tls' if dask[1] else 'tcp'}://{dask[2]}"
+    scheduler = "" if dask is None else f"{'tls' if 'tls' in dask[1] else 'tcp'}://{dask[2]}"
     return On(workers=workers, scheduler=scheduler)
 
 
@@ -71,13 +73,16 @@ def joined(wanted: On) -> Iterator[Joined]:
         with client:
             yield Joined(client=client, is_local=False)
         return
-    cluster = dask.LocalCluster(
-        n_workers=wanted.workers,
-        threads_per_worker=1,
-        host="127.0.0.1",
-        dashboard_address=None,
-        memory_limit=0,
-        silence_logs=logging.CRITICAL,
-    )
+    try:
+        cluster = dask.LocalCluster(
+            n_workers=wanted.workers,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address=None,
+            memory_limit=0,
+            silence_logs=logging.CRITICAL,
+        )
+    except (OSError, RuntimeError) as error:  # dask's configuration may want TLS
+        raise MachineError(f"no workers can be started here: {error.__cause__ or error}") from None
     with cluster, dask.Client(cluster, set_as_default=False) as client:
         yield Joined(client=client, is_local=True)

@@ -13,9 +13,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from chaosd.errors import MachineError
+from chaosd.errors import ConfigError, MachineError
 from chaosd.plan.arms import Plan
-from chaosd.plugins.proxy import Parcel, SendsFiles
+from chaosd.plugins.proxy import Parcel, Rewires, SendsFiles
 from chaosd.sweep.machines.bring import inflated
 from chaosd.system.files import MB, size
 
@@ -41,6 +41,9 @@ class Sender:
         for arm in built.arms:
             parcel = arm.proxy.parcel() if isinstance(arm.proxy, SendsFiles) else None
             if parcel is None:
+                if isinstance(arm.proxy, Rewires) and arm.proxy.own_files():
+                    what = f"the files of {arm.config.proxy.type} can't be sent to other machines"
+                    raise ConfigError(f"{arm.name}: {what}")
                 continue
             said[arm.name] = parcel.said
             if id(parcel) not in seen:
