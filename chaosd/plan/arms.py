@@ -17,7 +17,16 @@ from chaosd.config.shape import Config
 from chaosd.plugins.fault import Fault
 from chaosd.plugins.probe import PLAIN_KNOCK, Knocks
 from chaosd.plugins.proxy import Proxy, Rewires
-from chaosd.plugins.runtime import AppSpec, CanReloadProxy, CellSpec, DnsSpec, Runtime
+from chaosd.plugins.runtime import (
+    AppSpec,
+    CanReloadProxy,
+    CanRestartProxy,
+    CellSpec,
+    DnsSpec,
+    Runtime,
+)
+
+RENEWING = {CanReloadProxy, CanRestartProxy}
 
 OWN_APP = "http-server"  # it says in a header who it is
 
@@ -128,7 +137,7 @@ class Plan:
             proxy=proxy,
             knock=replace(knock, identified=stand_in is not None),
             beside=None if stand_in is None else stand_in.beside,
-            reloads=any(CanReloadProxy in fault.needs for fault in cell.arm.all_faults()),
+            renews_proxy=any(RENEWING & {*fault.needs} for fault in cell.arm.all_faults()),
             app=AppSpec(
                 image=app.image,
                 port=app.port,
