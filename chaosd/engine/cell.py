@@ -341,12 +341,7 @@ class CellRun:
         blocked = plan.is_blocked
         arms = plan.arms if blocked else (self.arm,)
         timers_s = [period_s for arm in arms for period_s in arm.proxy.timers_s()]
-        names = [cell.name for cell in plan.cells]
-        who, place = self.name, names.index(self.name)
-        if blocked:
-            replica = place // len(arms)
-            names = names[replica * len(arms) :][: len(arms)]
-            who, place = f"block {replica}", 0
+        who, names, place = plan.schedule_of(self.name)
         times = schedule.merged(
             [
                 schedule.instants(f, self.clock, plan.rng(who, f.label), timers_s, place)

@@ -17,7 +17,16 @@ from chaosd.config.shape import Config
 from chaosd.plugins.fault import Fault
 from chaosd.plugins.probe import PLAIN_KNOCK, Knocks
 from chaosd.plugins.proxy import Proxy, Rewires
-from chaosd.plugins.runtime import AppSpec, CanReloadProxy, CellSpec, DnsSpec, Runtime
+from chaosd.plugins.runtime import (
+    AppSpec,
+    CanReloadProxy,
+    CanRestartProxy,
+    CellSpec,
+    DnsSpec,
+    Runtime,
+)
+
+RENEWING = {CanReloadProxy, CanRestartProxy}
 
 OWN_APP = "http-server"  # it says in a header who it is
 
@@ -100,6 +109,15 @@ class Plan:
         """Whether all cells follow one schedule, so that arms can be compared block by block."""
         return len(self.arms) > 1
 
+    def schedule_of(self, cell: str) -> tuple[str, list[str], int]:
+        """Whose schedule is a cell's, who else follows it, and its place among all schedules."""
+        names = [each.name for each in self.cells]
+        place = names.index(cell)
+        if not self.is_blocked:
+            return cell, names, place
+        replica = place // len(self.arms)
+        return f"block {replica}", names[replica * len(self.arms) :][: len(self.arms)], 0
+
     def rng(self, *purpose: str) -> Random:
         """A generator of its own for each purpose, so that one's use doesn't shift another's."""
         return Random(f"{self.seed} {' '.join(purpose)}")  # noqa: S311
@@ -119,7 +137,7 @@ class Plan:
             proxy=proxy,
             knock=replace(knock, identified=stand_in is not None),
             beside=None if stand_in is None else stand_in.beside,
-            reloads=any(CanReloadProxy in fault.needs for fault in cell.arm.all_faults()),
+            renews_proxy=any(RENEWING & {*fault.needs} for fault in cell.arm.all_faults()),
             app=AppSpec(
                 image=app.image,
                 port=app.port,

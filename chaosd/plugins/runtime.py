@@ -70,7 +70,7 @@ class CellSpec:
     knock: Knock = PLAIN_KNOCK  # how the first probe asks
     # An app that never moves: other servers of the proxy's are there. None: nobody needs it.
     beside: tuple[str, ...] | None = None  # the names that it is found by, where it has any
-    reloads: bool = False  # a fault reloads the proxy
+    renews_proxy: bool = False  # a fault reloads or restarts it
 
     def wiring(
         self,

@@ -227,8 +227,9 @@ class Sweep:
 
     def _replicas(self, arms: int, blocks: int) -> int:
         """How many cells of each arm make these blocks, by what this machine has carried."""
-        carried = [shown.carried for shown in self._shown if shown.carried is not None]
-        return max(1, min(min([CELLS_MAX, *carried]) // arms, blocks // CYCLES_MIN))
+        known = (shown.carried for shown in reversed(self._shown) if shown.carried is not None)
+        cells = min(CELLS_MAX, next(known, CELLS_MAX))
+        return max(1, min(cells // arms, blocks // CYCLES_MIN))
 
     def _fresh(self, recommended: str) -> None:
         """Blocks of the recommended arm and the baseline that nobody has looked at before."""

@@ -31,6 +31,7 @@ _AFTER_S = 1.5  # from the end of an observation to the next fault, at least
 _EVERY_S_MIN = 3.0
 _UNKNOWN_S = 10.0  # how long a recovery takes of which nobody knows anything
 _SPREAD_S_MIN, _SPREAD_S_MAX = 1.0, 5.0  # by which fault times differ: phases must not lock
+_DIRECT_RATE = "20/s"  # of the control probe, by which nothing is compared: so more arms fit
 _FEW = 3  # cycles below which what was foretold counts, too
 # What is said while a round goes on; its cycles are not.
 _LOUD = ("stopping", "removed what", "this machine carries")
@@ -107,6 +108,7 @@ def data_of(loaded: Loaded, wanted: Wanted, slow_s: float) -> dict[str, Any]:
     data = loaded.with_values({})
     for key in ("until", "slo", "cells", "seed", "arms", "runs"):
         data.pop(key, None)
+    data.setdefault("direct", {"rate": _DIRECT_RATE})
     fault = dict(wanted.fault.data)
     if not wanted.fault.paced:
         for key in ("jitter", "cron"):

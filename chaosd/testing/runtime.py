@@ -102,7 +102,7 @@ async def _check(plan: Plan, directory: Path) -> None:
     failures: list[Exception] = []
     recorder = CellRecorder(clock, "c1", events.append)
     spec = plan.spec(plan.cells[0], directory / "c1")
-    spec = replace(spec, reloads=CanReloadProxy in runtime.abilities())
+    spec = replace(spec, renews_proxy=CanReloadProxy in runtime.abilities())
     async with asyncio.timeout(SET_UP_LIMIT_S):
         stage = await runtime.set_up(spec, recorder, failures.append)
     cell = _Cell(plan, clock, stage, events)

@@ -39,7 +39,7 @@ BASE = {
     "name": "base",
     "runtime": "local",
     "proxy": {"type": "haproxy"},
-    "probes": [{"type": "http", "rate": "50/s"}],
+    "probes": [{"type": "http", "rate": "20/s"}],
 }
 TIED = {RESOLVE: ["200ms", "1s"], RETRY: {"same_as": RESOLVE}}
 DESIGNS: dict[str, dict[str, Any]] = {

@@ -114,6 +114,25 @@ def test_one_schedule_for_all_arms_of_a_block(done) -> None:
         assert max(c.t0_ns for c in together) - min(c.t0_ns for c in together) < 500_000_000
 
 
+@pytest.mark.slow
+def test_few_arms_have_several_cells_each_and_blocks_of_their_own(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert sweep(until={"cycles": 8}, faults=["recreate"])[0] == 0
+    assert {(begun["replicas"], begun["cycles"]) for begun in rounds()} == {(2, 4)}
+    first = PATH / rounds()[0]["directory"]
+    arms = json.loads((first / "run.json").read_text())["arms"].values()
+    blocks: dict[tuple[int, int], list[int]] = {}
+    for line in (first / "cycles.jsonl").read_text().splitlines():
+        cycle = decode_cycle(line)
+        which = next(arm["cells"].index(cycle.cell) for arm in arms if cycle.cell in arm["cells"])
+        blocks.setdefault((cycle.cycle, which), []).append(cycle.t0_ns)
+    assert len(blocks) == 8
+    for t0s in blocks.values():
+        assert len(t0s) == ARMS
+        assert max(t0s) - min(t0s) < 100_000_000
+    assert any(abs(blocks[n, 0][0] - blocks[n, 1][0]) > 200_000_000 for n in range(1, 5))
+
+
 def test_the_answer_comes_from_the_files_alone(done, tmp_path, monkeypatch) -> None:
     directory, code, said = done
     copy = tmp_path / "copy"

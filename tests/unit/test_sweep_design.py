@@ -325,3 +325,10 @@ def test_the_example_is_right() -> None:
     base = path.parent / str(found.design.base)
     found.stand_on(shape.document(base), base)
     assert len(arms_of(found)) == 17
+
+
+def test_the_example_for_any_file_needs_no_more_than_a_base() -> None:
+    configs = Path(__file__).parents[2] / "configs"
+    found = design.load(configs / "settings.yaml")
+    found.stand_on(shape.document(configs / "local.yaml"), configs / "local.yaml")
+    assert len(arms_of(found)) == 9

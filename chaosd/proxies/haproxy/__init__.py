@@ -135,6 +135,7 @@ class HAProxy:
     def launch(self, wiring: Wiring) -> Launch:
         """Say how it is started. Raises MachineError if the user's own files can't be read."""
         env = render.environment(wiring)
+        mode = ["-W", "-db"] if wiring.under_master else ["-db"]
         if self._rewired is not None:
             files = self._rewired.copy(wiring)
             env |= self._rewired.environment()
@@ -145,12 +146,7 @@ class HAProxy:
             files=files
             if self._host is None or self._rewired
             else beside(self.config.files) | files,
-            argv=[
-                self._binary,
-                *(["-W"] if wiring.under_master else []),
-                "-db",
-                *self._files(wiring.directory),
-            ],
+            argv=[self._binary, *mode, *self._files(wiring.directory)],
             env=env,
             state=render.state_file(wiring) if self.config.state_file else None,
         )

@@ -115,7 +115,8 @@ class DockerProxy:
             app_at=where.app,
             beside=None if where.beside is None else where.beside.address.host,
             more_dns=where.more_dns,
-            under_master=self._cell.reloads,
+            # HAProxy without a master takes no notice of SIGTERM as a container's first process.
+            under_master=self._cell.renews_proxy,
         )
         launch, name = self._proxy.launch(wiring), self._proxy.config_name
         (self._cell.directory.resolve() / name).write_bytes(launch.files[name])
@@ -157,7 +158,7 @@ class DockerProxy:
     async def reload(self) -> None:
         """Let its first process start another, which takes over. Raises MachineError."""
         member, proxy = self._running(), self._cell.proxy
-        if not self._cell.reloads or not isinstance(proxy, Reloads):
+        if not self._cell.renews_proxy or not isinstance(proxy, Reloads):
             raise MachineError("this proxy can't be reloaded by chaosd (let it be restarted)")
         await self._keep_state(member)
         old, clock = member.pid, self._engine.clock
@@ -196,7 +197,7 @@ class DockerProxy:
         if self.member is None or not self._engine.is_here:
             return
         pid = int((await self._members.state(self.member)).get("Pid") or 0)
-        if pid and self._cell.reloads:
+        if pid and self._cell.renews_proxy:
             pid = processes.latest_child(pid) or pid
         self._members.seen(self.member, pid)
 
