@@ -38,8 +38,10 @@ class Predictor:
         return answered
 
     def close(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown()
+        """What is still asked, by a cell whose undoing was given up, is answered at once."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown()
 
 
 def question(

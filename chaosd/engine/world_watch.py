@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -274,7 +275,7 @@ class WorldWatch:
         found = self._cells.get(cell)
         if found is None or answered_ns - asked_ns < NOTED_NS_MIN:
             return
-        read = (self._own.read() if self._own is not None else None) or self._own_last
+        read = self._read_own()
         before = [x for seen_ns, x in self._own_turns if seen_ns <= asked_ns] or [self._own_last]
         own_ns = read.ran_ns - before[-1].ran_ns + read.held_ns(before[-1])
         found.looked(asked_ns, answered_ns, own_ns)
@@ -330,9 +331,14 @@ class WorldWatch:
             if now_ns - self._drops_ns >= DROPS_EVERY_NS:
                 self._read_drops(now_ns)
 
+    def _read_own(self) -> Scheduled:
+        """Of its first thread, but all threads have run: while one computes, the loop waits."""
+        found = (self._own.read() if self._own is not None else None) or self._own_last
+        return found._replace(ran_ns=time.process_time_ns())
+
     def _daemon_lag(self, due_ns: int, now_ns: int) -> None:
         """How late this task woke, and whether chaosd ran, waited or stood still meanwhile."""
-        found = (self._own.read() if self._own is not None else None) or self._own_last
+        found = self._read_own()
         ran_ns = found.ran_ns - self._own_last.ran_ns
         waited_ns = found.held_ns(self._own_last)
         self._own_last, late_ns = found, now_ns - due_ns

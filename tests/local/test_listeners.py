@@ -103,6 +103,20 @@ def test_another_process_of_the_same_run_is_no_stranger_and_is_looked_up_once(
     assert looked == ["r"]
 
 
+def test_sockets_that_were_the_proxys_are_forgotten_when_they_are_closed(
+    proxy, monkeypatch
+) -> None:
+    """Each reload brings new ones, and their numbers are given to others later."""
+    pid, here = proxy
+    monkeypatch.setattr(processes, "of_run", lambda _: [os.getpid()])
+    watch, known = EntryWatch("r", [here]), []
+    for _ in range(3):
+        with listening(here):
+            assert not watch.is_shared(pid)
+            known.append(len(watch._own))
+    assert known == [2, 2, 2]
+
+
 @pytest.mark.parametrize("seen", [[False, True, False], [False, False]])
 def test_a_stranger_that_is_gone_when_the_cycle_ends_is_remembered(seen) -> None:
     answers = iter(seen)

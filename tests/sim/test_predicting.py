@@ -60,3 +60,10 @@ def test_the_loop_goes_on_while_a_prediction_is_worked_out() -> None:
         predictor.close()
 
     asyncio.run(main())
+
+
+def test_what_is_asked_after_the_end_is_answered_at_once() -> None:
+    """A cell whose undoing takes too long ends after the run: its last line is no less complete."""
+    predictor = Predictor(RealClock())
+    predictor.close()
+    assert predictor.submit(lambda: Unreached.CACHE).result(timeout=0) is Unreached.CACHE

@@ -12,6 +12,7 @@ from shapes import S, backend, resolver, server
 
 from chaosd.plugins.simulation import Reply
 from chaosd.plugins.timeline import Meets, RecordType
+from chaosd.proxies.haproxy.model import choosing
 from chaosd.proxies.haproxy.model.algorithm import BackendModel, Layout
 from chaosd.proxies.haproxy.model.backend import (
     Backend,
@@ -207,3 +208,11 @@ def test_requests_one_by_one_come_to_the_same_as_by_their_shares(
         numbers = ("recovery_s", "stable_s", "failed_s", "masked_s")
         means.append([sum(getattr(trial, name) for trial in trials) / 16 for name in numbers])
     assert means[0] == pytest.approx(means[1], abs=0.06, rel=0.02)
+
+
+def test_the_rings_that_are_remembered_stay_small() -> None:
+    """256 servers of weight 100, whose shares change with `slowstart`: it was 20 MB each."""
+    keys, owners = choosing._ring(((1, 16), (2, 16)), hashed=True)
+    of_a_node = keys.itemsize + owners.itemsize
+    most = choosing._ring.cache_parameters()["maxsize"]
+    assert 256 * 100 * choosing.NODES * of_a_node * most < 64 * 2**20

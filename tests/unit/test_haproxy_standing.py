@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from chaosd.dns.rules import Rule
 from chaosd.history.cycles import Prediction
-from chaosd.plugins.timeline import OLD, RECORD_TYPES, Unreached, move
+from chaosd.plugins.dns_trouble import disturbed
+from chaosd.plugins.timeline import OLD, RECORD_TYPES, Clients, Timeline, Unreached, move
 from chaosd.proxies.haproxy import HAProxy
 from chaosd.proxies.haproxy.cfg.settings import settings_of
 from chaosd.proxies.haproxy.model import trials
@@ -279,3 +281,20 @@ def test_a_users_file_is_predicted_or_has_its_reason(
         assert isinstance(found, Prediction)
     else:
         assert found is why
+
+
+def test_where_requests_depend_on_each_other_no_more_is_said_than_is_known() -> None:
+    standing = Standing(backend=backend([LINE, BESIDE], balance=Balance.LEAST), host="app")
+    clients = Clients(patience_s=2.0, slow_after_s=0.25, until_s=30.0)
+    known = predict_any(standing, VERSION, moved(), clients)
+    assert isinstance(known, Prediction)
+    assert known.failed_s is not None
+    left_out = predict_any(
+        standing, VERSION, moved()
+    )  # as `predict` asks where `check` names a part
+    assert isinstance(left_out, Prediction)
+    assert (left_out.failed_s, left_out.masked_s, left_out.misrouted_s) == (None, None, None)
+    some = [Rule(answer="servfail", share=0.5)]
+    by_chance = disturbed(moved(), some, begins_s=0.0, ends_s=1.0)
+    assert isinstance(by_chance, Timeline)
+    assert predict_any(standing, VERSION, by_chance, clients) is Unreached.OTHER_ANSWERS

@@ -145,12 +145,11 @@ def test_a_strange_path_is_refused(tmp_path, monkeypatch, path) -> None:
 def test_what_is_not_what_it_is_called_or_too_much_is_refused(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(sent, "_KEPT", {})
     monkeypatch.setattr(sent, "BYTES_MAX", 1000)
-    one, other = b"a" * 600, b"b" * 600
+    both = [b"a" * 600, b"b" * 600]
     with pytest.raises(MachineError, match="damaged"):
         sent.keep({"1": zlib.compress(b"x")})
-    sent.keep({sha256(one).hexdigest(): zlib.compress(one)})
     with pytest.raises(MachineError, match="of files were sent"):
-        sent.keep({sha256(other).hexdigest(): zlib.compress(other)})
+        sent.keep({sha256(each).hexdigest(): zlib.compress(each) for each in both})
     with pytest.raises(MachineError, match="/x was not sent"):
         sent.lay({"/x": "0"}, tmp_path / "root")
 
@@ -160,3 +159,39 @@ def test_a_file_of_many_mb_is_not_sent(here) -> None:
     built = rounds.planned(data(), here / "base.yaml")
     with pytest.raises(MachineError, match=r"tiers.map: too much to be sent .* 16 MB"):
         sent.Sender().parcels(built)
+
+
+def test_absolute_paths_below_a_root_are_sent_from_there(here, tmp_path, monkeypatch) -> None:
+    """What lies at the same paths of this machine is another file, and stays here."""
+    monkeypatch.setattr(sent, "_KEPT", {})
+    copy, root = tmp_path / "copy", tmp_path / "there"
+    shutil.copytree(here.parent / "lists", copy / "lists")
+    shutil.copytree(here / "errors", copy / "errors")
+    text = CFG.format(where=here)
+    text = text.replace(f"{here}/../lists", "/lists").replace(f"{here}/errors", "/errors")
+    (here / "haproxy.cfg").write_text(text)
+    made = data()
+    made["proxy"]["root"] = "../../copy"
+    built = rounds.planned(made, here / "base.yaml")
+    was = copies(built)["baseline"]["haproxy.cfg"].decode()
+    assert f"{copy}/errors/503.http" in was
+    assert f"{here}/tiers.map" in was  # a relative path is no absolute one
+    sender = sent.Sender()
+    files, said = sender.parcels(built)
+    assert {str(copy / "errors/503.http"), str(copy / "lists/denied")} < files.keys()
+    sent.keep(sender.blobs("worker", files))
+    sent.lay(files, root)
+    task = sent.found_below(made, said, root)
+    now = copies(rounds.planned(task, here / "base.yaml"))["baseline"]["haproxy.cfg"].decode()
+    assert f"{root}{copy}/errors/503.http" in now
+    assert now.replace(str(root), "") == was
+
+
+def test_a_worker_forgets_the_files_of_earlier_sweeps_first(monkeypatch) -> None:
+    """It refused every file once 64 MB had come, for as long as it lived."""
+    monkeypatch.setattr(sent, "_KEPT", {})
+    monkeypatch.setattr(sent, "BYTES_MAX", 1000)
+    contents = [letter * 400 for letter in (b"a", b"b", b"a", b"c")]
+    for content in contents:
+        sent.keep({sha256(content).hexdigest(): zlib.compress(content)})
+    assert [kept[:1] for kept in sent._KEPT.values()] == [b"a", b"c"]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from chaosd.engine import world_watch
-from chaosd.engine.world_watch import ProcessWatch
+from chaosd.engine.world_watch import ProcessWatch, WorldWatch
 from chaosd.history.causes import LagKind
 from chaosd.plugins.runtime import OwnProcess, ProcessRole
+from chaosd.system.clock import RealClock
 from chaosd.system.machine import Scheduled
 
 MS = 1_000_000
@@ -64,3 +67,12 @@ def seen(gauge: Gauge, monkeypatch, looks: int) -> list[tuple[LagKind, int, floa
     watch = ProcessWatch(OwnProcess(ProcessRole.PROXY, "", 7), 0, starting=False)
     lags = [lag for n in range(1, looks) for lag in watch.sample(100 * n * MS)]
     return [(lag.kind, lag.from_ns, lag.seconds) for lag in lags]
+
+
+def test_while_another_thread_of_its_computes_chaosd_is_busy_and_not_stopped(monkeypatch) -> None:
+    """The loop's thread waits for it, and neither runs nor wants a CPU."""
+    watch, spent_ns = WorldWatch(RealClock()), iter([0, 40 * MS, 40 * MS])
+    monkeypatch.setattr(time, "process_time_ns", lambda: next(spent_ns))
+    for due_ms, woke_ms in ((50, 50), (100, 140), (190, 230)):
+        watch._daemon_lag(due_ms * MS, woke_ms * MS)
+    assert [lag.kind for lag in watch._lags] == [LagKind.DAEMON_BUSY, LagKind.DAEMON_STOPPED]

@@ -33,7 +33,7 @@ def by_variables(path: Path) -> Parcel:
 
 def rewired(config: Config, version: str | None, features: frozenset[str] | None) -> Parcel:
     """Of files that are copied: they, what they name, and the variables in them."""
-    wish = config.backend, config.host, config.path, config.allow_programs
+    wish = config.backend, config.host, config.path, config.root, config.allow_programs
     return _rewired(config.files, config.env, wish, version, features)
 
 
@@ -41,17 +41,17 @@ def rewired(config: Config, version: str | None, features: frozenset[str] | None
 def _rewired(
     paths: tuple[Path, ...],
     env: Path | None,
-    wish: tuple[str | None, str | None, str | None, bool],
+    wish: tuple[str | None, str | None, str | None, Path | None, bool],
     version: str | None,
     features: frozenset[str] | None,
 ) -> Parcel:
-    backend, host, path, programs = wish
+    backend, host, path, root, programs = wish
     extra = {} if env is None else read_environment(env)
     named = OwnFiles(paths, Wish(), version, environment={}, extra={}, features=features).unset
     variables = {name: os.environ[name] for name in named if name in os.environ} | extra
     own = OwnFiles(
         paths,
-        Wish(backend=backend, host=host, path=path, programs=programs),
+        Wish(backend=backend, host=host, path=path, root=root, programs=programs),
         version,
         environment={},
         extra=variables,
@@ -67,11 +67,12 @@ def _rewired(
     base = first if paths[0].is_dir() else first.parent
     found = {source.path: source.text.encode() for source in own.sources} | carried.by_path()
     files = {place: data for path, data in found.items() for place in _places(path, base, own.base)}
+    there = {"config": said, "root": "/" if root is None else str(root.resolve())}
     if not variables:
-        return Parcel(files=files, said={"config": said, "root": "/"})
+        return Parcel(files=files, said=there)
     env_file = str(base / _VARIABLES)
     files[env_file] = _lines(variables)
-    return Parcel(files=files, said={"config": said, "env": env_file, "root": "/"})
+    return Parcel(files=files, said={**there, "env": env_file})
 
 
 def _places(path: Path, base: Path, resolved: Path) -> Iterator[str]:

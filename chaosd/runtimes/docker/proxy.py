@@ -167,6 +167,9 @@ class DockerProxy:
         while old and member.pid == old and clock.now_ns() < limit_ns:
             await sleep(clock, ONCE_PAUSE_S)
             await self.look()
+        if old and member.pid == old:  # then nothing was disturbed
+            what = f"no other process of the proxy was seen within {RELOAD_S:g} s"
+            raise MachineError(f"the proxy was told to reload, but {what}")
 
     def _running(self) -> Member:
         if self.member is None:

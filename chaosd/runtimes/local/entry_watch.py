@@ -32,7 +32,8 @@ class EntryWatch:
         If its descriptors can't be read, as of a program with capabilities, it has those that were
         there when it was first asked about, until another process takes over.
         """
-        others = self._listening() - self._own
+        listening = self._listening()
+        others = listening - self._own
         if not others:
             return False
         own = listeners.held_by(proxy)
@@ -43,7 +44,7 @@ class EntryWatch:
             return False
         for pid in processes.of_run(self._run_id) if others - own else ():
             own |= listeners.held_by(pid) or set()
-        self._own = self._own | (others & own)
+        self._own = listening & (self._own | own)  # the kernel gives numbers of closed ones anew
         # One that was closed meanwhile is nobody's any more, and need not have been a stranger's.
         return bool((others - own) & self._listening())
 

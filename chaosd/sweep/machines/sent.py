@@ -77,14 +77,20 @@ class Sender:
 
 
 def keep(blobs: Mapping[str, bytes]) -> None:
-    """Raises MachineError for what is not what it is called, or too much."""
-    left = BYTES_MAX - sum(map(len, _KEPT.values()))
+    """Raises MachineError for what is not what it is called, or too much.
+
+    What came first goes first: of an earlier sweep, as one sends no more than is kept.
+    """
+    left = BYTES_MAX
     for digest, compressed in blobs.items():
         content = inflated(compressed, left, f"more than {size(BYTES_MAX)} of files were sent")
         if sha256(content).hexdigest() != digest:
             raise MachineError("a file that was sent came damaged")
         left -= len(content)
+        _KEPT.pop(digest, None)
         _KEPT[digest] = content
+    while sum(map(len, _KEPT.values())) > BYTES_MAX:
+        del _KEPT[next(iter(_KEPT))]
 
 
 def lay(files: Mapping[str, str], root: Path) -> None:

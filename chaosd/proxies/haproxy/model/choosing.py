@@ -5,6 +5,7 @@ Reference: src/lb_fwlc.c, src/lb_chash.c, src/lb_map.c, src/backend.c (assign_se
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
 from collections.abc import Sequence
 from functools import lru_cache
@@ -132,15 +133,15 @@ def _nearest(keys: Sequence[int], drawn: int) -> int:
     return before % len(keys) if to_before <= to_after else after
 
 
-@lru_cache(maxsize=256)
-def _ring(nodes: tuple[tuple[int, int], ...], *, hashed: bool) -> tuple[list[int], list[int]]:
+@lru_cache(maxsize=16)  # of 256 servers of weight 100 each is 3 MB
+def _ring(nodes: tuple[tuple[int, int], ...], *, hashed: bool) -> tuple[array[int], array[int]]:
     """The keys of all nodes, in order, and whose each is, of servers with these numbers."""
     found: list[tuple[int, int]] = []
     for owner, (number, count) in enumerate(nodes):
         key = _full_hash(number) if hashed else number * _NODES_MAX
         found += ((_full_hash((key + node) % _HASHES), owner) for node in range(count))
     found.sort()
-    return [key for key, _ in found], [owner for _, owner in found]
+    return array("I", [key for key, _ in found]), array("I", [owner for _, owner in found])
 
 
 def _full_hash(a: int) -> int:

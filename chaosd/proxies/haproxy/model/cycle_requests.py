@@ -23,7 +23,7 @@ from chaosd.proxies.haproxy.model.server import SECOND_NS
 from chaosd.proxies.haproxy.model.standing import BESIDE, NOBODY, Standing
 from chaosd.proxies.haproxy.model.timeline_world import Tracks, whole_ns
 from chaosd.proxies.haproxy.model.trials import Recovery, distribution, widened
-from chaosd.proxies.haproxy.model.users import Seen
+from chaosd.proxies.haproxy.model.users import PATIENT, Seen
 
 # Trials, of which some say how far apart requests may be; fewer where they are very long.
 TRIALS_MIN, TRIALS_LEAST, STEPS_MOST = 32, 12, 12_000
@@ -108,17 +108,26 @@ def with_requests(
 
 
 def from_requests(
-    standing: Standing, version: str | None, timeline: Timeline, *, move: Move, clients: Clients
+    standing: Standing,
+    version: str | None,
+    timeline: Timeline,
+    *,
+    move: Move,
+    clients: Clients | None,
 ) -> Prediction | Unreached:
-    """All of the prediction, where what becomes of a request depends on others."""
-    tried = _tried(standing, version, timeline, move, clients)
+    """All of the prediction, where what becomes of a request depends on others.
+
+    Without `clients` nothing is said of what requests come to.
+    """
+    tried = _tried(standing, version, timeline, move, clients or PATIENT)
     seen = _seen(tried, math.inf)
     if any(one.recovery_s == math.inf for one in seen):
         return Unreached.NO_RECOVERY
     found = sorted(Recovery(one.recovery_s, max(one.recovery_s, one.stable_s)) for one in seen)
     lower_s, upper_s = widened([one.first_s for one in found])
     band = Prediction(lower_s=max(move.listening_s, lower_s), mean_s=0.0, upper_s=upper_s)
-    return _with_spreads(distribution(band, found), _seen(tried, clients.until_s))
+    predicted = distribution(band, found)
+    return predicted if clients is None else _with_spreads(predicted, _seen(tried, clients.until_s))
 
 
 _Tried = Sequence[tuple[SceneTrials, Sequence[Ran]]]

@@ -26,7 +26,6 @@ from chaosd.proxies.haproxy.model.server import SECOND_NS, Server
 from chaosd.proxies.haproxy.model.settings import Settings
 from chaosd.proxies.haproxy.model.standing import Standing
 from chaosd.proxies.haproxy.model.timeline_world import Tracks, TrackWorld, whole_ns
-from chaosd.proxies.haproxy.model.users import PATIENT
 from chaosd.proxies.haproxy.model.versions import FORGETS_ANSWERS, OLDEST, parse_version
 
 
@@ -89,18 +88,21 @@ def predict_any(
         return Unreached.OBSOLETE_IN_MAINTENANCE
     if (early_s := began_early_s(timeline)) > 0:  # trials begin in steady state
         timeline, move = timeline.later(early_s), move.later(early_s)
+    asks = None if clients is None else replace(clients, until_s=clients.until_s + early_s)
+    is_plain = all(edge.is_plain for edge in timeline.names)
     if standing.backend.is_crowded:
-        asks = replace(clients or PATIENT, until_s=(clients or PATIENT).until_s + early_s)
+        if not is_plain:
+            return Unreached.OTHER_ANSWERS  # they are left to chance
         predicted = from_requests(standing, version, timeline, move=move, clients=asks)
-        clients = None
     else:
         predicted = trials.predicted(standing, version, move, timeline)
-    if isinstance(predicted, Unreached):
+        if asks is not None and is_plain and not isinstance(predicted, Unreached):
+            predicted = with_requests(
+                predicted, standing, version, timeline, move=move, clients=asks
+            )
+    if isinstance(predicted, Unreached) or early_s == 0:
         return predicted
-    if clients is not None and all(edge.is_plain for edge in timeline.names):
-        meet = replace(clients, until_s=clients.until_s + early_s)
-        predicted = with_requests(predicted, standing, version, timeline, move=move, clients=meet)
-    return predicted if early_s == 0 else _earlier(predicted, early_s)
+    return _earlier(predicted, early_s)
 
 
 def began_early_s(timeline: Timeline) -> float:

@@ -130,7 +130,7 @@ class Scene:
         the directory of relative names.
         """
         try:
-            path = self._placed(self.base / self._directory(under) / name)
+            path = self._placed(self._directory(under) / Path(name))
             if not name or not os.access(path, os.R_OK):
                 return None
             if not self.ours.is_elsewhere:
@@ -139,10 +139,10 @@ class Scene:
         except (OSError, ValueError):
             return None
 
-    def _placed(self, path: Path) -> Path:
-        if self.root is None or path.is_relative_to(self.root):
-            return path
-        return Path(f"{self.root}{os.path.normpath(path)}")
+    def _placed(self, named: Path) -> Path:
+        if self.root is None or not named.is_absolute() or named.is_relative_to(self.root):
+            return self.base / named
+        return Path(f"{self.root}{os.path.normpath(named)}")
 
     def renamed(self, line: Statement, word: Word, there: str) -> Iterator[Edit]:
         """The file of this word is found by that name."""
