@@ -24,7 +24,7 @@ CASES = {
     "sim": [({}, {}), ({"app_start": "500ms"}, REPLICAS), ({}, WHEN_READY), ({}, STALE)],
 }
 MARKS = {"docker": [pytest.mark.docker, pytest.mark.timeout(180)], "local": [pytest.mark.haproxy]}
-LONG = {"docker-1"}  # that DNS is asked by tests/docker/test_own_file.py each time
+LONG = {"docker-1"}  # that DNS is asked by tests/docker/test_forward.py each time
 TABLE = [
     pytest.param(
         {"type": name} | part,

@@ -158,7 +158,7 @@ def test_a_dns_fault_on_loopback(installed, tmp_path, haproxy) -> None:
 
 
 @pytest.mark.docker
-@pytest.mark.slow  # the same fault runs on local each time, the forwarder in test_own_file.py
+@pytest.mark.slow  # the same fault runs on local each time, the forwarder in test_forward.py
 @pytest.mark.timeout(180)
 def test_a_dns_fault_in_containers(installed, tmp_path) -> None:
     runtime = {"type": "docker", "dns": "forward"}

