@@ -1,8 +1,8 @@
 """Thirteen settings on real HAProxy: how many failovers lie in the predicted band.
 
-    python tests/bench/prediction.py [HAPROXY [HAPROXY ...]] [--cycles=20]
+    python tests/bench/prediction.py [HAPROXY [HAPROXY ...]] [--cycles=4]
 
-`--cycles` is of each setting. The last line has the sum, and the mean width of the bands: a model
+`--cycles` is of each of five cells. The last line has the sum, and the mean width of the bands: a model
 that is always right with wide bands says little. Ends with 1 if a failover lies outside.
 """
 
@@ -56,7 +56,7 @@ SETTINGS = {
 
 def main() -> int:
     options = [word for word in sys.argv[1:] if word.startswith("--cycles=")]
-    cycles = options[0].partition("=")[2] if options else "20"
+    cycles = options[0].partition("=")[2] if options else "4"
     binaries = [word for word in sys.argv[1:] if not word.startswith("--")] or ["haproxy"]
     inside = judged = poor = 0
     widths: list[float] = []
