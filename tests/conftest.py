@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import json
 import time
 from collections import Counter
@@ -52,6 +53,7 @@ def pytest_addoption(parser) -> None:
 
 
 def pytest_configure(config) -> None:
+    gc.disable()  # all that is collected stays: to look through it again and again takes a third
     config.stash[BEGAN_S] = time.monotonic()
     config.stash[LEFT] = 0
     budget.LONG = config.getoption("long")
@@ -62,6 +64,11 @@ def pytest_itemcollected(item) -> None:
     if item.nodeid.startswith(REAL_TIME) or any(map(item.get_closest_marker, REAL)):
         item.add_marker("real")
         item.add_marker(pytest.mark.flaky(reruns=TRIES_MORE, reruns_delay=2))
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(trylast=True)  # hypothesis has to mark its own first

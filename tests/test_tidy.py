@@ -77,6 +77,12 @@ def nodes(tree: ast.Module) -> list[ast.AST]:
     return list(ast.walk(tree))
 
 
+@cache
+def called(call: ast.Call) -> str:
+    """What is called, as it is written."""
+    return ast.unparse(call.func)
+
+
 def imported(tree: ast.Module) -> Iterator[str]:
     for node in nodes(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("chaosd"):
@@ -180,7 +186,7 @@ def sentences(tree: ast.Module) -> list[int]:
     aside = set()
     for node in nodes(tree):
         error = isinstance(node, ast.Raise | ast.Assert)
-        error |= isinstance(node, ast.Call) and ast.unparse(node.func).endswith("Error")
+        error |= isinstance(node, ast.Call) and called(node).endswith("Error")
         if error or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
             aside |= {id(part) for part in ast.walk(node)}
     return [
@@ -242,10 +248,8 @@ def test_only_the_clock_asks_for_the_time() -> None:
         if name in TIME | OWN_PROGRAMS:
             continue
         for node in nodes(tree):
-            if isinstance(node, ast.Call):
-                called = ast.unparse(node.func)
-                if called in BANNED:
-                    wrong.append(f"{name}:{node.lineno}: {called} is banned, {BANNED[called]}")
+            if isinstance(node, ast.Call) and (what := called(node)) in BANNED:
+                wrong.append(f"{name}:{node.lineno}: {what} is banned, {BANNED[what]}")
     assert not wrong
 
 
@@ -257,13 +261,13 @@ def test_text_is_utf8_whatever_the_locale() -> None:
         for node in nodes(tree):
             if not isinstance(node, ast.Call) or "encoding" in {k.arg for k in node.keywords}:
                 continue
-            called = ast.unparse(node.func).rpartition(".")[2]
+            what = called(node).rpartition(".")[2]
             binary = any(isinstance(a, ast.Constant) and "b" in str(a.value) for a in node.args)
-            opens = called == "open" and not binary and ast.unparse(node.func) not in OPEN_BYTES
-            starts = called in {"run", "Popen"} and "text" in {k.arg for k in node.keywords}
-            reads = called in {"read_text", "write_text"}
+            opens = what == "open" and not binary and called(node) not in OPEN_BYTES
+            starts = what in {"run", "Popen"} and "text" in {k.arg for k in node.keywords}
+            reads = what in {"read_text", "write_text"}
             if opens or starts or reads:
-                wrong.append(f"{name}:{node.lineno}: {called} without an encoding")
+                wrong.append(f"{name}:{node.lineno}: {what} without an encoding")
     assert not wrong
 
 

@@ -31,6 +31,7 @@ backend b
 """
 
 
+@pytest.mark.slow  # somebody's file is run on local each time, the forwarder in test_forward.py
 def test_a_service_name_and_a_second_app(engine, daemon, tmp_path):
     (tmp_path / "haproxy.cfg").write_text(FILE)
     (tmp_path / "blocked.lst").write_text("/blocked\n")

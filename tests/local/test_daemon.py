@@ -235,7 +235,8 @@ def test_a_signal_undoes_everything_and_writes_the_report(tmp_path, number) -> N
     assert [c.outcome for c in others] == [CycleOutcome.INVALID]
     assert others[0].cause.kind is CauseKind.STOPPED
     assert children_of(daemon.run_id) == []
-    assert json.loads((daemon.directory / "run.json").read_text())["exit"] == 0
+    code = json.loads((daemon.directory / "run.json").read_text())["exit"]
+    assert code == daemon.process.returncode
 
 
 @pytest.mark.sized

@@ -57,7 +57,7 @@ def watch(where: Path, *before: str) -> tuple[dict[str, set[Socket]], dict[str, 
                         masks.setdefault(kind, set()).add(listening.capabilities(pid))
                     except OSError:
                         continue
-                time.sleep(0.01)
+                time.sleep(0.05)
         finally:
             daemon.terminate()
             said, _ = daemon.communicate()

@@ -236,6 +236,7 @@ def test_a_manifest_with_nonsense_in_it_is_named(run, capsys, change, what) -> N
 
 
 @pytest.mark.sized
+@pytest.mark.slow  # the harms above are of each kind
 @pytest.mark.timeout(600)
 def test_no_harm_makes_a_traceback_a_hang_or_much_memory() -> None:
     cases = range(budget.of(2, 1500))

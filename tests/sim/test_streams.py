@@ -75,6 +75,7 @@ def test_a_locale_of_ascii_changes_no_file_and_loses_no_report(
         assert {name: (directory / "runs/latest" / name).read_bytes() for name in names} == written
 
 
+@pytest.mark.slow  # of each stream below
 def test_what_is_closed_is_dev_null(chaosd, directory) -> None:
     code, _, err = chaosd('"$@" <&- >&- 2>&-', "run", "t.yaml")
     assert (code, err) == (0, b"")

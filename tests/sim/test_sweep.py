@@ -188,7 +188,7 @@ def _before_the_fresh_blocks(path: Path) -> int:
     [
         pytest.param(_as_a_round_begins, marks=pytest.mark.slow),
         _in_a_round,
-        _before_the_fresh_blocks,
+        pytest.param(_before_the_fresh_blocks, marks=pytest.mark.slow),
     ],
 )
 def test_it_goes_on_from_any_moment_and_answers_the_same(done, tmp_path, monkeypatch, cut) -> None:
@@ -222,6 +222,7 @@ def test_nothing_is_left_to_do_of_a_sweep_that_is_done(done, tmp_path, monkeypat
     assert rounds() == before
 
 
+@pytest.mark.slow
 def test_a_grown_design_adds_to_what_is_there(done, tmp_path, monkeypatch) -> None:
     directory, _, _ = done
     shutil.copytree(directory, tmp_path / "there")

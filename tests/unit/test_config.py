@@ -22,7 +22,7 @@ from chaosd.plugins.bases import Between, FaultConfig, ProbeConfig
 from chaosd.units import Duration, Rate
 
 ROOT = Path(__file__).parent.parent.parent
-DESIGNS = {"lab"}  # of sweeps: tests/unit/test_sweep_design.py reads them
+DESIGNS = {"lab", "settings"}  # of sweeps: tests/unit/test_sweep_design.py reads them
 EXAMPLES = sorted(p for p in (ROOT / "configs").glob("*.yaml") if p.stem not in DESIGNS)
 
 

@@ -18,7 +18,7 @@ from chaosd.errors import ConfigError
 
 # --- nothing makes a traceback --------------------------------------------------------------------
 
-_bounded = settings(derandomize=True, max_examples=budget.of(25, 150), deadline=None)
+_bounded = settings(derandomize=True, max_examples=budget.of(12, 150), deadline=None)
 _keys = st.sampled_from(
     ["name", "runtime", "app", "proxy", "faults", "probes", "type", "every", "until", "env", "x"]
 )

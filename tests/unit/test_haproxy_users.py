@@ -27,7 +27,7 @@ from chaosd.proxies.haproxy.model.trials import phases_of
 from chaosd.proxies.haproxy.model.users import PATIENT
 
 S = 1_000_000_000
-TRIALS, RATE, HORIZON_S = budget.of(12, 40), 50, 16.0
+TRIALS, RATE, HORIZON_S = budget.of(8, 40), 50, 16.0
 VERSION = "3.2.26"
 
 

@@ -61,8 +61,12 @@ def stopped_in(found: Results, step: int) -> dict[str, Stop]:
 @pytest.mark.sized
 @pytest.mark.parametrize(
     ("model", "off", "rare"),
-    [(True, 0.0, False), (True, 0.1, False), (True, 0.0, True), (False, 0.0, True)],
-    ids=["model", "model-10%-off", "rare-catastrophes", "rare-without-model"],
+    [
+        pytest.param(True, 0.0, False, id="model", marks=pytest.mark.slow),
+        pytest.param(True, 0.1, False, id="model-10%-off", marks=pytest.mark.slow),
+        pytest.param(True, 0.0, True, id="rare-catastrophes"),  # the hardest with the model
+        pytest.param(False, 0.0, True, id="rare-without-model", marks=pytest.mark.slow),
+    ],
 )
 def test_hardly_any_sweep_loses_an_arm_that_nothing_replaces(model, off, rare) -> None:
     """A wrong elimination: no other arm is as good in every objective."""

@@ -32,6 +32,13 @@ SOCKETS = ("unix", "http+unix")
 # its own version, and one that takes only newer ones in the oldest that it takes.
 API_MAX = (1, 51)
 
+# What an engine mounts into each container, as its own processes see it. On the machine there are
+# other mounts of such paths: while files are copied out of a container, or where it shares memory.
+MOUNTS = Path("/proc/self/mountinfo")
+_OWN_MOUNT = re.compile(
+    r"^\S+ \S+ \S+ \S*/containers/([0-9a-f]{64})/\S+ /etc/(?:hosts|hostname|resolv\.conf) ",
+    re.MULTILINE,
+)
 _AWAY = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 
 
@@ -153,10 +160,10 @@ def unix_ns(stamp: str) -> int | None:
 def own_container(api: Any) -> str | None:
     """The id of the container that chaosd itself runs in, if it is one of this engine's."""
     try:
-        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
+        mounts = MOUNTS.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    found = re.search(r"/containers/([0-9a-f]{64})/", mounts)
+    found = _OWN_MOUNT.search(mounts)
     if found is None:
         return None
     try:
