@@ -2,8 +2,8 @@
 
     python tests/bench/prediction.py [HAPROXY [HAPROXY ...]] [--cycles=4]
 
-`--cycles` is of each of five cells. The last line has the sum, and the mean width of the bands: a model
-that is always right with wide bands says little. Ends with 1 if a failover lies outside.
+`--cycles` is of each of five cells. The last line has the sum, and the mean width of the bands: a
+model that is always right with wide bands says little. Ends with 1 if a failover lies outside.
 """
 
 from __future__ import annotations
