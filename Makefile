@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 CYCLES ?= 10
-ENGINE_POOL ?= 4# tests beside each other that wait for a Docker engine
-POOL ?= 7# that wait for other programs
+ENGINE_POOL ?= 3# tests beside each other that wait for a Docker engine
+POOL ?= 5# that wait for other programs
 QUIET_POOL ?= 3# that measure time to a millisecond
 RUN_OPTIONS ?= # such as --set proxy.resolvers.timeout_resolve=200ms
 
@@ -42,18 +42,17 @@ test-fast: $(VENV)/.dev ## only those that are pure or simulated (a minute and a
 test-long: $(VENV)/.dev haproxy ## what is slow, and all property tests and simulations in full size
 	@$(call phases,--long)
 
-# What computes has a worker per core, and gives way to what runs beside it: what waits for other
-# programs has a wider pool, and containers another one. What measures time to a millisecond comes
-# after them, a few tests at once: all of them mostly wait. The last summary is of all four.
+# What computes has a worker per core. What waits for other programs has a wider pool; containers
+# are waited for beside it, by fewer workers, as a Docker engine does work of its own. What measures
+# time to a millisecond comes last, a few tests at once: they mostly wait. The last summary is of all.
 COMPUTES = -n auto --dist loadgroup tests/unit tests/sim tests/contract tests/test_tidy.py tests/test_docs.py
 WAITS = tests/local tests/docker tests/deploy tests/contract
 phases = tally=$$(mktemp -d); code=0; \
 	run() { $(BIN)/pytest -q --tally "$$tally/reports" $(1) "$$@"; }; \
-	run -n $(ENGINE_POOL) --dist loadgroup -m "docker and not quiet" $(WAITS) > "$$tally/docker" 2>&1 & docker=$$!; \
-	run -n $(POOL) --dist loadgroup -m "real and not docker and not quiet" $(WAITS) > "$$tally/real" 2>&1 & real=$$!; \
-	nice -n 9 $(BIN)/pytest -q --tally "$$tally/reports" $(1) $(COMPUTES) -m "not real" || code=$$?; \
-	wait $$real || code=$$?; cat "$$tally/real"; \
-	wait $$docker || code=$$?; cat "$$tally/docker"; \
+	run $(COMPUTES) -m "not real" || code=$$?; \
+	run -n $(ENGINE_POOL) --dist loadgroup -m "docker and not quiet" $(WAITS) > "$$tally/docker" 2>&1 & \
+	run -n $(POOL) --dist loadgroup -m "real and not docker and not quiet" $(WAITS) || code=$$?; \
+	wait $$! || code=$$?; cat "$$tally/docker"; \
 	run -n $(QUIET_POOL) --dist loadgroup -m quiet $(WAITS) || code=$$?; \
 	rm -r "$$tally"; exit $$code
 
