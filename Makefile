@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CYCLES ?= 10
 ENGINE_POOL ?= 3# tests beside each other that wait for a Docker engine
 POOL ?= 5# that wait for other programs
-QUIET_POOL ?= 3# that measure time to a millisecond
+QUIET_POOL ?= 2# that measure time to a millisecond
 RUN_OPTIONS ?= # such as --set proxy.resolvers.timeout_resolve=200ms
 
 # Tests start hundreds of processes, none of which should compile all of chaosd anew.

@@ -301,7 +301,7 @@ WAITS = {
     "heavy-tail": 0.3,
     "twice-apart": 0.6,
     "reordered": 0.6,
-    "spoofed": 0.15,
+    "spoofed": 0.6,
 }
 
 
