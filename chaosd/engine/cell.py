@@ -427,8 +427,10 @@ class CellRun:
             try:
                 if not predicted.done():
                     await asyncio.shield(asyncio.wrap_future(predicted))
-            finally:
-                self._finish(cycle, end_ns, predicted.result(), spoilt)
+            finally:  # it has its line, even if the model fails
+                answer = None if predicted.exception() else predicted.result()
+                self._finish(cycle, end_ns, answer, spoilt)
+            predicted.result()
 
     def _count_queries(self) -> None:
         """Store the count at a cycle's edges, too: what it costs is told from what rest costs."""

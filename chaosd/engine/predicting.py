@@ -15,6 +15,7 @@ from chaosd.history.cycles import Prediction
 from chaosd.plan.arms import Arm
 from chaosd.plugins.proxy import Predicts
 from chaosd.plugins.timeline import Clients, Timeline, Unreached
+from chaosd.system import priority
 from chaosd.system.clock import SECOND_NS, Clock, RealClock
 
 SWITCH_S = 0.0005  # how long the loop waits for its turn while a thread computes; usually 5 ms
@@ -26,15 +27,19 @@ class Predictor:
     """One thread for all cells; where time is virtual nothing waits, and there is none."""
 
     def __init__(self, clock: Clock) -> None:
-        self._pool = ThreadPoolExecutor(1, "predict") if isinstance(clock, RealClock) else None
-        if self._pool is not None:
+        self._pool: ThreadPoolExecutor | None = None
+        if isinstance(clock, RealClock):
+            self._pool = ThreadPoolExecutor(1, "predict", initializer=priority.share)
             sys.setswitchinterval(SWITCH_S)
 
     def submit(self, question: Callable[[], Answer]) -> Future[Answer]:
         if self._pool is not None:
             return self._pool.submit(question)
         answered: Future[Answer] = Future()
-        answered.set_result(question())
+        try:
+            answered.set_result(question())
+        except Exception as error:  # noqa: BLE001  # as from a thread: who asked has to hear of it
+            answered.set_exception(error)
         return answered
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ Got = Literal["fifo", "nice", "normal"]
 
 DAEMON, PROBER = 1, 2  # of SCHED_FIFO: the higher one goes first
 _NICE = {DAEMON: -10, PROBER: -15}  # where real-time turns are not to be had
-# What is started from here, and threads that begin later, have the usual turns.
+# What is started from here, and threads that begin later, have the usual turns (but see `share`).
 _OURS_ONLY = os.SCHED_RESET_ON_FORK
 UNBROKEN_US = 2_000_000  # of CPU without a wait: who works on has lost its way, or has too much
 
@@ -38,6 +38,17 @@ def take(level: int) -> Got:
             return "normal"
         return "nice"
     return "fifo"
+
+
+def share() -> None:
+    """Give this thread the turns of the first one, which waits for it in the interpreter's lock.
+
+    A thread of usual turns that holds the lock and gets no CPU would hold up the event loop.
+    """
+    with suppress(OSError):
+        first = os.getpid()
+        os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, first))
+        os.sched_setscheduler(0, os.sched_getscheduler(first), os.sched_getparam(first))
 
 
 @contextmanager

@@ -27,7 +27,10 @@ with priority.before_others():
     thread = threading.Thread(target=lambda: found.append(mine()))
     thread.start()
     thread.join()
-print((during, child.split(), found[0], mine()))
+    sharing = threading.Thread(target=lambda: (priority.share(), found.append(mine())))
+    sharing.start()
+    sharing.join()
+print((during, child.split(), *found, mine()))
 """
 
 
@@ -39,19 +42,20 @@ def says(*arguments: str):
 
 
 def test_the_daemon_comes_first_while_it_runs_and_what_it_starts_does_not() -> None:
-    during, child, thread, after = says()
+    during, child, thread, sharing, after = says()
     if during[0] == "other":
         pytest.skip("this user may have no real-time turns, or was told to give way")
     assert during == ("fifo", 1, 0)
     assert child == ["0", "0"]
     assert thread == after == ("other", 0, 0)
+    assert sharing == during
 
 
 def test_who_is_started_to_give_way_gives_way() -> None:
-    during, child, thread, after = says("5")
+    during, child, thread, sharing, after = says("5")
     _, _, nice = during
     assert nice >= 5
-    assert during == thread == after == ("other", 0, nice)
+    assert during == thread == sharing == after == ("other", 0, nice)
     assert child == ["0", str(nice)]
 
 

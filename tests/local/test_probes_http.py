@@ -446,7 +446,7 @@ def test_an_answer_in_pieces_waits_for_no_acknowledgement_of_ours():
 
 
 def test_the_request_carries_the_end_of_the_handshake():
-    """It saves both sides a packet, and whoever accepts the connection finds the request there."""
+    """It saves both sides a packet: the request is there when the connection is accepted."""
 
     def packets(there):
         there.recv(4096)

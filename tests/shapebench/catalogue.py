@@ -379,14 +379,12 @@ def _taken() -> list[Shape]:
     ]
 
 
-def _loaded() -> list[Shape]:
-    """Shapes in which it counts how many requests a server holds, or has failed."""
+def _chosen() -> list[Shape]:
+    """Shapes whose requests go to a server by how many it holds, or at random."""
     pool = partial(Shape, scenario=move(), names=_THREE, ready=3, turns=3, horizon_s=6.0)
     two = partial(Shape, scenario=move(), names=_TWO_NAMES, ready=2, turns=2, horizon_s=6.0)
     both = (server("s1"), server("s2", OTHER))
     slow = ("timeout connect 2s", "retries 2")
-    seldom = "check inter 2s fall 3 rise 2 "
-    least, at_random = ("balance leastconn",), ("balance random",)
     kept = {"hold_obsolete": "3s"}
     return [
         pool(
@@ -395,34 +393,35 @@ def _loaded() -> list[Shape]:
             scenario=lost(7.0, missing=None),
             horizon_s=12.0,
         ),
-        pool(name="leastconn, template", config=config(template(), options=least)),
-        pool(
-            name="leastconn, template, no check, hold obsolete 3s",
-            config=config(_UNCHECKED, options=least, **kept),
-            turns=4,
-            horizon_s=7.0,
+        *(
+            shape
+            for name in ("leastconn", "random")
+            for options in [(f"balance {name}",)]
+            for shape in (
+                pool(name=f"{name}, template", config=config(template(), options=options)),
+                pool(
+                    name=f"{name}, template, no check, hold obsolete 3s",
+                    config=config(_UNCHECKED, options=options, **kept),
+                    turns=4,
+                    horizon_s=7.0,
+                ),
+                pool(
+                    name=f"{name}, template, node lost",
+                    config=config(template(), options=options, defaults=slow),
+                    scenario=lost(2.0, missing=None),
+                    horizon_s=10.0,
+                ),
+                two(name=f"{name}, two names", config=config(*both, options=options)),
+            )
         ),
-        pool(
-            name="leastconn, template, node lost",
-            config=config(template(), options=least, defaults=slow),
-            scenario=lost(2.0, missing=None),
-            horizon_s=10.0,
-        ),
-        two(name="leastconn, two names", config=config(*both, options=least)),
-        pool(name="random, template", config=config(template(), options=at_random)),
-        pool(
-            name="random, template, no check, hold obsolete 3s",
-            config=config(_UNCHECKED, options=at_random, **kept),
-            turns=4,
-            horizon_s=7.0,
-        ),
-        pool(
-            name="random, template, node lost",
-            config=config(template(), options=at_random, defaults=slow),
-            scenario=lost(2.0, missing=None),
-            horizon_s=10.0,
-        ),
-        two(name="random, two names", config=config(*both, options=at_random)),
+    ]
+
+
+def _loaded() -> list[Shape]:
+    """Shapes in which it counts how many requests a server holds, or has failed."""
+    pool = partial(Shape, scenario=move(), names=_THREE, ready=3, turns=3, horizon_s=6.0)
+    seldom = "check inter 2s fall 3 rise 2 "
+    return [
         Shape(
             name="observe layer4",
             config=config(server(words=f"{seldom} observe layer4 {FOLLOWS}")),
@@ -466,4 +465,12 @@ def _loaded() -> list[Shape]:
     ]
 
 
-SHAPES = (*_single(), *_single_special(), *_several(), *_troubled(), *_taken(), *_loaded())
+SHAPES = (
+    *_single(),
+    *_single_special(),
+    *_several(),
+    *_troubled(),
+    *_taken(),
+    *_chosen(),
+    *_loaded(),
+)

@@ -10,6 +10,8 @@ from recompute import recompute
 from chaosd.engine import run
 from chaosd.engine.cell import CellRun
 from chaosd.engine.predicting import Predictor
+from chaosd.errors import Exit
+from chaosd.history.cycles import CycleOutcome
 from chaosd.plugins.timeline import Unreached
 from chaosd.system.clock import SECOND_NS, RealClock
 
@@ -47,6 +49,19 @@ def test_how_long_a_prediction_takes_changes_no_cycle(simulate, monkeypatch) -> 
     assert slow.cycles[0].predicted is not None
     assert quick.cycles == slow.cycles == list(recompute(slow.directory))
     assert belongs_to == [(None, 0)]  # what happens meanwhile is not the cycle's
+
+
+def test_a_cycle_whose_prediction_fails_has_its_line(simulate, monkeypatch) -> None:
+    class Broken(Predictor):
+        def submit(self, question):
+            return super().submit(lambda: 1 // 0)
+
+    monkeypatch.setattr(run, "Predictor", Broken)
+    done = simulate(until={"cycles": 1})
+    assert done.code == Exit.BUG
+    (cycle,) = done.cycles
+    assert cycle.outcome == CycleOutcome.RECOVERED
+    assert cycle.predicted is None
 
 
 def test_the_loop_goes_on_while_a_prediction_is_worked_out() -> None:

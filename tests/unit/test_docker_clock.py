@@ -8,24 +8,10 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
+from wall_clock import SECOND, Clock
 
 from chaosd.runtimes.docker.engine import Engine
 from chaosd.runtimes.docker.follow import Events, Output
-
-SECOND = 1_000_000_000
-
-
-class Clock:
-    """A monotonic clock, and a wall clock that somebody sets."""
-
-    def __init__(self) -> None:
-        self.at_ns, self.ahead_ns = 100 * SECOND, 1_700_000_000 * SECOND
-
-    def now_ns(self) -> int:
-        return self.at_ns
-
-    def unix_ns(self) -> int:
-        return self.at_ns + self.ahead_ns
 
 
 def met(clock: Clock, *, here: bool, ahead_s: float = 0.0) -> Engine:

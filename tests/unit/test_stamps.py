@@ -6,23 +6,9 @@ import socket
 import struct
 
 import pytest
+from wall_clock import SECOND, Clock
 
 from chaosd.system.stamps import SO_TIMESTAMPNS, Stamps
-
-SECOND = 1_000_000_000
-
-
-class Clock:
-    """A monotonic clock, and a wall clock that somebody sets."""
-
-    def __init__(self) -> None:
-        self.at_ns, self.ahead_ns = 100 * SECOND, 1_700_000_000 * SECOND
-
-    def now_ns(self) -> int:
-        return self.at_ns
-
-    def unix_ns(self) -> int:
-        return self.at_ns + self.ahead_ns
 
 
 def stamped(clock: Clock) -> list[tuple[int, int, bytes]]:

@@ -23,7 +23,7 @@ _UNDECIDED = re.compile(
 
 
 class Managers:
-    """Whoever of them can answer is asked, always the same one while it does."""
+    """One that answers is asked, always the same one while it does."""
 
     def __init__(self, hosts: Iterable[Host], clock: Clock) -> None:
         self._hosts, self._clock = deque(hosts), clock
