@@ -39,7 +39,7 @@ class ProxyChild:
         self.api = ""
         self.child: Child | None = None
         self._leaving: Child | None = None  # the one that it has taken over from
-        self._door = EntryWatch(cell.run_id, ())
+        self._entry_watch = EntryWatch(cell.run_id, ())
         self._cell = cell
         self._recorder = recorder
         self._spawn = spawn
@@ -83,7 +83,7 @@ class ProxyChild:
         await self._keep_state(launch)
         old.expected = True
         self._leaving = old
-        self._door.renewed()
+        self._entry_watch.renewed()
         self.child = self._started(proxy.successor(launch, old.pid))
 
     async def restart(self) -> None:
@@ -94,7 +94,7 @@ class ProxyChild:
 
     async def _again(self, old: Child) -> None:
         await old.end(SIGTERM, TERM_S)
-        self._door.renewed()
+        self._entry_watch.renewed()
         self.child = self._started(self._launched)
 
     def _running(self) -> Child:
@@ -152,7 +152,7 @@ class ProxyChild:
     def is_shared(self) -> bool:
         """Whether somebody else listens at its entry, too."""
         pid = self.pid()
-        return pid is not None and self._door.is_shared(pid)
+        return pid is not None and self._entry_watch.is_shared(pid)
 
     def process(self) -> dict[str, int]:
         """Its memory and descriptors, without what is unknown."""
@@ -195,7 +195,7 @@ class ProxyChild:
             )
         self.entry = Address("127.0.0.1", listen.port) if anywhere else listen
         also = [Address("0.0.0.0", listen.port)] if anywhere else []  # noqa: S104
-        self._door = EntryWatch(self._cell.run_id, [self.entry, *also])
+        self._entry_watch = EntryWatch(self._cell.run_id, [self.entry, *also])
         return listen
 
     def _directory(self) -> Path:
