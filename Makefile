@@ -45,7 +45,7 @@ test-long: $(VENV)/.dev haproxy ## what is slow, and all property tests and simu
 # What computes has a worker per core. What waits for other programs has a wider pool; containers
 # are waited for beside it, by fewer workers, as a Docker engine does work of its own. What measures
 # time to a millisecond comes last, a few tests at once: they mostly wait. The last summary is of all.
-COMPUTES = -n auto --dist loadgroup tests/unit tests/sim tests/contract tests/test_tidy.py tests/test_docs.py
+COMPUTES = -n auto --dist loadgroup tests/unit tests/sim tests/contract tests/test_*.py
 WAITS = tests/local tests/docker tests/deploy tests/contract
 phases = tally=$$(mktemp -d); code=0; \
 	run() { $(BIN)/pytest -q --tally "$$tally/reports" $(1) "$$@"; }; \
