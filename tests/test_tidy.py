@@ -306,7 +306,7 @@ def test_every_plugin_file_has_its_entry_point() -> None:
             "surroundings",
             "syslog",
         )
-    } | {"chaosd.runtimes.unread", "chaosd.faults.impairing"}
+    } | {"chaosd.runtimes.unread", "chaosd.faults.impairing", "chaosd.faults.turnover"}
     for kind in ("runtimes", "proxies", "faults", "probes"):
         for path in sorted((PACKAGE / kind).iterdir()):
             if path.stem.startswith("__"):

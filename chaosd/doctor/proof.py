@@ -165,15 +165,7 @@ def of_remedies(
             Side(arm="now", paths=tuple(now), version=version, outlook=before),
             Side(arm="fixed", paths=tuple(fixed), version=version, outlook=after),
         )
-        found.append(
-            Experiment(
-                backend=best.name,
-                scenario=scenario,
-                sides=sides,
-                instances=best.instances,
-                connections=connections_of(diagnosis.subject),
-            )
-        )
+        found.append(_experiment(best, scenario, sides, diagnosis.subject))
     return found
 
 
@@ -197,16 +189,20 @@ def of_versions(diagnoses: Sequence[Diagnosis], paths: Sequence[Path]) -> list[E
                 Side(arm=_arm(old), paths=tuple(paths), version=old.program.version, outlook=one),
                 Side(arm=_arm(new), paths=tuple(paths), version=new.program.version, outlook=other),
             )
-            found.append(
-                Experiment(
-                    backend=row.name,
-                    scenario=scenario,
-                    sides=sides,
-                    instances=row.instances,
-                    connections=connections_of(new.subject),
-                )
-            )
+            found.append(_experiment(row, scenario, sides, new.subject))
     return found
+
+
+def _experiment(
+    row: Row, scenario: Scenario, sides: tuple[Side, Side], subject: Subject
+) -> Experiment:
+    return Experiment(
+        backend=row.name,
+        scenario=scenario,
+        sides=sides,
+        instances=row.instances,
+        connections=connections_of(subject),
+    )
 
 
 def connections_of(subject: Subject) -> int | None:
