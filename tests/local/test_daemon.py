@@ -70,6 +70,7 @@ def children_of(run_id: str) -> list[str]:
 
 
 @pytest.mark.quiet
+@pytest.mark.early
 @pytest.mark.sized
 def test_many_failovers_lie_in_the_references_interval_and_are_spread(tmp_path) -> None:
     """`timeout resolve 1s`, `hold obsolete 0`, never DOWN: [max(A, D), max(A, D + 1 s)]."""
