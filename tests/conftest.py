@@ -123,8 +123,8 @@ def pytest_xdist_make_scheduler(config, log):
 
 @pytest.fixture
 def few_trials(monkeypatch) -> None:
-    """Outlooks of a quarter of the trials, for tests that are not about their spread."""
-    few = functools.partial(outlook.outlook, trials=64)
+    """Outlooks of a tenth of the trials, for tests that are not about their spread."""
+    few = functools.partial(outlook.outlook, trials=24)
     for room in (outlooks, price):
         monkeypatch.setattr(room, "outlook", few)
 
