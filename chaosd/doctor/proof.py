@@ -315,7 +315,7 @@ def _side(experiment: Experiment, side: Side, mine: Sequence[Cycle]) -> Evidence
 
 def mean_of(values: Sequence[float]) -> Estimate:
     """The mean with Student's interval."""
-    from scipy import stats
+    from scipy import special
 
     count = len(values)
     if not count:
@@ -324,6 +324,6 @@ def mean_of(values: Sequence[float]) -> Estimate:
     if count == 1:
         return Estimate(mean, None, None)
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
-    margin = float(stats.t.ppf(0.975, count - 1)) * deviation / math.sqrt(count)
+    margin = float(special.stdtrit(count - 1, 0.975)) * deviation / math.sqrt(count)
     low = mean - margin
     return Estimate(mean, max(0.0, low) if min(values) >= 0 else low, mean + margin)
