@@ -26,18 +26,20 @@ SAME, BETTER, WORSE, UNKNOWN = "same", "better", "worse", "unknown"
 MARGIN, TOLERANCE = 0.20, 0.05  # of A's number
 DECIDING = "recovery p95"  # it must be known to be the same; of the others no difference is shown
 QUANTITIES = {DECIDING: "p95", "recovery p50": "p50", "recovery mean": "mean"}
-# Of the requests of all failovers, and of the failovers themselves: what is never seen in one run
-# can be no more than some part of the failovers, which says little of the requests.
+# Of the requests of a failover, in seconds: a share of them would go by how long it was watched.
+LOST = {"failed": "failed_s", "misrouted": "misrouted_s"}
+# Of the failovers: what is never seen in one run can be no more than some part of the failovers,
+# which says little of the requests.
 SHARES = {
-    "failed": "failed_share",
-    "misrouted": "misrouted_share",
     "any failed": "failed_cycles",
     "any misrouted": "misrouted_cycles",
     "censored": "",
 }
 # The number that decides has its own 95 %; the others have that together (Bonferroni), so that to
 # look at more of them does not find more differences where there are none.
-OTHERS_WIDENED = NormalDist().inv_cdf(1 - 0.025 / (len(QUANTITIES) - 1 + len(SHARES))) / Z
+OTHERS_WIDENED = (
+    NormalDist().inv_cdf(1 - 0.025 / (len(QUANTITIES) - 1 + len(LOST) + len(SHARES))) / Z
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,14 +60,14 @@ class Side:
         """From a report as it is in report.json, and one of its parts: `total`, or a fault's."""
         outcomes = part["outcomes"]
         censored = share(outcomes["censored"], part["failovers"])
-        shares = {name: part.get(key) for name, key in SHARES.items() if key}
+        counted = {name: part.get(key) for name, key in (LOST | SHARES).items() if key}
         settings = report["manifest"].get("settings", {})
         return cls(
             name=report["run"],
             failovers=part["failovers"],
             numbers={
                 **{name: _estimate(part["recovery_s"][key]) for name, key in QUANTITIES.items()},
-                **{name: _estimate(found or {}) for name, found in shares.items()},
+                **{name: _estimate(found or {}) for name, found in counted.items()},
                 "censored": Estimate(censored.value, censored.low, censored.high),
             },
             resolution_s=part["resolution_s"] or 0.0,
@@ -194,6 +196,17 @@ def _rows(a: Side, b: Side, margin: float, tolerance: float) -> Iterator[Row]:
         whole = one.value or 0.0
         answer = _answer(found, tolerance * whole, bar_s, margin * whole)
         yield Row(name=name, unit="s", a=one, b=other, difference=found, answer=answer)
+    for name in LOST:
+        one, other = a.numbers[name], b.numbers[name]
+        found = _difference(one, other, 0.0, OTHERS_WIDENED)
+        yield Row(
+            name=name,
+            unit="s",
+            a=one,
+            b=other,
+            difference=found,
+            answer=_answer(found, 0.0, 0.0, 0.0),
+        )
     for name in SHARES:
         one, other = a.numbers[name], b.numbers[name]
         found = _within_one(_difference(one, other, 0.0, OTHERS_WIDENED))

@@ -259,6 +259,14 @@ class Clusters:
         return Share(count=count, n=size, value=value, low=low, high=high)
 
 
+def mean_part(parts: Sequence[int], whole: int) -> Estimate:
+    """The mean of parts that were seen independently, none of them above `whole`; see `share`."""
+    found = ratio(parts, [whole] * len(parts))
+    if found.value is None or found.low is None or found.high is None:
+        return Estimate(None if found.value is None else found.value * whole, None, None)
+    return Estimate(found.value * whole, found.low * whole, found.high * whole)
+
+
 def ratio(counts: Iterable[int], sizes: Iterable[int]) -> Share:
     """What part of clusters of these sizes was counted."""
     clusters = Clusters()

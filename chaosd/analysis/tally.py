@@ -13,9 +13,11 @@ from chaosd.analysis.expected_requests import Expected, ExpectedTotals, expected
 from chaosd.analysis.observed import observed
 from chaosd.analysis.residuals import Residuals, residuals
 from chaosd.analysis.statistics import (
+    Estimate,
     Quantiles,
     Share,
     error_bar,
+    mean_part,
     quantiles,
     ratio,
     serial,
@@ -27,6 +29,7 @@ from chaosd.history.cycles import PHASES, PHASES_OF_NODES, Cycle, CycleKind, Cyc
 MEASURED = ("recovery_s", "stable_recovery_s", "outage_gap_s", "outage_loss_s")
 COUNTS = ("samples", "failed", "masked", "misrouted", "dropped")
 BAD = ("failed", "masked", "misrouted")
+LOST = ("failed", "misrouted")
 # What may be cut off of what is held against predictions: it hides no more than their interval.
 CUT_MAX, CUT_SHARE_MAX = 1, 0.05
 # Among outcomes: recovered or censored, and no failover, for nothing moved.
@@ -108,6 +111,8 @@ class Totals:
     failed_share: Share  # of the requests that were sent
     masked_share: Share
     misrouted_share: Share
+    failed_s: Estimate  # of requests, in the mean of all failovers
+    misrouted_s: Estimate
     failed_cycles: Share  # failovers in which any request was
     misrouted_cycles: Share
     in_band: Share  # of the recoveries for which there is a prediction
@@ -164,6 +169,7 @@ class Tally:
         self.restart, self.restart_censored = list[float](), list[float]()
         self.restart_wait: list[float] = []
         self.requests = {name: array("q") for name in ("sent", "bad", *BAD)}  # of each failover
+        self.requests_ns = {name: array("q") for name in ("sent", *LOST)}  # at their interval
         self.phases: dict[str, list[float]] = {phase: [] for phase in PHASES_OF_NODES}
         self.phases_error_s: float | None = None
         self.known: list[tuple[float, float]] = []  # recovery, its error bar
@@ -213,6 +219,9 @@ class Tally:
         self.requests["bad"].append(cycle.failed + cycle.misrouted)
         for name in BAD:
             self.requests[name].append(getattr(cycle, name))
+        interval_ns = round(1e9 * (cycle.interval_s or self._interval_s))
+        for name, counts in self.requests_ns.items():
+            counts.append(self.requests[name][-1] * interval_ns)
         if cycle.outcome == CycleOutcome.UNAFFECTED:
             return  # no recovery of 0 s: it is counted, and enters no quantile
         self._add_measured(cycle)
@@ -330,8 +339,9 @@ class Tally:
         told = not self.unresolved and self.cut_predicted <= cut_most
         counted: dict[str, Any] = {name: self.counts[name] for name in COUNTS}
         counted |= {f"{name}_share": self.share(name) for name in BAD}
-        for name in ("failed", "misrouted"):
+        for name in LOST:
             counts = self.requests[name]
+            counted[f"{name}_s"] = self.mean_s(name)
             counted[f"{name}_cycles"] = share(sum(map(bool, counts)), len(counts))
         counted |= {n: quantiles(self.values[n], self.censored[n]) for n in MEASURED}
         return Totals(
@@ -383,6 +393,16 @@ class Tally:
     def share(self, name: str) -> Share:
         """What part of the requests of all failovers came to this."""
         return ratio(self.requests[name], self.requests["sent"])
+
+    def mean_s(self, name: str) -> Estimate:
+        """How many seconds of requests came to this in a failover, in the mean.
+
+        Unlike a share of the requests it does not go by how long the failovers were watched.
+        """
+        most = max(self.requests_ns["sent"], default=0)
+        found = mean_part(self.requests_ns[name], most) if most else Estimate(None, None, None)
+        bounds_ns = (found.value, found.low, found.high)
+        return Estimate(*(None if each is None else each / 1e9 for each in bounds_ns))
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -37,8 +37,8 @@ def table(report: Report) -> list[list[str]]:
                 str(whole.failovers),
                 text.estimate(whole.recovery_s.p50),
                 text.estimate(whole.recovery_s.p95),
-                text.share(whole.failed_share),
-                text.share(whole.misrouted_share),
+                text.estimate(whole.failed_s),
+                text.estimate(whole.misrouted_s),
                 f"{whole.in_band.count} of {whole.in_band.n}" if whole.in_band.n else "-",
                 f"{sum(rates) / len(rates):.2f}" if rates else "-",
             ]

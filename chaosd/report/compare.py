@@ -73,8 +73,8 @@ class _Totals(_Needed):
     outcomes: dict[str, _Count]
     resolution_s: _Real | None
     recovery_s: _Recovery
-    failed_share: _Number
-    misrouted_share: _Number
+    failed_s: _Number | None = None  # not in reports of before
+    misrouted_s: _Number | None = None
     failed_cycles: _Number | None = None
     misrouted_cycles: _Number | None = None
 

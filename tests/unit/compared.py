@@ -21,6 +21,7 @@ def cycle(recovery_s: float, **changes: Any) -> Cycle:
     failed = round(0.8 * recovery_s * RATE_HZ)
     samples = round((recovery_s + 1) * RATE_HZ)
     values = {"recovery_s": recovery_s, "failed": failed, "samples": samples, "masked": 0}
+    values["interval_s"] = 1 / RATE_HZ
     return fake.cycle(**(values | changes))
 
 

@@ -16,7 +16,7 @@ import fake
 import pytest
 from compared import LIMIT, MANIFEST, cycle, differs, longer, rows, uniform
 
-from chaosd.analysis.compare import SHARES, Reason, ReasonKind, Side, compare
+from chaosd.analysis.compare import LOST, SHARES, Reason, ReasonKind, Side, compare
 from chaosd.analysis.compare import _difference as difference
 from chaosd.analysis.statistics import Estimate
 from chaosd.analysis.summary import summarise
@@ -129,7 +129,7 @@ def test_what_is_beyond_all_that_was_observed_differs_if_the_intervals_are_apart
 def numbers(p95_low: float, p95: float, p95_high: float, resolution_s: float = 0.0) -> Side:
     """A run of which only the p95 is known."""
     unknown = Estimate(None, None, None)
-    known = dict.fromkeys(["recovery p50", "recovery mean", *SHARES], unknown)
+    known = dict.fromkeys(["recovery p50", "recovery mean", *LOST, *SHARES], unknown)
     known |= {"recovery p95": Estimate(p95, p95_low, p95_high)}
     return Side(
         name="x",
@@ -200,15 +200,19 @@ def test_what_one_run_never_sees_and_the_other_always_is_a_difference() -> None:
 
 
 def test_a_longer_look_is_no_better_proxy() -> None:
-    """What is watched for longer after its recovery has more good requests."""
+    """What is watched for longer after its recovery has more good requests, and fails as many."""
     random = Random(8)
     some = uniform(random, 0.2)
     longer_look = [replace(c, samples=c.samples + 900) for c in some]
-    seen = {"settings": LIMIT["settings"] | {"stable_for_ns": 10 * fake.SECOND}}
-    found = compare(side(some), side(longer_look, **seen))
+    found = compare(side(some), side(longer_look))
     assert found.answer == "same"
-    assert rows(found)["failed"] == "unknown"
-    assert compare(side(some), side(longer_look)).reasons == differs("failed")
+    assert rows(found)["failed"] != "worse"
+    # Who recovers sooner is watched for less long: as many lost requests are no worse.
+    lost = [replace(c, failed=20) for c in some]
+    sooner = [replace(c, failed=20) for c in longer(some, lambda s: s / 2)]
+    found = compare(side(lost), side(sooner))
+    assert found.reasons == differs("recovery p95", "recovery p50", "recovery mean")
+    assert found.answer == "better"
 
 
 def test_recoveries_that_never_come_are_worse() -> None:
