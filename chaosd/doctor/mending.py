@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from chaosd.doctor.finding import Remedy
 from chaosd.doctor.subject import Subject
 from chaosd.proxies.haproxy.cfg.effective import Origin, Proxy, Resolvers, Server, Value
@@ -45,6 +47,11 @@ def insert(subject: Subject, header: Place, *texts: str) -> Edit:
     return Insert(header, Reason.MENDED, lines=tuple(f"{blanks}{text}" for text in texts))
 
 
+def end(place: Place) -> Edit:
+    """The newline that a file's last line lacks."""
+    return Insert(place, Reason.MENDED, lines=())
+
+
 def _indent(subject: Subject, section: Section) -> str:
     for statement in section.statements:
         text = subject.line(statement.place)
@@ -68,6 +75,25 @@ def set_in_resolvers(subject: Subject, section: Resolvers, keyword: str, text: s
     if value is not None and value.is_said:
         return reword(value, text)
     return insert(subject, section.place, f"{keyword} {text}")
+
+
+def by_home(subject: Subject, lacking: Iterable[tuple[Proxy, Value]]) -> list[list[Proxy]]:
+    """Backends that lack a line, together where one finding says it of all of them.
+
+    Those that one line is wrong for, those of one `defaults`, and all that have none.
+    """
+    found: dict[Place | None, list[Proxy]] = {}
+    for proxy, value in lacking:
+        parent = subject.parent_of(proxy)
+        home = value.place or (None if parent is None else parent.header.place)
+        found.setdefault(home, []).append(proxy)
+    return list(found.values())
+
+
+def insert_for(subject: Subject, proxies: Iterable[Proxy], text: str) -> list[Edit]:
+    """A line that backends lack: once in their defaults, or in each that has none."""
+    homes = dict.fromkeys(home_of(subject, proxy) for proxy in proxies)
+    return [insert(subject, home, text) for home in homes]
 
 
 def home_of(subject: Subject, proxy: Proxy) -> Place:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from chaosd.doctor.finding import Facts, Finding, Severity, Spot
+from chaosd.doctor import mending
+from chaosd.doctor.finding import Facts, Finding, Remedy, Severity, Spot
 from chaosd.doctor.rule import Rule
 from chaosd.doctor.subject import Subject, of_word
 from chaosd.proxies.haproxy.cfg.address import target
@@ -24,6 +25,9 @@ class Refused(Rule):
         for problem in subject.effective.problems:
             if problem.trouble is Trouble.REFUSED:
                 yield self._finding(subject, Spot(problem.place, problem.column), problem.what)
+            elif problem.trouble is Trouble.NO_NEWLINE:
+                remedy = mending.remedy(mending.end(problem.place))
+                yield self._finding(subject, Spot(problem.place), problem.what, remedy)
         for section in subject.effective.resolvers.values():
             names: set[str] = set()
             for nameserver in section.nameservers:
@@ -36,9 +40,11 @@ class Refused(Rule):
                     what = f"`{nameserver.address.text}` has no port (write :53 after it)"
                     yield self._finding(subject, spot, what)
 
-    def _finding(self, subject: Subject, spot: Spot, what: str) -> Finding:
+    def _finding(
+        self, subject: Subject, spot: Spot, what: str, remedy: Remedy | None = None
+    ) -> Finding:
         facts: Facts = {"version": subject.version_text, "what": what}
-        return self.finding(spot, facts)
+        return self.finding(spot, facts, remedy=remedy, beyond=remedy is not None)
 
 
 def _lacks_port(subject: Subject, nameserver: Nameserver) -> bool:

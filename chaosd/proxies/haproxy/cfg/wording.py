@@ -94,6 +94,11 @@ _CHANGES = {
     ),
     Change.RETRIED: "more requests are tried again than predicted: fewer may fail",
     Change.REDISPATCH: "taken as `option redispatch`: the last retry only",
+    Change.REUSED: (
+        "a retry may take a connection that another request has opened, and get to the new address "
+        "by it: fewer fail. Where a node is lost, requests on open connections wait for "
+        "`timeout server`: more fail"
+    ),
     Change.PROGRAM: "what the program does to requests is not known",
     Change.DESTINATION: "a rule chooses the address: requests may not go to these servers",
     Change.FALLBACK: "this rule may send requests to another backend: fewer may fail",
