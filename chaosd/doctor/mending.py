@@ -9,6 +9,7 @@ from chaosd.doctor.subject import Subject
 from chaosd.proxies.haproxy.cfg.effective import Origin, Proxy, Resolvers, Server, Value
 from chaosd.proxies.haproxy.cfg.source import Place, Section, Statement
 from chaosd.proxies.haproxy.rewire.edits import (
+    Drop,
     Edit,
     Insert,
     Replace,
@@ -33,6 +34,11 @@ def reword(value: Value, text: str) -> Edit:
 def rewrite(statement: Statement, text: str) -> Edit:
     """A whole line, but for its comment."""
     return replace_line(statement, text, Reason.MENDED)
+
+
+def leave_out(statement: Statement) -> Edit:
+    """A whole line becomes a comment."""
+    return Drop(statement.place, Reason.MENDED)
 
 
 def append(statement: Statement, text: str) -> Edit:

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from chaosd.doctor import mending
 from chaosd.doctor.finding import Facts, Finding, Remedy, Severity, Spot
 from chaosd.doctor.rule import Rule
-from chaosd.doctor.subject import Subject, of_word
+from chaosd.doctor.subject import Subject, of_word, of_words
 from chaosd.proxies.haproxy.cfg.address import target
 from chaosd.proxies.haproxy.cfg.effective import Nameserver
-from chaosd.proxies.haproxy.cfg.source import Trouble
+from chaosd.proxies.haproxy.cfg.gone import refusal
+from chaosd.proxies.haproxy.cfg.source import Statement, Trouble
 
 
 class Refused(Rule):
@@ -28,6 +29,11 @@ class Refused(Rule):
             elif problem.trouble is Trouble.NO_NEWLINE:
                 remedy = mending.remedy(mending.end(problem.place))
                 yield self._finding(subject, Spot(problem.place), problem.what, remedy)
+        for part, line in subject.statements():
+            found = refusal(subject.effective.dialect, part, line)
+            if found is not None:
+                remedy = _instead(line, found.instead)
+                yield self._finding(subject, of_words(line), found.what, remedy)
         for section in subject.effective.resolvers.values():
             names: set[str] = set()
             for nameserver in section.nameservers:
@@ -45,6 +51,13 @@ class Refused(Rule):
     ) -> Finding:
         facts: Facts = {"version": subject.version_text, "what": what}
         return self.finding(spot, facts, remedy=remedy, beyond=remedy is not None)
+
+
+def _instead(line: Statement, text: str | None) -> Remedy | None:
+    """The line to write, or none: it becomes a comment."""
+    if text is None:
+        return None
+    return mending.remedy(mending.rewrite(line, text) if text else mending.leave_out(line))
 
 
 def _lacks_port(subject: Subject, nameserver: Nameserver) -> bool:
