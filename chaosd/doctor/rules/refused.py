@@ -27,8 +27,8 @@ class Refused(Rule):
             if problem.trouble is Trouble.REFUSED:
                 yield self._finding(subject, Spot(problem.place, problem.column), problem.what)
             elif problem.trouble is Trouble.NO_NEWLINE:
-                remedy = mending.remedy(mending.end(problem.place))
-                yield self._finding(subject, Spot(problem.place), problem.what, remedy)
+                newline = mending.remedy(mending.end(problem.place))
+                yield self._finding(subject, Spot(problem.place), problem.what, newline)
         for part, line in subject.statements():
             found = refusal(subject.effective.dialect, part, line)
             if found is not None:
