@@ -13,7 +13,7 @@ from chaosd.proxies.haproxy.cfg.host import Host
 from chaosd.proxies.haproxy.cfg.limits import Change
 from chaosd.proxies.haproxy.cfg.reader import read_files
 from chaosd.proxies.haproxy.cfg.resolve import resolve
-from chaosd.proxies.haproxy.cfg.wording import say_limit, say_unknown
+from chaosd.proxies.haproxy.cfg.wording import say_bound, say_limit, say_unknown
 from chaosd.proxies.haproxy.model.backend import Backend, CheckKind, Follows, ServerLine, Unknown
 
 S, MS = 1_000_000_000, 1_000_000
@@ -300,6 +300,13 @@ def test_a_word_that_is_not_modelled_takes_nothing_else_away(
 )
 def test_what_changes_nothing_is_not_mentioned(tmp_path: Path, lines: str) -> None:
     assert not changes(tmp_path, f"backend b\n {lines}\n server t app2:80\n")
+
+
+def test_what_may_keep_all_probes_to_one_server_is_said(tmp_path: Path) -> None:
+    text = "backend b\n balance {}\n server s app:80\n server t app2:80\n"
+    (said,) = say_bound(backend(tmp_path, text.format("source")).limits)
+    assert "`balance source`: probes are one client" in said
+    assert not say_bound(backend(tmp_path, text.format("leastconn")).limits)
 
 
 def test_few_places_on_the_way_to_the_backend_are_said(tmp_path: Path) -> None:
