@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from chaosd.doctor.finding import Remedy
 from chaosd.doctor.subject import Subject
 from chaosd.proxies.haproxy.cfg.effective import Origin, Proxy, Resolvers, Server, Value
 from chaosd.proxies.haproxy.cfg.source import Place, Section, Statement
 from chaosd.proxies.haproxy.rewire.edits import (
+    Drop,
     Edit,
     Insert,
     Replace,
@@ -33,6 +36,11 @@ def rewrite(statement: Statement, text: str) -> Edit:
     return replace_line(statement, text, Reason.MENDED)
 
 
+def leave_out(statement: Statement) -> Edit:
+    """A whole line becomes a comment."""
+    return Drop(statement.place, Reason.MENDED)
+
+
 def append(statement: Statement, text: str) -> Edit:
     """Words at the end of a line."""
     return append_words(statement, text, Reason.MENDED)
@@ -43,6 +51,11 @@ def insert(subject: Subject, header: Place, *texts: str) -> Edit:
     section = subject.section_at(header)
     blanks = _indent(subject, section)
     return Insert(header, Reason.MENDED, lines=tuple(f"{blanks}{text}" for text in texts))
+
+
+def end(place: Place) -> Edit:
+    """The newline that a file's last line lacks."""
+    return Insert(place, Reason.MENDED, lines=())
 
 
 def _indent(subject: Subject, section: Section) -> str:
@@ -68,6 +81,25 @@ def set_in_resolvers(subject: Subject, section: Resolvers, keyword: str, text: s
     if value is not None and value.is_said:
         return reword(value, text)
     return insert(subject, section.place, f"{keyword} {text}")
+
+
+def by_home(subject: Subject, lacking: Iterable[tuple[Proxy, Value]]) -> list[list[Proxy]]:
+    """Backends that lack a line, together where one finding says it of all of them.
+
+    Those that one line is wrong for, those of one `defaults`, and all that have none.
+    """
+    found: dict[Place | None, list[Proxy]] = {}
+    for proxy, value in lacking:
+        parent = subject.parent_of(proxy)
+        home = value.place or (None if parent is None else parent.header.place)
+        found.setdefault(home, []).append(proxy)
+    return list(found.values())
+
+
+def insert_for(subject: Subject, proxies: Iterable[Proxy], text: str) -> list[Edit]:
+    """A line that backends lack: once in their defaults, or in each that has none."""
+    homes = dict.fromkeys(home_of(subject, proxy) for proxy in proxies)
+    return [insert(subject, home, text) for home in homes]
 
 
 def home_of(subject: Subject, proxy: Proxy) -> Place:

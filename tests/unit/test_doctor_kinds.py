@@ -239,3 +239,88 @@ def test_questions_for_one_name_count_once(tmp_path) -> None:
     backends = [*Model().backends(subject).values()]
     assert price.queries_together_per_s(backends[:1]) == pytest.approx(2, rel=0.01)
     assert price.queries_together_per_s(backends) == pytest.approx(4, rel=0.01)
+
+
+# --- lines that HAProxy does not take ---
+
+
+@pytest.mark.parametrize(
+    ("line", "since", "instead"),
+    [
+        ("option forceclose", "2.5", "option httpclose"),
+        ("option http-tunnel", "2.5", "# option http-tunnel"),
+        ("contimeout 5s", "2.1", "timeout connect 5s"),
+        ("redispatch", "2.1", "option redispatch"),
+        ("reqadd X-A:\\ b", "2.1", None),
+        ("option httpchk GET / HTTP/1.1\\r\\nHost:\\ app", "2.7", None),
+    ],
+)
+def test_a_word_that_a_newer_version_refuses(tmp_path, line, since, instead) -> None:
+    text = f"{DNS}{HEAD}    {line}\nbackend b\n    server s app:80 check resolvers dns\n"
+    major, minor = map(int, since.split("."))
+    assert not look(tmp_path, "refused", text, f"{major}.{minor - 1}.0")
+    (found,) = look(tmp_path, "refused", text, f"{since}.0")
+    assert found.spot.place.line == 9
+    assert f"since {since} (" in found.message
+    assert mended(tmp_path, found, 9) == (None if instead is None else f"    {instead}")
+
+
+@pytest.mark.parametrize("line", ["timeout connect 1s", "hold never 1s", "retries 3"])
+def test_a_word_that_a_resolvers_section_does_not_have(tmp_path, line) -> None:
+    text = f"{DNS}    {line}\n{HEAD}backend b\n    server s app:80 check resolvers dns\n"
+    (found,) = look(tmp_path, "refused", text)
+    assert f"`{' '.join(line.split()[:-1])}`" in found.message
+    assert mended(tmp_path, found, 3) == f"    # {line}"
+    for known in ("timeout retry 1s", "hold nx 1s", "accepted_payload_size 512"):
+        assert not look(tmp_path, "refused", text.replace(line, known))
+
+
+def test_a_last_line_without_a_newline_is_mended(tmp_path) -> None:
+    text = f"{DNS}{HEAD}backend b\n    server s app:80 check resolvers dns"
+    (found,) = look(tmp_path, "refused", text)
+    mended, _ = open_files([tmp_path / "haproxy.cfg"], {}).edited(found.remedy.edits)
+    assert mended.sources[0].text == f"{text}\n"
+    assert not look(tmp_path, "refused", text, "2.2.9")
+
+
+def mended(tmp_path, finding: Finding, line: int) -> str | None:
+    """What its remedy makes of a line."""
+    if finding.remedy is None:
+        return None
+    files, _ = open_files([tmp_path / "haproxy.cfg"], {}).edited(finding.remedy.edits)
+    return files.sources[0].text.split("\n")[line - 1]
+
+
+# --- backends without a `defaults` ---
+
+
+@pytest.mark.parametrize("slug", ["no-redispatch", "no-timeout-connect"])
+def test_what_several_backends_lack_is_said_once(tmp_path, slug) -> None:
+    part = "backend {name}\n    server s app:80 check resolvers dns\n"
+    text = DNS + "".join(part.format(name=name) for name in ("one", "two", "three"))
+    (found,) = look(tmp_path, slug, text)
+    assert found.backends == ("one", "two", "three")
+    assert [edit.place.line for edit in found.remedy.edits] == [3, 5, 7]
+    assert [place.line for place in found.also] == [5, 7]
+    with_defaults = f"{text}defaults\n{part.format(name='four')}{part.format(name='five')}"
+    _, second = look(tmp_path, slug, with_defaults)
+    assert [edit.place.line for edit in second.remedy.edits] == [9]
+    assert second.backends == ("four", "five")
+
+
+# --- templates in a swarm ---
+
+
+@pytest.mark.parametrize(
+    ("name", "nameserver", "is_told"),
+    [
+        ("web", "127.0.0.11:53", True),
+        ("tasks.web", "127.0.0.11:53", False),
+        ("web.example.com", "127.0.0.11:53", False),
+        ("web", "192.0.2.1:53", False),
+    ],
+)
+def test_a_service_may_be_one_address(tmp_path, name, nameserver, is_told) -> None:
+    text = f"{DNS}{HEAD}backend b\n    server-template w 3 {name}:80 check resolvers dns\n"
+    (found,) = look(tmp_path, "spare-slots", text.replace("192.0.2.1:53", nameserver))
+    assert ("`tasks.web` lists the tasks" in found.message) is is_told

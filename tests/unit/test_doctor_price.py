@@ -13,6 +13,7 @@ from chaosd.doctor.examine import Doctor, is_shown
 from chaosd.doctor.finding import Change, Confidence, Cost, Finding, Severity, Spot, Toll
 from chaosd.doctor.formats import json as jsons
 from chaosd.doctor.formats import table
+from chaosd.doctor.formats.costs import cost_lines
 from chaosd.doctor.price import Model, is_nothing
 from chaosd.doctor.reading import Program, open_files
 from chaosd.proxies.haproxy.cfg.source import Place
@@ -76,6 +77,25 @@ def test_what_makes_users_worse_off_is_no_remedy() -> None:
     assert is_nothing(cost)
     assert not is_nothing(replace(cost, loss_s=0.3))
     assert not is_nothing(replace(cost, queries_per_s=Change(now=2.0, fixed=1.0)))
+
+
+def test_what_is_the_same_once_it_is_rounded_is_not_said() -> None:
+    same = Change(now=0.0, fixed=0.0)
+    toll = Toll(
+        backend="b",
+        scenario=MOVE,
+        usual=True,
+        recovery_s=Change(now=17.4, fixed=17.1),
+        never=same,
+        failed_s=Change(now=1.0, fixed=0.0),
+        misrouted_s=same,
+        slow_s=same,
+        slowest_s=same,
+    )
+    cost = Cost(tolls=(toll,), queries_per_s=same, loss_s=1.0)
+    assert list(cost_lines(cost)) == ["a move (b): lost requests 1.0 s → 0 s"]
+    nothing = replace(toll, failed_s=same)
+    assert list(cost_lines(replace(cost, tolls=(nothing,)))) == []
 
 
 def test_who_waits_two_minutes_has_gone(tmp_path: Path) -> None:

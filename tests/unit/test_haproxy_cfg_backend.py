@@ -13,7 +13,7 @@ from chaosd.proxies.haproxy.cfg.host import Host
 from chaosd.proxies.haproxy.cfg.limits import Change
 from chaosd.proxies.haproxy.cfg.reader import read_files
 from chaosd.proxies.haproxy.cfg.resolve import resolve
-from chaosd.proxies.haproxy.cfg.wording import say_limit, say_unknown
+from chaosd.proxies.haproxy.cfg.wording import say_bound, say_limit, say_unknown
 from chaosd.proxies.haproxy.model.backend import Backend, CheckKind, Follows, ServerLine, Unknown
 
 S, MS = 1_000_000_000, 1_000_000
@@ -248,6 +248,7 @@ def test_what_a_check_finds_out(tmp_path: Path, more: str, words: str, kind: Che
         ("server s app:80 disabled", Change.DISABLED),
         ('server s app:80 inter "${NOBODY}"', Change.UNSET),
         ("retry-on all-retryable-errors\n server s app:80", Change.RETRIED),
+        ("mode http\n http-reuse always\n server s app:80", Change.REUSED),
         ("use-server s if TRUE\n server s app:80", Change.WHO),
         ("balance source\n server s app:80", Change.WHO),
         ("balance leastconn\n server s app:80", Change.CROWD),
@@ -287,6 +288,8 @@ def test_a_word_that_is_not_modelled_takes_nothing_else_away(
         "retry-on conn-failure\n server s app:80",
         "stick-table type ip size 1m\n server s app:80",
         "cookie C insert\n server s app:80",
+        "http-reuse always\n server s app:80",
+        "mode http\n http-reuse always\n option httpclose\n server s app:80",
         "server s app:80 slowstart 0",
         "server s app:80 observe none",
         "server s app:80 ssl verify none sni str(x) maxconn 5000 send-proxy proto h2",
@@ -297,6 +300,13 @@ def test_a_word_that_is_not_modelled_takes_nothing_else_away(
 )
 def test_what_changes_nothing_is_not_mentioned(tmp_path: Path, lines: str) -> None:
     assert not changes(tmp_path, f"backend b\n {lines}\n server t app2:80\n")
+
+
+def test_what_may_keep_all_probes_to_one_server_is_said(tmp_path: Path) -> None:
+    text = "backend b\n balance {}\n server s app:80\n server t app2:80\n"
+    (said,) = say_bound(backend(tmp_path, text.format("source")).limits)
+    assert "`balance source`: probes are one client" in said
+    assert not say_bound(backend(tmp_path, text.format("leastconn")).limits)
 
 
 def test_few_places_on_the_way_to_the_backend_are_said(tmp_path: Path) -> None:

@@ -220,7 +220,7 @@ def test_a_variable_without_a_value_is_said_and_the_line_is_kept(tmp_path: Path)
     [
         ("x 1\nglobal\n", "2.6", "1:0: refused: `x` stands in no section"),
         ("global\n no x\n", "2.6", "2:0: refused: `no` does not go with `x`"),
-        ("global\n a\n b", "2.6", "3:0: refused: the last line has no newline"),
+        ("global\n a\n b", "2.6", "3:0: no newline: the last line has no newline"),
         ('global\n a "" b\n', "3.4", "2:4: refused: word 2 is empty"),
         ('global\n a "b\n', "2.6", "2:4: refused: unmatched quote"),
     ],

@@ -114,20 +114,28 @@ def test_the_plainest_bind_is_taken():
         ("use_backend b if { hdr(host) -i shop.example }", ("shop.example", "/")),
         ("acl h hdr_beg(host) -i api.\n use_backend b if h", ("api.chaosd.example", "/")),
         ("acl h hdr(host) -m end .example.org\n use_backend b if h", ("chaosd.example.org", "/")),
-        ("use_backend b if { path_beg /orders }", ("app.example", "/orders")),
+        ("use_backend b if { path_beg /orders }", ("app.example", "/orders/")),
         ("acl h req.hdr(Host) -i x.y\n acl p path /a /b\n use_backend b if h p", ("x.y", "/a")),
         ("use_backend c if { path / }\n default_backend b\n use_backend b if { path_end .js }",
          ("app.example", "/.js")),
         ("use_backend c if { hdr(x-api) -m found } or { path /x }\n default_backend b",
          ("app.example", "/")),
-        ("http-request deny unless { path_beg /in }\n default_backend b", ("app.example", "/in")),
+        ("http-request deny unless { path_beg /in }\n default_backend b", ("app.example", "/in/")),
         ("monitor-uri /\n default_backend b\n acl p path /else", ("app.example", "/else")),
         ("use_backend b unless { hdr(host) app.example }\n acl h hdr(host) b.example",
          ("b.example", "/")),
         ("use_backend c if { method OPTIONS }\n default_backend b", ("app.example", "/")),
-        ("use_backend b if { path_beg,url_dec -i -m beg /In }", ("app.example", "/In")),
-        ("use_backend b if { path,lower,url_dec -m beg /in }", ("app.example", "/in")),
+        ("use_backend b if { path_beg,url_dec -i -m beg /In }", ("app.example", "/In/")),
+        ("use_backend b if { path,lower,url_dec -m beg /in }", ("app.example", "/in/")),
+        ("use_backend c if { path /api/ }\n use_backend b if { path_beg /api }",
+         ("app.example", "/api")),
+        ("http-request deny if { hdr_cnt(user-agent) eq 0 }\n default_backend b",
+         ("app.example", "/")),
+        ("http-request deny unless { hdr_cnt(host) 1 2 }\n default_backend b",
+         ("app.example", "/")),
+        ("use_backend b if { hdr_cnt(x-api) gt 0 }", None),
         # What is not understood is never guessed.
+        ("http-request deny if { hdr_cnt(host) ne 1 }\n default_backend b", None),
         ("use_backend b if { src -f /list }", None),
         ("use_backend b if { src gate.example }", None),
         ("use_backend c if { lua.what }\n default_backend b", None),
@@ -172,7 +180,7 @@ def test_what_the_backend_itself_refuses_counts_too():
 def test_what_the_backend_itself_refuses_counts_without_a_frontend_too():
     found = route("", back="http-request deny unless { path_beg /in }")
     assert found.is_own
-    assert found.request.path == "/in"
+    assert found.request.path == "/in/"
 
 
 def test_what_lets_nobody_in_is_left_out_of_the_backend():

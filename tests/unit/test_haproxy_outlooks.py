@@ -60,6 +60,13 @@ def test_servers_that_are_found_alike_are_said_together(tmp_path: Path) -> None:
     assert f": {how}, 1 server at a fixed address (backup); s is the one that moves; " in said
 
 
+def test_of_addresses_in_the_file_nothing_is_foretold(tmp_path: Path) -> None:
+    said = told(tmp_path, old="\nbackend db\n    server d 192.0.2.7:1 check").splitlines()
+    at = next(n for n, line in enumerate(said) if line.startswith("backend db ("))
+    assert said[at].endswith("): addresses in the file: nothing moves by DNS")
+    assert not any(line.startswith("  an instance moves  never") for line in said[at:])
+
+
 def test_backends_that_are_alike_have_one_answer(tmp_path: Path) -> None:
     alike, alone = foreseen(tmp_path)
     assert isinstance(alike, Foreseen)

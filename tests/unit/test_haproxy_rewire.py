@@ -161,6 +161,18 @@ def test_the_difference_makes_the_copy_of_the_file():
     assert "\n".join(lines) == copy.text
 
 
+@pytest.mark.parametrize(("version", "said"), [("2.2.9", 0), ("2.6.12", 1)])
+def test_a_file_without_a_newline_at_its_end_gets_one(version, said):
+    text = (
+        "global\n log stdout format raw local0\nlisten l\n bind :80\n mode tcp\n"
+        " server s app.example:1 resolvers r\nresolvers r\n nameserver d 1.1.1.1:53"
+    )
+    found = make(text, version=version)
+    assert found.text.endswith("nameserver d 127.64.0.2:5300\n")
+    lost = [each for each in found.rewired.lost if each.reason is Reason.NEWLINE]
+    assert [each.place.line for each in lost] == [8] * said
+
+
 def test_a_line_of_the_copy_is_traced_to_the_users_line():
     found = make("resolvers r\n nameserver d 1.1.1.1:53\nlisten l\n bind :80\n mode http\n"
                  " server s app.example:1 resolvers r\n")  # fmt: skip
@@ -369,7 +381,21 @@ def test_variables_without_a_value_are_named_and_stood_for():
         "APP_PORT": 6,
     }
     assert files.choice.name == "app.example"
-    assert files.environment == {"APP": "app.example"} | dict.fromkeys(files.unset, "chaosd")
+    assert files.environment == {"APP": "app.example"} | {
+        "PORT": "chaosd-port",
+        "WHO": "chaosd-who",
+        "APP_PORT": "chaosd-app-port",
+    }
+
+
+def test_two_variables_without_a_value_are_two_names():
+    text = (
+        "resolvers r\n nameserver d 1.1.1.1:53\nlisten l\n bind :80\n"
+        " server one $DB_1:5432 resolvers r\n server two $DB_2:5432 resolvers r\n"
+    )
+    files = rewiring.own_files(text)
+    assert [server.address.text for server in files.choice.moved] == ["chaosd-db-1:5432"]
+    assert [server.address.text for server in files.choice.beside] == ["chaosd-db-2:5432"]
 
 
 def test_a_file_of_variables(tmp_path):

@@ -46,14 +46,17 @@ def happening(scenario: Scenario) -> str:
 def cost_lines(cost: Cost) -> Iterator[str]:
     """A line for each happening whose users would feel the remedy, and one for DNS."""
     for toll in cost.tolls:
-        if is_felt(toll):
-            yield f"{happening(toll.scenario)} ({toll.backend}): {toll_words(toll)}"
+        if is_felt(toll) and (words := toll_words(toll)):
+            yield f"{happening(toll.scenario)} ({toll.backend}): {words}"
     if cost.queries_per_s.saved > 0:
         yield f"DNS queries a second: {change_of_rate(cost.queries_per_s)}"
 
 
 def toll_words(toll: Toll) -> str:
-    """What changes for users: `recovery p95 11 s → 1.1 s, lost requests 5.2 s → 0.6 s`."""
+    """What changes for users: `recovery p95 11 s → 1.1 s, lost requests 5.2 s → 0.6 s`.
+
+    What is the same once it is rounded is left out.
+    """
     never = arrow(f"{toll.never.now:.0%}", f"{toll.never.fixed:.0%}")
     seconds = (
         ("recovery p95 {}", toll.recovery_s),
@@ -63,9 +66,9 @@ def toll_words(toll: Toll) -> str:
         ("a client waits up to {}", toll.slowest_s),
     )
     said = [
-        text.format(change_of_seconds(change))
+        text.format(told)
         for text, change in seconds
-        if abs(change.saved) >= NEGLIGIBLE_S
+        if abs(change.saved) >= NEGLIGIBLE_S and ARROW in (told := change_of_seconds(change))
     ]
     if ARROW in never:
         said.insert(1, f"never back {never} of the time")

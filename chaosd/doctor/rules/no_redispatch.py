@@ -10,14 +10,13 @@ from chaosd.doctor.rule import Rule
 from chaosd.doctor.subject import Subject, of_value
 from chaosd.doctor.words import count, listed
 from chaosd.proxies.haproxy.cfg.effective import Proxy
-from chaosd.proxies.haproxy.cfg.source import Place
 from chaosd.proxies.haproxy.rewire.choose import is_followed
 
 REDISPATCH = "option redispatch 1"
 
 
 class NoRedispatch(Rule):
-    """One finding for each section that lacks the line: a `defaults`, or else a backend."""
+    """One finding for each `defaults` that lacks the line, one for the backends without any."""
 
     id = "no-redispatch"
     severity = Severity.WARNING
@@ -28,36 +27,36 @@ class NoRedispatch(Rule):
     )
 
     def look(self, subject: Subject) -> Iterator[Finding]:
-        homes: dict[Place, list[Proxy]] = {}
         if subject.is_part:
             return
-        for proxy in followed(subject):
-            value = proxy.values["option redispatch"]
-            if value.value == 0 and retries(proxy) > 0:
-                place = value.place or mending.home_of(subject, proxy)
-                homes.setdefault(place, []).append(proxy)
-        for place, proxies in homes.items():
-            yield self._finding(subject, place, proxies)
+        lacking = [
+            (proxy, value)
+            for proxy in followed(subject)
+            if (value := proxy.values["option redispatch"]).value == 0 and retries(proxy) > 0
+        ]
+        for proxies in mending.by_home(subject, lacking):
+            yield self._finding(subject, proxies)
 
-    def _finding(self, subject: Subject, place: Place, proxies: list[Proxy]) -> Finding:
+    def _finding(self, subject: Subject, proxies: list[Proxy]) -> Finding:
         value = proxies[0].values["option redispatch"]
         tries = max(map(retries, proxies))
-        line = subject.statement_at(place)
+        line = None if value.place is None else subject.statement_at(value.place)
         facts: Facts = {
             "retries": tries,
             "times": count(tries, "time"),
             "backends": listed([proxy.name for proxy in proxies]),
         }
         if value.is_said and line is not None:  # no option redispatch
-            edit = mending.rewrite(line, REDISPATCH)
+            edits = [mending.rewrite(line, REDISPATCH)]
         else:
-            edit = mending.insert(subject, place, REDISPATCH)
+            edits = mending.insert_for(subject, proxies, REDISPATCH)
         return self.finding(
-            of_value(value, Spot(place)),
+            of_value(value, Spot(mending.home_of(subject, proxies[0]))),
             facts,
             origin=value.origin,
             backends=[proxy.name for proxy in proxies],
-            remedy=mending.remedy(edit),
+            also=[] if value.is_said else [mending.home_of(subject, p) for p in proxies],
+            remedy=mending.remedy(*edits),
         )
 
 

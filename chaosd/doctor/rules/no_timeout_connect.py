@@ -9,12 +9,10 @@ from chaosd.doctor.finding import Finding, Severity, Spot
 from chaosd.doctor.rule import Rule
 from chaosd.doctor.subject import Subject
 from chaosd.doctor.words import listed
-from chaosd.proxies.haproxy.cfg.effective import Proxy
-from chaosd.proxies.haproxy.cfg.source import Place
 
 
 class NoTimeoutConnect(Rule):
-    """One finding for each section that lacks the line: a `defaults`, or else a backend."""
+    """One finding for each `defaults` that lacks the line, one for the backends without any."""
 
     id = "no-timeout-connect"
     severity = Severity.WARNING
@@ -25,24 +23,26 @@ class NoTimeoutConnect(Rule):
     )
 
     def look(self, subject: Subject) -> Iterator[Finding]:
-        homes: dict[Place, list[Proxy]] = {}
         if subject.is_part:
             return
-        for proxy in subject.backends:
-            value = proxy.values["timeout connect"]
-            if value.value in (None, 0) and value.unclear is None:
-                place = value.place or mending.home_of(subject, proxy)
-                homes.setdefault(place, []).append(proxy)
-        for place, proxies in homes.items():
+        lacking = [
+            (proxy, value)
+            for proxy in subject.backends
+            if (value := proxy.values["timeout connect"]).value in (None, 0)
+            and value.unclear is None
+        ]
+        for proxies in mending.by_home(subject, lacking):
             value = proxies[0].values["timeout connect"]
+            homes = [mending.home_of(subject, proxy) for proxy in proxies]
             if value.is_said:
-                edit = mending.reword(value, "5s")
+                edits = [mending.reword(value, "5s")]
             else:
-                edit = mending.insert(subject, place, "timeout connect 5s")
+                edits = mending.insert_for(subject, proxies, "timeout connect 5s")
             yield self.finding(
-                Spot(place),
+                Spot(value.place or homes[0]),
                 {"backends": listed([proxy.name for proxy in proxies])},
                 origin=value.origin,
                 backends=[proxy.name for proxy in proxies],
-                remedy=mending.remedy(edit),
+                also=[] if value.is_said else homes,
+                remedy=mending.remedy(*edits),
             )

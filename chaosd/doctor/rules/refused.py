@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from chaosd.doctor.finding import Facts, Finding, Severity, Spot
+from chaosd.doctor import mending
+from chaosd.doctor.finding import Facts, Finding, Remedy, Severity, Spot
 from chaosd.doctor.rule import Rule
-from chaosd.doctor.subject import Subject, of_word
+from chaosd.doctor.subject import Subject, of_word, of_words
 from chaosd.proxies.haproxy.cfg.address import target
 from chaosd.proxies.haproxy.cfg.effective import Nameserver
-from chaosd.proxies.haproxy.cfg.source import Trouble
+from chaosd.proxies.haproxy.cfg.gone import refusal
+from chaosd.proxies.haproxy.cfg.source import Statement, Trouble
 
 
 class Refused(Rule):
@@ -24,6 +26,14 @@ class Refused(Rule):
         for problem in subject.effective.problems:
             if problem.trouble is Trouble.REFUSED:
                 yield self._finding(subject, Spot(problem.place, problem.column), problem.what)
+            elif problem.trouble is Trouble.NO_NEWLINE:
+                newline = mending.remedy(mending.end(problem.place))
+                yield self._finding(subject, Spot(problem.place), problem.what, newline)
+        for part, line in subject.statements():
+            found = refusal(subject.effective.dialect, part, line)
+            if found is not None:
+                remedy = _instead(line, found.instead)
+                yield self._finding(subject, of_words(line), found.what, remedy)
         for section in subject.effective.resolvers.values():
             names: set[str] = set()
             for nameserver in section.nameservers:
@@ -36,9 +46,18 @@ class Refused(Rule):
                     what = f"`{nameserver.address.text}` has no port (write :53 after it)"
                     yield self._finding(subject, spot, what)
 
-    def _finding(self, subject: Subject, spot: Spot, what: str) -> Finding:
+    def _finding(
+        self, subject: Subject, spot: Spot, what: str, remedy: Remedy | None = None
+    ) -> Finding:
         facts: Facts = {"version": subject.version_text, "what": what}
-        return self.finding(spot, facts)
+        return self.finding(spot, facts, remedy=remedy, beyond=remedy is not None)
+
+
+def _instead(line: Statement, text: str | None) -> Remedy | None:
+    """The line to write, or none: it becomes a comment."""
+    if text is None:
+        return None
+    return mending.remedy(mending.rewrite(line, text) if text else mending.leave_out(line))
 
 
 def _lacks_port(subject: Subject, nameserver: Nameserver) -> bool:

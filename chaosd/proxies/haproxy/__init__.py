@@ -52,7 +52,7 @@ from chaosd.proxies.haproxy.cfg.record import record
 from chaosd.proxies.haproxy.cfg.secrets import secrets_of, without_secrets
 from chaosd.proxies.haproxy.cfg.settings import backend_of, settings_of
 from chaosd.proxies.haproxy.cfg.telling import tell
-from chaosd.proxies.haproxy.cfg.wording import say, say_unknown
+from chaosd.proxies.haproxy.cfg.wording import say, say_bound, say_unknown
 from chaosd.proxies.haproxy.foretold import foretell, foretell_simple
 from chaosd.proxies.haproxy.model.algorithm import ProxyModel
 from chaosd.proxies.haproxy.model.backend import Backend, Unknown
@@ -317,8 +317,11 @@ class HAProxy:
     def _backend_advice(self) -> list[str]:
         """Why the backend that moves has no prediction, and what of its settings surprises."""
         backend, settings = self._backend(), self._settings()
-        unread = [say_unknown(backend)] if isinstance(backend, Unknown) else []
-        return unread + (config.surprises(settings) if settings else [])
+        if isinstance(backend, Unknown):
+            told = [say_unknown(backend)]
+        else:
+            told = say_bound([] if backend is None else backend.limits)
+        return told + (config.surprises(settings) if settings else [])
 
     def _facts(self) -> Facts:
         if self._version is None:

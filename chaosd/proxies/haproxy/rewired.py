@@ -38,6 +38,7 @@ from chaosd.proxies.haproxy.rewire.own_files import (
     OwnFiles,
     Wish,
     read_environment,
+    stand_in,
 )
 
 _NOT_READ = (Trouble.UNREADABLE, Trouble.REFUSED, Trouble.UNDECIDED)
@@ -154,7 +155,7 @@ class RewiredFiles:
 
     def choices(self) -> list[str]:
         files = self.files()
-        unset = [wording.unset(name, place) for name, place in files.unset.items()]
+        unset = [wording.unset(name, place, stand_in(name)) for name, place in files.unset.items()]
         return [*wording.choices(files.choice, files.probe_route), *unset]
 
     def not_carried(self) -> list[str]:

@@ -34,6 +34,7 @@ class Change(StrEnum):
     ROLE = "role"  # a check seems to let one instance of several pass
     RETRIED = "retried"  # more than failed connections is tried again
     REDISPATCH = "redispatch"  # counted from the last retry
+    REUSED = "reused"  # a retry may take a connection that another request has opened
     PROGRAM = "program"  # Lua or an agent decides about requests
     DESTINATION = "destination"  # a rule chooses the address
     FALLBACK = "fallback"  # another backend takes over
@@ -80,6 +81,7 @@ _BY_HOST = re.compile(r"^hdr\(\s*host\b", re.IGNORECASE)  # which no request lac
 _STICKS = ("on", "match", "store-request", "store-response")
 _OUTCOMES = re.compile(r"\b(?:nbsrv|srv_is_up|connslots|be_conn_free)\(([^)/,]+)")
 _ROUTES = ("use_backend", "default_backend", "http-request", "tcp-request", "redirect")
+_CLOSES = ("http-server-close", "httpclose", "forceclose")  # a connection after each answer
 _ALWAYS_RETRIED = frozenset({"conn-failure", "none"})
 
 
@@ -150,12 +152,21 @@ def _of_values(backend: Proxy) -> Iterator[Limit]:
     retried = backend.values.get("retry-on")
     if retried is not None and not {*str(retried.value).split()} <= _ALWAYS_RETRIED:
         yield _of_value(backend, "retry-on", Change.RETRIED)
+    if _is_reused(backend):
+        yield _of_value(backend, "http-reuse", Change.REUSED)
     if int(backend.values["option redispatch"].value or 0) < -1:
         yield _of_value(backend, "option redispatch", Change.REDISPATCH)
     if (change := _balance(str(backend.values["balance"].value))) is not None:
         yield _of_value(backend, "balance", change)
     if "dispatch" in backend.values:
         yield _of_value(backend, "dispatch", Change.DESTINATION)
+
+
+def _is_reused(backend: Proxy) -> bool:
+    """Whether a client's first request may take an idle connection, to whatever address it is."""
+    if backend.values["mode"].value != "http" or backend.values["http-reuse"].value != "always":
+        return False
+    return not any(is_option(backend, name) for name in _CLOSES)
 
 
 def _balance(said: str) -> Change | None:

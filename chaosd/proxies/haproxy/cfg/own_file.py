@@ -66,7 +66,7 @@ def problems(effective: Effective, path: Path, *, by_address: bool = False) -> l
     found = [
         Finding(problem.place, Kind.NOT_READ, problem.what)
         for problem in effective.problems
-        if problem.trouble in (Trouble.UNREADABLE, Trouble.REFUSED)
+        if problem.trouble in (Trouble.UNREADABLE, Trouble.REFUSED, Trouble.NO_NEWLINE)
     ]
     if any(problem.trouble is Trouble.UNREADABLE for problem in effective.problems):
         return found

@@ -181,7 +181,8 @@ class _Reader:
             self._stopped = True
             return
         if not has_newline and self._dialect.needs_last_newline:
-            self._refuse(place, "the last line has no newline (end the file with one)")
+            what = "the last line has no newline (end the file with one)"
+            self.problems.append(Problem(place, Trouble.NO_NEWLINE, what))
 
     def _refuse(self, place: Place, what: str, column: int = 0) -> None:
         self.problems.append(Problem(place, Trouble.REFUSED, what, column))

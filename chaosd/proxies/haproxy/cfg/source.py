@@ -92,6 +92,7 @@ class Trouble(Enum):
 
     UNREADABLE = "unreadable"  # the file can't be read, or is no haproxy.cfg
     REFUSED = "refused"  # HAProxy does not take it
+    NO_NEWLINE = "no newline"  # it does not take a file without one at its end
     UNDECIDED = "undecided"  # whether a part of the file holds is not known here
     UNSET = "unset"  # a variable has no value here; it may have one where HAProxy runs
 

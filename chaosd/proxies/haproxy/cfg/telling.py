@@ -85,7 +85,11 @@ def _tell(each: Foreseen, shared: Sequence[Limit]) -> Iterator[str]:
     names = [f"{b.name} ({b.file}:{b.line})" for b in each.backends]
     more = len(names) - _NAMES_MAX
     said = ", ".join(names[:_NAMES_MAX]) + (f" and {more} more" if more > 0 else "")
-    yield f"{'backends' if len(names) > 1 else 'backend'} {said}: {_servers(each)}"
+    kind = "backends" if len(names) > 1 else "backend"
+    if all(line.follows is Follows.FIXED for line in each.backends[0].servers):
+        yield f"{kind} {said}: addresses in the file: nothing moves by DNS"
+        return
+    yield f"{kind} {said}: {_servers(each)}"
     rows: list[tuple[str, ...]] = [_HEADINGS]
     for scenario, outlook in each.found:
         if isinstance(outlook, Unknown):

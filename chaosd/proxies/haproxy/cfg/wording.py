@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from chaosd.proxies.haproxy.cfg.backend import Unread
 from chaosd.proxies.haproxy.cfg.findings import Finding, Kind
 from chaosd.proxies.haproxy.cfg.limits import Change
@@ -95,6 +97,11 @@ _CHANGES = {
     ),
     Change.RETRIED: "more requests are tried again than predicted: fewer may fail",
     Change.REDISPATCH: "taken as `option redispatch`: the last retry only",
+    Change.REUSED: (
+        "a retry may take a connection that another request has opened, and get to the new address "
+        "by it: fewer fail. Where a node is lost, requests on open connections wait for "
+        "`timeout server`: more fail"
+    ),
     Change.PROGRAM: "what the program does to requests is not known",
     Change.DESTINATION: "a rule chooses the address: requests may not go to these servers",
     Change.FALLBACK: "this rule may send requests to another backend: fewer may fail",
@@ -126,6 +133,16 @@ _BEYOND = {
 def say_limit(limit: Limit) -> str:
     """One line: `file:line: the words: what the answer may be wrong in`."""
     return f"{limit.file}:{limit.line}: `{limit.what}`: {_CHANGES[Change(limit.changes)]}"
+
+
+def say_bound(limits: Iterable[Limit]) -> list[str]:
+    """A line for each rule that may keep all probes, which are one client, away from what moves."""
+    return [
+        f"{limit.file}:{limit.line}: `{limit.what}`: probes are one client. If it keeps them to a "
+        "server that does not move, no request fails, and the cycle ends without a recovery"
+        for limit in limits
+        if limit.changes == Change.WHO
+    ]
 
 
 def say_unknown(unknown: Unknown) -> str:

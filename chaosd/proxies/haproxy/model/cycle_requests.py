@@ -14,7 +14,7 @@ from chaosd.history.cycles import Prediction
 from chaosd.plugins.simulation import NEVER_NS, Reply
 from chaosd.plugins.timeline import Clients, Failure, Meets, RecordType, Timeline, Unreached
 from chaosd.proxies.haproxy.model.algorithm import BackendModel, Layout
-from chaosd.proxies.haproxy.model.backend import Resolver
+from chaosd.proxies.haproxy.model.backend import Balance, Resolver
 from chaosd.proxies.haproxy.model.crowd import Counted
 from chaosd.proxies.haproxy.model.moves import Move
 from chaosd.proxies.haproxy.model.outlook import Ran, SceneTrials
@@ -23,6 +23,7 @@ from chaosd.proxies.haproxy.model.server import SECOND_NS
 from chaosd.proxies.haproxy.model.standing import BESIDE, NOBODY, Standing
 from chaosd.proxies.haproxy.model.timeline_world import Tracks, whole_ns
 from chaosd.proxies.haproxy.model.trials import Recovery, distribution, widened
+from chaosd.proxies.haproxy.model.trials import predicted as predicted_in_turn
 from chaosd.proxies.haproxy.model.users import PATIENT, Seen
 
 # Trials, of which some say how far apart requests may be; fewer where they are very long.
@@ -117,7 +118,9 @@ def from_requests(
 ) -> Prediction | Unreached:
     """All of the prediction, where what becomes of a request depends on others.
 
-    Without `clients` nothing is said of what requests come to.
+    Without `clients` nothing is said of what requests come to. `balance leastconn` gives a server
+    that holds a request none while another is idle, but requests that are late meet others: then
+    it may have one as soon as it is found.
     """
     tried = _tried(standing, version, timeline, move, clients or PATIENT)
     seen = _seen(tried, math.inf)
@@ -125,6 +128,9 @@ def from_requests(
         return Unreached.NO_RECOVERY
     found = sorted(Recovery(one.recovery_s, max(one.recovery_s, one.stable_s)) for one in seen)
     lower_s, upper_s = widened([one.first_s for one in found])
+    if standing.backend.balance is Balance.LEAST:
+        soonest = predicted_in_turn(standing, version, move, timeline)
+        lower_s = lower_s if isinstance(soonest, Unreached) else min(lower_s, soonest.lower_s)
     band = Prediction(lower_s=max(move.listening_s, lower_s), mean_s=0.0, upper_s=upper_s)
     predicted = distribution(band, found)
     return predicted if clients is None else _with_spreads(predicted, _seen(tried, clients.until_s))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chaosd.proxies.haproxy.cfg.files import SourceText
-from chaosd.proxies.haproxy.cfg.source import Place
+from chaosd.proxies.haproxy.cfg.source import Place, Trouble
 from chaosd.proxies.haproxy.rewire import (
     absent_sections,
     certificate,
@@ -72,6 +72,10 @@ def _added(scene: Scene, sources: Sequence[SourceText]) -> list[Edit]:
     last = sources[-1]
     end = Place(last.path, last.text.count("\n") + (not last.text.endswith("\n")))
     found = [*process.additions(scene, top), *absent_sections.sections(scene, end)]
+    for problem in scene.effective.problems:
+        if problem.trouble is Trouble.NO_NEWLINE:
+            found.append(Insert(problem.place, Reason.NEWLINE, lines=()))
+            scene.lose(problem.place, Reason.NEWLINE)
     route, backend = scene.probe_route, scene.choice.backend
     source = route.request.source
     comes_from = [] if source is None else [f"    tcp-request connection set-src str({source})"]

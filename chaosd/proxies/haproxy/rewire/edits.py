@@ -115,7 +115,8 @@ def apply(path: Path, text: str, edits: Sequence[Edit]) -> Copy:
         for insertion in (edit for edit in mine if isinstance(edit, Insert)):
             made += insertion.lines
             origins += [0] * len(insertion.lines)
-            changes.append(Change(number, (), insertion.lines, (insertion,)))
+            if insertion.lines:  # without any it ends the file's last line
+                changes.append(Change(number, (), insertion.lines, (insertion,)))
     joined = "\n".join(made)
     if not joined.endswith("\n") and any(isinstance(edit, Insert) for edit in edits):
         joined += "\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -28,7 +29,8 @@ NOBODY_PORT = 1  # of the entry's address: nothing listens there
 ANYWHERE = "0.0.0.0"  # noqa: S104 - of a container's own network
 _ENV_BYTES_MAX = MB
 _KEPT_MAX = 2  # copies
-STAND_IN = "chaosd"  # the value of a variable that has none
+STAND_IN = "chaosd"  # how the value of a variable begins that has none
+_LABEL_MAX = 63  # of a host name
 
 
 class EnvironmentFileError(Exception):
@@ -102,10 +104,14 @@ class OwnFiles:
                         found.setdefault(name, line.place)
         return found
 
+    @cached_property
+    def _stand_ins(self) -> dict[str, str]:
+        return {name: stand_in(name) for name in self.unset}
+
     @property
     def environment(self) -> dict[str, str]:
         """What HAProxy is started with beside chaosd's own environment."""
-        return {**dict.fromkeys(self.unset, STAND_IN), **self._extra}
+        return {**self._stand_ins, **self._extra}
 
     @cached_property
     def choice(self) -> Choice:
@@ -178,9 +184,15 @@ class OwnFiles:
         )
 
     def _read(self, sources: Sequence[SourceText], problems: Sequence[Problem]) -> Effective:
-        environment = {**dict.fromkeys(self.unset, STAND_IN), **self._environment}
+        environment = {**self._stand_ins, **self._environment}
         document = read_texts(sources, problems, environment=environment, build=self._build)
         return resolve(document, self._build.dialect)
+
+
+def stand_in(variable: str) -> str:
+    """The value of a variable that has none: a host name, and no other variable's."""
+    label = re.sub(r"[^a-z0-9]+", "-", variable.lower()).strip("-")
+    return f"{STAND_IN}-{label}"[:_LABEL_MAX].rstrip("-")
 
 
 def read_environment(path: Path) -> dict[str, str]:

@@ -67,6 +67,7 @@ class Reason(Enum):
     # Logs.
     LOG = "log"
     # Files.
+    NEWLINE = "newline"  # at the end of the last line
     CARRIED = "carried"  # put where HAProxy runs
     MADE_CERTIFICATE = "made certificate"
     EMPTY_FILE = "empty file"

@@ -7,6 +7,7 @@ understood the answer is "unknown", never a guess.
 from __future__ import annotations
 
 import ipaddress
+import operator
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -53,6 +54,13 @@ _SAME = frozenset({"lower", "url_dec"})  # converters that leave what the probe 
 _STOPS_OF_OLD = ("redirect", "block", "monitor-uri")
 _HEADER = re.compile(r"^(?:req\.)?f?hdr(_\w+)?\(\s*([\w-]+)\s*\)$", re.IGNORECASE)
 _NAMED = re.compile(r"^(path|url|base|req[._]ssl_sni|ssl_fc_sni|req\.ssl_sni)(_\w+)?$")
+_COMPARED = {
+    "eq": operator.eq,
+    "ge": operator.ge,
+    "gt": operator.gt,
+    "le": operator.le,
+    "lt": operator.lt,
+}
 _MATCHES: dict[str, Callable[[str, str], bool]] = {
     "str": lambda value, text: value == text,
     "beg": lambda value, text: value.startswith(text),
@@ -90,7 +98,7 @@ def in_the_way(proxy: Proxy, request: Request) -> list[Statement]:
 
 def literals(proxy: Proxy) -> tuple[list[str], list[str]]:
     """Hosts and paths that its conditions name: what a request may have to say to get through."""
-    hosts, paths = dict[str, None](), dict[str, None]()
+    hosts, paths, later = dict[str, None](), dict[str, None](), dict[str, None]()
     for line in (*proxy.inherited, *proxy.statements):
         for fetch, _, method, patterns in _terms(line):
             for pattern in patterns:
@@ -98,8 +106,11 @@ def literals(proxy: Proxy) -> tuple[list[str], list[str]]:
                     hosts[_filled(pattern, method, "chaosd.example")] = None
                 elif fetch.startswith(("path", "url", "base")):
                     paths[_path(pattern, method)] = None
+                    later[pattern] = None
     plain = re.compile(r"^[A-Za-z0-9._:-]+$")
-    return [h for h in hosts if plain.match(h)], [p for p in paths if re.match(r"^/[!-~]*$", p)]
+    return [h for h in hosts if plain.match(h)], [
+        p for p in paths | later if re.match(r"^/[!-~]*$", p)
+    ]
 
 
 def sources(proxy: Proxy) -> list[str]:
@@ -131,9 +142,10 @@ def _filled(pattern: str, method: str, rest: str) -> str:
 
 
 def _path(pattern: str, method: str) -> str:
+    """Below a prefix: of the prefix itself nothing would be left where a rule takes it away."""
     if method in ("end", "sub", "dir"):
         return f"/{pattern.lstrip('/')}"
-    return pattern
+    return f"{pattern.rstrip('/')}/" if method == "beg" else pattern
 
 
 # --- the rules of a section, in the order in which HAProxy obeys them ---
@@ -269,6 +281,8 @@ def _term(words: Sequence[str], request: Request) -> Truth:
         return truth != negated
     if negated:
         return None
+    if method == "cnt" and (header := _HEADER.match(name)) is not None:
+        return _counted(int(bool(_header(header[2], request))), patterns)
     if name == "src" and not converters:
         return _comes_from(request, patterns)
     value = _value(name, request)
@@ -303,12 +317,24 @@ def _searched(pattern: str, value: str, *, ignore_case: bool) -> Truth:
         return None
 
 
+def _header(name: str, request: Request) -> str:
+    known = {"host": request.host, "connection": "close", "user-agent": "chaosd"}
+    return known.get(name.lower(), "")
+
+
+def _counted(count: int, patterns: Sequence[str]) -> Truth:
+    """Whether a number is as the patterns say: `eq 0`, `gt 1 2`, or numbers and no operator."""
+    compare = _COMPARED.get(patterns[0] if patterns else "", operator.eq)
+    numbers = patterns[1:] if patterns and patterns[0] in _COMPARED else patterns
+    if not all(number.isdecimal() for number in numbers):
+        return None
+    return any(compare(count, int(number)) for number in numbers)
+
+
 def _value(fetch: str, request: Request) -> str | None:
     """What the fetch finds in the request; "" for nothing, None if that is not known here."""
     if header := _HEADER.match(fetch):
-        name = header[2].lower()
-        known = {"host": request.host, "connection": "close", "user-agent": "chaosd"}
-        return known.get(name, "")
+        return _header(header[2], request)
     if fetch == "method":
         return "GET"
     found = _NAMED.match(fetch)

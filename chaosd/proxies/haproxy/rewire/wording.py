@@ -57,6 +57,7 @@ _WHY = {
     Reason.LUA: "programs of the file are not run",
     Reason.SPOE: "no SPOE agent is spoken to",
     Reason.LOG: "chaosd reads the log, and only what happens to servers",
+    Reason.NEWLINE: "HAProxy 2.3 and later want a newline there",
     Reason.CARRIED: "the file is put into the container",
     Reason.MADE_CERTIFICATE: "the certificate can't be read here: chaosd made one",
     Reason.EMPTY_FILE: "the file can't be read here: an empty one stands for it",
@@ -146,6 +147,10 @@ _LOST = {
         "the answer (--allow-programs, if the script is there)"
     ),
     Reason.SPOE: "SPOE is left out: what its agent decides, and its delay, is not in the answer",
+    Reason.NEWLINE: (
+        "the last line has no newline, and HAProxy 2.3 and later do not start with such a file: "
+        "the copy has one (end your file with one)"
+    ),
     Reason.MADE_CERTIFICATE: "`{detail}` can't be read here: chaosd made a certificate for it",
     Reason.EMPTY_FILE: (
         "`{detail}` can't be read here: an empty file or a plain page stands for it"
@@ -186,9 +191,11 @@ def foreign(place: Place) -> str:
     )
 
 
-def unset(name: str, place: Place) -> str:
+def unset(name: str, place: Place, value: str) -> str:
     """A variable that has no value here."""
-    return f"{place}: {name} has no value here, so it is `chaosd` in the copy (--env FILE gives it)"
+    return (
+        f"{place}: {name} has no value here, so it is `{value}` in the copy (--env FILE gives it)"
+    )
 
 
 def choices(choice: Choice, route: ProbeRoute) -> Iterator[str]:

@@ -1,0 +1,116 @@
+"""Words that HAProxy no longer takes, and words that a `resolvers` section never had.
+
+A file that is given with another version than it was written for says them. The versions are those
+in which the source of HAProxy makes an error of the word, not those that its messages name.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from chaosd.proxies.haproxy.cfg.dialect import Dialect, Version
+from chaosd.proxies.haproxy.cfg.source import Section, Statement
+
+_PROXIES = frozenset({"defaults", "frontend", "backend", "listen"})
+_TIMEOUTS = ("resolve", "retry")
+_HOLDS = ("nx", "timeout", "refused", "other", "valid", "obsolete")
+_OF_RESOLVERS = {
+    *("nameserver", "parse-resolv-conf", "hold", "timeout"),
+    *("resolve_retries", "accepted_payload_size"),
+}
+
+
+class Refusal(NamedTuple):
+    """Why HAProxy does not start with a line."""
+
+    what: str
+    instead: str | None = None  # the line to write; "" if it is best left out; None: see `what`
+
+
+class _Gone(NamedTuple):
+    since: Version
+    instead: str = ""  # these words instead, and the rest of the line
+    advice: str = ""  # where other words are not enough
+
+
+_REWRITTEN = {
+    **dict.fromkeys(("reqrep", "reqirep"), "http-request replace-header or replace-path"),
+    **dict.fromkeys(("reqdel", "reqidel"), "http-request del-header"),
+    **dict.fromkeys(("reqdeny", "reqideny"), "http-request deny"),
+    **dict.fromkeys(("reqpass", "reqipass", "reqallow", "reqiallow"), "http-request allow"),
+    **dict.fromkeys(("reqtarpit", "reqitarpit"), "http-request tarpit"),
+    "reqadd": "http-request add-header",
+    **dict.fromkeys(("rsprep", "rspirep"), "http-response replace-header"),
+    **dict.fromkeys(("rspdel", "rspidel"), "http-response del-header"),
+    **dict.fromkeys(("rspdeny", "rspideny"), "http-response deny"),
+    "rspadd": "http-response add-header",
+}
+_GONE: dict[tuple[str, ...], _Gone] = {
+    ("appsession",): _Gone((1, 6), advice="use a cookie or a stick table"),
+    ("block",): _Gone((2, 1), "http-request deny"),
+    ("redispatch",): _Gone((2, 1), "option redispatch"),
+    ("contimeout",): _Gone((2, 1), "timeout connect"),
+    ("clitimeout",): _Gone((2, 1), "timeout client"),
+    ("srvtimeout",): _Gone((2, 1), "timeout server"),
+    **{(word,): _Gone((2, 1), advice=f"write {use}") for word, use in _REWRITTEN.items()},
+    ("option", "forceclose"): _Gone((2, 5), "option httpclose"),
+    ("option", "http-tunnel"): _Gone((2, 5)),
+    ("option", "http_proxy"): _Gone((2, 5), advice="use do-resolve and set-dst"),
+    ("grace",): _Gone((2, 5)),
+    ("bind-process",): _Gone((2, 7)),
+}
+_GONE_OF_PROCESS: dict[tuple[str, ...], _Gone] = {("nbproc",): _Gone((2, 5))}
+_ONE_LINE_CHECK = _Gone((2, 7), advice="write the headers in an `http-check send` line")
+
+
+def refusal(dialect: Dialect, section: Section, line: Statement) -> Refusal | None:
+    """Why this version does not take this line, if that is one of the reasons known here."""
+    if section.kind == "resolvers":
+        return _of_resolvers(line)
+    if dialect.is_assumed:
+        return None
+    known = _GONE_OF_PROCESS if section.kind == "global" else _GONE
+    if section.kind in {*_PROXIES, "global"}:
+        for words, gone in known.items():
+            if line.says(*words) and dialect.version >= gone.since:
+                return _gone(line, words, gone)
+    if section.kind in _PROXIES and dialect.version >= _ONE_LINE_CHECK.since:
+        return _headers_in_check(line)
+    return None
+
+
+def _gone(line: Statement, words: tuple[str, ...], gone: _Gone) -> Refusal:
+    what = f"`{' '.join(words)}` is an error since {'.'.join(map(str, gone.since))}"
+    if gone.advice:
+        return Refusal(f"{what} ({gone.advice})")
+    if not gone.instead:
+        return Refusal(f"{what} (leave it out)", "")
+    rest = " ".join(word.raw for word in line.words[len(words) :])
+    return Refusal(f"{what} (write `{gone.instead}`)", f"{gone.instead} {rest}".rstrip())
+
+
+def _headers_in_check(line: Statement) -> Refusal | None:
+    r"""`option httpchk GET / HTTP/1.1\r\nHost:\ name`: the version was more than one word."""
+    if line.says("option", "httpchk") and any("\r\n" in text for text in line.texts[3:]):
+        since = ".".join(map(str, _ONE_LINE_CHECK.since))
+        return Refusal(
+            f"headers after the version of `option httpchk` are an error since {since} "
+            f"({_ONE_LINE_CHECK.advice})"
+        )
+    return None
+
+
+def _of_resolvers(line: Statement) -> Refusal | None:
+    """What a `resolvers` section does not have in any version."""
+    word = line.texts[1] if line.words[1:] else ""
+    if line.keyword not in _OF_RESOLVERS:
+        return Refusal(f"a resolvers section has no `{line.keyword}`", "")
+    if line.keyword == "timeout" and word not in _TIMEOUTS:
+        return Refusal(
+            f"a resolvers section has no `timeout {word}` (it has `timeout resolve` and "
+            "`timeout retry`)",
+            "",
+        )
+    if line.keyword == "hold" and word not in _HOLDS:
+        return Refusal(f"a resolvers section has no `hold {word}`", "")
+    return None
