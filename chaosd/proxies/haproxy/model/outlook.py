@@ -28,6 +28,7 @@ from chaosd.proxies.haproxy.model.backend import (
     Unknown,
 )
 from chaosd.proxies.haproxy.model.crowd import Counted, Crowd, Sample
+from chaosd.proxies.haproxy.model.phases import AT_ONCE, phases_of, quantile_s
 from chaosd.proxies.haproxy.model.scene import (
     ALWAYS_NS,
     ENDLESS_S,
@@ -38,7 +39,6 @@ from chaosd.proxies.haproxy.model.scene import (
     instances_of,
 )
 from chaosd.proxies.haproxy.model.server import SECOND_NS
-from chaosd.proxies.haproxy.model.trials import AT_ONCE, phases_of, quantile_s
 from chaosd.proxies.haproxy.model.users import PATIENT, Seen, Usable, Users
 from chaosd.proxies.haproxy.model.versions import OLDEST, parse_version
 
