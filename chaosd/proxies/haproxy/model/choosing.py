@@ -34,12 +34,20 @@ class Chooser:
         self._hashed_ids = HASHES_IDS <= version < TIES_AT_RANDOM
         self._draws = backend.draws
         self._slow = any(server.line.slowstart_ns for server in servers)
+        self._marks = backend.balance is Balance.LEAST and not self._random_ties
+        # Whether these, of which requests were given to one last, get as many each.
+        self._even: tuple[Sequence[Server], bool] = ((), True)
         self.choose = {
             Balance.TURNS: self._in_turn,
             Balance.LEAST: self._least,
             Balance.RANDOM: self._at_random,
             Balance.FIRST: self._first,
         }[backend.balance]
+        self._ahead = {
+            Balance.TURNS: self._turns_ahead,
+            Balance.LEAST: self._least_ahead,
+            Balance.FIRST: self._first_ahead,
+        }.get(backend.balance)
         self.begin()
 
     def begin(self) -> None:
@@ -56,20 +64,56 @@ class Chooser:
 
     def used(self, server: Server) -> None:
         """It has been given a request, or has ended one."""
-        self._uses += 1
-        server.used = self._uses
+        if self._marks:
+            self._uses += 1
+            server.used = self._uses
+
+    def ahead(
+        self, chosen: Sequence[Server], bad: Sequence[int], most: int
+    ) -> tuple[int, Sequence[int]]:
+        """Give so many new requests, `most` at most, to others than these places, one by one.
+
+        Each is answered at once. Returns how many, and the places in the order in which each of
+        them got its first one. There are none where chance chooses, or time.
+        """
+        return (0, ()) if self._ahead is None else self._ahead(chosen, bad, most)
+
+    # --- one after the other ---
+
+    def _is_even(self, chosen: Sequence[Server]) -> bool:
+        """Whether these get as many requests each."""
+        known, even = self._even
+        if known is not chosen:
+            even = len({server.line.weight for server in chosen}) == 1
+            self._even = chosen, even
+        return even
 
     def _in_turn(self, chosen: Sequence[Server], avoid: Server | None, now_ns: int) -> Server:
         """Round robin. The one that a request had is avoided, if there is another."""
+        if not self._slow and self._is_even(chosen):
+            size = len(chosen)
+            self._turn += 1
+            if size > 1 and chosen[self._turn % size] is avoid:
+                self._turn += 1
+            return chosen[self._turn % size]
         weights = [server.weight(now_ns) for server in chosen]
         if min(weights) == max(weights):
             self._turn += 1
-            if self._slow:
-                self._weights = dict(zip([s.name for s in chosen], weights, strict=True))
+            self._weights = dict(zip([s.name for s in chosen], weights, strict=True))
             if len(chosen) > 1 and chosen[self._turn % len(chosen)] is avoid:
                 self._turn += 1
             return chosen[self._turn % len(chosen)]
         return self._weighted(chosen, weights, avoid)
+
+    def _turns_ahead(
+        self, chosen: Sequence[Server], bad: Sequence[int], most: int
+    ) -> tuple[int, Sequence[int]]:
+        if self._slow or not self._is_even(chosen):
+            return 0, ()
+        first, size = self._turn + 1, len(chosen)
+        count = min([most, *((place - first) % size for place in bad)])
+        self._turn += count
+        return count, [place % size for place in range(first, first + min(count, size))]
 
     def _weighted(
         self, chosen: Sequence[Server], weights: Sequence[float], avoid: Server | None
@@ -88,6 +132,8 @@ class Chooser:
         credit[best.name] -= total
         return best
 
+    # --- the one that holds the fewest ---
+
     def _least(self, chosen: Sequence[Server], avoid: Server | None, now_ns: int) -> Server:
         """The one that holds the fewest; of several the one that was used longest ago."""
 
@@ -100,6 +146,22 @@ class Chooser:
         if best is avoid and len(chosen) > 1:
             best = min((server for server in chosen if server is not avoid), key=load)
         return best
+
+    def _least_ahead(
+        self, chosen: Sequence[Server], bad: Sequence[int], most: int
+    ) -> tuple[int, Sequence[int]]:
+        """Those that hold nothing have their turns."""
+        if not self._marks:
+            return 0, ()
+        idle = [place for place, server in enumerate(chosen) if not server.held]
+        idle.sort(key=lambda place: chosen[place].used)
+        count = min([most if idle else 0, *(idle.index(place) for place in bad if place in idle)])
+        for number in range(max(0, count - len(idle)), count):
+            chosen[idle[number % len(idle)]].used = self._uses + 2 * number + 2  # begun, and ended
+        self._uses += 2 * count
+        return count, idle[:count]
+
+    # --- by chance, or the first ---
 
     def _at_random(self, chosen: Sequence[Server], avoid: Server | None, now_ns: int) -> Server:
         """Of some that are drawn the one that holds the fewest for its weight."""
@@ -123,6 +185,11 @@ class Chooser:
     def _first(self, chosen: Sequence[Server], avoid: Server | None, now_ns: int) -> Server:
         """The first that is not full."""
         return next((server for server in chosen if server is not avoid), chosen[0])
+
+    def _first_ahead(
+        self, chosen: Sequence[Server], bad: Sequence[int], most: int
+    ) -> tuple[int, Sequence[int]]:
+        return (0, ()) if 0 in bad else (most, (0,))
 
 
 def _nearest(keys: Sequence[int], drawn: int) -> int:

@@ -2,12 +2,14 @@
 
 With `leastconn`, `random`, `maxconn`, `observe` and `slowstart` what becomes of a request depends
 on those before it. Requests come evenly, `Clients.rate` of them a second, in a phase of their own.
+Those that are answered at once, with nothing between them, are taken together.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from functools import partial
 from random import Random
 from typing import NamedTuple
@@ -15,11 +17,11 @@ from typing import NamedTuple
 from chaosd.plugins.simulation import NEVER_NS, below
 from chaosd.plugins.timeline import Clients, Meets
 from chaosd.proxies.haproxy.model.algorithm import BackendModel
+from chaosd.proxies.haproxy.model.scene import AnyScene
 from chaosd.proxies.haproxy.model.server import SECOND_NS
 from chaosd.proxies.haproxy.model.timeline_world import whole_ns
 
 BEFORE = 3  # so many requests come before T0
-REQUESTS_MAX = 20_000  # of a trial
 TURNS_MAX = 20  # so many requests for each server, at the end, for the new instance to get one
 
 
@@ -30,6 +32,21 @@ class Sample(NamedTuple):
     done_ns: int
     ip: str | None  # who answered; None: HAProxy itself
     met: Meets | None  # there
+
+
+class Row(NamedTuple):
+    """Requests one after the other, from T0 on, that an instance of the app answered at once."""
+
+    start_ns: int
+    end_ns: int  # when the next one would come
+    awaited_ns: int | None  # when the new instance answered the first of them
+
+
+class Walked(NamedTuple):
+    """The requests of one trial."""
+
+    samples: list[Sample]
+    rows: list[Row]
 
 
 class Counted(NamedTuple):
@@ -46,37 +63,81 @@ class Counted(NamedTuple):
 class Crowd:
     """The requests of one trial after the other."""
 
-    def __init__(
-        self, model: BackendModel, meets: Callable[[int, str], Meets], clients: Clients, rng: Random
-    ) -> None:
-        self._model, self._meets, self._clients, self._rng = model, meets, clients, rng
-        self.samples: list[Sample] = []
+    def __init__(self, model: BackendModel, scene: AnyScene, clients: Clients, rng: Random) -> None:
+        self._model, self._meets, self._clients, self._rng = model, scene.meets, clients, rng
+        self._awaited, self._ends_ns = scene.awaited, scene.ends_ns
+        self._edges_ns = sorted({0, *scene.place_edges()})
+        self._period_ns = round(SECOND_NS / clients.rate)
+        self._slow_ns = whole_ns(clients.slow_after_s)
+        self._patience_ns = whole_ns(clients.patience_s)
+        self.walked = Walked([], [])
+        self._found = False  # whether the new instance has given a fresh answer
 
-    def instants(self, *, ends_ns: int, most_ns: int, awaited: str | None) -> Iterator[int]:
-        """Ask until nothing can change any more, with a pause after each instant.
+    def instants(self, *, most_ns: int, steps_max: int) -> Iterator[tuple[int, int]]:
+        """Ask until nothing can change any more, with pauses after instants.
 
-        Where requests still fail then, that is for so long at most.
+        Each is when that is, and how many instants it stands for; there are so many together at
+        most. Where requests still fail in the end, that is for so long at most.
         """
-        model, self.samples = self._model, []
-        period_ns = round(SECOND_NS / self._clients.rate)
+        model, period_ns, ends_ns = self._model, self._period_ns, self._ends_ns
+        self.walked, self._found = Walked([], []), False
         at_ns = below(self._rng, period_ns) - BEFORE * period_ns
         model.requests.start()
-        turns = TURNS_MAX * len(model.servers)
-        for _ in range(REQUESTS_MAX):
-            while model.next_ns() <= at_ns:
-                model.advance(next_ns := model.next_ns())
-                yield next_ns
-            model.request(at_ns, partial(self._ended, at_ns))
-            yield at_ns
-            at_ns += period_ns
-            if at_ns <= ends_ns or model.next_change_ns() < NEVER_NS:
+        turns, steps = TURNS_MAX * len(model.servers), 0
+        next_ns = model.next_ns()
+        while steps < steps_max:
+            if next_ns <= at_ns:
+                due_ns = next_ns
+                next_ns = model.do_due(due_ns)
+                steps += 1
+                yield due_ns, 1
+                continue
+            changes_ns = model.next_change_ns()
+            count = self._room(at_ns, next_ns, changes_ns, ends_ns, most_ns)
+            if count > 0:
+                count = self._pass_by(at_ns, min(count, steps_max - steps))
+            if not count:
+                model.requests.begin(at_ns, partial(self._ended, at_ns))
+                next_ns, changes_ns, count = model.next_ns(), model.next_change_ns(), 1
+            steps += count
+            yield at_ns, count
+            at_ns += count * period_ns
+            if at_ns <= ends_ns or changes_ns < NEVER_NS:
                 ends_ns = max(ends_ns, at_ns)
             elif self._is_calm(at_ns):
                 turns -= 1
-                if not turns or not self._awaits(awaited):
+                if not turns or not self._awaits():
                     return
             elif at_ns > ends_ns + most_ns:
                 return
+
+    def _room(
+        self, at_ns: int, next_ns: int, changes_ns: int, ends_ns: int, most_ns: int
+    ) -> int:
+        """How many requests there are, from this one on, before anything can be different."""
+        if at_ns < 0 or self._slow_ns <= 0:
+            return 0
+        place = bisect_right(self._edges_ns, at_ns)
+        if place < len(self._edges_ns):
+            next_ns = min(next_ns, self._edges_ns[place])
+        room = -((at_ns - next_ns) // self._period_ns)
+        if changes_ns < NEVER_NS:
+            return room
+        if at_ns > ends_ns:  # it is asked after each request whether it is over
+            if self._model.next_ns() == NEVER_NS:
+                return 1
+            ends_ns += most_ns
+        return min(room, max(1, (ends_ns - at_ns) // self._period_ns + 1))
+
+    def _pass_by(self, at_ns: int, most: int) -> int:
+        """Take together what is answered at once: so many requests at most. Returns how many."""
+        awaited, period_ns = self._awaited, self._period_ns
+        count, first = self._model.requests.pass_by(at_ns, most, awaited)
+        if count:
+            awaited_ns = None if first is None else at_ns + first * period_ns
+            self.walked.rows.append(Row(at_ns, at_ns + count * period_ns, awaited_ns))
+            self._found |= first is not None
+        return count
 
     def _is_calm(self, now_ns: int) -> bool:
         """Whether all that is usable answers, and no request is under way."""
@@ -86,48 +147,68 @@ class Crowd:
         ips = [server.ip for server in model.servers if server.usable and server.ip]
         return bool(ips) and all(self._meets(now_ns, ip) is Meets.LISTENING for ip in ips)
 
-    def _awaits(self, awaited: str | None) -> bool:
-        """Whether this instance may still answer for the first time."""
-        if awaited is None or any(s.ip == awaited and self._is_fresh(s) for s in self.samples):
+    def _awaits(self) -> bool:
+        """Whether the new instance may still answer for the first time."""
+        awaited = self._awaited
+        if awaited is None or self._found:
             return False
         return any(server.ip == awaited and server.usable for server in self._model.servers)
 
     def _ended(self, at_ns: int, done_ns: int, status: int, ip: str | None) -> None:
         met = None if ip is None or status else self._meets(done_ns, ip)
-        self.samples.append(Sample(at_ns, done_ns, ip, met))
+        sample = Sample(at_ns, done_ns, ip, met)
+        self.walked.samples.append(sample)
+        if ip == self._awaited and self._is_fresh(sample):
+            self._found = True
 
     def _is_fresh(self, sample: Sample) -> bool:
-        slow = sample.done_ns - sample.scheduled_ns > whole_ns(self._clients.slow_after_s)
+        slow = sample.done_ns - sample.scheduled_ns > self._slow_ns
         return sample.met is Meets.LISTENING and not slow
 
-    def count(self, samples: list[Sample], *, until_ns: int, awaited: str | None) -> Counted:
+    # --- what they come to ---
+
+    def count(self, walked: Walked, *, until_ns: int) -> Counted:
         """What the requests come to that begin from T0 until this instant."""
-        clients = self._clients
-        slow_ns, patience_ns = whole_ns(clients.slow_after_s), whole_ns(clients.patience_s)
+        rate, awaited = self._clients.rate, self._awaited
         good: list[Sample] = []
-        bad: list[Sample] = []
-        masked = misrouted = slowest_ns = 0
-        for sample in sorted(samples):
-            if not 0 <= sample.scheduled_ns < until_ns:
+        last_ns = -1  # of those that fail
+        failed = masked = misrouted = slowest_ns = 0
+        for sample in walked.samples:
+            at_ns, done_ns, _, met = sample
+            if not 0 <= at_ns < until_ns:
                 continue
-            waited_ns = sample.done_ns - sample.scheduled_ns
-            slowest_ns = max(slowest_ns, min(waited_ns, patience_ns))
-            if sample.met is Meets.LISTENING and waited_ns < patience_ns:
+            waited_ns = done_ns - at_ns
+            slowest_ns = max(slowest_ns, min(waited_ns, self._patience_ns))
+            if met is Meets.LISTENING and waited_ns < self._patience_ns:
                 good.append(sample)
-                masked += waited_ns >= slow_ns
+                masked += waited_ns >= self._slow_ns
+                continue
+            last_ns = max(last_ns, at_ns)
+            if met is Meets.IMPOSTER:
+                misrouted += 1
             else:
-                bad.append(sample)
-                misrouted += sample.met is Meets.IMPOSTER
-        last_ns = bad[-1].scheduled_ns if bad else -1
-        after = [sample.done_ns for sample in good if sample.scheduled_ns > last_ns]
-        stable_s = (min(after) / SECOND_NS if after else math.inf) if bad else 0.0
+                failed += 1
+        rows = [row for row in walked.rows if row.start_ns < until_ns]
+        stable_ns = 0.0
+        if last_ns >= 0:
+            after = [sample.done_ns for sample in good if sample.scheduled_ns > last_ns]
+            stable_ns = min([*after, *self._firsts(rows, last_ns, until_ns)], default=math.inf)
         fresh = [s.done_ns for s in good if s.ip == awaited and self._is_fresh(s)]
-        recovery_s = min(fresh) / SECOND_NS if fresh else math.inf
+        fresh += [at_ns for *_, at_ns in rows if at_ns is not None and at_ns < until_ns]
+        recovery_ns = min(fresh, default=math.inf)
         return Counted(
-            failed_s=(len(bad) - misrouted) / clients.rate,
-            masked_s=masked / clients.rate,
-            misrouted_s=misrouted / clients.rate,
+            failed_s=failed / rate,
+            masked_s=masked / rate,
+            misrouted_s=misrouted / rate,
             slowest_s=slowest_ns / SECOND_NS,
-            recovery_s=stable_s if awaited is None else recovery_s,
-            stable_s=stable_s,
+            recovery_s=(stable_ns if awaited is None else recovery_ns) / SECOND_NS,
+            stable_s=stable_ns / SECOND_NS,
         )
+
+    def _firsts(self, rows: Sequence[Row], last_ns: int, until_ns: int) -> Iterator[int]:
+        """Of each of these rows the first request after an instant."""
+        for row in rows:
+            behind = max(0, (last_ns - row.start_ns) // self._period_ns + 1)
+            first_ns = row.start_ns + behind * self._period_ns
+            if first_ns < min(row.end_ns, until_ns):
+                yield first_ns

@@ -27,7 +27,7 @@ from chaosd.proxies.haproxy.model.backend import (
     Spread,
     Unknown,
 )
-from chaosd.proxies.haproxy.model.crowd import Counted, Crowd, Sample
+from chaosd.proxies.haproxy.model.crowd import Counted, Crowd, Walked
 from chaosd.proxies.haproxy.model.phases import AT_ONCE, phases_of, quantile_s
 from chaosd.proxies.haproxy.model.scene import (
     ALWAYS_NS,
@@ -219,7 +219,7 @@ class Ran(NamedTuple):
 
     history: list[tuple[int, Usable]]  # from which instant on which servers are usable
     queries: int
-    samples: list[Sample] | None = None  # its requests, where each was walked through
+    walked: Walked | None = None  # its requests, where each was walked through
 
 
 class SceneTrials:
@@ -248,7 +248,7 @@ class SceneTrials:
         scene.settle(self._model)
         # Where nothing moves, what requests come to is the same for any number of them.
         crowded = layout.backend.is_crowded and scene.awaited is not None
-        self._crowd = Crowd(self._model, scene.meets, clients, rng) if crowded else None
+        self._crowd = Crowd(self._model, scene, clients, rng) if crowded else None
 
     def run(self, number: int) -> Ran:
         """Run the trial of this number until nothing can change any more."""
@@ -260,20 +260,19 @@ class SceneTrials:
             server.sleep(ALWAYS_NS)
         history: list[tuple[int, Usable]] = [(ALWAYS_NS, model.usable())]
         crowd = self._crowd
-        for at_ns in islice(self._instants(), STEPS_OF_A_TRIAL_MAX):
-            self.steps += 1
+        for at_ns, steps in self._instants():
+            self.steps += steps
             if world.changed:
                 world.changed = False
                 history.append((at_ns, model.usable()))
-        return Ran(history, world.queries, None if crowd is None else crowd.samples)
+        return Ran(history, world.queries, None if crowd is None else crowd.walked)
 
-    def _instants(self) -> Iterator[int]:
-        """Do all that is ever due, with a pause after each instant."""
-        if self._crowd is None:
-            yield from (at_ns for at_ns, _ in self._model.instants())
-            return
-        ends_ns, awaited = self._scene.ends_ns, self._scene.awaited
-        yield from self._crowd.instants(ends_ns=ends_ns, most_ns=_ENDLESS_NS, awaited=awaited)
+    def _instants(self) -> Iterator[tuple[int, int]]:
+        """Do all that is ever due, with a pause after each instant, or several of one kind."""
+        if self._crowd is not None:
+            return self._crowd.instants(most_ns=_ENDLESS_NS, steps_max=STEPS_OF_A_TRIAL_MAX)
+        instants = islice(self._model.instants(), STEPS_OF_A_TRIAL_MAX)
+        return ((at_ns, 1) for at_ns, _ in instants)
 
     def _poll_at_ns(self, part: float, resolver: Resolver) -> int:
         """The first poll: at any time after the last answer, or already under way at T0."""
@@ -287,8 +286,8 @@ class SceneTrials:
         """
         scene, edges_ns = self._scene, self._scene.place_edges()
         if self._crowd is not None:
-            count = partial(self._crowd.count, until_ns=until_ns, awaited=scene.awaited)
-            return [count(trial.samples or []) for trial in ran]
+            count = partial(self._crowd.count, until_ns=until_ns)
+            return [count(trial.walked) for trial in ran if trial.walked is not None]
         users = Users(self._model.backend, self._model.servers, self._clients)
         found: dict[tuple[tuple[int, Usable], ...], Seen] = {}
         for history in {tuple(trial.history) for trial in ran}:

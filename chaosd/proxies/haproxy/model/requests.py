@@ -15,7 +15,7 @@ from chaosd.plugins.simulation import ANSWERS, REFUSES, Ended, Surroundings
 from chaosd.plugins.timeline import Meets
 from chaosd.proxies.haproxy.model.backend import Backend
 from chaosd.proxies.haproxy.model.choosing import Chooser
-from chaosd.proxies.haproxy.model.server import SECOND_NS, Server
+from chaosd.proxies.haproxy.model.server import SECOND_NS, Group, Server
 from chaosd.proxies.haproxy.model.versions import Version
 
 # What Linux does where `timeout connect` is not set: a SYN and six more.
@@ -87,12 +87,18 @@ class Requests:
         self,
         backend: Backend,
         servers: Sequence[Server],
+        group: Group,
         world: Surroundings,
         version: Version,
         rng: Random,
     ) -> None:
         self._backend, self._servers, self._world = backend, servers, world
         self._chooser = Chooser(backend, servers, version, rng)
+        self._group = group
+        self._is_narrow = any(server.line.places for server in servers)
+        # As they were looked at last: those that are given requests, and how many are no backups.
+        self._chosen: Sequence[Server] = ()
+        self._active = 0
         # Those that wait: (when, tie-breaker, request, step).
         self.waiting: list[tuple[int, int, _Request, _Step]] = []
         self._count = 0
@@ -129,13 +135,38 @@ class Requests:
         self._count += 1
         heapq.heappush(self.waiting, (at_ns, self._count, request, step))
 
+    def pass_by(self, now_ns: int, most: int, awaited: str | None) -> tuple[int, int | None]:
+        """Take so many new requests, `most` at most, as are answered at once, one like the other.
+
+        The world is the same for all of them. Returns how many, and the number of the first that
+        `awaited` answers; none, where each of them has to be looked at.
+        """
+        if self._queue or 0 < self._backend.places <= self._inside:
+            return 0, None
+        if not (free := self._free()):
+            return 0, None
+        connect = self._world.connect
+        bad = [
+            place
+            for place, server in enumerate(free)
+            if connect(now_ns, server.ip or "") is not Meets.LISTENING
+        ]
+        count, places = self._chooser.ahead(free, bad, most)
+        first: int | None = None
+        for number, place in enumerate(places):
+            server = free[place]
+            server.request_passed()
+            if first is None and server.ip == awaited:
+                first = number
+        return count, first
+
     # --- a server for it ---
 
     def _assign(self, now_ns: int, request: _Request) -> None:
         if self._queue:
             self._drain(now_ns)
-        usable, free = self._places()
-        if not usable:
+        free = self._free()
+        if not self._chosen:
             self._end(now_ns, request, now_ns, 503, None)
             return
         if not free or self._queue:
@@ -153,17 +184,26 @@ class Requests:
         self._chooser.used(server)
         self._attempt(now_ns, request)
 
-    def _places(self) -> tuple[Sequence[Server], Sequence[Server]]:
-        """The servers that are usable, and of those that get requests the ones with a place."""
-        usable = [server for server in self._servers if server.usable and server.line.weight]
-        return usable, [s for s in candidates(self._backend, usable) if s.held < s.places]
+    def _free(self) -> Sequence[Server]:
+        """The servers that are given requests and have a place."""
+        if self._group.changed:
+            self._look()
+        if not self._is_narrow:
+            return self._chosen
+        return [server for server in self._chosen if server.held < server.places]
+
+    def _look(self) -> None:
+        usable = [server for server in self._servers if server.usable]
+        self._active = sum(not server.line.backup for server in usable)
+        self._chosen = candidates(self._backend, [s for s in usable if s.line.weight])
+        self._group.changed = False
 
     def _drain(self, now_ns: int) -> None:
         """Let those in that have waited for a place, while there is one."""
         if self._drains:
             return
         self._drains = True
-        while self._queue and (free := self._places()[1]):
+        while self._queue and (free := self._free()):
             request = self._queue.popleft()
             request.waits = False
             self._take(now_ns, request, free)
@@ -228,9 +268,11 @@ class Requests:
         if request.retries > backend.retries:
             self._end(now_ns, request, now_ns, 503, None)
             return
-        active = sum(server.usable for server in self._servers if not server.line.backup)
-        lost = server is not None and not server.usable
-        if redispatches(backend, request.retries, others=active > 1, lost=lost):
-            self._leave(request)
-            wait_ns = 0 if active > 1 else wait_ns
+        if backend.redispatch_every:
+            if self._group.changed:
+                self._look()
+            others, lost = self._active > 1, server is not None and not server.usable
+            if redispatches(backend, request.retries, others=others, lost=lost):
+                self._leave(request)
+                wait_ns = 0 if others else wait_ns
         self._wait(now_ns + wait_ns, request, self._attempt)
