@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from random import Random
 
@@ -37,7 +37,7 @@ class Chooser:
         self._marks = backend.balance is Balance.LEAST and not self._random_ties
         # Whether these, of which requests were given to one last, get as many each.
         self._even: tuple[Sequence[Server], bool] = ((), True)
-        self.choose = {
+        self._choose = {
             Balance.TURNS: self._in_turn,
             Balance.LEAST: self._least,
             Balance.RANDOM: self._at_random,
@@ -46,8 +46,9 @@ class Chooser:
         self._ahead = {
             Balance.TURNS: self._turns_ahead,
             Balance.LEAST: self._least_ahead,
+            Balance.RANDOM: self._drawn_ahead,
             Balance.FIRST: self._first_ahead,
-        }.get(backend.balance)
+        }[backend.balance]
         self.begin()
 
     def begin(self) -> None:
@@ -55,6 +56,7 @@ class Chooser:
         self._turn = self._uses = 0
         self._credit: dict[str, float] = {}
         self._weights: dict[str, float] = {}  # by which they were chosen last
+        self._next: Server | None = None  # already chosen, for the next request
 
     def start(self) -> None:
         """Begin anywhere in a turn."""
@@ -69,14 +71,36 @@ class Chooser:
             server.used = self._uses
 
     def ahead(
-        self, chosen: Sequence[Server], bad: Sequence[int], most: int
-    ) -> tuple[int, Sequence[int]]:
-        """Give so many new requests, `most` at most, to others than these places, one by one.
+        self, chosen: Sequence[Server], bad: Sequence[int], times_ns: range
+    ) -> tuple[int, Mapping[int, int]]:
+        """Give the new requests of these instants to servers, until one of these places is next.
 
-        Each is answered at once. Returns how many, and the places in the order in which each of
-        them got its first one. There are none where chance chooses, or time.
+        Each is answered at once. Returns how many they are, and which was the first of each place.
         """
-        return (0, ()) if self._ahead is None else self._ahead(chosen, bad, most)
+        if self._next is not None:
+            return 0, {}
+        return self._ahead(chosen, bad, times_ns)
+
+    def choose(self, chosen: Sequence[Server], avoid: Server | None, now_ns: int) -> Server:
+        """Give a request to one of these. The one that it had is avoided, if there is another."""
+        if self._next is None:
+            return self._choose(chosen, avoid, now_ns)
+        found, self._next = self._next, None
+        return found
+
+    def _drawn_ahead(
+        self, chosen: Sequence[Server], bad: Sequence[int], times_ns: range
+    ) -> tuple[int, Mapping[int, int]]:
+        """Where each has to be chosen by itself."""
+        firsts: dict[int, int] = {}
+        for number, now_ns in enumerate(times_ns):
+            server = self._choose(chosen, None, now_ns)
+            place = chosen.index(server)
+            if place in bad:
+                self._next = server
+                return number, firsts
+            firsts.setdefault(place, number)
+        return len(times_ns), firsts
 
     # --- one after the other ---
 
@@ -106,14 +130,14 @@ class Chooser:
         return self._weighted(chosen, weights, avoid)
 
     def _turns_ahead(
-        self, chosen: Sequence[Server], bad: Sequence[int], most: int
-    ) -> tuple[int, Sequence[int]]:
+        self, chosen: Sequence[Server], bad: Sequence[int], times_ns: range
+    ) -> tuple[int, Mapping[int, int]]:
         if self._slow or not self._is_even(chosen):
-            return 0, ()
+            return self._drawn_ahead(chosen, bad, times_ns)
         first, size = self._turn + 1, len(chosen)
-        count = min([most, *((place - first) % size for place in bad)])
+        count = min([len(times_ns), *((place - first) % size for place in bad)])
         self._turn += count
-        return count, [place % size for place in range(first, first + min(count, size))]
+        return count, {(first + number) % size: number for number in range(min(count, size))}
 
     def _weighted(
         self, chosen: Sequence[Server], weights: Sequence[float], avoid: Server | None
@@ -148,18 +172,19 @@ class Chooser:
         return best
 
     def _least_ahead(
-        self, chosen: Sequence[Server], bad: Sequence[int], most: int
-    ) -> tuple[int, Sequence[int]]:
+        self, chosen: Sequence[Server], bad: Sequence[int], times_ns: range
+    ) -> tuple[int, Mapping[int, int]]:
         """Those that hold nothing have their turns."""
         if not self._marks:
-            return 0, ()
+            return self._drawn_ahead(chosen, bad, times_ns)
         idle = [place for place, server in enumerate(chosen) if not server.held]
         idle.sort(key=lambda place: chosen[place].used)
-        count = min([most if idle else 0, *(idle.index(place) for place in bad if place in idle)])
+        most = len(times_ns) if idle else 0
+        count = min([most, *(idle.index(place) for place in bad if place in idle)])
         for number in range(max(0, count - len(idle)), count):
             chosen[idle[number % len(idle)]].used = self._uses + 2 * number + 2  # begun, and ended
         self._uses += 2 * count
-        return count, idle[:count]
+        return count, {place: number for number, place in enumerate(idle[:count])}
 
     # --- by chance, or the first ---
 
@@ -187,9 +212,9 @@ class Chooser:
         return next((server for server in chosen if server is not avoid), chosen[0])
 
     def _first_ahead(
-        self, chosen: Sequence[Server], bad: Sequence[int], most: int
-    ) -> tuple[int, Sequence[int]]:
-        return (0, ()) if 0 in bad else (most, (0,))
+        self, chosen: Sequence[Server], bad: Sequence[int], times_ns: range
+    ) -> tuple[int, Mapping[int, int]]:
+        return (0, {}) if 0 in bad else (len(times_ns), {0: 0})
 
 
 def _nearest(keys: Sequence[int], drawn: int) -> int:

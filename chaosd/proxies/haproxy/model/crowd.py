@@ -35,10 +35,11 @@ class Sample(NamedTuple):
 
 
 class Row(NamedTuple):
-    """Requests one after the other, from T0 on, that an instance of the app answered at once."""
+    """Requests one after the other, from T0 on, that were over at once."""
 
     start_ns: int
     end_ns: int  # when the next one would come
+    answered: bool  # by instances of the app; otherwise there was no server
     awaited_ns: int | None  # when the new instance answered the first of them
 
 
@@ -71,6 +72,7 @@ class Crowd:
         self._slow_ns = whole_ns(clients.slow_after_s)
         self._patience_ns = whole_ns(clients.patience_s)
         self.walked = Walked([], [])
+        self._is_observed = any(server.line.observe for server in model.servers)
         self._found = False  # whether the new instance has given a fresh answer
 
     def instants(self, *, most_ns: int, steps_max: int) -> Iterator[tuple[int, int]]:
@@ -79,37 +81,50 @@ class Crowd:
         Each is when that is, and how many instants it stands for; there are so many together at
         most. Where requests still fail in the end, that is for so long at most.
         """
-        model, period_ns, ends_ns = self._model, self._period_ns, self._ends_ns
-        self.walked, self._found = Walked([], []), False
+        model, requests, period_ns = self._model, self._model.requests, self._period_ns
+        self.walked, self._found, ends_ns = Walked([], []), False, self._ends_ns
         at_ns = below(self._rng, period_ns) - BEFORE * period_ns
-        model.requests.start()
+        requests.start()
         turns, steps = TURNS_MAX * len(model.servers), 0
-        next_ns = model.next_ns()
+        changes_ns = next_ns = model.next_ns()
         while steps < steps_max:
             if next_ns <= at_ns:
                 due_ns = next_ns
-                next_ns = model.do_due(due_ns)
+                if due_ns < changes_ns and not self._is_observed:
+                    requests.do_due(due_ns)
+                else:
+                    model.advance(due_ns)
+                    changes_ns = model.next_change_ns()
+                changes_ns, next_ns = self._next(changes_ns)
                 steps += 1
                 yield due_ns, 1
                 continue
-            changes_ns = model.next_change_ns()
-            count = self._room(at_ns, next_ns, changes_ns, ends_ns, most_ns)
-            if count > 0:
-                count = self._pass_by(at_ns, min(count, steps_max - steps))
+            room = self._room(at_ns, next_ns, changes_ns, ends_ns, most_ns)
+            count = self._pass_by(at_ns, min(room, steps_max - steps)) if room else 0
             if not count:
-                model.requests.begin(at_ns, partial(self._ended, at_ns))
-                next_ns, changes_ns, count = model.next_ns(), model.next_change_ns(), 1
+                requests.begin(at_ns, partial(self._ended, at_ns))
+                changes_ns, next_ns = self._next(changes_ns)
+                count = 1
             steps += count
             yield at_ns, count
             at_ns += count * period_ns
             if at_ns <= ends_ns or changes_ns < NEVER_NS:
                 ends_ns = max(ends_ns, at_ns)
-            elif self._is_calm(at_ns):
+            elif next_ns == NEVER_NS and self._is_calm(at_ns):
                 turns -= 1
                 if not turns or not self._awaits():
                     return
             elif at_ns > ends_ns + most_ns:
                 return
+
+    def _next(self, changes_ns: int) -> tuple[int, int]:
+        """When the model does something next that is not about a request, and when anything.
+
+        `changes_ns` is when it was before the last request.
+        """
+        if self._is_observed:
+            changes_ns = self._model.next_change_ns()
+        return changes_ns, min(changes_ns, self._model.requests.next_ns())
 
     def _room(
         self, at_ns: int, next_ns: int, changes_ns: int, ends_ns: int, most_ns: int
@@ -118,33 +133,30 @@ class Crowd:
         if at_ns < 0 or self._slow_ns <= 0:
             return 0
         place = bisect_right(self._edges_ns, at_ns)
-        if place < len(self._edges_ns):
-            next_ns = min(next_ns, self._edges_ns[place])
-        room = -((at_ns - next_ns) // self._period_ns)
+        edge_ns = self._edges_ns[place] if place < len(self._edges_ns) else NEVER_NS
+        room = -((at_ns - min(next_ns, edge_ns)) // self._period_ns)
         if changes_ns < NEVER_NS:
             return room
         if at_ns > ends_ns:  # it is asked after each request whether it is over
-            if self._model.next_ns() == NEVER_NS:
+            if next_ns == NEVER_NS:
                 return 1
             ends_ns += most_ns
         return min(room, max(1, (ends_ns - at_ns) // self._period_ns + 1))
 
     def _pass_by(self, at_ns: int, most: int) -> int:
-        """Take together what is answered at once: so many requests at most. Returns how many."""
-        awaited, period_ns = self._awaited, self._period_ns
-        count, first = self._model.requests.pass_by(at_ns, most, awaited)
+        """Take together what is over at once: so many requests at most. Returns how many."""
+        end_ns = at_ns + most * self._period_ns
+        times_ns = range(at_ns, end_ns, self._period_ns)
+        count, answered, awaited_ns = self._model.requests.pass_by(times_ns, self._awaited)
         if count:
-            awaited_ns = None if first is None else at_ns + first * period_ns
-            self.walked.rows.append(Row(at_ns, at_ns + count * period_ns, awaited_ns))
-            self._found |= first is not None
+            end_ns = at_ns + count * self._period_ns
+            self.walked.rows.append(Row(at_ns, end_ns, answered, awaited_ns))
+            self._found |= awaited_ns is not None
         return count
 
     def _is_calm(self, now_ns: int) -> bool:
-        """Whether all that is usable answers, and no request is under way."""
-        model = self._model
-        if model.next_ns() < NEVER_NS:
-            return False
-        ips = [server.ip for server in model.servers if server.usable and server.ip]
+        """Whether all that is usable answers, where no request is under way."""
+        ips = [server.ip for server in self._model.servers if server.usable and server.ip]
         return bool(ips) and all(self._meets(now_ns, ip) is Meets.LISTENING for ip in ips)
 
     def _awaits(self) -> bool:
@@ -188,7 +200,14 @@ class Crowd:
                 misrouted += 1
             else:
                 failed += 1
-        rows = [row for row in walked.rows if row.start_ns < until_ns]
+        rows: list[Row] = []
+        for row in walked.rows:
+            number = -((row.start_ns - min(row.end_ns, until_ns)) // self._period_ns)
+            if number > 0 and row.answered:
+                rows.append(row)
+            elif number > 0:
+                failed += number
+                last_ns = max(last_ns, row.start_ns + (number - 1) * self._period_ns)
         stable_ns = 0.0
         if last_ns >= 0:
             after = [sample.done_ns for sample in good if sample.scheduled_ns > last_ns]

@@ -10,8 +10,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
+from typing import NamedTuple
 
-from chaosd.plugins.simulation import ANSWERS, REFUSES, Ended, Surroundings
+from chaosd.plugins.simulation import ANSWERS, NEVER_NS, REFUSES, Ended, Surroundings
 from chaosd.plugins.timeline import Meets
 from chaosd.proxies.haproxy.model.backend import Backend
 from chaosd.proxies.haproxy.model.choosing import Chooser
@@ -77,6 +78,15 @@ class _Request:
         self.waits = False  # for a server that has a place
 
 
+class PassedBy(NamedTuple):
+    """New requests that were over at once."""
+
+    count: int
+    answered: bool  # by instances of the app; otherwise by HAProxy: no server is usable
+    awaited_ns: int | None = None  # when the instance that is waited for answered the first
+
+
+_NONE = PassedBy(0, answered=True)
 _Step = Callable[[int, _Request], None]
 
 
@@ -126,6 +136,15 @@ class Requests:
         self._inside += 1
         self._assign(now_ns, request)
 
+    def next_ns(self) -> int:
+        """When one of those that wait has something to do."""
+        return self.waiting[0][0] if self.waiting else NEVER_NS
+
+    def do_due(self, now_ns: int) -> None:
+        """Do what is due for those that wait, up to and including this instant."""
+        while self.waiting and (at_ns := self.waiting[0][0]) <= now_ns:
+            self.step(at_ns)
+
     def step(self, now_ns: int) -> None:
         """Do what is due for the first of those that wait."""
         _, _, request, step = heapq.heappop(self.waiting)
@@ -135,30 +154,29 @@ class Requests:
         self._count += 1
         heapq.heappush(self.waiting, (at_ns, self._count, request, step))
 
-    def pass_by(self, now_ns: int, most: int, awaited: str | None) -> tuple[int, int | None]:
-        """Take so many new requests, `most` at most, as are answered at once, one like the other.
+    def pass_by(self, times_ns: range, awaited: str | None) -> PassedBy:
+        """Take the new requests of these instants, as long as each is over at once like the others.
 
-        The world is the same for all of them. Returns how many, and the number of the first that
-        `awaited` answers; none, where each of them has to be looked at.
+        The world is the same for all of them, and nothing else is due.
         """
         if self._queue or 0 < self._backend.places <= self._inside:
-            return 0, None
+            return _NONE
         if not (free := self._free()):
-            return 0, None
-        connect = self._world.connect
+            return _NONE if self._chosen else PassedBy(len(times_ns), answered=False)
+        connect, now_ns = self._world.connect, times_ns[0]
         bad = [
             place
             for place, server in enumerate(free)
             if connect(now_ns, server.ip or "") is not Meets.LISTENING
         ]
-        count, places = self._chooser.ahead(free, bad, most)
-        first: int | None = None
-        for number, place in enumerate(places):
+        count, firsts = self._chooser.ahead(free, bad, times_ns)
+        first_ns: int | None = None
+        for place, number in firsts.items():
             server = free[place]
             server.request_passed()
-            if first is None and server.ip == awaited:
-                first = number
-        return count, first
+            if server.ip == awaited:
+                first_ns = min(first_ns or NEVER_NS, times_ns[number])
+        return PassedBy(count, answered=True, awaited_ns=first_ns)
 
     # --- a server for it ---
 
