@@ -126,7 +126,9 @@ class BackendModel:
         self.backend = backend
         group = Group()
         self.servers = servers = [
-            Server(name, line, backend, version, world=world, rng=rng, group=group, final=final_place)
+            Server(
+                name, line, backend, version, world=world, rng=rng, group=group, final=final_place
+            )
             for name, line in layout.servers
         ]
         for place, after_ns in layout.checked.items():
@@ -156,7 +158,7 @@ class BackendModel:
             self.resolutions.append(resolution)
             for server in sharing:
                 server.asks = resolution if asks_dns(server.line) else None
-        self.requests = Requests(backend, servers, group, world, version, rng)
+        self.requests = Requests(backend, servers, world, version, rng, group=group)
         self._waiting = self.requests.waiting
 
     def _second_ns(self) -> int:
@@ -222,15 +224,10 @@ class BackendModel:
 
     def advance(self, now_ns: int) -> None:
         """Do everything that is due up to and including this instant, in the order of its time."""
-        self.do_due(now_ns)
-
-    def do_due(self, now_ns: int) -> int:
-        """Do the same. Returns when it has something to do next."""
         at_ns, step = self._next()
         while at_ns <= now_ns:
             step(at_ns)
             at_ns, step = self._next()
-        return at_ns
 
     def instants(self) -> Iterator[tuple[int, int]]:
         """Do all that is ever due, with a pause after each instant: when it is, and the next one.

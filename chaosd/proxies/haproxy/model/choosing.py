@@ -34,6 +34,10 @@ class Chooser:
         self._hashed_ids = HASHES_IDS <= version < TIES_AT_RANDOM
         self._draws = backend.draws
         self._slow = any(server.line.slowstart_ns for server in servers)
+        weights = {server.line.weight for server in servers if server.line.weight}
+        orders = Balance.TURNS, Balance.FIRST
+        # Whether a new request's server depends on nothing but how many there were.
+        self.goes_by_order = backend.balance in orders and len(weights) < 2 and not self._slow  # noqa: PLR2004
         self._marks = backend.balance is Balance.LEAST and not self._random_ties
         # Whether these, of which requests were given to one last, get as many each.
         self._even: tuple[Sequence[Server], bool] = ((), True)

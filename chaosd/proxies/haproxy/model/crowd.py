@@ -66,7 +66,7 @@ class Crowd:
 
     def __init__(self, model: BackendModel, scene: AnyScene, clients: Clients, rng: Random) -> None:
         self._model, self._meets, self._clients, self._rng = model, scene.meets, clients, rng
-        self._awaited, self._ends_ns = scene.awaited, scene.ends_ns
+        self._awaited, self._scene_ends_ns = scene.awaited, scene.ends_ns
         self._edges_ns = sorted({0, *scene.place_edges()})
         self._period_ns = round(SECOND_NS / clients.rate)
         self._slow_ns = whole_ns(clients.slow_after_s)
@@ -81,78 +81,103 @@ class Crowd:
         Each is when that is, and how many instants it stands for; there are so many together at
         most. Where requests still fail in the end, that is for so long at most.
         """
-        model, requests, period_ns = self._model, self._model.requests, self._period_ns
-        self.walked, self._found, ends_ns = Walked([], []), False, self._ends_ns
-        at_ns = below(self._rng, period_ns) - BEFORE * period_ns
-        requests.start()
-        turns, steps = TURNS_MAX * len(model.servers), 0
-        changes_ns = next_ns = model.next_ns()
-        while steps < steps_max:
-            if next_ns <= at_ns:
-                due_ns = next_ns
-                if due_ns < changes_ns and not self._is_observed:
-                    requests.do_due(due_ns)
-                else:
-                    model.advance(due_ns)
-                    changes_ns = model.next_change_ns()
-                changes_ns, next_ns = self._next(changes_ns)
-                steps += 1
-                yield due_ns, 1
-                continue
-            room = self._room(at_ns, next_ns, changes_ns, ends_ns, most_ns)
-            count = self._pass_by(at_ns, min(room, steps_max - steps)) if room else 0
-            if not count:
-                requests.begin(at_ns, partial(self._ended, at_ns))
-                changes_ns, next_ns = self._next(changes_ns)
-                count = 1
-            steps += count
-            yield at_ns, count
-            at_ns += count * period_ns
-            if at_ns <= ends_ns or changes_ns < NEVER_NS:
-                ends_ns = max(ends_ns, at_ns)
-            elif next_ns == NEVER_NS and self._is_calm(at_ns):
-                turns -= 1
-                if not turns or not self._awaits():
-                    return
-            elif at_ns > ends_ns + most_ns:
+        self._begin()
+        left = steps_max
+        while left > 0:
+            now_ns, asks = self._at_ns, self._next_ns > self._at_ns
+            count = self._ask(left, most_ns) if asks else self._do_due(left)
+            yield (now_ns if asks else self._done_ns), count
+            left -= count
+            if asks and self._is_over(most_ns):
                 return
 
-    def _next(self, changes_ns: int) -> tuple[int, int]:
-        """When the model does something next that is not about a request, and when anything.
+    def _begin(self) -> None:
+        model, period_ns = self._model, self._period_ns
+        self.walked, self._found = Walked([], []), False
+        self._ends_ns = self._scene_ends_ns
+        self._at_ns = below(self._rng, period_ns) - BEFORE * period_ns  # of the next request
+        model.requests.start()
+        self._turns = TURNS_MAX * len(model.servers)
+        # When the model does something next that is not about a request, and when anything.
+        self._changes_ns = self._next_ns = model.next_ns()
+        self._done_ns = 0  # what was due last
 
-        `changes_ns` is when it was before the last request.
+    def _do_due(self, left: int) -> int:
+        """Do what is due before the next request: at one instant, or at several if nothing changes.
+
+        Returns at how many, so many at most.
         """
-        if self._is_observed:
-            changes_ns = self._model.next_change_ns()
-        return changes_ns, min(changes_ns, self._model.requests.next_ns())
+        requests, count = self._model.requests, 1
+        if self._is_observed or self._next_ns >= self._changes_ns:
+            self._done_ns = self._next_ns
+            self._model.advance(self._done_ns)
+            self._changes_ns = self._model.next_change_ns()
+        else:
+            before_ns = min(self._at_ns + 1, self._changes_ns)
+            requests.do_due(self._next_ns)
+            while count < left and requests.next_ns() < before_ns:
+                requests.do_due(requests.next_ns())
+                count += 1
+        self._next_ns = min(self._changes_ns, requests.next_ns())
+        return count
 
-    def _room(
-        self, at_ns: int, next_ns: int, changes_ns: int, ends_ns: int, most_ns: int
-    ) -> int:
-        """How many requests there are, from this one on, before anything can be different."""
-        if at_ns < 0 or self._slow_ns <= 0:
-            return 0
+    def _ask(self, left: int, most_ns: int) -> int:
+        """Begin the next request, or so many as are over at once. Returns how many."""
+        model, at_ns, period_ns = self._model, self._at_ns, self._period_ns
+        count = 0
         place = bisect_right(self._edges_ns, at_ns)
         edge_ns = self._edges_ns[place] if place < len(self._edges_ns) else NEVER_NS
-        room = -((at_ns - min(next_ns, edge_ns)) // self._period_ns)
-        if changes_ns < NEVER_NS:
-            return room
-        if at_ns > ends_ns:  # it is asked after each request whether it is over
-            if next_ns == NEVER_NS:
+        if (room := min(left, self._room(edge_ns, left, most_ns))) > 0:
+            times_ns = range(at_ns, at_ns + room * period_ns, period_ns)
+            passed = model.requests.pass_by(times_ns, edge_ns, self._awaited)
+            count, answered, awaited_ns = passed
+            if count:
+                end_ns = at_ns + count * period_ns
+                self.walked.rows.append(Row(at_ns, end_ns, answered, awaited_ns))
+                self._found |= awaited_ns is not None
+        if not count:
+            model.requests.begin(at_ns, partial(self._ended, at_ns))
+            count = 1
+            if self._is_observed:
+                self._changes_ns = model.next_change_ns()
+            self._next_ns = min(self._changes_ns, model.requests.next_ns())
+        self._at_ns += count * period_ns
+        return count
+
+    def _room(self, edge_ns: int, left: int, most_ns: int) -> int:
+        """How many requests there are, from the next one on, before anything can be different."""
+        at_ns, period_ns, ends_ns = self._at_ns, self._period_ns, self._ends_ns
+        if at_ns < 0 or self._slow_ns <= 0:
+            return 0
+        changes, requests = self._changes_ns < NEVER_NS, self._model.requests
+        is_late = (
+            not changes and at_ns > ends_ns
+        )  # after each request it is asked whether it's over
+        if is_late:
+            if self._next_ns == NEVER_NS:
                 return 1
             ends_ns += most_ns
-        return min(room, max(1, (ends_ns - at_ns) // self._period_ns + 1))
+        until_ns = min(edge_ns, self._next_ns)
+        if not changes:
+            until_ns = min(until_ns, max(ends_ns, at_ns) + 1)
+        if requests.are_apart and not (self._is_observed or is_late):
+            later_ns = self._changes_ns if changes else ends_ns + 1 - period_ns
+            until_ns = max(until_ns, min(edge_ns, later_ns))
+        room = -((at_ns - until_ns) // period_ns)
+        # What waits may not come too late for its steps to count.
+        return room if room + requests.steps_left <= left else min(room, 1)
 
-    def _pass_by(self, at_ns: int, most: int) -> int:
-        """Take together what is over at once: so many requests at most. Returns how many."""
-        end_ns = at_ns + most * self._period_ns
-        times_ns = range(at_ns, end_ns, self._period_ns)
-        count, answered, awaited_ns = self._model.requests.pass_by(times_ns, self._awaited)
-        if count:
-            end_ns = at_ns + count * self._period_ns
-            self.walked.rows.append(Row(at_ns, end_ns, answered, awaited_ns))
-            self._found |= awaited_ns is not None
-        return count
+    def _is_over(self, most_ns: int) -> bool:
+        """Whether that was the last request."""
+        at_ns = self._at_ns
+        if at_ns <= self._ends_ns or self._changes_ns < NEVER_NS:
+            self._ends_ns = max(self._ends_ns, at_ns)
+        elif self._next_ns == NEVER_NS and self._is_calm(at_ns):
+            self._turns -= 1
+            return not self._turns or not self._awaits()
+        else:
+            return at_ns > self._ends_ns + most_ns
+        return False
 
     def _is_calm(self, now_ns: int) -> bool:
         """Whether all that is usable answers, where no request is under way."""

@@ -97,10 +97,11 @@ class Requests:
         self,
         backend: Backend,
         servers: Sequence[Server],
-        group: Group,
         world: Surroundings,
         version: Version,
         rng: Random,
+        *,
+        group: Group,
     ) -> None:
         self._backend, self._servers, self._world = backend, servers, world
         self._chooser = Chooser(backend, servers, version, rng)
@@ -109,6 +110,10 @@ class Requests:
         # As they were looked at last: those that are given requests, and how many are no backups.
         self._chosen: Sequence[Server] = ()
         self._active = 0
+        # Whether those that wait are nothing to new ones: they keep their servers.
+        self.are_apart = (
+            not backend.redispatch_every and not self._is_narrow and self._chooser.goes_by_order
+        )
         # Those that wait: (when, tie-breaker, request, step).
         self.waiting: list[tuple[int, int, _Request, _Step]] = []
         self._count = 0
@@ -122,6 +127,7 @@ class Requests:
         self._outside: deque[_Request] = deque()
         self._queue: deque[_Request] = deque()  # those that wait for a server that has a place
         self._drains = False
+        self._known_bad: tuple[Sequence[Server], Sequence[int], int] = ((), (), 0)
 
     def start(self) -> None:
         """Begin at any point of a turn."""
@@ -135,6 +141,11 @@ class Requests:
             return
         self._inside += 1
         self._assign(now_ns, request)
+
+    @property
+    def steps_left(self) -> int:
+        """How many steps those that wait have at most, if they keep their servers."""
+        return len(self.waiting) * (self._backend.retries + 1)
 
     def next_ns(self) -> int:
         """When one of those that wait has something to do."""
@@ -154,29 +165,33 @@ class Requests:
         self._count += 1
         heapq.heappush(self.waiting, (at_ns, self._count, request, step))
 
-    def pass_by(self, times_ns: range, awaited: str | None) -> PassedBy:
+    def pass_by(self, times_ns: range, until_ns: int, awaited: str | None) -> PassedBy:
         """Take the new requests of these instants, as long as each is over at once like the others.
 
-        The world is the same for all of them, and nothing else is due.
+        The world is the same until `until_ns`, and nothing else is due that would matter to them.
         """
         if self._queue or 0 < self._backend.places <= self._inside:
             return _NONE
         if not (free := self._free()):
             return _NONE if self._chosen else PassedBy(len(times_ns), answered=False)
-        connect, now_ns = self._world.connect, times_ns[0]
-        bad = [
-            place
-            for place, server in enumerate(free)
-            if connect(now_ns, server.ip or "") is not Meets.LISTENING
-        ]
-        count, firsts = self._chooser.ahead(free, bad, times_ns)
-        first_ns: int | None = None
+        count, firsts = self._chooser.ahead(free, self._bad(free, times_ns[0], until_ns), times_ns)
+        found: list[int] = []
         for place, number in firsts.items():
             server = free[place]
             server.request_passed()
             if server.ip == awaited:
-                first_ns = min(first_ns or NEVER_NS, times_ns[number])
-        return PassedBy(count, answered=True, awaited_ns=first_ns)
+                found.append(times_ns[number])
+        return PassedBy(count, answered=True, awaited_ns=min(found, default=None))
+
+    def _bad(self, free: Sequence[Server], now_ns: int, until_ns: int) -> Sequence[int]:
+        """The places of those at which no instance of the app answers well."""
+        known, found, known_until_ns = self._known_bad
+        if known is not free or now_ns >= known_until_ns:
+            connect = self._world.connect
+            met = [connect(now_ns, server.ip or "") for server in free]
+            found = [place for place, each in enumerate(met) if each is not Meets.LISTENING]
+            self._known_bad = free, found, until_ns
+        return found
 
     # --- a server for it ---
 
