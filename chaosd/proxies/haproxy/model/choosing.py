@@ -37,7 +37,8 @@ class Chooser:
         weights = {server.line.weight for server in servers if server.line.weight}
         orders = Balance.TURNS, Balance.FIRST
         # Whether a new request's server depends on nothing but how many there were.
-        self.goes_by_order = backend.balance in orders and len(weights) < 2 and not self._slow  # noqa: PLR2004
+        self._same = len(weights) == 1
+        self.goes_by_order = backend.balance in orders and self._same and not self._slow
         self._marks = backend.balance is Balance.LEAST and not self._random_ties
         # Whether these, of which requests were given to one last, get as many each.
         self._even: tuple[Sequence[Server], bool] = ((), True)
@@ -110,6 +111,8 @@ class Chooser:
 
     def _is_even(self, chosen: Sequence[Server]) -> bool:
         """Whether these get as many requests each."""
+        if self._same:
+            return True
         known, even = self._even
         if known is not chosen:
             even = len({server.line.weight for server in chosen}) == 1
@@ -139,7 +142,12 @@ class Chooser:
         if self._slow or not self._is_even(chosen):
             return self._drawn_ahead(chosen, bad, times_ns)
         first, size = self._turn + 1, len(chosen)
-        count = min([len(times_ns), *((place - first) % size for place in bad)])
+        count = len(times_ns)
+        for place in bad:
+            if (before := (place - first) % size) < count:
+                count = before
+        if not count:
+            return 0, {}
         self._turn += count
         return count, {(first + number) % size: number for number in range(min(count, size))}
 

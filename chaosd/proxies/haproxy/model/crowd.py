@@ -154,7 +154,7 @@ class Crowd:
             not changes and at_ns > ends_ns
         )  # after each request it is asked whether it's over
         if is_late:
-            if self._next_ns == NEVER_NS:
+            if self._next_ns == NEVER_NS and self._is_calm(at_ns):
                 return 1
             ends_ns += most_ns
         until_ns = min(edge_ns, self._next_ns)
