@@ -81,7 +81,7 @@ class _Request:
 class PassedBy(NamedTuple):
     """New requests that were over at once."""
 
-    count: int
+    number: int
     answered: bool  # by instances of the app; otherwise by HAProxy: no server is usable
     awaited_ns: int | None = None  # when the instance that is waited for answered the first
 
