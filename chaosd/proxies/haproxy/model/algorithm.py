@@ -234,12 +234,13 @@ class BackendModel:
 
         Nothing else may be done with the model meanwhile.
         """
-        at_ns, step = self._next()
+        following = self._next
+        at_ns, step = following()
         while at_ns < NEVER_NS:
             now_ns = at_ns
             while at_ns <= now_ns:
                 step(at_ns)
-                at_ns, step = self._next()
+                at_ns, step = following()
             yield now_ns, at_ns
 
     def request(self, now_ns: int, ended: Ended) -> None:

@@ -8,7 +8,7 @@ becomes of requests. A trial is over when nothing can change any more.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import islice
 from random import Random
@@ -260,19 +260,23 @@ class SceneTrials:
             server.sleep(ALWAYS_NS)
         history: list[tuple[int, Usable]] = [(ALWAYS_NS, model.usable())]
         crowd = self._crowd
-        for at_ns, steps in self._instants():
-            self.steps += steps
+        if crowd is not None:
+            instants = crowd.instants(most_ns=_ENDLESS_NS, steps_max=STEPS_OF_A_TRIAL_MAX)
+            for at_ns, steps in instants:
+                self.steps += steps
+                self._note(history, at_ns)
+            return Ran(history, world.queries, crowd.walked)
+        for at_ns, _ in islice(model.instants(), STEPS_OF_A_TRIAL_MAX):
+            self.steps += 1
             if world.changed:
-                world.changed = False
-                history.append((at_ns, model.usable()))
-        return Ran(history, world.queries, None if crowd is None else crowd.walked)
+                self._note(history, at_ns)
+        return Ran(history, world.queries)
 
-    def _instants(self) -> Iterator[tuple[int, int]]:
-        """Do all that is ever due, with a pause after each instant, or several of one kind."""
-        if self._crowd is not None:
-            return self._crowd.instants(most_ns=_ENDLESS_NS, steps_max=STEPS_OF_A_TRIAL_MAX)
-        instants = islice(self._model.instants(), STEPS_OF_A_TRIAL_MAX)
-        return ((at_ns, 1) for at_ns, _ in instants)
+    def _note(self, history: list[tuple[int, Usable]], at_ns: int) -> None:
+        """Note which servers are usable, if one has changed."""
+        if self._world.changed:
+            self._world.changed = False
+            history.append((at_ns, self._model.usable()))
 
     def _poll_at_ns(self, part: float, resolver: Resolver) -> int:
         """The first poll: at any time after the last answer, or already under way at T0."""

@@ -134,7 +134,7 @@ class Resolution:
         answer = reply.answer
         # An answer may come late, as long as its resolution is still going on.
         left_ns = self._rounds_left * self._retry_timer_ns
-        if answer == Failure.SILENCE or reply.took_ns >= left_ns:
+        if answer is Failure.SILENCE or reply.took_ns >= left_ns:
             self._then(self._retry_ns(), self._unanswered)
         elif reply.partial and isinstance(answer, Failure):
             self._then(self._retry_ns(), self._half_answered)
