@@ -18,6 +18,7 @@ from chaosd.proxies.haproxy.model.backend import (
     Backend,
     Balance,
     CheckKind,
+    Happening,
     Observe,
     OnError,
     Outlook,
@@ -25,11 +26,14 @@ from chaosd.proxies.haproxy.model.backend import (
     ServerLine,
     Unknown,
 )
+from chaosd.proxies.haproxy.model.crowd import Crowd
 from chaosd.proxies.haproxy.model.outlook import MOVE, NODE_LOST, outlook, run_trials
+from chaosd.proxies.haproxy.model.requests import Requests
 
 VERSION = "3.0.11"
 # Of `balance random(1)`, as 3,000 requests to four servers have found them.
 RING = {"3.0.11": (0.273, 0.271, 0.232, 0.224), "3.2.26": (0.301, 0.180, 0.241, 0.277)}
+GROWS = Scenario(happening=Happening.GROWS, published_s=2.0, listening_s=3.0, healthy_s=4.0)
 OBSERVE = Observe(answers=False, limit=4, on_error=OnError.FAIL_CHECK, fastinter_ns=None)
 
 
@@ -208,6 +212,54 @@ def test_requests_one_by_one_come_to_the_same_as_by_their_shares(
         numbers = ("recovery_s", "stable_s", "failed_s", "masked_s")
         means.append([sum(getattr(trial, name) for trial in trials) / 16 for name in numbers])
     assert means[0] == pytest.approx(means[1], abs=0.06, rel=0.02)
+
+
+def mixed(number: int) -> Backend:
+    """One of many crowded backends: each balance, with and without what makes requests wait."""
+    rng = Random(number)  # as repeatable as the trials
+    pick = rng.choice
+    dns = resolver(resolve=pick([0.5, 1]), obsolete=pick([0, 3]), nx=pick([1, 30]))
+    values = {
+        "dns": dns,
+        "inter": pick([1, 2]),
+        "observe": pick([None, None, OBSERVE]),
+        "places": pick([0, 0, 3, 20]),
+        "slowstart_ns": pick([0, 0, 10 * S]),
+        "check": pick([CheckKind.CONNECTS, CheckKind.ANSWERS, CheckKind.NONE]),
+    }
+    lines = [server(name, pick(["h", name]), weight=pick([1, 1, 1, 3]), **values) for name in "abc"]
+    return backend(
+        *lines[: pick([1, 2, 3])],
+        connect=pick([0.5, 1, None]),
+        retries=pick([0, 1, 3]),
+        redispatch_every=pick([0, -1, 1]),
+        balance=pick([*Balance]),
+        places=pick([50, 1000]),
+        queue_ns=pick([None, S // 2]),
+    )
+
+
+@pytest.mark.parametrize("number", range(24))
+def test_what_is_taken_together_comes_to_the_same_as_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    found, version = mixed(number), ("2.6.12", "3.2.26")[number % 2]
+    scenario = (MOVE, NODE_LOST, GROWS)[number % 3]
+    monkeypatch.setattr(Backend, "is_crowded", True)
+    together = run_trials(found, version, scenario, least=2, most=2)
+    monkeypatch.setattr(Crowd, "_room", lambda *_: 0)
+    assert together == run_trials(found, version, scenario, least=2, most=2)
+
+
+def test_most_requests_are_taken_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone: list[int] = []
+    begin = Requests.begin
+    monkeypatch.setattr(
+        Requests, "begin", lambda self, at, ended: (alone.append(at), begin(self, at, ended))
+    )
+    trials = run_trials(backend(*three(), places=1000), VERSION, MOVE, least=2, most=2)
+    assert not isinstance(trials, Unknown)
+    assert len(alone) < 2 * 50 * 3 < 2 * 50 * trials[0].horizon_s / 4
 
 
 def test_the_rings_that_are_remembered_stay_small() -> None:
