@@ -150,9 +150,7 @@ class Crowd:
         if at_ns < 0 or self._slow_ns <= 0:
             return 0
         changes, requests = self._changes_ns < NEVER_NS, self._model.requests
-        is_late = (
-            not changes and at_ns > ends_ns
-        )  # after each request it is asked whether it's over
+        is_late = not changes and at_ns > ends_ns  # it may be over after each request
         if is_late:
             if self._next_ns == NEVER_NS and self._is_calm(at_ns):
                 return 1
