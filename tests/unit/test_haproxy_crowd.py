@@ -260,13 +260,17 @@ class Later(Scene):
 
 
 def walked(kind: type[Scene], found: Backend, version: str, scenario: Scenario) -> Any:
-    """All that two trials come to, and the steps that they took."""
+    """All that two trials come to, their requests that waited, and the steps that they took."""
     scene = kind(found, scenario, found.servers[0])
     trials = SceneTrials(scene, Layout(found, version), PATIENT)
     ran = [trials.run(number) for number in range(2)]
-    seen = trials.seen(ran, 90 * S)
-    found_all = [(one.history, one.queries, two) for one, two in zip(ran, seen, strict=True)]
-    return found_all, trials.steps
+    waited = [
+        sorted(each for each in one.walked.samples if each.done_ns > each.scheduled_ns)
+        for one in ran
+        if one.walked is not None
+    ]
+    said = [(one.history, one.queries) for one in ran]
+    return said, trials.seen(ran, 90 * S), waited, trials.steps
 
 
 @pytest.mark.parametrize("number", range(48))
