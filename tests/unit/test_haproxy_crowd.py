@@ -234,9 +234,11 @@ def mixed(number: int) -> Backend:
     weights = [1] if plain else [1, 1, 1, 3]
     if plain:
         values |= {"observe": None, "places": 0, "slowstart_ns": 0}
-    lines = [server(name, pick(["h", name]), weight=pick(weights), **values) for name in "abc"]
+    lines = [
+        server(name, pick([name, "h", name]), weight=pick(weights), **values) for name in "abc"
+    ]
     return backend(
-        *lines[: pick([1, 2, 3])],
+        *lines[: pick([1, 2, 3, 3])],
         connect=pick([0.507, 0.991, None]),  # what waits is due between requests
         retries=pick([0, 1, 3]),
         redispatch_every=pick([0, -1, 1]),
@@ -271,6 +273,15 @@ def walked(kind: type[Scene], found: Backend, version: str, scenario: Scenario) 
     ]
     said = [(one.history, one.queries) for one in ran]
     return said, trials.seen(ran, 90 * S), waited, trials.steps
+
+
+def test_who_chooses_anew_is_taken_in_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = resolver(obsolete=3)
+    lines = [server(name, name, dns=lost, check=CheckKind.NONE) for name in "abc"]
+    found = backend(*lines, connect=0.507, retries=3, redispatch_every=1, places=1000)
+    together = walked(Scene, found, VERSION, NODE_LOST)
+    monkeypatch.setattr(Crowd, "_room", lambda *_: 0)
+    assert together == walked(Scene, found, VERSION, NODE_LOST)
 
 
 @pytest.mark.parametrize("number", range(48))
