@@ -278,7 +278,8 @@ def walked(kind: type[Scene], found: Backend, version: str, scenario: Scenario) 
 def test_who_chooses_anew_is_taken_in_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     lost = resolver(obsolete=3)
     lines = [server(name, name, dns=lost, check=CheckKind.NONE) for name in "abc"]
-    found = backend(*lines, connect=0.507, retries=3, redispatch_every=1, places=1000)
+    found = backend(*lines, connect=0.507, redispatch_every=1, places=150)
+    assert found.is_crowded
     together = walked(Scene, found, VERSION, NODE_LOST)
     monkeypatch.setattr(Crowd, "_room", lambda *_: 0)
     assert together == walked(Scene, found, VERSION, NODE_LOST)
