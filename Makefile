@@ -36,7 +36,7 @@ test: $(VENV)/.dev haproxy ## all but the long tests; those that need what this 
 	  ./.ci/get-images $(BIN)/chaosd --all || echo "no images: tests on Docker are skipped"; fi
 	@$(call phases,)
 
-test-fast: $(VENV)/.dev ## only those that are pure or simulated (a minute and a half on two cores)
+test-fast: $(VENV)/.dev ## only those that are pure or simulated (under a minute on two cores)
 	@$(BIN)/pytest -q $(COMPUTES) -m "not real and not chromium"
 
 test-long: $(VENV)/.dev haproxy ## what is slow, and all property tests and simulations in full size
@@ -45,8 +45,8 @@ test-long: $(VENV)/.dev haproxy ## what is slow, and all property tests and simu
 # What computes has a worker per core. What waits for other programs has a wider pool; containers
 # are waited for beside it, by fewer workers, as a Docker engine does work of its own. What measures
 # time to a millisecond comes last, a few tests at once: they mostly wait. The last summary is of all.
-COMPUTES = -n auto --dist loadgroup tests/unit tests/sim tests/contract tests/test_tidy.py tests/test_docs.py
-WAITS = tests/local tests/docker tests/deploy tests/contract
+COMPUTES = -n auto --dist loadgroup tests/unit tests/sim tests/contract tests/test_*.py
+WAITS = tests/deploy tests/docker tests/contract tests/local# what takes longest comes first
 phases = tally=$$(mktemp -d); code=0; \
 	run() { $(BIN)/pytest -q --tally "$$tally/reports" $(1) "$$@"; }; \
 	run $(COMPUTES) -m "not real" || code=$$?; \

@@ -29,9 +29,7 @@ def one_line(text: str) -> str:
 
 def printable(text: str) -> str:
     """The same for a text of several lines: those stay, and so do tabs."""
-    if text.isprintable():
-        return text
-    return "".join(char if char in "\n\t" else _escaped(char) for char in text)
+    return text.translate({ord(char): _escaped(char) for char in {*text} - {"\n", "\t"}})
 
 
 def _escaped(char: str) -> str:
@@ -110,12 +108,8 @@ def json_text(said: str) -> str:
     """JSON for people, whose hidden characters are escaped as JSON has it."""
     import json  # as below: who only says a line does not wait for it
 
-    if said.isprintable():
-        return said
-    return "".join(
-        json.dumps(char)[1:-1] if char != "\n" and unicodedata.category(char) in _HIDDEN else char
-        for char in said
-    )
+    hidden = {char for char in {*said} - {"\n"} if unicodedata.category(char) in _HIDDEN}
+    return said.translate({ord(char): json.dumps(char)[1:-1] for char in hidden})
 
 
 # --- a config ------------------------------------------------------------------------------------

@@ -80,7 +80,9 @@ def pytest_collection_modifyitems(config, items) -> None:
     if left:
         config.hook.pytest_deselected(items=left)
         config.stash[LEFT] = len(left)
-        items[:] = [item for item in items if item not in set(left)]
+        gone = set(left)
+        items[:] = [item for item in items if item not in gone]
+    items.sort(key=lambda item: item.get_closest_marker("early") is None)
 
 
 # Of these files all tests look at what one fixture has run, or one look has read: one worker takes
@@ -121,8 +123,8 @@ def pytest_xdist_make_scheduler(config, log):
 
 @pytest.fixture
 def few_trials(monkeypatch) -> None:
-    """Outlooks of a quarter of the trials, for tests that are not about their spread."""
-    few = functools.partial(outlook.outlook, trials=64)
+    """Outlooks of a tenth of the trials, for tests that are not about their spread."""
+    few = functools.partial(outlook.outlook, trials=24)
     for room in (outlooks, price):
         monkeypatch.setattr(room, "outlook", few)
 

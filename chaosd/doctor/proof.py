@@ -165,15 +165,7 @@ def of_remedies(
             Side(arm="now", paths=tuple(now), version=version, outlook=before),
             Side(arm="fixed", paths=tuple(fixed), version=version, outlook=after),
         )
-        found.append(
-            Experiment(
-                backend=best.name,
-                scenario=scenario,
-                sides=sides,
-                instances=best.instances,
-                connections=connections_of(diagnosis.subject),
-            )
-        )
+        found.append(_experiment(best, scenario, sides, diagnosis.subject))
     return found
 
 
@@ -197,16 +189,20 @@ def of_versions(diagnoses: Sequence[Diagnosis], paths: Sequence[Path]) -> list[E
                 Side(arm=_arm(old), paths=tuple(paths), version=old.program.version, outlook=one),
                 Side(arm=_arm(new), paths=tuple(paths), version=new.program.version, outlook=other),
             )
-            found.append(
-                Experiment(
-                    backend=row.name,
-                    scenario=scenario,
-                    sides=sides,
-                    instances=row.instances,
-                    connections=connections_of(new.subject),
-                )
-            )
+            found.append(_experiment(row, scenario, sides, new.subject))
     return found
+
+
+def _experiment(
+    row: Row, scenario: Scenario, sides: tuple[Side, Side], subject: Subject
+) -> Experiment:
+    return Experiment(
+        backend=row.name,
+        scenario=scenario,
+        sides=sides,
+        instances=row.instances,
+        connections=connections_of(subject),
+    )
 
 
 def connections_of(subject: Subject) -> int | None:
@@ -319,7 +315,7 @@ def _side(experiment: Experiment, side: Side, mine: Sequence[Cycle]) -> Evidence
 
 def mean_of(values: Sequence[float]) -> Estimate:
     """The mean with Student's interval."""
-    from scipy import stats
+    from scipy import special
 
     count = len(values)
     if not count:
@@ -328,6 +324,6 @@ def mean_of(values: Sequence[float]) -> Estimate:
     if count == 1:
         return Estimate(mean, None, None)
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
-    margin = float(stats.t.ppf(0.975, count - 1)) * deviation / math.sqrt(count)
+    margin = float(special.stdtrit(count - 1, 0.975)) * deviation / math.sqrt(count)
     low = mean - margin
     return Estimate(mean, max(0.0, low) if min(values) >= 0 else low, mean + margin)

@@ -21,6 +21,7 @@ from chaosd.proxies.haproxy.cfg.reader import read_texts
 from chaosd.proxies.haproxy.cfg.resolve import resolve
 from chaosd.proxies.haproxy.cfg.source import Document, Place, Problem, Trouble
 from chaosd.proxies.haproxy.rewire.edits import Copy, Edit, apply
+from chaosd.system import commands
 
 STDIN = Path("-")
 STDIN_NAME = Path("<stdin>")
@@ -165,16 +166,7 @@ def program(version: str | None) -> Program:
 def _ask(binary: str) -> Program | None:
     """What `haproxy -vv` says of itself; None if it does not say it in time."""
     try:
-        done = subprocess.run(
-            [binary, "-vv"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_ASKS_S_MAX,
-            check=False,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-        )
+        done = commands.ended([binary, "-vv"], limit_s=_ASKS_S_MAX)
     except (OSError, subprocess.TimeoutExpired):
         return None
     found = builds.VERSION.match(done.stdout)

@@ -18,6 +18,7 @@ CELL_CORES_MIN = 0.001  # what is measured may be nothing where others do less t
 CYCLE_DESCRIPTORS = 12  # of a cell, while it has a cycle: new processes, looks at the API
 MEASURE_S = 1.0
 DENSE_SHARE_MAX = 0.6  # of the cores, for asking all that stand densely at once to measure it
+LOOKS_MORE = 2
 BEAT_S = 0.02
 LATE_S_MAX = 0.02  # median of the beats that come that late: nothing may be added
 
@@ -89,12 +90,21 @@ class Admission:
         cores = self._probe_s * sum(work.probes for work in works)
         return cores <= DENSE_SHARE_MAX * usage.limits().cores
 
-    async def measure(self, works: Sequence[Work], *, dense: bool) -> Carried:
+    async def measure(self, works: Sequence[Work], *, dense: bool, least: int = 1) -> Carried:
         """Look for a while at the cells that stand, of which each does such work.
 
         `dense`: they are asked at their full rate meanwhile; without it only what was found then is
-        held against what is used now.
+        held against what is used now. Where there seems to be no CPU for `least` cells it is looked
+        at again, as others may be busy for a moment: the best look counts.
         """
+        found = await self._measure(works, dense=dense)
+        for _ in range(LOOKS_MORE):
+            if found.cells >= least or found.lacks != "CPU":
+                break
+            found = max(found, await self._measure(works, dense=dense))
+        return found
+
+    async def _measure(self, works: Sequence[Work], *, dense: bool) -> Carried:
         looked, limits = await self._look(), usage.limits()
         used, others = looked.used, self._others
         if self._elsewhere:

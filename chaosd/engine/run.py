@@ -319,6 +319,7 @@ class Engine:
         Of every arm that stands there are equally many, or one arm after the other is left out.
         """
         self._cells = []
+        arms = len({cell.arm.name for cell in planned})
         measured = len(planned) > 1 and isinstance(self.clock, RealClock)
         admission, found = None, Carried(len(planned), "")
         if measured:
@@ -333,21 +334,22 @@ class Engine:
             if admission is not None and not first:
                 admission.set_up(len(some))
             if admission is not None and len(self._cells) < len(planned):
-                found = await self._measure(admission)
+                found = await self._measure(admission, arms)
         if found.cells >= len(planned):
             return self._cells, ""
-        arms = len({cell.arm.name for cell in planned})
         whole = max(1, found.cells // arms * arms or found.cells)
         await self._close_cells(self._cells[whole:])
         return self._cells, found.lacks
 
-    async def _measure(self, admission: Admission) -> Carried:
+    async def _measure(self, admission: Admission, arms: int) -> Carried:
         cells = self._cells
         works = [Work.of(cell.arm, at_once=self.plan.is_blocked) for cell in cells]
         dense = admission.bears(works)
         for cell in cells if dense else ():
             cell.pacing.around_fault(dense=True)
-        found = await admission.measure(works, dense=dense)
+        found = await admission.measure(
+            works, dense=dense, least=arms
+        )  # in turns there are no pairs
         for cell in cells if dense else ():
             cell.pacing.around_fault(dense=False)
         return found

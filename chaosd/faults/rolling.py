@@ -8,10 +8,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from chaosd.faults.turnover import Turnover
 from chaosd.history.cycles import CycleKind
-from chaosd.history.deeds import StartInstance, StopInstance
 from chaosd.history.disturbances import AppRolled
-from chaosd.history.values import Instance
 from chaosd.plugins.bases import EndingFaultConfig, Signal, Wait
 from chaosd.plugins.fault import undoing, wait
 from chaosd.plugins.recording import CycleContext
@@ -46,38 +45,21 @@ class Rolling:
     async def disturb(self, stage: CanMove, cycle: CycleContext) -> AsyncIterator[AppRolled]:
         config, olds = self.config, stage.app
         identities = [stage.next_identity() for _ in olds]
-
-        def begin() -> None:
-            if cycle.began_ns is None:
-                cycle.begin(old=olds[-1], new=identities[-1], lasts=True)
-
-        async def start(identity: str) -> None:
-            async with cycle.deed(StartInstance(identity=identity)):
-                begin()
-                new = await stage.start(identity)
-            await stage.ready(new)
-
-        async def stop(old: Instance) -> None:
-            who, (ip, _) = old
-            async with cycle.deed(StopInstance(identity=who, ip=ip, signal=config.signal)):
-                begin()
-                await stage.stop(old, config.signal, config.grace.s)
+        apps = Turnover(stage, cycle, config, old=olds[-1], new=identities[-1])
 
         async def undo() -> None:
             """As many serve as before: the oldest go, or new ones come."""
             while not cycle.ending and len(stage.app) > len(olds):
-                await stop(stage.app[0])
+                await apps.stop(stage.app[0])
             while not cycle.ending and len(stage.app) < len(olds):
-                identity = stage.next_identity()
-                cycle.expect(identity)
-                await start(identity)
+                await apps.start(stage.next_identity())
 
         async with undoing(undo):
             for number, (old, identity) in enumerate(zip(olds, identities, strict=True)):
                 if number:
                     await wait(cycle, config.pause.s)
                 cycle.expect(identity)
-                steps = [lambda i=identity: start(i), lambda o=old: stop(o)]
+                steps = [lambda i=identity: apps.start(i), lambda o=old: apps.stop(o)]
                 for step in steps if config.surge else reversed(steps):
                     await step()
             yield AppRolled(instances=len(olds))

@@ -8,10 +8,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from chaosd.faults.turnover import Turnover
 from chaosd.history.cycles import CycleKind
-from chaosd.history.deeds import StartInstance, StopInstance
 from chaosd.history.disturbances import AppScaled
-from chaosd.history.values import Instance
 from chaosd.plugins.bases import EndingFaultConfig, Signal, WindowedFaultConfig
 from chaosd.plugins.fault import undoing
 from chaosd.plugins.recording import CycleContext
@@ -41,41 +40,26 @@ class Scale:
 
     @asynccontextmanager
     async def disturb(self, stage: CanMove, cycle: CycleContext) -> AsyncIterator[AppScaled]:
-        config, before = self.config, len(stage.app)
-        after = max(0, before + config.by)
+        before = len(stage.app)
+        after = max(0, before + self.config.by)
         identities = [stage.next_identity() for _ in range(after - before)]
 
-        def begin() -> None:
-            if cycle.began_ns is None:
-                cycle.begin(old=None, new=identities[-1] if identities else None, lasts=True)
-
-        async def start(identity: str) -> None:
-            cycle.expect(identity)
-            async with cycle.deed(StartInstance(identity=identity)):
-                begin()
-                new = await stage.start(identity)
-            await stage.ready(new)
-
-        async def stop(instance: Instance) -> None:
-            who, (ip, _) = instance
-            async with cycle.deed(StopInstance(identity=who, ip=ip, signal=config.signal)):
-                begin()
-                await stage.stop(instance, config.signal, config.grace.s)
+        new = identities[-1] if identities else None
+        apps = Turnover(stage, cycle, self.config, old=None, new=new)
 
         async def undo() -> None:
             """The youngest go, or others come, until there are as many as before."""
             while not cycle.ending and len(stage.app) > before:
-                await stop(stage.app[-1])
+                await apps.stop(stage.app[-1])
             while not cycle.ending and len(stage.app) < before:
-                await start(stage.next_identity())
+                await apps.start(stage.next_identity())
 
         async with undoing(undo):
             if identities:
                 cycle.expect(identities[-1])
             for identity in identities:
-                await start(identity)
+                await apps.start(identity)
             for instance in stage.app[after:] if after < before else ():
-                await stop(instance)
-            if cycle.began_ns is None:
-                begin()  # there is nothing to be scaled
+                await apps.stop(instance)
+            apps.begin()  # if there was nothing to be scaled
             yield AppScaled(before=before, after=after)

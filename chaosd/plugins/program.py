@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Annotated
@@ -12,6 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from chaosd.errors import MachineError
 from chaosd.history.values import Address
 from chaosd.plugins.bases import ProxyConfig
+from chaosd.system import commands
 from chaosd.units import Duration
 
 COMMAND_S_MAX = 20.0  # to say the version or to check a file; an ailing resolver makes it slow
@@ -89,16 +89,7 @@ def run_once(
     """
     name = called or program
     try:
-        return subprocess.run(
-            [program, *arguments],
-            env=os.environ | environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=COMMAND_S_MAX,
-            check=False,
-        )
+        return commands.ended([program, *arguments], limit_s=COMMAND_S_MAX, environment=environment)
     except subprocess.TimeoutExpired:
         what = f"{name} {arguments[0]}: no answer within {COMMAND_S_MAX:.0f} s"
         raise MachineError(what) from None

@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,12 @@ def _config(reader: RunReader) -> Any:
 
 
 def _tree(reader: RunReader) -> Any:
-    text = reader.config()
+    return _read(reader.config())
+
+
+@lru_cache(maxsize=1)
+def _read(text: str) -> Any:
+    """It is asked for its settings, and for its secrets; nobody changes what is read."""
     if len(text) > CONFIG_CHARS_MAX:
         return None
     try:

@@ -4,11 +4,32 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from chaosd.plugins.probe import Prober
 from chaosd.system import processes, scratch
 from chaosd.system.clock import Clock, RealClock
+
+
+class Stage(Protocol):
+    """What `standing` asks of a stage."""
+
+    async def set_up(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+S = TypeVar("S", bound=Stage)
+
+
+async def standing(stage: S) -> S:
+    """The stage once it is set up; what was made of it is removed if that fails."""
+    try:
+        await stage.set_up()
+    except BaseException:
+        await stage.close()
+        raise
+    return stage
 
 
 class RealTime:

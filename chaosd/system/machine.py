@@ -250,12 +250,13 @@ def busy_s(proc: Path = PROC) -> float:
     with suppress(OSError, ValueError):
         first = (proc / "stat").read_text(encoding="utf-8").split("\n", 1)[0]
         user, nice, system, _idle, _wait, irq, softirq, *_ = (int(n) for n in first.split()[1:])
-        gives_way = 0 if _by_session(proc) else nice
+        gives_way = 0 if shared_by_session(proc) else nice
         return (user + nice - gives_way + system + irq + softirq) / TICKS_PER_S
     return 0.0
 
 
-def _by_session(proc: Path) -> bool:
+def shared_by_session(proc: Path = PROC) -> bool:
+    """Whether the kernel shares its CPUs between sessions first (`sched_autogroup_enabled`)."""
     with suppress(OSError, ValueError):
         return _number(proc / "sys/kernel/sched_autogroup_enabled") != 0
     return False

@@ -12,11 +12,15 @@ import resource
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Literal
+
+from chaosd.system import machine
 
 Got = Literal["fifo", "nice", "normal"]
 
 DAEMON, PROBER = 1, 2  # of SCHED_FIFO: the higher one goes first
+SESSION_NICE = -15  # of a session that chaosd has started, where the kernel shares between sessions
 _NICE = {DAEMON: -10, PROBER: -15}  # where real-time turns are not to be had
 # What is started from here, and threads that begin later, have the usual turns (but see `share`).
 _OURS_ONLY = os.SCHED_RESET_ON_FORK
@@ -49,6 +53,18 @@ def share() -> None:
         first = os.getpid()
         os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, first))
         os.sched_setscheduler(0, os.sched_getscheduler(first), os.sched_getparam(first))
+
+
+def raise_session(pid: int) -> None:
+    """Let this process's session go before others where the kernel shares its CPUs between them.
+
+    It must be one that chaosd started: the rise ends with it. Nothing is done where that is not
+    allowed, where sessions do not count, or where chaosd was itself started to give way.
+    """
+    if os.getpriority(os.PRIO_PROCESS, 0) > 0 or not machine.shared_by_session():
+        return
+    with suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text(str(SESSION_NICE), encoding="ascii")
 
 
 @contextmanager

@@ -64,9 +64,20 @@ frontend app
     bind {listen} backlog 4096
     http-request return status 200 content-type text/plain string "hello" hdr X-Instance app
 """
-# Connections that rest for about 10 ms after each answer, out of step: about 1,000 requests/s.
-PACED_CONNECTIONS = 11
-PACE = "function delay() return math.random(0, 20) end\n"
+# One request each millisecond, as the prober asks: connections take the next free one. Where
+# they rest by chance, several requests share one of wrk's ticks, and wake HAProxy and the app once.
+PACED_CONNECTIONS = 16
+PACE = """
+local ffi = require("ffi")
+ffi.cdef("typedef struct { long s; long ns; } instant; int clock_gettime(int, instant *);")
+local instant, slot = ffi.new("instant"), 0
+function delay()
+    ffi.C.clock_gettime(1, instant)
+    local now = tonumber(instant.s) * 1000 + math.floor(tonumber(instant.ns) / 1e6)
+    slot = math.max(slot + 1, now)
+    return slot - now
+end
+"""
 
 
 @dataclass

@@ -11,6 +11,7 @@ from typing import Literal
 from chaosd.history.values import Address, Instance
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import CanMove, CellSpec
+from chaosd.runtimes.realtime import standing
 from chaosd.runtimes.roster import Entry, Roster, Signal
 from chaosd.runtimes.sim import SimRuntime
 from chaosd.system.clock import sleep
@@ -87,10 +88,4 @@ class LateRuntime(SimRuntime):
     async def set_up(
         self, cell: CellSpec, recorder: Recorder, failed: Callable[[Exception], None]
     ) -> LateStage:
-        stage = LateStage(cell, recorder, failed)
-        try:
-            await stage.set_up()
-        except BaseException:
-            await stage.close()
-            raise
-        return stage
+        return await standing(LateStage(cell, recorder, failed))

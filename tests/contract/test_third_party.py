@@ -45,10 +45,54 @@ def chaosd(*arguments: str, env: dict[str, str], cwd: Path) -> subprocess.Comple
     )  # fmt: skip
 
 
-def test_it_is_listed(installed, tmp_path) -> None:
-    said = chaosd("plugins", env=installed, cwd=tmp_path).stdout
-    assert "chaosd-example" in said
-    assert "chaosd_example.redeploy:Redeploy" in said
+# Commands that are over at once, in one process: importing chaosd takes longer than all of them.
+AT_ONCE = """
+import contextlib, io, json, sys
+from chaosd.cli import main
+
+found = []
+for command in json.loads(sys.argv[1]):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(command)
+    found.append((code, out.getvalue(), err.getvalue()))
+print(json.dumps(found))
+"""
+COMMANDS = {
+    "plugins": ["plugins"],
+    "doctor": ["doctor", "haproxy.cfg", "--version", "3.2", "--fix", "fixed.cfg"],
+    "explain": ["doctor", "--explain", "no-forwardfor"],
+    "mistake": ["check", "mistake.yaml"],
+    "external": ["check", "external.yaml"],
+}
+
+
+@pytest.fixture(scope="module")
+def said(installed, tmp_path_factory) -> dict[str, tuple[int, str, str]]:
+    """The exit code of each command, what it says, and its complaints; and the file it has made."""
+    where = tmp_path_factory.mktemp("said")
+    (where / "haproxy.cfg").write_text(
+        "defaults\n    mode http\n    timeout connect 5s\nbackend app\n    server a 192.0.2.1:80\n"
+    )
+    (where / "mistake.yaml").write_text(
+        "name: x\nruntime: sim\nfaults:\n  - type: redeploy\n    every: 5s\n    paws: 1s\n"
+    )
+    (where / "external.yaml").write_text(
+        "name: x\nruntime: {type: external, target: 'http://127.0.0.1:1'}\n"
+        "faults:\n  - {type: servfail-aaaa, every: 5s}\n"
+    )
+    command = [sys.executable, "-c", AT_ONCE, json.dumps([*COMMANDS.values()])]
+    done = subprocess.run(
+        command, env=installed, cwd=where, capture_output=True, text=True, timeout=90, check=True
+    )
+    found = dict(zip(COMMANDS, json.loads(done.stdout), strict=True))
+    return found | {"fixed.cfg": (0, (where / "fixed.cfg").read_text(), "")}
+
+
+def test_it_is_listed(said) -> None:
+    _, out, _ = said["plugins"]
+    assert "chaosd-example" in out
+    assert "chaosd_example.redeploy:Redeploy" in out
 
 
 def test_its_faults_conform(installed) -> None:
@@ -57,27 +101,19 @@ def test_its_faults_conform(installed) -> None:
     subprocess.run([sys.executable, "-c", code], env=installed, check=True, timeout=90)
 
 
-def test_its_rule_works(installed, tmp_path) -> None:
-    (tmp_path / "haproxy.cfg").write_text(
-        "defaults\n    mode http\n    timeout connect 5s\nbackend app\n    server a 192.0.2.1:80\n"
-    )
-    options = ("haproxy.cfg", "--version", "3.2", "--fix", "fixed.cfg")
-    said = chaosd("doctor", *options, env=installed, cwd=tmp_path).stdout
-    assert "warning[no-forwardfor] haproxy.cfg:4" in said
-    assert "  backend `app` has no `option forwardfor`" in said
-    assert "    option forwardfor\n" in (tmp_path / "fixed.cfg").read_text()
-    page = chaosd("doctor", "--explain", "no-forwardfor", env=installed, cwd=tmp_path).stdout
-    assert "Our app logs the header" in page
+def test_its_rule_works(said) -> None:
+    _, out, _ = said["doctor"]
+    assert "warning[no-forwardfor] haproxy.cfg:4" in out
+    assert "  backend `app` has no `option forwardfor`" in out
+    assert "    option forwardfor\n" in said["fixed.cfg"][1]
+    assert "Our app logs the header" in said["explain"][1]
 
 
-def test_its_mistakes_are_said_like_ours(installed, tmp_path) -> None:
-    (tmp_path / "c.yaml").write_text(
-        "name: x\nruntime: sim\nfaults:\n  - type: redeploy\n    every: 5s\n    paws: 1s\n"
-    )
-    done = chaosd("check", "c.yaml", env=installed, cwd=tmp_path)
-    assert done.returncode == 2
-    assert done.stderr.splitlines() == [
-        "chaosd: c.yaml:6: faults[0].paws: unknown key `paws` (did you mean `pause`?)"
+def test_its_mistakes_are_said_like_ours(said) -> None:
+    code, _, err = said["mistake"]
+    assert code == 2
+    assert err.splitlines() == [
+        "chaosd: mistake.yaml:6: faults[0].paws: unknown key `paws` (did you mean `pause`?)"
     ]
 
 
@@ -165,11 +201,7 @@ def test_a_dns_fault_in_containers(installed, tmp_path) -> None:
     check_servfail(*servfail(runtime, {}, 1, installed=installed, tmp_path=tmp_path), 1)
 
 
-def test_a_runtime_without_the_ability_is_refused_beforehand(installed, tmp_path) -> None:
-    (tmp_path / "c.yaml").write_text(
-        "name: x\nruntime: {type: external, target: 'http://127.0.0.1:1'}\n"
-        "faults:\n  - {type: servfail-aaaa, every: 5s}\n"
-    )
-    done = chaosd("check", "c.yaml", env=installed, cwd=tmp_path)
-    assert done.returncode == 2
-    assert "lacks CanFaultDns" in done.stderr
+def test_a_runtime_without_the_ability_is_refused_beforehand(said) -> None:
+    code, _, err = said["external"]
+    assert code == 2
+    assert "lacks CanFaultDns" in err

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-import pytest
-import yaml
-from machine import but_for_lateness
+from running import Running
 
-from chaosd.history.codec import decode_cycle
-from chaosd.history.reader import RunReader
 from chaosd.runtimes.docker import images
 from chaosd.runtimes.docker.endpoint import from_environment
 
@@ -40,53 +32,14 @@ def why_not(version: str = images.DEFAULT_HAPROXY) -> str | None:
     return f"the engine has no image {', '.join(lacking)} (make images)" if lacking else None
 
 
-class Daemon:
-    """One `chaosd run` in a directory of its own."""
+class Daemon(Running):
+    """One `chaosd run`, or another command, on an engine."""
 
     def __init__(
         self, where: Path, *options: str, env=None, inside=(), command=None, **keys
     ) -> None:
-        where.mkdir(exist_ok=True)
-        self.where = where
-        (where / "c.yaml").write_text(yaml.safe_dump(BASE | keys))
-        self.process = subprocess.Popen(
-            [
-                *inside,
-                *(sys.executable, "-m", "chaosd"),
-                *(command or ["run", "c.yaml"]),
-                *options,
-            ],
-            cwd=where,
-            env=os.environ | (env or {}),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def wait(self, timeout: float = 90) -> int:
-        try:
-            self.out, self.err = self.process.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.out, self.err = self.process.communicate()
-            pytest.fail(f"it hangs; it said: {self.out[-500:]} {self.err[-500:]}")
-        return but_for_lateness(self.process.returncode, self.directory)
-
-    @property
-    def directory(self) -> Path:
-        return (self.where / "runs/latest").resolve()
-
-    @property
-    def cycles(self):
-        return [decode_cycle(x) for x in (self.directory / "cycles.jsonl").read_text().splitlines()]
-
-    @property
-    def events(self):
-        return list(RunReader(self.directory).events())
-
-    @property
-    def run_id(self) -> str:
-        return json.loads((self.directory / "run.json").read_text())["run"]
+        words = command or ["run", "c.yaml"]
+        super().__init__(where, BASE | keys, *words, *options, env=env, inside=inside)
 
 
 def left_of(api, run_id: str) -> list[str]:

@@ -43,6 +43,28 @@ STAYS = {
     "/circle",
 }  # whose connection may be kept
 SLOW_S = 0.3
+CLOSING = ANSWERS["/ok"].replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+# The outcome, the status, and who it was.
+GOOD = {
+    "/ok": ("OK", 200, "app-1"),
+    "/chunked": ("OK", 200, "app-2"),
+    "/until-closed": ("OK", 200, "app-3"),
+    "/continue": ("OK", 200, "app-1"),
+    "/nobody": ("OK", 204, ""),
+    "/moved": ("OK", 302, ""),
+    "/missing": ("HTTP_ERROR", 404, "app-1"),
+    "/busy": ("HTTP_ERROR", 503, ""),
+}
+BAD = {
+    "/mute": ("RESET", 0, ""),
+    "/half": ("RESET", 0, ""),
+    "/half-head": ("RESET", 0, ""),
+    "/reset": ("RESET", 0, ""),
+    "/garbled": ("GARBLED", 0, ""),
+    "/upgrade": ("GARBLED", 0, ""),
+    "/huge": ("GARBLED", 0, ""),
+    "/hang": ("TIMEOUT", 0, ""),
+}
 
 
 class Server:
@@ -205,3 +227,18 @@ def closed_port():
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return Address(*sock.getsockname())
+
+
+class Attempt:
+    """A shot in the test's hand."""
+
+    scheduled_ns = deadline_ns = 0
+
+    def __init__(self):
+        self.ended = asyncio.get_running_loop().create_future()
+
+    def sent(self):
+        pass
+
+    def done(self, outcome, status=0, who=""):
+        self.ended.set_result((outcome.name, status, who))

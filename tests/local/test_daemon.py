@@ -17,11 +17,9 @@ from pathlib import Path
 import budget
 import pytest
 import stored
-import yaml
-from machine import but_for_lateness
+from running import Running
 
 from chaosd.history.causes import CauseKind
-from chaosd.history.codec import decode_cycle
 from chaosd.history.cycles import CycleOutcome
 from chaosd.history.reader import RunReader
 
@@ -45,56 +43,16 @@ QUICK = {
 RECOVERED = '"outcome":"recovered"'
 
 
-class Daemon:
+class Daemon(Running):
     """One `chaosd run` in a directory of its own."""
 
     def __init__(self, where: Path, *options: str, limit=None, **keys) -> None:
-        self.where = where
-        where.mkdir(exist_ok=True)
-        (where / "c.yaml").write_text(yaml.safe_dump(BASE | keys))
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "chaosd", "run", "c.yaml", *options],
-            cwd=where,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            preexec_fn=limit,
-        )
-
-    def wait(self, timeout: float = 90) -> int:
-        try:
-            self.out, self.err = self.process.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.out, self.err = self.process.communicate()
-            pytest.fail(f"it hangs; it said: {self.out[-500:]} {self.err[-500:]}")
-        return but_for_lateness(self.process.returncode, self.directory)
-
-    def wait_for(self, name: str, what: str, count: int = 1, timeout: float = 30) -> None:
-        """Wait until a file of the run has this text so many times."""
-        end = time.monotonic() + timeout
-        while time.monotonic() < end:
-            file = self.where / "runs/latest" / name
-            if file.exists() and file.read_text().count(what) >= count:
-                return
-            assert self.process.poll() is None, self.process.communicate()
-            time.sleep(0.02)
-        self.process.kill()
-        pytest.fail(f"no {what} in {name} within {timeout} s: {self.process.communicate()}")
-
-    @property
-    def directory(self) -> Path:
-        return (self.where / "runs/latest").resolve()
+        super().__init__(where, BASE | keys, "run", "c.yaml", *options, limit=limit)
 
     @property
     def cycles(self):
         """Those that were made: on a busy machine one may be skipped, which is said."""
-        lines = (self.directory / "cycles.jsonl").read_text().splitlines()
-        return [c for c in map(decode_cycle, lines) if c.outcome != CycleOutcome.SKIPPED]
-
-    @property
-    def run_id(self) -> str:
-        return json.loads((self.directory / "run.json").read_text())["run"]
+        return [cycle for cycle in super().cycles if cycle.outcome != CycleOutcome.SKIPPED]
 
 
 def children_of(run_id: str) -> list[str]:
@@ -112,6 +70,7 @@ def children_of(run_id: str) -> list[str]:
 
 
 @pytest.mark.quiet
+@pytest.mark.early
 @pytest.mark.sized
 def test_many_failovers_lie_in_the_references_interval_and_are_spread(tmp_path) -> None:
     """`timeout resolve 1s`, `hold obsolete 0`, never DOWN: [max(A, D), max(A, D + 1 s)]."""

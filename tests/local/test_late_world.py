@@ -35,6 +35,7 @@ def check(cycle: Cycle, said: str, part: str, stop_s: float) -> None:
     assert "verdict: unknown" in said
 
 
+@pytest.mark.early
 def test_a_part_that_is_stopped_in_a_cycle_makes_it_poor_and_is_named(tmp_path) -> None:
     """Each in a cycle of its own."""
     faults = [{"type": "recreate", "every": "5s", "jitter": "500ms"}]

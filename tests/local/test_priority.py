@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from chaosd.system import machine, priority, processes
 
 SAYS = """
 import os, subprocess, sys, threading
@@ -130,3 +134,23 @@ def test_nice_is_as_before_afterwards() -> None:
     if during > 0:
         pytest.skip("was told to give way")
     assert after == 0
+
+
+def session_nice(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/autogroup").read_text().split()[-1])
+
+
+def test_sessions_that_chaosd_starts_go_before_others() -> None:
+    if not machine.shared_by_session():
+        pytest.skip("this kernel does not share its CPUs between sessions")
+    if os.geteuid() or os.getpriority(os.PRIO_PROCESS, 0):
+        pytest.skip("this user may raise no session, or was told to give way")
+    own = session_nice(os.getpid())
+    child = processes.started(["sleep", "30"], dict(os.environ), subprocess.DEVNULL)
+    try:
+        assert session_nice(child.pid) == priority.SESSION_NICE
+        assert session_nice(os.getpid()) == own
+    finally:
+        os.kill(child.pid, 9)
+        assert isinstance(child, subprocess.Popen)
+        child.communicate()

@@ -8,8 +8,7 @@ import ssl
 import subprocess
 
 import pytest
-from probing import Server, closed_port, outcomes, probing
-from test_probes_http import BAD, GOOD
+from probing import BAD, GOOD, Server, closed_port, outcomes, probing
 
 from chaosd.history.values import Address, Outcome
 from chaosd.probes.httpx import HttpxProbe

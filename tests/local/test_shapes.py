@@ -15,7 +15,7 @@ from shapebench.measure import is_fit, measured
 
 from chaosd.proxies.haproxy import builds
 
-pytestmark = [pytest.mark.haproxy, pytest.mark.quiet]
+pytestmark = [pytest.mark.haproxy, pytest.mark.quiet, pytest.mark.early]
 
 CYCLES = 4
 QUICK = (

@@ -11,13 +11,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import yaml
 
-pytest.importorskip("distributed")
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [
+    *(pytest.mark.slow, pytest.mark.timeout(600)),
+    pytest.mark.skipif(find_spec("distributed") is None, reason="the extra `dask` is not here"),
+]
 LIMIT_S = 300
 OWN = """\
 defaults

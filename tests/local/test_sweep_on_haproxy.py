@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,10 @@ import yaml
 
 from chaosd.history.codec import decode_cycle
 
-pytest.importorskip("distributed")
-pytestmark = [pytest.mark.haproxy, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [
+    *(pytest.mark.haproxy, pytest.mark.slow, pytest.mark.timeout(900)),
+    pytest.mark.skipif(find_spec("distributed") is None, reason="the extra `dask` is not here"),
+]
 LIMIT_S = 400
 PATH = Path("sweeps/real")
 

@@ -74,7 +74,7 @@ def test_it_is_observed_until_all_of_it_is_over(simulate) -> None:
 def test_the_report_says_offline_what_it_said_online(simulate) -> None:
     from chaosd.cli import main
 
-    ran = simulate(faults=with_(SERVFAIL, SLOW), until={"cycles": 3})
+    ran = simulate(faults=with_(SERVFAIL, SLOW), until={"cycles": 2})
     before = (ran.directory / "report.json").read_text()
     (ran.directory / "report.json").unlink()
     main(["report", str(ran.directory)])
@@ -187,8 +187,8 @@ def test_a_command_that_nobody_noticed_is_unaffected_and_no_recovery_of_nothing(
     """Beside failovers it moves none of their numbers, and none of their objectives."""
     recreate = {"type": "recreate", "every": "12s"}
     command = {"type": "command", "inject": ["true"], "every": "12s", "name": "harmless"}
-    plain = simulate(faults=[recreate], until={"cycles": 4})
-    ran = simulate(faults=[recreate, command], until={"cycles": 8}, slo={"recovery_p50": "9s"})
+    plain = simulate(faults=[recreate], until={"cycles": 2})
+    ran = simulate(faults=[recreate, command], until={"cycles": 5}, slo={"recovery_p50": "9s"})
     outcomes = [c.outcome for c in ran.cycles if c.fault == "harmless"]
     assert outcomes
     assert set(outcomes) <= {CycleOutcome.UNAFFECTED, CycleOutcome.SKIPPED}

@@ -31,7 +31,7 @@ TOGETHER = [
 def test_requests_come_to_what_is_predicted(simulate, proxy, manner) -> None:
     faults = [{"type": "recreate", "every": "9s", "old_ip": manner}]
     probes = [{"type": "http", "rate": "50/s", "timeout": "4s"}]
-    ran = simulate(faults=faults, proxy=proxy, probes=probes, until={"cycles": budget.of(6, 30)})
+    ran = simulate(faults=faults, proxy=proxy, probes=probes, until={"cycles": budget.of(4, 30)})
     recovered = [c for c in ran.cycles if c.outcome is CycleOutcome.RECOVERED]
     assert len(recovered) > 3
     for cycle in recovered:
@@ -45,7 +45,7 @@ def test_requests_come_to_what_is_predicted(simulate, proxy, manner) -> None:
 
 def test_more_apps_than_one_share_what_is_lost(simulate) -> None:
     faults = [{"type": "recreate", "every": "9s"}]
-    ran = simulate(faults=faults, app={"replicas": 3}, until={"cycles": 8})
+    ran = simulate(faults=faults, app={"replicas": 3}, until={"cycles": 5})
     for cycle in ran.cycles:
         assert not surprises(cycle), (cycle.failed, expected(cycle))
     found = report.analyse(ran.directory).report.total.expected["failed"]
@@ -60,7 +60,7 @@ def test_a_stale_name_of_several_instances_lists_the_lost_one_until_its_successo
     faults = [{"type": "recreate", "every": "14s", "old_ip": manner, "gap": "3s"}]
     proxy = {"type": "haproxy", "server": {"check": False}}
     stale = {"missing": "stale"}
-    ran = simulate(faults=faults, dns=stale, proxy=proxy, app={"replicas": 2}, until={"cycles": 6})
+    ran = simulate(faults=faults, dns=stale, proxy=proxy, app={"replicas": 2}, until={"cycles": 3})
     assert len([c for c in ran.cycles if c.outcome is CycleOutcome.RECOVERED]) == len(ran.cycles)
     answers = [e for e in ran.events if isinstance(e.what, NamePublished)]
     for cycle in ran.cycles:

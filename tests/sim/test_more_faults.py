@@ -19,12 +19,15 @@ FAST = {
 }
 
 
+CYCLES = 2
+
+
 def cycles_of(simulate, fault, **keys):
-    """Three cycles of this fault."""
-    faults = [{"every": "20s"} | fault]
-    ran = simulate(faults=faults, proxy=FAST, until={"cycles": 3}, **keys)
+    """A few cycles of this fault."""
+    faults = [{"every": "14s"} | fault]
+    ran = simulate(faults=faults, proxy=FAST, until={"cycles": CYCLES}, **keys)
     assert ran.code == 0, ran.said
-    assert [c.cause for c in ran.cycles] == [None] * 3
+    assert [c.cause for c in ran.cycles] == [None] * CYCLES
     return ran
 
 
@@ -65,11 +68,11 @@ def test_an_instance_that_does_not_answer_is_no_failover(simulate, kind) -> None
         assert (span.type, span.data["how"]) == ("impaired", kind)
         assert span.ended_s == pytest.approx(3.0, abs=1e-6)
         assert cycle.predicted is None
-    assert ran.report["total"]["outcomes"][CycleKind.IN_PLACE.value] == 3
+    assert ran.report["total"]["outcomes"][CycleKind.IN_PLACE.value] == CYCLES
     assert ran.report["total"]["outcomes"]["recovered"] == 0
     restored = [e for e in only(ran.events, Asked) if isinstance(e.what.deed, RestoreInstance)]
-    assert len(restored) == 3
-    assert "3 in place" in ran.said
+    assert len(restored) == CYCLES
+    assert f"{CYCLES} in place" in ran.said
 
 
 def test_a_slow_start_has_no_prediction(simulate) -> None:

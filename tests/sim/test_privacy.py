@@ -70,7 +70,7 @@ def test_a_run_with_a_secret_is_private_and_stays_so(simulate) -> None:
 
 
 def test_a_run_without_secrets_is_as_umask_says(simulate) -> None:
-    ran = simulate()
+    ran = simulate(until={"cycles": 1})
     assert stat.S_IMODE(ran.directory.stat().st_mode) == 0o755
     assert modes(ran.directory) == {0o644}
     assert json.loads((ran.directory / "run.json").read_text())["secrets"] is None
@@ -82,7 +82,7 @@ def test_a_run_without_secrets_is_as_umask_says(simulate) -> None:
 def test_a_run_is_as_private_as_its_config(simulate, mode, directory, file) -> None:
     Path("t.yaml").touch()
     Path("t.yaml").chmod(mode)
-    ran = simulate()
+    ran = simulate(until={"cycles": 1})
     assert stat.S_IMODE(ran.directory.stat().st_mode) == directory
     assert modes(ran.directory) == {file}
 
@@ -103,7 +103,7 @@ def test_compare_sees_that_a_secret_differs_and_says_neither(simulate, capsys) -
 
 
 def test_secrets_that_older_versions_stored_are_not_said(simulate) -> None:
-    directory = simulate().directory
+    directory = simulate(until={"cycles": 1}).directory
     path = directory / "config.yaml"
     config = yaml.safe_load(path.read_text())
     config["app"]["env"] = {"DB_PASSWORD": SECRET}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import filecmp
 import os
 import subprocess
@@ -27,8 +26,8 @@ from chaosd.history.reader import FOLDED
 from chaosd.history.writer import RunStore
 from chaosd.runtimes import sim
 from chaosd.runtimes.sim import SimStage
+from chaosd.system.clock import SECOND_NS
 
-SECOND_NS = 1_000_000_000
 # It asks for the name every 20 s, and `hold valid` keeps failed checks from asking earlier.
 SLOW = {"type": "haproxy", "resolvers": {"timeout_resolve": "20s", "hold": {"valid": "60s"}}}
 
@@ -84,7 +83,7 @@ def test_something_of_the_users_own_at_the_links_place_is_said_before_anything_i
 
 
 def test_phases_add_up_to_the_recovery(simulate) -> None:
-    for cycle in simulate().cycles:
+    for cycle in simulate(until={"cycles": 4}).cycles:
         known = [
             cycle.phases[f"{p}_s"] for p in ("replace", "publish", "discover", "rejoin", "serve")
         ]
@@ -103,7 +102,7 @@ def test_no_fresh_ip_was_lately_in_use(simulate) -> None:
 def test_what_stands_at_the_old_address_shows(simulate) -> None:
     def cycles(manner: str):
         faults = [{"type": "recreate", "every": "6s", "old_ip": manner}]
-        return simulate(faults=faults, until={"cycles": 3}).cycles
+        return simulate(faults=faults, until={"cycles": 2}).cycles
 
     assert all(c.misrouted > 10 for c in cycles("imposter"))
     assert all(c.misrouted == 0 and c.failed > 0 for c in cycles("refuse"))
@@ -111,7 +110,7 @@ def test_what_stands_at_the_old_address_shows(simulate) -> None:
 
 
 def test_a_control_cycle_shows_the_meters_floor(simulate) -> None:
-    ran = simulate(faults=[{"type": "noop", "every": "4s"}])
+    ran = simulate(faults=[{"type": "noop", "every": "4s"}], until={"cycles": 3})
     assert {c.outcome for c in ran.cycles} == {CycleOutcome.CONTROL}
     for cycle in ran.cycles:
         assert (cycle.failed, cycle.misrouted, cycle.masked, cycle.dropped) == (0, 0, 0, 0)
@@ -120,11 +119,11 @@ def test_a_control_cycle_shows_the_meters_floor(simulate) -> None:
 
 def test_a_restart_at_its_own_address_is_a_control_and_no_failover(simulate) -> None:
     faults = [{"type": "recreate", "every": "6s"}, {"type": "restart", "every": "6s"}]
-    ran = simulate(faults=faults, until={"cycles": 16})
+    ran = simulate(faults=faults, until={"cycles": 10})
     moved = [c for c in ran.cycles if c.fault == "recreate" and c.recovery_s]
     stayed = [c for c in ran.cycles if c.fault == "restart" and c.recovery_s]
-    assert len(moved) > 3
-    assert len(stayed) > 3
+    assert len(moved) > 2
+    assert len(stayed) > 2
     for cycle in stayed:
         assert (cycle.outcome, cycle.old_ip) == (CycleOutcome.CONTROL, cycle.new_ip)
         assert (cycle.misrouted, cycle.predicted, cycle.anomaly) == (0, None, None)
@@ -161,7 +160,7 @@ def test_what_does_not_recover_in_time_is_censored_not_dropped(simulate) -> None
         measure={"recovery_limit": "3s"},
         faults=[{"type": "recreate", "every": "45s", "jitter": "0s"}],
         probes=[{"type": "http", "rate": "20/s"}],
-        until={"cycles": 6},
+        until={"cycles": 3},
     )
     outcomes = [c.outcome for c in ran.cycles]
     assert CycleOutcome.CENSORED in outcomes
@@ -235,7 +234,8 @@ def test_intent_is_written_before_the_deed_and_everything_is_undone(simulate) ->
 
 
 def test_the_report_made_offline_is_the_one_made_online(simulate) -> None:
-    ran = simulate(faults=[{"type": "recreate", "every": "6s", "old_ip": "imposter"}])
+    faults = [{"type": "recreate", "every": "6s", "old_ip": "imposter"}]
+    ran = simulate(faults=faults, until={"cycles": 3})
     before = (ran.directory / "report.json").read_bytes()
     assert list(recompute(ran.directory)) == ran.cycles
     report.write(ran.directory)
@@ -248,7 +248,7 @@ def test_two_faults_take_turns_in_one_cell(simulate) -> None:
             {"type": "recreate", "every": "10s", "jitter": "1s"},
             {"type": "noop", "every": {"min": "7s", "max": "12s"}},
         ],
-        until={"cycles": 12},
+        until={"cycles": 8},
     )
     done = [c for c in ran.cycles if c.outcome != CycleOutcome.SKIPPED]
     assert {c.fault for c in done} == {"recreate", "noop"}
@@ -258,16 +258,16 @@ def test_two_faults_take_turns_in_one_cell(simulate) -> None:
 
 def test_make_before_break_loses_nothing_once_the_name_has_moved(simulate) -> None:
     faults = [{"type": "recreate", "every": "6s", "order": "make-before-break", "gap": "2s"}]
-    for cycle in simulate(faults=faults).cycles:
+    for cycle in simulate(faults=faults, until={"cycles": 4}).cycles:
         assert cycle.outcome == CycleOutcome.RECOVERED
         assert cycle.misrouted == 0
         assert cycle.anomaly is False
 
 
 def test_cells_do_not_share_anything(simulate) -> None:
-    ran = simulate(cells=3, until={"cycles": 4})
+    ran = simulate(cells=3, until={"cycles": 2})
     by_cell = {cell: [c for c in ran.cycles if c.cell == cell] for cell in ("c1", "c2", "c3")}
-    assert {cell: len(cycles) for cell, cycles in by_cell.items()} == {"c1": 4, "c2": 4, "c3": 4}
+    assert {cell: len(cycles) for cell, cycles in by_cell.items()} == {"c1": 2, "c2": 2, "c3": 2}
     t0s = [c.t0_ns for cycles in by_cell.values() for c in cycles]
     assert len(set(t0s)) == len(t0s)  # each cell draws its own times
     identities = [
@@ -277,8 +277,8 @@ def test_cells_do_not_share_anything(simulate) -> None:
 
 
 def test_several_replicas_move_in_their_turn(simulate) -> None:
-    ran = simulate(app={"replicas": 3}, until={"cycles": 6})
-    assert [c.outcome for c in ran.cycles] == [CycleOutcome.RECOVERED] * 6
+    ran = simulate(app={"replicas": 3}, until={"cycles": 4})
+    assert [c.outcome for c in ran.cycles] == [CycleOutcome.RECOVERED] * 4
     old = [c.old_ip for c in ran.cycles]
     assert len(set(old[:3])) == 3
     assert not any(c.anomaly for c in ran.cycles)
@@ -320,11 +320,10 @@ def test_a_retried_request_may_get_through_before_any_fresh_one(simulate) -> Non
             "server": {"inter": "310ms"},
         },
         faults=[{"type": "recreate", "every": "10s", "gap": "900ms"}],
-        probes=[{"type": "http", "rate": "100/s"}],
-        until={"cycles": budget.of(24, 60)},
+        until={"cycles": budget.of(16, 60)},
     )
     early = [c for c in ran.cycles if c.recovery_s < c.predicted.lower_s - 0.05]
-    assert len(early) > 3
+    assert len(early) > 1
     assert not any(c.anomaly for c in ran.cycles)
     for cycle in early:
         assert cycle.fresh_recovery_s > cycle.recovery_s + 0.05
@@ -334,7 +333,7 @@ def test_a_retried_request_may_get_through_before_any_fresh_one(simulate) -> Non
     assert total["early"] >= len(early)
     assert f"note: {total['early']} cycles recovered by a retried request, up to " in ran.said
     mean_s = total["predicted_observed_mean_s"] - total["predicted_mean_s"]
-    assert mean_s == pytest.approx(total["residual"]["mean_s"] + 0.005, abs=1e-6)
+    assert mean_s == pytest.approx(total["residual"]["mean_s"] + 0.01, abs=1e-6)  # half an interval
     assert ran.report["total"]["residual"]["uniform_p"] > 0.01
 
 
@@ -351,79 +350,12 @@ def test_what_is_kept_as_counts_is_no_surer_of_availability(simulate, monkeypatc
 
 
 def test_a_slow_nameserver_and_a_slow_app_are_part_of_the_prediction(simulate) -> None:
-    ran = simulate(dns={"delay": "150ms"}, app={"start_delay": "700ms"}, until={"cycles": 8})
+    ran = simulate(dns={"delay": "150ms"}, app={"start_delay": "700ms"}, until={"cycles": 5})
     assert all(c.predicted is not None and c.anomaly is False for c in ran.cycles)
     assert min(c.recovery_s for c in ran.cycles) > 0.9  # the gap and the app's start
 
 
-def test_a_run_whose_time_is_up_lets_its_cycle_settle(simulate) -> None:
-    """Else just the longest recoveries would be the ones that are lost."""
-    faults = [{"type": "recreate", "every": "10s", "jitter": "0s", "gap": "5s"}]
-    ran = simulate("--for", "12s", faults=faults, until={})
-    assert [c.outcome for c in ran.cycles] == [CycleOutcome.RECOVERED]
-    assert ran.cycles[0].recovery_s > 5
-
-
-@pytest.mark.parametrize("time", ["12s", "13s"])
-def test_one_that_never_recovers_is_censored_although_the_time_is_up(simulate, time) -> None:
-    """Its end is known later than its limit: the last answers may be under way until then."""
-    ran = simulate(
-        "--for",
-        time,
-        faults=[{"type": "recreate", "every": "10s", "jitter": "0s", "old_ip": "blackhole"}],
-        measure={"recovery_limit": "2s"},
-        probes=[{"type": "http", "rate": "50/s", "timeout": "1500ms"}],
-        proxy=SLOW,
-        until={},
-    )
-    assert [c.outcome for c in ran.cycles] == [CycleOutcome.CENSORED]
-
-
-def test_a_plugins_bug_is_no_censored_sample(simulate, monkeypatch) -> None:
-    from chaosd.faults.recreate import Recreate
-
-    disturb = Recreate.disturb
-
-    @contextlib.asynccontextmanager
-    async def broken(self, stage, cycle):
-        async with disturb(self, stage, cycle) as what:
-            if cycle.number == 2:
-                raise KeyError("oh")
-            yield what
-
-    monkeypatch.setattr(Recreate, "disturb", broken)
-    ran = simulate()
-    assert ran.code == 70
-    assert "KeyError" in ran.said
-    assert [c.outcome for c in ran.cycles] == [CycleOutcome.RECOVERED, CycleOutcome.INVALID]
-
-
-def test_an_app_that_stops_coming_up_ends_the_run_with_one_line(simulate, monkeypatch) -> None:
-    from chaosd.errors import MachineError
-    from chaosd.runtimes.sim import SimStage
-
-    ready, calls = SimStage.ready, []
-
-    async def never_again(self, instance) -> None:
-        calls.append(instance)
-        if len(calls) > 3:  # the set-up, and the first cycle with its healing
-            raise MachineError(f"app {instance.identity} does not listen")
-        await ready(self, instance)
-
-    monkeypatch.setattr(SimStage, "ready", never_again)
-    ran = simulate()
-    assert ran.code == 3
-    assert [c.outcome for c in ran.cycles] == [CycleOutcome.RECOVERED, CycleOutcome.INVALID]
-    assert (
-        ran.said.rstrip()
-        .splitlines()[-1]
-        .startswith("chaosd: cell c1: cycle 2: recreate can't be undone")
-    )
-
-
 def test_an_address_that_is_not_fresh_makes_a_cycle_invalid(simulate, monkeypatch) -> None:
-    from chaosd.runtimes.sim import SimStage
-
     monkeypatch.setattr(SimStage, "_fresh_ip", lambda _: "10.64.1.1")
     ran = simulate(until={"cycles": 2})
     assert {c.outcome for c in ran.cycles} == {CycleOutcome.INVALID}
@@ -479,31 +411,3 @@ def test_fewer_cycles_are_made_while_the_machine_is_late(simulate, monkeypatch) 
     assert ran.said.count("fewer cycles are made for now") == 1
     assert "20 cycles left out, because this machine was short of CPU" in ran.said
     assert ran.report["total"]["eased"] == 20
-
-
-def test_where_nothing_can_be_undone_any_more_the_end_takes_seconds_whatever_hangs(
-    simulate, monkeypatch
-) -> None:
-    """An engine that hangs may hang at any step of any cell; the report comes all the same."""
-    from chaosd.errors import AwayError
-    from chaosd.runtimes.sim import SimStage
-
-    kill, hung_ns = SimStage._kill, []
-
-    async def kills(self, *arguments) -> None:
-        if len(hung_ns) > 12:  # of the second cycle of each cell
-            await hangs(self)
-        hung_ns.append(self._clock.now_ns())
-        await kill(self, *arguments)
-
-    async def hangs(self) -> None:
-        self._failed(AwayError("the engine is away; `chaosd clean` removes what is left"))
-        await self._clock.sleep_until(self._clock.now_ns() + 3600 * SECOND_NS)
-
-    monkeypatch.setattr(SimStage, "_kill", kills)
-    monkeypatch.setattr(SimStage, "close", hangs)
-    ran = simulate(cells=6)
-    assert ran.code == 3
-    assert ran.said.splitlines()[-1].startswith("chaosd: the engine is away")
-    assert (ran.directory / "report.md").exists()
-    assert (max(e.at_ns for e in ran.events) - max(hung_ns)) / SECOND_NS < 60

@@ -8,14 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import yaml
 from sweep_design import BASE, design
 
-pytest.importorskip("distributed")
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [
+    *(pytest.mark.slow, pytest.mark.timeout(900)),
+    pytest.mark.skipif(find_spec("distributed") is None, reason="the extra `dask` is not here"),
+]
 LIMIT_S = 400
 
 

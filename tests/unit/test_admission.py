@@ -108,6 +108,7 @@ class Machine:
 
     def __init__(self, monkeypatch) -> None:
         self.now_s, self.cpu_s, self.cores_used, self.free = 0.0, 0.0, 0.0, 8 * GB
+        self.busy_until_s = 0.0  # both cores
         monkeypatch.setattr(usage, "used", self.used)
         monkeypatch.setattr(usage, "limits", lambda: replace(ROOMY, memory_bytes=self.free))
 
@@ -122,7 +123,8 @@ class Machine:
 
     def pass_s(self, seconds: float) -> None:
         self.now_s += seconds
-        self.cpu_s += self.cores_used * seconds
+        busy = 1.9 if self.now_s < self.busy_until_s else self.cores_used
+        self.cpu_s += busy * seconds
 
 
 def on_an_engine(monkeypatch, *, others: float, set_up_s: float, asked: float, memory: int = 0):
@@ -151,3 +153,26 @@ def test_what_a_cell_takes_of_an_engine_is_measured_and_not_guessed(monkeypatch)
     assert on_an_engine(monkeypatch, others=0.8, set_up_s=0.5, asked=0.02) == (15, "CPU")
     found = on_an_engine(monkeypatch, others=0.0, set_up_s=0.5, asked=0.02, memory=500 * MB)
     assert found == (12, "memory")
+
+
+@pytest.mark.parametrize(
+    ("busy_s", "least", "cells", "looks"),
+    [(0.0, 6, 30, 1), (0.9, 6, 30, 2), (9.0, 6, 4, 3), (0.9, 4, 5, 1)],
+)
+def test_where_others_are_busy_for_a_moment_it_is_looked_at_again(
+    monkeypatch, busy_s: float, least: int, cells: int, looks: int
+) -> None:
+    machine = Machine(monkeypatch)
+    works = [Work(probes=50, busy_share=0.5, idle_share=0.0, direct=0, failovers=0.1)] * 4
+
+    async def scenario():
+        admission = Admission(machine, elsewhere=True)
+        await admission.begin()
+        machine.cpu_s += 4 * 0.5
+        admission.set_up(4)
+        began_s = machine.now_s
+        machine.busy_until_s, machine.cores_used = began_s + busy_s, 0.02
+        found = await admission.measure(works, dense=True, least=least)
+        return found.cells, round(machine.now_s - began_s)
+
+    assert asyncio.run(scenario()) == (cells, looks)

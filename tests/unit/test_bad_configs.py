@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import EntryPoints
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,17 +17,20 @@ CORPUS = sorted((Path(__file__).parent.parent / "data" / "bad-configs").glob("*.
 MARK = "# expect: "
 
 
-@pytest.fixture(autouse=True)
-def built_in_plugins_only(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def built_in_plugins_only() -> Iterator[None]:
     """Messages list what is installed; other people's plugins may be, where the tests run."""
 
     installed = plugins.entry_points
 
-    def ours(**params: Any) -> EntryPoints:
-        found = installed(**params)
+    @cache  # to look up whose each is reads a file for it
+    def ours(group: str) -> EntryPoints:
+        found = installed(group)
         return EntryPoints(point for point in found if point.dist and point.dist.name == "chaosd")
 
-    monkeypatch.setattr(plugins, "entry_points", ours)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plugins, "entry_points", ours)
+        yield
 
 
 def test_the_corpus_is_there() -> None:

@@ -44,7 +44,7 @@ def pairs(start_s: float) -> list[tuple[Side, list[Cycle]]]:
     """Of a hundred cycles each."""
     random = Random(f"pairs {start_s}")
     return [
-        (side(uniform(random, start_s)), uniform(random, start_s)) for _ in range(budget.of(5, 100))
+        (side(uniform(random, start_s)), uniform(random, start_s)) for _ in range(budget.of(3, 100))
     ]
 
 

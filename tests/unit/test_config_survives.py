@@ -94,7 +94,7 @@ def test_any_data_in_known_keys(survives: Any, data: dict[str, Any]) -> None:
     survives(yaml.safe_dump({"name": "x"} | data).encode())
 
 
-@settings(derandomize=True, max_examples=budget.of(30, 400), deadline=None)
+@settings(derandomize=True, max_examples=budget.of(15, 400), deadline=None)
 @given(st.data())
 def test_a_valid_config_with_anything_changed(survives: Any, data: st.DataObject) -> None:
     tree = yaml.safe_load(VALID)
@@ -124,7 +124,7 @@ def _somewhere(tree: Any, data: st.DataObject) -> tuple[Any, Any]:
         tree = tree[key]
 
 
-@settings(derandomize=True, max_examples=budget.of(30, 400), deadline=None)
+@settings(derandomize=True, max_examples=budget.of(15, 400), deadline=None)
 @given(st.integers(0, len(VALID)), st.integers(0, 12), st.text(max_size=6))
 def test_a_valid_text_with_anything_changed(
     survives: Any, start: int, length: int, text: str

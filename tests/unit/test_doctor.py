@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import stat
 import sys
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,14 +14,11 @@ import yaml
 
 from chaosd.cli import main, parser
 from chaosd.doctor import reading, rule
-from chaosd.doctor.examine import Doctor, is_shown
-from chaosd.doctor.finding import Change, Confidence, Cost, Finding, Ms, Severity, Spot
-from chaosd.doctor.price import Model, is_nothing
+from chaosd.doctor.examine import Doctor
+from chaosd.doctor.price import Model
 from chaosd.doctor.reading import Program
 from chaosd.doctor.setting import Setting
-from chaosd.doctor.words import between, listed
 from chaosd.proxies.haproxy.cfg.files import BYTES_MAX
-from chaosd.proxies.haproxy.cfg.source import Place
 
 pytestmark = pytest.mark.usefixtures("few_trials")
 
@@ -435,27 +430,6 @@ def test_explain_and_the_list_of_rules(capsys) -> None:
 # --- what is shown, in what order ---
 
 
-def priced(loss_s: float, **changes: object) -> Finding:
-    finding = Finding(
-        rule="x",
-        severity=Severity.WARNING,
-        confidence=Confidence.HIGH,
-        spot=Spot(Place(Path("f"), 1)),
-        message="",
-        cost=Cost(loss_s=loss_s, queries_per_s=Change(now=2 if loss_s else 1, fixed=1)),
-    )
-    return replace(finding, **changes)
-
-
-def test_what_costs_nothing_is_hidden_unless_it_is_an_error() -> None:
-    assert is_shown(priced(3.0))
-    assert not is_shown(priced(0.0))
-    assert is_shown(priced(0.0, severity=Severity.ERROR))
-    assert is_shown(priced(0.0, cost=None))
-    assert not is_shown(priced(0.0, cost=None, severity=Severity.INFO))
-    assert is_nothing(priced(0.0).cost)
-
-
 def test_findings_are_sorted_by_their_price(run) -> None:
     file = FILE.replace("    option redispatch 1\n", "").replace(" resolve-prefer ipv4", "")
     losses = [each["cost"]["loss_s"] for each in found(run("--format", "json", file=file))]
@@ -477,17 +451,6 @@ def test_the_price_is_the_difference_of_both_files(tmp_path) -> None:
         assert toll.failed_s.now == row.now[toll.happening].failed_s.mean
         assert toll.failed_s.fixed == row.fixed[toll.happening].failed_s.mean
     assert diagnosis.left == ()
-
-
-def test_words() -> None:
-    assert [str(Ms(ms)) for ms in (0, 250, 1000, 1500, 100_500, 1_105_500, 86_400_000)] == [
-        "0 s", "250 ms", "1 s", "1.5 s", "100.5 s", "18.4 min", "24 h",
-    ]  # fmt: skip
-    assert between(Ms(9000), Ms(10_000)) == "9 to 10 s"
-    assert between(Ms(0), Ms(1000)) == "0 to 1 s"
-    assert between(Ms(500), Ms(1000)) == "500 ms to 1 s"
-    assert listed(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"
-    assert math.isclose(Change(now=3, fixed=1).saved, 2)
 
 
 def test_each_file_may_be_a_configuration_of_its_own(run, tmp_path) -> None:

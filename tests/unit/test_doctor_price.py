@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from chaosd.doctor import rule
-from chaosd.doctor.examine import Doctor
-from chaosd.doctor.finding import Change, Cost, Toll
+from chaosd.doctor.examine import Doctor, is_shown
+from chaosd.doctor.finding import Change, Confidence, Cost, Finding, Severity, Spot, Toll
 from chaosd.doctor.formats import json as jsons
 from chaosd.doctor.formats import table
 from chaosd.doctor.price import Model, is_nothing
 from chaosd.doctor.reading import Program, open_files
+from chaosd.proxies.haproxy.cfg.source import Place
 from chaosd.proxies.haproxy.model.backend import Happening, Outlook
 from chaosd.proxies.haproxy.model.outlook import MOVE
 
@@ -109,3 +110,24 @@ def test_what_the_numbers_leave_out_is_said(tmp_path: Path) -> None:
     assert said.startswith(f"not in these numbers: {tmp_path}/h.cfg:13: `option httpchk GET /pri")
     pool = json.loads(jsons.render([found], everything=False))["backends"][1]
     assert [(each["line"], each["changes"]) for each in pool["left_out"]] == [(13, "role")]
+
+
+def priced(loss_s: float, **changes: object) -> Finding:
+    finding = Finding(
+        rule="x",
+        severity=Severity.WARNING,
+        confidence=Confidence.HIGH,
+        spot=Spot(Place(Path("f"), 1)),
+        message="",
+        cost=Cost(loss_s=loss_s, queries_per_s=Change(now=2 if loss_s else 1, fixed=1)),
+    )
+    return replace(finding, **changes)
+
+
+def test_what_costs_nothing_is_hidden_unless_it_is_an_error() -> None:
+    assert is_shown(priced(3.0))
+    assert not is_shown(priced(0.0))
+    assert is_shown(priced(0.0, severity=Severity.ERROR))
+    assert is_shown(priced(0.0, cost=None))
+    assert not is_shown(priced(0.0, cost=None, severity=Severity.INFO))
+    assert is_nothing(priced(0.0).cost)

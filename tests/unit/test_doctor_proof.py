@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,12 +47,15 @@ ONE = proof.Round(1, 1)
 RATE = proof.RATE_PER_S
 
 
-def diagnosed(tmp_path, text=FILE, version="3.2.26"):
+def files_of(tmp_path, text):
     (tmp_path / "haproxy.cfg").write_text(text)
-    files = open_files([tmp_path / "haproxy.cfg"], {})
+    return open_files([tmp_path / "haproxy.cfg"], {})
+
+
+def diagnosed(tmp_path, text=FILE, version="3.2.26"):
     return Doctor(
         program=Program(version), setting=None, rules=rule.installed(), model=MODEL
-    ).examine(files)
+    ).examine(files_of(tmp_path, text))
 
 
 @pytest.fixture
@@ -107,9 +111,11 @@ def test_a_lost_node_stays_in_dns_until_the_next_one_is_there(experiments) -> No
 
 def test_requests_that_wait_do_not_fill_haproxy(tmp_path, experiments) -> None:
     assert {each.rate_per_s for each in experiments} == {proof.RATE_PER_S}
-    small = diagnosed(tmp_path, "global\n    maxconn 100\n" + FILE)
-    found = proof.of_remedies(small, "3.2", [tmp_path / "haproxy.cfg"], [tmp_path / "fixed.cfg"])
-    lost = next(each for each in found if each.scenario.happening is Happening.NODE_LOST)
+    text = "global\n    maxconn 100\n" + FILE
+    small, _ = files_of(tmp_path, text).subject(Program("3.2.26"), None)
+    lost = next(each for each in experiments if each.scenario.happening is Happening.NODE_LOST)
+    lost = replace(lost, connections=proof.connections_of(small))
+    assert lost.connections == 100
     waits_s = max(side.outlook.slowest_s for side in lost.sides)
     assert lost.rate_per_s * min(waits_s, 30.0) <= 50
     assert f'"rate": "{lost.rate_per_s}/s"' in lost.config(ONE, env=None, probe={"type": "http"})

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 
 from chaosd.doctor import rule
 from chaosd.doctor.examine import Diagnosis, Doctor
+from chaosd.doctor.finding import Change, Ms
 from chaosd.doctor.formats import text
 from chaosd.doctor.formats.costs import remedy_lines
 from chaosd.doctor.price import Model
 from chaosd.doctor.reading import Program, open_files
+from chaosd.doctor.words import between, listed
 
 pytestmark = pytest.mark.usefixtures("few_trials")
 
@@ -116,3 +119,14 @@ def test_a_version_that_is_worse_is_said_to_be(tmp_path) -> None:
     assert list(text.upgrade_lines(new, new)) == [
         "from HAProxy 3.2.26 to HAProxy 3.2.26: nothing changes for your users"
     ]
+
+
+def test_words() -> None:
+    assert [str(Ms(ms)) for ms in (0, 250, 1000, 1500, 100_500, 1_105_500, 86_400_000)] == [
+        "0 s", "250 ms", "1 s", "1.5 s", "100.5 s", "18.4 min", "24 h",
+    ]  # fmt: skip
+    assert between(Ms(9000), Ms(10_000)) == "9 to 10 s"
+    assert between(Ms(0), Ms(1000)) == "0 to 1 s"
+    assert between(Ms(500), Ms(1000)) == "500 ms to 1 s"
+    assert listed(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"
+    assert math.isclose(Change(now=3, fixed=1).saved, 2)

@@ -290,6 +290,9 @@ def test_a_word_that_is_not_modelled_takes_nothing_else_away(
         "server s app:80 slowstart 0",
         "server s app:80 observe none",
         "server s app:80 ssl verify none sni str(x) maxconn 5000 send-proxy proto h2",
+        "server s app:80 maxqueue 10",  # nobody waits at it
+        "server s app:80 minconn 5",  # without maxconn
+        "server s app:80 maxconn 9000 minconn 8000 maxqueue 10",
     ],
 )
 def test_what_changes_nothing_is_not_mentioned(tmp_path: Path, lines: str) -> None:
@@ -307,6 +310,16 @@ def test_few_places_on_the_way_to_the_backend_are_said(tmp_path: Path) -> None:
         (limit,) = backend(tmp_path, each).limits
         assert (limit.line, limit.what, limit.changes) == (*expected, Change.CROWD)
     assert not changes(tmp_path, narrow.replace("maxconn 4", "").replace("maxconn 5", ""))
+
+
+def test_words_of_a_queue_are_said_where_requests_have_to_wait(tmp_path: Path) -> None:
+    text = "backend b\n server s app:80 {}\n"
+    for words, said in (
+        ("maxconn 5 maxqueue 7", {("maxqueue 7", Change.QUEUE), ("maxconn 5", Change.CROWD)}),
+        ("maxconn 9000 minconn 5 maxqueue 7", {("minconn 5", Change.QUEUE)}),
+    ):
+        limits = backend(tmp_path, text.format(words)).limits
+        assert {(limit.what, limit.changes) for limit in limits} == said
 
 
 def test_servers_are_chosen_at_random_since_3_3(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from chaosd.proxies.haproxy.model.backend import Outlook
 from chaosd.proxies.haproxy.model.outlook import standard_scenarios
 from chaosd.proxies.haproxy.outlooks import Foreseen, foresee
 
+pytestmark = pytest.mark.usefixtures("few_trials")
+
 FILE = """\
 defaults
     mode http

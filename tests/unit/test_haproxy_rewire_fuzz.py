@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import budget
 import pytest
 import rewiring
 from rewiring import WIRING
@@ -93,7 +94,8 @@ def text(rng: random.Random) -> str:
     return "\n".join(lines) + "\n"
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.sized
+@pytest.mark.parametrize("seed", range(budget.of(3, 20)))
 def test_no_line_makes_it_fail_or_leak(seed):
     rng = random.Random(seed)
     for _ in range(40):

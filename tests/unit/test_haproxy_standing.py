@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import shapes
 
 from chaosd.dns.rules import Rule
 from chaosd.history.cycles import Prediction
@@ -78,24 +79,8 @@ VERSION = "3.0.11"
 
 
 def backend(servers: Sequence[ServerLine], **changes: Any) -> Backend:
-    values: dict[str, Any] = {
-        "name": "b",
-        "file": "h.cfg",
-        "line": 8,
-        "mode": "http",
-        "servers": tuple(servers),
-        "all_backups": False,
-        "timeout_connect_ns": S,
-        "timeout_server_ns": 5 * S,
-        "timeout_check_ns": None,
-        "retries": 3,
-        "redispatch_every": 0,
-        "balance": Balance.TURNS,
-        "draws": 2,
-        "places": 0,
-        "queue_ns": None,
-    }
-    return Backend(**values | changes)
+    values = {"name": "b", "file": "h.cfg", "line": 8, "timeout_server_ns": 5 * S}
+    return shapes.backend(*servers, connect=1, **(values | changes))
 
 
 def moved(others: int = 0, **changes: Any) -> Any:

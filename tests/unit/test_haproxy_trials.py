@@ -174,7 +174,7 @@ def test_a_vacant_address_refuses_in_half_of_the_trials() -> None:
 
 def test_the_distribution_is_the_trials() -> None:
     rng = Random("distribution")
-    for _ in range(20):
+    for _ in range(8):
         config, happens = settings(rng), timeline.move(**move(rng, others=False))
         band = closed_forms.recovery(config, "3.0.11", happens)
         if not isinstance(band, Prediction):

@@ -74,18 +74,25 @@ BOTH = (server("a", "a", dns=DNS, inter=1), server("b", "b", dns=DNS, inter=1))
 UNCHECKED = tuple(replace(line, check=CheckKind.NONE) for line in BOTH)
 
 
+REDISPATCH = (0, -1, 1, 2)
+SCENES = [
+    ((server(dns=DNS),), MOVE),
+    ((server(dns=DNS, inter=0.5),), replace(MOVE, published_s=3.0, listening_s=4.2)),
+    (BOTH, replace(MOVE, healthy_s=3.0)),
+    (BOTH, replace(NODE_LOST, published_s=4.0, listening_s=4.0, healthy_s=4.0)),
+    (UNCHECKED, replace(NODE_LOST, published_s=4.0, listening_s=4.0, healthy_s=4.0)),
+    ((BOTH[0], replace(BOTH[1], backup=True)), NODE_LOST),
+    ((server("app", slots=4, dns=resolver(obsolete=3), inter=1.5),), MOVE),
+]
+
+
 @pytest.mark.sized
-@pytest.mark.parametrize("redispatch", [0, -1, 1, 2])
 @pytest.mark.parametrize(
-    ("servers", "scenario"),
-    [
-        ((server(dns=DNS),), MOVE),
-        ((server(dns=DNS, inter=0.5),), replace(MOVE, published_s=3.0, listening_s=4.2)),
-        (BOTH, replace(MOVE, healthy_s=3.0)),
-        (BOTH, replace(NODE_LOST, published_s=4.0, listening_s=4.0, healthy_s=4.0)),
-        (UNCHECKED, replace(NODE_LOST, published_s=4.0, listening_s=4.0, healthy_s=4.0)),
-        ((BOTH[0], replace(BOTH[1], backup=True)), NODE_LOST),
-        ((server("app", slots=4, dns=resolver(obsolete=3), inter=1.5),), MOVE),
+    ("servers", "scenario", "redispatch"),
+    [  # each time two of each scene; all of them together in make test-long
+        pytest.param(*scene, redispatch, marks=() if (a - b) % 2 == 0 else pytest.mark.slow)
+        for a, scene in enumerate(SCENES)
+        for b, redispatch in enumerate(REDISPATCH)
     ],
 )
 def test_requests_one_by_one_fare_as_foreseen(

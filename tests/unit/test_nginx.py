@@ -6,25 +6,15 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 
 import pytest
+import wired
 from pydantic import ValidationError
 
 from chaosd.errors import MachineError
-from chaosd.history.values import Address
-from chaosd.plugins.proxy import Predicts, ReadsLog, ReadsServers, Wiring
+from chaosd.plugins.proxy import Predicts, ReadsLog, ReadsServers
 from chaosd.proxies.nginx import Nginx
 from chaosd.runtimes.docker import images
 
-WIRING = Wiring(
-    listen=Address("127.64.0.1", 8080),
-    dns=Address("127.64.0.2", 5300),
-    app_name="app.chaosd",
-    app_port=8081,
-    replicas=1,
-    log=Address("127.64.0.2", 5140),
-    api=PurePath("/run/chaosd/api"),
-    directory=PurePath("/run/chaosd"),
-    scratch=PurePath('/run/a "b"'),
-)
+WIRING = replace(wired.WIRING, scratch=PurePath('/run/a "b"'))
 
 
 def nginx(**values) -> Nginx:

@@ -102,6 +102,7 @@ def test_uniform_places_are_taken_for_uniform_and_others_are_not():
     assert uniform_p([0.1] * 7) is None
 
 
+@pytest.mark.slow  # scipy.stats takes a second; the spread of p is looked at each time
 def test_p_is_nearly_that_of_the_exact_distribution():
     """scipy's exact one is the oracle; it is not used, for it takes long to import."""
     from scipy import stats

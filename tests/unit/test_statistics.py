@@ -64,12 +64,13 @@ def test_ranks_are_those_of_the_tables(n, p, ranks) -> None:
     assert interval_ranks(n, p) == ranks
 
 
+@pytest.mark.sized
 @pytest.mark.parametrize(
     "p", ["1/2", "19/20", *(pytest.param(p, marks=pytest.mark.slow) for p in ("9/10", "99/100"))]
 )
 def test_intervals_cover_95_percent_and_are_the_narrowest_such(p) -> None:
     exact, tail = Fraction(p), Fraction(TAIL)
-    for n in range(1, 120):
+    for n in range(1, 120, budget.of(3, 1)):
         low, high = interval_ranks(n, float(exact))
         # The value at rank r is above the quantile if fewer than r values are below it.
         if low is not None:

@@ -82,6 +82,7 @@ def test_without_anybody_censored_it_is_the_part_that_took_longer(values) -> Non
         assert step.survival == pytest.approx(longer / len(values), abs=1e-12)
 
 
+@pytest.mark.slow  # scipy.stats takes a second; the curves of the books are looked at each time
 @FEW
 @given(TIMES.filter(bool), TIMES)
 def test_scipy_has_the_same_curve_and_band(values, censored) -> None:

@@ -70,7 +70,7 @@ def stopped_in(found: Results, step: int) -> dict[str, Stop]:
 )
 def test_hardly_any_sweep_loses_an_arm_that_nothing_replaces(model, off, rare) -> None:
     """A wrong elimination: no other arm is as good in every objective."""
-    rng, runs = Random(4), budget.of(12, 100)
+    rng, runs = Random(4), budget.of(6, 100)
     wrong = right = 0
     for _ in range(runs):
         some = sweeps.arms(p=range(6))

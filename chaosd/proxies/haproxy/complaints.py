@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from chaosd.plugins.program import COMMAND_S_MAX
+from chaosd.system import commands
 
 # `[ALERT]    (123) : config : parsing [/etc/haproxy.cfg:12] : what`, with variations; before 2.4
 # `[ALERT] 330/165105 (123) : parsing …`.
@@ -32,13 +32,8 @@ def placed(alert: str) -> str | None:
 def takes(binary: Path, options: Sequence[str], environment: Mapping[str, str]) -> bool:
     """Whether this build takes the files that these options name."""
     try:
-        done = subprocess.run(
-            [str(binary), "-c", *options],
-            env=os.environ | environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=COMMAND_S_MAX,
-            check=False,
+        done = commands.ended(
+            [binary, "-c", *options], limit_s=COMMAND_S_MAX, environment=environment
         )
     except (OSError, subprocess.TimeoutExpired):
         return False

@@ -27,8 +27,8 @@ from chaosd.runtimes.docker.engine_runtime import (
     EngineRuntime,
     beyond_docker_dns,
     published_when_started,
-    standing,
 )
+from chaosd.runtimes.realtime import standing
 
 if TYPE_CHECKING:
     from chaosd.runtimes.compose.project import Project

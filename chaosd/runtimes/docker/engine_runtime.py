@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
@@ -16,10 +16,7 @@ from chaosd.units import Duration
 
 if TYPE_CHECKING:
     from chaosd.runtimes.docker.endpoint import Endpoint
-    from chaosd.runtimes.docker.engine_stage import EngineStage
     from chaosd.runtimes.docker.presence import Presence
-
-S = TypeVar("S", bound="EngineStage")
 
 DNS_TTL_S = 600  # what Docker's DNS says, in every version
 
@@ -87,16 +84,6 @@ class EngineRuntime(RealTime):
         if self._known is None:
             self._known = Presence(self.endpoint, self.clock(), wait_s=self._wait_s)
         return self._known
-
-
-async def standing(stage: S) -> S:
-    """The stage once it is set up; what was made of it is removed if that fails."""
-    try:
-        await stage.set_up()
-    except BaseException:
-        await stage.close()
-        raise
-    return stage
 
 
 def beyond_docker_dns(dns: DnsSpec, instead: str) -> Iterator[tuple[KeyPath, str]]:

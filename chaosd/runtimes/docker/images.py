@@ -24,6 +24,7 @@ from typing import Any, Literal, NamedTuple
 from chaosd.errors import MachineError
 from chaosd.runtimes.docker.endpoint import Endpoint, MissingError, translated
 from chaosd.runtimes.docker.presence import EngineHangsError, watched
+from chaosd.system import commands
 from chaosd.system.shipped import shipped
 
 HAPROXY_VERSIONS = ("2.2", "2.6", "3.0", "3.2")
@@ -209,20 +210,13 @@ def unpack(
     if suite != "bullseye" and MERGED_USR.is_dir():
         options.append(f"--hook-dir={MERGED_USR}")
     try:
-        done = subprocess.run(
-            [program, "--quiet", *options, suite, str(archive), mirror],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=limit_s,
-            check=False,
+        done = commands.ended(
+            [program, "--quiet", *options, suite, str(archive), mirror], limit_s=limit_s
         )
     except subprocess.TimeoutExpired:
         raise MachineError(f"mmdebstrap {suite}: not done after {limit_s:g} s ({mirror})") from None
     if done.returncode:
-        errors = [line for line in done.stderr.splitlines() if line.startswith("E:")]
-        said = (errors or done.stderr.strip().splitlines() or ["it does not say why"])[0]
+        said = commands.error_line(done.stderr)
         raise MachineError(f"mmdebstrap {suite} {mirror}: {said[:200]}")
 
 

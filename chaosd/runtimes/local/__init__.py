@@ -47,7 +47,7 @@ from chaosd.runtimes.local.cache import CacheChild
 from chaosd.runtimes.local.loopback import Loopback
 from chaosd.runtimes.local.proxychild import ProxyChild
 from chaosd.runtimes.local.zygote import Zygote, server_command
-from chaosd.runtimes.realtime import RealTime
+from chaosd.runtimes.realtime import RealTime, standing
 from chaosd.runtimes.roster import Entry, Roster, Signal
 from chaosd.runtimes.senders import OfProcess
 from chaosd.runtimes.surroundings import Surroundings
@@ -132,13 +132,7 @@ class LocalRuntime(RealTime):
     async def set_up(
         self, cell: CellSpec, recorder: Recorder, failed: Callable[[Exception], None]
     ) -> LocalStage:
-        stage = LocalStage(cell, recorder, failed, self._zygote)
-        try:
-            await stage.set_up()
-        except BaseException:
-            await stage.close()
-            raise
-        return stage
+        return await standing(LocalStage(cell, recorder, failed, self._zygote))
 
 
 class LocalStage(Roster[Child]):

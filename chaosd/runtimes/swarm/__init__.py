@@ -27,8 +27,7 @@ from chaosd.plugins.runtime import (
     Pace,
 )
 from chaosd.runtimes.docker import TopologyConfig, TopologyRuntime
-from chaosd.runtimes.docker.engine_runtime import standing
-from chaosd.runtimes.realtime import RealTime
+from chaosd.runtimes.realtime import RealTime, standing
 
 if TYPE_CHECKING:
     from chaosd.runtimes.docker.endpoint import Endpoint

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from chaosd.errors import MachineError
+from chaosd.system import commands
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 STEP_LIMIT_S = 300  # of one call of apt
@@ -180,24 +181,13 @@ def unpack(files: list[Path], root: Path) -> None:
 def _run(command: list[str], folder: Path | None = None) -> str:
     name = " ".join(word for word in (command[0], _verb(command)) if word)
     try:
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=STEP_LIMIT_S,
-            check=False,
-        )
+        done = commands.ended(command, limit_s=STEP_LIMIT_S, folder=folder)
     except subprocess.TimeoutExpired:
         raise MachineError(f"{name}: not done after {STEP_LIMIT_S} s") from None
     except OSError as error:
         raise MachineError(f"{name}: {error.strerror or error}") from None
     if done.returncode:
-        errors = [line for line in done.stderr.splitlines() if line.startswith("E:")]
-        lines = errors or done.stderr.strip().splitlines() or ["it does not say why"]
-        raise MachineError(f"{name}: {lines[0].removeprefix('E:').strip()[:300]}")
+        raise MachineError(f"{name}: {commands.error_line(done.stderr)[:300]}")
     return done.stdout
 
 

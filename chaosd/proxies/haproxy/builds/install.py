@@ -20,6 +20,7 @@ from typing import Any
 from chaosd.errors import ChaosdError, ConfigError, MachineError
 from chaosd.proxies.haproxy import builds
 from chaosd.proxies.haproxy.builds import LINES, Build, debian, wheel
+from chaosd.system import commands
 from chaosd.system.clock import RealClock
 
 Say = Callable[[str], None]
@@ -281,15 +282,7 @@ def starter(command: list[str]) -> str:
 
 def _try(command: list[str]) -> str:
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=TRIAL_LIMIT_S,
-            check=False,
-        )
+        done = commands.ended(command, limit_s=TRIAL_LIMIT_S)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise MachineError(f"{command[0]}: can't be started: {error}") from None
     return done.stdout or done.stderr

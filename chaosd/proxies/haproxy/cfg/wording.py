@@ -81,6 +81,7 @@ _CHANGES = {
     Change.CROWD: (
         f"other rates than {PATIENT.rate:.0f} requests a second, with which more or fewer fail"
     ),
+    Change.QUEUE: "left out of the prediction: where requests have to wait, more or fewer may fail",
     Change.AGENT: "what the agent says is not known: it may take the server out or back",
     Change.PROGRAM_CHECKS: (
         "what the program finds out is not known: when the server is DOWN and UP is not predicted"
