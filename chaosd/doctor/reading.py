@@ -15,15 +15,12 @@ from chaosd.proxies.haproxy import builds
 from chaosd.proxies.haproxy.cfg.condition import BuildFacts, features_in
 from chaosd.proxies.haproxy.cfg.dialect import Dialect
 from chaosd.proxies.haproxy.cfg.effective import Effective
+from chaosd.proxies.haproxy.cfg.env_file import EnvironmentFileError, read_environment
 from chaosd.proxies.haproxy.cfg.files import BYTES_MAX, SourceText, load, of_bytes
 from chaosd.proxies.haproxy.cfg.reader import read_texts
 from chaosd.proxies.haproxy.cfg.resolve import resolve
 from chaosd.proxies.haproxy.cfg.source import Document, Place, Problem, Trouble
 from chaosd.proxies.haproxy.rewire.edits import Copy, Edit, apply
-from chaosd.proxies.haproxy.rewire.own_files import (
-    EnvironmentFileError,
-    read_environment,
-)
 from chaosd.system import commands
 
 STDIN = Path("-")

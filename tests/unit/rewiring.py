@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from chaosd.history.values import Address
 from chaosd.plugins.proxy import Wiring
-from chaosd.proxies.haproxy.rewire import Rewired
+from chaosd.proxies.haproxy.rewire.copies import Rewired
 from chaosd.proxies.haproxy.rewire.own_files import OwnFiles, Wish
 
 WIRING = Wiring(

@@ -18,6 +18,7 @@ from chaosd.proxies.haproxy.model.backend import (
     Backend,
     Balance,
     CheckKind,
+    Happening,
     Observe,
     OnError,
     Outlook,
@@ -25,11 +26,18 @@ from chaosd.proxies.haproxy.model.backend import (
     ServerLine,
     Unknown,
 )
-from chaosd.proxies.haproxy.model.outlook import MOVE, NODE_LOST, outlook, run_trials
+from chaosd.proxies.haproxy.model.crowd import Crowd
+from chaosd.proxies.haproxy.model.outlook import MOVE, NODE_LOST, SceneTrials, outlook, run_trials
+from chaosd.proxies.haproxy.model.requests import Requests
+from chaosd.proxies.haproxy.model.scene import Scene
+from chaosd.proxies.haproxy.model.users import PATIENT
 
 VERSION = "3.0.11"
 # Of `balance random(1)`, as 3,000 requests to four servers have found them.
 RING = {"3.0.11": (0.273, 0.271, 0.232, 0.224), "3.2.26": (0.301, 0.180, 0.241, 0.277)}
+GROWS = Scenario(happening=Happening.GROWS, published_s=2.0, listening_s=3.0, healthy_s=4.0)
+# Nobody checks it: the new instance refuses at first, and answers badly then.
+UNWELL = replace(MOVE, listening_s=4.0, healthy_s=9.0)
 OBSERVE = Observe(answers=False, limit=4, on_error=OnError.FAIL_CHECK, fastinter_ns=None)
 
 
@@ -208,6 +216,97 @@ def test_requests_one_by_one_come_to_the_same_as_by_their_shares(
         numbers = ("recovery_s", "stable_s", "failed_s", "masked_s")
         means.append([sum(getattr(trial, name) for trial in trials) / 16 for name in numbers])
     assert means[0] == pytest.approx(means[1], abs=0.06, rel=0.02)
+
+
+def mixed(number: int) -> Backend:
+    """One of many crowded backends: each balance, with and without what makes requests wait."""
+    pick = Random(number).choice
+    plain = number % 2 == 0  # what is far from each other is passed by then
+    dns = resolver(resolve=pick([0.5, 1]), obsolete=pick([0, 3]), nx=pick([1, 30]))
+    values = {
+        "dns": dns,
+        "inter": pick([1, 2]),
+        "observe": pick([None, None, OBSERVE]),
+        "places": pick([0, 0, 3, 20]),
+        "slowstart_ns": pick([0, 0, 10 * S]),
+        "check": pick([CheckKind.CONNECTS, CheckKind.ANSWERS, CheckKind.NONE]),
+    }
+    weights = [1] if plain else [1, 1, 1, 3]
+    if plain:
+        values |= {"observe": None, "places": 0, "slowstart_ns": 0}
+    lines = [
+        server(name, pick([name, "h", name]), weight=pick(weights), **values) for name in "abc"
+    ]
+    return backend(
+        *lines[: pick([1, 2, 3, 3])],
+        connect=pick([0.507, 0.991, None]),  # what waits is due between requests
+        retries=pick([0, 1, 3]),
+        redispatch_every=pick([0, -1, 1]),
+        balance=pick([Balance.TURNS, Balance.FIRST] if plain else [*Balance]),
+        places=pick([50, 1000]),
+        queue_ns=pick([None, S // 2]),
+    )
+
+
+class Later(Scene):
+    """The old instance goes on for a while."""
+
+    GOES_NS = 2 * S + S // 3
+
+    def meets(self, now_ns: int, ip: str) -> Meets:
+        goes = ip == self.old and now_ns < self.GOES_NS
+        return Meets.LISTENING if goes else super().meets(now_ns, ip)
+
+    def place_edges(self) -> list[int]:
+        return [*super().place_edges(), self.GOES_NS]
+
+
+def walked(kind: type[Scene], found: Backend, version: str, scenario: Scenario) -> Any:
+    """All that two trials come to, their requests that waited, and the steps that they took."""
+    scene = kind(found, scenario, found.servers[0])
+    trials = SceneTrials(scene, Layout(found, version), PATIENT)
+    ran = [trials.run(number) for number in range(2)]
+    waited = [
+        sorted(each for each in one.walked.samples if each.done_ns > each.scheduled_ns)
+        for one in ran
+        if one.walked is not None
+    ]
+    said = [(one.history, one.queries) for one in ran]
+    return said, trials.seen(ran, 90 * S), waited, trials.steps
+
+
+def test_who_chooses_anew_is_taken_in_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = resolver(obsolete=3)
+    lines = [server(name, name, dns=lost, check=CheckKind.NONE) for name in "abc"]
+    found = backend(*lines, connect=0.507, redispatch_every=1, places=150)
+    assert found.is_crowded
+    together = walked(Scene, found, VERSION, NODE_LOST)
+    monkeypatch.setattr(Crowd, "_room", lambda *_: 0)
+    assert together == walked(Scene, found, VERSION, NODE_LOST)
+
+
+@pytest.mark.parametrize("number", range(48))
+def test_what_is_taken_together_comes_to_the_same_as_one_by_one(
+    monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    found, version = mixed(number), ("2.6.12", "3.2.26")[number % 3 % 2]
+    scenario = (MOVE, NODE_LOST, GROWS, UNWELL)[number // 2 % 4]
+    kind = (Scene, Later)[number % 5 % 2]
+    monkeypatch.setattr(Backend, "is_crowded", True)
+    together = walked(kind, found, version, scenario)
+    monkeypatch.setattr(Crowd, "_room", lambda *_: 0)
+    assert together == walked(kind, found, version, scenario)
+
+
+def test_most_requests_are_taken_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone: list[int] = []
+    begin = Requests.begin
+    monkeypatch.setattr(
+        Requests, "begin", lambda self, at, ended: (alone.append(at), begin(self, at, ended))
+    )
+    trials = run_trials(backend(*three(), places=1000), VERSION, MOVE, least=2, most=2)
+    assert not isinstance(trials, Unknown)
+    assert len(alone) < 2 * 50 * 3 < 2 * 50 * trials[0].horizon_s / 4
 
 
 def test_the_rings_that_are_remembered_stay_small() -> None:

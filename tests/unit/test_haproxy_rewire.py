@@ -10,9 +10,9 @@ import pytest
 import rewiring
 from rewiring import WIRING, made, make
 
+from chaosd.proxies.haproxy.cfg.env_file import read_environment
 from chaosd.proxies.haproxy.rewire import certificate, diff, table, wording
 from chaosd.proxies.haproxy.rewire.checks import dialogue
-from chaosd.proxies.haproxy.rewire.own_files import read_environment
 from chaosd.proxies.haproxy.rewire.reasons import Lost, Reason
 
 GONE = "# "  # what a line that is left out begins with

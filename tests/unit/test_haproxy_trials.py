@@ -19,9 +19,10 @@ from chaosd.plugins import timeline
 from chaosd.plugins.timeline import Timeline
 from chaosd.proxies.haproxy.config import Config, settings_of
 from chaosd.proxies.haproxy.model import closed_forms
+from chaosd.proxies.haproxy.model.phases import phases_of
 from chaosd.proxies.haproxy.model.predicting import predict
 from chaosd.proxies.haproxy.model.settings import Settings
-from chaosd.proxies.haproxy.model.trials import STEPS_MAX, phases_of, recoveries
+from chaosd.proxies.haproxy.model.trials import STEPS_MAX, recoveries
 
 VERSIONS = ("2.2.9", "2.4.20", "2.6.12", "3.0.11", "3.2.26", "3.2.26", "3.2.26")
 # Checks that wait long are the hardest, and where `init-state` (3.1) decides what comes of them.

@@ -22,8 +22,8 @@ from chaosd.proxies.haproxy.model.outlook import (
     moves_at_first,
     run_trials,
 )
+from chaosd.proxies.haproxy.model.phases import phases_of
 from chaosd.proxies.haproxy.model.scene import Scene, SceneWorld
-from chaosd.proxies.haproxy.model.trials import phases_of
 from chaosd.proxies.haproxy.model.users import PATIENT
 
 S = 1_000_000_000

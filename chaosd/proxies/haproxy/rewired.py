@@ -20,6 +20,7 @@ from chaosd.proxies.haproxy.cfg import own_file
 from chaosd.proxies.haproxy.cfg.address import target
 from chaosd.proxies.haproxy.cfg.backend import read_backend
 from chaosd.proxies.haproxy.cfg.effective import Effective, Proxy, Server
+from chaosd.proxies.haproxy.cfg.env_file import EnvironmentFileError, read_environment
 from chaosd.proxies.haproxy.cfg.host import Host
 from chaosd.proxies.haproxy.cfg.limits import before_backends
 from chaosd.proxies.haproxy.cfg.record import record
@@ -30,14 +31,13 @@ from chaosd.proxies.haproxy.config import Config
 from chaosd.proxies.haproxy.model.backend import Backend, Limit, Unknown
 from chaosd.proxies.haproxy.model.standing import BESIDE, NOBODY, Standing
 from chaosd.proxies.haproxy.pasting import Sections
-from chaosd.proxies.haproxy.rewire import Rewired, diff, overrides, wording
+from chaosd.proxies.haproxy.rewire import diff, overrides, wording
 from chaosd.proxies.haproxy.rewire.choose import NotChosenError, candidates, is_followed
+from chaosd.proxies.haproxy.rewire.copies import Rewired
 from chaosd.proxies.haproxy.rewire.own_files import (
     NOBODY_PORT,
-    EnvironmentFileError,
     OwnFiles,
     Wish,
-    read_environment,
     stand_in,
 )
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from chaosd.errors import MachineError
 from chaosd.plugins.proxy import Parcel
 from chaosd.proxies.haproxy.beside import beside
+from chaosd.proxies.haproxy.cfg.env_file import read_environment
 from chaosd.proxies.haproxy.cfg.files import BYTES_MAX as OWN_BYTES_MAX
 from chaosd.proxies.haproxy.config import Config
 from chaosd.proxies.haproxy.rewire.carried import BYTES_MAX, FILES_MAX
-from chaosd.proxies.haproxy.rewire.own_files import OwnFiles, Wish, read_environment
+from chaosd.proxies.haproxy.rewire.own_files import OwnFiles, Wish
 from chaosd.proxies.haproxy.rewired import TRY
 from chaosd.system.files import MB, read_bytes
 

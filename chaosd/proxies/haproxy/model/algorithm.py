@@ -29,7 +29,14 @@ from chaosd.proxies.haproxy.model.backend import (
 )
 from chaosd.proxies.haproxy.model.requests import Requests
 from chaosd.proxies.haproxy.model.resolution import Ask, Resolution
-from chaosd.proxies.haproxy.model.server import SECOND_NS, Final, Server, Step, asks_dns
+from chaosd.proxies.haproxy.model.server import (
+    SECOND_NS,
+    Final,
+    Group,
+    Server,
+    Step,
+    asks_dns,
+)
 from chaosd.proxies.haproxy.model.settings import Settings
 from chaosd.proxies.haproxy.model.versions import (
     COUNTS_MILLISECONDS,
@@ -117,8 +124,11 @@ class BackendModel:
     ) -> None:
         version, backend = layout.version, layout.backend
         self.backend = backend
+        group = Group()
         self.servers = servers = [
-            Server(name, line, backend, version, world=world, rng=rng, final=final_place)
+            Server(
+                name, line, backend, version, world=world, rng=rng, group=group, final=final_place
+            )
             for name, line in layout.servers
         ]
         for place, after_ns in layout.checked.items():
@@ -148,7 +158,7 @@ class BackendModel:
             self.resolutions.append(resolution)
             for server in sharing:
                 server.asks = resolution if asks_dns(server.line) else None
-        self.requests = Requests(backend, servers, world, version, rng)
+        self.requests = Requests(backend, servers, world, version, rng, group=group)
         self._waiting = self.requests.waiting
 
     def _second_ns(self) -> int:
@@ -224,12 +234,13 @@ class BackendModel:
 
         Nothing else may be done with the model meanwhile.
         """
-        at_ns, step = self._next()
+        following = self._next
+        at_ns, step = following()
         while at_ns < NEVER_NS:
             now_ns = at_ns
             while at_ns <= now_ns:
                 step(at_ns)
-                at_ns, step = self._next()
+                at_ns, step = following()
             yield now_ns, at_ns
 
     def request(self, now_ns: int, ended: Ended) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from random import Random
 
@@ -34,11 +34,25 @@ class Chooser:
         self._hashed_ids = HASHES_IDS <= version < TIES_AT_RANDOM
         self._draws = backend.draws
         self._slow = any(server.line.slowstart_ns for server in servers)
-        self.choose = {
+        weights = {server.line.weight for server in servers if server.line.weight}
+        orders = Balance.TURNS, Balance.FIRST
+        # Whether a new request's server depends on nothing but how many there were.
+        self._same = len(weights) == 1
+        self.goes_by_order = backend.balance in orders and self._same and not self._slow
+        self._marks = backend.balance is Balance.LEAST and not self._random_ties
+        # Whether these, of which requests were given to one last, get as many each.
+        self._even: tuple[Sequence[Server], bool] = ((), True)
+        self._choose = {
             Balance.TURNS: self._in_turn,
             Balance.LEAST: self._least,
             Balance.RANDOM: self._at_random,
             Balance.FIRST: self._first,
+        }[backend.balance]
+        self._ahead = {
+            Balance.TURNS: self._turns_ahead,
+            Balance.LEAST: self._least_ahead,
+            Balance.RANDOM: self._drawn_ahead,
+            Balance.FIRST: self._first_ahead,
         }[backend.balance]
         self.begin()
 
@@ -47,6 +61,7 @@ class Chooser:
         self._turn = self._uses = 0
         self._credit: dict[str, float] = {}
         self._weights: dict[str, float] = {}  # by which they were chosen last
+        self._next: Server | None = None  # already chosen, for the next request
 
     def start(self) -> None:
         """Begin anywhere in a turn."""
@@ -56,20 +71,85 @@ class Chooser:
 
     def used(self, server: Server) -> None:
         """It has been given a request, or has ended one."""
-        self._uses += 1
-        server.used = self._uses
+        if self._marks:
+            self._uses += 1
+            server.used = self._uses
+
+    def ahead(
+        self, chosen: Sequence[Server], bad: Sequence[int], times_ns: range
+    ) -> tuple[int, Mapping[int, int]]:
+        """Give the new requests of these instants to servers, until one of these places is next.
+
+        Each is answered at once. Returns how many they are, and which was the first of each place.
+        """
+        if self._next is not None:
+            return 0, {}
+        return self._ahead(chosen, bad, times_ns)
+
+    def choose(self, chosen: Sequence[Server], avoid: Server | None, now_ns: int) -> Server:
+        """Give a request to one of these. The one that it had is avoided, if there is another."""
+        if self._next is None:
+            return self._choose(chosen, avoid, now_ns)
+        found, self._next = self._next, None
+        return found
+
+    def _drawn_ahead(
+        self, chosen: Sequence[Server], bad: Sequence[int], times_ns: range
+    ) -> tuple[int, Mapping[int, int]]:
+        """Where each has to be chosen by itself."""
+        firsts: dict[int, int] = {}
+        for number, now_ns in enumerate(times_ns):
+            server = self._choose(chosen, None, now_ns)
+            place = chosen.index(server)
+            if place in bad:
+                self._next = server
+                return number, firsts
+            firsts.setdefault(place, number)
+        return len(times_ns), firsts
+
+    # --- one after the other ---
+
+    def _is_even(self, chosen: Sequence[Server]) -> bool:
+        """Whether these get as many requests each."""
+        if self._same:
+            return True
+        known, even = self._even
+        if known is not chosen:
+            even = len({server.line.weight for server in chosen}) == 1
+            self._even = chosen, even
+        return even
 
     def _in_turn(self, chosen: Sequence[Server], avoid: Server | None, now_ns: int) -> Server:
         """Round robin. The one that a request had is avoided, if there is another."""
+        if not self._slow and self._is_even(chosen):
+            size = len(chosen)
+            self._turn += 1
+            if size > 1 and chosen[self._turn % size] is avoid:
+                self._turn += 1
+            return chosen[self._turn % size]
         weights = [server.weight(now_ns) for server in chosen]
         if min(weights) == max(weights):
             self._turn += 1
-            if self._slow:
-                self._weights = dict(zip([s.name for s in chosen], weights, strict=True))
+            self._weights = dict(zip([s.name for s in chosen], weights, strict=True))
             if len(chosen) > 1 and chosen[self._turn % len(chosen)] is avoid:
                 self._turn += 1
             return chosen[self._turn % len(chosen)]
         return self._weighted(chosen, weights, avoid)
+
+    def _turns_ahead(
+        self, chosen: Sequence[Server], bad: Sequence[int], times_ns: range
+    ) -> tuple[int, Mapping[int, int]]:
+        if self._slow or not self._is_even(chosen):
+            return self._drawn_ahead(chosen, bad, times_ns)
+        first, size = self._turn + 1, len(chosen)
+        count = len(times_ns)
+        for place in bad:
+            if (before := (place - first) % size) < count:
+                count = before
+        if not count:
+            return 0, {}
+        self._turn += count
+        return count, {(first + number) % size: number for number in range(min(count, size))}
 
     def _weighted(
         self, chosen: Sequence[Server], weights: Sequence[float], avoid: Server | None
@@ -88,6 +168,8 @@ class Chooser:
         credit[best.name] -= total
         return best
 
+    # --- the one that holds the fewest ---
+
     def _least(self, chosen: Sequence[Server], avoid: Server | None, now_ns: int) -> Server:
         """The one that holds the fewest; of several the one that was used longest ago."""
 
@@ -100,6 +182,23 @@ class Chooser:
         if best is avoid and len(chosen) > 1:
             best = min((server for server in chosen if server is not avoid), key=load)
         return best
+
+    def _least_ahead(
+        self, chosen: Sequence[Server], bad: Sequence[int], times_ns: range
+    ) -> tuple[int, Mapping[int, int]]:
+        """Those that hold nothing have their turns."""
+        if not self._marks:
+            return self._drawn_ahead(chosen, bad, times_ns)
+        idle = [place for place, server in enumerate(chosen) if not server.held]
+        idle.sort(key=lambda place: chosen[place].used)
+        most = len(times_ns) if idle else 0
+        count = min([most, *(idle.index(place) for place in bad if place in idle)])
+        for number in range(max(0, count - len(idle)), count):
+            chosen[idle[number % len(idle)]].used = self._uses + 2 * number + 2  # begun, and ended
+        self._uses += 2 * count
+        return count, {place: number for number, place in enumerate(idle[:count])}
+
+    # --- by chance, or the first ---
 
     def _at_random(self, chosen: Sequence[Server], avoid: Server | None, now_ns: int) -> Server:
         """Of some that are drawn the one that holds the fewest for its weight."""
@@ -123,6 +222,11 @@ class Chooser:
     def _first(self, chosen: Sequence[Server], avoid: Server | None, now_ns: int) -> Server:
         """The first that is not full."""
         return next((server for server in chosen if server is not avoid), chosen[0])
+
+    def _first_ahead(
+        self, chosen: Sequence[Server], bad: Sequence[int], times_ns: range
+    ) -> tuple[int, Mapping[int, int]]:
+        return (0, {}) if 0 in bad else (len(times_ns), {0: 0})
 
 
 def _nearest(keys: Sequence[int], drawn: int) -> int:

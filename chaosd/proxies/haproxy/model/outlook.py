@@ -8,7 +8,7 @@ becomes of requests. A trial is over when nothing can change any more.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import islice
 from random import Random
@@ -27,7 +27,8 @@ from chaosd.proxies.haproxy.model.backend import (
     Spread,
     Unknown,
 )
-from chaosd.proxies.haproxy.model.crowd import Counted, Crowd, Sample
+from chaosd.proxies.haproxy.model.crowd import Counted, Crowd, Walked
+from chaosd.proxies.haproxy.model.phases import AT_ONCE, phases_of, quantile_s
 from chaosd.proxies.haproxy.model.scene import (
     ALWAYS_NS,
     ENDLESS_S,
@@ -38,7 +39,6 @@ from chaosd.proxies.haproxy.model.scene import (
     instances_of,
 )
 from chaosd.proxies.haproxy.model.server import SECOND_NS
-from chaosd.proxies.haproxy.model.trials import AT_ONCE, phases_of, quantile_s
 from chaosd.proxies.haproxy.model.users import PATIENT, Seen, Usable, Users
 from chaosd.proxies.haproxy.model.versions import OLDEST, parse_version
 
@@ -219,7 +219,7 @@ class Ran(NamedTuple):
 
     history: list[tuple[int, Usable]]  # from which instant on which servers are usable
     queries: int
-    samples: list[Sample] | None = None  # its requests, where each was walked through
+    walked: Walked | None = None  # its requests, where each was walked through
 
 
 class SceneTrials:
@@ -248,7 +248,7 @@ class SceneTrials:
         scene.settle(self._model)
         # Where nothing moves, what requests come to is the same for any number of them.
         crowded = layout.backend.is_crowded and scene.awaited is not None
-        self._crowd = Crowd(self._model, scene.meets, clients, rng) if crowded else None
+        self._crowd = Crowd(self._model, scene, clients, rng) if crowded else None
 
     def run(self, number: int) -> Ran:
         """Run the trial of this number until nothing can change any more."""
@@ -260,20 +260,23 @@ class SceneTrials:
             server.sleep(ALWAYS_NS)
         history: list[tuple[int, Usable]] = [(ALWAYS_NS, model.usable())]
         crowd = self._crowd
-        for at_ns in islice(self._instants(), STEPS_OF_A_TRIAL_MAX):
+        if crowd is not None:
+            instants = crowd.instants(most_ns=_ENDLESS_NS, steps_max=STEPS_OF_A_TRIAL_MAX)
+            for at_ns, steps in instants:
+                self.steps += steps
+                self._note(history, at_ns)
+            return Ran(history, world.queries, crowd.walked)
+        for at_ns, _ in islice(model.instants(), STEPS_OF_A_TRIAL_MAX):
             self.steps += 1
             if world.changed:
-                world.changed = False
-                history.append((at_ns, model.usable()))
-        return Ran(history, world.queries, None if crowd is None else crowd.samples)
+                self._note(history, at_ns)
+        return Ran(history, world.queries)
 
-    def _instants(self) -> Iterator[int]:
-        """Do all that is ever due, with a pause after each instant."""
-        if self._crowd is None:
-            yield from (at_ns for at_ns, _ in self._model.instants())
-            return
-        ends_ns, awaited = self._scene.ends_ns, self._scene.awaited
-        yield from self._crowd.instants(ends_ns=ends_ns, most_ns=_ENDLESS_NS, awaited=awaited)
+    def _note(self, history: list[tuple[int, Usable]], at_ns: int) -> None:
+        """Note which servers are usable, if one has changed."""
+        if self._world.changed:
+            self._world.changed = False
+            history.append((at_ns, self._model.usable()))
 
     def _poll_at_ns(self, part: float, resolver: Resolver) -> int:
         """The first poll: at any time after the last answer, or already under way at T0."""
@@ -287,8 +290,8 @@ class SceneTrials:
         """
         scene, edges_ns = self._scene, self._scene.place_edges()
         if self._crowd is not None:
-            count = partial(self._crowd.count, until_ns=until_ns, awaited=scene.awaited)
-            return [count(trial.samples or []) for trial in ran]
+            count = partial(self._crowd.count, until_ns=until_ns)
+            return [count(trial.walked) for trial in ran if trial.walked is not None]
         users = Users(self._model.backend, self._model.servers, self._clients)
         found: dict[tuple[tuple[int, Usable], ...], Seen] = {}
         for history in {tuple(trial.history) for trial in ran}:

@@ -10,12 +10,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
+from typing import NamedTuple
 
-from chaosd.plugins.simulation import ANSWERS, REFUSES, Ended, Surroundings
+from chaosd.plugins.simulation import ANSWERS, NEVER_NS, REFUSES, Ended, Surroundings
 from chaosd.plugins.timeline import Meets
 from chaosd.proxies.haproxy.model.backend import Backend
 from chaosd.proxies.haproxy.model.choosing import Chooser
-from chaosd.proxies.haproxy.model.server import SECOND_NS, Server
+from chaosd.proxies.haproxy.model.server import SECOND_NS, Group, Server
 from chaosd.proxies.haproxy.model.versions import Version
 
 # What Linux does where `timeout connect` is not set: a SYN and six more.
@@ -77,6 +78,15 @@ class _Request:
         self.waits = False  # for a server that has a place
 
 
+class PassedBy(NamedTuple):
+    """New requests that were over at once."""
+
+    number: int
+    answered: bool  # by instances of the app; otherwise by HAProxy: no server is usable
+    awaited_ns: int | None = None  # when the instance that is waited for answered the first
+
+
+_NONE = PassedBy(0, answered=True)
 _Step = Callable[[int, _Request], None]
 
 
@@ -90,9 +100,20 @@ class Requests:
         world: Surroundings,
         version: Version,
         rng: Random,
+        *,
+        group: Group,
     ) -> None:
         self._backend, self._servers, self._world = backend, servers, world
         self._chooser = Chooser(backend, servers, version, rng)
+        self._group = group
+        self._is_narrow = any(server.line.places for server in servers)
+        # As they were looked at last: those that are given requests, and how many are no backups.
+        self._chosen: Sequence[Server] = ()
+        self._active = 0
+        # Whether those that wait are nothing to new ones: they keep their servers.
+        self.are_apart = (
+            not backend.redispatch_every and not self._is_narrow and self._chooser.goes_by_order
+        )
         # Those that wait: (when, tie-breaker, request, step).
         self.waiting: list[tuple[int, int, _Request, _Step]] = []
         self._count = 0
@@ -106,6 +127,7 @@ class Requests:
         self._outside: deque[_Request] = deque()
         self._queue: deque[_Request] = deque()  # those that wait for a server that has a place
         self._drains = False
+        self._known_bad: tuple[Sequence[Server], Sequence[int], int] = ((), (), 0)
 
     def start(self) -> None:
         """Begin at any point of a turn."""
@@ -120,6 +142,20 @@ class Requests:
         self._inside += 1
         self._assign(now_ns, request)
 
+    @property
+    def steps_left(self) -> int:
+        """How many steps those that wait have at most, if they keep their servers."""
+        return len(self.waiting) * (self._backend.retries + 1)
+
+    def next_ns(self) -> int:
+        """When one of those that wait has something to do."""
+        return self.waiting[0][0] if self.waiting else NEVER_NS
+
+    def do_due(self, now_ns: int) -> None:
+        """Do what is due for those that wait, up to and including this instant."""
+        while self.waiting and (at_ns := self.waiting[0][0]) <= now_ns:
+            self.step(at_ns)
+
     def step(self, now_ns: int) -> None:
         """Do what is due for the first of those that wait."""
         _, _, request, step = heapq.heappop(self.waiting)
@@ -129,13 +165,41 @@ class Requests:
         self._count += 1
         heapq.heappush(self.waiting, (at_ns, self._count, request, step))
 
+    def pass_by(self, times_ns: range, until_ns: int, awaited: str | None) -> PassedBy:
+        """Take the new requests of these instants, as long as each is over at once like the others.
+
+        The world is the same until `until_ns`, and nothing else is due that would matter to them.
+        """
+        if self._queue or 0 < self._backend.places <= self._inside:
+            return _NONE
+        if not (free := self._free()):
+            return _NONE if self._chosen else PassedBy(len(times_ns), answered=False)
+        count, firsts = self._chooser.ahead(free, self._bad(free, times_ns[0], until_ns), times_ns)
+        found: list[int] = []
+        for place, number in firsts.items():
+            server = free[place]
+            server.request_passed()
+            if server.ip == awaited:
+                found.append(times_ns[number])
+        return PassedBy(count, answered=True, awaited_ns=min(found, default=None))
+
+    def _bad(self, free: Sequence[Server], now_ns: int, until_ns: int) -> Sequence[int]:
+        """The places of those at which no instance of the app answers well."""
+        known, found, known_until_ns = self._known_bad
+        if known is not free or now_ns >= known_until_ns:
+            connect = self._world.connect
+            met = [connect(now_ns, server.ip or "") for server in free]
+            found = [place for place, each in enumerate(met) if each is not Meets.LISTENING]
+            self._known_bad = free, found, until_ns
+        return found
+
     # --- a server for it ---
 
     def _assign(self, now_ns: int, request: _Request) -> None:
         if self._queue:
             self._drain(now_ns)
-        usable, free = self._places()
-        if not usable:
+        free = self._free()
+        if not self._chosen:
             self._end(now_ns, request, now_ns, 503, None)
             return
         if not free or self._queue:
@@ -153,17 +217,26 @@ class Requests:
         self._chooser.used(server)
         self._attempt(now_ns, request)
 
-    def _places(self) -> tuple[Sequence[Server], Sequence[Server]]:
-        """The servers that are usable, and of those that get requests the ones with a place."""
-        usable = [server for server in self._servers if server.usable and server.line.weight]
-        return usable, [s for s in candidates(self._backend, usable) if s.held < s.places]
+    def _free(self) -> Sequence[Server]:
+        """The servers that are given requests and have a place."""
+        if self._group.changed:
+            self._look()
+        if not self._is_narrow:
+            return self._chosen
+        return [server for server in self._chosen if server.held < server.places]
+
+    def _look(self) -> None:
+        usable = [server for server in self._servers if server.usable]
+        self._active = sum(not server.line.backup for server in usable)
+        self._chosen = candidates(self._backend, [s for s in usable if s.line.weight])
+        self._group.changed = False
 
     def _drain(self, now_ns: int) -> None:
         """Let those in that have waited for a place, while there is one."""
         if self._drains:
             return
         self._drains = True
-        while self._queue and (free := self._places()[1]):
+        while self._queue and (free := self._free()):
             request = self._queue.popleft()
             request.waits = False
             self._take(now_ns, request, free)
@@ -228,9 +301,11 @@ class Requests:
         if request.retries > backend.retries:
             self._end(now_ns, request, now_ns, 503, None)
             return
-        active = sum(server.usable for server in self._servers if not server.line.backup)
-        lost = server is not None and not server.usable
-        if redispatches(backend, request.retries, others=active > 1, lost=lost):
-            self._leave(request)
-            wait_ns = 0 if active > 1 else wait_ns
+        if backend.redispatch_every:
+            if self._group.changed:
+                self._look()
+            others, lost = self._active > 1, server is not None and not server.usable
+            if redispatches(backend, request.retries, others=others, lost=lost):
+                self._leave(request)
+                wait_ns = 0 if others else wait_ns
         self._wait(now_ns + wait_ns, request, self._attempt)

@@ -6,7 +6,7 @@ by all servers with the same `resolvers` section, name and preferred record type
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from random import Random
 
 from chaosd.plugins.simulation import NEVER_NS, Reply
@@ -134,7 +134,7 @@ class Resolution:
         answer = reply.answer
         # An answer may come late, as long as its resolution is still going on.
         left_ns = self._rounds_left * self._retry_timer_ns
-        if answer == Failure.SILENCE or reply.took_ns >= left_ns:
+        if answer is Failure.SILENCE or reply.took_ns >= left_ns:
             self._then(self._retry_ns(), self._unanswered)
         elif reply.partial and isinstance(answer, Failure):
             self._then(self._retry_ns(), self._half_answered)
@@ -253,20 +253,23 @@ class Resolution:
         maintenance at once, whatever the holds say.
         """
         seen = self._last_seen
+        taken = {peer.ip for peer in self.peers}
+        spare = seen.keys() - taken
         for server in self.servers:
             if server.ip is not None and server.ip in seen:
                 server.move(now_ns, server.ip)
                 continue
-            taken = [other.ip for other in self.peers if other is not server]
-            found = self._free(ips, taken)
+            found = self._free(ips, taken) if spare else None
             if found is None and server.line.allow_dup_ip:
                 found = next(iter((*ips, *seen)), None)
             if found is not None:
                 server.move(now_ns, found)
+                taken.add(found)
+                spare.discard(found)
             else:
                 server.enter_maintenance(now_ns, "No IP for server")
 
-    def _free(self, ips: tuple[str, ...], taken: Sequence[str | None]) -> str | None:
+    def _free(self, ips: tuple[str, ...], taken: Collection[str | None]) -> str | None:
         """An address that nobody has: the first in the order of its record's hash."""
         seen = self._last_seen
         if len(seen) == len(ips) or self._version < FORGETS_ANSWERS:

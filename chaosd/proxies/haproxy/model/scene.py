@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, NamedTuple, Protocol
 
-from chaosd.plugins.simulation import NEVER_NS, Reply, below
+from chaosd.plugins.simulation import NEVER_NS, Reply
 from chaosd.plugins.timeline import RECORD_TYPES, Answer, Failure, Meets, RecordType
 from chaosd.proxies.haproxy.model.algorithm import BackendModel
 from chaosd.proxies.haproxy.model.backend import (
@@ -27,6 +27,7 @@ from chaosd.proxies.haproxy.model.timeline_world import (
 
 ALWAYS_NS = -NEVER_NS
 ENDLESS_S = 60.0  # how long what has no end is looked at
+_MORE_BITS = ROUND_TRIP_MORE_NS.bit_length()
 SLOTS_USED = 2  # of a `server-template`, where nothing else is said
 
 
@@ -275,6 +276,7 @@ class SceneWorld:
     def ask(self, resolver: Resolver, host: str) -> Ask:
         scene, rng, until_ns = self._scene, self._rng, self._count_until_ns
         answered = {record: _Answered.of(scene, resolver, host, record) for record in RECORD_TYPES}
+        draw = rng.getrandbits
 
         def ask(now_ns: int, record: RecordType) -> Reply:
             times, replies, queries = answered[record]
@@ -284,8 +286,9 @@ class SceneWorld:
             reply = replies[place]
             if reply.answer is Failure.SILENCE:
                 return reply
-            took_ns = reply.took_ns + ROUND_TRIP_NS + below(rng, ROUND_TRIP_MORE_NS)
-            return Reply(reply.answer, took_ns, reply.partial)
+            while (more_ns := draw(_MORE_BITS)) >= ROUND_TRIP_MORE_NS:  # as `below` does it
+                pass
+            return Reply(reply.answer, reply.took_ns + ROUND_TRIP_NS + more_ns, reply.partial)
 
         return ask
 

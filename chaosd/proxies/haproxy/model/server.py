@@ -54,6 +54,12 @@ class AsksAgain(Protocol):
         """Whether failed checks have no effect on it from now on."""
 
 
+class Group:
+    """The servers of a backend: whether one has changed since they were looked at together."""
+
+    changed = True
+
+
 class Server:
     """A server's address, its state and its health check.
 
@@ -70,12 +76,14 @@ class Server:
         *,
         world: Surroundings,
         rng: Random,
+        group: Group,
         final: Final | None = None,
     ) -> None:
         self.name = name
         self.line = line
         self.asks: AsksAgain | None = None
         self._version, self._world, self._rng, self._final = version, world, rng, final
+        self._group = group
         self._rise = line.rise
         self.places = line.places or math.inf  # requests at a time
         self._health_full = line.rise + line.fall - 1
@@ -97,6 +105,7 @@ class Server:
         self.used = 0  # the last use of it, counted in all servers of the backend
         self._errors = 0  # requests that failed in a row
         self._up_ns: int | None = None  # when it began to be given requests little by little
+        self._group.changed = True
         if self._settled is not None:
             self.settle(self._settled)
 
@@ -123,6 +132,7 @@ class Server:
         """Have had this address for long, in full health."""
         self._settled = ip
         self.ip, self.maintenance, self._health = ip, False, self._health_full
+        self._group.changed = True
 
     def move(self, now_ns: int, ip: str) -> None:
         """Take this address. Checks under way go on, and come to their end at the old one."""
@@ -162,6 +172,7 @@ class Server:
         self._say(now_ns, "ready")
 
     def _say(self, at_ns: int, what: str, **data: Any) -> None:
+        self._group.changed = True
         self._world.said(at_ns, what, {"server": self.name} | data)
 
     # --- the check (reference: process_chk, srv_getinter, chk_report_conn_err) ---

@@ -12,8 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
-from hashlib import sha512
 from itertools import islice
 from random import Random
 from typing import NamedTuple
@@ -21,9 +19,9 @@ from typing import NamedTuple
 from chaosd.history.cycles import Prediction
 from chaosd.plugins.timeline import Timeline, Unreached
 from chaosd.proxies.haproxy.model.algorithm import BACKEND, BackendModel, Layout, backend_of
-from chaosd.proxies.haproxy.model.backend import Resolver, ServerLine
 from chaosd.proxies.haproxy.model.closed_forms import ARP_LATE_S_MAX, ARP_RETRY_S
 from chaosd.proxies.haproxy.model.moves import Move, recognise
+from chaosd.proxies.haproxy.model.phases import AT_ONCE, Phases, corners, phases_of, quantile_s
 from chaosd.proxies.haproxy.model.requests import candidates
 from chaosd.proxies.haproxy.model.server import SECOND_NS
 from chaosd.proxies.haproxy.model.settings import Settings
@@ -44,28 +42,6 @@ QUANTILES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
 # A probe is sent each 10 ms by default, and each of several servers gets one in its turn.
 TURN_NS = 10_000_000
-# The sequence that fills a cube most evenly, whatever its length (R3, by the plastic number's kin).
-_SPREAD = (0.8191725133961645, 0.6710436067037893, 0.5497004779019703)
-
-
-class Phases(NamedTuple):
-    """Where a trial begins: parts of the periods of polls and of checks, and what chance does."""
-
-    poll: float
-    check: float
-    coin: float
-    seed: int
-
-    def poll_at_ns(self, resolver: Resolver) -> int:
-        """When the first poll of a name is."""
-        return round(self.poll * resolver.timeout_resolve_ns)
-
-    def check_at_ns(self, line: ServerLine, after_ns: int) -> int:
-        """When the first check of a server is that is so long after others."""
-        return (round(self.check * line.inter_ns) + after_ns) % line.inter_ns
-
-
-AT_ONCE = Phases(0.0, 0.0, 0.0, 0)
 
 
 class Recovery(NamedTuple):
@@ -144,14 +120,6 @@ def widened(found: Sequence[float]) -> tuple[float, float]:
     return max(0.0, lower_s - wider_s), upper_s + wider_s
 
 
-@lru_cache(maxsize=1)
-def corners() -> tuple[Phases, ...]:
-    """Trials in which the phases are at their ends."""
-    ends = 0.001, 0.999
-    texts = [(p, c, coin) for p in ends for c in ends for coin in (0.25, 0.75)]
-    return tuple(Phases(*each, seed=number) for number, each in enumerate(texts))
-
-
 def distribution(band: Prediction, found: Sequence[Recovery]) -> Prediction:
     """The band of the closed form with what the trials say of its inside: mean and quantiles.
 
@@ -173,20 +141,6 @@ def distribution(band: Prediction, found: Sequence[Recovery]) -> Prediction:
 
 def _quantiles(ordered: list[float]) -> dict[str, float]:
     return {f"p{round(p * 100):02}": round(quantile_s(ordered, p), 6) for p in QUANTILES}
-
-
-def quantile_s(ordered: list[float], p: float) -> float:
-    """The value at or below which this part of them lies."""
-    return ordered[max(0, math.ceil(p * len(ordered)) - 1)]
-
-
-@lru_cache(maxsize=1024)
-def phases_of(number: int) -> Phases:
-    """The phases of this trial, counted from 0: the same in each prediction."""
-    poll, check, coin = ((0.5 + (number + 1) * step) % 1.0 for step in _SPREAD)
-    # What `Random` would make of this text itself, each time anew.
-    text = f"trial {(poll, check, coin)}".encode()
-    return Phases(poll, check, coin, int.from_bytes(text + sha512(text).digest()))
 
 
 class _Trials:

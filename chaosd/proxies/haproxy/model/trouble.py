@@ -26,11 +26,11 @@ from chaosd.plugins.timeline import (
 from chaosd.proxies.haproxy.model import trials
 from chaosd.proxies.haproxy.model.algorithm import BackendModel, Layout
 from chaosd.proxies.haproxy.model.backend import Resolver
+from chaosd.proxies.haproxy.model.phases import AT_ONCE, Phases, corners, phases_of
 from chaosd.proxies.haproxy.model.server import SECOND_NS
 from chaosd.proxies.haproxy.model.standing import BESIDE, Standing, StandingWorld
 from chaosd.proxies.haproxy.model.timeline_world import Tracks, whole_ns
 from chaosd.proxies.haproxy.model.trials import (
-    AT_ONCE,
     LATE_SHARE,
     STEPS_OF_A_TRIAL_MAX,
     TRIALS_MAX,
@@ -38,7 +38,6 @@ from chaosd.proxies.haproxy.model.trials import (
     WHOLE_STEPS_MOST,
     WHOLE_TRIALS_LEAST,
     WHOLE_TRIALS_MIN,
-    Phases,
     Recovery,
 )
 from chaosd.proxies.haproxy.model.users import Seen, Usable, Users
@@ -72,13 +71,13 @@ def predicted(
     runs = _Trials(standing, Layout(standing.backend, version), timeline)
     found: list[Seen] = []
     for number in range(TRIALS_MAX):
-        found.append(runs.run(trials.phases_of(number)))
+        found.append(runs.run(phases_of(number)))
         least = WHOLE_TRIALS_MIN if runs.steps < WHOLE_STEPS_MOST else WHOLE_TRIALS_LEAST
         if len(found) >= least and runs.steps >= WHOLE_STEPS_MAX:
             break
-    ends = [runs.run(phases) for phases in trials.corners()]
-    slower = (trials.phases_of(number) for number in range(SLOWER_TRIALS))
-    ends += [runs.run(phases, SLOWER_NS) for phases in (*trials.corners(), *slower)]
+    ends = [runs.run(phases) for phases in corners()]
+    slower = (phases_of(number) for number in range(SLOWER_TRIALS))
+    ends += [runs.run(phases, SLOWER_NS) for phases in (*corners(), *slower)]
     if any(seen.stable_s == float("inf") for seen in (*found, *ends)):
         return Unreached.NO_RECOVERY
     return _folded(found, ends)

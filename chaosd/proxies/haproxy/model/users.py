@@ -82,6 +82,7 @@ class Users:
         self.backend = backend
         self.slow_ns = whole_ns(clients.slow_after_s)
         self.patience_ns = whole_ns(clients.patience_s)
+        self.tries_most = min(backend.retries, TRIES_MAX)
         self._servers = servers
         self._places = {server.name: place for place, server in enumerate(servers)}
         self._states: dict[Usable, State] = {}
@@ -205,7 +206,8 @@ class Seen:
     def _fate(self, start_ns: int, choice: Choice) -> Fate:
         """Walk requests through that are given to this server now."""
         backend, users, meets = self._backend, self._users, self._meets
-        attempts_ns, tries_most = users.attempts_ns, min(backend.retries, TRIES_MAX)
+        attempts_ns, tries_most = users.attempts_ns, users.tries_most
+        stays = not backend.redispatch_every
         now_ns, tries, part = start_ns, 0, 1.0
         failed = masked = misrouted = 0.0
         good_ns = NEVER_NS
@@ -227,10 +229,10 @@ class Seen:
             if met in _ENDS or tries > tries_most:
                 failed += part
                 break
-            if not backend.redispatch_every:
+            if stays:
                 now_ns += wait_ns
                 continue
-            state = self._at(now_ns)
+            state = self._states[bisect_right(self._starts, now_ns) - 1]
             lost = state.usable[choice.place] is None
             if not redispatches(backend, tries, others=state.others, lost=lost):
                 now_ns += wait_ns

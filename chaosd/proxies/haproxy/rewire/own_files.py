@@ -19,22 +19,17 @@ from chaosd.proxies.haproxy.cfg.foreign import programs
 from chaosd.proxies.haproxy.cfg.reader import read_texts
 from chaosd.proxies.haproxy.cfg.resolve import resolve
 from chaosd.proxies.haproxy.cfg.source import Place, Problem
-from chaosd.proxies.haproxy.rewire import Rewired, audit, rewire
+from chaosd.proxies.haproxy.rewire import audit
 from chaosd.proxies.haproxy.rewire.choose import Choice, choose
+from chaosd.proxies.haproxy.rewire.copies import Rewired, rewire
 from chaosd.proxies.haproxy.rewire.probe_route import ProbeRoute, find
 from chaosd.proxies.haproxy.rewire.scene import Ours, Overrides, Scene
-from chaosd.system.files import MB, read_utf8
 
 NOBODY_PORT = 1  # of the entry's address: nothing listens there
 ANYWHERE = "0.0.0.0"  # noqa: S104 - of a container's own network
-_ENV_BYTES_MAX = MB
 _KEPT_MAX = 2  # copies
 STAND_IN = "chaosd"  # how the value of a variable begins that has none
 _LABEL_MAX = 63  # of a host name
-
-
-class EnvironmentFileError(Exception):
-    """The file of variables can't be read: one line, `file:line: what`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,29 +188,3 @@ def stand_in(variable: str) -> str:
     """The value of a variable that has none: a host name, and no other variable's."""
     label = re.sub(r"[^a-z0-9]+", "-", variable.lower()).strip("-")
     return f"{STAND_IN}-{label}"[:_LABEL_MAX].rstrip("-")
-
-
-def read_environment(path: Path) -> dict[str, str]:
-    """Read a file of NAME=VALUE lines, as `docker run --env-file` does.
-
-    Raises EnvironmentFileError.
-    """
-    try:
-        text = read_utf8(path, _ENV_BYTES_MAX)
-    except OSError as error:
-        raise EnvironmentFileError(f"{path}: can't be read: {error.strerror}") from None
-    except ValueError:
-        raise EnvironmentFileError(f"{path}: can't be read: not UTF-8") from None
-    found: dict[str, str] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
-        stripped = line.strip().removeprefix("export ")
-        if not stripped or stripped.startswith("#"):
-            continue
-        name, equals, value = stripped.partition("=")
-        if not equals or not name.replace("_", "a").isalnum():
-            raise EnvironmentFileError(
-                f"{path}:{number}: not a variable (write it like NAME=value)"
-            )
-        quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
-        found[name.strip()] = value[1:-1] if quoted else value
-    return found
