@@ -46,7 +46,7 @@ test-long: $(VENV)/.dev haproxy ## what is slow, and all property tests and simu
 # are waited for beside it, by fewer workers, as a Docker engine does work of its own. What measures
 # time to a millisecond comes last, a few tests at once: they mostly wait. The last summary is of all.
 COMPUTES = -n auto --dist loadgroup tests/unit tests/sim tests/contract tests/test_*.py
-WAITS = tests/deploy tests/docker tests/contract tests/local# what takes longest comes first
+WAITS = tests/deploy tests/docker tests/contract tests/local
 phases = tally=$$(mktemp -d); code=0; \
 	run() { $(BIN)/pytest -q --tally "$$tally/reports" $(1) "$$@"; }; \
 	run $(COMPUTES) -m "not real" || code=$$?; \

@@ -188,25 +188,16 @@ def _changed(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any,
 
 def _rows(a: Side, b: Side, margin: float, tolerance: float) -> Iterator[Row]:
     bar_s = max(a.resolution_s, b.resolution_s)
-    for name in QUANTITIES:
+    # A recovery is measured too long, by up to the error bar: the same in both if that is.
+    bias_s = abs(a.resolution_s - b.resolution_s)
+    for name in (*QUANTITIES, *LOST):
         one, other = a.numbers[name], b.numbers[name]
-        # A recovery is measured too long, by up to the error bar: the same in both if that is.
-        bias_s = abs(a.resolution_s - b.resolution_s)
         found = _difference(one, other, bias_s, 1.0 if name == DECIDING else OTHERS_WIDENED)
+        if name in LOST and not _alike_watched(a, b):
+            found = Estimate(None, None, None)
         whole = one.value or 0.0
         answer = _answer(found, tolerance * whole, bar_s, margin * whole)
         yield Row(name=name, unit="s", a=one, b=other, difference=found, answer=answer)
-    for name in LOST:
-        one, other = a.numbers[name], b.numbers[name]
-        found = _difference(one, other, 0.0, OTHERS_WIDENED)
-        yield Row(
-            name=name,
-            unit="s",
-            a=one,
-            b=other,
-            difference=found,
-            answer=_answer(found, 0.0, 0.0, 0.0),
-        )
     for name in SHARES:
         one, other = a.numbers[name], b.numbers[name]
         found = _within_one(_difference(one, other, 0.0, OTHERS_WIDENED))
@@ -216,6 +207,12 @@ def _rows(a: Side, b: Side, margin: float, tolerance: float) -> Iterator[Row]:
             found = Estimate(None, None, None)
         answer = _answer(found, 0.0, 0.0, 0.0)
         yield Row(name=name, unit="share", a=one, b=other, difference=found, answer=answer)
+
+
+def _alike_watched(a: Side, b: Side) -> bool:
+    """Whether what a failover may lose is the same: relapses, and until it is given up."""
+    given_up = any((side.numbers["censored"].value or 0.0) > 0 for side in (a, b))
+    return a.stable_for_s == b.stable_for_s and (a.limit_s == b.limit_s or not given_up)
 
 
 def _difference(a: Estimate, b: Estimate, bias: float, widened: float) -> Estimate:

@@ -111,7 +111,7 @@ class Totals:
     failed_share: Share  # of the requests that were sent
     masked_share: Share
     misrouted_share: Share
-    failed_s: Estimate  # of requests, in the mean of all failovers
+    failed_s: Estimate  # seconds of requests that failed in a failover; 0 where it was unaffected
     misrouted_s: Estimate
     failed_cycles: Share  # failovers in which any request was
     misrouted_cycles: Share
@@ -395,9 +395,11 @@ class Tally:
         return ratio(self.requests[name], self.requests["sent"])
 
     def mean_s(self, name: str) -> Estimate:
-        """How many seconds of requests came to this in a failover, in the mean.
+        """The mean of how many seconds of requests came to this in a failover.
 
-        Unlike a share of the requests it does not go by how long the failovers were watched.
+        Unlike a share of the requests it does not depend on how long failovers were watched, but
+        for those that were given up. If none came to it, the upper bound takes a failover to lose
+        no more than what was sent in the longest one.
         """
         most = max(self.requests_ns["sent"], default=0)
         found = mean_part(self.requests_ns[name], most) if most else Estimate(None, None, None)

@@ -19,6 +19,7 @@ CYCLE_DESCRIPTORS = 12  # of a cell, while it has a cycle: new processes, looks 
 MEASURE_S = 1.0
 DENSE_SHARE_MAX = 0.6  # of the cores, for asking all that stand densely at once to measure it
 LOOKS_MORE = 2
+CPU = "CPU"  # among what may be lacking
 BEAT_S = 0.02
 LATE_S_MAX = 0.02  # median of the beats that come that late: nothing may be added
 
@@ -44,7 +45,7 @@ def carried(
         return max(1.0, float(getattr(now, what) - getattr(before, what)) / standing)
 
     found = {
-        "CPU": max(0.0, CPU_SHARE * limits.cores - others) / max(cell_cores, CELL_CORES_MIN),
+        CPU: max(0.0, CPU_SHARE * limits.cores - others) / max(cell_cores, CELL_CORES_MIN),
         "memory": standing + MEMORY_SHARE * limits.memory_bytes / each("memory_bytes"),
         "processes": (OTHER_SHARE * limits.processes - before.processes) / each("processes"),
         "descriptors": (OTHER_SHARE * limits.descriptors - before.descriptors)
@@ -95,14 +96,12 @@ class Admission:
 
         `dense`: they are asked at their full rate meanwhile; without it only what was found then is
         held against what is used now. Where there seems to be no CPU for `least` cells it is looked
-        at again, as others may be busy for a moment: the best look counts.
+        at twice again, as others may be busy for a moment: the look in the middle counts.
         """
-        found = await self._measure(works, dense=dense)
-        for _ in range(LOOKS_MORE):
-            if found.cells >= least or found.lacks != "CPU":
-                break
-            found = max(found, await self._measure(works, dense=dense))
-        return found
+        looks = [await self._measure(works, dense=dense)]
+        if looks[0].cells < least and looks[0].lacks == CPU:
+            looks += [await self._measure(works, dense=dense) for _ in range(LOOKS_MORE)]
+        return sorted(looks, key=lambda look: look.cells)[len(looks) // 2]
 
     async def _measure(self, works: Sequence[Work], *, dense: bool) -> Carried:
         looked, limits = await self._look(), usage.limits()
@@ -119,7 +118,7 @@ class Admission:
         cores = sum(work.cpu(self._probe_s, self._failover_s) for work in works) / len(works)
         found = carried(len(works), cores, (self._before, used), limits, others)
         if looked.late_s > LATE_S_MAX:
-            return Carried(cells=min(found.cells, len(works)), lacks="CPU")
+            return Carried(cells=min(found.cells, len(works)), lacks=CPU)
         return found
 
     async def _look(self) -> _Look:

@@ -347,9 +347,8 @@ class Engine:
         dense = admission.bears(works)
         for cell in cells if dense else ():
             cell.pacing.around_fault(dense=True)
-        found = await admission.measure(
-            works, dense=dense, least=arms
-        )  # in turns there are no pairs
+        # Of fewer cells than arms there would be no pairs.
+        found = await admission.measure(works, dense=dense, least=arms)
         for cell in cells if dense else ():
             cell.pacing.around_fault(dense=False)
         return found

@@ -24,6 +24,7 @@ SESSION_NICE = -15  # of a session that chaosd has started, where the kernel sha
 _NICE = {DAEMON: -10, PROBER: -15}  # where real-time turns are not to be had
 # What is started from here, and threads that begin later, have the usual turns (but see `share`).
 _OURS_ONLY = os.SCHED_RESET_ON_FORK
+_GIVING_WAY = (os.SCHED_BATCH, os.SCHED_IDLE)
 UNBROKEN_US = 2_000_000  # of CPU without a wait: who works on has lost its way, or has too much
 
 
@@ -61,10 +62,15 @@ def raise_session(pid: int) -> None:
     It must be one that chaosd started: the rise ends with it. Nothing is done where that is not
     allowed, where sessions do not count, or where chaosd was itself started to give way.
     """
-    if os.getpriority(os.PRIO_PROCESS, 0) > 0 or not machine.shared_by_session():
+    gives_way = os.getpriority(os.PRIO_PROCESS, 0) > 0 or _policy() in _GIVING_WAY
+    if gives_way or not machine.shared_by_session():
         return
     with suppress(OSError):
         Path(f"/proc/{pid}/autogroup").write_text(str(SESSION_NICE), encoding="ascii")
+
+
+def _policy() -> int:
+    return os.sched_getscheduler(0) & ~_OURS_ONLY
 
 
 @contextmanager
@@ -75,8 +81,7 @@ def before_others() -> Iterator[None]:
     `UNBROKEN_US` without a wait it has the usual turns from then on, so that others go on.
     """
     nice = os.getpriority(os.PRIO_PROCESS, 0)
-    policy = os.sched_getscheduler(0) & ~_OURS_ONLY
-    if nice > 0 or policy != os.SCHED_OTHER:
+    if nice > 0 or _policy() != os.SCHED_OTHER:
         yield
         return
     with _given_up_if_unbroken():

@@ -23,7 +23,6 @@ from typing import IO, Any, Protocol
 
 from chaosd import shown
 from chaosd.errors import MachineError
-from chaosd.system import priority
 from chaosd.system.clock import Clock
 
 LINE_BYTES_MAX = 8192  # a longer line comes in pieces
@@ -97,7 +96,7 @@ def latest_child(pid: int) -> int | None:
 
 def started(command: Sequence[str], environment: dict[str, str], stdin: int) -> Process:
     """A program in a session of its own, its output in a pipe. Raises OSError."""
-    process = subprocess.Popen(
+    return subprocess.Popen(
         command,
         env=environment,
         stdin=stdin,
@@ -105,8 +104,6 @@ def started(command: Sequence[str], environment: dict[str, str], stdin: int) -> 
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
-    priority.raise_session(process.pid)
-    return process
 
 
 class Child:

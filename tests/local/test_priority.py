@@ -148,6 +148,8 @@ def test_sessions_that_chaosd_starts_go_before_others() -> None:
     own = session_nice(os.getpid())
     child = processes.started(["sleep", "30"], dict(os.environ), subprocess.DEVNULL)
     try:
+        assert session_nice(child.pid) == 0
+        priority.raise_session(child.pid)
         assert session_nice(child.pid) == priority.SESSION_NICE
         assert session_nice(os.getpid()) == own
     finally:

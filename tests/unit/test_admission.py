@@ -157,7 +157,7 @@ def test_what_a_cell_takes_of_an_engine_is_measured_and_not_guessed(monkeypatch)
 
 @pytest.mark.parametrize(
     ("busy_s", "least", "cells", "looks"),
-    [(0.0, 6, 30, 1), (0.9, 6, 30, 2), (9.0, 6, 4, 3), (0.9, 4, 5, 1)],
+    [(0.0, 6, 30, 1), (0.9, 6, 30, 3), (9.0, 6, 4, 3), (0.9, 4, 5, 1)],
 )
 def test_where_others_are_busy_for_a_moment_it_is_looked_at_again(
     monkeypatch, busy_s: float, least: int, cells: int, looks: int

@@ -204,15 +204,41 @@ def test_a_longer_look_is_no_better_proxy() -> None:
     random = Random(8)
     some = uniform(random, 0.2)
     longer_look = [replace(c, samples=c.samples + 900) for c in some]
-    found = compare(side(some), side(longer_look))
-    assert found.answer == "same"
-    assert rows(found)["failed"] != "worse"
+    assert compare(side(some), side(longer_look)).answer == "same"
+    # It may see more, if it is meant to be longer.
+    seen = {"settings": LIMIT["settings"] | {"stable_for_ns": 10 * fake.SECOND}}
+    found = compare(side(some), side(longer_look, **seen))
+    assert rows(found)["any failed"] == "unknown"
+    assert {row.name for row in found.rows if row.difference.value is None} == {
+        *("failed", "misrouted", "any failed", "any misrouted")
+    }
     # Who recovers sooner is watched for less long: as many lost requests are no worse.
     lost = [replace(c, failed=20) for c in some]
     sooner = [replace(c, failed=20) for c in longer(some, lambda s: s / 2)]
     found = compare(side(lost), side(sooner))
     assert found.reasons == differs("recovery p95", "recovery p50", "recovery mean")
     assert found.answer == "better"
+
+
+def test_what_is_given_up_sooner_loses_no_fewer_requests() -> None:
+    random = Random(9)
+    some = uniform(random, 0.2)[:20]
+    limit = {"settings": LIMIT["settings"] | {"recovery_limit_ns": 10 * fake.SECOND}}
+    sooner = side([*some, *[replace(censored(10), failed=1000, samples=1000)] * 9], **limit)
+    later = side([*some, *[censored(30)] * 9])
+
+    def failed(a: Side, b: Side) -> float | None:
+        (row,) = (row for row in compare(a, b).rows if row.name == "failed")
+        return row.difference.value
+
+    assert failed(sooner, later) is None
+    assert failed(side(some), side(some, **limit)) == 0.0
+
+
+def test_one_probe_more_is_within_the_error_bar() -> None:
+    some = [replace(cycle(1.5), failed=3, interval_s=1.0, resolution_s=1.0) for _ in range(5)]
+    more = [replace(c, failed=4) for c in some]
+    assert compare(side(some), side(more)).answer == "unknown"
 
 
 def test_recoveries_that_never_come_are_worse() -> None:

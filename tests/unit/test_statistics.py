@@ -21,6 +21,7 @@ from chaosd.analysis.statistics import (
     Share,
     error_bar,
     interval_ranks,
+    mean_part,
     quantile_rank,
     quantiles,
     ratio,
@@ -367,3 +368,18 @@ assert "scipy.stats" not in sys.modules  # four times as slow
 def test_a_week_of_cycles_is_no_trouble() -> None:
     assert interval_ranks(120_000, 0.5) == (59_661, 60_340)
     assert interval_ranks(120_000, 0.99)[1] is not None
+
+
+def test_the_mean_of_what_was_lost() -> None:
+    assert mean_part([], 10) == Estimate(None, None, None)
+    assert mean_part([3], 10) == Estimate(3.0, None, None)
+    nothing = mean_part([0] * 20, 60)
+    assert (nothing.value, nothing.low) == (0.0, 0.0)
+    assert nothing.high == pytest.approx(60 * (1 - 0.025 ** (1 / 20)))
+    found = mean_part([4, 6, 5, 5, 4, 6], 100)
+    assert found.value == 5.0
+    # Student's for 5 d.f. is 2.571; the standard error 0.365, symmetric in the logarithm.
+    spread = math.exp(2.5706 * 0.3651 / 5)
+    assert found.low == pytest.approx(5 / spread, rel=1e-3)
+    assert found.high == pytest.approx(5 * spread, rel=1e-3)
+    assert mean_part([4, 6, 5, 5, 4, 6], 10).low == found.low

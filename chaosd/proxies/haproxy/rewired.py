@@ -38,7 +38,6 @@ from chaosd.proxies.haproxy.rewire.own_files import (
     NOBODY_PORT,
     OwnFiles,
     Wish,
-    stand_in,
 )
 
 _NOT_READ = (Trouble.UNREADABLE, Trouble.REFUSED, Trouble.UNDECIDED)
@@ -155,7 +154,7 @@ class RewiredFiles:
 
     def choices(self) -> list[str]:
         files = self.files()
-        unset = [wording.unset(name, place, stand_in(name)) for name, place in files.unset.items()]
+        unset = [wording.unset(n, place, files.stand_ins[n]) for n, place in files.unset.items()]
         return [*wording.choices(files.choice, files.probe_route), *unset]
 
     def not_carried(self) -> list[str]:

@@ -51,7 +51,7 @@ from chaosd.runtimes.realtime import RealTime, standing
 from chaosd.runtimes.roster import Entry, Roster, Signal
 from chaosd.runtimes.senders import OfProcess
 from chaosd.runtimes.surroundings import Surroundings
-from chaosd.system import processes
+from chaosd.system import priority, processes
 from chaosd.system.processes import Child
 
 ENTRY, SERVICES = 1, 2  # the last byte of their addresses; further nameservers come after these
@@ -404,6 +404,7 @@ class LocalStage(Roster[Child]):
             name, command, environment=environment, clock=self._clock, ended=on_end, **options
         )
         self._children.add(child)
+        priority.raise_session(child.pid)
         return child
 
     def _app_command(self, instance: Instance) -> list[str]:

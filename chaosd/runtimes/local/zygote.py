@@ -18,7 +18,7 @@ from signal import SIGKILL
 
 from chaosd.errors import MachineError
 from chaosd.runtimes.local import forker
-from chaosd.system import priority, processes
+from chaosd.system import processes
 from chaosd.system.clock import Clock
 from chaosd.system.processes import Child, Process
 from chaosd.system.shipped import shipped
@@ -144,7 +144,6 @@ class Zygote:
             raise
         finally:
             _close(theirs)
-        priority.raise_session(pid)
         return Forked(pid, ours[0] if len(ours) > 1 else None, our_out)
 
 

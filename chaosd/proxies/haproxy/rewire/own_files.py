@@ -100,13 +100,21 @@ class OwnFiles:
         return found
 
     @cached_property
-    def _stand_ins(self) -> dict[str, str]:
-        return {name: stand_in(name) for name in self.unset}
+    def stand_ins(self) -> dict[str, str]:
+        """A value for each variable that has none: a host name of its own."""
+        found: dict[str, str] = {}
+        for number, name in enumerate(self.unset, start=1):
+            label = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+            value = f"{STAND_IN}-{label}"
+            if len(value) > _LABEL_MAX or value in found.values():
+                value = f"{value[: _LABEL_MAX - 8].rstrip('-')}-{number}"
+            found[name] = value
+        return found
 
     @property
     def environment(self) -> dict[str, str]:
         """What HAProxy is started with beside chaosd's own environment."""
-        return {**self._stand_ins, **self._extra}
+        return {**self.stand_ins, **self._extra}
 
     @cached_property
     def choice(self) -> Choice:
@@ -179,12 +187,6 @@ class OwnFiles:
         )
 
     def _read(self, sources: Sequence[SourceText], problems: Sequence[Problem]) -> Effective:
-        environment = {**self._stand_ins, **self._environment}
+        environment = {**self.stand_ins, **self._environment}
         document = read_texts(sources, problems, environment=environment, build=self._build)
         return resolve(document, self._build.dialect)
-
-
-def stand_in(variable: str) -> str:
-    """The value of a variable that has none: a host name, and no other variable's."""
-    label = re.sub(r"[^a-z0-9]+", "-", variable.lower()).strip("-")
-    return f"{STAND_IN}-{label}"[:_LABEL_MAX].rstrip("-")
