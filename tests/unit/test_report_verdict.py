@@ -145,6 +145,26 @@ def test_log_lines_of_others_are_noted(tmp_path) -> None:
     assert "727 log lines" in (tmp_path / "report.md").read_text()
 
 
+def test_seconds_of_requests_that_a_failover_lost() -> None:
+    def lost(*cycles) -> Estimate:
+        return summarise("made", MANIFEST, cycles, [], {}).total.failed_s
+
+    some = [fake.cycle(failed=n, samples=200, interval_s=0.02) for n in (50, 70, 60)]
+    found = lost(*some)
+    assert found.value == pytest.approx(1.2)
+    assert found.low < 1.2 < found.high
+    unaffected = replace(some[0], outcome=CycleOutcome.UNAFFECTED, failed=0)
+    assert lost(*some, unaffected).value == pytest.approx(0.9)
+    # What was asked twice as often lost twice as many requests of half the time each.
+    dense = [replace(c, failed=2 * c.failed, samples=400, interval_s=0.01) for c in some]
+    assert lost(*dense).value == pytest.approx(1.2)
+    nothing = lost(*[replace(c, failed=0) for c in some])
+    assert (nothing.value, nothing.low) == (0.0, 0.0)
+    assert estimate(nothing) == f"0 s [0.00–{nothing.high:.2f}]"
+    # A cycle of before does not say it: then it is the run's, 10 ms here.
+    assert lost(*[replace(c, interval_s=None) for c in some]).value == pytest.approx(0.6)
+
+
 def test_censored_cycles_stay_in_the_quantiles() -> None:
     censored = replace(CENSORED, end_ns=fake.T0 + 30 * SECOND, outage_loss_s=29.0)
     found = summarise("made", MANIFEST, [fake.cycle()] * 3 + [censored] * 2, [], {}).total
