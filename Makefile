@@ -36,7 +36,7 @@ test: $(VENV)/.dev haproxy ## all but the long tests; those that need what this 
 	  ./.ci/get-images $(BIN)/chaosd --all || echo "no images: tests on Docker are skipped"; fi
 	@$(call phases,)
 
-test-fast: $(VENV)/.dev ## only those that are pure or simulated (under a minute on two cores)
+test-fast: $(VENV)/.dev ## only those that are pure or simulated (a minute or so on two cores)
 	@$(BIN)/pytest -q $(COMPUTES) -m "not real and not chromium"
 
 test-long: $(VENV)/.dev haproxy ## what is slow, and all property tests and simulations in full size

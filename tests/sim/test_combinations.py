@@ -8,6 +8,7 @@ import json
 import budget
 import pytest
 
+from chaosd.analysis.expected_requests import surprises
 from chaosd.history.causes import CauseKind
 from chaosd.history.cycles import CycleKind, CycleOutcome
 from chaosd.history.deeds import Asked, Done, FaultDns, RestoreDns
@@ -59,8 +60,8 @@ def test_what_happens_with_dns_trouble_beside_it_is_predicted(simulate) -> None:
         assert cycle.stable_recovery_s > 8
         assert cycle.predicted.relapse_share == 1
         assert cycle.predicted.stable_mean_s == pytest.approx(cycle.stable_recovery_s, abs=1)
-        expected = cycle.predicted.failed_s
-        assert expected["lower"] * 50 - 2 <= cycle.failed <= expected["upper"] * 50 + 2
+    # The band is made of some trials: one cycle of twenty may lose more or fewer requests.
+    assert sum(bool(surprises(cycle)) for cycle in ran.cycles) <= len(ran.cycles) / 10
 
 
 def test_it_is_observed_until_all_of_it_is_over(simulate) -> None:
