@@ -92,7 +92,7 @@ class ProcessWatch:
         throttled_ns, why = found.throttled_ns - last.throttled_ns, None
         if self._gauge.is_stopped(has_run=found.ran_ns != last.ran_ns):
             why = STOPPED[role]
-        elif throttled_ns >= THROTTLED_SHARE * (at_ns - last_ns) and not self._starting:
+        elif throttled_ns > THROTTLED_SHARE * (at_ns - last_ns) and not self._starting:
             why = WAITED[role]
         if self._stands is not None and self._stands[0] is not why:
             lags.append(_lag(*self._stands, between_ns))

@@ -68,7 +68,9 @@ def test_a_reload_without_one_comes_in_the_middle_of_a_move(tmp_path) -> None:
 def test_it_fails_and_recovers(tmp_path, kind) -> None:
     windowed = kind in ("hang", "partition")
     [cycle] = ran(tmp_path, {"type": kind} | ({"window": "1s"} if windowed else {})).cycles
-    assert cycle.outcome is CycleOutcome.RECOVERED
+    # A SYN that is lost comes again after a second: then the window of a partition is over.
+    unaffected = {CycleOutcome.UNAFFECTED} if kind == "partition" else set()
+    assert cycle.outcome in {CycleOutcome.RECOVERED, *unaffected}
     assert cycle.failed + cycle.masked
     assert cycle.doubt is None
 

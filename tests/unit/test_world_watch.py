@@ -51,6 +51,13 @@ def test_a_process_that_may_use_no_more_cpu_waits_for_one(monkeypatch) -> None:
     ]
 
 
+def test_a_process_that_is_looked_at_when_it_is_found_has_not_waited(monkeypatch) -> None:
+    """Each proxy-restart was poor: of no time at all, nothing is half."""
+    monkeypatch.setattr(world_watch, "ProcessGauge", lambda _: Gauge([0] * 3, [False] * 3))
+    watch = ProcessWatch(OwnProcess(ProcessRole.PROXY, "", 7), 100 * MS, starting=False)
+    assert [*watch.sample(100 * MS), *watch.sample(200 * MS)] == []
+
+
 def test_of_an_apps_start_what_its_control_group_was_kept_from_before_is_no_part(
     monkeypatch,
 ) -> None:
