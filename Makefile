@@ -39,6 +39,8 @@ test: $(VENV)/.dev haproxy ## all but the long tests; those that need what this 
 test-fast: $(VENV)/.dev ## only those that are pure or simulated (a minute or so on two cores)
 	@$(BIN)/pytest -q $(COMPUTES) -m "not real and not chromium"
 
+test-long: POOL = 2# what is slow computes, too
+test-long: ENGINE_POOL = 1
 test-long: $(VENV)/.dev haproxy ## what is slow, and all property tests and simulations in full size
 	@$(call phases,--long)
 
