@@ -259,12 +259,14 @@ class Clusters:
         return Share(count=count, n=size, value=value, low=low, high=high)
 
 
-def mean_part(parts: Sequence[int], whole: int) -> Estimate:
-    """The mean of parts that were seen independently, none of them above `whole`; see `share`."""
+def mean_part(parts: Sequence[int], whole: int, unit: float = 1.0) -> Estimate:
+    """The mean of independent parts of which none can be above `whole`, times `unit`.
+
+    The interval is that of `Clusters.share`. Unknown if `whole` is 0.
+    """
     found = ratio(parts, [whole] * len(parts))
-    if found.value is None or found.low is None or found.high is None:
-        return Estimate(None if found.value is None else found.value * whole, None, None)
-    return Estimate(found.value * whole, found.low * whole, found.high * whole)
+    numbers = (found.value, found.low, found.high)
+    return Estimate(*(None if part is None else part * whole * unit for part in numbers))
 
 
 def ratio(counts: Iterable[int], sizes: Iterable[int]) -> Share:

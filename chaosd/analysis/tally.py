@@ -9,7 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from chaosd.analysis.expected_requests import Expected, ExpectedTotals, expected, fold, surprises
+from chaosd.analysis.expected_requests import (
+    LOST,
+    Expected,
+    ExpectedTotals,
+    expected,
+    fold,
+    surprises,
+)
 from chaosd.analysis.observed import observed
 from chaosd.analysis.residuals import Residuals, residuals
 from chaosd.analysis.statistics import (
@@ -29,7 +36,6 @@ from chaosd.history.cycles import PHASES, PHASES_OF_NODES, Cycle, CycleKind, Cyc
 MEASURED = ("recovery_s", "stable_recovery_s", "outage_gap_s", "outage_loss_s")
 COUNTS = ("samples", "failed", "masked", "misrouted", "dropped")
 BAD = ("failed", "masked", "misrouted")
-LOST = ("failed", "misrouted")
 # What may be cut off of what is held against predictions: it hides no more than their interval.
 CUT_MAX, CUT_SHARE_MAX = 1, 0.05
 # Among outcomes: recovered or censored, and no failover, for nothing moved.
@@ -401,10 +407,7 @@ class Tally:
         for those that were given up. If none came to it, the upper bound takes a failover to lose
         no more than what was sent in the longest one.
         """
-        most = max(self.requests_ns["sent"], default=0)
-        found = mean_part(self.requests_ns[name], most) if most else Estimate(None, None, None)
-        bounds_ns = (found.value, found.low, found.high)
-        return Estimate(*(None if each is None else each / 1e9 for each in bounds_ns))
+        return mean_part(self.requests_ns[name], max(self.requests_ns["sent"], default=0), 1e-9)
 
 
 def _mean(values: Sequence[float]) -> float | None:

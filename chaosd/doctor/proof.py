@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from chaosd.analysis.statistics import Estimate, quantiles
+from chaosd.analysis.statistics import Estimate, quantiles, student
 from chaosd.analysis.tally import VALID
 from chaosd.doctor.examine import Diagnosis, Row, same_rows
 from chaosd.doctor.price import is_felt
@@ -315,15 +315,13 @@ def _side(experiment: Experiment, side: Side, mine: Sequence[Cycle]) -> Evidence
 
 def mean_of(values: Sequence[float]) -> Estimate:
     """The mean with Student's interval."""
-    from scipy import special
-
     count = len(values)
     if not count:
         return Estimate(None, None, None)
-    mean = math.fsum(values) / count
-    if count == 1:
+    mean, t = math.fsum(values) / count, student(count - 1)
+    if t is None:
         return Estimate(mean, None, None)
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
-    margin = float(special.stdtrit(count - 1, 0.975)) * deviation / math.sqrt(count)
+    margin = t * deviation / math.sqrt(count)
     low = mean - margin
     return Estimate(mean, max(0.0, low) if min(values) >= 0 else low, mean + margin)

@@ -31,7 +31,7 @@ class Turnover:
             self._cycle.begin(old=self._old, new=self._new, lasts=True)
 
     async def start(self, identity: str) -> None:
-        """Start an instance, which is expected by now or from now on, and wait until it is up."""
+        """Expect this instance from now on, start it, and wait until it is ready."""
         self._cycle.expect(identity)
         async with self._cycle.deed(StartInstance(identity=identity)):
             self.begin()

@@ -98,7 +98,7 @@ def _tree(reader: RunReader) -> Any:
 
 @lru_cache(maxsize=1)
 def _read(text: str) -> Any:
-    """It is asked for its settings, and for its secrets; nobody changes what is read."""
+    """The config as a tree. Its settings and its secrets are looked up in it: don't change it."""
     if len(text) > CONFIG_CHARS_MAX:
         return None
     try:

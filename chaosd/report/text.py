@@ -343,7 +343,7 @@ def bare(bound_s: float | None, like_s: float) -> str:
     """A bound in the unit of the value that it belongs to, without the unit."""
     if bound_s is None:
         return "?"
-    if like_s >= SECONDS_FROM_S or like_s == 0:  # nothing is told in seconds
+    if like_s >= SECONDS_FROM_S or like_s == 0:  # `0 s` has its bounds in seconds
         return f"{bound_s:.2f}"
     return f"{bound_s * 1e3:.1f}"
 

@@ -35,7 +35,7 @@ def ended(
 
 
 def error_line(stderr: str) -> str:
-    """Why it failed: its first line that is marked as an error, or else its first one."""
+    """Why it failed: the first line that begins with `E:`, as those of apt do, or the first one."""
     errors = [line for line in stderr.splitlines() if line.startswith("E:")]
     lines = errors or stderr.strip().splitlines() or ["it does not say why"]
     return lines[0].removeprefix("E:").strip()

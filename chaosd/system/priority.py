@@ -20,7 +20,7 @@ from chaosd.system import machine
 Got = Literal["fifo", "nice", "normal"]
 
 DAEMON, PROBER = 1, 2  # of SCHED_FIFO: the higher one goes first
-SESSION_NICE = -15  # of a session that chaosd has started, where the kernel shares between sessions
+SESSION_NICE = -15  # of sessions that chaosd starts, if the kernel shares CPUs between sessions
 _NICE = {DAEMON: -10, PROBER: -15}  # where real-time turns are not to be had
 # What is started from here, and threads that begin later, have the usual turns (but see `share`).
 _OURS_ONLY = os.SCHED_RESET_ON_FORK

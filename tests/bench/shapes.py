@@ -2,7 +2,7 @@
 
     python tests/bench/shapes.py run FILE [--cycles=40] [--lanes=16] [--builds=2.2,3.4]
                                           [--shapes=WORD] [--seed=1] [--ipv6-route=yes|no]
-    python tests/bench/shapes.py judge FILE…
+    python tests/bench/shapes.py judge FILE… [--late=0.02]
 
 `run` starts a fresh HAProxy for each cycle and adds a line for each to FILE; `judge` holds them
 against the model. 40 cycles of all shapes on six builds take over an hour; `--shapes` takes those
@@ -29,7 +29,7 @@ from shapebench import lanes
 from shapebench.catalogue import SHAPES, Shape
 from shapebench.cycle import Observation, decode
 from shapebench.judge import NUMBERS, Number, judge, mean_interval
-from shapebench.measure import Measured, is_fit, measured
+from shapebench.measure import LATE_S_MAX, Measured, is_fit, measured
 
 from chaosd.proxies.haproxy import builds
 from chaosd.proxies.haproxy.model.backend import Unknown
@@ -61,10 +61,13 @@ def main() -> int:
     run.add_argument("--ipv6-route", choices=("yes", "no"))
     judge = commands.add_parser("judge")
     judge.add_argument("files", type=Path, nargs="+")
+    judge.add_argument(
+        "--late", type=float, default=LATE_S_MAX, help="of the bench, in seconds at most"
+    )
     options = parser.parse_args()
     if options.command == "run" and options.ipv6_route and INSIDE not in os.environ:
         return inside_namespace(options.ipv6_route == "yes")
-    return measure(options) if options.command == "run" else hold(options.files)
+    return measure(options) if options.command == "run" else hold(options.files, options.late)
 
 
 def inside_namespace(route: bool) -> int:
@@ -106,7 +109,7 @@ def _chosen(words: list[str]) -> list[Shape]:
     return [s for s in SHAPES if any(s.name == w if w in names else w in s.name for w in words)]
 
 
-def hold(files: list[Path]) -> int:
+def hold(files: list[Path], late_s_max: float) -> int:
     """Print how well the model predicts what is in these files; 1 if a share is below WANTED."""
     shapes = {shape.name: shape for shape in SHAPES}
     seen: dict[tuple[str, str], list[Measured]] = defaultdict(list)
@@ -116,7 +119,7 @@ def hold(files: list[Path]) -> int:
             one = decode(line)
             shape = shapes.get(one.shape)  # None: of an older bench
             cycle = measured(one, shape) if shape is not None and not one.trouble else None
-            if cycle is not None and is_fit(cycle):
+            if cycle is not None and is_fit(cycle, late_s_max):
                 seen[one.shape, one.version].append(cycle)
             else:
                 unfit += 1

@@ -81,6 +81,6 @@ def _judged_s(shape: Shape, *ends_s: float) -> float:
     return AFTER_S + max(shape.scenario.published_s, shape.scenario.healthy_s, *ends_s)
 
 
-def is_fit(one: Measured) -> bool:
+def is_fit(one: Measured, late_s_max: float = LATE_S_MAX) -> bool:
     """Whether the cycle may be judged."""
-    return one.late_s <= LATE_S_MAX
+    return one.late_s <= late_s_max

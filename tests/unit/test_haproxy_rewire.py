@@ -388,6 +388,28 @@ def test_variables_without_a_value_are_named_and_stood_for():
     }
 
 
+def test_no_two_variables_without_a_value_have_one_name():
+    long = "A" * 70
+    names = [
+        "DB_HOST_2",
+        "DB_HOST",
+        "db_host",
+        "DB__HOST",
+        "_DB_HOST",
+        long,
+        f"{long}B",
+        "__",
+        "___",
+    ]
+    lines = "".join(f" server s{n} ${{{name}}}:80\n" for n, name in enumerate(names))
+    values = rewiring.own_files(f"listen l\n bind :80\n{lines}").stand_ins
+    assert values.keys() == set(names)
+    assert len({*values.values()}) == len(names)
+    for value in values.values():
+        assert re.fullmatch(r"chaosd(-[a-z0-9]+)*", value)
+        assert len(value) <= 63
+
+
 def test_two_variables_without_a_value_are_two_names():
     text = (
         "resolvers r\n nameserver d 1.1.1.1:53\nlisten l\n bind :80\n"

@@ -103,12 +103,12 @@ class OwnFiles:
     def stand_ins(self) -> dict[str, str]:
         """A value for each variable that has none: a host name of its own."""
         found: dict[str, str] = {}
-        for number, name in enumerate(self.unset, start=1):
-            label = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-            value = f"{STAND_IN}-{label}"
-            if len(value) > _LABEL_MAX or value in found.values():
-                value = f"{value[: _LABEL_MAX - 8].rstrip('-')}-{number}"
-            found[name] = value
+        for variable in self.unset:
+            words = re.findall(r"[a-z0-9]+", variable.lower())
+            name = "-".join([STAND_IN, *words])[:_LABEL_MAX]
+            ends = ("", *(f"-{number}" for number in range(2, len(self.unset) + 1)))
+            free = (f"{name[: _LABEL_MAX - len(end)].rstrip('-')}{end}" for end in ends)
+            found[variable] = next(value for value in free if value not in found.values())
         return found
 
     @property
