@@ -60,14 +60,16 @@ class Side:
         """From a report as it is in report.json, and one of its parts: `total`, or a fault's."""
         outcomes = part["outcomes"]
         censored = share(outcomes["censored"], part["failovers"])
-        counted = {name: part.get(key) for name, key in (LOST | SHARES).items() if key}
         settings = report["manifest"].get("settings", {})
+        interval_s = _seconds(settings.get("interval_ns"))
+        shares = {name: part.get(key) for name, key in SHARES.items() if key}
         return cls(
             name=report["run"],
             failovers=part["failovers"],
             numbers={
                 **{name: _estimate(part["recovery_s"][key]) for name, key in QUANTITIES.items()},
-                **{name: _estimate(found or {}) for name, found in counted.items()},
+                **{name: _lost(part, name, interval_s) for name in LOST},
+                **{name: _estimate(found or {}) for name, found in shares.items()},
                 "censored": Estimate(censored.value, censored.low, censored.high),
             },
             resolution_s=part["resolution_s"] or 0.0,
@@ -80,6 +82,21 @@ class Side:
 
 def _estimate(found: Mapping[str, Any]) -> Estimate:
     return Estimate(*(found.get(key) for key in ("value", "low", "high", "beyond")))
+
+
+def _lost(part: Mapping[str, Any], name: str, interval_s: float | None) -> Estimate:
+    """Seconds of such requests in a failover; by their share, in a report of an earlier chaosd.
+
+    Then the interval is the share's, taken for as much as was sent in a failover in the mean.
+    """
+    if part.get(LOST[name]) is not None:
+        return _estimate(part[LOST[name]])
+    found, cycles = part.get(f"{name}_share") or {}, part.get(f"{name}_cycles") or {}
+    sent, count = found.get("n"), cycles.get("n")
+    if not interval_s or not sent or not count:
+        return Estimate(None, None, None)
+    numbers = (found[key] for key in ("value", "low", "high"))
+    return Estimate(*(None if n is None else n * sent * interval_s / count for n in numbers))
 
 
 def _seconds(duration_ns: int | None) -> float | None:
@@ -104,6 +121,7 @@ class ReasonKind(StrEnum):
     DOUBT = "doubt"  # `side` says nothing: `detail` is the doubt as its report says it
     NUMBER = "number"  # `number` differs
     COARSE = "coarse"  # the probes tell `number` to `seconds` only
+    MISSING = "missing"  # `side` has no `number`, as a very old report
     WIDE = "wide"  # `number` may differ by more than `share` of it
 
 
@@ -170,7 +188,15 @@ def _answered(a: Side, b: Side, rows: tuple[Row, ...], margin: float) -> tuple[s
         if names:
             return answer, [Reason(kind=ReasonKind.NUMBER, number=name) for name in names]
     answer = next(row.answer for row in rows if row.name == DECIDING)
-    return answer, [_why_unknown(a, b, margin)] if answer == UNKNOWN else []
+    if answer == UNKNOWN:
+        return answer, [_why_unknown(a, b, margin)]
+    lacking = [
+        Reason(kind=ReasonKind.MISSING, side=side.name, number=name)
+        for side, other in ((a, b), (b, a))
+        for name in LOST
+        if side.numbers[name].value is None and other.numbers[name].value is not None
+    ]
+    return (UNKNOWN if lacking else answer), lacking
 
 
 def _why_unknown(a: Side, b: Side, margin: float) -> Reason:

@@ -60,6 +60,7 @@ class _Number(_Needed):
     low: _Real | None
     high: _Real | None
     beyond: _Real | None = None
+    n: _Count | None = None  # of a share: the whole
 
 
 class _Recovery(_Needed):
@@ -73,8 +74,10 @@ class _Totals(_Needed):
     outcomes: dict[str, _Count]
     resolution_s: _Real | None
     recovery_s: _Recovery
-    failed_s: _Number | None = None  # not in reports of before
+    failed_s: _Number | None = None  # not in reports of an earlier chaosd
     misrouted_s: _Number | None = None
+    failed_share: _Number
+    misrouted_share: _Number
     failed_cycles: _Number | None = None
     misrouted_cycles: _Number | None = None
 

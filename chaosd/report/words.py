@@ -254,6 +254,11 @@ def comparison(found: Reason) -> str:
                 f"{found.number} is known to {found.seconds:.3f} s by the probes, too coarsely: a "
                 "higher rate would tell"
             )
+        case ReasonKind.MISSING:
+            return (
+                f"{found.side} does not say how many seconds of requests were {found.number} "
+                "(`chaosd report RUN_DIR` makes a report of an earlier chaosd anew)"
+            )
         case ReasonKind.WIDE:
             return (
                 f"{found.number} may differ by more than {found.share:.0%}: more cycles would tell"

@@ -220,6 +220,25 @@ def test_a_longer_look_is_no_better_proxy() -> None:
     assert found.answer == "better"
 
 
+def test_a_baseline_without_seconds_of_lost_requests_is_never_the_same() -> None:
+    some = side(uniform(random := Random(8), 0.2))
+    assert compare(some, some).answer == "same"
+    nothing = Estimate(None, None, None)
+    before = replace(some, numbers=some.numbers | dict.fromkeys(LOST, nothing))
+    for a, b in ((before, some), (some, before)):
+        found = compare(a, b)
+        assert (found.answer, {reason.kind for reason in found.reasons}) == (
+            "unknown",
+            {ReasonKind.MISSING},
+        )
+        assert "does not say how many seconds of requests were failed" in words.comparison(
+            found.reasons[0]
+        )
+    assert compare(before, before).answer == "same"
+    slower = side(longer(uniform(random, 0.2), lambda s: 2 * s))
+    assert compare(before, slower).answer == "worse"
+
+
 def test_what_is_given_up_sooner_loses_no_fewer_requests() -> None:
     random = Random(9)
     some = uniform(random, 0.2)[:20]

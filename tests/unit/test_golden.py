@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from chaosd import report
-from chaosd.analysis.compare import compare
+from chaosd.analysis.compare import LOST, compare
 from chaosd.errors import MachineError
 from chaosd.history.codec import decode_cycle, decode_event, encode_cycle
 from chaosd.history.cycles import CycleOutcome
@@ -145,6 +145,9 @@ def test_compared_with_itself_it_is_never_better_or_worse(name, tmp_path) -> Non
     # Its old report.json is a baseline as good as its directory.
     baseline = files.load(DATA / name / "report.json", arm=arm)
     assert compare(baseline, side).answer == found.answer
+    for lost in LOST:
+        value = side.numbers[lost].value
+        assert baseline.numbers[lost].value == (None if value is None else pytest.approx(value))
 
 
 def test_the_directories_hold_what_their_readme_says() -> None:
