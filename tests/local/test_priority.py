@@ -138,8 +138,10 @@ def test_nice_is_as_before_afterwards() -> None:
     assert after == 0
 
 
-def session_nice(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/autogroup").read_text().split()[-1])
+def session_nice(pid: int) -> int | None:
+    """What its session has; None where it is in none that the kernel shares with, as init is."""
+    told = Path(f"/proc/{pid}/autogroup").read_text().split()
+    return int(told[-1]) if told else None
 
 
 def test_what_is_tested_goes_before_others_where_the_kernel_shares_between_sessions(
