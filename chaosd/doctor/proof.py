@@ -272,10 +272,10 @@ def pairs_of(experiment: Experiment, cycles: Iterable[Cycle]) -> list[Pair]:
     other, as the machine carries no more, those without a partner don't.
     """
     first, second = experiment.sides
-    known: dict[str, dict[tuple[int, int], Cycle]] = {first.arm: {}, second.arm: {}}
+    by_block: dict[str, dict[tuple[int, int], Cycle]] = {first.arm: {}, second.arm: {}}
     for cycle in filter(_counts, cycles):
-        known[cycle.arm][_block(cycle)] = cycle
-    one, other = known[first.arm], known[second.arm]
+        by_block[cycle.arm][_block(cycle)] = cycle
+    one, other = by_block[first.arm], by_block[second.arm]
     return [Pair(one[block], other[block]) for block in one if block in other]
 
 

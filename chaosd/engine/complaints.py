@@ -29,12 +29,12 @@ class Complaints:
         what = event.what
         if not isinstance(what, ServerChanged) or what.told_by is not Teller.LOG:
             return
-        known = self._by_server.get(what.server)
+        complaint = self._by_server.get(what.server)
         if what.change in _LEFT and what.reason:
             self._by_server.pop(what.server, None)
             self._by_server[what.server] = _Complaint(f"{what.change.upper()}, {what.reason}")
-        elif what.change in _BACK and known is not None and known.back_ns is None:
-            known.back_ns = event.at_ns
+        elif what.change in _BACK and complaint is not None and complaint.back_ns is None:
+            complaint.back_ns = event.at_ns
 
     def said(self, now_ns: int) -> str:
         """`b/s DOWN, no answer; b/t was DOWN, …`; "" if there is nothing to say."""

@@ -91,8 +91,8 @@ class Engine:
         if self._precision is None:
             return
         self._precision[cycle.arm].add(cycle)
-        known = [precision.reached for precision in self._precision.values()]
-        if all(known) and not self.enough.is_set():
+        reached = [precision.reached for precision in self._precision.values()]
+        if all(reached) and not self.enough.is_set():
             widths = [half_width(precision.p95()) or 0.0 for precision in self._precision.values()]
             of_each = " of every arm" if len(widths) > 1 else ""
             self.say(f"p95{of_each} is known to ± {max(widths):.1%}: no more cycles")

@@ -150,8 +150,8 @@ class CellWatch:
         for process in stage.processes() if isinstance(stage, HasProcesses) else ():
             if process.pid not in self._processes:
                 try:
-                    known = begins or process.name in self._listen
-                    starting = process.role is ProcessRole.APP and not known
+                    before = begins or process.name in self._listen
+                    starting = process.role is ProcessRole.APP and not before
                     watch = ProcessWatch(process, at_ns, starting=starting)
                     self._processes[process.pid] = watch
                     self.roles.add(process.role)

@@ -64,25 +64,25 @@ class Recreate:
         return circumstances.app_start_s + self.config.gap.s if first else 0.0
 
     def foretell(self, circumstances: Circumstances) -> Timeline:
-        known = circumstances
         published_s, listening_s, reachable_s = 0.0, 0.0, None
         first = self.config.order == "make-before-break"
         if not first:
-            started_s = known.stop_s + self.config.gap.s
-            published_s = started_s + known.publish_s
-            listening_s = started_s + known.app_start_s
-            reachable_s = None if known.reach_s is None else started_s + known.reach_s
+            started_s = circumstances.stop_s + self.config.gap.s
+            published_s = started_s + circumstances.publish_s
+            listening_s = started_s + circumstances.app_start_s
+            reach_s = circumstances.reach_s
+            reachable_s = None if reach_s is None else started_s + reach_s
         return move(
             published_s=published_s,
             listening_s=listening_s,
             reachable_s=reachable_s,
             missing_s=None if first else 0.0,
-            missing=known.missing,
+            missing=circumstances.missing,
             old_ip=self.config.old_ip,
-            others=known.others,
-            gone_s=published_s if known.missing == "stale" else 0.0,
-            took_s=known.answer_s,
-            held_s=0.0 if self.config.old_ip in ("refuse", "vacant") else known.held_s,
+            others=circumstances.others,
+            gone_s=published_s if circumstances.missing == "stale" else 0.0,
+            took_s=circumstances.answer_s,
+            held_s=0.0 if self.config.old_ip in ("refuse", "vacant") else circumstances.held_s,
         )
 
 

@@ -127,9 +127,9 @@ def _deed_words(deed: Deed) -> tuple[str, Data]:
 
 def _words_of(what: Any) -> tuple[str, str, Data]:
     if isinstance(what, ServerChanged):
-        known = {"server": what.server, "old": what.old, "new": what.new, "reason": what.reason}
+        told = {"server": what.server, "old": what.old, "new": what.new, "reason": what.reason}
         wanted = ("server", "old", "new") if what.change is ServerChange.ADDRESS else ("server",)
-        data = {k: v for k, v in known.items() if k in wanted or v is not None}
+        data = {k: v for k, v in told.items() if k in wanted or v is not None}
         return what.told_by.value, what.change.value, data
     if isinstance(what, ev.ContainerChanged):
         data = _data(what)
@@ -216,11 +216,11 @@ def reading_of(source: str, what: str, data: dict[str, Any]) -> ev.What:
     """What was said, from its stored form."""
     strict.check(ev.OtherReading, {"source": source, "what": what})
     if source in set(Teller) and what in set(ServerChange):
-        told = ("server", "old", "new", "reason")
-        known = {name: data[name] for name in told if name in data}
-        known.setdefault("server", "")
-        strict.check(ServerChanged, known)
-        return ServerChanged(told_by=Teller(source), change=ServerChange(what), **known)
+        names = ("server", "old", "new", "reason")
+        told = {name: data[name] for name in names if name in data}
+        told.setdefault("server", "")
+        strict.check(ServerChanged, told)
+        return ServerChanged(told_by=Teller(source), change=ServerChange(what), **told)
     if source == "docker" and what in CONTAINER_ACTIONS:
         changed = {"container": data["container"], "exit": data.get("exit")}
         strict.check(ev.ContainerChanged, changed)
@@ -260,8 +260,8 @@ class _Shape:
 def _cause(data: Any) -> Cause | None:
     if data is None:
         return None
-    known = {f.name for f in fields(Cause)} - {"kind"}
-    kept = {key: value for key, value in data.items() if key in known}
+    names = {f.name for f in fields(Cause)} - {"kind"}
+    kept = {key: value for key, value in data.items() if key in names}
     strict.check(Cause, kept)
     return Cause(kind=CauseKind(data["kind"]), **kept)
 
@@ -279,14 +279,14 @@ def _doubt(data: Any) -> Doubt | None:
 def disturbance_of(word: str, data: Data) -> Disturbance:
     """A disturbance from its stored form."""
     if word in DISTURBANCES and (made := _decoded(DISTURBANCES[word], data)) is not None:
-        known: Disturbance = made
-        return known
+        disturbance: Disturbance = made
+        return disturbance
     return disturbances.OtherDisturbance(what=word, details=_plain(data))
 
 
 def _span(data: Data) -> DisturbanceSpan:
-    known = {f.name for f in fields(DisturbanceSpan)}
-    values = {key: value for key, value in data.items() if key in known}
+    names = {f.name for f in fields(DisturbanceSpan)}
+    values = {key: value for key, value in data.items() if key in names}
     strict.check(DisturbanceSpan, values)
     return DisturbanceSpan(**{**values, "data": _plain(values.get("data", {}))})
 
@@ -303,8 +303,8 @@ def _lags(data: Any) -> tuple[Lag, ...]:
 
 
 def _prediction(data: Data) -> Prediction:
-    known = {f.name for f in fields(Prediction)}
-    kept = {key: value for key, value in data.items() if key in known}
+    names = {f.name for f in fields(Prediction)}
+    kept = {key: value for key, value in data.items() if key in names}
     strict.check(Prediction, kept)
     return Prediction(**kept)
 
@@ -351,8 +351,8 @@ def decode_cycle(line: str) -> Cycle:
     """The cycle of one line of cycles.jsonl, of any format. Raises ValueError for anything else."""
     try:
         value = format_0.translated_cycle(strict.parse(line))
-        known = {f.name for f in fields(Cycle)}
-        value = {key: one for key, one in value.items() if key in known}
+        names = {f.name for f in fields(Cycle)}
+        value = {key: one for key, one in value.items() if key in names}
         predicted = value["predicted"]
         value |= {
             "outcome": CycleOutcome(value["outcome"]),

@@ -35,8 +35,8 @@ def _unit(span_s: float) -> tuple[str, int]:
 
 def over_time(cycles: Sequence[Cycle]) -> str:
     """Each cycle's recovery by the hour, over the band that was predicted for it."""
-    known = [(c, found) for c in cycles if (found := observed(c)) is not None]
-    failovers = [cycle for cycle, _ in known]
+    recovered = [(c, found) for c in cycles if (found := observed(c)) is not None]
+    failovers = [cycle for cycle, _ in recovered]
     if not failovers:
         return ""
     begins = [c.t0_ns for c in cycles]  # in the order in which they ended
@@ -65,11 +65,11 @@ def over_time(cycles: Sequence[Cycle]) -> str:
         x = ((column - 0.5) * width, (column + 0.5) * width)
         parts.append(charts.bar(frame, x, (low, high), "area band"))
     by_kind = {
-        "censored": [c for c, found in known if found.censored],
+        "censored": [c for c, found in recovered if found.censored],
         "anomaly": [c for c in failovers if c.anomaly],
         "control": [c for c in cycles if c.outcome == CycleOutcome.CONTROL and c.recovery_s],
     }
-    good = [(at(c), found.seconds) for c, found in known if not found.censored]
+    good = [(at(c), found.seconds) for c, found in recovered if not found.censored]
     parts.append(charts.dots(frame, good, "recovered"))
     parts += [
         charts.marks(frame, [(at(c), c.took_at_least_s) for c in some], kind)
@@ -83,12 +83,12 @@ def over_time(cycles: Sequence[Cycle]) -> str:
 
 def distribution(cycles: Sequence[Cycle]) -> str:
     """The share of recoveries that were shorter, with its interval, beside the predicted one."""
-    known, censored = _recoveries(cycles)
-    if not known:
+    complete, censored = _recoveries(cycles)
+    if not complete:
         return ""
-    end_s = known[-1] * AXIS_BEYOND
+    end_s = complete[-1] * AXIS_BEYOND
     frame = Frame.of((0, end_s), (0, 1))
-    curve, band = _curve(known, censored, end_s)
+    curve, band = _curve(complete, censored, end_s)
     parts = [charts.area(frame, band, "confidence"), charts.line(frame, curve, "observed")]
     predicted = [c.predicted for c in cycles if c.predicted and c.predicted.quantiles_s]
     if predicted:
@@ -96,22 +96,22 @@ def distribution(cycles: Sequence[Cycle]) -> str:
         xs = [end_s * k / COLUMNS_MAX for k in range(COLUMNS_MAX + 1)]
         mixed = [(x, sum(share_below(p, x) for p in some) / len(some)) for x in xs]
         parts.append(charts.line(frame, mixed, "predicted"))
-    title = f"Distribution of {len(known)} recovery times"
+    title = f"Distribution of {len(complete)} recovery times"
     return frame.svg(title, parts, x="recovery, s", y="share of recoveries")
 
 
 def distributions(arms: Mapping[str, Sequence[Cycle]]) -> str:
     """The share of recoveries that were shorter, of each arm, on one axis."""
     found = {name: _recoveries(cycles) for name, cycles in arms.items()}
-    longest_s = max((known[-1] for known, _ in found.values() if known), default=None)
+    longest_s = max((complete[-1] for complete, _ in found.values() if complete), default=None)
     if longest_s is None:
         return ""
     end_s = longest_s * AXIS_BEYOND
     frame = Frame.of((0, end_s), (0, 1))
     parts = [
-        charts.line(frame, _curve(known, censored, end_s)[0], arm_kind(place))
-        for place, (known, censored) in enumerate(found.values())
-        if known
+        charts.line(frame, _curve(complete, censored, end_s)[0], arm_kind(place))
+        for place, (complete, censored) in enumerate(found.values())
+        if complete
     ]
     title = f"Distributions of the recovery times of {len(arms)} arms"
     return frame.svg(title, parts, x="recovery, s", y="share of recoveries")
@@ -128,16 +128,16 @@ def _recoveries(cycles: Sequence[Cycle]) -> tuple[list[float], list[float]]:
     What was given up before the shortest says nothing, as in the quantiles.
     """
     found = [each for each in map(observed, cycles) if each is not None]
-    known = sorted(each.seconds for each in found if not each.censored)
-    censored = [e.seconds for e in found if e.censored and known and e.seconds >= known[0]]
-    return known, censored
+    complete = sorted(each.seconds for each in found if not each.censored)
+    censored = [e.seconds for e in found if e.censored and complete and e.seconds >= complete[0]]
+    return complete, censored
 
 
 def _curve(
-    known: Sequence[float], censored: Sequence[float], end_s: float
+    complete: Sequence[float], censored: Sequence[float], end_s: float
 ) -> tuple[list[tuple[float, float]], list[tuple[float, float, float]]]:
     """The steps of the share that was shorter, and of its interval."""
-    steps = kaplan_meier(known, censored)
+    steps = kaplan_meier(complete, censored)
     steps = [*steps[:: -(-len(steps) // (2 * COLUMNS_MAX))], steps[-1]]
     band: list[tuple[float, float, float]] = []
     curve = [(0.0, 0.0)]
