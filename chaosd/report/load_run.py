@@ -20,6 +20,7 @@ from chaosd.history.cycles import Cycle, CycleOutcome
 from chaosd.history.events import (
     AnyEvent,
     CycleEnded,
+    Disturbed,
     Event,
     FaultBegan,
     InstancePlaced,
@@ -145,9 +146,13 @@ def _unfinished(
         if end is not None and end.at_ns <= last_ns + settings.interval_ns:
             yield measured([*events, end])
             continue
-        last = CycleEnded(fault=begin.what.fault, unix=begin.what.t0_unix)
+        spoilt = next((e.what.cause for e in events if isinstance(e.what, Disturbed)), None)
+        last = CycleEnded(fault=begin.what.fault, unix=begin.what.t0_unix, cause=spoilt)
         over = Event(at_ns=last_ns + 1, cell=cell, cycle=number, what=last)
         whole = measured([*events, over])
+        if spoilt is not None:
+            yield whole
+            continue
         if whole.stable_recovery_s is None:
             # What was sent later may have been answered, and the answer not been stored.
             cut = replace(last, cause=Cause(kind=CauseKind.STOPPED))

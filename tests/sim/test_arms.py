@@ -85,6 +85,8 @@ def test_objectives_are_of_each_arm(simulate) -> None:
         ([{"name": "a"}, {"name": "a"}], "arms[1].name: is called `a`, as [0] is"),
         ([{"name": "a", "probes": []}], "is shared by all arms (an arm may set proxy, app, dns"),
         ([{"name": "a", "faults[0].every": "1s"}], "all arms have one schedule"),
+        ([{"name": "a", "faults[0].every.min": "1s"}], "all arms have one schedule"),
+        ([{"name": "a", "faults[0]": {"type": "noop", "every": "1s"}}], "all arms have one sched"),
         ([{"name": "a", "proxy.server.inter": "fast"}], "proxy.server.inter: "),
         ([{"name": "a", "proxy.resolvers.timeout_resolv": "1s"}], "did you mean `timeout_resolve`"),
         ([{"name": "a", "faults[7].gap": "1s"}], "is a list without [7]"),

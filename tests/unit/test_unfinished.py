@@ -107,6 +107,21 @@ def test_one_that_was_over_and_not_written_down_yet_is_measured(tmp_path, ended)
     assert cycle.lasted_s == pytest.approx(1, abs=0.02)
 
 
+def test_one_that_was_no_sample_any_more_stays_none(tmp_path) -> None:
+    """Killed after something else than the fault had disturbed it, and after its recovery."""
+    run = Run(tmp_path)
+    run.ask(T0 - SECOND, T0)
+    run.store.event(fake.instance(NEW, fake.NEW_IP, at_ns=T0, cycle=1))
+    run.store.event(fake.begin(T0, cycle=1))
+    cause = asdict(fake.NOT_FRESH)
+    run.store.event(fake.reading(T0 + MS, "engine", "disturbed", cause=cause))
+    run.ask(T0, T0 + SECOND, Outcome.REFUSED)
+    run.ask(T0 + SECOND, T0 + 3 * SECOND, who=NEW)
+    [cycle] = analyse(tmp_path).cycles
+    assert (cycle.outcome, cycle.cause) == (CycleOutcome.INVALID, fake.NOT_FRESH)
+    assert analyse(tmp_path).report.total.recovery_s.n == 0
+
+
 def while_it_is_read(monkeypatch, deed) -> None:
     """Have this done once, between the samples and the events."""
     plain, todo = RunReader.events, [deed]
