@@ -122,8 +122,10 @@ def test_what_can_not_be_simulated_is_not_ignored(check, part, where, what) -> N
         (
             "{type: haproxy, config: own.cfg}",
             "proxy.config",
-            "your own file can't be simulated "
-            + "(set resolvers, server, … in the YAML, or use the local runtime)",
+            (
+                "your own file can't be simulated "
+                "(set resolvers, server, … in the YAML, or use the local runtime)"
+            ),
         ),
     ],
 )
