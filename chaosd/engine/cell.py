@@ -346,10 +346,11 @@ class CellRun:
         arms = plan.arms if blocked else (self.arm,)
         timers_s = [period_s for arm in arms for period_s in arm.proxy.timers_s()]
         who, names, place = plan.schedule_of(self.name)
+        # By the run's labels: an arm's may differ, by what comes with a fault.
         times = schedule.merged(
             [
                 schedule.instants(f, self.clock, plan.rng(who, f.label), timers_s, place)
-                for f in self.config.faults
+                for f in plan.config.faults
             ]
         )
         if not blocked:

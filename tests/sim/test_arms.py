@@ -57,6 +57,17 @@ def test_arms_run_in_blocks_and_have_numbers_of_their_own(ran) -> None:
     assert "fast vs ours: better" in ran.said
 
 
+def test_what_comes_with_an_arms_fault_does_not_change_its_schedule(simulate) -> None:
+    """Its label does change, and the schedule was drawn by that."""
+    trouble = {"type": "dns", "answer": "servfail", "at": "100ms", "window": "1s"}
+    arms = [{"name": "plain"}, {"name": "trouble", "faults[0].with": [trouble]}]
+    ran = simulate(arms=arms, until={"cycles": 3})
+    assert {cycle.fault for cycle in ran.cycles} == {"recreate", "recreate+dns"}
+    for number in (1, 2, 3):
+        one, other = (cycle.t0_ns for cycle in ran.cycles if cycle.cycle == number)
+        assert abs(one - other) < 100_000_000
+
+
 def test_arms_of_one_run_are_compared_and_not_pooled(ran) -> None:
     directory = ran.directory
     found = compare(files.load(directory, arm="ours"), files.load(directory, arm="fast"))
