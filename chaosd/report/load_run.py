@@ -23,12 +23,14 @@ from chaosd.history.events import (
     Disturbed,
     Event,
     FaultBegan,
+    FaultInjected,
     InstancePlaced,
     LogRefused,
     QueriesCounted,
     StrangersAsked,
     StreamOpened,
     StreamPaced,
+    earliest,
 )
 from chaosd.history.reader import Block, RunReader, unreadable
 
@@ -153,13 +155,28 @@ def _unfinished(
         if spoilt is not None:
             yield whole
             continue
-        if whole.stable_recovery_s is None:
+        over_ns = _over_ns(whole, begin, events, settings)
+        if over_ns is None or over_ns > over.at_ns:
             # What was sent later may have been answered, and the answer not been stored.
             cut = replace(last, cause=Cause(kind=CauseKind.STOPPED))
             yield measured([*events, over.saying(cut)])
             continue
-        stable_ns = begin.at_ns + round(whole.stable_recovery_s * SECOND_NS)
-        yield replace(whole, end_ns=stable_ns + settings.stable_for_ns)
+        yield replace(whole, end_ns=over_ns)
+
+
+def _over_ns(
+    cycle: Cycle, begin: Event[FaultBegan], events: Iterable[AnyEvent], settings: Settings
+) -> int | None:
+    """When its observation is over; None while it is not stable, or its fault is not all done."""
+    if cycle.stable_recovery_s is None:
+        return None
+    calm_ns = begin.at_ns + round(cycle.stable_recovery_s * SECOND_NS)
+    if begin.what.waits:
+        injected = earliest(events, FaultInjected)
+        if injected is None:
+            return None
+        calm_ns = max(calm_ns, injected.at_ns)
+    return calm_ns + settings.stable_for_ns
 
 
 def settings_of(reader: RunReader, cell: str) -> Settings:
