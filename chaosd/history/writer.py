@@ -91,7 +91,9 @@ def write_whole(path: Path, text: str) -> None:
     try:
         # As private as the directory, also if it is written much later by `chaosd report`.
         mode = path.parent.stat().st_mode & 0o666
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        # In a directory of somebody else's a link may stand there, or a FIFO: never written to.
+        temporary.unlink(missing_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         with os.fdopen(os.open(temporary, flags, mode), "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
