@@ -215,6 +215,7 @@ def _write(
             lines={arm.key: foresight.pasted(loaded, arm) for arm in chosen},
             foretold={k: each for k, each in predictions.foretold.items() if k[0] in keys},
             unforetold={k: why for k, why in predictions.unforetold.items() if k in keys},
+            precision=None if design.until.precision is None else float(design.until.precision),
         )
     )
 

@@ -45,7 +45,7 @@ PIECES = 4  # of FIRST_BLOCKS blocks: a pass over several machines, or more if t
 
 def results_of(store: Store, plan: Plan) -> Results:
     """All that was seen so far, from the files alone."""
-    return _results(plan, _read(store), store.stopped(), store.hosts())
+    return _results(plan, _read(store), store.stopped(plan), store.hosts())
 
 
 def _read(store: Store, known: Sequence[Shown] = ()) -> list[Shown]:
@@ -111,7 +111,7 @@ class Sweep:
         self._faults, self._limits, self._stream = faults, limits, stream
         self._arms = {arm.key: arm for arm in plan.arms}
         self._baseline = next(arm for arm in plan.arms if arm.sweep.baseline)
-        self._stopped = store.stopped()
+        self._stopped = store.stopped(plan)
         self._shown = _read(store)
         self._number = max((begun.number for begun in store.rounds()), default=0)
         self._is_over = False  # somebody has stopped it
@@ -150,7 +150,8 @@ class Sweep:
         for key, stop in racing.look(results, self._limits.precision).items():
             why = sweep_words.stopped(stop, results)
             self._stopped[key] = why
-            self._store.stop(Stopped(key=key, why=why))
+            basis = self._plan.basis
+            self._store.stop(Stopped(key=key, why=why, basis=basis, by=stop.by, share=stop.share))
             self._say(f"stopped: {self._arms[key].sweep.name}: {why}")
 
     def _count(self, key: str, fault: str, *, fresh: bool = False) -> int:

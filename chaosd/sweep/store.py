@@ -17,6 +17,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from hashlib import sha256
 from math import inf, isfinite
 from pathlib import Path
 from typing import Any, TypeVar
@@ -54,10 +55,27 @@ class Round:
 
 @dataclass(frozen=True, kw_only=True)
 class Stopped:
-    """An arm that is not measured any more."""
+    """An arm that is not measured any more, and what that stands on.
+
+    Another design may want more of it: other faults or objectives (`basis`), a better precision
+    than its share, or the arm that dominates it may be gone.
+    """
 
     key: str
     why: str
+    basis: str = ""  # `Plan.basis`; empty: by a version of chaosd that did not say
+    by: str | None = None  # the key of the arm that dominates it
+    share: float | None = None  # of its value, to which each objective is known
+
+    def stands(self, plan: Plan) -> bool:
+        """Whether it is a reason for this plan, too."""
+        keys = {arm.key for arm in plan.arms}
+        if self.key not in keys or (self.by is not None and self.by not in keys):
+            return False
+        precision = plan.precision
+        if self.share is not None and (precision is None or self.share > precision):
+            return False
+        return self.basis in ("", plan.basis)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +102,13 @@ class Plan:
     lines: Mapping[str, tuple[str, ...]]
     foretold: Mapping[tuple[str, str], Foretold] = field(default_factory=dict)
     unforetold: Mapping[str, str] = field(default_factory=dict)
+    precision: float | None = None  # at which an arm is known well enough
+
+    @property
+    def basis(self) -> str:
+        """A hash of all by which arms are held against each other."""
+        what = [sorted(self.faults.items()), sorted(self.objectives)]
+        return sha256(json.dumps(what).encode()).hexdigest()[:12]
 
 
 _Line = Round | Stopped | Host | Brought
@@ -123,6 +148,7 @@ class Store:
             "design": plan.design,
             "faults": plan.faults,
             "objectives": plan.objectives,
+            "precision": plan.precision,
             "arms": {arm.key: _arm_tree(arm, plan) for arm in plan.arms},
         }
         write_whole(self.directory / SWEEP, json.dumps(tree, indent=1) + "\n")
@@ -183,9 +209,13 @@ class Store:
         """Raises MachineError for what is damaged."""
         return [line for line in self._lines() if isinstance(line, Brought)]
 
-    def stopped(self) -> dict[str, str]:
-        """Raises MachineError for what is damaged."""
-        return {line.key: line.why for line in self._lines() if isinstance(line, Stopped)}
+    def stopped(self, plan: Plan) -> dict[str, str]:
+        """Why arms of this plan are not measured any more. Raises MachineError for what is damaged.
+
+        A stop of an earlier design counts as far as this one has the same reasons.
+        """
+        every = (line for line in self._lines() if isinstance(line, Stopped))
+        return {line.key: line.why for line in every if line.stands(plan)}
 
     def _append(self, line: Mapping[str, Any]) -> None:
         path = self.directory / BLOCKS
@@ -273,6 +303,7 @@ def _plan(tree: Mapping[str, Any]) -> Plan:
             for fault, found in _mapping(each["foretold"]).items()
         },
         unforetold={key: each["unforetold"] for key, each in arms.items() if each["unforetold"]},
+        precision=tree.get("precision"),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from math import inf
 from pathlib import Path
 from random import Random
@@ -60,7 +61,7 @@ def test_what_is_written_is_read_also_that_nothing_ever_recovers(tmp_path: Path)
     assert store.read() == plan()
     assert store.seed() == 7
     assert store.rounds() == [ROUND]
-    assert store.stopped() == {"k01": "worse"}
+    assert store.stopped(plan()) == {"k01": "worse"}
 
 
 def test_no_value_of_another_type_is_taken(tmp_path: Path) -> None:
@@ -106,6 +107,35 @@ def test_a_round_is_refused_that_leads_elsewhere_or_is_none(tmp_path: Path, harm
     line = json.loads((tmp_path / BLOCKS).read_text())
     line["round"] |= harm
     (tmp_path / BLOCKS).write_text(json.dumps(line) + "\n" + '{"stopped": 3}\n')
-    for ask in (store.rounds, store.stopped):
+    for ask in (store.rounds, partial(store.stopped, plan())):
         with pytest.raises(MachineError, match=rf"{BLOCKS}:1: damaged"):
             ask()
+
+
+@pytest.mark.parametrize(
+    ("stop", "other", "stands"),
+    [
+        ({"by": "k00"}, {}, True),
+        ({"by": "k00"}, {"faults": {"recreate": "h", "servfail": "g"}}, False),
+        ({"by": "k00"}, {"faults": {"recreate": "another"}}, False),
+        ({"by": "k00"}, {"objectives": (Objective.DNS_QUERIES,)}, False),
+        ({"by": "k07"}, {}, False),
+        ({"share": 0.1}, {"precision": 0.2}, True),
+        ({"share": 0.1}, {"precision": 0.05}, False),
+        ({"share": 0.1}, {}, False),
+    ],
+    ids=[
+        *("same", "one fault more", "another fault", "another objective", "without its rival"),
+        *("less precise", "more precise", "no precision"),
+    ],
+)
+def test_a_stop_counts_for_a_design_that_has_the_same_reasons(tmp_path, stop, other, stands):
+    store = Store(tmp_path)
+    store.stop(Stopped(key="k01", why="x", basis=plan().basis, **stop))
+    assert store.stopped(replace(plan(), **other)) == ({"k01": "x"} if stands else {})
+
+
+def test_a_stop_that_says_no_reasons_counts(tmp_path: Path) -> None:
+    """Those of earlier versions."""
+    (tmp_path / BLOCKS).write_text('{"stopped": {"key": "k01", "why": "worse"}}\n')
+    assert Store(tmp_path).stopped(plan()) == {"k01": "worse"}
