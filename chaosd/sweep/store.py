@@ -5,6 +5,7 @@
                     over machines each host, and each round that was brought here
     rounds/0001-…/  a round: an ordinary run directory
     answer.json, answer.html
+    lock            whoever measures has it
 
 What was seen is read from the rounds themselves, so that a round that was cut off counts as far as
 it came.
@@ -12,6 +13,8 @@ it came.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -33,6 +36,7 @@ from chaosd.system import files
 
 FORMAT = 1
 SWEEP, BLOCKS, ROUNDS = "sweep.json", "blocks.jsonl", "rounds"
+LOCK = "lock"  # has nothing in it
 _BYTES_MAX = 64 * files.MB
 
 T = TypeVar("T")
@@ -87,6 +91,7 @@ class Brought:
     took_s: float  # from the moment it was given to the host until it was here
     run_s: float  # of that the run itself, from its begin to its end
     bytes: int  # that came over the network
+    given_unix: float = 0.0  # when it was given, by the clock of who collects; 0: not known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,14 +129,34 @@ class Store:
         return (self.directory / SWEEP).exists()
 
     def prepare(self) -> None:
-        """Make it, unless it is there. Raises ConfigError for a directory of something else."""
+        """Make it, unless it is there, and have it alone as long as this process lives.
+
+        Raises ConfigError for a directory of something else, in which nothing is made.
+        """
         try:
-            self.rounds_directory.mkdir(parents=True, exist_ok=True)
+            self.directory.mkdir(parents=True, exist_ok=True)
+            others = {path.name for path in self.directory.iterdir()} - {ROUNDS, LOCK}
+            if others and not self.is_there():
+                what = "is no sweep's directory (name another: --dir)"
+                raise ConfigError(f"{self.directory}: {what}")
+            self.rounds_directory.mkdir(exist_ok=True)
+            self._lock()
         except OSError as error:
             raise MachineError(f"{self.directory}: can't be made: {error.strerror}") from None
-        others = {path.name for path in self.directory.iterdir()} - {ROUNDS}
-        if others and not self.is_there():
-            raise ConfigError(f"{self.directory}: is no sweep's directory (name another: --dir)")
+
+    def _lock(self) -> None:
+        """Two at once would take each other's numbers. Raises MachineError if somebody has it.
+
+        It stays open: the kernel lets go of it with this process, however that ends.
+        """
+        held = os.open(self.directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.lockf(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            # Others say that this kind of file can't be locked.
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                what = "another chaosd measures this sweep (wait for it, or name another: --dir)"
+                raise MachineError(f"{self.directory}: {what}") from None
 
     @property
     def rounds_directory(self) -> Path:

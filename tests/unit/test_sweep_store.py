@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 from math import inf
@@ -12,7 +14,7 @@ from random import Random
 import pytest
 import sweeps
 
-from chaosd.errors import MachineError
+from chaosd.errors import ConfigError, MachineError
 from chaosd.sweep.arms import Arm, Program
 from chaosd.sweep.store import BLOCKS, SWEEP, Plan, Round, Stopped, Store
 from chaosd.sweep.values import Objective
@@ -139,3 +141,22 @@ def test_a_stop_that_says_no_reasons_counts(tmp_path: Path) -> None:
     """Those of earlier versions."""
     (tmp_path / BLOCKS).write_text('{"stopped": {"key": "k01", "why": "worse"}}\n')
     assert Store(tmp_path).stopped(plan()) == {"k01": "worse"}
+
+
+def test_two_sweeps_at_once_are_refused_and_a_directory_of_something_else_is_left(tmp_path) -> None:
+    there = tmp_path / "there"
+    Store(there).prepare()
+    code = "import sys; from pathlib import Path; from chaosd.sweep.store import Store\n"
+    code += "Store(Path(sys.argv[1])).prepare()"
+    command = [sys.executable, "-c", code, str(there)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "another chaosd measures this sweep" in done.stderr
+    command[-1] = str(tmp_path / "another")
+    assert subprocess.run(command, check=False).returncode == 0
+
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="is no sweep's directory"):
+        Store(foreign).prepare()
+    assert [path.name for path in foreign.iterdir()] == ["notes.txt"]
