@@ -267,6 +267,7 @@ def publish(found: Answer, store: Store, *, as_json: bool) -> int:
     from chaosd.history.writer import write_whole
     from chaosd.sweep import json, page, text
 
+    store.answer(sum(each.fresh for each in found.results.seen))
     document = encoding.dumps(json.document(found), indent=1)
     write_whole(store.directory / "answer.json", document + "\n")
     write_whole(store.directory / "answer.html", page.html(found))

@@ -29,7 +29,7 @@ from chaosd.sweep.rounds import ARMS_MAX, SECONDS_MIN, Fault, Wanted
 from chaosd.sweep.seeing import REPORT, Shown
 from chaosd.sweep.standing import board
 from chaosd.sweep.store import Plan, Stopped, Store
-from chaosd.sweep.values import Host, Results, Seen
+from chaosd.sweep.values import Results, Seen
 from chaosd.sweep.where import Where
 
 FIRST_BLOCKS = 5  # before the first look, or more where so many are made at once
@@ -45,7 +45,7 @@ PIECES = 4  # of FIRST_BLOCKS blocks: a pass over several machines, or more if t
 
 def results_of(store: Store, plan: Plan) -> Results:
     """All that was seen so far, from the files alone."""
-    return _results(plan, _read(store), store.stopped(plan), store.hosts())
+    return _results(plan, _read(store), store.stopped(plan), store)
 
 
 def _read(store: Store, known: Sequence[Shown] = ()) -> list[Shown]:
@@ -62,9 +62,7 @@ def _read(store: Store, known: Sequence[Shown] = ()) -> list[Shown]:
     return found
 
 
-def _results(
-    plan: Plan, every: Sequence[Shown], stopped: dict[str, str], hosts: Mapping[str, Host]
-) -> Results:
+def _results(plan: Plan, every: Sequence[Shown], stopped: dict[str, str], store: Store) -> Results:
     keys = [arm.key for arm in plan.arms]
     # Those of faults that the design still has.
     shown = [each for each in every if plan.faults.get(each.round.fault) == each.round.fault_hash]
@@ -73,19 +71,22 @@ def _results(
         for key in each.round.arms.values() if each.blocks else ():
             if key in links:
                 links[key].append(f"{each.round.directory}/{REPORT}")
+    seen = tuple(seen for each in shown for seen in each.seen if seen.arm in links)
+    fresh = sum(each.fresh for each in seen)
     return Results(
         name=plan.name,
         arms=tuple(arm.sweep for arm in plan.arms),
         faults=tuple(plan.faults),
         objectives=plan.objectives,
-        seen=tuple(seen for each in shown for seen in each.seen if seen.arm in links),
+        seen=seen,
         foretold=plan.foretold,
         unforetold=plan.unforetold,
         stopped={key: why for key, why in stopped.items() if key in links},
         lines=plan.lines,
         links={key: tuple(paths) for key, paths in links.items() if paths},
         poor_blocks=sum(each.poor for each in shown),
-        hosts=hosts,
+        hosts=store.hosts(),
+        fresh_were_shown=any(count < fresh for count in store.answered()),
     )
 
 
@@ -141,7 +142,7 @@ class Sweep:
         print(masking.line(text), file=self._stream, flush=True)
 
     def results(self) -> Results:
-        return _results(self._plan, self._shown, self._stopped, self._store.hosts())
+        return _results(self._plan, self._shown, self._stopped, self._store)
 
     # --- which arms, how many blocks ---
 

@@ -1,8 +1,9 @@
 """The directory of a sweep, safe from kill -9 at any moment.
 
     sweep.json      the design, the seed, and all arms by their keys; replaced as a whole
-    blocks.jsonl    appended: each round before it begins, each arm that is stopped, and of a sweep
-                    over machines each host, and each round that was brought here
+    blocks.jsonl    appended: each round before it begins, each arm that is stopped, each answer
+                    with fresh cycles, and of a sweep over machines each host, and each round that
+                    was brought here
     rounds/0001-…/  a round: an ordinary run directory
     answer.json, answer.html
     lock            whoever measures has it
@@ -95,6 +96,13 @@ class Brought:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Answered:
+    """An answer that was shown, and how many fresh cycles were in it."""
+
+    fresh: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What a sweep is about, as sweep.json has it."""
 
@@ -116,7 +124,7 @@ class Plan:
         return sha256(json.dumps(what).encode()).hexdigest()[:12]
 
 
-_Line = Round | Stopped | Host | Brought
+_Line = Round | Stopped | Host | Brought | Answered
 
 
 class Store:
@@ -218,6 +226,15 @@ class Store:
     def bring(self, brought: Brought) -> None:
         self._append({"brought": asdict(brought)})
 
+    def answer(self, fresh: int) -> None:
+        """An answer with so many fresh cycles is about to be shown."""
+        if fresh and fresh not in self.answered():
+            self._append({"answered": asdict(Answered(fresh=fresh))})
+
+    def answered(self) -> list[int]:
+        """How many fresh cycles were in each answer. Raises MachineError for what is damaged."""
+        return [line.fresh for line in self._lines() if isinstance(line, Answered)]
+
     def rounds(self) -> list[Round]:
         """In their order; of one that was begun again after its host was lost, the last try.
 
@@ -280,6 +297,8 @@ def _line(text: str) -> _Line | None:
         return _checked(Host, found["host"])
     if "brought" in found:
         return _checked(Brought, found["brought"])
+    if "answered" in found:
+        return _checked(Answered, found["answered"])
     return _checked(Stopped, found["stopped"]) if "stopped" in found else None
 
 

@@ -53,6 +53,7 @@ def problems(tmp_path: Path, text: str) -> list[str]:
         (Range(range=("200ms", "1s"), n=3), ["200ms", "600ms", "1s"]),
         (Range(range=("200ms", "1s"), step="300ms"), ["200ms", "500ms", "800ms"]),
         (Range(range=(1, 5), step=2), [1, 3, 5]),
+        (Range(range=(1, 2.5), n=4), [1.0, 1.5, 2.0, 2.5]),
         (Range(range=(1, 3), n=5), [1, 2, 3]),  # whole numbers stay whole, and each comes once
         (Log(log=("200ms", "3s"), n=5), ["200ms", "394ms", "775ms", "1.52s", "3s"]),
         (Log(log=(1, 1000), n=4), [1, 10, 100, 1000]),

@@ -160,3 +160,10 @@ def test_two_sweeps_at_once_are_refused_and_a_directory_of_something_else_is_lef
     with pytest.raises(ConfigError, match="is no sweep's directory"):
         Store(foreign).prepare()
     assert [path.name for path in foreign.iterdir()] == ["notes.txt"]
+
+
+def test_an_answer_is_remembered_by_the_fresh_cycles_that_it_has_shown(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for fresh in (0, 12, 12, 60):
+        store.answer(fresh)
+    assert store.answered() == [12, 60]
