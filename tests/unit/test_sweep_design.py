@@ -278,6 +278,20 @@ def test_the_baseline_may_be_a_file_of_ones_own(tmp_path, monkeypatch, base) -> 
     assert foresight.pasted(found, every[0]) == ("resolvers mine", "    timeout resolve 3s")
 
 
+def test_another_value_of_a_variable_is_another_arm(tmp_path, monkeypatch) -> None:
+    """Else what was measured with the one would count for the other."""
+    monkeypatch.chdir(tmp_path)
+    Path("own.cfg").write_text(CFG.format("dns", '"${EVERY}"'))
+    design = {"name": "d", "haproxy": "own.cfg", "vary": {"proxy.retries": [1]}}
+    Path("d.yaml").write_text(yaml.safe_dump(design))
+    keys = []
+    for every in ("1s", "2s", "1s"):
+        monkeypatch.setenv("EVERY", every)
+        keys.append([arm.key for arm in arms_of(of_command(Path("d.yaml")))])
+    assert keys[0] == keys[2]
+    assert not {*keys[0]} & {*keys[1]}
+
+
 def test_keys_go_by_what_is_measured(tmp_path) -> None:
     """The same settings have the same key, however they are written and whatever else varies."""
 
