@@ -100,8 +100,8 @@ class Base:
                 raise ConfigError(*problems)
             self._own = self.proxy.settings()
             # What the file says may be this machine's variables.
-            said = json.dumps([self.digest, self._own], sort_keys=True)
-            self.digest = hashlib.sha256(said.encode()).hexdigest()
+            own = json.dumps([self.digest, self._own], sort_keys=True)
+            self.digest = hashlib.sha256(own.encode()).hexdigest()
 
     def value(self, path: str) -> Any:
         """What holds at a path, where no arm says it; None if nobody knows."""

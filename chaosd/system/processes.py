@@ -309,6 +309,11 @@ def _start_time(pid: int) -> str | None:
     return None if fields[0] in "ZX" else fields[19]
 
 
+def is_from_here(label: str) -> bool:
+    """Whether the owner is, or was, of this boot and PID namespace."""
+    return label.partition(":")[2].partition(":")[2] == _here()
+
+
 def is_dead(label: str) -> bool:
     """Whether the owner certainly lives no more: one that can't be judged from here is not dead."""
     pid, _, rest = label.partition(":")

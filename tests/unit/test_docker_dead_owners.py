@@ -35,3 +35,21 @@ def test_another_boot_is_another_machine_where_none_has_an_id(
     _, namespace, here = rest.split(":")
     owner = f"{pid}:1:{namespace}:{boot or here}"  # no process was started then
     assert objects._is_dead(None, tags(owner=owner)) is dead
+
+
+@pytest.mark.parametrize("inside", [True, False], ids=["in that container", "on its machine"])
+def test_a_container_that_was_started_again_removes_what_its_earlier_start_left(
+    monkeypatch, inside: bool
+) -> None:
+    """As of deploy/compose.yaml: chaosd is killed, and the engine starts its container again."""
+
+    class Engine:
+        def inspect_container(self, name: str) -> dict:
+            return {"State": {"Running": True}}
+
+    monkeypatch.setattr(objects, "own_container", lambda _: "home" if inside else None)
+    labels = objects.labels("run", "c1", "home")
+    pid, start, namespace, boot = labels["chaosd.owner"].split(":")
+    assert not objects._is_dead(Engine(), labels)  # it is us
+    earlier = {**labels, "chaosd.owner": f"{pid}:{start}:{int(namespace) + 1}:{boot}"}
+    assert objects._is_dead(Engine(), earlier) is inside

@@ -262,7 +262,8 @@ def _is_dead(api: Any, tags: dict[str, str]) -> bool:
     """Whether the owner certainly lives no more; one that can't be judged from here is not dead."""
     if home := tags.get(HOME):
         if own_container(api) == home:
-            return processes.is_dead(tags[OWNER])
+            # Each start of a container has a PID namespace of its own: another one is over.
+            return not processes.is_from_here(tags[OWNER]) or processes.is_dead(tags[OWNER])
         try:
             inspected = translated(lambda: api.inspect_container(home))
         except MissingError:
