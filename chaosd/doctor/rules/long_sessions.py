@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from chaosd.doctor import mending
 from chaosd.doctor.finding import Confidence, Facts, Finding, Ms, Severity
 from chaosd.doctor.rule import Rule
+from chaosd.doctor.rules.no_check import NO_PORT, may_be_checked
 from chaosd.doctor.subject import Subject, of_server
 from chaosd.doctor.words import listed, quoted
 from chaosd.proxies.haproxy.cfg.effective import Proxy, Server, Value
@@ -56,7 +57,14 @@ class LongSessions(Rule):
             "backends": listed(backends),
             "servers": quoted([server.name for server in servers]),
         }
-        edits = [mending.append(server.statement, _words(server)) for server in servers]
+        edits = [
+            mending.append(server.statement, _words(server))
+            for server in servers
+            if server.values["check"].value or may_be_checked(server)
+        ]
+        advice = "It closes them when checks find it DOWN, not at a change of address."
+        if not edits:
+            advice = f"`{_WORDS}` does, for servers that are checked. {NO_PORT}"
         return self.finding(
             of_server(servers[0]),
             facts,
@@ -64,7 +72,7 @@ class LongSessions(Rule):
             also=[*filter(None, [value.place]), *(server.place for server in servers)],
             remedy=mending.remedy(
                 *edits,
-                advice="It closes them when checks find it DOWN, not at a change of address.",
+                advice=advice,
             ),
             beyond=True,
         )

@@ -71,6 +71,10 @@ _GONE: dict[tuple[str, ...], _Gone] = {
     ("bind-process",): _Gone((2, 7)),
 }
 _GONE_OF_PROCESS: dict[tuple[str, ...], _Gone] = {("nbproc",): _Gone((2, 5))}
+# Words that older versions do not have yet, by their first one.
+_NEW_OF_PROCESS: dict[str, Version] = {"dns-accept-family": (3, 2)}
+_NEW_OF_SERVER: dict[str, Version] = {"init-state": (3, 1)}
+_SERVERS = frozenset({"server", "server-template", "default-server"})
 _ONE_LINE_CHECK = _Gone((2, 7), advice="write the headers in an `http-check send` line")
 
 
@@ -82,6 +86,8 @@ def refusal(dialect: Dialect, section: Section, line: Statement) -> Refusal | No
         return found
     if dialect.is_assumed:
         return None
+    if (found := _too_new(dialect.version, section, line)) is not None:
+        return found
     known = _GONE_OF_PROCESS if section.kind == "global" else _GONE
     if section.kind in {*_PROXIES, "global"}:
         for words, gone in known.items():
@@ -110,6 +116,21 @@ def _headers_in_check(line: Statement) -> Refusal | None:
             f"headers after the version of `option httpchk` are an error since {since} "
             f"({_ONE_LINE_CHECK.advice})"
         )
+    return None
+
+
+def _too_new(version: Version, section: Section, line: Statement) -> Refusal | None:
+    """A word of this line that only newer versions have."""
+    known: dict[str, Version] = {}
+    if section.kind == "global":
+        known = _NEW_OF_PROCESS if line.keyword in _NEW_OF_PROCESS else {}
+    elif section.kind in _PROXIES and line.keyword in _SERVERS:
+        known = _NEW_OF_SERVER
+    first = 0 if section.kind == "global" else 1
+    for word in line.texts[first:]:
+        since = known.get(word)
+        if since is not None and version < since:
+            return Refusal(f"`{word}` is new in {'.'.join(map(str, since))}")
     return None
 
 
