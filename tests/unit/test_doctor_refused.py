@@ -99,6 +99,28 @@ def test_no_prediction_names_the_number_and_not_the_words_that_follow_from_it(tm
     assert "`web:80` is not a number of servers" in say_unknown(backend)
 
 
+# --- lines that nobody begins so ---
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("server s web:80 resolvers dns \\", "no line goes on after a `\\`"),
+        ("resolver dns", "a backend section has no `resolver`"),
+        ("resolve-prefer ipv4", "`resolve-prefer` stands on a server's line"),
+        ("check inter 2s", "`check` stands on a server's line"),
+    ],
+)
+def test_a_line_that_is_none(tmp_path, line, said) -> None:
+    (found,) = look(tmp_path, "refused", f"{DNS}{HEAD}backend b\n    {line}\n")
+    assert said in found.message
+
+
+def test_what_is_no_line_of_the_process(tmp_path) -> None:
+    (found,) = look(tmp_path, "refused", f"global\n    dns-resolver dns\n{HEAD}")
+    assert "a global section has no `dns-resolver`" in found.message
+
+
 # --- words of a newer version ---
 
 
@@ -142,7 +164,6 @@ def test_a_section_without_a_nameserver_finds_nothing(tmp_path) -> None:
 # --- a check needs a port ---
 
 
-@pytest.mark.parametrize("slug", ["no-check", "long-sessions"])
 @pytest.mark.parametrize(
     ("address", "is_mended"),
     [
@@ -151,10 +172,9 @@ def test_a_section_without_a_nameserver_finds_nothing(tmp_path) -> None:
         ("web port 80", True),
     ],
 )
-def test_where_there_is_no_port_no_check_is_added(tmp_path, slug, address, is_mended) -> None:
-    head = HEAD.replace("mode http", "mode tcp\n    timeout tunnel 1h")
-    text = f"{DNS}{head}backend b\n    server s {address} resolvers dns\n"
-    (found,) = look(tmp_path, slug, text)
+def test_where_there_is_no_port_no_check_is_added(tmp_path, address, is_mended) -> None:
+    text = f"{DNS}{HEAD}backend b\n    server s {address} resolvers dns\n"
+    (found,) = look(tmp_path, "no-check", text)
     assert bool(found.remedy.edits) is is_mended
     assert ("check port NUMBER" in found.remedy.advice) is not is_mended
 
@@ -198,6 +218,12 @@ def test_the_host_of_a_container_is_not_found_by_dns(tmp_path) -> None:
         assert not look(tmp_path, "never-resolved", text.format(name))
 
 
+def test_a_nameserver_on_the_same_machine_does_not_move(tmp_path) -> None:
+    text = f"{DNS}{HEAD}backend b\n    server s web:80 resolvers dns\n"
+    assert look(tmp_path, "nameserver-by-name", text.replace("192.0.2.1", "dns.example"))
+    assert not look(tmp_path, "nameserver-by-name", text.replace("192.0.2.1", "localhost"))
+
+
 def test_how_often_is_not_said_where_it_is_not_known(tmp_path) -> None:
     dns = f'{DNS}    timeout resolve "${{POLL}}"\n'
     text = f"{dns}{HEAD}backend b\n    server s web:80 check resolvers dns\n"
@@ -205,6 +231,15 @@ def test_how_often_is_not_said_where_it_is_not_known(tmp_path) -> None:
     assert "(1 name). Where" in found.message
     (found,) = look(tmp_path, "resolve-prefer", text.replace('"${POLL}"', "1s"))
     assert "(1 name, 2 a second instead of 1). Where" in found.message
+
+
+@pytest.mark.parametrize(("fall", "said"), [(1, "1 check has"), (2, "2 checks have")])
+def test_one_check_and_several(tmp_path, fall, said) -> None:
+    text = (
+        f"{DNS}    hold obsolete 9s\n{HEAD}backend b\n    server-template s 3 web:80 resolvers dns "
+    )
+    (found,) = look(tmp_path, "template-share", f"{text}check fall {fall}\n")
+    assert f"or until {said} failed" in found.message
 
 
 def test_one_and_several_peers(tmp_path) -> None:

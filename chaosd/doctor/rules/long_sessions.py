@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from chaosd.doctor import mending
 from chaosd.doctor.finding import Confidence, Facts, Finding, Ms, Severity
 from chaosd.doctor.rule import Rule
-from chaosd.doctor.rules.no_check import NO_PORT, may_be_checked
 from chaosd.doctor.subject import Subject, of_server
 from chaosd.doctor.words import listed, quoted
 from chaosd.proxies.haproxy.cfg.effective import Proxy, Server, Value
@@ -57,14 +56,10 @@ class LongSessions(Rule):
             "backends": listed(backends),
             "servers": quoted([server.name for server in servers]),
         }
-        edits = [
-            mending.append(server.statement, _words(server))
-            for server in servers
-            if server.values["check"].value or may_be_checked(server)
-        ]
-        advice = "It closes them when checks find it DOWN, not at a change of address."
-        if not edits:
-            advice = f"`{_WORDS}` does, for servers that are checked. {NO_PORT}"
+        checked = [server for server in servers if server.values["check"].value]
+        edits = [mending.append(server.statement, _WORDS) for server in checked]
+        what = "It" if edits else f"`{_WORDS}`"
+        advice = f"{what} closes them when checks find it DOWN, not at a change of address."
         return self.finding(
             of_server(servers[0]),
             facts,
@@ -76,10 +71,6 @@ class LongSessions(Rule):
             ),
             beyond=True,
         )
-
-
-def _words(server: Server) -> str:
-    return _WORDS if server.values["check"].value else f"check {_WORDS}"
 
 
 def _timeout(proxy: Proxy) -> tuple[str, Value] | None:

@@ -18,10 +18,10 @@ _OF_CHECKS = ("inter", "fastinter", "downinter", "rise", "fall", "on-marked-down
 _BESIDE = ("track", "agent-check")
 
 
-NO_PORT = "Where the line has no port, a check needs one: `check port NUMBER`."
+_NO_PORT = "Where the line has no port, a check needs one: `check port NUMBER`."
 
 
-def may_be_checked(server: Server) -> bool:
+def _may_be_checked(server: Server) -> bool:
     """Whether HAProxy takes a plain `check`: it does not start without a port to check."""
     there, port = target(server.address.text), server.values.get("port")
     if there.is_service or there.is_socket or (port is not None and port.is_said):
@@ -54,9 +54,9 @@ class NoCheck(Rule):
             "never": verb(names, "it is never", "they are never"),
             "backend": proxy.name,
         }
-        able = [server for server in servers if may_be_checked(server)]
+        able = [server for server in servers if _may_be_checked(server)]
         edits = [mending.append(server.statement, "check") for server in able]
-        advice = "" if len(able) == len(servers) else NO_PORT
+        advice = "" if len(able) == len(servers) else _NO_PORT
         return self.finding(
             of_server(servers[0]),
             facts,
