@@ -121,7 +121,7 @@ class DnsServer:
         self._waiting = 0
         self._closed = False
         self._listeners: list[Listener] = []  # one for each nameserver
-        self._connections: dict[asyncio.Transport, None] = {}  # the oldest first
+        self._connections: dict[asyncio.Transport, int] = {}  # and whose; the oldest first
 
     def publish(self, name: str, ips: Sequence[str]) -> None:
         """From now on the name has exactly these addresses.

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from random import Random, SystemRandom
 
 import dns.asyncquery
@@ -14,6 +14,7 @@ import uvloop
 
 from chaosd.dns import server as module
 from chaosd.dns import sockets
+from chaosd.dns.rules import Rule, does
 from chaosd.errors import MachineError
 from chaosd.runtimes.local.loopback import claim
 from chaosd.system.clock import RealClock
@@ -116,6 +117,26 @@ def test_it_goes_on_after_garbage(host):
             assert ips(answer) == [IP]
             assert ips(await dns.asyncquery.tcp(query(), host, port=port, timeout=WAIT_S)) == [IP]
             writer.close()
+
+    run(scenario())
+
+
+def test_a_closed_port_ends_its_connections_and_not_those_of_another_nameserver(host):
+    async def scenario():
+        async with serving(host) as (server, (_, port)):
+            second = await server.start(host, 0)
+            opened = [await asyncio.open_connection(host, each) for each in (port, second.port)]
+            for reader, writer in opened:
+                writer.write(query().to_wire(prepend_length=True))
+                await asyncio.wait_for(reader.readexactly(2), WAIT_S)  # it is taken
+            server.rules.set("fault", [Rule(nameserver=0, does=(does("closed"),))])
+            with suppress(ConnectionResetError):
+                await asyncio.wait_for(opened[0][0].read(), WAIT_S)  # its end
+            assert len(server._connections) == 1
+            opened[1][1].write(query().to_wire(prepend_length=True))
+            assert await asyncio.wait_for(opened[1][0].read(4096), WAIT_S)
+            for _, writer in opened:
+                writer.close()
 
     run(scenario())
 

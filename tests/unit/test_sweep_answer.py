@@ -71,6 +71,20 @@ def test_only_fresh_blocks_are_promised_and_they_choose_nothing() -> None:
     assert after.gains[0].after > 6.0
 
 
+def test_fresh_blocks_that_were_shown_before_have_intervals_that_hold_at_every_look() -> None:
+    """After Ctrl-C somebody has seen a part of them, and has decided to go on."""
+    once = recommend(board(with_fresh()))
+    again = recommend(board(replace(with_fresh(), fresh_were_shown=True)))
+    assert once is not None
+    assert again is not None
+    for first, second in zip(once.gains, again.gains, strict=True):
+        assert first.change.value == pytest.approx(second.change.value)
+        assert first.n == second.n
+    means = [next(gain for gain in found.gains if gain.of_mean).change for found in (once, again)]
+    widths = [(each.high or 0.0) - (each.low or 0.0) for each in means]
+    assert widths[1] > 1.2 * widths[0] > 0
+
+
 def test_fresh_blocks_that_do_not_confirm_it_say_so() -> None:
     worse = with_fresh(lambda key: 3.0 if key == chosen().arm.key else 0.0)
     said = "\n".join(text.lines(answer(worse)))
