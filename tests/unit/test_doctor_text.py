@@ -11,12 +11,13 @@ import pytest
 from chaosd.doctor import rule
 from chaosd.doctor.examine import Diagnosis, Doctor
 from chaosd.doctor.finding import Change, Cost, Ms, Toll
-from chaosd.doctor.formats import text
+from chaosd.doctor.formats import table, text
 from chaosd.doctor.formats.costs import cost_lines, remedy_lines
 from chaosd.doctor.price import Model
 from chaosd.doctor.reading import Program, open_files
 from chaosd.doctor.words import between, listed
 from chaosd.proxies.haproxy.cfg.source import Place
+from chaosd.proxies.haproxy.model.backend import Happening
 from chaosd.proxies.haproxy.model.outlook import MOVE
 from chaosd.proxies.haproxy.rewire.edits import Replace, apply
 from chaosd.proxies.haproxy.rewire.reasons import Reason
@@ -202,6 +203,17 @@ def test_a_version_that_is_worse_is_said_to_be(tmp_path) -> None:
     assert list(text.upgrade_lines(new, new)) == [
         "from HAProxy 3.2.26 to HAProxy 3.2.26: nothing changes for your users"
     ]
+
+
+@pytest.mark.parametrize(("p95_s", "is_told"), [(0.03, False), (1.5, True)])
+def test_what_other_trials_would_come_to_is_no_change(tmp_path, p95_s, is_told) -> None:
+    old = diagnosed(tmp_path, CROWDED, "2.6.12")
+    (row,) = old.rows
+    outlook = row.now[Happening.MOVE]
+    slower = replace(outlook.recovery_s, p95=outlook.recovery_s.p95 * (1 + p95_s))
+    now = {**row.now, Happening.MOVE: replace(outlook, recovery_s=slower)}
+    new = replace(old, rows=(replace(row, now=now),))
+    assert [worse for _, worse in table.changed(old, new)] == [True] * is_told
 
 
 def test_words() -> None:
