@@ -105,6 +105,8 @@ def _pairs(
             yield objective, P, recovery(some, P, alpha), said.recovery_p95_s
             continue
         measure = MEASURES[objective]
+        if not measure.alike:
+            continue
         yield objective, None, mean(objective, some, alpha), measure.of_foretold(said)
 
 

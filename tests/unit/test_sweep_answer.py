@@ -205,3 +205,19 @@ def test_the_best_of_many_looks_better_than_it_is_and_fresh_blocks_do_not() -> N
     error = 0.29 * (2 / 8 / len(fresh)) ** 0.5  # of a mean of such differences
     assert fmean(looked_at) < -2 * error
     assert abs(fmean(fresh)) < 3 * error
+
+
+def test_questions_in_trouble_are_not_held_against_what_the_model_says_of_another_time() -> None:
+    """It counts until the name is answered again; a cycle lasts until all is calm."""
+    objectives = (Objective.RECOVERY_P95, Objective.DNS_TROUBLE)
+    far = {
+        key: replace(said, trouble_queries_per_s=9 * said.trouble_queries_per_s)
+        for key, said in LAB.foretold.items()
+    }
+    found = answer(replace(LAB, objectives=objectives, foretold=far))
+    assert not [o for o in found.oddities if o.objective is Objective.DNS_TROUBLE]
+    of_trouble = [e for e in found.effects if e.objective is Objective.DNS_TROUBLE]
+    assert of_trouble
+    assert all(level.foretold is None for effect in of_trouble for level in effect.levels)
+    assert "[" not in text.row(found, found.standings[0])[2]
+    assert "[" in text.row(found, found.standings[0])[1]
