@@ -72,7 +72,7 @@ class Precision:
         """Take in a cycle; p95 if it is known well enough now, to `wanted` of it to either side."""
         self._tally.add(cycle)
         has_recovery = cycle.outcome in (CycleOutcome.RECOVERED, CycleOutcome.CENSORED)
-        self._missing[cycle.fault] -= has_recovery
+        self._missing[cycle.fault] -= has_recovery and cycle.doubt is None
         if self._tally.failovers < self._look_at or max(self._missing.values()) > 0:
             return None
         self._look_at = math.ceil(self._tally.failovers * LOOKS_GROWTH)

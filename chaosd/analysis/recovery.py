@@ -101,7 +101,8 @@ class RecoveryFold:
     relapse. Each later bad sample, by scheduled time, ends a stretch and begins the next; stable is
     then the earliest end of a good sample of the first stretch that lasts `stable_for` from there.
 
-    With `waits` nothing is over before all of the fault was `injected`.
+    With `waits` nothing is over before all of the fault was `injected`: what is bad until then is a
+    relapse however long after the recovery it was scheduled, and the last stretch counts.
     With `unknown` nobody can tell the new instance: the recovery is the first good answer to what
     was scheduled after the last bad one, of those up to when the fault was `injected`, or else
     after the first one. If nothing was bad by then, there was no outage, and the recovery is T0.

@@ -47,10 +47,19 @@ def arm_problems(
         yield Problem(document.place(path), path, what)
     for target in arm.values:
         path = ("arms", index, target)
-        first, last = re.split(r"[.\[]", target)[0], target.rpartition(".")[2]
+        first, *rest = re.findall(r"[^.\[\]]+", target) or [""]
         if first in _SHARED:
             what = "is shared by all arms (an arm may set proxy, app, dns and faults)"
             yield Problem(document.place(path), path, what)
-        elif first == "faults" and last in _SCHEDULE | {"faults"}:
+        elif first == "faults" and _sets_schedule(rest):
             what = "all arms have one schedule (an arm may set other values of a fault)"
             yield Problem(document.place(path), path, what)
+
+
+def _sets_schedule(steps: Sequence[str]) -> bool:
+    """Whether this path below `faults` is of when a fault comes, or of what it is.
+
+    So it is if a fault is set as a whole.
+    """
+    of_fault = steps[1:]
+    return not of_fault or bool(_SCHEDULE & {of_fault[0], of_fault[-1]})

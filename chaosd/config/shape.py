@@ -344,9 +344,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     Raises ConfigError with every problem there is. Relative paths in a plugin's part belong to the
     file's own directory: its validators find that as `info.context["base"]`.
     """
-    secrets = shown.secrets_of(document(path, overrides).data)
     shown.forget()
-    shown.know(value for where, value in secrets if shown.is_telling(where, value))
     return _whole(partial(document, path, overrides), path)
 
 
@@ -371,7 +369,10 @@ def of_data(data: dict[str, Any], called: Path) -> Config:
 
 
 def _whole(fresh: Callable[[], yamlfile.Document], path: Path) -> Config:
-    config = validated(fresh(), path)
+    read = fresh()
+    secrets = shown.secrets_of(read.data)
+    shown.know(value for where, value in secrets if shown.is_telling(where, value))
+    config = validated(read, path)
     if config.arms:
         config._arm_configs.update(_arm_configs(config, fresh, path))  # noqa: SLF001
     return config

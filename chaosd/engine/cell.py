@@ -178,8 +178,8 @@ class CellRun:
         """An instance has its address: whether it is a fresh one, and the direct probe is due."""
         host, cycle = placed.ip, self.cycle
         failover = cycle is not None and cycle.kind is CycleKind.FAILOVER
-        if cycle is not None and failover and host in self._hosts:
-            cycle.spoil(Cause(kind=CauseKind.NOT_FRESH, detail=host))
+        if failover and host in self._hosts:
+            self._spoil(Cause(kind=CauseKind.NOT_FRESH, detail=host))
         if host not in self._hosts:
             self._hosts.append(host)
         if cycle is None:
@@ -189,6 +189,10 @@ class CellRun:
         if self._direct is not None:
             self.pacing.until_answered(dense=True)
             self._owner.prober.aim(self._direct, instance.address)
+
+    def _spoil(self, cause: Cause) -> None:
+        """The cycle that goes on is no sample: stored now, for it may never come to its end."""
+        self.recorder.record(Disturbed(cause=cause))
 
     async def tear_down(self) -> None:
         if self.stage is not None:
@@ -342,10 +346,11 @@ class CellRun:
         arms = plan.arms if blocked else (self.arm,)
         timers_s = [period_s for arm in arms for period_s in arm.proxy.timers_s()]
         who, names, place = plan.schedule_of(self.name)
+        # By the run's labels: an arm's may differ, by what comes with a fault.
         times = schedule.merged(
             [
                 schedule.instants(f, self.clock, plan.rng(who, f.label), timers_s, place)
-                for f in self.config.faults
+                for f in plan.config.faults
             ]
         )
         if not blocked:
@@ -416,7 +421,8 @@ class CellRun:
             disturbances.append(Disturbance(other, self.stage, seen))
         driver = CycleDriver(cycle, machine, disturbances, self._owner)
         api = self.stage.api if self.stage is not None else None
-        shared = self._entry_shared()
+        if (shared := self._entry_shared()) is not None:
+            self._spoil(shared)
         try:
             unsteady = None if self.is_steady() else self._unsteady()
             await driver.run(unsteady=unsteady, poller=self.server_poller, api=api)
@@ -484,9 +490,8 @@ class CellRun:
             events, samples, who, settings=self.settings, stream=self.main, direct=self._direct
         )
         self._owner.finish(measured)
-        kind = flight_record.suspicion(measured)
-        if kind is None and surprises(measured):
-            kind = flight_record.Suspicion.REQUESTS
+        surprising = bool(surprises(measured))
+        kind = flight_record.suspicion(measured, surprising=surprising)
         if kind is not None:
             where, why = self._owner.directory, words.suspicion(kind)
             flight_record.write(where, measured, kind, events, samples, why=why)

@@ -43,12 +43,18 @@ class Suspicion(StrEnum):
     REQUESTS = "requests"
 
 
-def suspicion(cycle: Cycle) -> Suspicion | None:
-    """Why it should have one; None if it needs none."""
+def suspicion(cycle: Cycle, *, surprising: bool) -> Suspicion | None:
+    """Why it should have one; None if it needs none.
+
+    `surprising`: it lost more or fewer requests than predicted. That it is misrouted comes last: of
+    those few are kept.
+    """
     if cycle.outcome == CycleOutcome.CENSORED:
         return Suspicion.NOT_RECOVERED
     if cycle.anomaly:
         return Suspicion.ANOMALY
+    if surprising:
+        return Suspicion.REQUESTS
     if cycle.misrouted:
         return Suspicion.MISROUTED
     return None

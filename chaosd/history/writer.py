@@ -47,7 +47,7 @@ from chaosd.history.events import (
     StrangersAsked,
 )
 from chaosd.history.values import Sample
-from chaosd.system import files
+from chaosd.system import files, priority
 
 SECOND_NS = 1_000_000_000
 CHUNK_SAMPLES = 100_000  # 3.2 MB of tail; converting ten times as many costs 100 MB of memory
@@ -91,7 +91,9 @@ def write_whole(path: Path, text: str) -> None:
     try:
         # As private as the directory, also if it is written much later by `chaosd report`.
         mode = path.parent.stat().st_mode & 0o666
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        # In a directory of somebody else's a link may stand there, or a FIFO: never written to.
+        temporary.unlink(missing_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         with os.fdopen(os.open(temporary, flags, mode), "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
@@ -231,7 +233,9 @@ class RunStore:
         self._newest_ns = 0
         self._rare: dict[tuple[str, type], tuple[int, AnyEvent | None]] = {}
         self._answers: dict[str, tuple[int, int]] = {}
-        self._pool = ThreadPoolExecutor(1, "parquet") if threads else None
+        self._pool = (
+            ThreadPoolExecutor(1, "parquet", initializer=priority.share) if threads else None
+        )
         self._conversions: list[Future[None]] = []
         try:
             directory.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -23,12 +23,13 @@ from chaosd.analysis.compare import (
     Row,
     Side,
 )
+from chaosd.analysis.recovery import DEFINITIONS
 from chaosd.analysis.statistics import Estimate
 from chaosd.errors import ConfigError, Exit, MachineError
 from chaosd.history import manifest as run_manifest
 from chaosd.history import strict
 from chaosd.history.codec import decode_cycle
-from chaosd.history.cycles import CycleOutcome
+from chaosd.history.cycles import Cycle, CycleOutcome
 from chaosd.history.reader import WHOLE_BYTES_MAX, RunReader, lines_of
 from chaosd.report import json as report_json
 from chaosd.report import load_run, words
@@ -186,7 +187,8 @@ def _report(path: Path) -> Any:
         found = summary.summarise(title, reader.manifest, cycles, (), {})
         config, of_arms = settings(reader), arm_settings(reader)
     elif path.suffix == ".jsonl":
-        found = summary.summarise(str(path), {}, lines_of(path, decode_cycle), (), {})
+        cycles = list(lines_of(path, decode_cycle))
+        found = summary.summarise(str(path), _manifest(cycles), cycles, (), {})
     else:
         try:
             return strict.parse(read_utf8(path, WHOLE_BYTES_MAX))
@@ -194,6 +196,15 @@ def _report(path: Path) -> Any:
             what = "neither a run directory, nor a report.json, nor a cycles.jsonl"
             raise ConfigError(f"{path}: is {what}") from error
     return json.loads(report_json.render(found, config, of_arms))
+
+
+def _manifest(cycles: Iterable[Cycle]) -> dict[str, Any]:
+    """What cycles tell of their run, where nothing else is left of it: its arms."""
+    cells: dict[str, dict[str, None]] = {}
+    for cycle in cycles:
+        cells.setdefault(cycle.arm, {})[cycle.cell] = None
+    arms = {arm: {"cells": list(some)} for arm, some in cells.items()}
+    return {"settings": {"definitions": DEFINITIONS}, "arms": arms if len(arms) > 1 else {}}
 
 
 def render(found: Comparison) -> str:

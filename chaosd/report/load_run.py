@@ -20,14 +20,17 @@ from chaosd.history.cycles import Cycle, CycleOutcome
 from chaosd.history.events import (
     AnyEvent,
     CycleEnded,
+    Disturbed,
     Event,
     FaultBegan,
+    FaultInjected,
     InstancePlaced,
     LogRefused,
     QueriesCounted,
     StrangersAsked,
     StreamOpened,
     StreamPaced,
+    earliest,
 )
 from chaosd.history.reader import Block, RunReader, unreadable
 
@@ -145,16 +148,35 @@ def _unfinished(
         if end is not None and end.at_ns <= last_ns + settings.interval_ns:
             yield measured([*events, end])
             continue
-        last = CycleEnded(fault=begin.what.fault, unix=begin.what.t0_unix)
+        spoilt = next((e.what.cause for e in events if isinstance(e.what, Disturbed)), None)
+        last = CycleEnded(fault=begin.what.fault, unix=begin.what.t0_unix, cause=spoilt)
         over = Event(at_ns=last_ns + 1, cell=cell, cycle=number, what=last)
         whole = measured([*events, over])
-        if whole.stable_recovery_s is None:
+        if spoilt is not None:
+            yield whole
+            continue
+        over_ns = _over_ns(whole, begin, events, settings)
+        if over_ns is None or over_ns > over.at_ns:
             # What was sent later may have been answered, and the answer not been stored.
             cut = replace(last, cause=Cause(kind=CauseKind.STOPPED))
             yield measured([*events, over.saying(cut)])
             continue
-        stable_ns = begin.at_ns + round(whole.stable_recovery_s * SECOND_NS)
-        yield replace(whole, end_ns=stable_ns + settings.stable_for_ns)
+        yield replace(whole, end_ns=over_ns)
+
+
+def _over_ns(
+    cycle: Cycle, begin: Event[FaultBegan], events: Iterable[AnyEvent], settings: Settings
+) -> int | None:
+    """When its observation is over; None while it is not stable, or its fault is not all done."""
+    if cycle.stable_recovery_s is None:
+        return None
+    calm_ns = begin.at_ns + round(cycle.stable_recovery_s * SECOND_NS)
+    if begin.what.waits:
+        injected = earliest(events, FaultInjected)
+        if injected is None:
+            return None
+        calm_ns = max(calm_ns, injected.at_ns)
+    return calm_ns + settings.stable_for_ns
 
 
 def settings_of(reader: RunReader, cell: str) -> Settings:

@@ -57,6 +57,17 @@ def test_arms_run_in_blocks_and_have_numbers_of_their_own(ran) -> None:
     assert "fast vs ours: better" in ran.said
 
 
+def test_what_comes_with_an_arms_fault_does_not_change_its_schedule(simulate) -> None:
+    """Its label does change, and the schedule was drawn by that."""
+    trouble = {"type": "dns", "answer": "servfail", "at": "100ms", "window": "1s"}
+    arms = [{"name": "plain"}, {"name": "trouble", "faults[0].with": [trouble]}]
+    ran = simulate(arms=arms, until={"cycles": 3})
+    assert {cycle.fault for cycle in ran.cycles} == {"recreate", "recreate+dns"}
+    for number in (1, 2, 3):
+        one, other = (cycle.t0_ns for cycle in ran.cycles if cycle.cycle == number)
+        assert abs(one - other) < 100_000_000
+
+
 def test_arms_of_one_run_are_compared_and_not_pooled(ran) -> None:
     directory = ran.directory
     found = compare(files.load(directory, arm="ours"), files.load(directory, arm="fast"))
@@ -85,6 +96,8 @@ def test_objectives_are_of_each_arm(simulate) -> None:
         ([{"name": "a"}, {"name": "a"}], "arms[1].name: is called `a`, as [0] is"),
         ([{"name": "a", "probes": []}], "is shared by all arms (an arm may set proxy, app, dns"),
         ([{"name": "a", "faults[0].every": "1s"}], "all arms have one schedule"),
+        ([{"name": "a", "faults[0].every.min": "1s"}], "all arms have one schedule"),
+        ([{"name": "a", "faults[0]": {"type": "noop", "every": "1s"}}], "all arms have one sched"),
         ([{"name": "a", "proxy.server.inter": "fast"}], "proxy.server.inter: "),
         ([{"name": "a", "proxy.resolvers.timeout_resolv": "1s"}], "did you mean `timeout_resolve`"),
         ([{"name": "a", "faults[7].gap": "1s"}], "is a list without [7]"),

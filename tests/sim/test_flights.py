@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+import chaosd.engine.cell
 import chaosd.history.flight_record
 from chaosd.history.flight_record import Suspicion
 from chaosd.report import words
@@ -27,6 +28,19 @@ def test_a_misrouted_cycle_has_one_with_all_that_is_known(simulate) -> None:
         samples = [row for rows in flight["samples"].values() for row in rows]
         strangers = [row for row in samples if row[2] == "ok" and "imposter" in row[4]]
         assert len(strangers) >= cycle.misrouted > 0
+
+
+def test_one_that_lost_other_requests_than_predicted_is_not_only_misrouted(
+    simulate, monkeypatch
+) -> None:
+    """Of the latter 50 are kept: where an imposter is wanted each cycle is one."""
+    monkeypatch.setattr(chaosd.engine.cell, "surprises", lambda _: ["misrouted"])
+    monkeypatch.setattr(chaosd.history.flight_record, "MISROUTED_MAX", 0)
+    imposter = {"type": "recreate", "every": "10s", "old_ip": "imposter"}
+    ran = simulate("--cycles", "1", faults=[imposter])
+    assert ran.cycles[0].misrouted > 0
+    flight = json.loads((ran.directory / "flight/c1-1.json").read_text())
+    assert flight["kind"] == Suspicion.REQUESTS
 
 
 def test_a_good_cycle_has_none(simulate) -> None:

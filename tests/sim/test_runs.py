@@ -22,7 +22,7 @@ from chaosd.engine.run import Engine
 from chaosd.history.causes import CauseKind, Doubt, DoubtKind, LagKind
 from chaosd.history.cycles import CycleOutcome
 from chaosd.history.events import InstancePlaced
-from chaosd.history.reader import FOLDED
+from chaosd.history.reader import FOLDED, RunReader
 from chaosd.history.writer import RunStore
 from chaosd.runtimes import sim
 from chaosd.runtimes.sim import SimStage
@@ -360,6 +360,9 @@ def test_an_address_that_is_not_fresh_makes_a_cycle_invalid(simulate, monkeypatc
     ran = simulate(until={"cycles": 2})
     assert {c.outcome for c in ran.cycles} == {CycleOutcome.INVALID}
     assert ran.cycles[0].cause.kind is CauseKind.NOT_FRESH
+    # It is stored at once: nobody may count the cycle after a kill -9 either.
+    disturbed = RunReader(ran.directory).events("disturbed")
+    assert [event.what.cause for event in disturbed] == [ran.cycles[0].cause]
 
 
 def test_a_probe_that_idles_measures_the_same(simulate) -> None:

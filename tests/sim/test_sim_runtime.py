@@ -388,3 +388,6 @@ def test_an_own_file_or_a_proxy_without_a_model_is_refused() -> None:
 def test_the_simulated_version_is_the_proxys_version() -> None:
     world = simulate(settle, weather={"version": "2.2.9"})
     assert world.spec.proxy.version() == "2.2.9"
+    # Where the config names one it is that: two arms of two versions were one and the same.
+    world = simulate(settle, weather={"version": "2.2.9"}, version="2.6")
+    assert world.spec.proxy.version() == "2.6"

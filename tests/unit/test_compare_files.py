@@ -19,7 +19,7 @@ from chaosd.analysis.summary import summarise
 from chaosd.cli import main
 from chaosd.errors import ConfigError
 from chaosd.history.codec import encode_cycle
-from chaosd.history.cycles import CycleOutcome
+from chaosd.history.cycles import CycleKind, CycleOutcome
 from chaosd.history.reader import RunReader
 from chaosd.history.writer import RunStore
 from chaosd.report import compare as files
@@ -97,6 +97,20 @@ def test_a_baseline_knows_its_settings(runs) -> None:
     told = "proxy.config: two different files (not every setting of both is known)"
     assert told in files.lines(found)
     assert compare(files.load(baseline), files.load(runs / "a")).changed == {}
+
+
+def test_cycles_alone_are_not_pooled_either(tmp_path) -> None:
+    """Of several arms, and of DNS cycles among failovers: as of the whole run directory."""
+    path = tmp_path / "cycles.jsonl"
+    several = [replace(cycle(1.0), cell=f"{arm}-1", arm=arm) for arm in ("a", "b")]
+    path.write_text("".join(f"{encode_cycle(c)}\n" for c in several))
+    with pytest.raises(ConfigError, match="has several arms, which can't be pooled"):
+        files.load(path)
+    assert files.load(path, arm="b").failovers == 1
+    still = [cycle(1.0), cycle(9.0, kind=CycleKind.DNS)]
+    path.write_text("".join(f"{encode_cycle(c)}\n" for c in still))
+    found = files.load(path)
+    assert (found.failovers, found.numbers["recovery p50"].value) == (1, 1.0)
 
 
 OWN = {"server": {"inter": "2s", "slowstart": "10s"}, "retries": 3}

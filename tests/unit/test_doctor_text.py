@@ -57,6 +57,66 @@ def test_a_line_of_two_remedies_has_both(tmp_path) -> None:
         assert all(paste.others == () for paste in alone)
 
 
+def test_a_word_that_two_remedies_add_is_there_once(tmp_path) -> None:
+    tunnel = FILE.replace(
+        "    option redis", "    timeout tunnel 1h\n    option httpchk\n    option redis"
+    )
+    found = diagnosed(tmp_path, tunnel.replace(" check ", " "))
+    by_rule = {finding.rule: finding for finding in found.findings}
+    for slug in ("no-check", "long-sessions"):
+        paste = remedy_lines(found.subject, by_rule[slug], found.findings)[0]
+        assert paste.text.split().count("check") == 1
+        assert "check on-marked-down shutdown-sessions" in paste.text
+
+
+CROWDED = """\
+global
+    maxconn 256
+defaults
+    mode tcp
+    retries 3
+    timeout connect 5s
+    timeout client 1m
+    timeout server 1m
+resolvers dns
+    nameserver dns1 127.0.0.11:53
+backend out
+    server one one:5049 check resolvers dns resolve-prefer ipv4 init-addr libc,none
+"""
+
+
+def test_a_remedy_that_helps_one_happening_and_not_another_does_not_cost_nothing(tmp_path) -> None:
+    found = diagnosed(tmp_path, CROWDED, "2.6.12")
+    assert not found.findings
+    said = text.summary(found, everything=False)
+    assert said.startswith("nothing whose remedy pays on balance, ")
+    assert "`no-redispatch`, better in one happening and worse in another (--all)" in said
+
+
+BY_RULE = """\
+backend out
+    http-request do-resolve(txn.ip,dns) hdr(host)
+    http-request set-dst var(txn.ip)
+    server any 0.0.0.0:0
+backend bracketed
+    server one [${ADDRESS}]:80
+"""
+
+
+def test_where_a_rule_chooses_the_address_nothing_is_said_to_stay(tmp_path) -> None:
+    found = diagnosed(tmp_path, FILE + BY_RULE)
+    said = [line for line in text.render(found, everything=False) if line.startswith("out: ")]
+    assert said[0].startswith("out: no prediction: ")
+    assert "`http-request do-resolve(txn.ip,dns)`: a rule chooses the address" in said[0]
+
+
+def test_in_brackets_there_is_no_name(tmp_path) -> None:
+    found = diagnosed(tmp_path, FILE + BY_RULE)
+    assert "never-resolved" not in {finding.rule for finding in found.all}
+    lines = [*text.render(found, everything=False)]
+    assert "bracketed: addresses in the file: nothing moves by DNS" in lines
+
+
 def test_the_table_fits_a_terminal_whatever_the_names(tmp_path) -> None:
     lines = list(text.render(diagnosed(tmp_path), everything=False))
     head = next(n for n, line in enumerate(lines) if "a lost node" in line)

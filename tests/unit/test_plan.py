@@ -115,6 +115,28 @@ def test_what_can_not_be_simulated_is_not_ignored(check, part, where, what) -> N
     assert said == [f"chaosd: c.yaml:4: {where}: {what} (leave it out, or take another runtime)"]
 
 
+@pytest.mark.parametrize(
+    ("proxy", "where", "what"),
+    [
+        ("{type: nginx}", "proxy.type", "this proxy can't be simulated (use the local runtime)"),
+        (
+            "{type: haproxy, config: own.cfg}",
+            "proxy.config",
+            (
+                "your own file can't be simulated "
+                "(set resolvers, server, … in the YAML, or use the local runtime)"
+            ),
+        ),
+    ],
+)
+def test_check_says_which_proxies_can_not_be_simulated(check, tmp_path, proxy, where, what) -> None:
+    """It was said by `run` alone, without a line."""
+    own = "defaults\n  mode http\nbackend b\n  server s app.internal:80 check\n"
+    (tmp_path / "own.cfg").write_text(own)
+    code, said = check(f"name: x\nruntime: sim\n{FAULT}proxy: {proxy}\n")
+    assert (code, said) == (2, [f"chaosd: c.yaml:4: {where}: {what}"])
+
+
 def test_the_place_of_an_override_is_the_override(check) -> None:
     faults = "faults: [{type: recreate, every: 5s}]\n"
     code, said = check(f"name: x\nruntime: local\n{faults}", "--set", "faults.0.old_ip=vacant")

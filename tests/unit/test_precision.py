@@ -57,6 +57,16 @@ def test_it_goes_on_until_every_objective_can_be_judged() -> None:
     assert fold.reached
 
 
+def test_poor_cycles_are_none_that_an_objective_can_be_judged_by() -> None:
+    goals = Slo.model_validate({"faults": {"imposter": {"failed": "50%", "min_cycles": 100}}})
+    fold = Precision(0.01, goals.objectives())
+    for _ in range(100):
+        fold.add(fake.cycle())
+        fold.add(fake.cycle(fault="imposter", doubt=fake.LATE))
+    assert not fold.reached
+    assert fold.shortfall() == Shortfall(kind=ShortfallKind.FAILOVERS, count=100)
+
+
 def test_it_looks_seldom() -> None:
     """A look sorts all recoveries; with very many of them there need not be one after each."""
     recoveries_s = [1.0] * 86 + [2.0] * 4 + [1.0] * 800

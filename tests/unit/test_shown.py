@@ -228,6 +228,12 @@ def test_a_secret_that_is_known_is_shown_nowhere(capsys: pytest.CaptureFixture[s
     assert "hunter2" not in document.to_html([document.Code("x hunter2")])
 
 
+def test_a_secret_beside_ones_own_files_is_known_too() -> None:
+    """`chaosd run --haproxy FILE --set app.env.DB_PASSWORD=…` has no config file."""
+    shape.of_text('{"name": "a"}', Path("own.cfg"), ["app.env.DB_PASSWORD=correct-horse-9"])
+    assert shown.line("it said correct-horse-9 again") == f"it said {shown.MASK} again"
+
+
 def test_the_fingerprint_tells_secrets_apart_and_says_nothing() -> None:
     one, other = [("app.env.A", "hunter2")], [("app.env.A", "hunter3")]
     assert shown.fingerprint(one) == shown.fingerprint(list(one))

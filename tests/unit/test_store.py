@@ -28,7 +28,7 @@ from storing import EVERYTHING, in_order, read, stored_samples
 from chaosd.errors import MachineError
 from chaosd.history.reader import RunReader
 from chaosd.history.values import Outcome, Sample
-from chaosd.history.writer import RECORD, RECORDS, RunStore, read_chunk
+from chaosd.history.writer import RECORD, RECORDS, RunStore, read_chunk, write_whole
 from chaosd.report.load_run import settings_of
 
 FEW = settings(derandomize=True, max_examples=budget.of(8, 60), deadline=None)
@@ -347,6 +347,20 @@ def test_a_full_disk_is_one_line(tmp_path) -> None:
             write()
         assert str(error.value) == full(tmp_path / name)
     run.close()
+
+
+def test_what_is_written_goes_to_no_other_file(tmp_path) -> None:
+    """As by `chaosd report` in a directory of somebody else's."""
+    other = tmp_path / "other"
+    other.write_text("precious")
+    (tmp_path / "report.json.tmp").symlink_to(other)
+    os.mkfifo(tmp_path / "report.md.tmp")
+    for name in ("report.json", "report.md"):
+        write_whole(tmp_path / name, "said")
+        assert (tmp_path / name).read_text() == "said"
+        assert not (tmp_path / name).is_symlink()
+    assert other.read_text() == "precious"
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["other", "report.json", "report.md"]
 
 
 def test_what_could_not_be_written_whole_is_taken_back(tmp_path) -> None:

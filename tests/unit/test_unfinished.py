@@ -107,6 +107,41 @@ def test_one_that_was_over_and_not_written_down_yet_is_measured(tmp_path, ended)
     assert cycle.lasted_s == pytest.approx(1, abs=0.02)
 
 
+def test_one_that_was_no_sample_any_more_stays_none(tmp_path) -> None:
+    """Killed after something else than the fault had disturbed it, and after its recovery."""
+    run = Run(tmp_path)
+    run.ask(T0 - SECOND, T0)
+    run.store.event(fake.instance(NEW, fake.NEW_IP, at_ns=T0, cycle=1))
+    run.store.event(fake.begin(T0, cycle=1))
+    cause = asdict(fake.NOT_FRESH)
+    run.store.event(fake.reading(T0 + MS, "engine", "disturbed", cause=cause))
+    run.ask(T0, T0 + SECOND, Outcome.REFUSED)
+    run.ask(T0 + SECOND, T0 + 3 * SECOND, who=NEW)
+    [cycle] = analyse(tmp_path).cycles
+    assert (cycle.outcome, cycle.cause) == (CycleOutcome.INVALID, fake.NOT_FRESH)
+    assert analyse(tmp_path).report.total.recovery_s.n == 0
+
+
+@pytest.mark.parametrize("after_s", [None, 2.5, 1.5])
+def test_one_whose_fault_was_not_all_done_had_not_recovered(tmp_path, after_s) -> None:
+    """Killed while its program ran, or soon after: what comes then is part of the outage, too."""
+    run = Run(tmp_path)
+    run.ask(T0 - SECOND, T0)
+    gone = dict.fromkeys(("old", "old_ip", "new", "new_ip"))
+    run.store.event(fake.begin(T0, cycle=1, fault="command", **gone))
+    run.ask(T0, T0 + SECOND, Outcome.REFUSED)
+    run.ask(T0 + SECOND, T0 + 3 * SECOND)
+    if after_s is not None:
+        at_ns = T0 + round(after_s * SECOND)
+        run.store.event(fake.reading(at_ns, "engine", "injected"))
+    [cycle] = analyse(tmp_path).cycles
+    if after_s != 1.5:
+        assert (cycle.outcome, cycle.cause) == (CycleOutcome.INVALID, fake.STOPPED)
+        return
+    assert (cycle.outcome, cycle.recovery_s) == (CycleOutcome.RECOVERED, 1.001)
+    assert cycle.lasted_s == 2.5
+
+
 def while_it_is_read(monkeypatch, deed) -> None:
     """Have this done once, between the samples and the events."""
     plain, todo = RunReader.events, [deed]

@@ -10,7 +10,7 @@ from chaosd.doctor.formats.unknown import why_unknown
 from chaosd.doctor.price import NEGLIGIBLE_S
 from chaosd.doctor.scenarios import TROUBLE_S
 from chaosd.doctor.words import count
-from chaosd.proxies.haproxy.cfg.wording import say_limit
+from chaosd.proxies.haproxy.cfg.wording import say_fixed, say_limit
 from chaosd.proxies.haproxy.model.backend import Happening, Outlook, Unknown
 
 TITLES = {
@@ -79,7 +79,7 @@ def alike(rows: Sequence[Row]) -> list[tuple[list[str], Row]]:
 def why_none(row: Row) -> str:
     """Why there are no numbers, if there are none."""
     if row.is_fixed:
-        return "addresses in the file: nothing moves by DNS"
+        return say_fixed(row.limits)
     found = [outlook for outlook in row.now.values() if isinstance(outlook, Unknown)]
     return why_unknown(found[0]) if len(found) == len(row.now) else ""
 

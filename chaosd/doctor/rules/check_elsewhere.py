@@ -14,6 +14,7 @@ from chaosd.proxies.haproxy.cfg.effective import Proxy, Server
 from chaosd.proxies.haproxy.model.backend import CheckKind
 
 _ADVICE = "Check the port that requests go to, too."
+_ADVICE_OUTSIDE = "Polls come every `timeout resolve`: keep that short."
 _OUTSIDE = "what it says asks nothing of DNS, so a move is found by polls alone"
 
 
@@ -56,12 +57,13 @@ class CheckElsewhere(Rule):
                 "where": where,
                 "so": f"{unseen} is not seen" if connects else _OUTSIDE,
             }
+            advice = _ADVICE if connects else _ADVICE_OUTSIDE
             yield self.finding(
                 of_server(servers[0]),
                 facts,
                 backends=[server.backend for server in servers],
                 also=[server.place for server in servers],
-                remedy=None if is_beside else Remedy(advice=_ADVICE),
+                remedy=None if is_beside else Remedy(advice=advice),
                 sentence=self._beside if is_beside else None,
                 beyond=True,
             )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from chaosd.doctor.finding import Confidence, Facts, Finding, Remedy, Severity
 from chaosd.doctor.rule import Rule
 from chaosd.doctor.subject import Subject, of_server, of_setting
-from chaosd.doctor.words import quoted
+from chaosd.doctor.words import quoted, servers_of
 
 
 class MissingResolvers(Rule):
@@ -18,7 +18,7 @@ class MissingResolvers(Rule):
     confidence = Confidence.MEDIUM  # it may stand in a file that was not given
     title = "a resolvers section is in none of the files"
     sentence = (
-        "server {servers} {needs} `resolvers {name}`, and no such section is in {files}: HAProxy "
+        "{servers} {needs} `resolvers {name}`, and no such section is in {files}: HAProxy "
         "does not start with this alone"
     )
 
@@ -26,7 +26,7 @@ class MissingResolvers(Rule):
         for name, servers in subject.lacking.items():
             facts: Facts = {
                 "name": name,
-                "servers": quoted([server.name for server in servers]),
+                "servers": servers_of([server.name for server in servers]),
                 "needs": "needs" if len({server.name for server in servers}) == 1 else "need",
                 "files": quoted([source.path.name for source in subject.sources]),
             }

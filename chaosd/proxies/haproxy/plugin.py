@@ -423,19 +423,20 @@ class HAProxy:
         return (resolve_s, self.config.server.inter.s) if self.config.server.check else (resolve_s,)
 
     def predict(self, timeline: Timeline, clients: Clients | None = None) -> Prediction | Unreached:
-        """As `Predicts` says, for the version that is found or simulated, or else the newest."""
+        """As `Predicts` says: for the version found or simulated, or named, or else the newest."""
+        version = self._version or self.config.version
         if not self.config.files:
-            return predict(config.settings_of(self.config), self._version, timeline, clients)
+            return predict(config.settings_of(self.config), version, timeline, clients)
         if not isinstance(backend := self._backend(), Backend):
             return Unreached.UNREAD_SETTINGS
         if any(limit.changes in REQUESTS for limit in backend.limits):
             clients = None
         if (settings := settings_of(backend)) is not None:
-            return predict(settings, self._version, timeline, clients)
+            return predict(settings, version, timeline, clients)
         standing = self._standing(backend)
         if isinstance(standing, Unreached):
             return standing
-        return predict_any(standing, self._version, timeline, clients)
+        return predict_any(standing, version, timeline, clients)
 
     def foretell(
         self, happening: Timeline, clients: Clients, *, version: str | None
@@ -484,6 +485,7 @@ class HAProxy:
     ) -> ProxyModel:
         """Start a model of this HAProxy in a simulated world. From then on it is this version.
 
+        Where the config names one, it is that.
         Raises ConfigError for the user's own file, whose settings are not known here.
         """
         if self.own_file is not None:
@@ -491,7 +493,7 @@ class HAProxy:
                 f"{self.own_file}: your own file can't be simulated "
                 "(set resolvers, server, … in the YAML, or use the local runtime)"
             )
-        self._version = version
+        version = self._version = self.config.version or version
         settings = config.settings_of(self.config)
         slots = servers + self.config.spare_slots
         return ProxyModel(settings, version, world, rng, start_ns=start_ns, servers=slots)

@@ -23,7 +23,7 @@ from chaosd.history.values import Address, Instance, Sample, StreamSpec
 from chaosd.plugins.bases import KeyPath, OldIp, ProbeConfig, RuntimeConfig
 from chaosd.plugins.dns_trouble import meaning
 from chaosd.plugins.probe import Deliver
-from chaosd.plugins.proxy import Launches, Proxy, ProxyHost
+from chaosd.plugins.proxy import Launches, Proxy, ProxyHost, TakesOwnFile
 from chaosd.plugins.recording import Recorder
 from chaosd.plugins.runtime import (
     CanFaultDns,
@@ -53,6 +53,7 @@ KILL_NS, TERM_NS = 1_000_000, 5_000_000  # from the signal to the process being 
 TAKE_NS = 1_000_000  # until a placeholder is ready, and until it has an IP
 FIRST_PORT = 20_000
 OWN_IMAGE = "http-server"
+NO_MODEL = "this proxy can't be simulated"
 OLD_IP: tuple[OldIp, ...] = get_args(OldIp)
 
 
@@ -61,7 +62,9 @@ class SimConfig(RuntimeConfig):
 
     type: Literal["sim"]
     version: str = Field(
-        "3.0.11", pattern=r"^\d+\.\d+(\.\d+)?$", description="the HAProxy that is simulated"
+        "3.0.11",
+        pattern=r"^\d+\.\d+(\.\d+)?$",
+        description="the HAProxy that is simulated, where `proxy.version` names none",
     )
     app_start: Duration = Field(Duration(30_000_000), description="from start to listening")
     latency: Duration = Field(Duration(150_000), description="of a good answer")
@@ -382,6 +385,10 @@ class SimRuntime:
 
     def problems(self, cell: CellSpec) -> list[tuple[KeyPath, str]]:
         """What is for real programs and real entries, of which there are none here."""
+        if isinstance(cell.proxy, TakesOwnFile) and cell.proxy.own_file is not None:
+            what = "your own file can't be simulated"
+            right = "set resolvers, server, … in the YAML, or use the local runtime"
+            return [(("proxy", "config"), f"{what} ({right})")]  # what it brings with it can't, too
         app, remedy = cell.app, "leave it out, or take another runtime"
         no_program = "the simulated app is no program"
         found: list[tuple[KeyPath, str]] = []
@@ -400,6 +407,8 @@ class SimRuntime:
         if isinstance(cell.proxy, Launches) and cell.proxy.listen is not None:
             what = "the simulated proxy has no entry that others could find"
             found.append((("proxy", "listen"), f"{what} ({remedy})"))
+        if not isinstance(cell.proxy, CanSimulate):
+            found.append((("proxy", "type"), f"{NO_MODEL} (use the local runtime)"))
         return found
 
     def loop_factory(self) -> Callable[[], Any]:
@@ -419,7 +428,7 @@ class SimRuntime:
     ) -> SimStage:
         proxy = cell.proxy
         if not isinstance(proxy, CanSimulate):
-            raise ConfigError("proxy.type: this proxy can't be simulated (use the local runtime)")
+            raise ConfigError(f"proxy.type: {NO_MODEL} (use the local runtime)")
         world = self._worlds[cell.name] = SimCell(
             cell,
             recorder,

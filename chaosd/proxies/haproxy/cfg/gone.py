@@ -14,10 +14,21 @@ from chaosd.proxies.haproxy.cfg.source import Section, Statement
 _PROXIES = frozenset({"defaults", "frontend", "backend", "listen"})
 _TIMEOUTS = ("resolve", "retry")
 _HOLDS = ("nx", "timeout", "refused", "other", "valid", "obsolete")
-_OF_RESOLVERS = {
-    *("nameserver", "parse-resolv-conf", "hold", "timeout"),
-    *("resolve_retries", "accepted_payload_size"),
+_OF_RESOLVERS = {  # with how many words a line has at least
+    "nameserver": 3,
+    "hold": 3,
+    "timeout": 3,
+    "parse-resolv-conf": 1,
+    "resolve_retries": 2,
+    "accepted_payload_size": 2,
 }
+_LACKING = {"nameserver": "its name or its address (nameserver NAME ADDRESS:PORT)"}
+# What ends up in a resolvers section that was written into the middle of a backend.
+_OF_PROXIES = frozenset(
+    {"server", "server-template", "default-server", "balance", "option", "bind", "mode", "cookie"}
+    | {"acl", "default_backend", "use_backend", "http-check", "http-request", "http-response"}
+    | {"tcp-check", "tcp-request", "stick-table", "stick"}
+)
 
 
 class Refusal(NamedTuple):
@@ -67,6 +78,8 @@ def refusal(dialect: Dialect, section: Section, line: Statement) -> Refusal | No
     """Why this version does not take this line, if that is one of the reasons known here."""
     if section.kind == "resolvers":
         return _of_resolvers(line)
+    if section.kind in {*_PROXIES, "global"} and (found := _only_in_resolvers(section, line)):
+        return found
     if dialect.is_assumed:
         return None
     known = _GONE_OF_PROCESS if section.kind == "global" else _GONE
@@ -100,9 +113,26 @@ def _headers_in_check(line: Statement) -> Refusal | None:
     return None
 
 
+def _only_in_resolvers(section: Section, line: Statement) -> Refusal | None:
+    """What only a `resolvers` section has."""
+    if line.keyword == "timeout":
+        is_other = line.texts[1:2] not in [(name,) for name in _TIMEOUTS]
+        if section.kind != "global" and is_other:
+            return None
+    elif line.keyword not in _OF_RESOLVERS:
+        return None
+    words = " ".join(line.texts[:2]) if line.keyword == "timeout" else line.keyword
+    return Refusal(f"`{words}` belongs in a resolvers section, and this is a {section.kind} one")
+
+
 def _of_resolvers(line: Statement) -> Refusal | None:
     """What a `resolvers` section does not have in any version."""
     word = line.texts[1] if line.words[1:] else ""
+    if line.keyword in _OF_PROXIES:
+        return Refusal(
+            f"a resolvers section has no `{line.keyword}` (the backend ends where this section "
+            "begins: put the section before it, or after it)"
+        )
     if line.keyword not in _OF_RESOLVERS:
         return Refusal(f"a resolvers section has no `{line.keyword}`", "")
     if line.keyword == "timeout" and word not in _TIMEOUTS:
@@ -113,4 +143,6 @@ def _of_resolvers(line: Statement) -> Refusal | None:
         )
     if line.keyword == "hold" and word not in _HOLDS:
         return Refusal(f"a resolvers section has no `hold {word}`", "")
+    if len(line.words) < _OF_RESOLVERS[line.keyword]:
+        return Refusal(f"`{line.keyword}` lacks {_LACKING.get(line.keyword, 'its value')}")
     return None
