@@ -14,11 +14,13 @@ import budget
 import pytest
 import sweeps
 
+from chaosd.sweep import oddities as module
 from chaosd.sweep import text
 from chaosd.sweep.answer import Answer, answer
 from chaosd.sweep.effects import Direction
 from chaosd.sweep.json import document
 from chaosd.sweep.lines import differing
+from chaosd.sweep.measures import mean
 from chaosd.sweep.oddities import OddityKind, oddities
 from chaosd.sweep.recommend import Recommendation, Rule, recommend
 from chaosd.sweep.standing import Basis, board
@@ -221,3 +223,20 @@ def test_questions_in_trouble_are_not_held_against_what_the_model_says_of_anothe
     assert all(level.foretold is None for effect in of_trouble for level in effect.levels)
     assert "[" not in text.row(found, found.standings[0])[2]
     assert "[" in text.row(found, found.standings[0])[1]
+
+
+def test_each_arm_has_its_share_of_the_error_before_it_is_measured(monkeypatch) -> None:
+    """Else an early look takes all of it, and later ones take theirs in addition."""
+    shares: list[set[float]] = []
+
+    def noted(objective, some, alpha):
+        shares[-1].add(alpha)
+        return mean(objective, some, alpha)
+
+    monkeypatch.setattr(module, "mean", noted)
+    few = replace(LAB, seen=tuple(seen for seen in LAB.seen if seen.arm in ("k00", "k01")))
+    for results in (few, LAB):
+        shares.append(set())
+        oddities(board(results))
+    assert shares[0] == shares[1]
+    assert len(shares[0]) == 1
