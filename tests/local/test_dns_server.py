@@ -14,6 +14,7 @@ import uvloop
 
 from chaosd.dns import server as module
 from chaosd.dns import sockets
+from chaosd.dns.presets import PRESETS
 from chaosd.dns.rules import Rule, does
 from chaosd.errors import MachineError
 from chaosd.runtimes.local.loopback import claim
@@ -117,6 +118,32 @@ def test_it_goes_on_after_garbage(host):
             assert ips(answer) == [IP]
             assert ips(await dns.asyncquery.tcp(query(), host, port=port, timeout=WAIT_S)) == [IP]
             writer.close()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("preset", "rcode", "addresses"),
+    [
+        ("trailing-bytes", "NOERROR", (IP,)),
+        ("noise", "NOERROR", ()),
+        ("cut", "NOERROR", ()),
+        ("wrong-id", "", ()),
+        ("other-port", "", ()),
+    ],
+)
+def test_what_is_told_of_a_spoiled_answer_is_what_can_be_read_of_it(host, preset, rcode, addresses):
+    async def scenario():
+        seen = []
+        async with serving(host, seen) as (server, (_, port)):
+            server.rules.set("fault", PRESETS[preset].rules)
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                sender.sendto(query().to_wire(), (host, port))
+                # The next question is read after it.
+                await dns.asyncquery.tcp(
+                    dns.message.make_query("x", "A"), host, port=port, timeout=WAIT_S
+                )
+            assert (seen[0].rcode, seen[0].ips) == (rcode, addresses)
 
     run(scenario())
 
