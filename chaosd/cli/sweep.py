@@ -215,6 +215,7 @@ def _write(
             lines={arm.key: foresight.pasted(loaded, arm) for arm in chosen},
             foretold={k: each for k, each in predictions.foretold.items() if k[0] in keys},
             unforetold={k: why for k, why in predictions.unforetold.items() if k in keys},
+            precision=None if design.until.precision is None else float(design.until.precision),
         )
     )
 
@@ -266,6 +267,7 @@ def publish(found: Answer, store: Store, *, as_json: bool) -> int:
     from chaosd.history.writer import write_whole
     from chaosd.sweep import json, page, text
 
+    store.answer(sum(each.fresh for each in found.results.seen))
     document = encoding.dumps(json.document(found), indent=1)
     write_whole(store.directory / "answer.json", document + "\n")
     write_whole(store.directory / "answer.html", page.html(found))

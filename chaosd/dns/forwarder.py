@@ -27,6 +27,7 @@ from chaosd.system.clock import Clock, RealClock
 
 CONTROL_PORT = 5301  # on its own loopback
 UPSTREAM_LIMIT_S = 1.0  # then the name counts as missing
+PAYLOAD = 16_384  # of an answer by UDP: it comes over the container's own loopback
 FORWARDED_MAX = 1024  # questions that wait for the upstream; more than that are dropped
 STRANGERS_NS = 1_000_000_000  # how often it is said how many others have asked
 FAMILIES = (dns.rdatatype.A, dns.rdatatype.AAAA)
@@ -85,9 +86,11 @@ class Forwarder(DnsServer):
         self, name: dns.name.Name, family: dns.rdatatype.RdataType
     ) -> list[dns.rdata.Rdata]:
         host, port = self._upstream
-        query = dns.message.make_query(name, family)
+        # 512 bytes have room for some 29 addresses: what was cut off would count as gone.
+        query = dns.message.make_query(name, family, use_edns=0, payload=PAYLOAD)
         with suppress(dns.exception.DNSException, OSError):
-            answer = await dns.asyncquery.udp(query, host, UPSTREAM_LIMIT_S, port)
+            ask = dns.asyncquery.udp_with_fallback
+            answer, _ = await ask(query, host, UPSTREAM_LIMIT_S, port)
             return [record for rrset in answer.answer for record in rrset if rrset.rdtype == family]
         return []
 

@@ -49,6 +49,7 @@ class Rule:
     every: int = 1
     share: float = 1.0
     does: tuple[Does, ...] = ()  # to the answer, in this order
+    seed: str = ""  # of what is left to chance: of one cycle, or each would have the same
 
     def selects(self, name: str, qtype: str, transport: str, nameserver: int) -> bool:
         return (
@@ -112,7 +113,8 @@ class RuleBook:
         """Replace the rules of this owner; none: it has none any more."""
         self._by_owner.pop(owner, None)
         if rules:
-            counted = (_Counted(rule, f"{owner} {n}") for n, rule in enumerate(rules))
+            names = (f"{owner} {n} {rule.seed}".rstrip() for n, rule in enumerate(rules))
+            counted = map(_Counted, rules, names)
             self._by_owner[owner] = tuple(counted)
         self._changed()
 

@@ -121,7 +121,7 @@ class DnsServer:
         self._waiting = 0
         self._closed = False
         self._listeners: list[Listener] = []  # one for each nameserver
-        self._connections: dict[asyncio.Transport, None] = {}  # the oldest first
+        self._connections: dict[asyncio.Transport, int] = {}  # and whose; the oldest first
 
     def publish(self, name: str, ips: Sequence[str]) -> None:
         """From now on the name has exactly these addresses.
@@ -247,8 +247,8 @@ class DnsServer:
             previous=self._previous.get(question.name, ()),
         )
         if wrong.does:
-            usual = any(sending.wire and sending.way == "usual" for sending in spoiled)
-            query = _as_spoiled(query, response if usual else None)
+            usual = (each.wire for each in spoiled if each.wire and each.way == "usual")
+            query = _as_spoiled(query, response, next(usual, None))
         delay_s = self.delay_s + wrong.delay_s
         if not spoiled:
             self._later(delay_s, partial(self._finish, None, query, asked.send))
@@ -338,15 +338,23 @@ class DnsServer:
         return RCODES.get(missing, dns.rcode.NXDOMAIN)
 
 
-def _as_spoiled(query: Query, response: dns.message.Message | None) -> Query:
-    """What was really answered, as far as it is a message; nothing if nothing usual was sent."""
-    if response is None:
+def _as_spoiled(query: Query, response: dns.message.Message | None, wire: bytes | None) -> Query:
+    """What was really answered, as far as it is a message; `wire` is what came as usual, if any.
+
+    An answer with another id is none, and one that can't be read has no addresses.
+    """
+    if response is None or wire is None or wire[:2] != response.id.to_bytes(2):
         return query._replace(rcode="", ips=())
-    sets = (*response.answer, *response.additional)
+    rcode = dns.rcode.to_text(response.rcode())
+    try:
+        sent = dns.message.from_wire(wire, ignore_trailing=True)
+    except (dns.exception.DNSException, ValueError):
+        return query._replace(rcode=rcode, ips=())
+    sets = (*sent.answer, *sent.additional)
     ips = (
         r.to_text() for each in sets for r in each if dns.rdatatype.to_text(r.rdtype) in FAMILIES
     )
-    return query._replace(rcode=dns.rcode.to_text(response.rcode()), ips=tuple(ips))
+    return query._replace(rcode=rcode, ips=tuple(ips))
 
 
 def _question(asked: Asked, rcode: dns.rcode.Rcode | None) -> Query:

@@ -111,10 +111,10 @@ class TcpDoor(asyncio.Protocol):
     def __init__(
         self,
         receive: Receive,
-        connections: dict[asyncio.Transport, None],
+        connections: dict[asyncio.Transport, int],
         nameserver: int = 0,
     ) -> None:
-        """`connections` has those of one server, the oldest first."""
+        """`connections` has those of one server and whose they are, the oldest first."""
         self._receive, self._connections, self._nameserver = receive, connections, nameserver
         self._buffer = b""
 
@@ -127,7 +127,7 @@ class TcpDoor(asyncio.Protocol):
             oldest = next(iter(connections))
             del connections[oldest]
             oldest.abort()
-        connections[transport] = None
+        connections[transport] = self._nameserver
         self._watch()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -186,7 +186,7 @@ class Listener:
     def __init__(
         self,
         receive: Receive,
-        connections: dict[asyncio.Transport, None],
+        connections: dict[asyncio.Transport, int],
         clock: Clock,
         nameserver: int,
     ) -> None:
@@ -223,9 +223,15 @@ class Listener:
             self.listen(self._at.host, [self._at.port])
 
     def shut(self) -> None:
-        """Close both ports: who asks is told by the kernel that nobody is there."""
+        """Close both ports: who asks is told by the kernel that nobody is there.
+
+        Connections end, too, as they do with the program that they were to.
+        """
         udp, self._udp = self._udp, None
         tcp, self._tcp = self._tcp, None
+        for connection, nameserver in list(self._connections.items()):
+            if nameserver == self._nameserver:
+                connection.abort()
         if udp is not None:
             udp.close()
         if tcp is not None and tcp.done() and not tcp.cancelled():

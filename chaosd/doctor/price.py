@@ -160,6 +160,20 @@ def is_nothing(cost: Cost) -> bool:
     return cost.loss_s < -NEGLIGIBLE_S or not any(map(is_felt, cost.tolls))
 
 
+def is_traded(cost: Cost) -> bool:
+    """Whether the remedy is left out, though it saves requests where something else happens."""
+    saves = any(
+        toll.usual and toll.failed_s.saved + toll.misrouted_s.saved >= NEGLIGIBLE_S
+        for toll in cost.tolls
+    )
+    return saves and is_nothing(cost)
+
+
+def is_harm(toll: Toll) -> bool:
+    """Whether users would lose requests by the remedy."""
+    return toll.failed_s.saved + toll.misrouted_s.saved <= -NEGLIGIBLE_S
+
+
 def is_felt(toll: Toll) -> bool:
     """Whether users would notice the remedy."""
     seconds = (toll.recovery_s, toll.failed_s, toll.misrouted_s)

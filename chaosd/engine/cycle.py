@@ -51,6 +51,7 @@ class CycleRun(CellRecorder):
         super().__init__(cell.clock, cell.name, cell.emit)
         self.run = cell.plan.run_id
         self.number = self.cycle = cell.recorder.cycle
+        self.chance = f"{cell.plan.seed} {cell.name} {self.number}"
         self.kind = fault.kind
         self.label = label
         self.also = also  # the labels of the faults that come with it
@@ -155,7 +156,7 @@ class CompanionRun(CellRecorder):
     def __init__(self, cycle: CycleRun, label: str, which: int, cell: CellRun) -> None:
         super().__init__(cycle.clock, cycle.cell, cell.emit)
         self.run, self.number, self.cycle = cycle.run, cycle.number, cycle.number
-        self.label = label
+        self.label, self.chance = label, cycle.chance
         self.began_ns: int | None = None
         self._which, self._of = which, cycle
 

@@ -22,7 +22,7 @@ from chaosd.plugins.bases import FaultConfig, PositiveWait
 from chaosd.plugins.fault import undoing
 from chaosd.plugins.recording import CycleContext
 from chaosd.system.clock import VirtualClock
-from chaosd.system.processes import KILL_S, Child, labels, lacking
+from chaosd.system.processes import KILL_S, Child, labels, lacking, within_session
 from chaosd.system.tasks import uncancelled
 from chaosd.units import Duration
 
@@ -52,7 +52,7 @@ class Command:
 
     The program finds CHAOSD_RUN, CHAOSD_CELL and CHAOSD_CYCLE in its environment. What it prints is
     stored, line by line. It ends with all processes of its group: what is to stay needs a session
-    of its own (`setsid`). In a simulated world it runs in no time.
+    of its own (`setsid`), and is never touched then. In a simulated world it runs in no time.
     """
 
     class Config(FaultConfig):
@@ -142,7 +142,8 @@ async def _child(
     limit_s: float,
 ) -> Ended:
     name = Path(program[0]).name
-    child = Child(name, program, environment=environment, clock=cycle.clock, heard=heard)
+    command = within_session(program)
+    child = Child(name, command, environment=environment, clock=cycle.clock, heard=heard)
     try:
         in_time = await child.wait(limit_s)
     finally:
@@ -161,7 +162,7 @@ def _at_once(
     """Run it while the simulated world stands still: nothing may await what is real there."""
     try:
         done = subprocess.run(
-            program,
+            within_session(program),
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import ClassVar, Literal, Self
 
@@ -94,6 +95,8 @@ class Dns(ForetellsTrouble):
             answer=answer, delay_s=delay_s, qtype=qtype, preset=preset, nameserver=nameserver
         )
 
+        rules = [replace(rule, seed=cycle.chance) for rule in self.rules]
+
         async def undo() -> None:
             async with cycle.deed(RestoreDns()):
                 await stage.answer_by([], cycle.label)
@@ -101,7 +104,7 @@ class Dns(ForetellsTrouble):
         async with undoing(undo):
             async with cycle.deed(said):
                 cycle.begin(old=None, new=None)
-                await stage.answer_by(self.rules, cycle.label)
+                await stage.answer_by(rules, cycle.label)
             yield DnsAnswersWrongly(
                 answer=answer, delay_s=delay_s, qtype=qtype, preset=preset, nameserver=nameserver
             )

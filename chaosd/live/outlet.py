@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TextIO
 
+from chaosd.system import priority
+
 WAITING_MAX = 1000  # texts; further ones are dropped
 BEHIND = 8  # texts that wait: what can be shown later should be
 PATIENCE_S = 3.0  # at the end: without any progress for so long nobody reads it
@@ -111,6 +113,7 @@ class Outlet:
                 self._changed.wait_for(lambda: bool(self._waiting))
                 self._busy = True
                 text = self._waiting.popleft()
+            priority.share()  # by each text: the first ones come before the measuring
             try:
                 data = text.encode(self._encoding, "backslashreplace")
                 while data:

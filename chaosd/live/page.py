@@ -13,6 +13,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from chaosd.errors import MachineError
 from chaosd.history.values import Address
+from chaosd.system import priority
 from chaosd.system.clock import SECOND_NS, RealClock
 
 CONNECTIONS_MAX = 32
@@ -41,10 +42,12 @@ class Page:
             raise MachineError(f"metrics.listen: {_refused(listen, error)}") from error
         self.address = Address(listen.host, self._server.server_port)
         self._server.set_app(self._answer)
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.1,), name="metrics", daemon=True
-        )
+        self._thread = threading.Thread(target=self._serve, name="metrics", daemon=True)
         self._thread.start()
+
+    def _serve(self) -> None:
+        priority.share()
+        self._server.serve_forever(0.1)
 
     def ready(self) -> None:
         """The topology is up."""
@@ -125,6 +128,10 @@ class _Server(ThreadingMixIn, WSGIServer):
                 return
             self._open[request] = self._now_ns()
         super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        priority.share()
+        super().process_request_thread(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
         with self._changed:

@@ -33,6 +33,7 @@ class CycleContext(Recorder, Protocol):
     cell: str
     number: int
     label: str  # of the fault; no other fault of this cycle has it
+    chance: str  # seeds what the fault leaves to chance: another one in each cycle and cell
     began_ns: int | None  # when it called `begin`
 
     @property

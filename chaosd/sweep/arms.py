@@ -99,6 +99,9 @@ class Base:
             if problems := self.proxy.problems():
                 raise ConfigError(*problems)
             self._own = self.proxy.settings()
+            # What the file says may be this machine's variables.
+            own = json.dumps([self.digest, self._own], sort_keys=True)
+            self.digest = hashlib.sha256(own.encode()).hexdigest()
 
     def value(self, path: str) -> Any:
         """What holds at a path, where no arm says it; None if nobody knows."""

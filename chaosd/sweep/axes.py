@@ -131,6 +131,8 @@ def _ends(pair: tuple[Any, Any]) -> tuple[Any, Any]:
         raise ValueError("both ends should be of one kind (such as [200ms, 3s])")
     if first >= last:
         raise ValueError("the first value should be less than the last one")
+    if isinstance(first, float) != isinstance(last, float):  # 1 to 2.5 is no range of whole numbers
+        return float(first), float(last)
     return first, last
 
 

@@ -137,7 +137,8 @@ def _effects(data: _Data) -> Iterator[Effect]:
     z = _z(len(data.factors) * len(data.objectives))
     for column, objective in enumerate(data.objectives):
         fitted = data.draws[:, :, column] @ operator.T
-        said = None if data.foretold is None else operator @ data.foretold[:, column]
+        of_model = data.foretold if MEASURES[objective].alike else None
+        said = None if of_model is None else operator @ of_model[:, column]
         for factor, place in zip(data.factors, places, strict=True):
             part = fitted[:, place]
             value, error = part[0], part[1:].std(axis=0) if len(part) > 1 else None

@@ -26,6 +26,7 @@ class Measure:
     floor: float  # in `unit`: what differs by less is as good, however small both are
     decimals: int = 2
     pooled: bool = False  # the fault has no part in it: all are taken together
+    alike: bool = True  # what is foretold is of the same time as what is seen, and is held to it
 
     def margin(self, value: float) -> float:
         """By how much another arm may differ from `value` and be as good."""
@@ -63,6 +64,7 @@ MEASURES: Mapping[Objective, Measure] = {
         of_foretold=lambda foretold: foretold.trouble_queries_per_s,
         unit="/s",
         floor=0.05,
+        alike=False,  # until the name is as it will be, and not until the cycle ends
     ),
 }
 

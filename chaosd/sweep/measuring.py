@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import TextIO
 
@@ -29,7 +29,7 @@ from chaosd.sweep.rounds import ARMS_MAX, SECONDS_MIN, Fault, Wanted
 from chaosd.sweep.seeing import REPORT, Shown
 from chaosd.sweep.standing import board
 from chaosd.sweep.store import Plan, Stopped, Store
-from chaosd.sweep.values import Host, Results, Seen
+from chaosd.sweep.values import Results, Seen
 from chaosd.sweep.where import Where
 
 FIRST_BLOCKS = 5  # before the first look, or more where so many are made at once
@@ -45,21 +45,24 @@ PIECES = 4  # of FIRST_BLOCKS blocks: a pass over several machines, or more if t
 
 def results_of(store: Store, plan: Plan) -> Results:
     """All that was seen so far, from the files alone."""
-    return _results(plan, _read(store), store.stopped(), store.hosts())
+    return _results(plan, _read(store), store.stopped(plan), store)
 
 
 def _read(store: Store, known: Sequence[Shown] = ()) -> list[Shown]:
     """What the rounds have shown; of `known` ones again as before."""
     found = list(known)
+    brought = {each.number: each for each in store.brought() if each.given_unix}
     for begun in store.rounds()[len(found) :]:
         first_block = sum(each.blocks for each in found)
-        found.append(seeing.look(store.directory, begun, first_block))
+        shown = seeing.look(store.directory, begun, first_block)
+        if (said := brought.get(begun.number)) is not None:
+            # Times of several hosts are only held against each other by one clock: ours.
+            shown = replace(shown, start_unix=said.given_unix, took_s=said.took_s)
+        found.append(shown)
     return found
 
 
-def _results(
-    plan: Plan, every: Sequence[Shown], stopped: dict[str, str], hosts: Mapping[str, Host]
-) -> Results:
+def _results(plan: Plan, every: Sequence[Shown], stopped: dict[str, str], store: Store) -> Results:
     keys = [arm.key for arm in plan.arms]
     # Those of faults that the design still has.
     shown = [each for each in every if plan.faults.get(each.round.fault) == each.round.fault_hash]
@@ -68,19 +71,22 @@ def _results(
         for key in each.round.arms.values() if each.blocks else ():
             if key in links:
                 links[key].append(f"{each.round.directory}/{REPORT}")
+    seen = tuple(seen for each in shown for seen in each.seen if seen.arm in links)
+    fresh = sum(each.fresh for each in seen)
     return Results(
         name=plan.name,
         arms=tuple(arm.sweep for arm in plan.arms),
         faults=tuple(plan.faults),
         objectives=plan.objectives,
-        seen=tuple(seen for each in shown for seen in each.seen if seen.arm in links),
+        seen=seen,
         foretold=plan.foretold,
         unforetold=plan.unforetold,
         stopped={key: why for key, why in stopped.items() if key in links},
         lines=plan.lines,
         links={key: tuple(paths) for key, paths in links.items() if paths},
         poor_blocks=sum(each.poor for each in shown),
-        hosts=hosts,
+        hosts=store.hosts(),
+        fresh_were_shown=any(count < fresh for count in store.answered()),
     )
 
 
@@ -111,7 +117,7 @@ class Sweep:
         self._faults, self._limits, self._stream = faults, limits, stream
         self._arms = {arm.key: arm for arm in plan.arms}
         self._baseline = next(arm for arm in plan.arms if arm.sweep.baseline)
-        self._stopped = store.stopped()
+        self._stopped = store.stopped(plan)
         self._shown = _read(store)
         self._number = max((begun.number for begun in store.rounds()), default=0)
         self._is_over = False  # somebody has stopped it
@@ -136,7 +142,7 @@ class Sweep:
         print(masking.line(text), file=self._stream, flush=True)
 
     def results(self) -> Results:
-        return _results(self._plan, self._shown, self._stopped, self._store.hosts())
+        return _results(self._plan, self._shown, self._stopped, self._store)
 
     # --- which arms, how many blocks ---
 
@@ -150,7 +156,8 @@ class Sweep:
         for key, stop in racing.look(results, self._limits.precision).items():
             why = sweep_words.stopped(stop, results)
             self._stopped[key] = why
-            self._store.stop(Stopped(key=key, why=why))
+            basis = self._plan.basis
+            self._store.stop(Stopped(key=key, why=why, basis=basis, by=stop.by, share=stop.share))
             self._say(f"stopped: {self._arms[key].sweep.name}: {why}")
 
     def _count(self, key: str, fault: str, *, fresh: bool = False) -> int:

@@ -71,7 +71,8 @@ def _against_model(
 ) -> Iterator[Oddity]:
     results = board.results
     there = [s for s in board.standings if s.is_measured]
-    tests = max(1, len(there) * len(results.faults) * (len(results.objectives) + 1))
+    # All arms have their share, also those that are not measured yet: people look more than once.
+    tests = max(1, len(results.arms) * len(results.faults) * (len(results.objectives) + 1))
     alpha = sequences.ALPHA / tests
     for standing in there:
         arm = standing.arm
@@ -105,6 +106,8 @@ def _pairs(
             yield objective, P, recovery(some, P, alpha), said.recovery_p95_s
             continue
         measure = MEASURES[objective]
+        if not measure.alike:
+            continue
         yield objective, None, mean(objective, some, alpha), measure.of_foretold(said)
 
 

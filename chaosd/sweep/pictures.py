@@ -100,7 +100,13 @@ def _kind(standing: Standing, *, is_chosen: bool) -> str:
 
 
 def _foretold(answer: Answer, across: Objective, up: Objective) -> list[tuple[float, float]]:
-    """The predicted front as it is seen from these two sides: its lower left edge."""
+    """The predicted front as it is seen from these two sides: its lower left edge.
+
+    Not behind what was measured, if it is of another time.
+    """
+    alike = all(MEASURES[each].alike for each in (across, up))
+    if answer.basis is Basis.MEASURED and not alike:
+        return []
     found = []
     for standing in answer.standings:
         x, y = (standing.numbers[each].foretold for each in (across, up))

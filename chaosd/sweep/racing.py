@@ -108,7 +108,10 @@ class _Race:
         every = [(arm, objective) for arm in arms for objective in results.objectives]
         self.values = {(a.key, o): measured(o, seen[a.key], None) for a, o in every}
         self.foretold = {
-            (a.key, o): foretold(results.foretold, a.key, results.faults, o) for a, o in every
+            (a.key, o): foretold(results.foretold, a.key, results.faults, o)
+            if MEASURES[o].alike
+            else None
+            for a, o in every
         }
         self.grids = {o: grid(results, arms, o) for o in results.objectives}
         self.on_several_hosts = are_several(results)

@@ -180,13 +180,14 @@ def gains_of(board: Board, before: SweepArm, after: SweepArm) -> Iterator[Gain]:
         ):
             basis = kind
             break
+    once = basis is Basis.FRESH and not results.fresh_were_shown
     for objective in results.objectives:
         if basis is Basis.FORETOLD or ours is None or theirs is None:
             yield _foretold_gain(board, objective, before, after)
             continue
-        yield _gain(objective, theirs, ours, basis)
+        yield _gain(objective, theirs, ours, basis, once=once)
         if objective is Objective.RECOVERY_P95:
-            yield _paired(objective, theirs, ours, basis, of_mean=True)
+            yield _paired(objective, theirs, ours, basis, once=once, of_mean=True)
 
 
 def _foretold_gain(board: Board, objective: Objective, before: SweepArm, after: SweepArm) -> Gain:
@@ -209,13 +210,15 @@ def _gain(
     before: Mapping[str, Sequence[Seen]],
     after: Mapping[str, Sequence[Seen]],
     basis: Basis,
+    *,
+    once: bool,
 ) -> Gain:
     """Paired by block where the same fault is worst for both; else of the two intervals."""
     half = sequences.ALPHA / 2
     before, after = _in_the_same_blocks(before, after)
     one, two = measured(objective, before, half), measured(objective, after, half)
     if objective is not Objective.RECOVERY_P95 and one.fault == two.fault:
-        return _paired(objective, before, after, basis, fault=one.fault)
+        return _paired(objective, before, after, basis, once=once, fault=one.fault)
     a, b = two.estimate, one.estimate
     return Gain(
         objective=objective,
@@ -254,10 +257,14 @@ def _paired(
     after: Mapping[str, Sequence[Seen]],
     basis: Basis,
     *,
+    once: bool,
     fault: str | None = None,
     of_mean: bool = False,
 ) -> Gain:
-    """The mean difference within a block. A recovery that never came is one of the limit."""
+    """The mean difference within a block. A recovery that never came is one of the limit.
+
+    `once`: nobody has looked at these blocks before.
+    """
     read = MEASURES[objective].of_seen
 
     def values(by_fault: Mapping[str, Sequence[Seen]]) -> dict[tuple[str, int], float]:
@@ -273,13 +280,14 @@ def _paired(
     cycles = [seen for some in (before, after) for part in some.values() for seen in part]
     longest_s = longest(objective, cycles)
     moves = [two[key] - one[key] for key in both]
-    is_once = basis is Basis.FRESH and len(set(moves)) > 1
     return Gain(
         objective=objective,
         of_mean=of_mean,
         before=_mean([one[key] for key in both]),
         after=_mean([two[key] for key in both]),
-        change=_once(moves) if is_once else difference(objective, moves, longest_s),
+        change=_once(moves)
+        if once and len(set(moves)) > 1
+        else difference(objective, moves, longest_s),
         n=len(both),
         basis=basis,
     )

@@ -31,7 +31,7 @@ class Shown:
     seen: tuple[Seen, ...]
     blocks: int  # that were made, poor ones included
     poor: int  # blocks in which an arm's cycle does not count
-    start_unix: float  # by its host's clock
+    start_unix: float  # by its host's clock, or that of who collects
     took_s: float
     at_once: int  # arms that ran side by side
     carried: int | None = None  # cells, where that is fewer than there were to be

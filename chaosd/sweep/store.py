@@ -1,10 +1,12 @@
 """The directory of a sweep, safe from kill -9 at any moment.
 
     sweep.json      the design, the seed, and all arms by their keys; replaced as a whole
-    blocks.jsonl    appended: each round before it begins, each arm that is stopped, and of a sweep
-                    over machines each host, and each round that was brought here
+    blocks.jsonl    appended: each round before it begins, each arm that is stopped, each answer
+                    with fresh cycles, and of a sweep over machines each host, and each round that
+                    was brought here
     rounds/0001-…/  a round: an ordinary run directory
     answer.json, answer.html
+    lock            whoever measures has it
 
 What was seen is read from the rounds themselves, so that a round that was cut off counts as far as
 it came.
@@ -12,11 +14,14 @@ it came.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from hashlib import sha256
 from math import inf, isfinite
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,6 +37,7 @@ from chaosd.system import files
 
 FORMAT = 1
 SWEEP, BLOCKS, ROUNDS = "sweep.json", "blocks.jsonl", "rounds"
+LOCK = "lock"  # has nothing in it
 _BYTES_MAX = 64 * files.MB
 
 T = TypeVar("T")
@@ -54,10 +60,27 @@ class Round:
 
 @dataclass(frozen=True, kw_only=True)
 class Stopped:
-    """An arm that is not measured any more."""
+    """An arm that is not measured any more, and what that stands on.
+
+    Another design may want more of it: other faults or objectives (`basis`), a better precision
+    than its share, or the arm that dominates it may be gone.
+    """
 
     key: str
     why: str
+    basis: str = ""  # `Plan.basis`; empty: by a version of chaosd that did not say
+    by: str | None = None  # the key of the arm that dominates it
+    share: float | None = None  # of its value, to which each objective is known
+
+    def stands(self, plan: Plan) -> bool:
+        """Whether it is a reason for this plan, too."""
+        keys = {arm.key for arm in plan.arms}
+        if self.key not in keys or (self.by is not None and self.by not in keys):
+            return False
+        precision = plan.precision
+        if self.share is not None and (precision is None or self.share > precision):
+            return False
+        return self.basis in ("", plan.basis)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +92,14 @@ class Brought:
     took_s: float  # from the moment it was given to the host until it was here
     run_s: float  # of that the run itself, from its begin to its end
     bytes: int  # that came over the network
+    given_unix: float = 0.0  # when it was given, by the clock of who collects; 0: not known
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answered:
+    """An answer that was shown, and how many fresh cycles were in it."""
+
+    fresh: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,9 +115,16 @@ class Plan:
     lines: Mapping[str, tuple[str, ...]]
     foretold: Mapping[tuple[str, str], Foretold] = field(default_factory=dict)
     unforetold: Mapping[str, str] = field(default_factory=dict)
+    precision: float | None = None  # at which an arm is known well enough
+
+    @property
+    def basis(self) -> str:
+        """A hash of all by which arms are held against each other."""
+        what = [sorted(self.faults.items()), sorted(self.objectives)]
+        return sha256(json.dumps(what).encode()).hexdigest()[:12]
 
 
-_Line = Round | Stopped | Host | Brought
+_Line = Round | Stopped | Host | Brought | Answered
 
 
 class Store:
@@ -99,14 +137,34 @@ class Store:
         return (self.directory / SWEEP).exists()
 
     def prepare(self) -> None:
-        """Make it, unless it is there. Raises ConfigError for a directory of something else."""
+        """Make it, unless it is there, and have it alone as long as this process lives.
+
+        Raises ConfigError for a directory of something else, in which nothing is made.
+        """
         try:
-            self.rounds_directory.mkdir(parents=True, exist_ok=True)
+            self.directory.mkdir(parents=True, exist_ok=True)
+            others = {path.name for path in self.directory.iterdir()} - {ROUNDS, LOCK}
+            if others and not self.is_there():
+                what = "is no sweep's directory (name another: --dir)"
+                raise ConfigError(f"{self.directory}: {what}")
+            self.rounds_directory.mkdir(exist_ok=True)
+            self._lock()
         except OSError as error:
             raise MachineError(f"{self.directory}: can't be made: {error.strerror}") from None
-        others = {path.name for path in self.directory.iterdir()} - {ROUNDS}
-        if others and not self.is_there():
-            raise ConfigError(f"{self.directory}: is no sweep's directory (name another: --dir)")
+
+    def _lock(self) -> None:
+        """Two at once would take each other's numbers. Raises MachineError if somebody has it.
+
+        It stays open: the kernel lets go of it with this process, however that ends.
+        """
+        held = os.open(self.directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.lockf(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            # Others say that this kind of file can't be locked.
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                what = "another chaosd measures this sweep (wait for it, or name another: --dir)"
+                raise MachineError(f"{self.directory}: {what}") from None
 
     @property
     def rounds_directory(self) -> Path:
@@ -123,6 +181,7 @@ class Store:
             "design": plan.design,
             "faults": plan.faults,
             "objectives": plan.objectives,
+            "precision": plan.precision,
             "arms": {arm.key: _arm_tree(arm, plan) for arm in plan.arms},
         }
         write_whole(self.directory / SWEEP, json.dumps(tree, indent=1) + "\n")
@@ -167,6 +226,15 @@ class Store:
     def bring(self, brought: Brought) -> None:
         self._append({"brought": asdict(brought)})
 
+    def answer(self, fresh: int) -> None:
+        """An answer with so many fresh cycles is about to be shown."""
+        if fresh and fresh not in self.answered():
+            self._append({"answered": asdict(Answered(fresh=fresh))})
+
+    def answered(self) -> list[int]:
+        """How many fresh cycles were in each answer. Raises MachineError for what is damaged."""
+        return [line.fresh for line in self._lines() if isinstance(line, Answered)]
+
     def rounds(self) -> list[Round]:
         """In their order; of one that was begun again after its host was lost, the last try.
 
@@ -183,9 +251,13 @@ class Store:
         """Raises MachineError for what is damaged."""
         return [line for line in self._lines() if isinstance(line, Brought)]
 
-    def stopped(self) -> dict[str, str]:
-        """Raises MachineError for what is damaged."""
-        return {line.key: line.why for line in self._lines() if isinstance(line, Stopped)}
+    def stopped(self, plan: Plan) -> dict[str, str]:
+        """Why arms of this plan are not measured any more. Raises MachineError for what is damaged.
+
+        A stop of an earlier design counts as far as this one has the same reasons.
+        """
+        every = (line for line in self._lines() if isinstance(line, Stopped))
+        return {line.key: line.why for line in every if line.stands(plan)}
 
     def _append(self, line: Mapping[str, Any]) -> None:
         path = self.directory / BLOCKS
@@ -225,6 +297,8 @@ def _line(text: str) -> _Line | None:
         return _checked(Host, found["host"])
     if "brought" in found:
         return _checked(Brought, found["brought"])
+    if "answered" in found:
+        return _checked(Answered, found["answered"])
     return _checked(Stopped, found["stopped"]) if "stopped" in found else None
 
 
@@ -273,6 +347,7 @@ def _plan(tree: Mapping[str, Any]) -> Plan:
             for fault, found in _mapping(each["foretold"]).items()
         },
         unforetold={key: each["unforetold"] for key, each in arms.items() if each["unforetold"]},
+        precision=tree.get("precision"),
     )
 
 

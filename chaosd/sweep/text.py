@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from chaosd.sweep import words
 from chaosd.sweep.answer import Answer
+from chaosd.sweep.measures import MEASURES
 from chaosd.sweep.standing import Basis, Standing
 
 ARMS_MAX = 12  # beside the front and the baseline
@@ -72,7 +73,8 @@ def row(answer: Answer, standing: Standing) -> tuple[str, ...]:
         number = standing.numbers[objective]
         seen = words.measured(number.measured, objective) if standing.cycles else ""
         said = words.amount(number.foretold, objective) if number.foretold is not None else "?"
-        cells.append(f"{seen} [{said}]" if seen else f"[{said}]")
+        alike = MEASURES[objective].alike
+        cells.append(f"{seen} [{said}]" if seen and alike else seen or f"[{said}]")
     share = words.membership(standing.membership)
     count = f"{standing.cycles:,}" if standing.cycles else ""
     return (standing.arm.name, *cells, count, share, words.status(answer, standing))

@@ -78,3 +78,4 @@ class Results:
     links: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # key → its reports' paths
     poor_blocks: int = 0
     hosts: Mapping[str, Host] = field(default_factory=dict)  # those that were admitted, by name
+    fresh_were_shown: bool = False  # an earlier answer has shown some of the fresh cycles, not all

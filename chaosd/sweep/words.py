@@ -431,7 +431,10 @@ def hosts(answer: Answer) -> list[str]:
 
 
 HOW_TO_READ = """\
-Intervals have 95 % and hold at every look: the sweep may be stopped at any time.
+Intervals of arms have 95 % and hold at every look: the sweep may be stopped at any time. \
+Those of main effects, of interactions and of hosts hold at one look.
+Differences of fresh blocks are looked at once; if an earlier answer has shown some of them, their \
+intervals hold at every look, too.
 A `?` is a bound that takes more cycles; the upper one of a p95 takes 90 or more under each fault.
 An interval is wide where there are few cycles, also where nothing was seen: \
 12 cycles without a failed request don't prove that there is never one.

@@ -3,7 +3,8 @@
 Every process that chaosd starts carries two environment variables, and so do its own children:
 CHAOSD_RUN, and CHAOSD_OWNER, which says who started it so that no later process with the same
 number, no reboot and no container can be taken for it. Only what carries the owner of this boot
-and this PID namespace that no longer lives is ever swept.
+and this PID namespace that no longer lives is ever swept. A program of the user's may start what is
+to stay, in a session of its own: it carries CHAOSD_SESSION, too, and only that session is swept.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ KILL_S = 5.0  # how long a killed process may take to vanish
 
 OWNER = "CHAOSD_OWNER"
 RUN = "CHAOSD_RUN"
+SESSION = "CHAOSD_SESSION"
 
 
 def lacking(program: str, path: str | None = None) -> str | None:
@@ -289,7 +291,16 @@ def owner() -> str:
 
 def labels(run_id: str = "") -> dict[str, str]:
     """What every process that we start has in its environment."""
-    return {RUN: run_id, OWNER: owner()}
+    # That of whoever has started chaosd says nothing of what chaosd starts.
+    return {RUN: run_id, OWNER: owner(), SESSION: ""}
+
+
+def within_session(command: Sequence[str]) -> list[str]:
+    """The command as a session leader that says so: what leaves its session is not chaosd's.
+
+    The shell knows its number and becomes the program; it looks at no argument.
+    """
+    return ["/bin/sh", "-c", f'export {SESSION}=$$; exec "$0" "$@"', *command]
 
 
 def _here() -> str:
@@ -307,6 +318,11 @@ def _start_time(pid: int) -> str | None:
     # The command's name, in brackets, may have blanks and brackets of its own.
     fields = stat.rpartition(")")[2].split()
     return None if fields[0] in "ZX" else fields[19]
+
+
+def is_from_here(label: str) -> bool:
+    """Whether the owner is, or was, of this boot and PID namespace."""
+    return label.partition(":")[2].partition(":")[2] == _here()
 
 
 def is_dead(label: str) -> bool:
@@ -388,6 +404,16 @@ def _dead_run(entry: Path) -> str | None:
     found = dict(
         variable.decode(errors="replace").partition("=")[::2]
         for variable in environment.split(b"\0")
-        if variable.startswith((OWNER.encode() + b"=", RUN.encode() + b"="))
+        if variable.startswith(tuple(f"{name}=".encode() for name in (OWNER, RUN, SESSION)))
     )
-    return found.get(RUN, "") if is_dead(found.get(OWNER, "")) else None
+    if not is_dead(found.get(OWNER, "")) or _has_left(int(entry.name), found.get(SESSION)):
+        return None
+    return found.get(RUN, "")
+
+
+def _has_left(pid: int, session: str | None) -> bool:
+    """Whether a process is in another session than it carries; what is gone is."""
+    try:
+        return bool(session) and str(os.getsid(pid)) != session
+    except OSError:
+        return True

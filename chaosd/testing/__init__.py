@@ -48,7 +48,7 @@ class _Cycle(CellRecorder):
         super().__init__(clock, "c1", events.append)
         self.run, self.number, self.cycle = "conformance", 1, 1
         self.ending = False
-        self.label = "conformance"
+        self.label = self.chance = "conformance"
         self.began_ns: int | None = None
         self.expected: list[str] = []
         self.began: list[tuple[Instance | None, str | None]] = []

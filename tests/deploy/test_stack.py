@@ -10,8 +10,10 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 import urllib.parse
 import urllib.request
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -208,3 +210,29 @@ def test_compose_understands_its_file() -> None:
         for port in service.get("ports", []):
             host = port["host_ip"] if isinstance(port, dict) else port.rpartition(":")[0]
             assert host.startswith("127.0.0.1"), name
+
+
+def test_the_image_has_all_that_the_package_is_made_of() -> None:
+    """Without one of them `pip install` fails, and so does `docker compose up`."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    wanted = [*wheel["packages"], *wheel["force-include"], project["project"]["readme"]]
+    before, _, _ = (ROOT / "deploy/Dockerfile").read_text().partition("RUN pip install")
+    copied = [
+        source
+        for line in before.splitlines()
+        if line.startswith("COPY ")
+        for source in line.split()[1:-1]
+    ]
+    ignored = (ROOT / ".dockerignore").read_text().split()
+    let_in = [line.removeprefix("!") for line in ignored if line.startswith("!")]
+    for source in copied:
+        assert (ROOT / source).exists()
+        inside = any(source == each or source.startswith(f"{each}/") for each in let_in)
+        assert inside or not any(fnmatch(source, pattern) for pattern in ignored), source
+    lacking = [
+        each
+        for each in wanted
+        if not any(each == source or each.startswith(f"{source}/") for source in copied)
+    ]
+    assert lacking == []

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from random import Random, SystemRandom
 
 import dns.asyncquery
@@ -14,6 +14,8 @@ import uvloop
 
 from chaosd.dns import server as module
 from chaosd.dns import sockets
+from chaosd.dns.presets import PRESETS
+from chaosd.dns.rules import Rule, does
 from chaosd.errors import MachineError
 from chaosd.runtimes.local.loopback import claim
 from chaosd.system.clock import RealClock
@@ -116,6 +118,52 @@ def test_it_goes_on_after_garbage(host):
             assert ips(answer) == [IP]
             assert ips(await dns.asyncquery.tcp(query(), host, port=port, timeout=WAIT_S)) == [IP]
             writer.close()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("preset", "rcode", "addresses"),
+    [
+        ("trailing-bytes", "NOERROR", (IP,)),
+        ("noise", "NOERROR", ()),
+        ("cut", "NOERROR", ()),
+        ("wrong-id", "", ()),
+        ("other-port", "", ()),
+    ],
+)
+def test_what_is_told_of_a_spoiled_answer_is_what_can_be_read_of_it(host, preset, rcode, addresses):
+    async def scenario():
+        seen = []
+        async with serving(host, seen) as (server, (_, port)):
+            server.rules.set("fault", PRESETS[preset].rules)
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                sender.sendto(query().to_wire(), (host, port))
+                # The next question is read after it.
+                await dns.asyncquery.tcp(
+                    dns.message.make_query("x", "A"), host, port=port, timeout=WAIT_S
+                )
+            assert (seen[0].rcode, seen[0].ips) == (rcode, addresses)
+
+    run(scenario())
+
+
+def test_a_closed_port_ends_its_connections_and_not_those_of_another_nameserver(host):
+    async def scenario():
+        async with serving(host) as (server, (_, port)):
+            second = await server.start(host, 0)
+            opened = [await asyncio.open_connection(host, each) for each in (port, second.port)]
+            for reader, writer in opened:
+                writer.write(query().to_wire(prepend_length=True))
+                await asyncio.wait_for(reader.readexactly(2), WAIT_S)  # it is taken
+            server.rules.set("fault", [Rule(nameserver=0, does=(does("closed"),))])
+            with suppress(ConnectionResetError):
+                await asyncio.wait_for(opened[0][0].read(), WAIT_S)  # its end
+            assert len(server._connections) == 1
+            opened[1][1].write(query().to_wire(prepend_length=True))
+            assert await asyncio.wait_for(opened[1][0].read(4096), WAIT_S)
+            for _, writer in opened:
+                writer.close()
 
     run(scenario())
 

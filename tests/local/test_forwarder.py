@@ -10,6 +10,7 @@ import dns.message
 import dns.rcode
 import pytest
 
+from chaosd.dns import forwarder
 from chaosd.dns.forwarder import Forwarder, Nobody, Speaker
 from chaosd.dns.server import DnsServer, Query
 from chaosd.system.clock import RealClock
@@ -57,6 +58,21 @@ def test_what_the_upstream_knows_is_passed_on_with_our_ttl():
     assert [(q.name, q.qtype, q.rcode, q.ips) for q in seen][-1] == (
         NAME, "A", "NOERROR", ("10.213.7.11",)
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("payload", [None, 512], ids=["as asked", "an engine of 512 bytes"])
+def test_more_addresses_than_512_bytes_have_room_for_are_all_passed_on(monkeypatch, payload):
+    many = [f"10.213.7.{last}" for last in range(10, 74)]
+    if payload is not None:
+        monkeypatch.setattr(forwarder, "PAYLOAD", payload)
+
+    async def body(upstream, front):
+        upstream.publish(NAME, many)
+        query = dns.message.make_query(NAME, "A")
+        return await dns.asyncquery.tcp(query, front.host, 5, front.port)
+
+    answer, _ = asyncio.run(scene(body))
+    assert [record.address for rrset in answer.answer for record in rrset] == many
 
 
 def test_a_name_without_an_address_of_this_family_is_not_missing():

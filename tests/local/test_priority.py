@@ -57,6 +57,53 @@ def test_the_daemon_comes_first_while_it_runs_and_what_it_starts_does_not() -> N
     assert sharing == during
 
 
+THREADS = """
+import os
+import urllib.request
+from chaosd.history.values import Address
+from chaosd.live.outlet import Outlet
+from chaosd.live.page import Page
+from chaosd.runtimes.docker.presence import in_thread
+from chaosd.system import priority
+
+turns = lambda: os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK
+found = []
+
+def write(_, data):
+    found.append(turns())
+    return len(data)
+
+def metrics(_, start):
+    start("200 OK", [])
+    return [str(turns()).encode()]
+
+outlet = Outlet(1, "utf-8", write)
+outlet.write("before the measuring")
+outlet.finish()
+page = Page(Address("127.0.0.1", 0), metrics)
+with priority.before_others():
+    outlet.write("during it")
+    outlet.finish()
+    found.append(in_thread(turns).result())
+    with urllib.request.urlopen(f"http://{page.address}/metrics") as answer:
+        found.append(int(answer.read()))
+    found.append(turns())
+page.close()
+print(found)
+"""
+
+
+def test_no_thread_that_the_event_loop_may_have_to_wait_for_has_less_than_it() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", THREADS], capture_output=True, text=True, check=True, timeout=60
+    )
+    before, *during = eval(done.stdout)
+    if os.SCHED_FIFO not in during:
+        pytest.skip("this user may have no real-time turns, or was told to give way")
+    assert before == os.SCHED_OTHER
+    assert during == [os.SCHED_FIFO] * 4
+
+
 def test_who_is_started_to_give_way_gives_way() -> None:
     during, child, thread, sharing, after = says("5")
     _, _, nice = during

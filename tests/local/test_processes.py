@@ -122,6 +122,29 @@ def test_only_what_a_dead_owner_left_is_swept(tmp_path):
         assert dead_run not in "\n".join(processes.sweep())
 
 
+def test_what_a_users_program_lets_go_of_is_not_swept():
+    """As a fault `command` that starts the user's next backend by `setsid`, and is killed."""
+    code = (
+        "import os, subprocess; from chaosd.system.processes import labels, within_session\n"
+        "lets_go = 'setsid sleep 300 & echo $!; sleep 300 & echo $!; echo $$; wait'\n"
+        "environment = os.environ | labels('gone')\n"
+        "subprocess.run(within_session(['sh', '-c', lets_go]), env=environment,"
+        " start_new_session=True)"
+    )
+    owner = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    with owner:
+        free, child, program = (int(owner.stdout.readline()) for _ in range(3))
+        try:
+            owner.kill()
+            owner.wait()
+            processes.sweep()
+            assert not lives(child)
+            assert not lives(program)
+            assert lives(free)
+        finally:
+            os.kill(free, signal.SIGKILL)
+
+
 def test_a_sweep_says_what_it_has_removed(tmp_path):
     # Another test's sweep may be quicker once, but not each time.
     for _ in range(5):

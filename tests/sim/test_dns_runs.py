@@ -38,6 +38,31 @@ def test_an_outage_is_predicted_and_comes(simulate, preset) -> None:
     assert (band["count"], band["n"]) == (4, 4)
 
 
+def test_chance_is_another_one_in_each_cycle_and_cell_and_is_repeated_by_the_seed(
+    simulate, monkeypatch
+) -> None:
+    from chaosd.runtimes.sim import SimStage
+
+    seeds: list[str] = []
+    answer_by = SimStage.answer_by
+
+    async def noted(self, rules, owner="") -> None:
+        seeds.extend(rule.seed for rule in rules)
+        await answer_by(self, rules, owner)
+
+    monkeypatch.setattr(SimStage, "answer_by", noted)
+    found = []
+    for _ in range(2):
+        seeds.clear()
+        ran = simulate(
+            faults=trouble("lossy-by-chance"), proxy=PROXY, cells=2, seed=3, until={"cycles": 3}
+        )
+        assert ran.code == 0
+        assert len({*seeds}) == len(seeds) == 6
+        found.append([*seeds])
+    assert found[0] == found[1]
+
+
 def test_one_of_two_nameservers_harms_nobody(simulate) -> None:
     dns = {"nameservers": 2}
     ran = simulate(faults=trouble("one-servfail"), dns=dns, proxy=PROXY, until={"cycles": 3})

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dns.message
+import dns.rrset
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chaosd.dns.presets import PRESETS
 from chaosd.dns.rules import Rule, RuleBook, Wrong, decode, does
+from chaosd.dns.spoiling import spoil
 
 ANSWERS = st.sampled_from([None, "nxdomain", "servfail", "refused", "empty", "drop"])
 QTYPES = st.sampled_from([None, "A", "AAAA"])
@@ -152,3 +156,49 @@ def test_another_fault_does_not_begin_the_counts_of_this_one_anew() -> None:
     assert made.wrong("x", "A") == wrong(answer="drop")
     made.take_over(decode("{}"))
     assert len(made) == 0
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("alias-chain", "srv-weights"),
+        ("stray", "srv-port"),
+        ("cut", "two-questions"),
+        ("noise", "name-loop"),
+        ("cut", "wrong-id"),
+        *((name, "spoofed") for name in ("cut", "noise", "no-question", "oversize", "name-loop")),
+    ],
+)
+def test_faults_of_two_owners_go_together_whatever_each_makes_of_the_answer(first, second) -> None:
+    """Found by all pairs: what raised there left the question without an answer."""
+    for actions in ((first, second), (second, first)):
+        rules = [rule for name in actions for rule in PRESETS[name].rules]
+        does_ = tuple(each for rule in rules for each in rule.does)
+        for name, kind, record in (
+            ("app.", "A", "192.0.2.7"),
+            ("_x._tcp.app.", "SRV", "0 1 80 ip.app."),
+        ):
+            query = dns.message.make_query(name, kind)
+            for records in ((), (record,)):
+                response = dns.message.make_response(query)
+                if records:
+                    response.answer = [dns.rrset.from_text(name, 0, "IN", kind, *records)]
+                seed = Wrong(does=does_, seed="1")
+                sent = spoil(query, response, "udp", seed, now_ns=0)
+                assert sent
+                if "spoofed" in actions and kind == "A":
+                    (lie,) = [each for each in sent if each.way == "other-port"]
+                    forged = dns.message.from_wire(lie.wire)
+                    assert forged.id == query.id
+                    assert [r.to_text() for each in forged.answer for r in each] == ["192.0.2.1"]
+
+
+def test_what_is_left_to_chance_is_another_one_in_each_cycle() -> None:
+    """With one seed for all, every cycle of a run, and of any other, lost the same answers."""
+
+    def lost(seed: str) -> list[bool]:
+        made = book(("dns", [Rule(share=0.5, seed=seed)]))
+        return [made.wrong("x", "A") is not None for _ in range(40)]
+
+    assert lost("7 c1 1") == lost("7 c1 1")
+    assert len({tuple(lost(f"7 c1 {cycle}")) for cycle in range(20)}) == 20

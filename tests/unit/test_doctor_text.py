@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from chaosd.doctor import rule
 from chaosd.doctor.examine import Diagnosis, Doctor
-from chaosd.doctor.finding import Change, Ms
-from chaosd.doctor.formats import text
-from chaosd.doctor.formats.costs import remedy_lines
+from chaosd.doctor.finding import Change, Cost, Ms, Toll
+from chaosd.doctor.formats import table, text
+from chaosd.doctor.formats.costs import cost_lines, remedy_lines
 from chaosd.doctor.price import Model
 from chaosd.doctor.reading import Program, open_files
 from chaosd.doctor.words import between, listed
+from chaosd.proxies.haproxy.cfg.source import Place
+from chaosd.proxies.haproxy.model.backend import Happening
+from chaosd.proxies.haproxy.model.outlook import MOVE
+from chaosd.proxies.haproxy.rewire.edits import Replace, apply
+from chaosd.proxies.haproxy.rewire.reasons import Reason
 
 pytestmark = pytest.mark.usefixtures("few_trials")
 
@@ -55,6 +61,84 @@ def test_a_line_of_two_remedies_has_both(tmp_path) -> None:
         assert paste.where(paste.place) == f"replace line {WEB1} ({other} too)"
         alone = remedy_lines(found.subject, by_rule[one])
         assert all(paste.others == () for paste in alone)
+
+
+def test_a_word_that_two_remedies_add_is_there_once() -> None:
+    text = "backend b\n    server s web:80\n"
+    place = Place(Path("f"), 2)
+    one, both = " check", " check on-marked-down shutdown-sessions"
+    for texts in ((one, both), (both, one)):
+        edits = [Replace(place, Reason.MENDED, start=20, end=20, text=each) for each in texts]
+        assert apply(Path("f"), text, edits).text == f"backend b\n    server s web:80{both}\n"
+
+
+def test_what_gets_worse_by_a_remedy_is_said_too() -> None:
+    same = Change(now=0.0, fixed=0.0)
+    toll = Toll(
+        backend="b",
+        scenario=MOVE,
+        usual=True,
+        recovery_s=same,
+        never=same,
+        failed_s=Change(now=0.6, fixed=1.4),
+        misrouted_s=same,
+        slow_s=same,
+        slowest_s=Change(now=0.0, fixed=20.0),
+    )
+    cost = Cost(tolls=(toll,), queries_per_s=same, loss_s=1.0)
+    (line,) = cost_lines(cost)
+    assert line == "but a move (b): lost requests 0.6 s → 1.4 s, a client waits up to 0 s → 20 s"
+    never = replace(toll, never=Change(now=1.0, fixed=0.0))
+    (line,) = cost_lines(replace(cost, tolls=(never,)))
+    assert "a client waits" not in line  # some wait for longer than was looked at
+
+
+CROWDED = """\
+global
+    maxconn 256
+defaults
+    mode tcp
+    retries 3
+    timeout connect 5s
+    timeout client 1m
+    timeout server 1m
+resolvers dns
+    nameserver dns1 127.0.0.11:53
+backend out
+    server one one:5049 check resolvers dns resolve-prefer ipv4 init-addr libc,none
+"""
+
+
+def test_a_remedy_that_helps_one_happening_and_not_another_does_not_cost_nothing(tmp_path) -> None:
+    found = diagnosed(tmp_path, CROWDED, "2.6.12")
+    assert not found.findings
+    said = text.summary(found, everything=False)
+    assert said.startswith("nothing whose remedy pays on balance, ")
+    assert "`no-redispatch`, better in one happening and worse in another (--all)" in said
+
+
+BY_RULE = """\
+backend out
+    http-request do-resolve(txn.ip,dns) hdr(host)
+    http-request set-dst var(txn.ip)
+    server any 0.0.0.0:0
+backend bracketed
+    server one [${ADDRESS}]:80
+"""
+
+
+def test_where_a_rule_chooses_the_address_nothing_is_said_to_stay(tmp_path) -> None:
+    found = diagnosed(tmp_path, FILE + BY_RULE)
+    said = [line for line in text.render(found, everything=False) if line.startswith("out: ")]
+    assert said[0].startswith("out: no prediction: ")
+    assert "`http-request do-resolve(txn.ip,dns)`: a rule chooses the address" in said[0]
+
+
+def test_in_brackets_there_is_no_name(tmp_path) -> None:
+    found = diagnosed(tmp_path, FILE + BY_RULE)
+    assert "never-resolved" not in {finding.rule for finding in found.all}
+    lines = [*text.render(found, everything=False)]
+    assert "bracketed: addresses in the file: nothing moves by DNS" in lines
 
 
 def test_the_table_fits_a_terminal_whatever_the_names(tmp_path) -> None:
@@ -119,6 +203,17 @@ def test_a_version_that_is_worse_is_said_to_be(tmp_path) -> None:
     assert list(text.upgrade_lines(new, new)) == [
         "from HAProxy 3.2.26 to HAProxy 3.2.26: nothing changes for your users"
     ]
+
+
+@pytest.mark.parametrize(("p95_s", "is_told"), [(0.03, False), (1.5, True)])
+def test_what_other_trials_would_come_to_is_no_change(tmp_path, p95_s, is_told) -> None:
+    old = diagnosed(tmp_path, CROWDED, "2.6.12")
+    (row,) = old.rows
+    outlook = row.now[Happening.MOVE]
+    slower = replace(outlook.recovery_s, p95=outlook.recovery_s.p95 * (1 + p95_s))
+    now = {**row.now, Happening.MOVE: replace(outlook, recovery_s=slower)}
+    new = replace(old, rows=(replace(row, now=now),))
+    assert [worse for _, worse in table.changed(old, new)] == [True] * is_told
 
 
 def test_words() -> None:

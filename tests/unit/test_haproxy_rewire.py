@@ -317,6 +317,8 @@ def test_every_reason_has_its_words():
         assert wording.lost(lost).startswith(f"{lost.place}: ")
     assert "resolvers `x`" in wording.lost(Lost(found.files.choice.backend.place,
                                                 Reason.MISSING_RESOLVERS, "x"))  # fmt: skip
+    sent = Lost(found.files.choice.backend.place, Reason.CHECK_RULE, "send QUIT\r\n")
+    assert "`send QUIT\\r\\n`" in wording.lost(sent)
 
 
 # --- checks, certificates, variables ---

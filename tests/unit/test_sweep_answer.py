@@ -14,11 +14,13 @@ import budget
 import pytest
 import sweeps
 
+from chaosd.sweep import oddities as module
 from chaosd.sweep import text
 from chaosd.sweep.answer import Answer, answer
 from chaosd.sweep.effects import Direction
 from chaosd.sweep.json import document
 from chaosd.sweep.lines import differing
+from chaosd.sweep.measures import mean
 from chaosd.sweep.oddities import OddityKind, oddities
 from chaosd.sweep.recommend import Recommendation, Rule, recommend
 from chaosd.sweep.standing import Basis, board
@@ -69,6 +71,20 @@ def test_only_fresh_blocks_are_promised_and_they_choose_nothing() -> None:
     assert {gain.basis for gain in after.gains} == {Basis.FRESH}
     assert after.gains[0].after is not None
     assert after.gains[0].after > 6.0
+
+
+def test_fresh_blocks_that_were_shown_before_have_intervals_that_hold_at_every_look() -> None:
+    """After Ctrl-C somebody has seen a part of them, and has decided to go on."""
+    once = recommend(board(with_fresh()))
+    again = recommend(board(replace(with_fresh(), fresh_were_shown=True)))
+    assert once is not None
+    assert again is not None
+    for first, second in zip(once.gains, again.gains, strict=True):
+        assert first.change.value == pytest.approx(second.change.value)
+        assert first.n == second.n
+    means = [next(gain for gain in found.gains if gain.of_mean).change for found in (once, again)]
+    widths = [(each.high or 0.0) - (each.low or 0.0) for each in means]
+    assert widths[1] > 1.2 * widths[0] > 0
 
 
 def test_fresh_blocks_that_do_not_confirm_it_say_so() -> None:
@@ -191,3 +207,36 @@ def test_the_best_of_many_looks_better_than_it_is_and_fresh_blocks_do_not() -> N
     error = 0.29 * (2 / 8 / len(fresh)) ** 0.5  # of a mean of such differences
     assert fmean(looked_at) < -2 * error
     assert abs(fmean(fresh)) < 3 * error
+
+
+def test_questions_in_trouble_are_not_held_against_what_the_model_says_of_another_time() -> None:
+    """It counts until the name is answered again; a cycle lasts until all is calm."""
+    objectives = (Objective.RECOVERY_P95, Objective.DNS_TROUBLE)
+    far = {
+        key: replace(said, trouble_queries_per_s=9 * said.trouble_queries_per_s)
+        for key, said in LAB.foretold.items()
+    }
+    found = answer(replace(LAB, objectives=objectives, foretold=far))
+    assert not [o for o in found.oddities if o.objective is Objective.DNS_TROUBLE]
+    of_trouble = [e for e in found.effects if e.objective is Objective.DNS_TROUBLE]
+    assert of_trouble
+    assert all(level.foretold is None for effect in of_trouble for level in effect.levels)
+    assert "[" not in text.row(found, found.standings[0])[2]
+    assert "[" in text.row(found, found.standings[0])[1]
+
+
+def test_each_arm_has_its_share_of_the_error_before_it_is_measured(monkeypatch) -> None:
+    """Else an early look takes all of it, and later ones take theirs in addition."""
+    shares: list[set[float]] = []
+
+    def noted(objective, some, alpha):
+        shares[-1].add(alpha)
+        return mean(objective, some, alpha)
+
+    monkeypatch.setattr(module, "mean", noted)
+    few = replace(LAB, seen=tuple(seen for seen in LAB.seen if seen.arm in ("k00", "k01")))
+    for results in (few, LAB):
+        shares.append(set())
+        oddities(board(results))
+    assert shares[0] == shares[1]
+    assert len(shares[0]) == 1

@@ -53,6 +53,7 @@ def problems(tmp_path: Path, text: str) -> list[str]:
         (Range(range=("200ms", "1s"), n=3), ["200ms", "600ms", "1s"]),
         (Range(range=("200ms", "1s"), step="300ms"), ["200ms", "500ms", "800ms"]),
         (Range(range=(1, 5), step=2), [1, 3, 5]),
+        (Range(range=(1, 2.5), n=4), [1.0, 1.5, 2.0, 2.5]),
         (Range(range=(1, 3), n=5), [1, 2, 3]),  # whole numbers stay whole, and each comes once
         (Log(log=("200ms", "3s"), n=5), ["200ms", "394ms", "775ms", "1.52s", "3s"]),
         (Log(log=(1, 1000), n=4), [1, 10, 100, 1000]),
@@ -275,6 +276,20 @@ def test_the_baseline_may_be_a_file_of_ones_own(tmp_path, monkeypatch, base) -> 
     every = arms_of(found)
     assert [arm.sweep.values[RESOLVE] for arm in every] == ["3s", "1s", "200ms"]
     assert foresight.pasted(found, every[0]) == ("resolvers mine", "    timeout resolve 3s")
+
+
+def test_another_value_of_a_variable_is_another_arm(tmp_path, monkeypatch) -> None:
+    """Else what was measured with the one would count for the other."""
+    monkeypatch.chdir(tmp_path)
+    Path("own.cfg").write_text(CFG.format("dns", '"${EVERY}"'))
+    design = {"name": "d", "haproxy": "own.cfg", "vary": {"proxy.retries": [1]}}
+    Path("d.yaml").write_text(yaml.safe_dump(design))
+    keys = []
+    for every in ("1s", "2s", "1s"):
+        monkeypatch.setenv("EVERY", every)
+        keys.append([arm.key for arm in arms_of(of_command(Path("d.yaml")))])
+    assert keys[0] == keys[2]
+    assert not {*keys[0]} & {*keys[1]}
 
 
 def test_keys_go_by_what_is_measured(tmp_path) -> None:

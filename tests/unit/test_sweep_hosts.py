@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 
 import pytest
 from sweeps import Truth, arms, results
 
-from chaosd.sweep import json, racing, words
+from chaosd.sweep import json, measuring, racing, seeing, words
 from chaosd.sweep.answer import answer
 from chaosd.sweep.hosts import hosts
+from chaosd.sweep.store import Brought, Round, Store
 from chaosd.sweep.values import Host, Objective, Results
 
 SOME = arms(proxy__retries=[1, 2, 3])
@@ -78,3 +80,29 @@ def test_all_that_is_said_of_hosts() -> None:
     assert first in "\n".join(document["words"])
     # One machine by itself is not worth a section.
     assert words.hosts(replace(found, hosts=hosts(alone))) == []
+
+
+def test_what_several_hosts_took_is_counted_by_one_clock(tmp_path, monkeypatch) -> None:
+    """Their own may be an hour apart: then rounds beside each other look like one after another."""
+    store = Store(tmp_path)
+    for number, host in enumerate("ab", start=1):
+        begun = Round(
+            number=number, directory=f"rounds/{number}", fault="recreate", fault_hash="", cycles=1,
+            replicas=1, arms={}, fresh=False, host=host,
+        )  # fmt: skip
+        store.begin(begun)
+        given_unix = 1000.0 + 10 * number
+        store.bring(
+            Brought(
+                number=number, host=host, took_s=60.0, run_s=50.0, bytes=1, given_unix=given_unix
+            )
+        )
+
+    def look(_: Path, begun: Round, first_block: int) -> seeing.Shown:
+        start_unix = 3600.0 * begun.number
+        return seeing.Shown(
+            round=begun, seen=(), blocks=1, poor=0, start_unix=start_unix, took_s=50.0, at_once=1
+        )
+
+    monkeypatch.setattr(seeing, "look", look)
+    assert seeing.took_s(measuring._read(store)) == 70.0

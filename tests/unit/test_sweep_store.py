@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
+from functools import partial
 from math import inf
 from pathlib import Path
 from random import Random
@@ -11,7 +14,7 @@ from random import Random
 import pytest
 import sweeps
 
-from chaosd.errors import MachineError
+from chaosd.errors import ConfigError, MachineError
 from chaosd.sweep.arms import Arm, Program
 from chaosd.sweep.store import BLOCKS, SWEEP, Plan, Round, Stopped, Store
 from chaosd.sweep.values import Objective
@@ -60,7 +63,7 @@ def test_what_is_written_is_read_also_that_nothing_ever_recovers(tmp_path: Path)
     assert store.read() == plan()
     assert store.seed() == 7
     assert store.rounds() == [ROUND]
-    assert store.stopped() == {"k01": "worse"}
+    assert store.stopped(plan()) == {"k01": "worse"}
 
 
 def test_no_value_of_another_type_is_taken(tmp_path: Path) -> None:
@@ -106,6 +109,61 @@ def test_a_round_is_refused_that_leads_elsewhere_or_is_none(tmp_path: Path, harm
     line = json.loads((tmp_path / BLOCKS).read_text())
     line["round"] |= harm
     (tmp_path / BLOCKS).write_text(json.dumps(line) + "\n" + '{"stopped": 3}\n')
-    for ask in (store.rounds, store.stopped):
+    for ask in (store.rounds, partial(store.stopped, plan())):
         with pytest.raises(MachineError, match=rf"{BLOCKS}:1: damaged"):
             ask()
+
+
+@pytest.mark.parametrize(
+    ("stop", "other", "stands"),
+    [
+        ({"by": "k00"}, {}, True),
+        ({"by": "k00"}, {"faults": {"recreate": "h", "servfail": "g"}}, False),
+        ({"by": "k00"}, {"faults": {"recreate": "another"}}, False),
+        ({"by": "k00"}, {"objectives": (Objective.DNS_QUERIES,)}, False),
+        ({"by": "k07"}, {}, False),
+        ({"share": 0.1}, {"precision": 0.2}, True),
+        ({"share": 0.1}, {"precision": 0.05}, False),
+        ({"share": 0.1}, {}, False),
+    ],
+    ids=[
+        *("same", "one fault more", "another fault", "another objective", "without its rival"),
+        *("less precise", "more precise", "no precision"),
+    ],
+)
+def test_a_stop_counts_for_a_design_that_has_the_same_reasons(tmp_path, stop, other, stands):
+    store = Store(tmp_path)
+    store.stop(Stopped(key="k01", why="x", basis=plan().basis, **stop))
+    assert store.stopped(replace(plan(), **other)) == ({"k01": "x"} if stands else {})
+
+
+def test_a_stop_that_says_no_reasons_counts(tmp_path: Path) -> None:
+    """Those of earlier versions."""
+    (tmp_path / BLOCKS).write_text('{"stopped": {"key": "k01", "why": "worse"}}\n')
+    assert Store(tmp_path).stopped(plan()) == {"k01": "worse"}
+
+
+def test_two_sweeps_at_once_are_refused_and_a_directory_of_something_else_is_left(tmp_path) -> None:
+    there = tmp_path / "there"
+    Store(there).prepare()
+    code = "import sys; from pathlib import Path; from chaosd.sweep.store import Store\n"
+    code += "Store(Path(sys.argv[1])).prepare()"
+    command = [sys.executable, "-c", code, str(there)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "another chaosd measures this sweep" in done.stderr
+    command[-1] = str(tmp_path / "another")
+    assert subprocess.run(command, check=False).returncode == 0
+
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="is no sweep's directory"):
+        Store(foreign).prepare()
+    assert [path.name for path in foreign.iterdir()] == ["notes.txt"]
+
+
+def test_an_answer_is_remembered_by_the_fresh_cycles_that_it_has_shown(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for fresh in (0, 12, 12, 60):
+        store.answer(fresh)
+    assert store.answered() == [12, 60]

@@ -40,8 +40,9 @@ class Bytes(Action):
 
     def _renamed(self, wire: bytes) -> bytes:
         """The owner of the first record is a pointer of two bytes, behind the question."""
-        at = wire.index(b"\0", _HEADER_SIZE) + 5
-        if at + 2 > len(wire):
+        ends = wire.find(b"\0", _HEADER_SIZE)
+        at = ends + 5
+        if ends < 0 or at + 2 > len(wire):
             return wire
         owner = {
             "loop": (0xC000 | at).to_bytes(2),

@@ -27,12 +27,13 @@ class Header(Action):
     question_twice: bool = False
 
     def wire(self, wire: bytes, question: Question) -> bytes:
+        if len(wire) < _HEADER.size:  # another action has cut it
+            return wire
         identity, flags, questions, answers, authority, additional = _HEADER.unpack_from(wire)
         rest = wire[_HEADER.size :]
-        if self.question_twice:
+        if self.question_twice and (ends := rest.find(b"\0")) >= 0:
             # The first question, as long as its name, type and class are.
-            end = rest.index(b"\0") + 5
-            rest, questions = rest[:end] + rest, questions + 1
+            rest, questions = rest[: ends + 5] + rest, questions + 1
         return (
             _HEADER.pack(
                 (identity + self.identity) & 0xFFFF,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
+import dns.flags
 import dns.message
 import dns.rdatatype
 import dns.rrset
@@ -16,7 +17,8 @@ from chaosd.dns.actions import Action, Question, Sending
 class Sender(Action):
     """It comes from another `way`; `races`: and the true one, so many seconds later.
 
-    `lie`: of A records, what comes from there says this address.
+    `lie`: of A records, what comes from there says this address, and is not damaged: whoever forges
+    an answer makes it himself.
     """
 
     kind: ClassVar[str] = "sender"
@@ -37,6 +39,7 @@ class Sender(Action):
         asked = question.message.question[0]
         if self.lie is None or asked.rdtype != dns.rdatatype.A:
             return wire
-        message = dns.message.from_wire(wire)
+        message = dns.message.make_response(question.message)
+        message.flags |= dns.flags.AA
         message.answer = [dns.rrset.from_text(asked.name, 0, "IN", "A", self.lie)]
         return message.to_wire()

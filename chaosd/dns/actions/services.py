@@ -34,21 +34,31 @@ class Services(Action):
         asked = response.question[0]
         if asked.rdtype != dns.rdatatype.SRV:
             return
-        records = [record for each in response.answer for record in each][self.drop :]
+        # Another action may have put an alias before them, whose target is their owner then.
+        others = [each for each in response.answer if each.rdtype != dns.rdatatype.SRV]
+        records = [
+            (each.name, record)
+            for each in response.answer
+            for record in each
+            if record.rdtype == dns.rdatatype.SRV
+        ][self.drop :]
         changed = [
-            record.replace(
-                weight=record.weight if self.weight is None else self.weight,
-                port=record.port if self.port is None else self.port,
+            (
+                owner,
+                record.replace(
+                    weight=record.weight if self.weight is None else self.weight,
+                    port=record.port if self.port is None else self.port,
+                ),
             )
-            for record in records
+            for owner, record in records
             for _ in range(self.copies)
         ]
-        sets = [dns.rrset.from_rdata(asked.name, 0, record) for record in changed]
+        sets = [dns.rrset.from_rdata(owner, 0, record) for owner, record in changed]
         if self.nowhere:
             text = f"0 1 {self.port or 80} nowhere.{asked.name}"
             sets.append(dns.rrset.from_text(asked.name, 0, "IN", "SRV", text))
-        response.answer = sets
-        targets = {record.target for record in changed}
+        response.answer = [*others, *sets]
+        targets = {record.target for _, record in changed}
         response.additional = [
             each for each in response.additional if not self.bare and each.name in targets
         ]

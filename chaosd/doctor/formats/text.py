@@ -11,6 +11,7 @@ from chaosd.doctor.examine import Diagnosis
 from chaosd.doctor.finding import Finding
 from chaosd.doctor.formats import table
 from chaosd.doctor.formats.costs import cost_lines, remedy_lines
+from chaosd.doctor.price import is_traded
 from chaosd.doctor.setting import Setting
 from chaosd.doctor.subject import Subject
 from chaosd.doctor.words import count, quoted
@@ -204,11 +205,17 @@ def _inherited(finding: Finding) -> str:
 def summary(diagnosis: Diagnosis, *, everything: bool) -> str:
     """The last line: how much was found, and how to see more."""
     findings = diagnosis.all if everything else diagnosis.findings
-    parts = [count(len(findings), "finding") if findings else "nothing that costs users anything"]
+    traded = [f.rule for f in diagnosis.idle if f.cost is not None and is_traded(f.cost)]
+    nothing = (
+        "nothing whose remedy pays on balance" if traded else "nothing that costs users anything"
+    )
+    parts = [count(len(findings), "finding") if findings else nothing]
     if diagnosis.idle and not everything:
-        parts.append(
-            f"{len(diagnosis.idle)} that cost{'s' * (len(diagnosis.idle) == 1)} nothing (--all)"
-        )
+        idle = len(diagnosis.idle) - len(traded)
+        more = [f"{idle} that cost{'s' * (idle == 1)} nothing"] * bool(idle)
+        if traded:
+            more.append(f"{quoted(traded)}, better in one happening and worse in another")
+        parts.append(f"{', '.join(more)} (--all)")
     if diagnosis.later:
         rules = quoted([finding.rule for finding in diagnosis.later])
         parts.append(f"and {rules} once these are mended (--fix writes all)")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from chaosd.doctor.finding import Finding, Remedy, Severity
 from chaosd.doctor.rule import Rule
 from chaosd.doctor.subject import Subject, of_words
+from chaosd.proxies.haproxy.cfg.address import slots
 from chaosd.proxies.haproxy.cfg.source import Statement
 
 _OTHER_USERS = ("do-resolve(", "httpclient.resolvers.id")
@@ -25,6 +26,9 @@ class UnusedResolvers(Rule):
         if not subject.backends:
             return
         used = {str(server.values["resolvers"].value) for server in subject.effective.servers}
+        for server in subject.effective.servers:
+            if server.unread or not slots(server):  # what of its words is what is not known
+                used |= {*server.statement.texts}
         texts = [line for _, line in subject.statements() if _is_other_use(line)]
         for section in subject.effective.resolvers.values():
             if section.name in used or section.name == _OF_HAPROXY:

@@ -187,6 +187,6 @@ def _reason(error: BaseException) -> str:
     text = str(error)
     for known in ("No such file or directory", "Permission denied", "Connection refused"):
         if known in text:
-            hint = ": is it your group's?" if known == "Permission denied" else ""
-            return known + hint
+            denied = known == "Permission denied"
+            return "permission denied: is this user in the docker group?" if denied else known
     return "it takes too long" if "timed out" in text.lower() else " ".join(text.split())[:120]

@@ -16,6 +16,7 @@ from typing import Any
 from chaosd.errors import MachineError
 from chaosd.runtimes.docker.endpoint import EngineAwayError, translated, unix_ns
 from chaosd.runtimes.docker.engine import Engine
+from chaosd.system import priority
 from chaosd.system.clock import SECOND_NS
 
 RETRY_PAUSE_S = 0.25
@@ -49,6 +50,7 @@ class Follower:
                 stream.close()
 
     def _run(self) -> None:
+        priority.share()
         broken = False
         while not self._closed.is_set():
             try:

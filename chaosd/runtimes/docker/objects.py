@@ -29,6 +29,8 @@ from chaosd.system.clock import SECOND_NS, Clock, pause
 
 RUN, CELL, OWNER = "chaosd.run", "chaosd.cell", "chaosd.owner"
 MACHINE, HOME = "chaosd.machine", "chaosd.home"
+NAMELESS = "unknown"  # a machine that can't be told from others
+MACHINE_ID = Path("/etc/machine-id")
 RESTORES = "chaosd.restores"  # ids of containers that are not ours, with spaces between them
 REMOVE_LIMIT_S = 30.0
 REMOVE_PAUSE_S = 0.05
@@ -260,7 +262,8 @@ def _is_dead(api: Any, tags: dict[str, str]) -> bool:
     """Whether the owner certainly lives no more; one that can't be judged from here is not dead."""
     if home := tags.get(HOME):
         if own_container(api) == home:
-            return processes.is_dead(tags[OWNER])
+            # Each start of a container has a PID namespace of its own: another one is over.
+            return not processes.is_from_here(tags[OWNER]) or processes.is_dead(tags[OWNER])
         try:
             inspected = translated(lambda: api.inspect_container(home))
         except MissingError:
@@ -270,12 +273,17 @@ def _is_dead(api: Any, tags: dict[str, str]) -> bool:
         return False
     boot = tags[OWNER].rpartition(":")[2]
     rebooted = boot != processes.owner().rpartition(":")[2]
-    return rebooted or processes.is_dead(tags[OWNER])
+    # Without a number of its own another boot may be that of another machine, whose run lives.
+    return (rebooted and tags[MACHINE] != NAMELESS) or processes.is_dead(tags[OWNER])
 
 
 def _machine() -> str:
-    """What tells this machine from others, also after it was started anew."""
+    """What tells this machine from others, also after it was started anew; else NAMELESS.
+
+    Images of containers have none, or the word that stands there before the first start.
+    """
     try:
-        return Path("/etc/machine-id").read_text(encoding="utf-8").strip() or "unknown"
+        said = MACHINE_ID.read_text(encoding="utf-8").strip()
     except OSError:
-        return "unknown"
+        return NAMELESS
+    return NAMELESS if said in ("", "uninitialized") else said

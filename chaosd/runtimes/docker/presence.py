@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from chaosd.errors import MachineError
 from chaosd.runtimes.docker.endpoint import PING_LIMIT_S, Endpoint, EngineAwayError, translated
+from chaosd.system import priority
 from chaosd.system.clock import SECOND_NS, Clock, RealClock, sleep
 
 T = TypeVar("T")
@@ -42,6 +43,7 @@ def deferred(call: Callable[[], T]) -> tuple[Callable[[], None], Future[T]]:
     def work() -> None:
         if not result.set_running_or_notify_cancel():
             return
+        priority.share()
         try:
             found = call()
         except BaseException as error:  # noqa: BLE001 - it is raised where the result is waited for

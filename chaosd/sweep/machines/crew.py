@@ -357,6 +357,7 @@ class Crew:
                 took_s=took_s,
                 run_s=run_s,
                 bytes=size,
+                given_unix=self._clock.unix_ns() / SECOND_NS - took_s if self._rate else 0.0,
             )
         )
         begun = prepared.begun

@@ -29,10 +29,10 @@ class Target:
     @property
     def is_name(self) -> bool:
         """Whether it is looked up."""
-        if self.is_socket or not self.host or self.host == "*":
-            return False
+        if self.is_socket or not self.host or self.host == "*" or self.host.startswith("["):
+            return False  # in brackets HAProxy takes an IPv6 address and nothing else
         try:
-            ip_address(self.host.strip("[]"))
+            ip_address(self.host)
         except ValueError:
             return True
         return False

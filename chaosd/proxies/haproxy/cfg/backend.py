@@ -138,11 +138,11 @@ class _Reader:
         return replace(found, limits=limits)
 
     def _server(self, server: Server) -> ServerLine:
-        for value in server.unread:
-            raise _UnreadError(Unread.UNKNOWN_WORD, value.place or server.place, _raw(value))
         count = slots(server)
         if not count:
             raise _UnreadError(Unread.NO_SLOTS, server.place, server.count or "")
+        for value in server.unread:
+            raise _UnreadError(Unread.UNKNOWN_WORD, value.place or server.place, _raw(value))
         there, values = target(server.address.text), server.values
         own = server_defaults(self.effective.dialect.version)
         follows, resolver = self._follows(server)

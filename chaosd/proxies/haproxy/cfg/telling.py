@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from chaosd.proxies.haproxy.cfg.wording import say_limit, say_unknown
+from chaosd.proxies.haproxy.cfg.wording import say_fixed, say_limit, say_unknown
 from chaosd.proxies.haproxy.model.backend import (
     Follows,
     Happening,
@@ -87,7 +87,7 @@ def _tell(each: Foreseen, shared: Sequence[Limit]) -> Iterator[str]:
     said = ", ".join(names[:_NAMES_MAX]) + (f" and {more} more" if more > 0 else "")
     kind = "backends" if len(names) > 1 else "backend"
     if all(line.follows is Follows.FIXED for line in each.backends[0].servers):
-        yield f"{kind} {said}: addresses in the file: nothing moves by DNS"
+        yield f"{kind} {said}: {say_fixed(each.limits)}"
         return
     yield f"{kind} {said}: {_servers(each)}"
     rows: list[tuple[str, ...]] = [_HEADINGS]

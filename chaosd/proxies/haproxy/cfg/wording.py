@@ -135,6 +135,14 @@ def say_limit(limit: Limit) -> str:
     return f"{limit.file}:{limit.line}: `{limit.what}`: {_CHANGES[Change(limit.changes)]}"
 
 
+def say_fixed(limits: Iterable[Limit]) -> str:
+    """Why there is no prediction where no server has a name."""
+    for limit in limits:
+        if limit.changes == Change.DESTINATION:
+            return f"no prediction: {say_limit(limit)}"
+    return "addresses in the file: nothing moves by DNS"
+
+
 def say_bound(limits: Iterable[Limit]) -> list[str]:
     """A line for each rule that may keep all probes, which are one client, away from what moves."""
     return [

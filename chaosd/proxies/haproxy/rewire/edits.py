@@ -128,9 +128,12 @@ def _edited(line: str, edits: Sequence[Edit]) -> str:
         blanks = len(line) - len(line.lstrip())
         return f"{line[:blanks]}# {line[blanks:]}"
     firsts: dict[tuple[int, int, bool], Replace] = {}  # of several for one word the first counts
+    appended = {edit.text for edit in edits if isinstance(edit, Replace) and edit.start == edit.end}
     for number, edit in enumerate(edits):
         if isinstance(edit, Replace):
             is_append = edit.start == edit.end
+            if is_append and any(text.startswith(f"{edit.text} ") for text in appended):
+                continue  # another begins with these words, too
             firsts.setdefault((edit.start, edit.end + number * is_append, is_append), edit)
     replacements = list(firsts.values())
     # From the right, so that the columns of the others stay; what is appended last comes last.

@@ -8,6 +8,7 @@ from chaosd.proxies.haproxy.cfg.source import Place
 from chaosd.proxies.haproxy.rewire.choose import Choice
 from chaosd.proxies.haproxy.rewire.probe_route import ProbeRoute
 from chaosd.proxies.haproxy.rewire.reasons import Lost, Reason
+from chaosd.shown import one_line
 
 # Why a line differs: a few words, beside it in the difference.
 _WHY = {
@@ -166,7 +167,7 @@ def why(reason: Reason) -> str:
 
 def lost(found: Lost) -> str:
     """One line for the user: `file:line: what is not carried over, and what that changes`."""
-    return f"{found.place}: {_LOST[found.reason].format(detail=found.detail)}"
+    return f"{found.place}: {_LOST[found.reason].format(detail=one_line(found.detail))}"
 
 
 def nothing_moves() -> str:
