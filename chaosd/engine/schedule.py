@@ -19,6 +19,7 @@ from chaosd.plugins.bases import Between, FaultConfig
 from chaosd.system.clock import SECOND_NS, Clock, utc
 
 GOLDEN = 0.6180339887498949  # its multiples never come close to each other
+SETTLED_S_MAX = 30.0  # from when a proxy has started: who checks seldom has it all the same
 STAGGER_NS = 20_000_000  # between two cells of a block: their deeds must not wait for each other
 
 
@@ -33,8 +34,18 @@ def instants(
 
     `place` is that of the cell among those with a schedule of their own: the grids of any number of
     them are spread over the period, or all would have their failovers at once. None begins earlier
-    than one period from now: right after its start HAProxy has a server DOWN at one failed check.
+    than one period from now, or than the longest of the proxy's own timers: right after its start
+    HAProxy has a server DOWN at one failed check, which is no recovery as it will be later.
     """
+    settled_s = min(max(timers_s, default=0.0), SETTLED_S_MAX)
+    from_ns = clock.now_ns() + round(settled_s * SECOND_NS)
+    times = _planned(config, clock, rng, timers_s, place)
+    return (at_ns for at_ns in times if at_ns >= from_ns)
+
+
+def _planned(
+    config: FaultConfig, clock: Clock, rng: Random, timers_s: Sequence[float], place: int
+) -> Iterator[int]:
     if config.cron is not None:
         return _cron(config.cron, clock)
     if isinstance(config.every, Between):
