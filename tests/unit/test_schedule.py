@@ -24,7 +24,7 @@ class StillClock:
 
 def times(count: int, seed: int = 1, timers=(1.0, 2.0), place: int = 0, **keys) -> list[int]:
     config = FaultConfig.model_validate({"type": "x", **keys})
-    return list(islice(instants(config, StillClock(), Random(seed), timers, place), count))
+    return list(islice(instants(config, StillClock(), Random(seed), [timers], place), count))
 
 
 def test_a_grid_without_jitter_is_exact_and_does_not_drift() -> None:
@@ -79,7 +79,8 @@ def test_none_comes_before_the_proxy_has_checked_once(every) -> None:
     first, second = times(2, every=every, timers=(1.0, 2.0))
     assert 0 <= first - 9 * SECOND_NS <= 2 * SECOND_NS
     assert second > first
-    assert times(1, every="10s", jitter=0, timers=(600.0,))[0] == 37 * SECOND_NS
+    assert times(1, every="10s", jitter=0, timers=(1.0, 600.0))[0] == 37 * SECOND_NS
+    assert times(1, every="10s", jitter=0, timers=(20.0, 2.0))[0] == 17 * SECOND_NS
 
 
 def test_cron_is_utc() -> None:
