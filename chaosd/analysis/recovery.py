@@ -146,6 +146,17 @@ class RecoveryFold:
         if self.unknown and not self._bad and at_ns <= self._limit_ns:
             self.recovered_ns = self.stable_from_ns = self.t0_ns
 
+    @property
+    def is_outlasted(self) -> bool:
+        """Whether the fault was not all done at the limit, and so nobody knows how it ended.
+
+        If nobody answers then, that is known: it takes longer. Where the new instance is known the
+        fault's end has no part in it: it has answered, or not.
+        """
+        is_late = self._injected_ns is None or self._injected_ns > self._limit_ns
+        has_no_end = self.recovered_ns is None and self._bad > 0
+        return self.unknown and is_late and not has_no_end
+
     def over_at_ns(self, complete_ns: int) -> int | None:
         """When the observation ended, if every sample scheduled before `complete_ns` was added.
 

@@ -169,6 +169,11 @@ def is_traded(cost: Cost) -> bool:
     return saves and is_nothing(cost)
 
 
+def is_harm(toll: Toll) -> bool:
+    """Whether users would lose requests by the remedy."""
+    return toll.failed_s.saved + toll.misrouted_s.saved <= -NEGLIGIBLE_S
+
+
 def is_felt(toll: Toll) -> bool:
     """Whether users would notice the remedy."""
     seconds = (toll.recovery_s, toll.failed_s, toll.misrouted_s)

@@ -40,8 +40,18 @@ _BY_NAMESERVER = (
 )
 
 
+# Last: what people call sections that ask the nameservers of /etc/resolv.conf.
+_BY_SECTION = (
+    ("docker", Setting.DOCKER),
+    ("swarm", Setting.DOCKER),
+    ("kube", Setting.KUBERNETES),
+    ("k8s", Setting.KUBERNETES),
+    ("consul", Setting.CONSUL),
+)
+
+
 def guess(effective: Effective) -> Guess:
-    """Tell the setting by the nameservers, then by the servers' names."""
+    """Tell the setting by the nameservers, by the servers' names, or by those of sections."""
     for text in _nameservers(effective):
         for part, setting in _BY_NAMESERVER:
             if part in text:
@@ -52,6 +62,11 @@ def guess(effective: Effective) -> Guess:
                 return Guess(setting, server.address.text)
         if server.address.text.startswith("tasks."):
             return Guess(Setting.DOCKER, server.address.text)
+    names = [s.name for s in effective.resolvers.values() if not s.nameservers]
+    for name in names:
+        for part, setting in _BY_SECTION:
+            if part in name.lower():
+                return Guess(setting, f"resolvers {name}")
     return Guess(Setting.PLAIN)
 
 

@@ -69,10 +69,16 @@ class Subject:
 
     @cached_property
     def lacking(self) -> dict[str, list[Server]]:
-        """The servers whose `resolvers` section is in none of the files, by its name."""
+        """The servers whose `resolvers` section is in none of the files, by its name.
+
+        HAProxy wants it of those by address, too.
+        """
         found: dict[str, list[Server]] = {}
-        for _, server in self.followers:
-            name = str(server.values["resolvers"].value)
+        for server in self.effective.servers:
+            used = server.values["resolvers"]
+            if not used.is_said or used.value is None or server.unread:
+                continue
+            name = str(used.value)
             implicit = name == _IMPLICIT and self.effective.dialect.has_default_resolvers
             if name not in self.effective.resolvers and not implicit:
                 found.setdefault(name, []).append(server)

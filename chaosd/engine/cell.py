@@ -179,7 +179,8 @@ class CellRun:
         host, cycle = placed.ip, self.cycle
         failover = cycle is not None and cycle.kind is CycleKind.FAILOVER
         if failover and host in self._hosts:
-            self._spoil(Cause(kind=CauseKind.NOT_FRESH, detail=host))
+            cause = Cause(kind=CauseKind.NOT_FRESH, detail=host)
+            self.recorder.record(Disturbed(cause=cause))  # stored now: it may never come to its end
         if host not in self._hosts:
             self._hosts.append(host)
         if cycle is None:
@@ -189,10 +190,6 @@ class CellRun:
         if self._direct is not None:
             self.pacing.until_answered(dense=True)
             self._owner.prober.aim(self._direct, instance.address)
-
-    def _spoil(self, cause: Cause) -> None:
-        """The cycle that goes on is no sample: stored now, for it may never come to its end."""
-        self.recorder.record(Disturbed(cause=cause))
 
     async def tear_down(self) -> None:
         if self.stage is not None:
@@ -422,13 +419,13 @@ class CellRun:
         driver = CycleDriver(cycle, machine, disturbances, self._owner)
         api = self.stage.api if self.stage is not None else None
         if (shared := self._entry_shared()) is not None:
-            self._spoil(shared)
+            self.recorder.record(Disturbed(cause=shared))  # it may never come to its end
         try:
             unsteady = None if self.is_steady() else self._unsteady()
             await driver.run(unsteady=unsteady, poller=self.server_poller, api=api)
             self._count_queries()
         finally:
-            spoilt = driver.end.cause or shared or self._entry_shared()
+            spoilt = driver.end.cause or shared or self._entry_shared() or cycle.outlasted()
             end_ns, predicted = self._close(cycle, driver.end)
             try:
                 if not predicted.done():

@@ -10,7 +10,7 @@ from chaosd.analysis.recovery import RecoveryFold
 from chaosd.engine.cycle_machine import MAIN, Began, Heard, Over, Spoilt
 from chaosd.engine.recorder import CellRecorder
 from chaosd.errors import ChaosdError
-from chaosd.history.causes import Cause
+from chaosd.history.causes import Cause, CauseKind
 from chaosd.history.deeds import Asked, Done, Failed
 from chaosd.history.events import (
     AnyEvent,
@@ -126,6 +126,12 @@ class CycleRun(CellRecorder):
             now_ns = self.clock.now_ns()
             self.record(FaultInjected(), at_ns=now_ns)
             self.fold.injected(now_ns)
+
+    def outlasted(self) -> Cause | None:
+        """Why nobody knows what came of it: the observation was over before its fault was done."""
+        if self.fold is None or not self.fold.is_outlasted:
+            return None
+        return Cause(kind=CauseKind.TOO_LONG, seconds=self._cell.config.measure.recovery_limit.s)
 
     def advance(self, complete_ns: int) -> None:
         """All samples that were scheduled before this instant have been folded."""

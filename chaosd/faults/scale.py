@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from chaosd.faults.turnover import Turnover
 from chaosd.history.cycles import CycleKind
@@ -31,6 +31,13 @@ class Scale:
             1, ge=-8, le=8, description="so many more instances, or fewer if it is negative"
         )
         signal: Signal = "TERM"
+
+        @field_validator("by")
+        @classmethod
+        def _does_something(cls, by: int) -> int:
+            if not by:
+                raise ValueError("scales nothing (such as 1 or -1; `noop` is what breaks nothing)")
+            return by
 
     needs: ClassVar[tuple[type, ...]] = (CanMove,)
     kind: ClassVar[CycleKind] = CycleKind.FAILOVER

@@ -9,6 +9,7 @@ version does not know is kept.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, get_type_hints
@@ -91,6 +92,7 @@ DISTURBANCES: dict[str, type[Any]] = {
 PROGRAMS = ("inject", "heal")  # the roles of RunProgram are its verbs
 EDGES: dict[str, type[Any]] = {"asked": deeds.Asked, "done": deeds.Done, "failed": deeds.Failed}
 CONTAINER_ACTIONS = ("die", "oom", "start", "connect", "disconnect")
+QUANTILE = re.compile(r"p[0-9]{1,3}")
 STORED_NAMES = {"probe_type": "type"}  # a field's name in the stored form, where it differs
 _SAID_BY = {kind: words for words, kind in SAID.items()}
 _WORD_BY = {kind: word for word, kind in DISTURBANCES.items()}
@@ -306,6 +308,10 @@ def _prediction(data: Data) -> Prediction:
     names = {f.name for f in fields(Prediction)}
     kept = {key: value for key, value in data.items() if key in names}
     strict.check(Prediction, kept)
+    for quantiles in (kept.get("quantiles_s"), kept.get("stable_quantiles_s")):
+        for name in quantiles or ():
+            if QUANTILE.fullmatch(name) is None:
+                raise ValueError(f"a quantile can't be called {strict.shown(name)}")
     return Prediction(**kept)
 
 

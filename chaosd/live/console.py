@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from chaosd import shown
+from chaosd.analysis.observed import observed
 from chaosd.analysis.statistics import quantile_rank
 from chaosd.errors import output_error
 from chaosd.history.cycles import Cycle, CycleOutcome
@@ -63,11 +64,11 @@ class Console:
         self._cycles += 1
         self._failed += cycle.failed
         self._misrouted += cycle.misrouted
-        if cycle.outcome == CycleOutcome.RECOVERED and cycle.recovery_s is not None:
-            self._last_s = cycle.recovery_s
-            self._recoveries_s.append(cycle.recovery_s)
-        elif cycle.outcome == CycleOutcome.CENSORED:
-            self._recoveries_s.append(math.inf)
+        # As in the report: what is poor is in no quantile, nor is a cycle in which nothing moves.
+        found = None if cycle.kind.is_still else observed(cycle)
+        if found is not None:
+            self._recoveries_s.append(math.inf if found.censored else found.seconds)
+            self._last_s = self._last_s if found.censored else found.seconds
         self._line(sentence(cycle, wide=len(self._cells) > 1), _colour(cycle))
 
     def ready(self) -> None:

@@ -1,4 +1,7 @@
-"""Faults that come with others in one cycle: what can't go together, and how they are told."""
+"""Faults that come with others in one cycle: what can't go together, and how they are told.
+
+And what holds of each alone, too: it must be over before the observation is.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from chaosd.units import Duration
 def problems(arm: Arm, runtime: Runtime, runtime_name: str) -> Iterator[tuple[KeyPath, str]]:
     """What an arm asks for of faults that come with others and that can't be, each at its place."""
     for place, (part, fault) in enumerate(zip(arm.config.faults, arm.faults(), strict=True)):
+        yield from _too_late(part, ("faults", place, "window"), arm)
         if not part.companions:
             continue
         where: KeyPath = ("faults", place, "with")
@@ -61,7 +65,8 @@ def _too_late(part: FaultConfig, spot: KeyPath, arm: Arm) -> Iterator[tuple[KeyP
     lasts = part.window if isinstance(part, WindowedFaultConfig) else 0
     if part.offset + lasts >= limit:
         what = f"it ends when the observation may be over: measure.recovery_limit is {limit}"
-        yield spot, f"{what} (an earlier `at`, a shorter `window`, or a higher limit)"
+        earlier = "" if part.at is None else "an earlier `at`, "
+        yield spot, f"{what} ({earlier}a shorter `window`, or a higher limit)"
 
 
 def told(part: FaultConfig) -> str:

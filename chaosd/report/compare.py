@@ -39,6 +39,7 @@ from chaosd.system.files import read_utf8
 
 P = TypeVar("P")
 POINTS = (100.0, 1, "points")  # of a share: percentage points
+ARMS_MAX = 1_000  # of a file: each is summarised by itself
 CHANGED_MAX = 12  # then it is another experiment
 OWN_FILE = "proxy.config"  # the path of a file of the user's own
 KINDS = "a run directory, a report.json or a cycles.jsonl"
@@ -199,10 +200,15 @@ def _report(path: Path) -> Any:
 
 
 def _manifest(cycles: Iterable[Cycle]) -> dict[str, Any]:
-    """What cycles tell of their run, where nothing else is left of it: its arms."""
+    """What cycles tell of their run, where nothing else is left of it: its arms.
+
+    Raises ValueError if these are more than any run has.
+    """
     cells: dict[str, dict[str, None]] = {}
     for cycle in cycles:
         cells.setdefault(cycle.arm, {})[cycle.cell] = None
+    if len(cells) > ARMS_MAX:
+        raise ValueError(f"it has {len(cells):,} arms")
     arms = {arm: {"cells": list(some)} for arm, some in cells.items()}
     return {"settings": {"definitions": DEFINITIONS}, "arms": arms if len(arms) > 1 else {}}
 

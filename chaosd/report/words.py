@@ -34,7 +34,7 @@ def cause(found: Cause) -> str:
         case CauseKind.NOT_UNDONE:
             return f"it could not be undone: {found.detail}"
         case CauseKind.TOO_LONG:
-            return f"the fault took more than {found.seconds:.0f} s"
+            return f"the fault took more than {found.seconds or 0.0:.0f} s"
         case CauseKind.NO_BEGINNING:
             return "the fault never said when it began"
         case CauseKind.NO_SAMPLES:
@@ -53,7 +53,7 @@ def cause(found: Cause) -> str:
         case CauseKind.MACHINE_LATE:
             return "this machine is short of CPU: fewer cycles are made"
         case CauseKind.TIME_PASSED:
-            return f"its time had passed by {found.seconds:.3f} s"
+            return f"its time had passed by {found.seconds or 0.0:.3f} s"
 
 
 PROXIES = {"haproxy": "HAProxy", "nginx": "nginx"}  # as people write them

@@ -10,7 +10,7 @@ import asyncio
 import re
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from ipaddress import ip_address
 from typing import Annotated, ClassVar, Literal
 
@@ -145,7 +145,7 @@ class ExternalRuntime(RealTime):
                 what = _public(_address(text).host)
                 if what is not None and not config.allow_public:
                     found.append((("runtime", key), what))
-        return found
+        return found + list(_made_nowhere(cell))
 
     async def set_up(
         self,
@@ -225,6 +225,31 @@ class ExternalStage:
     async def close(self) -> None:
         if self.log is not None:
             self.log.close()
+
+
+def _made_nowhere(cell: CellSpec) -> Iterator[tuple[KeyPath, str]]:
+    """What the config asks of an app, or of a nameserver, that chaosd would have to make."""
+    app, dns = cell.app, cell.dns
+    asked = {
+        ("app", "command"): app.command,
+        ("app", "env"): app.env and cell.beside is None,  # else an own file's, and not the config's
+        ("app", "start_delay"): app.start_delay_s,
+        ("app", "healthy_after"): app.healthy_after_s,
+        ("dns", "missing"): dns.missing != "nxdomain",
+        ("dns", "publish"): dns.publish != "start",
+        ("dns", "delay"): dns.delay_s,
+        ("dns", "nameservers"): dns.nameservers > 1,
+        ("dns", "cache"): dns.cache,
+        ("dns", "negative_ttl"): dns.negative_ttl_s is not None,
+    }
+    for (part, key), is_asked in asked.items():
+        if is_asked:
+            what = "the app" if part == "app" else "its nameserver"
+            right = "leave it out, or take another runtime"
+            yield (
+                (part, key),
+                f"chaosd does not make {what} here, and changes nothing of it ({right})",
+            )
 
 
 def _public(host: str) -> str | None:

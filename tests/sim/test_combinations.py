@@ -13,6 +13,8 @@ from chaosd.history.causes import CauseKind
 from chaosd.history.cycles import CycleKind, CycleOutcome
 from chaosd.history.deeds import Asked, Done, FaultDns, RestoreDns
 from chaosd.history.events import FaultEnded, only
+from chaosd.plan import combinations
+from chaosd.report import words
 
 SERVFAIL = {"type": "dns", "answer": "servfail", "at": "200ms", "window": "2s"}
 SLOW = {"type": "dns", "name": "slow", "delay": "100ms", "at": "-500ms", "window": "3s"}
@@ -173,6 +175,10 @@ def test_one_that_cannot_be_undone_at_its_window_ends_the_run(simulate, monkeypa
             with_(SERVFAIL | {"window": "1m"}),
             ["with[0]: it ends when the observation may be over: measure.recovery_limit is 1m"],
         ),
+        (
+            [{"type": "pause", "every": "5m", "window": "60s"}],
+            ["window: it ends when the observation may be over: measure.recovery_limit is 1m"],
+        ),
     ],
 )
 def test_what_cannot_go_together_is_refused_beforehand(simulate, fault, lines) -> None:
@@ -182,6 +188,20 @@ def test_what_cannot_go_together_is_refused_beforehand(simulate, fault, lines) -
     assert len(said) == len(lines)
     assert all(line in each for line, each in zip(lines, said, strict=True))
     assert all(each.startswith("chaosd: t.yaml:") for each in said)
+
+
+def test_a_cycle_that_was_over_before_its_fault_says_nothing(simulate, monkeypatch) -> None:
+    """Of two instances one answered all the time: "recovered in 59.996 s" while it was paused."""
+    monkeypatch.setattr(combinations, "problems", lambda *_: [])
+    pause = {"type": "pause", "every": "15s", "window": "8s"}
+    quiet = {"type": "dns", "every": "15s", "window": "8s", "delay": "1ms"}
+    short = {"measure": {"recovery_limit": "5s"}, "app": {"replicas": 2}}
+    for fault in (pause, quiet):
+        ran = simulate(faults=[fault], until={"cycles": 4}, **short)
+        said = [cycle for cycle in ran.cycles if cycle.outcome is CycleOutcome.INVALID]
+        assert {words.reason(cycle) for cycle in said} == {"the fault took more than 5 s"}
+        for cycle in ran.cycles:  # if its last probe was bad, it is known to take longer
+            assert cycle in said or (cycle.outcome, fault) == (CycleOutcome.CENSORED, pause)
 
 
 def test_a_command_that_nobody_noticed_is_unaffected_and_no_recovery_of_nothing(simulate) -> None:

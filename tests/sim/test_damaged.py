@@ -198,6 +198,12 @@ def test_a_config_of_a_run_that_is_a_bomb_is_shown_and_not_lit(run, capsys) -> N
         ("cycles.jsonl", "cell", '"../../etc/x"', "its end or its cell can't be so"),
         ("cycles.jsonl", "samples", "true", "samples can't be True"),
         ("cycles.jsonl", "phases", "[" * 9999 + "]" * 9999, "nested too deep"),
+        (
+            "cycles.jsonl",
+            "predicted",
+            '{"lower_s":1.0,"mean_s":1.0,"upper_s":1.0,"quantiles_s":{"zz":1.0}}',
+            "a quantile can't be called 'zz'",
+        ),
         ("events.jsonl", "at_ns", '"1"', "at_ns can't be '1'"),
         ("events.jsonl", "at_ns", "1e400", "at_ns can't be inf"),
         ("events.jsonl", "cycle", "9" * 30, "cycle can't be 9999"),

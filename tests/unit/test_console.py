@@ -8,7 +8,7 @@ import fake
 import pytest
 from fake import MS, T0
 
-from chaosd.history.cycles import CycleOutcome
+from chaosd.history.cycles import CycleKind, CycleOutcome
 from chaosd.history.values import Outcome
 from chaosd.live.console import CLEAR, PLAIN, RED, YELLOW, Console
 from chaosd.report.text import sentence
@@ -67,9 +67,12 @@ def test_a_terminal_has_a_line_that_is_drawn_anew() -> None:
         "4 cycles · last 3.00 s · p50 2.00 s, p95 3.00 s · 15 failed, 3 misrouted · "
         "101 probes ended/s · lag p99 99 ms"
     )
+    # Nor are these in any quantile of the report.
+    console.cycle(fake.cycle(recovery_s=99.0, doubt=fake.LATE))
+    console.cycle(fake.cycle(recovery_s=99.0, kind=CycleKind.DNS))
     console.cycle(CENSORED)
     console.tick()
-    assert "p50 2.00 s, p95 beyond the limit · 15 failed" in terminal.shown()
+    assert "last 3.00 s · p50 2.00 s, p95 beyond the limit · 15 failed" in terminal.shown()
     # The sentences stand above it.
     lines = [line.rsplit(CLEAR, 1)[-1] for line in terminal.getvalue().split("\n")]
     assert sentence(CENSORED) in lines

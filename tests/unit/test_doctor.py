@@ -267,6 +267,7 @@ def test_variables_come_from_a_file_or_are_said_to_be_missing(run, tmp_path) -> 
         (("127.0.0.11", "10.1.1.1"), "plain"),
         (("127.0.0.11:53", "127.0.0.1:8600"), "consul"),
         (("127.0.0.11", "10.96.0.10"), "kubernetes"),
+        (("nameserver dns1 127.0.0.11:53", "parse-resolv-conf"), "docker"),  # by its name
         (("", ""), "docker"),
     ],
 )

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from chaosd.doctor import rule
 from chaosd.doctor.examine import Diagnosis, Doctor
-from chaosd.doctor.finding import Change, Ms
-from chaosd.doctor.formats import text
-from chaosd.doctor.formats.costs import remedy_lines
+from chaosd.doctor.finding import Change, Cost, Ms, Toll
+from chaosd.doctor.formats import table, text
+from chaosd.doctor.formats.costs import cost_lines, remedy_lines
 from chaosd.doctor.price import Model
 from chaosd.doctor.reading import Program, open_files
 from chaosd.doctor.words import between, listed
+from chaosd.proxies.haproxy.cfg.source import Place
+from chaosd.proxies.haproxy.model.backend import Happening
+from chaosd.proxies.haproxy.model.outlook import MOVE
+from chaosd.proxies.haproxy.rewire.edits import Replace, apply
+from chaosd.proxies.haproxy.rewire.reasons import Reason
 
 pytestmark = pytest.mark.usefixtures("few_trials")
 
@@ -57,16 +63,34 @@ def test_a_line_of_two_remedies_has_both(tmp_path) -> None:
         assert all(paste.others == () for paste in alone)
 
 
-def test_a_word_that_two_remedies_add_is_there_once(tmp_path) -> None:
-    tunnel = FILE.replace(
-        "    option redis", "    timeout tunnel 1h\n    option httpchk\n    option redis"
+def test_a_word_that_two_remedies_add_is_there_once() -> None:
+    text = "backend b\n    server s web:80\n"
+    place = Place(Path("f"), 2)
+    one, both = " check", " check on-marked-down shutdown-sessions"
+    for texts in ((one, both), (both, one)):
+        edits = [Replace(place, Reason.MENDED, start=20, end=20, text=each) for each in texts]
+        assert apply(Path("f"), text, edits).text == f"backend b\n    server s web:80{both}\n"
+
+
+def test_what_gets_worse_by_a_remedy_is_said_too() -> None:
+    same = Change(now=0.0, fixed=0.0)
+    toll = Toll(
+        backend="b",
+        scenario=MOVE,
+        usual=True,
+        recovery_s=same,
+        never=same,
+        failed_s=Change(now=0.6, fixed=1.4),
+        misrouted_s=same,
+        slow_s=same,
+        slowest_s=Change(now=0.0, fixed=20.0),
     )
-    found = diagnosed(tmp_path, tunnel.replace(" check ", " "))
-    by_rule = {finding.rule: finding for finding in found.findings}
-    for slug in ("no-check", "long-sessions"):
-        paste = remedy_lines(found.subject, by_rule[slug], found.findings)[0]
-        assert paste.text.split().count("check") == 1
-        assert "check on-marked-down shutdown-sessions" in paste.text
+    cost = Cost(tolls=(toll,), queries_per_s=same, loss_s=1.0)
+    (line,) = cost_lines(cost)
+    assert line == "but a move (b): lost requests 0.6 s → 1.4 s, a client waits up to 0 s → 20 s"
+    never = replace(toll, never=Change(now=1.0, fixed=0.0))
+    (line,) = cost_lines(replace(cost, tolls=(never,)))
+    assert "a client waits" not in line  # some wait for longer than was looked at
 
 
 CROWDED = """\
@@ -179,6 +203,17 @@ def test_a_version_that_is_worse_is_said_to_be(tmp_path) -> None:
     assert list(text.upgrade_lines(new, new)) == [
         "from HAProxy 3.2.26 to HAProxy 3.2.26: nothing changes for your users"
     ]
+
+
+@pytest.mark.parametrize(("p95_s", "is_told"), [(0.03, False), (1.5, True)])
+def test_what_other_trials_would_come_to_is_no_change(tmp_path, p95_s, is_told) -> None:
+    old = diagnosed(tmp_path, CROWDED, "2.6.12")
+    (row,) = old.rows
+    outlook = row.now[Happening.MOVE]
+    slower = replace(outlook.recovery_s, p95=outlook.recovery_s.p95 * (1 + p95_s))
+    now = {**row.now, Happening.MOVE: replace(outlook, recovery_s=slower)}
+    new = replace(old, rows=(replace(row, now=now),))
+    assert [worse for _, worse in table.changed(old, new)] == [True] * is_told
 
 
 def test_words() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,10 +17,12 @@ from chaosd.history.values import ANYBODY, Address
 from chaosd.system.clock import RealClock
 
 
-def built(cells: int = 1, **runtime) -> plan.Plan:
+def built(cells: int = 1, more: dict | None = None, **runtime) -> plan.Plan:
     parts = {"runtime": {"type": "external"} | runtime, "proxy": {"type": "unknown"}}
     noop = {"type": "noop", "every": "5s"}
-    config = Config.model_validate({"name": "x", "cells": cells, "faults": [noop]} | parts)
+    config = Config.model_validate(
+        {"name": "x", "cells": cells, "faults": [noop]} | parts | (more or {})
+    )
     return plan.build(config, lambda where, what: f"{'.'.join(map(str, where))}: {what}")
 
 
@@ -60,6 +63,23 @@ def test_what_is_public_is_not(target) -> None:
     with pytest.raises(ConfigError, match=r"^runtime.target: .* is a public address \(if it is yo"):
         built(target=target)
     assert built(target=target, allow_public=True)
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value", "what"),
+    [
+        ("app", "command", ("x",), "the app"),
+        ("app", "env", {"A": "b"}, "the app"),
+        ("app", "healthy_after", "1s", "the app"),
+        ("dns", "missing", "servfail", "its nameserver"),
+        ("dns", "delay", "1s", "its nameserver"),
+        ("dns", "nameservers", 2, "its nameserver"),
+    ],
+)
+def test_what_is_not_made_here_can_not_be_asked_for(part, key, value, what) -> None:
+    said = f"{part}.{key}: chaosd does not make {what} here, and changes nothing of it (leave it"
+    with pytest.raises(ConfigError, match=f"^{re.escape(said)}"):
+        built(target="127.0.0.1:81", more={part: {key: value}})
 
 
 def test_a_name_is_judged_once_it_is_looked_up(monkeypatch) -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from chaosd.doctor.finding import Cost, Finding, Toll
 from chaosd.doctor.formats.numbers import ARROW, arrow, change_of_rate, change_of_seconds
-from chaosd.doctor.price import NEGLIGIBLE_S, is_felt
+from chaosd.doctor.price import NEGLIGIBLE_S, is_felt, is_harm
 from chaosd.doctor.subject import Subject
 from chaosd.doctor.words import listed
 from chaosd.plugins.timeline import Failure
@@ -44,10 +44,14 @@ def happening(scenario: Scenario) -> str:
 
 
 def cost_lines(cost: Cost) -> Iterator[str]:
-    """A line for each happening whose users would feel the remedy, and one for DNS."""
+    """A line for each happening whose users would feel the remedy, and one for DNS.
+
+    Where they would lose more requests by it, that is said, too.
+    """
     for toll in cost.tolls:
-        if is_felt(toll) and (words := toll_words(toll)):
-            yield f"{happening(toll.scenario)} ({toll.backend}): {words}"
+        if (is_felt(toll) or is_harm(toll)) and (words := toll_words(toll)):
+            but = "" if is_felt(toll) else "but "
+            yield f"{but}{happening(toll.scenario)} ({toll.backend}): {words}"
     if cost.queries_per_s.saved > 0:
         yield f"DNS queries a second: {change_of_rate(cost.queries_per_s)}"
 
@@ -58,13 +62,14 @@ def toll_words(toll: Toll) -> str:
     What is the same once it is rounded is left out.
     """
     never = arrow(f"{toll.never.now:.0%}", f"{toll.never.fixed:.0%}")
-    seconds = (
+    seconds = [
         ("recovery p95 {}", toll.recovery_s),
         ("lost requests {}", toll.failed_s),
         ("misrouted requests {}", toll.misrouted_s),
         ("late requests {}", toll.slow_s),
-        ("a client waits up to {}", toll.slowest_s),
-    )
+    ]
+    if not toll.never.now:  # else some wait for longer than was looked at
+        seconds.append(("a client waits up to {}", toll.slowest_s))
     said = [
         text.format(told)
         for text, change in seconds

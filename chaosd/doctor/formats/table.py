@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 from chaosd.doctor.examine import Diagnosis, Outlooks, Row, same_rows
@@ -19,14 +20,16 @@ TITLES = {
     Happening.DNS_TROUBLE: f"{TROUBLE_S:g} s without DNS",
 }
 LOST = "(now → with all fixes; 1.5 s of requests lost are 150 at 100 requests a second)"
-RECOVERY, LATE = "recovery p95", "requests late"
+RECOVERY, LOST_S, LATE = "recovery p95", "requests lost", "requests late"
 # Seconds; of requests: so many as come in that time.
 NUMBERS: dict[str, Callable[[Outlook], float]] = {
     RECOVERY: lambda outlook: 0.0 if outlook.unaffected >= 1 else outlook.recovery_s.p95,
-    "requests lost": lambda outlook: outlook.failed_s.mean + outlook.misrouted_s.mean,
+    LOST_S: lambda outlook: outlook.failed_s.mean + outlook.misrouted_s.mean,
     LATE: lambda outlook: outlook.masked_s.mean,  # answered well, but only after a retry
 }
 _LIMITS_MAX = 4  # lines about what is left out
+_ALIKE = 0.05  # of two numbers, as a share of the larger
+_WIDTH = 3.3  # standard deviations from p5 to p95
 _NAMES_MAX = 4  # of backends that are alike, in a row
 
 
@@ -118,8 +121,12 @@ def changed(old: Diagnosis, new: Diagnosis) -> Iterator[tuple[str, bool]]:
     for before, after in same_rows(old, new):
         for what, title in TITLES.items():
             one, other = before.now[what], after.now[what]
-            pairs = ((name, _said(name, one), _said(name, other)) for name in NUMBERS)
-            found = [f"{name} {a} → {b}" for name, a, b in pairs if a != b]
+            found = [
+                f"{name} {a} → {b}"
+                for name in NUMBERS
+                if (a := _said(name, one)) != (b := _said(name, other))
+                and _is_other(name, one, other)
+            ]
             if found:
                 worse = _is_worse(one, other)
                 said = f"{before.name}, {title}: {', '.join(found)}"
@@ -129,10 +136,37 @@ def changed(old: Diagnosis, new: Diagnosis) -> Iterator[tuple[str, bool]]:
             yield f"{before.name}: DNS queries a second {arrow(*asked)}", False
 
 
+def _is_other(name: str, old: Outlook | Unknown, new: Outlook | Unknown) -> bool:
+    """Whether a number differs by more than other trials of the same would."""
+    if isinstance(old, Unknown) or isinstance(new, Unknown):
+        return True
+    return abs(NUMBERS[name](new) - NUMBERS[name](old)) > _margin_s(name, old, new)
+
+
 def _is_worse(old: Outlook | Unknown, new: Outlook | Unknown) -> bool:
     """Whether users lose more requests, or wait longer for the instance that has moved."""
     if isinstance(old, Unknown) or isinstance(new, Unknown):
         return False
     return any(
-        value(new) > value(old) + NEGLIGIBLE_S for name, value in NUMBERS.items() if name != LATE
+        value(new) > value(old) + _margin_s(name, old, new)
+        for name, value in NUMBERS.items()
+        if name != LATE
     )
+
+
+def _margin_s(name: str, old: Outlook, new: Outlook) -> float:
+    """What a number may differ by where nothing does: a prediction is of some trials."""
+    larger = max(NUMBERS[name](old), NUMBERS[name](new))
+    if math.isinf(larger):
+        return NEGLIGIBLE_S
+    spread = math.hypot(_error_s(name, old), _error_s(name, new))
+    return max(NEGLIGIBLE_S, _ALIKE * larger, 2 * spread)
+
+
+def _error_s(name: str, outlook: Outlook) -> float:
+    """The standard error, by the width of what the trials came to; that of a p95 is some twice."""
+    spreads = [outlook.failed_s, outlook.misrouted_s]
+    if name != LOST_S:
+        spreads = [outlook.recovery_s if name == RECOVERY else outlook.masked_s]
+    width_s = sum(spread.p95 - spread.p05 for spread in spreads if math.isfinite(spread.p95))
+    return width_s / _WIDTH / math.sqrt(outlook.trials) * (2 if name == RECOVERY else 1)

@@ -9,6 +9,7 @@ from chaosd.doctor.finding import Confidence, Facts, Finding, Remedy, Severity
 from chaosd.doctor.rule import Rule
 from chaosd.doctor.subject import Subject, of_server
 from chaosd.doctor.words import servers_of
+from chaosd.proxies.haproxy.cfg.address import Target
 from chaosd.proxies.haproxy.cfg.checks import check_kind, is_option
 from chaosd.proxies.haproxy.cfg.effective import Proxy, Server
 from chaosd.proxies.haproxy.model.backend import CheckKind
@@ -50,8 +51,7 @@ class CheckElsewhere(Rule):
             if (elsewhere := _elsewhere(subject, proxy, server)) is not None:
                 found.setdefault(elsewhere, []).append(server)
         for (where, connects, is_beside), servers in found.items():
-            port = subject.target(servers[0]).port
-            unseen = f"a dead port {port}" if port else "a dead port of the SRV record"
+            unseen = _unseen(subject.target(servers[0]))
             facts: Facts = {
                 "servers": servers_of([server.name for server in servers]),
                 "where": where,
@@ -69,6 +69,13 @@ class CheckElsewhere(Rule):
             )
 
 
+def _unseen(there: Target) -> str:
+    """What a check of another port does not see."""
+    if there.port:
+        return f"a dead port {there.port}"
+    return "a dead port " + ("of the SRV record" if there.is_service else "that requests go to")
+
+
 def _agent(kind: CheckKind) -> _Elsewhere:
     return _AGENT if kind is CheckKind.NONE else _AGENT_BESIDE
 
@@ -78,6 +85,8 @@ def _elsewhere(subject: Subject, proxy: Proxy, server: Server) -> _Elsewhere | N
     values = server.values
     kind = check_kind(subject.effective, server)
     if kind is CheckKind.ELSEWHERE:
+        if (tracked := values.get("track")) is not None and tracked.value:
+            return _Elsewhere(f"server `{tracked.value}` (`track`)", connects=True)
         port, addr = (values.get(name) for name in ("port", "addr"))
         if port is not None and port.value is not None:
             return _Elsewhere(f"port {port.value}", connects=True)

@@ -56,7 +56,10 @@ class LongSessions(Rule):
             "backends": listed(backends),
             "servers": quoted([server.name for server in servers]),
         }
-        edits = [mending.append(server.statement, _words(server)) for server in servers]
+        checked = [server for server in servers if server.values["check"].value]
+        edits = [mending.append(server.statement, _WORDS) for server in checked]
+        what = "It" if edits else f"`{_WORDS}`"
+        advice = f"{what} closes them when checks find it DOWN, not at a change of address."
         return self.finding(
             of_server(servers[0]),
             facts,
@@ -64,14 +67,10 @@ class LongSessions(Rule):
             also=[*filter(None, [value.place]), *(server.place for server in servers)],
             remedy=mending.remedy(
                 *edits,
-                advice="It closes them when checks find it DOWN, not at a change of address.",
+                advice=advice,
             ),
             beyond=True,
         )
-
-
-def _words(server: Server) -> str:
-    return _WORDS if server.values["check"].value else f"check {_WORDS}"
 
 
 def _timeout(proxy: Proxy) -> tuple[str, Value] | None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from chaosd.doctor import mending
 from chaosd.doctor.finding import Confidence, Facts, Finding, Remedy, Severity
 from chaosd.doctor.rule import Rule
-from chaosd.doctor.subject import Subject, of_server, of_setting
-from chaosd.doctor.words import quoted, servers_of
+from chaosd.doctor.subject import Subject, of_server, of_setting, of_words
+from chaosd.doctor.words import quoted, servers_of, verb
 
 
 class MissingResolvers(Rule):
@@ -22,12 +23,31 @@ class MissingResolvers(Rule):
         "does not start with this alone"
     )
 
+    _empty = "resolvers `{name}` has no nameserver: it never finds {servers}"
+
     def look(self, subject: Subject) -> Iterator[Finding]:
+        yield from self._missing(subject)
+        for section in subject.effective.resolvers.values():
+            users = [server for _, server in subject.users_of(section)]
+            if not users or section.nameservers or section.parse_resolv_conf is not None:
+                continue
+            edit = mending.insert(subject, section.place, "parse-resolv-conf")
+            yield self.finding(
+                of_words(subject.section_at(section.place).header),
+                {"name": section.name, "servers": servers_of([user.name for user in users])},
+                backends=[user.backend for user in users],
+                remedy=mending.remedy(edit, advice="Or name its nameservers."),
+                confidence=Confidence.HIGH,
+                sentence=self._empty,
+                beyond=True,
+            )
+
+    def _missing(self, subject: Subject) -> Iterator[Finding]:
         for name, servers in subject.lacking.items():
             facts: Facts = {
                 "name": name,
                 "servers": servers_of([server.name for server in servers]),
-                "needs": "needs" if len({server.name for server in servers}) == 1 else "need",
+                "needs": verb([server.name for server in servers], "needs", "need"),
                 "files": quoted([source.path.name for source in subject.sources]),
             }
             value = servers[0].values["resolvers"]

@@ -19,6 +19,11 @@ _OTHERS = ("consul", "nomad")  # names that the cluster's DNS does not know
 _ADVICE = "Write its address: the address of a DNS service should stay the same."
 
 
+def _is_looked_up(nameserver: Nameserver) -> bool:
+    there = target(nameserver.address.text)
+    return there.is_name and there.host.lower() != "localhost"
+
+
 class NameserverByName(Rule):
     """One finding for each section."""
 
@@ -36,7 +41,7 @@ class NameserverByName(Rule):
             named = [
                 nameserver
                 for nameserver in section.nameservers
-                if target(nameserver.address.text).is_name and subject.is_known(nameserver.address)
+                if _is_looked_up(nameserver) and subject.is_known(nameserver.address)
             ]
             if named:
                 yield self._finding(subject, section, named)

@@ -16,7 +16,11 @@ from chaosd.proxies.haproxy.cfg.source import Place
 from chaosd.proxies.haproxy.rewire.edits import Edit, Insert
 from chaosd.proxies.haproxy.rewire.reasons import Reason
 
-_FIXED = ("localhost", "localhost.localdomain", "ip6-localhost")
+# What is in /etc/hosts, and not in DNS.
+_FIXED = (
+    *("localhost", "localhost.localdomain", "ip6-localhost"),
+    *("host.docker.internal", "gateway.docker.internal", "host.containers.internal"),
+)
 _SECTION = "dns"
 _SERVICE = re.compile(r"^[^.]+\.[^.]+\.svc(\.cluster\.local)?\.?$", re.IGNORECASE)
 _CLUSTER_IP = (

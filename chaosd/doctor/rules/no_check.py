@@ -9,12 +9,24 @@ from chaosd.doctor.finding import Confidence, Facts, Finding, Severity
 from chaosd.doctor.rule import Rule
 from chaosd.doctor.subject import Subject, of_server
 from chaosd.doctor.words import quoted, servers_of, verb
+from chaosd.proxies.haproxy.cfg.address import target
 from chaosd.proxies.haproxy.cfg.effective import Proxy, Server
 from chaosd.proxies.haproxy.cfg.resolve import CHECK_OPTIONS
 from chaosd.proxies.haproxy.rewire.choose import is_followed
 
 _OF_CHECKS = ("inter", "fastinter", "downinter", "rise", "fall", "on-marked-down", "observe")
 _BESIDE = ("track", "agent-check")
+
+
+_NO_PORT = "Where the line has no port, a check needs one: `check port NUMBER`."
+
+
+def _may_be_checked(server: Server) -> bool:
+    """Whether HAProxy takes a plain `check`: it does not start without a port to check."""
+    there, port = target(server.address.text), server.values.get("port")
+    if there.is_service or there.is_socket or (port is not None and port.is_said):
+        return True
+    return there.port not in ("", "0") and not there.port.startswith(("+", "-"))
 
 
 class NoCheck(Rule):
@@ -42,13 +54,15 @@ class NoCheck(Rule):
             "never": verb(names, "it is never", "they are never"),
             "backend": proxy.name,
         }
-        edits = [mending.append(server.statement, "check") for server in servers]
+        able = [server for server in servers if _may_be_checked(server)]
+        edits = [mending.append(server.statement, "check") for server in able]
+        advice = "" if len(able) == len(servers) else _NO_PORT
         return self.finding(
             of_server(servers[0]),
             facts,
             backends=[proxy.name],
             also=[server.place for server in servers],
-            remedy=mending.remedy(*edits),
+            remedy=mending.remedy(*edits, advice=advice),
             beyond=bool(meant),
             confidence=Confidence.HIGH if meant else Confidence.MEDIUM,
             severity=Severity.WARNING if meant else Severity.INFO,
@@ -61,6 +75,7 @@ def _is_unchecked(server: Server) -> bool:
         is_followed(server)
         and not values["check"].value
         and not values["check"].is_said
+        and not values["disabled"].value
         and not any(word in values and values[word].is_said for word in _BESIDE)
         and not server.unread
     )

@@ -54,7 +54,9 @@ class Refused(Rule):
                 spot = of_word(server.place, server.statement.words[2])
                 yield self._finding(subject, spot, what)
         for place, value in _no_times(subject.effective).items():
-            what = f"`{value.word.raw if value.word else ''}` {value.unclear}"
+            raw = value.word.raw if value.word is not None else ""
+            why = "which is no time (variables count between double quotes)"
+            what = f"`{raw}`, {why if raw.startswith('$') else value.unclear}"
             yield self._finding(subject, of_value(value, Spot(place)), what)
 
     def _finding(

@@ -26,7 +26,7 @@ class ResolvePrefer(Rule):
     title = "every poll asks for AAAA first"
     sentence = (
         "no `resolve-prefer`{host}: every poll asks for AAAA first, two DNS questions for one "
-        "({names}, {now:.2g} a second instead of {fixed:.2g}). Where questions for AAAA are "
+        "({names}{often}). Where questions for AAAA are "
         "dropped, the server goes into maintenance and does not come back while they are"
     )
 
@@ -48,8 +48,7 @@ class ResolvePrefer(Rule):
         by_route = subject.version >= _AUTO_SINCE
         facts: Facts = {
             "names": count(len(names), "name"),
-            "now": 2 * rate,
-            "fixed": rate,
+            "often": f", {2 * rate:.2g} a second instead of {rate:.2g}" if rate else "",
             "host": ", on a host with an IPv6 default route" if by_route else "",
         }
         return self.finding(

@@ -23,8 +23,8 @@ class SlowPoll(Rule):
     title = "a name is asked for rarely"
     sentence = (
         "`timeout resolve {poll}`: a name is asked for that often, so a move is found up to {poll} "
-        "late{checks}, and so is the end of DNS trouble. Once a second is {rate:.2g} questions a "
-        "second here ({names})"
+        "late{checks}, and so is the end of DNS trouble. Once a second is {questions} a second "
+        "here ({names})"
     )
 
     def look(self, subject: Subject) -> Iterator[Finding]:
@@ -40,7 +40,7 @@ class SlowPoll(Rule):
             facts: Facts = {
                 "poll": Ms(poll.value),
                 "names": count(len(names), "name"),
-                "rate": float(len(names)),
+                "questions": count(len(names), "question"),
                 "checks": " (a failed check asks earlier)" if checked else "",
             }
             yield self.finding(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from chaosd.doctor.finding import Facts, Finding, Remedy, Severity
 from chaosd.doctor.rule import Rule
 from chaosd.doctor.subject import Subject, of_word
-from chaosd.doctor.words import quoted
+from chaosd.doctor.words import quoted, verb
 from chaosd.proxies.haproxy.cfg.address import target
 from chaosd.proxies.haproxy.cfg.source import Section, Statement, Word
 
@@ -19,7 +19,7 @@ _AT: dict[tuple[str, str], tuple[int, str, Severity]] = {
     ("mailers", "mailer"): (2, "mail server", Severity.INFO),
 }
 _LOGS, _OF_FILE = ("global", "stdout", "stderr"), ("ring@", "backend@")  # no addresses
-_OF_SERVER = {"agent-addr": "agent", "addr": "check address"}
+_OF_SERVER = {"agent-addr": "agent", "addr": "check host"}
 
 
 class StartOnlyName(Rule):
@@ -32,6 +32,10 @@ class StartOnlyName(Rule):
         "{what} {names} is a name that is looked up once, at start, `resolvers` or not: HAProxy "
         "does not start while it is unknown, and does not notice when it moves"
     )
+    _several = (
+        "{what} {names} are names that are looked up once, at start, `resolvers` or not: HAProxy "
+        "does not start while one is unknown, and does not notice when one moves"
+    )
 
     def look(self, subject: Subject) -> Iterator[Finding]:
         for section in subject.effective.document.sections:
@@ -41,10 +45,8 @@ class StartOnlyName(Rule):
                     if target(word.text).is_name and subject.is_known(word):
                         found.setdefault((what, severity), []).append((line, word))
             for (what, severity), words in found.items():
-                facts: Facts = {
-                    "what": what,
-                    "names": quoted([target(word.text).host for _, word in words]),
-                }
+                names = [target(word.text).host for _, word in words]
+                facts: Facts = {"what": verb(names, what, f"{what}s"), "names": quoted(names)}
                 line, word = words[0]
                 yield self.finding(
                     of_word(line.place, word),
@@ -52,6 +54,7 @@ class StartOnlyName(Rule):
                     also=[each.place for each, _ in words],
                     remedy=Remedy(advice="Write an address, or reload HAProxy when it changes."),
                     severity=severity,
+                    sentence=verb(names, self.sentence, self._several),
                     beyond=True,
                 )
 

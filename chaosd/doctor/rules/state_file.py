@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from chaosd.doctor.finding import Facts, Finding, Remedy, Severity
 from chaosd.doctor.rule import Rule
 from chaosd.doctor.subject import Subject, of_words
-from chaosd.doctor.words import quoted
+from chaosd.doctor.words import servers_of, verb
 from chaosd.proxies.haproxy.cfg.effective import Proxy, Server
 from chaosd.proxies.haproxy.cfg.source import Place, Statement
 
@@ -22,8 +22,8 @@ class StateFile(Rule):
     severity = Severity.INFO
     title = "a state file brings old addresses back at a reload"
     sentence = (
-        "the state file restores addresses at a reload: with `last` in `init-addr` server "
-        "{servers} begins with the address that it had, until the first answer of DNS{stuck}"
+        "the state file restores addresses at a reload: with `last` in `init-addr` "
+        "{servers} {begin} with the address of before, until the first answer of DNS{stuck}"
     )
 
     def look(self, subject: Subject) -> Iterator[Finding]:
@@ -35,8 +35,10 @@ class StateFile(Rule):
         for line, users in lines.values():
             services = any(subject.target(server).is_service for _, server in users)
             is_stuck = services and subject.version < _SRV_FIXED
+            names = [server.name for _, server in users]
             facts: Facts = {
-                "servers": quoted([server.name for _, server in users]),
+                "servers": servers_of(names),
+                "begin": verb(names, "begins", "begin"),
                 "stuck": f". With HAProxy {subject.version_text} a slot of an SRV name may keep it "
                 "for ever"
                 if is_stuck

@@ -57,4 +57,5 @@ def _checks(servers: list[Server]) -> str:
     if not isinstance(inter, int) or not isinstance(fall, int) or not isinstance(fast, int):
         return ""
     low = (fall - 1) * fast
-    return f", or until {fall} checks have failed ({between(Ms(low), Ms(low + inter))})"
+    failed = "1 check has failed" if fall == 1 else f"{fall} checks have failed"
+    return f", or until {failed} ({between(Ms(low), Ms(low + inter))})"

@@ -23,6 +23,11 @@ _OF_RESOLVERS = {  # with how many words a line has at least
     "accepted_payload_size": 2,
 }
 _LACKING = {"nameserver": "its name or its address (nameserver NAME ADDRESS:PORT)"}
+# Words of a server's line, and what is no word at all, at the beginning of a line.
+_OF_SERVER_LINES = frozenset(
+    {"check", "resolve-prefer", "resolve-opts", "init-addr", "inter", "send-proxy", "send-proxy-v2"}
+)
+_MISTAKEN = {"resolver": "resolvers", "dns-resolver": "resolvers"}
 # What ends up in a resolvers section that was written into the middle of a backend.
 _OF_PROXIES = frozenset(
     {"server", "server-template", "default-server", "balance", "option", "bind", "mode", "cookie"}
@@ -71,17 +76,27 @@ _GONE: dict[tuple[str, ...], _Gone] = {
     ("bind-process",): _Gone((2, 7)),
 }
 _GONE_OF_PROCESS: dict[tuple[str, ...], _Gone] = {("nbproc",): _Gone((2, 5))}
+# Words that older versions do not have yet, by their first one.
+_NEW_OF_PROCESS: dict[str, Version] = {"dns-accept-family": (3, 2)}
+_NEW_OF_SERVER: dict[str, Version] = {"init-state": (3, 1)}
+_SERVERS = frozenset({"server", "server-template", "default-server"})
 _ONE_LINE_CHECK = _Gone((2, 7), advice="write the headers in an `http-check send` line")
 
 
 def refusal(dialect: Dialect, section: Section, line: Statement) -> Refusal | None:
     """Why this version does not take this line, if that is one of the reasons known here."""
+    if line.words[1:] and line.words[-1].raw == "\\":
+        return Refusal("no line goes on after a `\\` (write it all in one line)")
     if section.kind == "resolvers":
         return _of_resolvers(line)
+    if section.kind in {*_PROXIES, "global"} and (found := _misplaced(section, line)):
+        return found
     if section.kind in {*_PROXIES, "global"} and (found := _only_in_resolvers(section, line)):
         return found
     if dialect.is_assumed:
         return None
+    if (found := _too_new(dialect.version, section, line)) is not None:
+        return found
     known = _GONE_OF_PROCESS if section.kind == "global" else _GONE
     if section.kind in {*_PROXIES, "global"}:
         for words, gone in known.items():
@@ -110,6 +125,33 @@ def _headers_in_check(line: Statement) -> Refusal | None:
             f"headers after the version of `option httpchk` are an error since {since} "
             f"({_ONE_LINE_CHECK.advice})"
         )
+    return None
+
+
+def _too_new(version: Version, section: Section, line: Statement) -> Refusal | None:
+    """A word of this line that only newer versions have."""
+    known: dict[str, Version] = {}
+    if section.kind == "global":
+        known = _NEW_OF_PROCESS if line.keyword in _NEW_OF_PROCESS else {}
+    elif section.kind in _PROXIES and line.keyword in _SERVERS:
+        known = _NEW_OF_SERVER
+    first = 0 if section.kind == "global" else 1
+    for word in line.texts[first:]:
+        since = known.get(word)
+        if since is not None and version < since:
+            return Refusal(f"`{word}` is new in {'.'.join(map(str, since))}")
+    return None
+
+
+def _misplaced(section: Section, line: Statement) -> Refusal | None:
+    """A word that begins no line of this section, though people write one with it."""
+    if line.keyword in _MISTAKEN:
+        return Refusal(
+            f"a {section.kind} section has no `{line.keyword}` (`{_MISTAKEN[line.keyword]}` begins "
+            "a section of its own, and stands on server lines)"
+        )
+    if section.kind in _PROXIES and line.keyword in _OF_SERVER_LINES:
+        return Refusal(f"`{line.keyword}` stands on a server's line, and begins none")
     return None
 
 

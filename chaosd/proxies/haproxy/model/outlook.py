@@ -73,7 +73,7 @@ DNS_TROUBLE = Scenario(happening=Happening.DNS_TROUBLE, published_s=10.0, missin
 # What bounds the work of an outlook: trials, and the model's steps in all of them, at some 5 µs
 # each. Where trials are very long, there are few of them.
 TRIALS_MIN, TRIALS_MAX, STEPS_MAX = 32, 256, 2_500
-TRIALS_LEAST, STEPS_MOST, STEPS_OF_A_TRIAL_MAX = 8, 20_000, 10_000
+TRIALS_LEAST, STEPS_MOST, STEPS_OF_A_TRIAL_MAX = 12, 20_000, 10_000
 SERVERS_MAX = 256  # of a backend: what the model does grows with their square
 _ENDLESS_NS = round(ENDLESS_S * SECOND_NS)
 # A round trip to a near nameserver, and a timer's lateness, on average.
