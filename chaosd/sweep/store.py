@@ -38,6 +38,7 @@ from chaosd.system import files
 FORMAT = 1
 SWEEP, BLOCKS, ROUNDS = "sweep.json", "blocks.jsonl", "rounds"
 LOCK = "lock"  # has nothing in it
+OWN = {ROUNDS, LOCK, f"{SWEEP}.tmp"}  # what one that was killed before it had begun leaves
 _BYTES_MAX = 64 * files.MB
 
 T = TypeVar("T")
@@ -143,7 +144,7 @@ class Store:
         """
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            others = {path.name for path in self.directory.iterdir()} - {ROUNDS, LOCK}
+            others = {path.name for path in self.directory.iterdir()} - OWN
             if others and not self.is_there():
                 what = "is no sweep's directory (name another: --dir)"
                 raise ConfigError(f"{self.directory}: {what}")

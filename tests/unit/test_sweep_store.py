@@ -167,3 +167,12 @@ def test_an_answer_is_remembered_by_the_fresh_cycles_that_it_has_shown(tmp_path:
     for fresh in (0, 12, 12, 60):
         store.answer(fresh)
     assert store.answered() == [12, 60]
+
+
+def test_a_sweep_that_was_killed_while_its_plan_was_written_goes_on(tmp_path: Path) -> None:
+    Store(tmp_path).prepare()
+    (tmp_path / f"{SWEEP}.tmp").write_text('{"form')
+    store = Store(tmp_path)
+    store.prepare()
+    store.write(plan())
+    assert Store(tmp_path).read() == plan()
