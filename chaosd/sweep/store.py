@@ -20,7 +20,6 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from hashlib import sha256
 from math import inf, isfinite
 from pathlib import Path
@@ -194,13 +193,12 @@ class Store:
     def read(self) -> Plan:
         """Raises MachineError for what is damaged."""
         try:
-            return _plan(self._tree)
+            return _plan(self._tree())
         except KeyError as error:
             raise unreadable(self.directory / SWEEP, ValueError(f"no {error}")) from error
         except (TypeError, ValueError, AttributeError) as error:
             raise unreadable(self.directory / SWEEP, error) from error
 
-    @cached_property
     def _tree(self) -> dict[str, Any]:
         path = self.directory / SWEEP
         try:

@@ -176,3 +176,13 @@ def test_a_sweep_that_was_killed_while_its_plan_was_written_goes_on(tmp_path: Pa
     store.prepare()
     store.write(plan())
     assert Store(tmp_path).read() == plan()
+
+
+def test_what_was_written_last_is_read_although_the_earlier_plan_was_looked_at(tmp_path) -> None:
+    """A design that has grown, and names no seed: that of the earlier one is asked for first."""
+    Store(tmp_path).write(plan())
+    store = Store(tmp_path)
+    assert store.seed() == 7
+    grown = replace(plan(), faults={"recreate": "h", "servfail": "g"})
+    store.write(grown)
+    assert store.read() == grown
