@@ -54,6 +54,42 @@ def test_that_our_clock_is_set_moves_no_other_machines(leap_s) -> None:
     assert engine.offset_ns == (20 - leap_s) * SECOND
 
 
+def test_another_machines_clock_is_surer_right_after_it_was_measured_and_is_measured_again() -> (
+    None
+):
+    clock = Clock()
+    engine = met(clock, here=False)
+    asked = []
+
+    async def now(call):
+        asked.append(call)
+        clock.at_ns += SECOND // 100  # there and back
+        its = datetime.fromtimestamp(clock.unix_ns() / SECOND + 3, UTC)
+        return {"SystemTime": its.isoformat(), "KernelVersion": "other"}
+
+    engine.now = now
+    assert (engine.offset_ns, engine.offset_error_ns) == (0, 0)
+    clock.at_ns += 61 * SECOND
+    assert engine.offset_error_ns == 61 * SECOND * 500 // 1_000_000
+
+    async def work() -> None:
+        await engine.do("deed")
+        await engine.do("deed")
+        await engine._measuring
+
+    asyncio.run(work())
+    assert len(asked) == 3  # two deeds, and once what time it is there
+    assert engine.offset_ns == pytest.approx(3 * SECOND, abs=SECOND // 100)
+    assert SECOND // 200 <= engine.offset_error_ns <= SECOND // 100
+
+
+def test_our_own_machines_clock_is_ours_for_good() -> None:
+    clock = Clock()
+    engine = met(clock, here=True)
+    clock.at_ns += 1000 * SECOND
+    assert engine.offset_error_ns == 0
+
+
 def follower(kind, *args):
     """One that hears at once; what it has heard."""
     heard: list[str] = []

@@ -12,8 +12,10 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
+from chaosd.errors import MachineError
 from chaosd.runtimes.docker.endpoint import EngineAwayError, translated, unix_ns
 from chaosd.runtimes.docker.presence import SLOW_S, Presence, Silent, deferred, hangs
 from chaosd.system.clock import SECOND_NS, Clock
@@ -22,6 +24,8 @@ from chaosd.system.stamps import WallClock
 T = TypeVar("T")
 
 THREADS_MAX = 32
+CLOCK_AGE_NS_MAX = 60 * SECOND_NS  # of what is known of another machine's clock
+DRIFT_PPM = 500  # NTP slews a clock by no more than that
 OTHER_USERS = ("name=selinux", "name=rootless", "name=userns")  # of an engine's options
 
 
@@ -68,8 +72,9 @@ class Engine:
         self.endpoint = presence.endpoint
         self.clock = clock
         self._wall = WallClock(clock)
-        self._offset_ns = self._moved_ns = 0  # its wall clock minus ours, when it was met
-        self.offset_error_ns = 0
+        self._offset_ns = self._moved_ns = 0  # its wall clock minus ours, when that was measured
+        self._error_ns = self._measured_ns = 0
+        self._measuring: asyncio.Task[None] | None = None
         self.info: dict[str, Any] = {}
         self._pool = _Pool()
         self._apis: dict[int, Any] = {}  # by thread: a requests session is not made for sharing
@@ -94,6 +99,7 @@ class Engine:
         """
         if self.presence.hangs and not await self.presence.returns():
             raise EngineAwayError(self.presence.absence())
+        self._keep_time()
         try:
             return await self.now(call)
         except EngineAwayError:
@@ -133,9 +139,20 @@ class Engine:
         its_ns = unix_ns(self.info.get("SystemTime", "")) or before_ns
         half_ns = (after_ns - before_ns) // 2
         offset_ns = its_ns - (before_ns + half_ns)
-        if abs(offset_ns) > half_ns:  # otherwise they may well be the same
-            self._offset_ns, self.offset_error_ns = offset_ns, half_ns
-        self._moved_ns = self._wall.look().moved_ns
+        if not self.is_here or abs(offset_ns) > half_ns:  # here they may well be the same
+            self._offset_ns, self._error_ns = offset_ns, half_ns
+        self._moved_ns, self._measured_ns = self._wall.look().moved_ns, self.clock.now_ns()
+
+    def _keep_time(self) -> None:
+        """Measure another machine's clock again now and then, beside what is done."""
+        age_ns = self.clock.now_ns() - self._measured_ns
+        is_due = bool(self.info) and not self.is_here and age_ns > CLOCK_AGE_NS_MAX
+        if is_due and (self._measuring is None or self._measuring.done()):
+            self._measuring = asyncio.get_running_loop().create_task(self._meet_again())
+
+    async def _meet_again(self) -> None:
+        with suppress(MachineError):
+            await self.meet()
 
     @property
     def version(self) -> str:
@@ -165,6 +182,12 @@ class Engine:
         """Its wall clock minus ours; if it runs elsewhere, nobody has set it when ours was set."""
         moved_ns = 0 if self.is_here else self._wall.look().moved_ns - self._moved_ns
         return self._offset_ns - moved_ns
+
+    @property
+    def offset_error_ns(self) -> int:
+        """By how much `offset_ns` may be wrong: more from moment to moment, as clocks drift."""
+        age_ns = 0 if self.is_here else self.clock.now_ns() - self._measured_ns
+        return self._error_ns + age_ns * DRIFT_PPM // 1_000_000
 
     def monotonic_ns(self, its_unix_ns: int) -> int:
         """An instant of its wall clock on our monotonic one; now if nobody can tell."""
