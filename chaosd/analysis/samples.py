@@ -224,7 +224,7 @@ class ProbeFold:
                 clipped = np.clip(lags_us, 0, LAG_US_MAX)
                 self._lags[stream] += np.bincount(clipped, minlength=LAG_US_MAX + 1)
                 self._lag_max_us[stream] = max(self._lag_max_us[stream], int(lags_us.max()))
-            found = kinds(mine, names, self._identities[opened.cell], self._slow_after_us)
+            found = kinds(mine, names, self._identities.get(opened.cell, ()), self._slow_after_us)
             counts = np.bincount(found, minlength=len(KINDS))
             self._misrouted[stream] += int(counts[KINDS.index("misrouted")])
             self._masked[stream] += int(counts[KINDS.index("masked")])

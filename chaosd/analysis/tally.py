@@ -40,6 +40,7 @@ BAD = ("failed", "masked", "misrouted")
 CUT_MAX, CUT_SHARE_MAX = 1, 0.05
 # Among outcomes: recovered or censored, and no failover, for nothing moved.
 APART = tuple(kind.value for kind in CycleKind if kind.is_still)
+REQUESTS_NS_MAX = 2**62  # of a cycle; a directory may be damaged, or anybody's
 POOR = "poor"  # in the place of an outcome
 VALID = (
     CycleOutcome.RECOVERED,
@@ -227,7 +228,7 @@ class Tally:
             self.requests[name].append(getattr(cycle, name))
         interval_ns = round(1e9 * (cycle.interval_s or self._interval_s))
         for name, counts in self.requests_ns.items():
-            counts.append(self.requests[name][-1] * interval_ns)
+            counts.append(min(self.requests[name][-1] * interval_ns, REQUESTS_NS_MAX))
         if cycle.outcome == CycleOutcome.UNAFFECTED:
             return  # no recovery of 0 s: it is counted, and enters no quantile
         self._add_measured(cycle)

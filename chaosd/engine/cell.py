@@ -341,7 +341,7 @@ class CellRun:
         plan = self.plan
         blocked = plan.is_blocked
         arms = plan.arms if blocked else (self.arm,)
-        timers_s = [period_s for arm in arms for period_s in arm.proxy.timers_s()]
+        timers_s = [arm.proxy.timers_s() for arm in arms]
         who, names, place = plan.schedule_of(self.name)
         # By the run's labels: an arm's may differ, by what comes with a fault.
         times = schedule.merged(

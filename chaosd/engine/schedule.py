@@ -10,6 +10,7 @@ import heapq
 import math
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from itertools import chain
 from random import Random
 
 from apscheduler.triggers.cron import CronTrigger
@@ -19,6 +20,7 @@ from chaosd.plugins.bases import Between, FaultConfig
 from chaosd.system.clock import SECOND_NS, Clock, utc
 
 GOLDEN = 0.6180339887498949  # its multiples never come close to each other
+CHECKED_S_MAX = 30.0  # from when a proxy has started: who checks seldom has it all the same
 STAGGER_NS = 20_000_000  # between two cells of a block: their deeds must not wait for each other
 
 
@@ -26,15 +28,26 @@ def instants(
     config: FaultConfig,
     clock: Clock,
     rng: Random,
-    timers_s: Sequence[float],
+    timers_s: Sequence[Sequence[float]],
     place: int = 0,
 ) -> Iterator[int]:
     """Yield the planned nanoseconds of one fault, without end.
 
     `place` is that of the cell among those with a schedule of their own: the grids of any number of
     them are spread over the period, or all would have their failovers at once. None begins earlier
-    than one period from now: right after its start HAProxy has a server DOWN at one failed check.
+    than one period from now, or than each proxy has checked its servers once: right after its start
+    HAProxy has a server DOWN at one failed check, which is no recovery as it will be later.
+    `timers_s` are those of each proxy: `timeout resolve`, and then how often it checks.
     """
+    checked_s = max((period for each in timers_s for period in each[1:]), default=0.0)
+    from_ns = clock.now_ns() + round(min(checked_s, CHECKED_S_MAX) * SECOND_NS)
+    times = _planned(config, clock, rng, [*chain.from_iterable(timers_s)], place)
+    return (at_ns for at_ns in times if at_ns >= from_ns)
+
+
+def _planned(
+    config: FaultConfig, clock: Clock, rng: Random, timers_s: Sequence[float], place: int
+) -> Iterator[int]:
     if config.cron is not None:
         return _cron(config.cron, clock)
     if isinstance(config.every, Between):

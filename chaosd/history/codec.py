@@ -92,6 +92,8 @@ DISTURBANCES: dict[str, type[Any]] = {
 PROGRAMS = ("inject", "heal")  # the roles of RunProgram are its verbs
 EDGES: dict[str, type[Any]] = {"asked": deeds.Asked, "done": deeds.Done, "failed": deeds.Failed}
 CONTAINER_ACTIONS = ("die", "oom", "start", "connect", "disconnect")
+COUNTS = ("samples", "failed", "masked", "misrouted", "dropped")  # of a cycle
+COUNT_MAX = 10**9  # a config lets a cycle have two million
 QUANTILE = re.compile(r"p[0-9]{1,3}")
 STORED_NAMES = {"probe_type": "type"}  # a field's name in the stored form, where it differs
 _SAID_BY = {kind: words for words, kind in SAID.items()}
@@ -372,6 +374,9 @@ def decode_cycle(line: str) -> Cycle:
         cycle = Cycle(**value)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a cycle: {strict.shown(line)}") from error
+    for name in COUNTS:
+        if getattr(cycle, name) > COUNT_MAX:
+            raise ValueError(f"{name} can't be {getattr(cycle, name)}")
     if cycle.end_ns < cycle.t0_ns or {"/", "\0"} & set(cycle.cell):
         raise ValueError(f"not a cycle, its end or its cell can't be so: {strict.shown(line)}")
     return cycle

@@ -20,7 +20,6 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from hashlib import sha256
 from math import inf, isfinite
 from pathlib import Path
@@ -38,6 +37,7 @@ from chaosd.system import files
 FORMAT = 1
 SWEEP, BLOCKS, ROUNDS = "sweep.json", "blocks.jsonl", "rounds"
 LOCK = "lock"  # has nothing in it
+OWN = {ROUNDS, LOCK, f"{SWEEP}.tmp"}  # what one that was killed before it had begun leaves
 _BYTES_MAX = 64 * files.MB
 
 T = TypeVar("T")
@@ -143,7 +143,7 @@ class Store:
         """
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            others = {path.name for path in self.directory.iterdir()} - {ROUNDS, LOCK}
+            others = {path.name for path in self.directory.iterdir()} - OWN
             if others and not self.is_there():
                 what = "is no sweep's directory (name another: --dir)"
                 raise ConfigError(f"{self.directory}: {what}")
@@ -193,13 +193,12 @@ class Store:
     def read(self) -> Plan:
         """Raises MachineError for what is damaged."""
         try:
-            return _plan(self._tree)
+            return _plan(self._tree())
         except KeyError as error:
             raise unreadable(self.directory / SWEEP, ValueError(f"no {error}")) from error
         except (TypeError, ValueError, AttributeError) as error:
             raise unreadable(self.directory / SWEEP, error) from error
 
-    @cached_property
     def _tree(self) -> dict[str, Any]:
         path = self.directory / SWEEP
         try:

@@ -20,7 +20,7 @@ import yaml
 
 from chaosd.dns.server import DnsServer
 from chaosd.history.codec import decode_cycle
-from chaosd.runtimes.local import loopback
+from chaosd.runtimes.local import cache, loopback
 from chaosd.runtimes.local.cache import CacheChild, lacking
 from chaosd.system.clock import RealClock
 from chaosd.system.processes import Child
@@ -192,3 +192,13 @@ def test_a_cache_is_swept_after_a_kill(tmp_path) -> None:
     clean = [sys.executable, "-m", "chaosd", "clean"]
     subprocess.run(clean, cwd=tmp_path, check=True, capture_output=True, timeout=60)
     assert caches(tmp_path) == []
+
+
+def test_a_user_without_a_name_can_have_a_cache(monkeypatch) -> None:
+    """As in a container that runs as a number: an empty name keeps who it is."""
+
+    def nobody(uid: int):
+        raise KeyError(f"uid not found: {uid}")
+
+    monkeypatch.setattr(cache.pwd, "getpwuid", nobody)
+    assert cache._user() == ""

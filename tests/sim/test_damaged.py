@@ -197,6 +197,7 @@ def test_a_config_of_a_run_that_is_a_bomb_is_shown_and_not_lit(run, capsys) -> N
         ("cycles.jsonl", "end_ns", "1", "its end or its cell can't be so"),
         ("cycles.jsonl", "cell", '"../../etc/x"', "its end or its cell can't be so"),
         ("cycles.jsonl", "samples", "true", "samples can't be True"),
+        ("cycles.jsonl", "dropped", str(2**61), f"dropped can't be {2**61}"),
         ("cycles.jsonl", "phases", "[" * 9999 + "]" * 9999, "nested too deep"),
         (
             "cycles.jsonl",
@@ -239,6 +240,20 @@ def test_a_manifest_with_nonsense_in_it_is_named(run, capsys, change, what) -> N
     assert main(["report", str(run)]) == 3
     said = f"chaosd: {run}/run.json: can't be read: damaged: {what}\n"
     assert capsys.readouterr().err == said
+
+
+def test_a_directory_that_knows_no_instance_is_read(run) -> None:
+    lines = (run / "events.jsonl").read_text().splitlines(keepends=True)
+    kept = [line for line in lines if '"what":"instance"' not in line]
+    (run / "events.jsonl").write_text("".join(kept))
+    assert main(["report", str(run)]) in (0, 4)
+
+
+def test_seconds_of_requests_have_a_bound(run) -> None:
+    lines = map(json.loads, (run / "cycles.jsonl").read_text().splitlines())
+    text = "".join(json.dumps(line | {"interval_s": 5e10}) + "\n" for line in lines)
+    (run / "cycles.jsonl").write_text(text)
+    assert main(["report", str(run)]) in (0, 4)
 
 
 @pytest.mark.sized

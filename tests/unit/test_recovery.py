@@ -317,24 +317,6 @@ def test_after_a_relapse_the_earliest_answer_counts_whichever_probe_it_answers()
     assert cycle.stable_recovery_s == 0.401  # a quick one was there before the first slow one
 
 
-def test_what_is_bad_while_a_fault_goes_on_is_a_relapse_however_late() -> None:
-    """As of `keep` and `with:`: five seconds after the recovery, and stable was one second."""
-    fold = RecoveryFold(T0, NEW, OURS, fake.settings(), waits=True)
-    done_ns, bad_ns = T0 + 6 * SECOND, T0 + 5 * SECOND
-
-    def answer(at_ns: int) -> tuple[int, Outcome, str]:
-        bad = at_ns < T0 + SECOND or at_ns == bad_ns
-        return (MS, Outcome.REFUSED, "") if bad else (MS, Outcome.OK, NEW)
-
-    for sample in fake.row(T0, T0 + 8 * SECOND, answer):
-        if sample.scheduled_ns == done_ns:
-            fold.injected(done_ns)
-        fold.add(sample)
-    assert fold.recovered_ns == T0 + SECOND + MS
-    assert fold.over_at_ns(T0 + 8 * SECOND) == done_ns + SECOND
-    assert fold.stable_ns(done_ns + SECOND) == bad_ns + INTERVAL + MS
-
-
 def test_recovered_but_never_stable() -> None:
     def answer(at_ns: int) -> tuple[int, Outcome, str]:
         bad = (at_ns - T0) % SECOND == 0

@@ -24,7 +24,7 @@ class StillClock:
 
 def times(count: int, seed: int = 1, timers=(1.0, 2.0), place: int = 0, **keys) -> list[int]:
     config = FaultConfig.model_validate({"type": "x", **keys})
-    return list(islice(instants(config, StillClock(), Random(seed), timers, place), count))
+    return list(islice(instants(config, StillClock(), Random(seed), [timers], place), count))
 
 
 def test_a_grid_without_jitter_is_exact_and_does_not_drift() -> None:
@@ -67,10 +67,20 @@ def test_auto_jitter_is_a_multiple_of_the_first_timer_that_covers_all() -> None:
 
 
 def test_between_stays_between() -> None:
-    got = [7 * SECOND_NS, *times(500, every={"min": "1s", "max": "3s"})]
+    got = [7 * SECOND_NS, *times(500, every={"min": "1s", "max": "3s"}, timers=())]
     gaps = [after - before for before, after in zip(got, got[1:], strict=False)]
     assert SECOND_NS <= min(gaps) < 1.1 * SECOND_NS
     assert 2.9 * SECOND_NS < max(gaps) <= 3 * SECOND_NS
+
+
+@pytest.mark.parametrize("every", ["500ms", {"min": "0s", "max": "700ms"}], ids=["grid", "between"])
+def test_none_comes_before_the_proxy_has_checked_once(every) -> None:
+    """Right after its start one failed check is enough: it was called an anomaly."""
+    first, second = times(2, every=every, timers=(1.0, 2.0))
+    assert 0 <= first - 9 * SECOND_NS <= 2 * SECOND_NS
+    assert second > first
+    assert times(1, every="10s", jitter=0, timers=(1.0, 600.0))[0] == 37 * SECOND_NS
+    assert times(1, every="10s", jitter=0, timers=(20.0, 2.0))[0] == 17 * SECOND_NS
 
 
 def test_cron_is_utc() -> None:

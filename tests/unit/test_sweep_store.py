@@ -167,3 +167,22 @@ def test_an_answer_is_remembered_by_the_fresh_cycles_that_it_has_shown(tmp_path:
     for fresh in (0, 12, 12, 60):
         store.answer(fresh)
     assert store.answered() == [12, 60]
+
+
+def test_a_sweep_that_was_killed_while_its_plan_was_written_goes_on(tmp_path: Path) -> None:
+    Store(tmp_path).prepare()
+    (tmp_path / f"{SWEEP}.tmp").write_text('{"form')
+    store = Store(tmp_path)
+    store.prepare()
+    store.write(plan())
+    assert Store(tmp_path).read() == plan()
+
+
+def test_what_was_written_last_is_read_although_the_earlier_plan_was_looked_at(tmp_path) -> None:
+    """A design that has grown, and names no seed: that of the earlier one is asked for first."""
+    Store(tmp_path).write(plan())
+    store = Store(tmp_path)
+    assert store.seed() == 7
+    grown = replace(plan(), faults={"recreate": "h", "servfail": "g"})
+    store.write(grown)
+    assert store.read() == grown

@@ -82,6 +82,14 @@ def _find(program: Program) -> str | None:
     return shutil.which(program, path=os.pathsep.join((os.environ.get("PATH", ""), *_SBIN)))
 
 
+def _user() -> str:
+    """Who runs chaosd, for dnsmasq to stay; empty where it has no name, as in a container."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return ""
+
+
 class CacheChild:
     """A cache of one cell."""
 
@@ -105,7 +113,7 @@ class CacheChild:
             port=PORT,
             upstream_host=upstream.host,
             upstream_port=upstream.port,
-            user=pwd.getpwuid(os.getuid()).pw_name,
+            user=_user(),
         )
         await asyncio.to_thread(file.write_text, text, encoding="utf-8")
         options = ["-d", "-p", "-c"] if self._program == "unbound" else ["-C"]
