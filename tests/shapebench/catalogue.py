@@ -149,10 +149,8 @@ def _several() -> list[Shape]:
             name="template, node lost", config=config(template()), scenario=lost(), horizon_s=6.0
         ),
         replaced(name="template without a spare slot", config=config(template(3))),
-        replaced(name="template, scale up", config=config(template()), scenario=_GROWS),
-        replaced(
-            name="template, scale down", config=config(template()), scenario=_SHRINKS, turns=3
-        ),
+        replaced(name="template, scale up", config=config(template()), scenario=_GROWS, turns=4),
+        replaced(name="template, scale down", config=config(template()), scenario=_SHRINKS),
         service(name="SRV", config=config(srv)),
         service(name="SRV, no additional records", config=config(srv), scenario=_ASKED),
         service(
