@@ -130,10 +130,13 @@ def test_what_is_no_line_of_the_process(tmp_path) -> None:
         ("global", "dns-accept-family ipv4", "3.2"),
         ("backend b", "server s web:80 check init-state fully-down", "3.1"),
         ("defaults", "default-server init-state up", "3.1"),
+        ("backend b", "server-template s 3 web:80 hash-key addr", "3.0"),
+        ("backend b", "server s web:80 idle-ping 5s", "3.2"),
     ],
 )
 def test_a_word_that_an_older_version_does_not_have(tmp_path, section, line, since) -> None:
-    (found,) = look(tmp_path, "refused", f"{section}\n    {line}\n", "3.0.11")
+    before = "3.0.11" if since > "3.0" else "2.8.3"
+    (found,) = look(tmp_path, "refused", f"{section}\n    {line}\n", before)
     assert f"is new in {since}" in found.message
     assert not look(tmp_path, "refused", f"{section}\n    {line}\n", f"{since}.0")
 
@@ -248,3 +251,14 @@ def test_one_and_several_peers(tmp_path) -> None:
     assert found.message.startswith("peer `one.example` is a name that is looked up")
     (found,) = look(tmp_path, "start-only-name", f"{text}    peer two two.example:1\n")
     assert found.message.startswith("peers `one.example` and `two.example` are names that are")
+
+
+def test_what_belongs_to_a_keyword_is_none(tmp_path) -> None:
+    text = f"{HEAD}backend b\n    server s web:80 hash-key addr backup\n"
+    assert not look(tmp_path, "start-only-name", text)
+    text = f"{HEAD}backend b\n    server addr web:80 cookie init-state check\n"
+    assert not look(tmp_path, "refused", text, "3.0.11")
+    assert not look(tmp_path, "start-only-name", text)
+    text = f"{HEAD}backend b\n    server s web:80 hash-key id check addr other.example\n"
+    (found,) = look(tmp_path, "start-only-name", text)
+    assert "check host `other.example` is a name" in found.message

@@ -354,7 +354,9 @@ def test_who_moves_where_nobody_says() -> None:
     fixed = server("f", None)
     for lines, name in (
         ((backup, fixed, followed), "b"),
-        ((backup, fixed), "f"),
+        ((backup, fixed), "z"),
+        ((backup, server("once", "once")), "once"),
+        ((fixed, server("once", "once")), "once"),
         ((backup,), "z"),
     ):
         moves = moves_at_first(shapes.backend(*lines))

@@ -58,6 +58,8 @@ OTHER = "backend other\n    "
          "server t app.example:8080 resolvers r init-addr none"),
         ("backend", "server t app.example:80 resolvers r init-addr last,libc,none",
          "server t app.example:8080 resolvers r init-addr last,none"),
+        ("backend", "server t app.example:80 resolvers r init-addr none hash-key addr backup",
+         "server t app.example:8080 resolvers r init-addr none hash-key addr backup"),
         ("backend", "server t app.example:80 resolvers r init-addr none check port 9000",
          "server t app.example:8080 resolvers r init-addr none check port 8081"),
         ("backend", "server t app.example:80 resolvers r init-addr none check port 80",

@@ -9,6 +9,7 @@ from chaosd.doctor.rule import Rule
 from chaosd.doctor.subject import Subject, of_word
 from chaosd.doctor.words import quoted, verb
 from chaosd.proxies.haproxy.cfg.address import target
+from chaosd.proxies.haproxy.cfg.keywords import places_of
 from chaosd.proxies.haproxy.cfg.source import Section, Statement, Word
 
 # Where an address stands, by the section and the keyword. What nobody's requests wait for is idle.
@@ -68,9 +69,9 @@ def _addresses(section: Section, line: Statement) -> Iterator[tuple[str, Severit
     elif line.keyword == "log" and line.words[1:] and not _is_inside(line.texts[1]):
         yield "log server", Severity.INFO, line.words[1]
     elif line.keyword in ("server", "server-template", "default-server"):
-        for before, word in zip(line.words, line.words[1:], strict=False):
-            if before.text in _OF_SERVER:
-                yield _OF_SERVER[before.text], Severity.WARNING, word
+        for place in places_of(line.texts):
+            if line.texts[place] in _OF_SERVER and line.words[place + 1 :]:
+                yield _OF_SERVER[line.texts[place]], Severity.WARNING, line.words[place + 1]
 
 
 def _is_inside(log: str) -> bool:

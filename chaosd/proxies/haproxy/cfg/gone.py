@@ -6,9 +6,11 @@ in which the source of HAProxy makes an error of the word, not those that its me
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from chaosd.proxies.haproxy.cfg.dialect import Dialect, Version
+from chaosd.proxies.haproxy.cfg.keywords import keywords_of
 from chaosd.proxies.haproxy.cfg.source import Section, Statement
 
 _PROXIES = frozenset({"defaults", "frontend", "backend", "listen"})
@@ -78,7 +80,11 @@ _GONE: dict[tuple[str, ...], _Gone] = {
 _GONE_OF_PROCESS: dict[tuple[str, ...], _Gone] = {("nbproc",): _Gone((2, 5))}
 # Words that older versions do not have yet, by their first one.
 _NEW_OF_PROCESS: dict[str, Version] = {"dns-accept-family": (3, 2)}
-_NEW_OF_SERVER: dict[str, Version] = {"init-state": (3, 1)}
+_NEW_OF_SERVER: dict[str, Version] = {
+    **dict.fromkeys(("guid", "hash-key"), (3, 0)),
+    "init-state": (3, 1),
+    "idle-ping": (3, 2),
+}
 _SERVERS = frozenset({"server", "server-template", "default-server"})
 _ONE_LINE_CHECK = _Gone((2, 7), advice="write the headers in an `http-check send` line")
 
@@ -131,12 +137,12 @@ def _headers_in_check(line: Statement) -> Refusal | None:
 def _too_new(version: Version, section: Section, line: Statement) -> Refusal | None:
     """A word of this line that only newer versions have."""
     known: dict[str, Version] = {}
+    words: Sequence[str] = ()
     if section.kind == "global":
-        known = _NEW_OF_PROCESS if line.keyword in _NEW_OF_PROCESS else {}
+        known, words = _NEW_OF_PROCESS, line.texts[:1]
     elif section.kind in _PROXIES and line.keyword in _SERVERS:
-        known = _NEW_OF_SERVER
-    first = 0 if section.kind == "global" else 1
-    for word in line.texts[first:]:
+        known, words = _NEW_OF_SERVER, keywords_of(line.texts)
+    for word in words:
         since = known.get(word)
         if since is not None and version < since:
             return Refusal(f"`{word}` is new in {'.'.join(map(str, since))}")

@@ -5,6 +5,7 @@ From `srv_kws` in HAProxy's src/server.c, src/check.c and src/ssl_sock.c, of 2.2
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from typing import NamedTuple
 
@@ -55,6 +56,8 @@ _TEXTS = (
     *("set-proxy-v2-tlv-fmt", "sigalgs", "sni", "socks4", "source", "ssl-max-ver"),
     *("ssl-min-ver", "track", "usesrc", "interface", "verify", "verifyhost", "ws"),
 )
+# The words before the keywords: what the line is, the name, how many, the address.
+HEADS = {"server": 3, "server-template": 4, "default-server": 1}
 SERVER: dict[str, Keyword] = {
     **{name: Keyword(Kind.FLAG, (name, True)) for name in (*_FLAGS, *_FLAGS_WITHOUT_NO)},
     **{f"no-{name}": Keyword(Kind.FLAG, (name, False)) for name in _FLAGS},
@@ -66,6 +69,27 @@ SERVER: dict[str, Keyword] = {
     **{name: Keyword(Kind.COUNT) for name in _COUNTS},
     **{name: Keyword(Kind.TEXT) for name in _TEXTS},
 }
+
+
+def values_of(word: str) -> int:
+    """How many words belong to this one on a server's line: they are no keywords themselves."""
+    keyword = SERVER.get(word.partition("(")[0])
+    return 0 if keyword is None or keyword.kind is Kind.FLAG else 1
+
+
+def keywords_of(texts: Sequence[str]) -> list[str]:
+    """The keywords of a server's line, without its head and what belongs to them."""
+    return [texts[at] for at in places_of(texts)]
+
+
+def places_of(texts: Sequence[str]) -> Iterator[int]:
+    """Where the keywords of a server's line stand."""
+    at = HEADS.get(texts[0], 1)
+    while at < len(texts):
+        yield at
+        at += 1 + values_of(texts[at])
+
+
 # What resolve-opts sets, as settings of their own.
 RESOLVE_OPTIONS = {
     "allow-dup-ip": ("allow-dup-ip", True),

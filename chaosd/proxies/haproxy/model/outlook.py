@@ -86,8 +86,13 @@ def standard_scenarios() -> tuple[Scenario, ...]:
 
 
 def moves_at_first(backend: Backend) -> ServerLine | None:
-    """The server line whose instance moves where nobody says which; None if there is no server."""
-    lines = sorted(backend.servers, key=lambda line: (line.backup, line.resolver is None))
+    """The server line whose instance moves where nobody says which; None if there is no server.
+
+    What has an address in the file comes last, a primary too: only what has a name moves by DNS.
+    """
+    lines = sorted(
+        backend.servers, key=lambda line: (line.host is None, line.backup, line.resolver is None)
+    )
     return lines[0] if lines else None
 
 

@@ -66,8 +66,9 @@ def _hosts(section: Section, line: Statement, ours: Ours) -> Iterator[str]:
     # Elsewhere HAProxy knows no servers, and says so.
     has_servers = section.kind in {*_PROXIES, "defaults", "peers"}
     own = line.texts[_WORDS_OF.get(line.keyword, len(line.texts)) :] if has_servers else ()
-    for word, value in pairwise(own):
-        texts += [value] if word in _IN_WORDS else []
+    for before, (word, value) in zip(("", *own), pairwise(own), strict=False):
+        # `hash-key addr` names no address.
+        texts += [value] if word in _IN_WORDS and before != "hash-key" else []
     for text in filter(None, texts):
         if not _is_private(text, ours):
             yield target(text).host

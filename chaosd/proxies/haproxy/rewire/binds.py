@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from chaosd.proxies.haproxy.cfg.keywords import values_of
 from chaosd.proxies.haproxy.cfg.source import Section, Statement, Word
 from chaosd.proxies.haproxy.rewire.edits import Drop, Edit, remove_words, replace_word
 from chaosd.proxies.haproxy.rewire.reasons import Reason
@@ -66,7 +67,7 @@ def pick(line: Statement, gone: dict[str, int], first: int) -> list[Word]:
         count = gone.get(keyword)
         if count is not None:
             found += line.words[at : at + 1 + count]
-        at += 1 + (count or 0)
+        at += 1 + (values_of(keyword) if count is None else count)
     return found
 
 
