@@ -2,7 +2,8 @@
 
 The numbers of all arms are fitted by a sum of one term for each setting (least squares). The
 effect of a level is the mean of all arms, had each of them this level. Noise is the spread of the
-same fit over the block bootstrap (`grid.resampled`).
+same fit over the block bootstrap (`grid.resampled`). A baseline that is none of the design's
+combinations has no part in it: what is its alone meets one value of each other setting.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from itertools import permutations
 from statistics import NormalDist
 from typing import Any
 
-from chaosd.sweep.factors import Factor, factors
+from chaosd.sweep.factors import Factor, factors, is_baseline_apart
 from chaosd.sweep.measures import MEASURES
 from chaosd.sweep.standing import Basis, Board
 from chaosd.sweep.values import Objective
@@ -97,16 +98,20 @@ def effects(board: Board) -> tuple[tuple[Effect, ...], tuple[Interaction, ...]]:
 def _data(board: Board) -> _Data | None:
     import numpy as np
 
-    some, objectives = board.ranked, board.results.objectives
+    objectives, ranked = board.results.objectives, board.ranked
+    apart = is_baseline_apart(board.results.arms)
+    places = [n for n, each in enumerate(ranked) if not (apart and each.arm.baseline)]
+    some = [ranked[place] for place in places]
     if not some:
         return None
     rows = [[s.numbers[o].foretold for o in objectives] for s in some]
     foretold = None if any(v is None for row in rows for v in row) else np.array(rows, dtype=float)
-    draws = board.draws if board.basis is Basis.MEASURED else np.array([rows], dtype=float)
+    is_measured = board.basis is Basis.MEASURED
+    draws = board.draws[:, places] if is_measured else np.array([rows], dtype=float)
     limit_s = max((seen.limit_s for seen in board.results.seen), default=LIMIT_S)
     return _Data(
         draws=np.where(np.isfinite(draws), draws, limit_s),
-        foretold=foretold if board.basis is Basis.MEASURED else None,
+        foretold=foretold if is_measured else None,
         factors=factors([s.arm for s in some]),
         objectives=objectives,
     )

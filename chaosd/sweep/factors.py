@@ -48,6 +48,28 @@ def factors(arms: Sequence[SweepArm]) -> list[Factor]:
     return [_factor(tuple(paths), column) for column, paths in found.items()]
 
 
+def is_baseline_apart(arms: Sequence[SweepArm]) -> bool:
+    """Whether the baseline is none of the design's combinations, as far as its values show it.
+
+    It has a level that no other arm has, or differs between settings that are the same in all of
+    them, or it has another arm's values (and differs in what does not vary). Where one setting
+    varies alone, a level of its own is compared fairly.
+    """
+    own = next((arm for arm in arms if arm.baseline), None)
+    others = [arm for arm in arms if not arm.baseline]
+    if own is None or not others:
+        return False
+    mine = {path: label(value) for path, value in own.values.items()}
+    theirs = [{path: label(arm.values.get(path)) for path in mine} for arm in others]
+    if mine in theirs:
+        return True
+    if len(factors(arms)) == 1:
+        return False
+    if any(mine[path] not in {each[path] for each in theirs} for path in mine):
+        return True
+    return any(len({mine[path] for path in each.paths}) > 1 for each in factors(others))
+
+
 def label(value: Any) -> str:
     """A value as people write it in YAML."""
     if isinstance(value, bool):

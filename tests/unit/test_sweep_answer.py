@@ -18,13 +18,14 @@ from chaosd.sweep import oddities as module
 from chaosd.sweep import text
 from chaosd.sweep.answer import Answer, answer
 from chaosd.sweep.effects import Direction
+from chaosd.sweep.factors import is_baseline_apart
 from chaosd.sweep.json import document
 from chaosd.sweep.lines import differing
 from chaosd.sweep.measures import mean
 from chaosd.sweep.oddities import OddityKind, oddities
 from chaosd.sweep.recommend import Recommendation, Rule, recommend
 from chaosd.sweep.standing import Basis, board
-from chaosd.sweep.values import Objective, Results
+from chaosd.sweep.values import Objective, Results, SweepArm
 
 LAB, TRUTHS, _ = sweeps.lab(blocks=30)  # of 24 arms under two faults
 
@@ -156,6 +157,56 @@ def test_main_effects_and_interactions_are_what_was_built_in() -> None:
     assert pairs == {frozenset(("inter", "redispatch"))}
     only = next(i for i in found.interactions if i.name == "inter")
     assert (only.other, only.most_at, only.only) == ("redispatch", "false", True)
+
+
+def own(**values: object) -> SweepArm:
+    return SweepArm(key="own", name="baseline", values=values, baseline=True)
+
+
+def designed(**levels: list[object]) -> tuple[SweepArm, ...]:
+    return tuple(replace(arm, baseline=False) for arm in sweeps.arms(**levels))
+
+
+@pytest.mark.parametrize(("blocks", "basis"), [(0, Basis.FORETOLD), (12, Basis.MEASURED)])
+def test_a_baseline_outside_of_the_product_makes_no_effects(blocks: int, basis: Basis) -> None:
+    """Its levels meet its own other values only: what these do was said of `redispatch`."""
+    made = designed(resolve=["200ms", "1s", "3s"], redispatch=[False, 1])
+    arms = (
+        own(resolve="3s", retry="1s", redispatch=True),
+        *(replace(a, values={"retry": a.values["resolve"], **a.values}) for a in made),
+    )
+    rates = {"200ms": 10.0, "1s": 2.0, "3s": 0.67}  # per second; redispatch changes nothing
+    truths = {
+        (arm.key, "recreate"): sweeps.Truth(
+            least_s=0.2, width_s=0.1, queries_per_s=rates[str(arm.values["resolve"])]
+        )
+        for arm in arms
+    }
+    truths["own", "recreate"] = replace(truths["own", "recreate"], queries_per_s=1.33)
+    found = answer(sweeps.results(arms, truths, Random(4), blocks=blocks))
+    assert found.basis is basis
+    assert len(found.standings) == len(arms)
+    of_dns = {e.name: e for e in found.effects if e.objective is Objective.DNS_QUERIES}
+    assert of_dns.keys() == {"retry = resolve", "redispatch"}
+    assert of_dns["redispatch"].direction is Direction.NONE
+    assert [level.label for level in of_dns["redispatch"].levels] == ["1", "false"]
+    values = [level.value for level in of_dns["retry = resolve"].levels]
+    assert values == pytest.approx([10.0, 2.0, 0.67], abs=0.05)
+    assert not found.interactions
+
+
+def test_which_baseline_is_no_part_of_the_design() -> None:
+    square = designed(a=[1, 2], b=["x", "y"])
+    assert is_baseline_apart((own(a=3, b="x"), *square))
+    assert is_baseline_apart((own(a=1, b="x"), *square))  # it differs in what does not vary
+    tied = designed(a=[1, 2], b=["x", "y"])
+    tied = tuple(replace(arm, values={**arm.values, "c": arm.values["a"]}) for arm in tied)
+    assert is_baseline_apart((own(a=1, b="x", c=2), *tied))
+    assert not is_baseline_apart((own(a=1, b="x"), *square[1:]))
+    assert not is_baseline_apart((own(a=3), *designed(a=[1, 2])))
+    one_at_a_time = (*designed(a=[1, 2], b=["z"]), *designed(a=[0], b=["x", "y"]))
+    assert not is_baseline_apart((own(a=0, b="z"), *one_at_a_time))
+    assert not is_baseline_apart(square)
 
 
 def test_a_version_that_is_slower_is_marked_and_no_other_is() -> None:
