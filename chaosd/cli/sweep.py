@@ -96,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _called(name: str, arguments: argparse.Namespace) -> str:
-    """What the directory is called: one design may be for many files, whose answers are their own."""
+    """What the directory is called: one design may be for many files, each with its own answer."""
     if not arguments.haproxy:
         return name
     import hashlib
