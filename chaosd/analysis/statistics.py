@@ -149,7 +149,8 @@ def _mean(steps: Sequence[Step], observed: Sequence[float]) -> Estimate:
     t = student(len(observed) - 1)
     if error is None or t is None:
         return Estimate(mean, None, None)
-    return Estimate(mean, mean - t * error, mean + t * error)
+    least = 0.0 if observed[0] >= 0 else -math.inf  # a mean of durations is none below zero
+    return Estimate(mean, max(least, mean - t * error), mean + t * error)
 
 
 @lru_cache(maxsize=1024)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 
 from chaosd.cli import loading, own_files
 from chaosd.cli.output import say
@@ -33,4 +34,8 @@ def _run(arguments: argparse.Namespace) -> int:
             say(f"your files stay as they are; a copy is run (chaosd check shows it{missing})")
     if deeds := plan.deeds(planned):
         say(*deeds)
-    return session.run(planned, rehearsals, arguments.config or arguments.haproxy[0])
+    code = session.run(planned, rehearsals, arguments.config or arguments.haproxy[0])
+    if arguments.haproxy:
+        files = shlex.join(map(str, arguments.haproxy))
+        say(f"what of it your file brings about, and what to write instead: chaosd doctor {files}")
+    return code

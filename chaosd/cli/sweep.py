@@ -50,7 +50,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--dir",
         type=Path,
         metavar="DIR",
-        help=f"where the sweep is kept, and goes on (default: {DIRECTORY}/NAME)",
+        help=f"where the sweep is kept, and goes on (default: {DIRECTORY}/NAME, and for each "
+        "--haproxy and --backend one of its own)",
     )
     parser.add_argument(
         "--on",
@@ -68,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     machines = None if arguments.on is None else joining.on(arguments.on)
     loaded = _loaded(arguments)
     design = loaded.design
-    store = Store(arguments.dir or DIRECTORY / design.name)
+    store = Store(arguments.dir or DIRECTORY / _called(design.name, arguments))
     seed = store.seed() if design.seed is None and not arguments.predict else design.seed
     seed = _fresh_seed() if seed is None else seed
     base = arms.Base(loaded)
@@ -92,6 +93,17 @@ def run(arguments: argparse.Namespace) -> int:
     store.prepare()
     _write(store, loaded, chosen, predictions, seed)
     return _measure(store, loaded, arguments, machines)
+
+
+def _called(name: str, arguments: argparse.Namespace) -> str:
+    """What the directory is called: one design may be for many files, each with its own answer."""
+    if not arguments.haproxy:
+        return name
+    import hashlib
+
+    which = [*(str(path.absolute()) for path in arguments.haproxy), arguments.backend or ""]
+    digest = hashlib.sha256("\0".join(which).encode(errors="surrogateescape")).hexdigest()
+    return f"{name}-{arguments.haproxy[0].stem or 'files'}-{digest[:6]}"
 
 
 def _loaded(arguments: argparse.Namespace) -> Loaded:

@@ -203,6 +203,7 @@ def test_a_failover_of_somebody_elses_file(runs, shape):
     assert cycle is not None, said
     assert cycle.recovery_s is not None, said
     assert cycle.recovery_s < WELL_S
+    assert said.rstrip().endswith(f"chaosd doctor {run.file}"), said
     assert hashlib.sha256(run.file.read_bytes()).hexdigest() == run.digest
     assert sorted(path.name for path in run.file.parent.iterdir()) == ["haproxy.cfg"]
     copy = (run.where / "runs/latest/c1/haproxy.cfg").read_text()

@@ -347,3 +347,18 @@ def test_the_example_for_any_file_needs_no_more_than_a_base() -> None:
     found = design.load(configs / "settings.yaml")
     found.stand_on(shape.document(configs / "local.yaml"), configs / "local.yaml")
     assert len(arms_of(found)) == 9
+
+
+def test_each_file_and_backend_has_a_directory_of_its_own(tmp_path) -> None:
+    def called(*words: str) -> str:
+        parser = argparse.ArgumentParser()
+        sweep.add_options(parser)
+        return sweep._called("settings", parser.parse_args(["settings.yaml", *words]))
+
+    one, two = str(tmp_path / "one" / "haproxy.cfg"), str(tmp_path / "two" / "haproxy.cfg")
+    assert called() == called("--cycles", "3") == "settings"
+    assert called("--haproxy", one).startswith("settings-haproxy-")
+    assert called("--haproxy", one) == called("--haproxy", one, "--cycles", "3")
+    names = [called("--haproxy", one), called("--haproxy", two)]
+    names += [called("--haproxy", one, two), called("--haproxy", one, "--backend", "b")]
+    assert len(set(names)) == 4
