@@ -46,6 +46,7 @@ def test_what_users_meet_is_as_predicted() -> None:
             continue
         verdict = judge(shape, build.version, fit)
         for name, number in verdict.numbers.items():
-            if number.inside < len(fit):
+            # A band holds 98 % of cycles: two of four outside of it are no chance.
+            if number.inside < min(len(fit), max(1, len(fit) - 1)):
                 outside.append((shape.name, name, number.observed, number.lower, number.upper))
     assert not outside
