@@ -48,6 +48,24 @@ def test_a_line_of_a_resolvers_section(tmp_path, line, said) -> None:
     assert found.remedy is None  # none of these is best left out
 
 
+@pytest.mark.parametrize(
+    ("line", "right"),
+    [
+        ("hold obsolte 10s", "hold obsolete 10s"),
+        ("timeout reslove 1s", "timeout resolve 1s"),
+        ("resolve-retries 3", "resolve_retries 3"),
+        ("nameservers a 192.0.2.2:53", "nameserver a 192.0.2.2:53"),
+        ("timeout connect 1s", None),
+        ("hold ever 1s", None),
+    ],
+)
+def test_a_misspelt_word_of_a_resolvers_section_is_written_anew(tmp_path, line, right) -> None:
+    (found,) = look(tmp_path, "refused", f"{DNS}    {line}\n{HEAD}")
+    assert ("did you mean" in found.message) == (right is not None)
+    (edit,) = found.remedy.edits
+    assert getattr(edit, "text", "").strip() == (right or "")  # else it becomes a comment
+
+
 @pytest.mark.parametrize("section", ["global", "defaults", "backend b"])
 @pytest.mark.parametrize(
     "line", ["nameserver a 192.0.2.1:53", "hold valid 10s", "timeout retry 1s", "resolve_retries 3"]

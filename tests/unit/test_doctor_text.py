@@ -225,3 +225,11 @@ def test_words() -> None:
     assert between(Ms(500), Ms(1000)) == "500 ms to 1 s"
     assert listed(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"
     assert math.isclose(Change(now=3, fixed=1).saved, 2)
+
+
+def test_a_version_that_nobody_measured_is_said(tmp_path) -> None:
+    known, newer = diagnosed(tmp_path), diagnosed(tmp_path, version="9.9")
+    said = "HAProxy 9.9 was never measured: it is taken for 3.4"
+    assert said not in [*text.render(known, everything=False)]
+    assert said in [*text.render(newer, everything=False)]
+    assert said in [*text.render_all([newer, known], everything=False)]

@@ -15,6 +15,7 @@ from chaosd.doctor.price import is_traded
 from chaosd.doctor.setting import Setting
 from chaosd.doctor.subject import Subject
 from chaosd.doctor.words import count, quoted
+from chaosd.proxies.haproxy.cfg.dialect import NEWEST
 from chaosd.proxies.haproxy.cfg.effective import Origin
 from chaosd.proxies.haproxy.cfg.secrets import without_secrets
 from chaosd.proxies.haproxy.cfg.source import Place
@@ -60,6 +61,7 @@ def render_all(diagnoses: Sequence[Diagnosis], *, everything: bool) -> Iterator[
         return
     for diagnosis in diagnoses[:-1]:
         yield heading(diagnosis)
+        yield from notes(diagnosis)
         yield ""
         yield from table.lines(diagnosis.rows)
         yield ""
@@ -137,6 +139,10 @@ def notes(diagnosis: Diagnosis) -> Iterator[str]:
     if subject.unset:
         names = quoted(sorted(subject.unset), _NAMES_MAX)
         yield f"{names} {_has(len(subject.unset))} no value here (--env FILE gives one)"
+    version = subject.effective.dialect.version
+    if version[:2] > NEWEST:
+        newest = ".".join(map(str, NEWEST))
+        yield f"HAProxy {subject.version_text} was never measured: it is taken for {newest}"
 
 
 def _has(number: int) -> str:

@@ -7,6 +7,7 @@ in which the source of HAProxy makes an error of the word, not those that its me
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import NamedTuple
 
 from chaosd.proxies.haproxy.cfg.dialect import Dialect, Version
@@ -182,15 +183,24 @@ def _of_resolvers(line: Statement) -> Refusal | None:
             "begins: put the section before it, or after it)"
         )
     if line.keyword not in _OF_RESOLVERS:
-        return Refusal(f"a resolvers section has no `{line.keyword}`", "")
+        return _no_such(line, 0, list(_OF_RESOLVERS))
     if line.keyword == "timeout" and word not in _TIMEOUTS:
-        return Refusal(
-            f"a resolvers section has no `timeout {word}` (it has `timeout resolve` and "
-            "`timeout retry`)",
-            "",
-        )
+        return _no_such(line, 1, _TIMEOUTS)
     if line.keyword == "hold" and word not in _HOLDS:
-        return Refusal(f"a resolvers section has no `hold {word}`", "")
+        return _no_such(line, 1, _HOLDS)
     if len(line.words) < _OF_RESOLVERS[line.keyword]:
         return Refusal(f"`{line.keyword}` lacks {_LACKING.get(line.keyword, 'its value')}")
     return None
+
+
+def _no_such(line: Statement, at: int, known: Sequence[str]) -> Refusal:
+    """The word at this place is none of those known there; if it is like one, that was meant."""
+    before, words = line.texts[:at], [word.raw for word in line.words]
+    what = f"a resolvers section has no `{' '.join(line.texts[: at + 1])}`"
+    meant = get_close_matches(line.texts[at], known, n=2, cutoff=0.7) if line.words[at:] else []
+    if len(meant) == 1:
+        found = " ".join((*before, meant[0]))
+        return Refusal(f"{what} (did you mean `{found}`?)", " ".join((found, *words[at + 1 :])))
+    if known is _TIMEOUTS:
+        what += " (it has `timeout resolve` and `timeout retry`)"
+    return Refusal(what, "")
