@@ -47,7 +47,7 @@ from chaosd.history.events import (
     StrangersAsked,
 )
 from chaosd.history.values import Sample
-from chaosd.system import files, priority
+from chaosd.system import files
 
 SECOND_NS = 1_000_000_000
 CHUNK_SAMPLES = 100_000  # 3.2 MB of tail; converting ten times as many costs 100 MB of memory
@@ -233,9 +233,8 @@ class RunStore:
         self._newest_ns = 0
         self._rare: dict[tuple[str, type], tuple[int, AnyEvent | None]] = {}
         self._answers: dict[str, tuple[int, int]] = {}
-        self._pool = (
-            ThreadPoolExecutor(1, "parquet", initializer=priority.share) if threads else None
-        )
+        # With the usual turns: it computes for long, and releases the interpreter's lock meanwhile.
+        self._pool = ThreadPoolExecutor(1, "parquet") if threads else None
         self._conversions: list[Future[None]] = []
         try:
             directory.mkdir(parents=True, exist_ok=True)
