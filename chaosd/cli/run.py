@@ -37,5 +37,5 @@ def _run(arguments: argparse.Namespace) -> int:
     code = session.run(planned, rehearsals, arguments.config or arguments.haproxy[0])
     if arguments.haproxy:
         files = shlex.join(map(str, arguments.haproxy))
-        say(f"what of it your file brings about, and what to write instead: chaosd doctor {files}")
+        say(f"what in your file costs the most, and what to write instead: chaosd doctor {files}")
     return code

@@ -6,7 +6,7 @@
                     was brought here
     rounds/0001-…/  a round: an ordinary run directory
     answer.json, answer.html
-    lock            whoever measures has it
+    lock            held by the process that measures
 
 What was seen is read from the rounds themselves, so that a round that was cut off counts as far as
 it came.

@@ -291,7 +291,7 @@ def owner() -> str:
 
 def labels(run_id: str = "") -> dict[str, str]:
     """What every process that we start has in its environment."""
-    # That of whoever has started chaosd says nothing of what chaosd starts.
+    # A session mark that chaosd itself was started with is not passed on.
     return {RUN: run_id, OWNER: owner(), SESSION: ""}
 
 

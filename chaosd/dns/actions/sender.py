@@ -17,8 +17,8 @@ from chaosd.dns.actions import Action, Question, Sending
 class Sender(Action):
     """It comes from another `way`; `races`: and the true one, so many seconds later.
 
-    `lie`: of A records, what comes from there says this address, and is not damaged: whoever forges
-    an answer makes it himself.
+    `lie`: of A records, what comes from there says this address. It is a forged answer, so other
+    actions do not damage it.
     """
 
     kind: ClassVar[str] = "sender"
