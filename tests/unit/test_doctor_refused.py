@@ -36,6 +36,7 @@ def look(tmp_path, slug: str, text: str, version: str = "2.6.12") -> list[Findin
     [
         ("nameserver [fd12::10]:53", "`nameserver` lacks its name or its address"),
         ("hold nx", "`hold` lacks its value"),
+        ("timeout", "`timeout` lacks its value"),
         ("resolve_retries", "`resolve_retries` lacks its value"),
         ("hold nx 5x", "`5x`, which is no time"),
         ("server-template s 3 web:80 check", "a resolvers section has no `server-template`"),

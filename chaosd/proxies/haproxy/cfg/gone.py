@@ -176,7 +176,6 @@ def _only_in_resolvers(section: Section, line: Statement) -> Refusal | None:
 
 def _of_resolvers(line: Statement) -> Refusal | None:
     """What a `resolvers` section does not have in any version."""
-    word = line.texts[1] if line.words[1:] else ""
     if line.keyword in _OF_PROXIES:
         return Refusal(
             f"a resolvers section has no `{line.keyword}` (the backend ends where this section "
@@ -184,12 +183,12 @@ def _of_resolvers(line: Statement) -> Refusal | None:
         )
     if line.keyword not in _OF_RESOLVERS:
         return _no_such(line, 0, list(_OF_RESOLVERS))
-    if line.keyword == "timeout" and word not in _TIMEOUTS:
-        return _no_such(line, 1, _TIMEOUTS)
-    if line.keyword == "hold" and word not in _HOLDS:
-        return _no_such(line, 1, _HOLDS)
     if len(line.words) < _OF_RESOLVERS[line.keyword]:
         return Refusal(f"`{line.keyword}` lacks {_LACKING.get(line.keyword, 'its value')}")
+    if line.keyword == "timeout" and line.texts[1] not in _TIMEOUTS:
+        return _no_such(line, 1, _TIMEOUTS)
+    if line.keyword == "hold" and line.texts[1] not in _HOLDS:
+        return _no_such(line, 1, _HOLDS)
     return None
 
 
@@ -197,7 +196,7 @@ def _no_such(line: Statement, at: int, known: Sequence[str]) -> Refusal:
     """The word at this place is none of those known there; if it is like one, that was meant."""
     before, words = line.texts[:at], [word.raw for word in line.words]
     what = f"a resolvers section has no `{' '.join(line.texts[: at + 1])}`"
-    meant = get_close_matches(line.texts[at], known, n=2, cutoff=0.7) if line.words[at:] else []
+    meant = get_close_matches(line.texts[at], known, n=2, cutoff=0.7)
     if len(meant) == 1:
         found = " ".join((*before, meant[0]))
         return Refusal(f"{what} (did you mean `{found}`?)", " ".join((found, *words[at + 1 :])))
